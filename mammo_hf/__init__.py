@@ -1,0 +1,77 @@
+"""mammo_hf: from a folder of mammograms to a trained, explainable model, with few labels.
+
+Importing this package loads nothing heavy. Its public names are imported on first use, and what has to be known to
+transformers (the image processor, the pipeline task) is registered when transformers' own registry is loaded.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from ._registration import register_when_loaded
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "BlockwiseMasking": "masking",
+    "Explanation": "explainers",
+    "Geometry": "geometry",
+    "MammoError": "errors",
+    "MammoImageProcessor": "image_processing_mammo",
+    "MammoSwinConfig": "configuration_mammo_swin",
+    "MammoSwinForImageClassification": "modeling_mammo_swin",
+    "MammoSwinForMaskedImageModeling": "modeling_mammo_swin",
+    "MammoTable": "data",
+    "Mammogram": "dicom",
+    "MammogramClassificationPipeline": "pipelines",
+    "MammogramError": "dicom",
+    "explain": "explainers",
+    "load": "data",
+    "read_mammogram": "dicom",
+}
+
+if TYPE_CHECKING:
+    from .configuration_mammo_swin import MammoSwinConfig
+    from .data import MammoTable, load
+    from .dicom import Mammogram, MammogramError, read_mammogram
+    from .errors import MammoError
+    from .explainers import Explanation, explain
+    from .geometry import Geometry
+    from .image_processing_mammo import MammoImageProcessor
+    from .masking import BlockwiseMasking
+    from .modeling_mammo_swin import MammoSwinForImageClassification, MammoSwinForMaskedImageModeling
+    from .pipelines import MammogramClassificationPipeline
+
+__all__ = [
+    "BlockwiseMasking",
+    "Explanation",
+    "Geometry",
+    "MammoError",
+    "MammoImageProcessor",
+    "MammoSwinConfig",
+    "MammoSwinForImageClassification",
+    "MammoSwinForMaskedImageModeling",
+    "MammoTable",
+    "Mammogram",
+    "MammogramClassificationPipeline",
+    "MammogramError",
+    "explain",
+    "load",
+    "read_mammogram",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_PUBLIC[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+register_when_loaded()

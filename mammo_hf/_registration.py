@@ -1,0 +1,84 @@
+"""Makes our image processor and our pipeline task known to transformers, without importing transformers to do so.
+
+Importing transformers' registries takes seconds, and a library should cost nothing at import. So each registration
+waits for the module that holds its registry: it runs at once if that module is loaded, and otherwise right after
+somebody loads it. Nothing that transformers already registers is replaced.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+
+
+def _register_image_processor(module: ModuleType) -> None:
+    from .configuration_mammo_swin import MammoSwinConfig
+    from .image_processing_mammo import MammoImageProcessor
+
+    module.AutoImageProcessor.register(
+        MammoSwinConfig, image_processor_classes={"pil": MammoImageProcessor}, exist_ok=True
+    )
+
+
+def _register_pipeline(module: ModuleType) -> None:
+    from .modeling_mammo_swin import MammoSwinForImageClassification
+    from .pipelines import TASK, MammogramClassificationPipeline
+
+    module.PIPELINE_REGISTRY.register_pipeline(
+        TASK,
+        pipeline_class=MammogramClassificationPipeline,
+        pt_model=(MammoSwinForImageClassification,),
+        type="image",
+    )
+
+
+_WAITING: dict[str, Callable[[ModuleType], None]] = {
+    "transformers.models.auto.image_processing_auto": _register_image_processor,
+    "transformers.pipelines": _register_pipeline,
+}
+
+
+class _AfterLoading(Loader):
+    """Runs the registry's own loader, then our registration."""
+
+    def __init__(self, loader: Loader, then: Callable[[ModuleType], None]) -> None:
+        self._loader = loader
+        self._then = then
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        # hand the module back to its own loader first: whoever looks at it later finds nothing of ours on it
+        module.__loader__ = self._loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
+        self._loader.exec_module(module)
+        self._then(module)
+
+
+class _RegistryFinder(MetaPathFinder):
+    """Finds only the modules waited for, once each, and leaves every other import alone."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname not in _WAITING:
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _AfterLoading(spec.loader, _WAITING.pop(fullname))
+            if not _WAITING:
+                sys.meta_path.remove(self)
+        return spec
+
+
+def register_when_loaded() -> None:
+    """Registers with the registries that are loaded, and arranges for the rest."""
+    for name in [name for name in _WAITING if name in sys.modules]:
+        _WAITING.pop(name)(sys.modules[name])
+    if _WAITING and not any(isinstance(finder, _RegistryFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _RegistryFinder())

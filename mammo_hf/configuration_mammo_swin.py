@@ -1,0 +1,133 @@
+"""MammoSwinConfig: a Swin configuration that knows rectangles, several tasks and the lesion token loss."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import SwinConfig
+
+from .errors import DataError, UsageError
+
+SIZES: dict[str, dict[str, Any]] = {
+    # nano is for tests and demonstrations; the others are the paper's (Liu et al. 2021, arXiv 2103.14030, section 3.3)
+    "nano": {"embed_dim": 32, "depths": [2, 2, 2], "num_heads": [1, 2, 4], "drop_path_rate": 0.0},
+    "tiny": {"embed_dim": 96, "depths": [2, 2, 6, 2], "num_heads": [3, 6, 12, 24]},
+    "small": {"embed_dim": 96, "depths": [2, 2, 18, 2], "num_heads": [3, 6, 12, 24]},
+    "base": {"embed_dim": 128, "depths": [2, 2, 18, 2], "num_heads": [4, 8, 16, 32]},
+    "large": {"embed_dim": 192, "depths": [2, 2, 18, 2], "num_heads": [6, 12, 24, 48]},
+}
+
+
+class MammoSwinConfig(SwinConfig):
+    r"""Configuration of the mammo_hf models; ``model_type`` stays ``"swin"``, so stock transformers reads it.
+
+    Args:
+        image_size: (height, width) of the model's input in pixels.
+        num_channels: Channels of the input; 1 for a mammogram.
+        tasks: What the classifier tells apart: a list of ``{"name": ..., "labels": [...]}``, or a dict from name to
+            labels, which becomes such a list. The list's order is the order of the classifier's rows. A list because
+            JSON configurations are written with sorted keys: a dict would come back in another order.
+        class_weights: For each task's name one weight a label, w_c = N / (K * N_c) of the labelled training rows.
+        lesion_task: The task whose labels the lesion head tells apart at each token; ``None``: no lesion head.
+        lesion_loss_weight: Weight of the lesion token loss beside the image-level loss.
+        lesion_background_weight: Weight of a token without a lesion in the token loss, against 1 for one with.
+
+    Raises:
+        UsageError: A task without labels, two tasks of one name, weights that do not fit the tasks.
+        DataError: ``id2label`` contradicts ``tasks``.
+    """
+
+    image_size: int | list[int] | tuple[int, int] = (896, 448)
+    num_channels: int = 1
+    tasks: list[dict[str, Any]] | dict[str, Any] | None = None
+    class_weights: dict[str, Any] | None = None
+    lesion_task: str | None = None
+    lesion_loss_weight: float | int = 1.0
+    lesion_background_weight: float | int = 0.05
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        self.image_size = list(_pair(self.image_size))
+        self.encoder_stride = _pair(self.patch_size)[0] * 2 ** (len(self.depths) - 1)
+        if self.tasks is not None:
+            self.tasks = _normalised_tasks(self.tasks)
+            self._check_against_tasks()
+            names = [f"{task['name']}:{label}" for task in self.tasks for label in task["labels"]]
+            if self.id2label is not None and not _agrees(self.id2label, names):
+                raise DataError(
+                    f"id2label {list(self.id2label.values())} contradicts the tasks, which say {names}",
+                    source="config.json",
+                    remedy="leave id2label out, or bring both into the same order",
+                )
+            self.id2label = dict(enumerate(names))
+            self.label2id = {name: index for index, name in enumerate(names)}
+            kwargs.pop("num_labels", None)
+        super().__post_init__(**kwargs)
+
+    def _check_against_tasks(self) -> None:
+        labels = {task["name"]: task["labels"] for task in self.tasks or []}
+        for name, weights in (self.class_weights or {}).items():
+            if name not in labels or len(weights) != len(labels[name]):
+                raise UsageError(
+                    f"class_weights[{name!r}] has {len(weights)} weights, the task {len(labels.get(name, []))} labels",
+                    remedy="give one weight a label, by the task's name",
+                )
+        if self.lesion_task is not None and self.lesion_task not in labels:
+            raise UsageError(f"lesion_task {self.lesion_task!r} is not among the tasks {list(labels)}")
+
+    @property
+    def task_slices(self) -> dict[str, slice]:
+        """For each task's name the slice of the logits that is its own, in order."""
+        slices, start = {}, 0
+        for task in self.tasks or []:
+            slices[task["name"]] = slice(start, start + len(task["labels"]))
+            start += len(task["labels"])
+        return slices
+
+    def stage_grids(self, height: int, width: int) -> list[tuple[int, int]]:
+        """The token grid (rows, columns) of each stage for an input of (height, width) pixels."""
+        patch = _pair(self.patch_size)
+        return [(height // (patch[0] * 2**s), width // (patch[1] * 2**s)) for s in range(len(self.depths))]
+
+    def check_image_size(self, height: int, width: int) -> None:
+        """Raises UsageError where an input of (height, width) pixels fits no window, and names the nearest that does."""
+        patch = _pair(self.patch_size)
+        strides = [p * 2 ** (len(self.depths) - 1) for p in patch]
+        fits = [
+            extent % stride == 0 and extent // stride >= self.window_size
+            for extent, stride in zip((height, width), strides, strict=True)
+        ]
+        if all(fits):
+            return
+        nearest = tuple(
+            max(round(extent / stride), self.window_size) * stride
+            for extent, stride in zip((height, width), strides, strict=True)
+        )
+        raise UsageError(
+            f"an image of {height} x {width} does not fit {len(self.depths)} stages with window {self.window_size}: "
+            f"the last stage's grid would be {height / strides[0]:g} x {width / strides[1]:g}",
+            remedy=f"use {nearest[0]} x {nearest[1]}, the nearest size that fits, or a model of fewer stages",
+        )
+
+
+def _pair(value: int | Sequence[int]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
+
+
+def _normalised_tasks(tasks: list[dict[str, Any]] | dict[str, Any]) -> list[dict[str, Any]]:
+    pairs = tasks.items() if isinstance(tasks, dict) else [(task["name"], task["labels"]) for task in tasks]
+    normalised = [{"name": str(name), "labels": [str(label) for label in labels]} for name, labels in pairs]
+    names = [task["name"] for task in normalised]
+    if not normalised or len(set(names)) != len(names):
+        raise UsageError(f"tasks must be one or more of different names, got {names}")
+    for task in normalised:
+        if len(task["labels"]) < 2 or len(set(task["labels"])) != len(task["labels"]):
+            raise UsageError(f"task {task['name']!r} needs two or more different labels, got {task['labels']}")
+    return normalised
+
+
+def _agrees(id2label: dict[Any, str], names: list[str]) -> bool:
+    found = [id2label[key] for key in sorted(id2label, key=int)]
+    # transformers fills LABEL_0, LABEL_1, ... in where nothing was said; that contradicts nothing
+    return found == names or all(re.fullmatch(r"LABEL_\d+", name) for name in found)

@@ -1,0 +1,43 @@
+"""The errors a user can mend: each names the source, what is wrong with it, and what to do."""
+
+from __future__ import annotations
+
+
+class MammoError(Exception):
+    """Something in the user's input or call that cannot be worked with; prints as one line.
+
+    Args:
+        problem: What is wrong, in plain words.
+        source: The file, folder, column or argument that it is about; ``None`` where the problem names it.
+        remedy: What the user can do about it.
+
+    Attributes:
+        exit_status: What a command returns when this error ends it.
+    """
+
+    exit_status = 1
+
+    def __init__(self, problem: str, *, source: object = None, remedy: str | None = None) -> None:
+        self.problem = problem
+        self.source = None if source is None else str(source)
+        self.remedy = remedy
+        text = problem if source is None else f"{source}: {problem}"
+        super().__init__(" ".join((text if remedy is None else f"{text}; {remedy}").split()))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # keyword-only arguments do not survive the default pickling, which worker processes rely on
+        return _rebuild, (type(self), self.problem, self.source, self.remedy)
+
+
+def _rebuild(kind: type[MammoError], problem: str, source: str | None, remedy: str | None) -> MammoError:
+    return kind(problem, source=source, remedy=remedy)
+
+
+class UsageError(MammoError):
+    """The command or call itself is wrong: a missing argument, a path that does not exist, an unknown name."""
+
+    exit_status = 2
+
+
+class DataError(MammoError):
+    """The data cannot be used as asked: no labels, one class only, a table that contradicts itself."""

@@ -1,0 +1,248 @@
+import math
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+from transformers import (
+    AutoModel,
+    AutoModelForImageClassification,
+    SwinConfig,
+    SwinForImageClassification,
+    SwinForMaskedImageModeling,
+)
+
+from mammo_hf.configuration_mammo_swin import MammoSwinConfig
+from mammo_hf.errors import UsageError
+from mammo_hf.modeling_mammo_swin import (
+    ConvDecoder,
+    MammoSwinForImageClassification,
+    MammoSwinForMaskedImageModeling,
+    lesion_token_loss,
+    multi_task_loss,
+)
+
+TASKS = [{"name": "pathology", "labels": ["malignant", "benign"]}, {"name": "density", "labels": ["d", "a", "c"]}]
+SMALL = {"embed_dim": 8, "depths": [2, 2], "num_heads": [1, 2], "image_size": (112, 56), "drop_path_rate": 0.0}
+
+
+def config(**changes):
+    return MammoSwinConfig(**{**SMALL, "tasks": TASKS, "lesion_task": "pathology", **changes})
+
+
+def masked(batch=2, grid=(28, 14), seed=0):
+    return torch.rand(batch, grid[0] * grid[1], generator=torch.Generator().manual_seed(seed)) < 0.5
+
+
+def test_masked_loss_is_the_mean_over_hidden_pixels_alone():
+    model = MammoSwinForMaskedImageModeling(config(num_channels=3)).eval()
+    pixels, mask = torch.randn(2, 3, 112, 56), masked()
+    output = model(pixels, bool_masked_pos=mask)
+    total, count = 0.0, 0
+    for image in range(2):
+        for row in range(112):
+            for column in range(56):
+                if mask[image, (row // 4) * 14 + column // 4]:
+                    total += (output.reconstruction - pixels)[image, :, row, column].abs().sum().item()
+                    count += 3
+    assert output.loss.item() == pytest.approx(total / count, rel=1e-4)
+    assert output.reconstruction.shape == pixels.shape
+
+
+def test_visible_pixels_are_not_in_the_loss_and_hidden_ones_not_in_the_input():
+    model = MammoSwinForMaskedImageModeling(config()).eval()
+    pixels, mask = torch.randn(2, 1, 112, 56), masked()
+    hidden = mask.view(2, 1, 28, 14).repeat_interleave(4, 2).repeat_interleave(4, 3)
+    changed = torch.where(hidden, pixels + 7, pixels)
+    torch.testing.assert_close(
+        model(pixels, bool_masked_pos=mask).reconstruction, model(changed, bool_masked_pos=mask).reconstruction
+    )
+
+
+def test_equals_stock_encoder_on_a_square():
+    square = config(image_size=(56, 56))
+    ours = MammoSwinForMaskedImageModeling(square).eval()
+    stock_config = SwinConfig(**{**SMALL, "image_size": 56, "num_channels": 1, "encoder_stride": 8})
+    stock = SwinForMaskedImageModeling(stock_config).eval()
+    stock.swin.load_state_dict(ours.swin.state_dict())
+    pixels, mask = torch.randn(2, 1, 56, 56), masked(grid=(14, 14))
+    torch.testing.assert_close(
+        ours.swin(pixels, bool_masked_pos=mask).last_hidden_state,
+        stock.swin(pixels, bool_masked_pos=mask).last_hidden_state,
+    )
+
+
+def test_a_smaller_size_in_between_changes_nothing():
+    model = MammoSwinForImageClassification(config(image_size=(112, 112))).eval()
+    large, small = torch.randn(1, 1, 112, 112), torch.randn(1, 1, 56, 56)
+    before = model(large).logits
+    model(small)
+    torch.testing.assert_close(model(large).logits, before, rtol=0, atol=0)
+    with pytest.raises(UsageError):
+        model(torch.randn(1, 1, 40, 40))
+    torch.testing.assert_close(model(large).logits, before, rtol=0, atol=0)
+
+
+def test_stock_keeps_the_clamped_windows():
+    # the fault that stateless_windows mends: if this stops failing upstream, the context manager can go
+    stock = SwinForImageClassification(SwinConfig(**{**SMALL, "image_size": (112, 112), "num_channels": 1})).eval()
+    nn.init.normal_(stock.swin.encoder.layers[1].blocks[1].attention.relative_position_bias.relative_position_bias_table)
+    stock(torch.randn(1, 1, 56, 56))
+    assert stock.swin.encoder.layers[1].blocks[1].shift_size == 0
+
+
+@pytest.mark.parametrize(("hidden", "stride", "widths"), [(1024, 32, [512, 256, 128, 64]), (128, 16, [64, 32, 16, 8])])
+def test_decoder_widths_and_size(hidden, stride, widths):
+    decoder = ConvDecoder(hidden, 1, stride)
+    assert [block[0].out_channels for block in decoder.blocks] == widths
+    with torch.no_grad():
+        assert decoder(torch.randn(1, hidden, 2, 1)).shape == (1, 1, 2 * stride, stride)
+
+
+def test_decoder_of_swin_b_is_light():
+    decoder = ConvDecoder(1024, 1, 32)
+    macs = 0
+    with torch.no_grad():
+        hooks = [
+            module.register_forward_hook(
+                lambda m, i, o: sizes.append(i[0][0, 0].numel() * m.weight.numel()
+                                             if isinstance(m, nn.ConvTranspose2d) else o[0, 0].numel() * m.weight.numel())
+            )
+            for module in decoder.modules()
+            if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d))
+        ]  # fmt: skip
+        sizes: list[int] = []
+        decoder(torch.randn(1, 1024, 7, 7))
+        for hook in hooks:
+            hook.remove()
+    macs = sum(sizes)
+    assert macs < 0.1 * 15.4e9  # a tenth of Swin-B's encoder at 224 x 224 (Liu et al. 2021, table 1)
+    assert macs > 0
+
+
+def test_loss_is_divided_by_the_number_of_known_labels():
+    weighted = config(class_weights={"pathology": [3.0, 0.5], "density": [1.0, 1.0, 1.0]})
+    logits = torch.randn(4, 5)
+    labels = torch.tensor([[0, -100], [0, 2], [-100, -100], [0, -100]])
+    log_p, log_d = logits[:, :2].log_softmax(-1), logits[:, 2:].log_softmax(-1)
+    pathology = -3.0 * (log_p[0, 0] + log_p[1, 0] + log_p[3, 0]) / 3  # one class only: the weight must stay
+    density = -log_d[1, 2]
+    torch.testing.assert_close(multi_task_loss(logits, labels, weighted), (pathology + density) / 2)
+
+
+def test_no_known_label_gives_an_exact_zero_with_a_gradient():
+    model = MammoSwinForImageClassification(config())
+    output = model(torch.randn(2, 1, 112, 56), labels=torch.full((2, 2), -100), lesion_labels=torch.full((2, 14, 7), -100))
+    output.loss.backward()
+    assert output.loss.item() == 0.0
+    assert model.classifier.weight.grad is not None
+    assert not model.classifier.weight.grad.any()
+
+
+def test_labels_of_one_task_may_be_one_dimensional():
+    model = MammoSwinForImageClassification(config(tasks=TASKS[:1], lesion_task=None)).eval()
+    pixels = torch.randn(2, 1, 112, 56)
+    one = model(pixels, labels=torch.tensor([0, 1])).loss
+    torch.testing.assert_close(one, model(pixels, labels=torch.tensor([[0], [1]])).loss)
+
+
+def test_token_loss_leaves_rows_without_places_untouched():
+    logits = torch.randn(2, 3, 14, 7, requires_grad=True)
+    labels = torch.zeros(2, 14, 7, dtype=torch.long)
+    labels[0, 3, 3], labels[1] = 2, -100
+    lesion_token_loss(logits, labels, 0.05).backward()
+    assert logits.grad[0].abs().sum() > 0
+    assert logits.grad[1].abs().sum() == 0
+
+
+def test_lesion_head_learns_where_and_gets_its_weight_from_the_config():
+    pixels, labels = torch.randn(2, 1, 112, 56), torch.tensor([[0, 1], [1, 2]])
+    places = torch.zeros(2, 14, 7, dtype=torch.long)
+    places[0, 2, 2] = 1
+    model = MammoSwinForImageClassification(config(lesion_loss_weight=2.0)).eval()
+    full = model(pixels, labels=labels, lesion_labels=places)
+    image_only = model(pixels, labels=labels)
+    token = lesion_token_loss(full.lesion_logits, places, 0.05)
+    torch.testing.assert_close(full.loss, image_only.loss + 2 * token)
+
+
+def test_probabilities_are_a_softmax_a_task():
+    model = MammoSwinForImageClassification(config())
+    probabilities = model.probabilities(torch.randn(3, 5))
+    assert {name: value.shape for name, value in probabilities.items()} == {"pathology": (3, 2), "density": (3, 3)}
+    for value in probabilities.values():
+        torch.testing.assert_close(value.sum(-1), torch.ones(3))
+
+
+def test_encoder_moves_from_masked_modelling_to_classifier_exactly(tmp_path):
+    mim = MammoSwinForMaskedImageModeling(config())
+    mim.save_pretrained(tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
+    classifier, info = MammoSwinForImageClassification.from_pretrained(tmp_path, output_loading_info=True)
+    assert all(key.startswith(("classifier.", "lesion_head.")) for key in info["missing_keys"])
+    for name, value in classifier.swin.state_dict().items():
+        assert torch.equal(value, mim.swin.state_dict()[name]), name
+    stock = AutoModel.from_pretrained(tmp_path).eval()
+    pixels = torch.randn(1, 1, 112, 56)
+    torch.testing.assert_close(
+        stock(pixels).last_hidden_state, mim.eval().swin(pixels).last_hidden_state, rtol=1e-5, atol=1e-6
+    )
+
+
+def test_plain_transformers_gives_the_same_logits(tmp_path):
+    model = MammoSwinForImageClassification(config()).eval()
+    model.save_pretrained(tmp_path)
+    pixels = torch.randn(2, 1, 112, 56)
+    torch.save({"pixels": pixels, "logits": model(pixels).logits}, tmp_path / "expected.pt")
+    code = f"""
+import sys
+sys.modules["mammo_hf"] = None  # cannot be imported
+import torch
+from transformers import AutoModelForImageClassification
+expected = torch.load({str(tmp_path / "expected.pt")!r})
+model = AutoModelForImageClassification.from_pretrained({str(tmp_path)!r}).eval()
+assert type(model).__name__ == "SwinForImageClassification"
+torch.testing.assert_close(model(expected["pixels"]).logits, expected["logits"], rtol=1e-5, atol=1e-6)
+assert model.config.id2label[0] == "pathology:malignant", model.config.id2label
+print("same")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "same", done.stderr
+
+
+def test_each_label_keeps_its_score_after_save_and_load(tmp_path):
+    model = MammoSwinForImageClassification(config()).eval()
+    pixels = torch.randn(2, 1, 112, 56)
+    named = dict(zip(model.config.id2label.values(), model(pixels).logits.unbind(1), strict=True))
+    model.save_pretrained(tmp_path)
+    again = MammoSwinForImageClassification.from_pretrained(tmp_path).eval()
+    for index, name in again.config.id2label.items():
+        torch.testing.assert_close(again(pixels).logits[:, index], named[name])
+
+
+def test_importing_us_leaves_stock_swin_alone(tmp_path):
+    stock = SwinForImageClassification(SwinConfig(**{**SMALL, "image_size": 56})).eval()
+    stock.save_pretrained(tmp_path)
+    again = AutoModelForImageClassification.from_pretrained(tmp_path).eval()
+    assert type(again) is SwinForImageClassification
+    pixels = torch.randn(1, 3, 56, 56)
+    torch.testing.assert_close(again(pixels).logits, stock(pixels).logits)
+
+
+def test_without_tasks_it_is_stock():
+    ours = MammoSwinForImageClassification(config(tasks=None, lesion_task=None)).eval()
+    stock = SwinForImageClassification(ours.config).eval()
+    stock.load_state_dict(ours.state_dict())
+    pixels, labels = torch.randn(2, 1, 112, 56), torch.tensor([0, 1])
+    torch.testing.assert_close(ours(pixels, labels=labels).loss, stock(pixels, labels=labels).loss)
+
+
+def test_bf16_autocast_and_gradient_checkpointing_train():
+    model = MammoSwinForImageClassification(config()).train()
+    model.gradient_checkpointing_enable()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = model(torch.randn(2, 1, 112, 56), labels=torch.tensor([[0, 1], [1, 2]]))
+    output.loss.backward()
+    assert math.isfinite(output.loss.item())
+    assert model.swin.embeddings.patch_embeddings.projection.weight.grad.abs().sum() > 0
