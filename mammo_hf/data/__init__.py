@@ -1,0 +1,36 @@
+"""Any mammography collection as one table: one row an image, split by patient, with no leak between the sides."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+# imported on first use: the phantom, which lives in this package too, must not pay for `datasets`
+_PUBLIC = {
+    "MammoTable": "table",
+    "assert_no_leak": "leaks",
+    "label_subset": "subsets",
+    "load": "loading",
+    "read_subset": "subsets",
+    "save_subset": "subsets",
+}
+
+if TYPE_CHECKING:
+    from .leaks import assert_no_leak
+    from .loading import load
+    from .subsets import label_subset, read_subset, save_subset
+    from .table import MammoTable
+
+__all__ = ["MammoTable", "assert_no_leak", "label_subset", "load", "read_subset", "save_subset"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_PUBLIC[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

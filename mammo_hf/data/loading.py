@@ -1,0 +1,74 @@
+"""load: the door through which every collection enters, by name or recognised by its files."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ..errors import DataError, UsageError
+from .sources import cbis_ddsm
+from .table import MammoTable
+
+SOURCES: dict[str, ModuleType] = {module.NAME: module for module in (cbis_ddsm,)}
+"""The sources by name, asked in this order where a folder's source is not given. A source is a module with ``NAME``,
+``LOOKS_FOR``, ``LICENCE``, ``TASKS``, ``recognises(root) -> bool`` and ``load(root, **options) -> MammoTable``."""
+
+
+def load(source: str | Path, root: str | Path | None = None, **options: Any) -> MammoTable:
+    """Reads a collection into a table, one row an image.
+
+    Args:
+        source: A source's name, such as "cbis-ddsm", with `root`; or the collection's folder alone, whose source is
+            then recognised by its files.
+        root: The collection's folder.
+        **options: The source's own options, such as CBIS-DDSM's `dicom_path`.
+
+    Returns:
+        The table, not yet split for validation. Its `notes` say what was moved, not found or left out.
+
+    Raises:
+        UsageError: An unknown source or option, or a folder that is not there.
+        DataError: No source recognises the folder, or the collection cannot be read.
+    """
+    if root is None:
+        folder = _folder(source)
+        module = _recognise(folder)
+    else:
+        module = _by_name(str(source))
+        folder = _folder(root)
+    known = [name for name in inspect.signature(module.load).parameters if name != "root"]
+    for option in options:
+        if option not in known:
+            raise UsageError(
+                f"is no option of {module.NAME}", source=option, remedy=f"its options: {', '.join(known) or 'none'}"
+            )
+    table: MammoTable = module.load(folder, **options)
+    return table
+
+
+def _by_name(name: str) -> ModuleType:
+    plain = name.strip().lower().replace("_", "-")
+    if plain not in SOURCES:
+        raise UsageError("is no known source", source=name, remedy=f"known are {', '.join(SOURCES)}")
+    return SOURCES[plain]
+
+
+def _folder(path: str | Path) -> Path:
+    folder = Path(path).expanduser()
+    if not folder.exists():
+        if str(path) in SOURCES:
+            raise UsageError("needs the collection's folder too", source=path, remedy=f'load("{path}", root="...")')
+        raise UsageError("no such folder", source=path, remedy="give the folder that holds the collection")
+    if not folder.is_dir():
+        raise UsageError("is no folder", source=path, remedy="give the folder that holds the collection")
+    return folder
+
+
+def _recognise(folder: Path) -> ModuleType:
+    for module in SOURCES.values():
+        if module.recognises(folder):
+            return module
+    looks_for = "; ".join(f"{module.NAME} needs {module.LOOKS_FOR}" for module in SOURCES.values())
+    raise DataError("holds no known collection", source=folder, remedy=looks_for)

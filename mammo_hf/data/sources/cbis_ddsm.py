@@ -1,0 +1,132 @@
+"""CBIS-DDSM: digitised films with mass and calcification findings, masks and an official split.
+
+The tables and the files are joined by patient, side and view, never by path text alone, so any download's layout will
+do. A film that was published in both the mass and the calcification set (71 are, the very same scan) has a row for each
+file, and each row carries all findings of the film: else sixteen films with a malignant lesion would pass as benign in
+the other set.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from ...errors import DataError
+from ..schema import task_list
+from ..table import MammoTable, Rejected
+from .cbis_ddsm_files import ImageFile, parse_name, read_dicom_list, walk
+from .cbis_ddsm_join import sort_files
+from .cbis_ddsm_notes import collection_notes, list_note, listed_regions, without_film, without_split
+from .cbis_ddsm_rows import NAME, film_rows
+from .cbis_ddsm_tables import TABLES, CaseDescriptions, find_tables, read_case_descriptions
+from .contents import Contents
+from .unlabelled import Stranger, says_region, unlabelled_rows
+
+LOOKS_FOR = f"one or more of {', '.join(TABLES)}, in the folder or at most two folders below"
+LICENCE = "CC BY 3.0, https://doi.org/10.7937/K9/TCIA.2016.7O02S9CY"
+TASKS = ("pathology", "density", "abnormality")
+
+__all__ = ["LICENCE", "LOOKS_FOR", "NAME", "TASKS", "load", "recognises"]
+
+
+def recognises(root: Path) -> bool:
+    """Whether a folder holds one of the collection's tables."""
+    return bool(find_tables(root))
+
+
+def load(root: Path, dicom_path: str | Path | None = None) -> MammoTable:
+    """Reads the collection.
+
+    Args:
+        root: The folder that holds tables and images, in any layout that names each film's folder, file or PatientID
+            as the tables do.
+        dicom_path: A text file of DICOM paths, one a line. Where one of them is a film of the tables it is used for
+            the row; other whole images are added without labels, for pre-training.
+
+    Returns:
+        The table. Its `notes` count what was moved, not found or left out, its `rejected` lists it.
+
+    Raises:
+        UsageError: `dicom_path` is not there.
+        DataError: There is no table or no image, or a table has a wrong column or value.
+    """
+    root = Path(root)
+    cases = read_case_descriptions(root)
+    rejected: list[Rejected] = []
+    contents = Contents()
+    files, listed = _files(root, dicom_path, rejected)
+    named, strangers = _tell_by_header(files, contents)
+    images = sort_files(named, contents)
+    splits, moved = _splits(cases, named)
+    rows, mask_counts = film_rows(images, cases.by_film(), splits, contents)
+    others, left_out = unlabelled_rows(strangers, contents, source=NAME, tasks=TASKS, rejected=rejected)
+    if not rows and not others:
+        raise DataError(
+            f"holds no image for the {len(cases.abnormalities)} rows of its tables ({len(files)} DICOM files found)",
+            source=root,
+            remedy="each film must lie in a folder named as in the tables, as in "
+            + os.path.join(root, "Mass-Training_P_00001_LEFT_CC", "...", "1-1.dcm"),
+        )
+    notes = collection_notes(cases, images, rows, moved, mask_counts)
+    if others:
+        notes.append(f"{len(others)} images of unknown patients added without labels, under your private salt")
+    if listed is not None:
+        left_out += listed_regions(listed, named, images, contents)
+        notes.append(list_note(listed, [*rows, *others], left_out))
+    rejected += [*without_split(images, splits), *without_film(cases, images)]
+    rejected += [Rejected(path, reason) for path, reason in contents.problems.items()]
+    return MammoTable.from_rows(
+        [*rows, *others], tasks=task_list(TASKS), salt_name=NAME, notes=notes, rejected=rejected
+    )
+
+
+def _files(
+    root: Path, dicom_path: str | Path | None, rejected: list[Rejected]
+) -> tuple[list[ImageFile], frozenset[str] | None]:
+    """The files below `root`, after those of the list, and the list's paths; a file that is in both comes once."""
+    files = list(walk(root, rejected))
+    if dicom_path is None:
+        return files, None
+    listed = read_dicom_list(dicom_path, root, rejected)
+    known = {os.path.realpath(file.path) for file in listed}
+    files = [*listed, *(file for file in files if os.path.realpath(file.path) not in known)]
+    return files, frozenset(file.path for file in listed)
+
+
+def _tell_by_header(files: Iterable[ImageFile], contents: Contents) -> tuple[list[ImageFile], list[Stranger]]:
+    """Parts files whose path or PatientID says what they are from those of which neither does."""
+    named, strangers = [], []
+    for file in files:
+        if file.name is not None:
+            named.append(file)
+            continue
+        facts = contents.facts(file.path)
+        if facts is None:
+            continue
+        name = parse_name(facts.patient_id)
+        is_region = file.is_region or says_region(facts)
+        if name is None:
+            strangers.append(Stranger(file.path, facts, is_region))
+        else:
+            named.append(ImageFile(file.path, name, is_region or name.number is not None))
+    return named, strangers
+
+
+def _splits(cases: CaseDescriptions, named: Iterable[ImageFile]) -> tuple[dict[str, str], frozenset[str]]:
+    """The split of each patient, and those patients who stand on both official sides.
+
+    They go to training: what remains of the test split is then a part of the official one, so that figures on it can
+    be compared, and no training case was made a test case by us. A patient of whom neither the tables nor a name says
+    a side is no test patient if every table is there; if one is missing, nobody can know, and the patient has no split.
+    """
+    sides = cases.official_splits()
+    names = [file.name for file in named if file.name is not None]
+    for name in names:
+        if name.split is not None:
+            sides.setdefault(name.film.patient, set()).add(name.split)
+    splits = {patient: "train" if "train" in found else "test" for patient, found in sides.items()}
+    if not cases.missing:
+        for name in names:
+            splits.setdefault(name.film.patient, "unlabelled")
+    return splits, frozenset(patient for patient, found in sides.items() if len(found) > 1)

@@ -1,0 +1,172 @@
+"""CBIS-DDSM's files: which breast, view and abnormality a folder's name stands for, whatever the download's layout.
+
+The releases agree in one thing alone: some folder (or the file, or the header's PatientID) is called
+``Mass-Training_P_00001_LEFT_CC``, with ``_1`` and so on behind it where the image shows one abnormality. In the Imaging
+Data Commons 396 series carry the short form ``P_00038_LEFT_CC.dcm``, without lesion type and split.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pydicom.misc
+
+from ...errors import DataError, UsageError
+from ..table import Rejected
+from .cbis_ddsm_tables import Film, patient_name
+
+_NAME = re.compile(
+    r"(?:(mass|calc)-(training|test)_)?p_(\d+)_(left|right)_(cc|mlo)(?:_(\d+))?(?:\.dcm|\.dicom)?", re.IGNORECASE
+)
+_KIND = {"mass": "mass", "calc": "calcification"}
+_SPLIT = {"training": "train", "test": "test"}
+_SUFFIXES = (".dcm", ".dicom")
+
+
+class Name(NamedTuple):
+    """What a name says: the film; lesion type and split unless it has the short form; the abnormality's number."""
+
+    film: Film
+    kind: str | None
+    split: str | None
+    number: int | None
+
+    def text(self) -> str:
+        """The name as the tables' paths write it."""
+        parts = [self.film.patient, {"L": "LEFT", "R": "RIGHT"}[self.film.laterality], self.film.view]
+        if self.kind is not None:
+            words = {"mass": "Mass", "calcification": "Calc"}, {"train": "Training", "test": "Test"}
+            parts.insert(0, f"{words[0][self.kind]}-{words[1][self.split or 'train']}")
+        return "_".join(parts if self.number is None else [*parts, str(self.number)])
+
+
+class ImageFile(NamedTuple):
+    """A DICOM file, what its path's names say, and whether they say that it shows a region of a film only."""
+
+    path: str
+    name: Name | None
+    is_region: bool
+
+
+def parse_name(text: str) -> Name | None:
+    """Reads a folder's name, a file's name or a PatientID; ``None`` where it is none of CBIS-DDSM's."""
+    found = _NAME.fullmatch(text.strip())
+    if found is None:
+        return None
+    kind, split, patient, laterality, view, number = found.groups()
+    film = Film(patient_name(int(patient)), laterality[0].upper(), view.upper())
+    return Name(
+        film,
+        _KIND[kind.lower()] if kind else None,
+        _SPLIT[split.lower()] if split else None,
+        int(number) if number else None,
+    )
+
+
+def parse_path(path: str, below: str = "") -> ImageFile:
+    """Reads a file's path; the deepest folder that says something counts.
+
+    Args:
+        path: The file.
+        below: A folder above it; only what stands below is read.
+    """
+    name: Name | None = None
+    says_region: bool | None = None
+    for part in (os.path.relpath(path, below) if below else path).split(os.sep):
+        name = parse_name(part) or name
+        says_region = _says_region(part, says_region)
+    return ImageFile(path, name, _is_region(name, says_region))
+
+
+def _says_region(folder: str, before: bool | None) -> bool | None:
+    words = folder.lower()
+    if "full mammogram" in words:
+        return False
+    return True if "cropped image" in words or "roi mask" in words else before
+
+
+def _is_region(name: Name | None, says_region: bool | None) -> bool:
+    return says_region if says_region is not None else name is not None and name.number is not None
+
+
+def walk(root: Path, rejected: list[Rejected]) -> Iterator[ImageFile]:
+    """All DICOM files below a folder. Each folder is listed once; a file is opened only where it has no suffix.
+
+    Args:
+        root: The collection's folder.
+        rejected: Takes the folders that cannot be listed.
+    """
+    seen: set[tuple[int, int]] = set()
+    pending: list[tuple[str, Name | None, bool | None]] = [(str(root), None, None)]
+    while pending:
+        folder, name, says_region = pending.pop()
+        try:
+            state = os.stat(folder)
+            if (state.st_dev, state.st_ino) in seen:  # a link back to a folder above, or to one already seen
+                continue
+            seen.add((state.st_dev, state.st_ino))
+            with os.scandir(folder) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+        except OSError as error:
+            rejected.append(Rejected(folder, f"cannot be listed ({error.strerror})"))
+            continue
+        below = []
+        for entry in entries:
+            here = parse_name(entry.name) or name
+            if entry.is_dir():
+                below.append((entry.path, here, _says_region(entry.name, says_region)))
+            elif _is_dicom(entry):
+                yield ImageFile(entry.path, here, _is_region(here, _says_region(entry.name, says_region)))
+        pending += reversed(below)
+
+
+def _is_dicom(entry: os.DirEntry[str]) -> bool:
+    suffix = os.path.splitext(entry.name)[1].lower()
+    if suffix and not suffix[1:].isdecimal():  # a file named by its UID alone ends in digits
+        return suffix in _SUFFIXES
+    try:
+        return entry.name != "DICOMDIR" and pydicom.misc.is_dicom(entry.path)
+    except OSError:
+        return False
+
+
+def read_dicom_list(dicom_path: str | Path, root: Path, rejected: list[Rejected]) -> list[ImageFile]:
+    """Reads a text file of DICOM paths.
+
+    One path a line, absolute or relative to the text file (or else to `root`); blank lines and lines that begin with
+    ``#`` are skipped.
+
+    Args:
+        dicom_path: The text file.
+        root: The collection's folder.
+        rejected: Takes the paths where there is no file.
+
+    Raises:
+        UsageError: The text file is not there.
+        DataError: It cannot be read as text, or names no file that is there.
+    """
+    source = Path(dicom_path)
+    if not source.is_file():
+        raise UsageError("no such file", source=source, remedy="--dicom_path takes a text file of DICOM paths")
+    try:
+        lines = [line.strip() for line in source.read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError("cannot be read as text", source=source, remedy="give one DICOM path a line") from error
+    files: dict[str, ImageFile] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line or line.startswith("#"):
+            continue
+        places = [os.path.normpath(folder / line) for folder in (source.parent, root)]
+        path = next((place for place in places if os.path.isfile(place)), None)
+        if path is None:
+            rejected.append(Rejected(places[0], f"line {number} of {source.name} names it, but there is no such file"))
+        else:
+            below = str(root) if Path(path).is_relative_to(root) else ""
+            files.setdefault(os.path.realpath(path), parse_path(path, below))
+    if not files:
+        raise DataError("names no file that is there", source=source, remedy="give one DICOM path a line")
+    return list(files.values())

@@ -1,0 +1,195 @@
+"""CBIS-DDSM's four case description tables: one row an abnormality, with its pathology and the film that shows it.
+
+Lee et al., "A curated mammography data set for use in computer-aided detection and diagnosis research",
+Scientific Data 4:170177 (2017).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from ...errors import DataError
+
+TABLES = {
+    "mass_case_description_train_set.csv": ("mass", "train"),
+    "mass_case_description_test_set.csv": ("mass", "test"),
+    "calc_case_description_train_set.csv": ("calcification", "train"),
+    "calc_case_description_test_set.csv": ("calcification", "test"),
+}
+"""From a table's file name to the kind of its abnormalities and its official split."""
+
+_PATHOLOGY = {"MALIGNANT": "malignant", "BENIGN": "benign", "BENIGN_WITHOUT_CALLBACK": "benign"}
+_DENSITY = {"0": None, "1": "a", "2": "b", "3": "c", "4": "d"}  # 0 stands in two rows: not assessed
+_LATERALITY = {"LEFT": "L", "RIGHT": "R"}
+_VIEW = {"CC": "CC", "MLO": "MLO"}
+_PATIENT = re.compile(r"P_(\d+)")
+# the mass tables write `breast_density`, the calcification tables `breast density`
+_NEEDED = ("patient id", "left or right breast", "image view", "abnormality id", "breast density", "pathology")
+_DEEPEST = 2
+
+
+class Film(NamedTuple):
+    """What one film shows: the breast of a patient in one view."""
+
+    patient: str
+    laterality: str
+    view: str
+
+
+class Abnormality(NamedTuple):
+    """One row of a table; `place` names it in messages by its table and number, without the patient."""
+
+    kind: str
+    split: str
+    film: Film
+    number: int
+    pathology: str
+    density: str | None
+    place: str
+
+
+@dataclass(frozen=True)
+class CaseDescriptions:
+    """The abnormalities of all tables that are there, and the names of the tables that are not."""
+
+    abnormalities: tuple[Abnormality, ...]
+    missing: tuple[str, ...]
+
+    def official_splits(self) -> dict[str, set[str]]:
+        """From each patient to the official splits that they stand in: usually one, for 31 patients two."""
+        splits: dict[str, set[str]] = {}
+        for row in self.abnormalities:
+            splits.setdefault(row.film.patient, set()).add(row.split)
+        return splits
+
+    def by_film(self) -> dict[Film, list[Abnormality]]:
+        """The abnormalities that each film shows, of masses and calcifications together."""
+        films: dict[Film, list[Abnormality]] = {}
+        for row in self.abnormalities:
+            films.setdefault(row.film, []).append(row)
+        return films
+
+
+def find_tables(root: Path) -> dict[str, Path]:
+    """The tables in `root`, in its folder ``csv``, or up to two folders below; the shallowest of each name.
+
+    Args:
+        root: The collection's folder.
+
+    Returns:
+        From a table's name to its file, for those that are there.
+    """
+    found: dict[str, Path] = {}
+    level = [root]
+    for depth in range(_DEEPEST + 1):
+        below: list[Path] = []
+        for folder in level:
+            names = _listing(folder)
+            for name, is_folder in names:
+                if name.lower() in TABLES and not is_folder:
+                    found.setdefault(name.lower(), folder / name)
+            below += [folder / name for name, is_folder in names if is_folder]
+        if len(found) == len(TABLES) or (depth == 0 and not below):
+            break
+        level = sorted(below, key=lambda folder: (folder.name.lower() != "csv", folder.name))
+    return found
+
+
+def _listing(folder: Path) -> list[tuple[str, bool]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((entry.name, entry.is_dir()) for entry in entries)
+    except OSError:
+        return []  # the walk for images reports a folder that cannot be read
+
+
+def read_case_descriptions(root: Path) -> CaseDescriptions:
+    """Reads every table that is there.
+
+    Args:
+        root: The collection's folder.
+
+    Raises:
+        DataError: There is none of the four tables, or one has a wrong column or value: names table, row and column.
+    """
+    found = find_tables(root)
+    if not found:
+        raise DataError(
+            f"none of CBIS-DDSM's tables is there: {', '.join(TABLES)}",
+            source=root,
+            remedy="put them into that folder, into its folder csv, or at most two folders below",
+        )
+    rows: dict[tuple[str, Film, int], Abnormality] = {}
+    for name in TABLES:
+        for row in _read_table(found[name], *TABLES[name]) if name in found else ():
+            before = rows.setdefault((row.kind + row.split, row.film, row.number), row)
+            if before.pathology != row.pathology:
+                raise DataError(
+                    f"gives the same abnormality another pathology than {before.place}",
+                    source=row.place,
+                    remedy="restore the official table",
+                )
+    missing = tuple(name for name in TABLES if name not in found)
+    return CaseDescriptions(tuple(rows.values()), missing)
+
+
+def _read_table(path: Path, kind: str, split: str) -> Iterator[Abnormality]:
+    # the official tables hold line breaks inside quoted paths: only a csv reader may cut the rows
+    reader = csv.reader(io.StringIO(_text(path), newline=""))
+    columns = [column.strip().lower().replace("_", " ") for column in next(reader, [])]
+    missing = [column for column in _NEEDED if column not in columns]
+    if missing:
+        raise DataError(f"has no column '{missing[0]}'", source=path, remedy=f"needs the columns {', '.join(_NEEDED)}")
+    where = [columns.index(column) for column in _NEEDED]
+    for number, cells in enumerate((cells for cells in reader if cells), start=1):
+        place = f"{path}, row {number}"
+        if len(cells) <= max(where):
+            raise DataError("has too few columns", source=place, remedy="restore the official table")
+        patient, laterality, view, abnormality, density, pathology = (cells[index].strip() for index in where)
+        found = _PATIENT.fullmatch(patient)
+        if found is None:
+            raise _wrong(place, "patient_id", "'P_' and a number")
+        if not abnormality.isdecimal():
+            raise _wrong(place, "abnormality id", "a whole number")
+        if density not in _DENSITY:
+            raise _wrong(place, "breast density", f"one of {', '.join(_DENSITY)}")
+        film = Film(
+            patient_name(int(found[1])),
+            _look_up(_LATERALITY, laterality, place, "left or right breast"),
+            _look_up(_VIEW, view, place, "image view"),
+        )
+        label = _look_up(_PATHOLOGY, pathology, place, "pathology")
+        yield Abnormality(kind, split, film, int(abnormality), label, _DENSITY[density], place)
+
+
+def patient_name(number: int) -> str:
+    """The patient's name as the tables write it: ``P_`` and five digits."""
+    return f"P_{number:05d}"
+
+
+def _text(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})", source=path, remedy="check its permissions") from error
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+def _look_up(words: dict[str, str], value: str, place: str, column: str) -> str:
+    if value.upper() not in words:
+        raise _wrong(place, column, f"one of {', '.join(words)}")
+    return words[value.upper()]
+
+
+def _wrong(place: str, column: str, rule: str) -> DataError:
+    return DataError(f"column '{column}' must be {rule}", source=place, remedy="restore the official table")

@@ -1,0 +1,86 @@
+"""Images that stand in no table of labels: what their own header says makes their row, for pre-training alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from ...dicom import Laterality
+from ..privacy import private_salt, salted_hash
+from ..schema import Row
+from ..table import Rejected
+from .contents import Contents, Facts
+
+_RADIOGRAPHS = ("", "MG", "CR", "DX", "RG", "OT")  # OT and none: films scanned or converted without saying of what
+
+
+class Stranger(NamedTuple):
+    """A DICOM image of which no name tells what it is, and whether something says that it is a crop or a mask."""
+
+    path: str
+    facts: Facts
+    is_region: bool
+
+
+def says_region(facts: Facts) -> bool:
+    """Whether the series' description says that the image is a crop or a mask."""
+    words = facts.series_description.lower()
+    return "crop" in words or "roi mask" in words
+
+
+def unlabelled_rows(
+    strangers: Iterable[Stranger], contents: Contents, *, source: str, tasks: Iterable[str], rejected: list[Rejected]
+) -> tuple[list[Row], Counter[str]]:
+    """Rows of whole images that no table knows; all of them in the split "unlabelled".
+
+    Patients are told apart by PatientID under this user's private salt: such images come from anywhere, and a hash
+    under a published salt could be turned back by trying. Without a PatientID each image is a patient of its own.
+
+    Args:
+        strangers: The images.
+        contents: Tells masks by their values.
+        source: The collection's name.
+        tasks: The table's tasks, all of them unknown here.
+        rejected: Takes what is no mammogram and second copies.
+
+    Returns:
+        The rows, and how many "crops" and "masks" were left out.
+    """
+    rows: dict[str, Row] = {}
+    left_out: Counter[str] = Counter()
+    for path, facts, is_region in strangers:
+        if facts.modality not in _RADIOGRAPHS:
+            rejected.append(Rejected(path, f"is no mammogram (modality {facts.modality})"))
+            continue
+        if contents.is_mask(path):
+            left_out["masks"] += 1
+            continue
+        if is_region:
+            left_out["crops"] += 1
+            continue
+        salt = private_salt()
+        own = "" if facts.instance_uid and facts.patient_id else _digest(path)
+        image_id = salted_hash(facts.instance_uid or own, salt)
+        if image_id in rows:
+            rejected.append(Rejected(path, "is a second copy of another file"))
+            continue
+        rows[image_id] = {
+            "image_id": image_id,
+            "path": path,
+            "patient": salted_hash(facts.patient_id or own, salt),
+            "exam": salted_hash(facts.study_uid, salt) if facts.study_uid else None,
+            "laterality": facts.laterality.value if facts.laterality in (Laterality.LEFT, Laterality.RIGHT) else None,
+            "view": facts.view.value or None,
+            "source": source,
+            "split": "unlabelled",
+            **dict.fromkeys(tasks),
+            "findings": [],
+        }
+    return list(rows.values()), left_out
+
+
+def _digest(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,162 @@
+"""MammoTable: a thin, typed view on a `datasets.Dataset` with one row an image."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from datasets import Dataset
+
+from ..errors import DataError, UsageError
+from .leaks import assert_no_leak
+from .schema import COLUMNS, SPLITS, Row, features, validate
+from .splits import validation_patients
+
+
+class Rejected(NamedTuple):
+    """Something that was asked for and is left out: a file, or a row of a label table, and why."""
+
+    source: str
+    reason: str
+
+
+class MammoTable:
+    """The images of a collection, one row each; a table is never changed, its methods give new ones.
+
+    Rows are dicts with ``image_id``, ``patient`` and ``exam`` (salted hashes), ``path``, ``laterality`` ("L", "R"),
+    ``view`` ("CC", "MLO", ...), ``source``, ``split`` ("train", "validation", "test", "unlabelled"), one column a task
+    and ``findings`` (see `mammo_hf.data.schema`). Whatever is not known is ``None``.
+
+    Args:
+        dataset: The rows; further columns are kept.
+        tasks: The tasks in the form of a model's ``config.tasks``, in order.
+        salt_name: Name of the salt of the hashes: the collection's name, or "private".
+        notes: What was moved, left out or not found, for whoever runs this to read.
+        rejected: Files and label rows that are left out, with the reason.
+
+    Raises:
+        DataError: A column of the schema is missing.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        tasks: Sequence[Mapping[str, Any]],
+        salt_name: str,
+        notes: Iterable[str] = (),
+        rejected: Iterable[Rejected] = (),
+    ) -> None:
+        missing = [name for name in features(tasks) if name not in dataset.column_names]
+        if missing:
+            raise DataError(f"has no column {', '.join(missing)}", source="table", remedy=f"needs {', '.join(COLUMNS)}")
+        self.dataset = dataset
+        self.salt_name = salt_name
+        self.notes = list(notes)
+        self.rejected = list(rejected)
+        self._tasks = [{"name": task["name"], "labels": list(task["labels"])} for task in tasks]
+
+    @classmethod
+    def from_rows(
+        cls,
+        rows: Iterable[Row],
+        *,
+        tasks: Sequence[Mapping[str, Any]],
+        salt_name: str,
+        notes: Iterable[str] = (),
+        rejected: Iterable[Rejected] = (),
+    ) -> MammoTable:
+        """A table from row dicts, each checked against the schema; the arguments are those of the class.
+
+        Raises:
+            DataError: Names the first wrong row, its column and the rule.
+        """
+        rows = list(rows)
+        validate(rows, tasks)
+        schema = features(tasks)
+        dataset = Dataset.from_dict({name: [row[name] for row in rows] for name in schema}, features=schema)
+        return cls(dataset, tasks=tasks, salt_name=salt_name, notes=notes, rejected=rejected)
+
+    @property
+    def tasks(self) -> list[dict[str, Any]]:
+        """The tasks: ``[{"name": "pathology", "labels": ["benign", "malignant"]}, ...]``."""
+        return [{"name": task["name"], "labels": list(task["labels"])} for task in self._tasks]
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.dataset)
+
+    def __getitem__(self, index: int) -> Row:
+        return self.dataset[index]
+
+    def __repr__(self) -> str:
+        counts = Counter(self.column("split"))
+        splits = ", ".join(f"{split} {counts[split]}" for split in SPLITS if counts[split])
+        return f"MammoTable({len(self)} images: {splits or 'none'})"
+
+    def column(self, name: str) -> list[Any]:
+        """All values of one column.
+
+        Raises:
+            UsageError: There is no such column.
+        """
+        if name not in self.dataset.column_names:
+            known = ", ".join(self.dataset.column_names)
+            raise UsageError(f"the table has no column {name!r}", source="column", remedy=f"its columns: {known}")
+        return self.dataset.select_columns([name])[:][name]
+
+    def where(self, predicate: Callable[[Row], bool] | None = None, **equals: object) -> MammoTable:
+        """The rows that satisfy everything that is asked.
+
+        Args:
+            predicate: A function of the row.
+            **equals: A column and its value, or a list, tuple or set of values:
+                ``where(split="train", view=("CC", "MLO"))``.
+
+        Raises:
+            UsageError: There is no such column.
+        """
+        kept: Iterable[int] = range(len(self))
+        for name, wanted in equals.items():
+            values = self.column(name)
+            allowed = wanted if isinstance(wanted, list | tuple | set | frozenset) else (wanted,)
+            kept = [index for index in kept if values[index] in allowed]
+        if predicate is not None:
+            kept = [index for index in kept if predicate(self.dataset[index])]
+        return self._with(self.dataset.select(list(kept)))
+
+    def split(self, validation: float = 0.15, seed: int = 0, task: str | None = None) -> MammoTable:
+        """Moves whole patients from the training to the validation split, stratified by their gravest label.
+
+        The same table, share and seed give the same patients on any machine. Rows of the test and unlabelled splits
+        stay as they are.
+
+        Args:
+            validation: Share of the training patients, above 0 and below 1.
+            seed: The seed.
+            task: The task to stratify by; ``None`` for the table's first.
+
+        Raises:
+            UsageError: The share is out of range, a validation split is there already, or there are fewer than two
+                training patients.
+            DataError: A patient, exam or image stands on two sides.
+        """
+        assert_no_leak(self)
+        chosen = validation_patients(self, validation=validation, seed=seed, task=task)
+        columns = self.dataset.to_dict()
+        columns["split"] = [
+            "validation" if split == "train" and patient in chosen else split
+            for split, patient in zip(columns["split"], columns["patient"], strict=True)
+        ]
+        result = self._with(Dataset.from_dict(columns, features=self.dataset.features))
+        images = columns["split"].count("validation")
+        result.notes.append(f"validation: {len(chosen)} patients ({images} images) taken from training, seed {seed}")
+        return result
+
+    def _with(self, dataset: Dataset) -> MammoTable:
+        return MammoTable(
+            dataset, tasks=self._tasks, salt_name=self.salt_name, notes=self.notes, rejected=self.rejected
+        )

@@ -1,0 +1,114 @@
+"""The Image Pixel module (PS3.3 C.7.6.3): what the pixels are, checked before any of them is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from .elements import text, word
+from .errors import MammogramError
+from .types import Photometric
+
+MAX_PIXELS = 1 << 30
+"""How many pixels a file may say it has, all frames together, before it is refused: a tomosynthesis volume has less."""
+
+
+@dataclass(frozen=True)
+class ImagePixel:
+    """Size and type of the stored values.
+
+    Attributes:
+        frames: Number of frames, 1 for a plain image.
+        rows: Height in pixels.
+        columns: Width in pixels.
+        bits_allocated: 8 or 16.
+        bits_stored: 1 to ``bits_allocated``.
+        high_bit: The highest bit of a stored value within its word.
+        signed: Two's complement.
+        photometric: MONOCHROME1 or MONOCHROME2.
+    """
+
+    frames: int
+    rows: int
+    columns: int
+    bits_allocated: int
+    bits_stored: int
+    high_bit: int
+    signed: bool
+    photometric: Photometric
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The words of the pixels, in the machine's byte order."""
+        return np.dtype(f"{'i' if self.signed else 'u'}{self.bits_allocated // 8}")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """``(frames, rows, columns)``."""
+        return self.frames, self.rows, self.columns
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all frames, uncompressed."""
+        return self.frames * self.rows * self.columns * self.dtype.itemsize
+
+
+def image_pixel(dataset: Dataset, max_pixels: int = MAX_PIXELS) -> ImagePixel:
+    """Read and check the module.
+
+    Raises:
+        MammogramError: An attribute is missing or out of range, the image is in colour, or it has more than
+            ``max_pixels`` pixels.
+    """
+    photometric = _photometric(dataset)
+    rows, columns, frames = _required(dataset, "Rows"), _required(dataset, "Columns"), _frames(dataset)
+    allocated, stored = _required(dataset, "BitsAllocated"), _required(dataset, "BitsStored")
+    representation = _required(dataset, "PixelRepresentation")
+    if not rows or not columns:
+        raise MammogramError(f"the image is {rows} x {columns} pixels", remedy="leave the file out")
+    if frames * rows * columns > max_pixels:
+        raise MammogramError(
+            f"{frames} frames of {rows} x {columns} are more than {max_pixels} pixels",
+            remedy="raise max_pixels if the file is sound",
+        )
+    if allocated not in (8, 16) or not 1 <= stored <= allocated or representation not in (0, 1):
+        raise MammogramError(
+            f"{stored} bits stored in {allocated}, pixel representation {representation}: no type that mammograms have",
+            remedy="give an image of 8 or 16 bits allocated",
+        )
+    high_bit = word(dataset, "HighBit")
+    if high_bit is None or not stored - 1 <= high_bit < allocated:
+        high_bit = stored - 1
+    return ImagePixel(frames, rows, columns, allocated, stored, high_bit, bool(representation), photometric)
+
+
+def _required(dataset: Dataset, keyword: str) -> int:
+    value = word(dataset, keyword)
+    if value is None:
+        raise MammogramError(f"{keyword} is missing", remedy="mend the header or leave the file out")
+    return value
+
+
+def _frames(dataset: Dataset) -> int:
+    number = text(dataset, "NumberOfFrames")
+    if not number:
+        return 1
+    if not number.isascii() or not number.isdigit() or not 0 < int(number[:12]) == int(number):
+        raise MammogramError("NumberOfFrames is no positive number", remedy="mend the header or leave the file out")
+    return int(number)
+
+
+def _photometric(dataset: Dataset) -> Photometric:
+    name = text(dataset, "PhotometricInterpretation").upper()
+    photometric = Photometric.from_dicom(name)
+    samples = word(dataset, "SamplesPerPixel")
+    if not name:
+        raise MammogramError("PhotometricInterpretation is missing", remedy="mend the header or leave the file out")
+    if photometric is Photometric.UNKNOWN or samples not in (1, None):
+        raise MammogramError(
+            "is a colour image; mammograms are MONOCHROME1 or MONOCHROME2",
+            remedy="leave it out, or convert it to grayscale where that is right",
+        )
+    return photometric

@@ -1,0 +1,175 @@
+"""A valid mammogram from an array: what the phantom is written with, and what the tests of every room read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import (
+    BreastTomosynthesisImageStorage,
+    DigitalMammographyXRayImageStorageForPresentation,
+    DigitalMammographyXRayImageStorageForProcessing,
+    ExplicitVRLittleEndian,
+    generate_uid,
+)
+
+from .errors import MammogramError
+from .types import VIEW_CODES, VIEW_MEANINGS, Laterality, Photometric, View
+
+# type 2 attributes (PS3.5 7.4.3): they must be there and may be empty
+_EMPTY_KEYWORDS = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
+    *("StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "StudyID", "SeriesNumber"),
+)
+
+
+def mammogram_dataset(
+    pixels: np.ndarray,
+    *,
+    laterality: Laterality | str | None = Laterality.LEFT,
+    view: View | str | None = View.CC,
+    bits_stored: int | None = None,
+    photometric: Photometric | str = Photometric.MONOCHROME2,
+    **dicom_keywords: Any,
+) -> Dataset:
+    """An uncompressed Digital Mammography X-Ray Image (PS3.3 A.26), ready for ``dataset.save_as(path)``.
+
+    The same arguments give the same dataset, UIDs included. A volume gets the SOP class of Breast Tomosynthesis, and no
+    functional groups but those given as keywords.
+
+    Args:
+        pixels: Stored values, ``(rows, columns)``, or ``(frames, rows, columns)`` for a tomosynthesis volume; uint8,
+            uint16, int8 or int16.
+        laterality: Which breast; ``None`` leaves the attribute out.
+        view: The projection, written as ViewPosition and ViewCodeSequence; ``None`` leaves both out.
+        bits_stored: How many bits the values use; all bits of the array's type by default.
+        photometric: MONOCHROME2, or MONOCHROME1 where the lowest value is white.
+        **dicom_keywords: Any attribute by its DICOM keyword, replacing what stands there; ``None`` takes the attribute
+            out. ``TransferSyntaxUID`` may name another uncompressed syntax.
+
+    Raises:
+        MammogramError: The array is no image of such values, or a value needs more bits than ``bits_stored``.
+    """
+    pixels = np.asarray(pixels)
+    bits = bits_stored if bits_stored is not None else 8 * pixels.dtype.itemsize
+    _check(pixels, bits)
+    dataset = _identity(
+        dicom_keywords.get("PresentationIntentType", "FOR PRESENTATION"), tomosynthesis=pixels.ndim == 3
+    )
+    _describe_projection(dataset, Laterality.from_dicom(_text(laterality)), View.from_dicom(_text(view)))
+    _describe_pixels(dataset, pixels, bits, Photometric.from_dicom(_text(photometric)))
+    syntax = dicom_keywords.pop("TransferSyntaxUID", ExplicitVRLittleEndian)
+    _set_keywords(dataset, dicom_keywords)
+    if "PixelData" not in dicom_keywords:
+        little = syntax is None or syntax.is_little_endian
+        data = pixels.astype(pixels.dtype.newbyteorder("<" if little else ">")).tobytes()
+        dataset.add_new("PixelData", "OW" if pixels.dtype.itemsize == 2 else "OB", data + b"\0" * (len(data) % 2))
+    _set_uids(dataset, dicom_keywords)
+    dataset.preamble = b"\0" * 128
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.get("SOPClassUID")
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.get("SOPInstanceUID")
+    if syntax is not None:
+        dataset.file_meta.TransferSyntaxUID = syntax
+    return dataset
+
+
+def _text(value: Laterality | View | Photometric | str | None) -> str | None:
+    return value if isinstance(value, str) or value is None else value.value
+
+
+def _check(pixels: np.ndarray, bits: int) -> None:
+    if pixels.ndim not in (2, 3) or pixels.dtype.kind not in "ui" or pixels.dtype.itemsize > 2 or not pixels.size:
+        raise MammogramError(
+            f"an array of shape {pixels.shape} and type {pixels.dtype} is no mammogram",
+            source="pixels",
+            remedy="give (rows, columns) or (frames, rows, columns) of 8 or 16 bit integers",
+        )
+    signed = pixels.dtype.kind == "i"
+    low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+    if not 1 <= bits <= 8 * pixels.dtype.itemsize or pixels.min() < low or pixels.max() > high:
+        raise MammogramError(
+            f"values from {pixels.min()} to {pixels.max()} do not fit into {bits} bits",
+            source="bits_stored",
+            remedy="store more bits or scale the values",
+        )
+
+
+def _identity(intent: object, *, tomosynthesis: bool) -> Dataset:
+    dataset = Dataset()
+    for keyword in _EMPTY_KEYWORDS:
+        setattr(dataset, keyword, "" if keyword != "SeriesNumber" else None)
+    dataset.Modality = "MG"
+    if tomosynthesis:
+        dataset.SOPClassUID = BreastTomosynthesisImageStorage
+    elif intent == "FOR PROCESSING":
+        dataset.SOPClassUID = DigitalMammographyXRayImageStorageForProcessing
+    else:
+        dataset.SOPClassUID = DigitalMammographyXRayImageStorageForPresentation
+    dataset.PresentationIntentType = intent
+    dataset.ImageType = ["DERIVED", "PRIMARY"]
+    dataset.InstanceNumber = "1"
+    dataset.Manufacturer = ""
+    dataset.BodyPartExamined = "BREAST"
+    dataset.PositionerType = "MAMMOGRAPHIC"
+    dataset.AcquisitionContextSequence = []
+    dataset.BurnedInAnnotation = "NO"
+    return dataset
+
+
+def _code(value: str, scheme: str, meaning: str) -> Dataset:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
+    return item
+
+
+def _describe_projection(dataset: Dataset, laterality: Laterality, view: View) -> None:
+    dataset.AnatomicRegionSequence = [_code("76752008", "SCT", "Breast")]
+    if laterality is not Laterality.UNKNOWN:
+        dataset.ImageLaterality = laterality.value
+    if view is not View.UNKNOWN:
+        dataset.ViewPosition = view.value
+    if view in VIEW_CODES:
+        code = _code(VIEW_CODES[view][0], "SCT", VIEW_MEANINGS[view])
+        code.ViewModifierCodeSequence = []
+        dataset.ViewCodeSequence = [code]
+
+
+def _describe_pixels(dataset: Dataset, pixels: np.ndarray, bits: int, photometric: Photometric) -> None:
+    dataset.SamplesPerPixel = 1
+    dataset.PhotometricInterpretation = photometric.value
+    # PS3.3 C.8.11.3.1.2: the pair that each photometric interpretation asks for
+    dataset.PresentationLUTShape = "INVERSE" if photometric is Photometric.MONOCHROME1 else "IDENTITY"
+    dataset.PixelIntensityRelationship = "LOG"
+    dataset.PixelIntensityRelationshipSign = -1 if photometric is Photometric.MONOCHROME1 else 1
+    dataset.RescaleIntercept, dataset.RescaleSlope, dataset.RescaleType = "0", "1", "US"
+    dataset.LossyImageCompression = "00"
+    if pixels.ndim == 3:
+        dataset.NumberOfFrames = str(len(pixels))
+    dataset.Rows, dataset.Columns = pixels.shape[-2:]
+    dataset.ImagerPixelSpacing = ["0.1", "0.1"]
+    dataset.BitsAllocated = 8 * pixels.dtype.itemsize
+    dataset.BitsStored, dataset.HighBit = bits, bits - 1
+    dataset.PixelRepresentation = int(pixels.dtype.kind == "i")
+
+
+def _set_keywords(dataset: Dataset, keywords: dict[str, Any]) -> None:
+    for keyword, value in keywords.items():
+        if value is not None:
+            setattr(dataset, keyword, value)
+        elif keyword in dataset:
+            delattr(dataset, keyword)
+
+
+def _set_uids(dataset: Dataset, given: dict[str, Any]) -> None:
+    """UIDs made from what the dataset holds, so that two runs write the same bytes and two images never share one."""
+    content = hashlib.sha256(dataset.get("PixelData", b""))
+    content.update(json.dumps({key: str(given[key]) for key in sorted(given) if key != "PixelData"}).encode())
+    for keyword in ("Laterality", "ImageLaterality", "ViewPosition"):
+        content.update(str(dataset.get(keyword, "")).encode())
+    for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+        if keyword not in given:
+            setattr(dataset, keyword, generate_uid(entropy_srcs=[keyword, content.hexdigest()]))

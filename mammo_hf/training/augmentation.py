@@ -1,0 +1,69 @@
+"""Augmentations that keep a mammogram a mammogram, for training only."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """A small rotation, scale and shift, a flip where anatomy allows it, and a change of the display curve.
+
+    Args:
+        rotation: Largest angle in degrees.
+        scale: Largest relative change of size.
+        shift: Largest shift, as a share of each side.
+        gamma: Largest change of the display curve: intensity ** g with g in [1 / (1 + gamma), 1 + gamma].
+        flip: Whether cranio-caudal views are turned upside down at random: that is the other breast's view after both
+            are oriented to one side. A medio-lateral oblique view has the pectoral muscle on top and is left alone.
+    """
+
+    rotation: float = 10.0
+    scale: float = 0.1
+    shift: float = 0.04
+    gamma: float = 0.2
+    flip: bool = True
+
+    def __call__(
+        self, intensity: torch.Tensor, lesions: torch.Tensor, *, view: str | None, generator: np.random.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Transforms an image and its lesion map alike.
+
+        Args:
+            intensity: (1, height, width) in [0, 1].
+            lesions: (1, rows, columns) class numbers; never interpolated.
+            view: "CC", "MLO", another, or ``None``.
+            generator: Draws the transform.
+        """
+        angle, log_scale, down, right, log_gamma = generator.uniform(-1, 1, 5)
+        turned = self.flip and view == "CC" and generator.random() < 0.5
+        height, width = intensity.shape[-2:]
+        matrix = _affine(
+            math.radians(angle * self.rotation),
+            math.exp(log_scale * math.log1p(self.scale)),
+            (down * self.shift * 2, right * self.shift * 2),
+            height / width,
+            turned,
+        )
+        gamma = math.exp(log_gamma * math.log1p(self.gamma))
+        moved = _warp(intensity, matrix, "bilinear").clamp(0, 1) ** gamma
+        return moved, _warp(lesions, matrix, "nearest")
+
+
+def _affine(
+    angle: float, scale: float, shift: tuple[float, float], aspect: float, turned: bool
+) -> torch.Tensor:
+    """The 2 x 3 matrix of ``affine_grid``, in coordinates of [-1, 1] a side; ``aspect`` keeps rotations rigid."""
+    cos, sin = math.cos(angle) / scale, math.sin(angle) / scale
+    up = -1.0 if turned else 1.0
+    return torch.tensor([[cos, -sin * aspect * up, shift[1]], [sin / aspect, cos * up, shift[0]]], dtype=torch.float32)
+
+
+def _warp(image: torch.Tensor, matrix: torch.Tensor, mode: str) -> torch.Tensor:
+    grid = functional.affine_grid(matrix[None], [1, 1, *image.shape[-2:]], align_corners=False)
+    return functional.grid_sample(image[None], grid, mode=mode, padding_mode="zeros", align_corners=False)[0]

@@ -1,0 +1,123 @@
+"""Prepared images as training examples: fresh augmentation and masks in training, fixed ones in evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import datasets
+import numpy as np
+import torch
+from torch.nn import functional
+from torch.utils.data import Dataset
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ..data.prepare import FULL_SCALE, LESION_CELL, UNKNOWN_PATHOLOGY
+from .augmentation import Augmentation
+
+if TYPE_CHECKING:
+    from ..image_processing_mammo import MammoImageProcessor
+    from ..masking import BlockwiseMasking
+
+Example = dict[str, torch.Tensor]
+
+
+class PreparedImages(Dataset[Example]):
+    """Images of a prepared dataset, as ``pixel_values`` (channels, height, width).
+
+    An example depends on (seed, epoch, index) alone, so that any number of workers and processes gives the same ones.
+
+    Args:
+        prepared: What ``mammo_hf.data.prepare`` wrote.
+        processor: Normalises, with the numbers that are saved beside the model.
+        augmentation: In training only; ``None``: the image as it is.
+        seed: Of augmentation and masks.
+    """
+
+    def __init__(
+        self,
+        prepared: datasets.Dataset,
+        processor: MammoImageProcessor,
+        *,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.prepared = prepared
+        self.processor = processor
+        self.augmentation = augmentation
+        self.seed = seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.prepared)
+
+    def intensity_and_lesions(self, index: int) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
+        """Intensity (1, height, width) in [0, 1], lesion map (1, height / 4, width / 4), and the prepared row."""
+        row = self.prepared[index]
+        height, width = row["size"]
+        pixels = np.frombuffer(row["pixels"], np.uint16).reshape(1, height, width)
+        intensity = torch.from_numpy(pixels.astype(np.float32) / FULL_SCALE)
+        if row["lesions"] is None:
+            lesions = torch.full((1, height // LESION_CELL, width // LESION_CELL), float(UNKNOWN_PATHOLOGY))
+        else:
+            cells = np.frombuffer(row["lesions"], np.uint8).reshape(1, height // LESION_CELL, width // LESION_CELL)
+            lesions = torch.from_numpy(cells.astype(np.float32))
+        if self.augmentation is not None:
+            generator = np.random.default_rng([self.seed, self.epoch, index])
+            intensity, lesions = self.augmentation(intensity, lesions, view=row["view"], generator=generator)
+        return intensity, lesions, row
+
+    def normalized(self, intensity: torch.Tensor) -> torch.Tensor:
+        """(1, height, width) in [0, 1] to normalised (channels, height, width)."""
+        return torch.from_numpy(self.processor.normalize_intensity(intensity[0].numpy()))
+
+
+class MaskedImages(PreparedImages):
+    """For stage 1: an image and which of its patches are hidden."""
+
+    def __init__(self, *args: Any, masking: BlockwiseMasking, fresh: bool, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.masking = masking
+        self.fresh = fresh
+
+    def __getitem__(self, index: int) -> Example:
+        intensity, _, _ = self.intensity_and_lesions(index)
+        epoch = self.epoch if self.fresh else 0
+        mask = self.masking(tuple(intensity.shape[-2:]), seed=self.seed, epoch=epoch, index=index)
+        return {"pixel_values": self.normalized(intensity), "bool_masked_pos": torch.from_numpy(mask)}
+
+
+class LabelledImages(PreparedImages):
+    """For stage 2: an image, its labels (tasks,), and, where asked for, the lesion labels of the last stage's grid."""
+
+    def __init__(self, *args: Any, lesion_grid: tuple[int, int] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lesion_grid = lesion_grid
+
+    def __getitem__(self, index: int) -> Example:
+        intensity, lesions, row = self.intensity_and_lesions(index)
+        example = {"pixel_values": self.normalized(intensity), "labels": torch.tensor(row["labels"])}
+        if self.lesion_grid is not None:
+            # the largest value in a token's cells: unknown over any label over none
+            tokens = functional.adaptive_max_pool2d(lesions, self.lesion_grid)[0].long()
+            example["lesion_labels"] = torch.where(tokens == UNKNOWN_PATHOLOGY, -100, tokens)
+        return example
+
+
+class EpochOfDatasets(TrainerCallback):
+    """Tells the datasets which epoch begins, also after a resume."""
+
+    def __init__(self, *images: PreparedImages) -> None:
+        self.images = images
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Sets ``epoch`` before the epoch's first example is drawn."""
+        for images in self.images:
+            images.epoch = int(state.epoch or 0)
+
+
+def rows_of(prepared: datasets.Dataset, splits: Sequence[str]) -> list[int]:
+    """The indices of the rows of some splits, in order."""
+    return [index for index, split in enumerate(prepared["split"]) if split in splits]

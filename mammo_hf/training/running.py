@@ -1,0 +1,100 @@
+"""Running a Trainer: interrupts that leave a checkpoint, and the facts of a run."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+
+from ..errors import MammoError, UsageError
+
+logger = logging.getLogger(__name__)
+
+
+class Interrupted(MammoError):
+    """The user ended the training; a checkpoint that resumes has been written."""
+
+    exit_status = 130
+
+
+class SaveOnInterrupt(TrainerCallback):
+    """Ctrl-C ends the training after the step in progress and saves a checkpoint; a second one ends it at once."""
+
+    def __init__(self) -> None:
+        self.interrupted = False
+        self._before: Any = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Takes the interrupt signal over."""
+        try:
+            self._before = signal.signal(signal.SIGINT, self._note)
+        except ValueError:  # not the main thread, where Python delivers signals
+            self._before = None
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Asks Trainer to save and stop where an interrupt has come."""
+        if self.interrupted:
+            control.should_save = True
+            control.should_training_stop = True
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Gives the signal back."""
+        self.release()
+
+    def release(self) -> None:
+        """Gives the signal back to whoever had it."""
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+            self._before = None
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.interrupted = True
+        self.release()
+        logger.warning("interrupted: saving a checkpoint after this step (again: end at once)")
+
+
+def run(trainer: Trainer, resume: str | bool | None) -> None:
+    """Trains, from a checkpoint where asked.
+
+    Args:
+        trainer: Ready to train.
+        resume: ``None`` or false: from the start; true: from the newest checkpoint of ``output_dir``; or a folder.
+
+    Raises:
+        UsageError: There is no checkpoint to resume from.
+        Interrupted: Ctrl-C; a checkpoint is there.
+    """
+    output = str(trainer.args.output_dir)
+    if resume is True or (isinstance(resume, str) and resume.lower() == "true"):
+        resume = get_last_checkpoint(output) if Path(output).is_dir() else None
+        if resume is None:
+            raise UsageError("no checkpoint to resume from", source=output, remedy="start without resuming")
+    guard = SaveOnInterrupt()
+    trainer.add_callback(guard)
+    try:
+        trainer.train(resume_from_checkpoint=resume or None)
+    finally:
+        guard.release()
+    if guard.interrupted:
+        raise Interrupted(
+            f"interrupted at step {trainer.state.global_step}",
+            source=output,
+            remedy="the same command with resuming (--resume, or --resume_from_checkpoint true) goes on from there",
+        )
+
+
+def without_last_batch_surprise(images: int, batch_size: int, what: str) -> None:
+    """Warns where a batch is larger than the set that it is drawn from."""
+    if batch_size > images:
+        logger.warning("a batch of %d is larger than the %d %s: each batch holds them all", batch_size, images, what)

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import pytest
+from table_rows import cohort, make_row, make_table
+
+from mammo_hf.data import assert_no_leak
+from mammo_hf.data.privacy import salted_hash
+from mammo_hf.errors import DataError
+
+
+def test_a_split_by_patient_has_no_leak():
+    assert_no_leak(cohort().split(validation=0.2))
+
+
+def test_an_image_level_split_is_refused():
+    # the seed's own fault: the images of a patient dealt out one by one
+    rows = list(cohort(test=0))
+    for number, row in enumerate(rows):
+        row["split"] = ("train", "validation")[number % 2]
+    with pytest.raises(DataError, match="70 of patient on two sides") as caught:
+        assert_no_leak(make_table(rows))
+    assert rows[0]["patient"] in str(caught.value)
+    assert "and 60 more" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "leaks"),
+    [
+        ("train", "validation", True),
+        ("train", "test", True),
+        ("validation", "test", True),
+        ("unlabelled", "test", True),
+        ("unlabelled", "validation", True),
+        ("train", "unlabelled", False),
+    ],
+)
+def test_sides(one, other, leaks):
+    table = make_table([make_row("a", "p", split=one), make_row("b", "p", split=other)])
+    if leaks:
+        with pytest.raises(DataError, match=salted_hash("p", "patient")):
+            assert_no_leak(table)
+    else:
+        assert_no_leak(table)
+
+
+def test_an_exam_under_two_patients():
+    exam = salted_hash("one", "exam")
+    with pytest.raises(DataError, match=f"1 of exam on two sides: {exam}"):
+        assert_no_leak(make_table([make_row("a", exam=exam), make_row("b", exam=exam, split="test")]))
+
+
+def test_missing_exams_are_no_common_exam():
+    assert_no_leak(make_table([make_row("a", exam=None), make_row("b", exam=None, split="test")]))
+
+
+def test_one_file_under_two_names_is_found_and_its_path_is_not_shown(tmp_path):
+    (tmp_path / "film.dcm").write_bytes(b"pixels")
+    (tmp_path / "link.dcm").symlink_to(tmp_path / "film.dcm")
+    rows = [
+        make_row("a", path=str(tmp_path / "film.dcm")),
+        make_row("b", path=str(tmp_path / "link.dcm"), split="test"),
+    ]
+    with pytest.raises(DataError, match="2 of file on two sides") as caught:
+        assert_no_leak(make_table(rows))
+    assert rows[1]["image_id"] in str(caught.value)
+    assert str(tmp_path) not in str(caught.value)
