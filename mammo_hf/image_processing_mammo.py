@@ -25,7 +25,13 @@ from .masking import BlockwiseMasking
 
 FORMAT_VERSION = 1
 # what transformers itself writes into a preprocessor_config.json or passes on loading
-_TRANSFORMERS_KEYS = {"image_processor_type", "processor_class", "feature_extractor_type", "auto_map", "_processor_class"}
+_TRANSFORMERS_KEYS = {
+    "image_processor_type",
+    "processor_class",
+    "feature_extractor_type",
+    "auto_map",
+    "_processor_class",
+}
 
 
 class MammoImageProcessor(BaseImageProcessor):
@@ -67,7 +73,9 @@ class MammoImageProcessor(BaseImageProcessor):
         if unknown or format_version > FORMAT_VERSION:
             what = f"unknown keys {', '.join(unknown)}" if unknown else f"format_version {format_version}"
             raise UsageError(
-                what, source="preprocessor_config.json", remedy="was it saved by a newer mammo_hf? Then upgrade this one"
+                what,
+                source="preprocessor_config.json",
+                remedy="was it saved by a newer mammo_hf? Then upgrade this one",
             )
         super().__init__(**kwargs)
         self.size = _size_dict({"height": 896, "width": 448} if size is None else size)

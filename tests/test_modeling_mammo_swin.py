@@ -87,7 +87,9 @@ def test_a_smaller_size_in_between_changes_nothing():
 def test_stock_keeps_the_clamped_windows():
     # the fault that stateless_windows mends: if this stops failing upstream, the context manager can go
     stock = SwinForImageClassification(SwinConfig(**{**SMALL, "image_size": (112, 112), "num_channels": 1})).eval()
-    nn.init.normal_(stock.swin.encoder.layers[1].blocks[1].attention.relative_position_bias.relative_position_bias_table)
+    nn.init.normal_(
+        stock.swin.encoder.layers[1].blocks[1].attention.relative_position_bias.relative_position_bias_table
+    )
     stock(torch.randn(1, 1, 56, 56))
     assert stock.swin.encoder.layers[1].blocks[1].shift_size == 0
 
@@ -133,7 +135,9 @@ def test_loss_is_divided_by_the_number_of_known_labels():
 
 def test_no_known_label_gives_an_exact_zero_with_a_gradient():
     model = MammoSwinForImageClassification(config())
-    output = model(torch.randn(2, 1, 112, 56), labels=torch.full((2, 2), -100), lesion_labels=torch.full((2, 14, 7), -100))
+    output = model(
+        torch.randn(2, 1, 112, 56), labels=torch.full((2, 2), -100), lesion_labels=torch.full((2, 14, 7), -100)
+    )
     output.loss.backward()
     assert output.loss.item() == 0.0
     assert model.classifier.weight.grad is not None

@@ -10,7 +10,7 @@ from .errors import MammogramError
 from .header import MammogramHeader
 
 # values looked up at a time: the index that numpy makes of them then stays in the processor's cache
-_BLOCK = 1 << 16
+_BLOCK = 1 << 17
 _ALL = slice(None)
 
 
@@ -59,17 +59,12 @@ class Mammogram:
         frames = len(self.pixels)
         if frame is not None and not -frames <= frame < frames:
             raise MammogramError(f"there is no frame {frame} among {frames}", source=self.source)
-        stored = self.pixels[:, rows, columns] if frame is None else self.pixels[frame, rows, columns]
+        chosen = self.pixels if frame is None else self.pixels[frame][np.newaxis]
+        stored = chosen[:, rows, columns]
         result = np.empty(stored.shape, np.float32)
-        lines = stored.reshape(-1, stored.shape[-1]) if stored.flags.c_contiguous else None
-        if stored.ndim == 2:
-            self._look_up(stored, result)
-        elif lines is not None:
-            self._look_up(lines, result.reshape(lines.shape))
-        else:
-            for one, out in zip(stored, result, strict=True):
-                self._look_up(one, out)
-        return result
+        for one, out in zip(stored, result, strict=True):
+            self._look_up(one, out)
+        return result if frame is None else result[0]
 
     def _look_up(self, stored: np.ndarray, result: np.ndarray) -> None:
         """Fill ``result`` ``(rows, columns)`` with the intensity of ``stored``."""

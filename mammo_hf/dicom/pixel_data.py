@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
@@ -35,9 +37,7 @@ def stored_values(dataset: Dataset, image: ImagePixel) -> tuple[np.ndarray, tupl
             reads.
     """
     syntax = _transfer_syntax(dataset)
-    data = dataset["PixelData"].value
-    if not isinstance(data, bytes):
-        data = data.read() if hasattr(data, "read") else b""
+    data = _pixel_bytes(dataset, syntax, image)
     if syntax.is_private or not syntax.is_transfer_syntax:
         raise MammogramError("its transfer syntax is not known", remedy="export it again as Explicit VR Little Endian")
     notes: tuple[str, ...] = ()
@@ -59,8 +59,21 @@ def _transfer_syntax(dataset: Dataset) -> UID:
     return ExplicitVRBigEndian if dataset.original_encoding[1] is False else ImplicitVRLittleEndian
 
 
+def _pixel_bytes(dataset: Dataset, syntax: UID, image: ImagePixel) -> bytes:
+    element = dataset["PixelData"]
+    data = element.value
+    if hasattr(data, "read"):
+        data = data.read()
+    if not isinstance(data, bytes):
+        raise MammogramError("its pixel data are no bytes", remedy="set PixelData to bytes")
+    if element.VR == "OW" and image.bits_allocated == 8 and not syntax.is_little_endian:
+        # PS3.5 8.1.1: 8-bit pixels under OW lie two in a word, the first in its low byte
+        return np.frombuffer(data[: len(data) // 2 * 2], ">u2").astype("<u2").tobytes()
+    return data
+
+
 def _native(data: bytes, syntax: UID, image: ImagePixel) -> tuple[np.ndarray, tuple[str, ...]]:
-    expected = image.nbytes
+    expected, item = image.nbytes, image.dtype.itemsize
     if len(data) < expected:
         raise MammogramError(f"pixel data are cut short: {len(data)} of {expected} bytes", remedy=_TRUNCATED)
     notes: tuple[str, ...] = ()
@@ -73,14 +86,7 @@ def _native(data: bytes, syntax: UID, image: ImagePixel) -> tuple[np.ndarray, tu
                 remedy="mend Rows, Columns, NumberOfFrames or BitsAllocated, or leave the file out",
             )
         notes = (f"pixel data are followed by {excess} bytes of padding",)
-    if syntax.is_little_endian:
-        words = np.frombuffer(data, image.dtype.newbyteorder("<"), count=expected // image.dtype.itemsize)
-    elif image.bits_allocated == 16 or len(data) % 2:
-        words = np.frombuffer(data, image.dtype.newbyteorder(">"), count=expected // image.dtype.itemsize)
-    else:
-        # PS3.5 8.1.1: 8-bit pixels under OW lie two in a word, the first in its low byte, so big endian swaps them
-        swapped = np.frombuffer(data, ">u2").astype("<u2")
-        words = swapped.view(image.dtype)[:expected]
+    words = np.frombuffer(data, image.dtype.newbyteorder("<" if syntax.is_little_endian else ">"), expected // item)
     return words.astype(image.dtype, copy=False).reshape(image.shape), notes
 
 
@@ -90,16 +96,12 @@ def _decompressed(dataset: Dataset, data: bytes, syntax: UID, image: ImagePixel)
     except NotImplementedError:
         decoder = None
     if decoder is None or not decoder.is_available:
-        raise MammogramError(
-            f"no installed decoder reads {syntax.name}",
-            remedy=_CODECS,
-        )
-    held = _check_frames(data, syntax, image)
-    if held != image.frames:
-        raise MammogramError(f"holds {held} frames, its header says {image.frames}", remedy=_TRUNCATED)
+        raise MammogramError(f"no installed decoder reads {syntax.name}", remedy=_CODECS)
+    _check_frames(data, syntax, image)
     try:
         # the unused bits are removed later, in one way for every syntax
-        values, _ = decoder.as_array(dataset, raw=True, allow_excess_frames=False, correct_unused_bits=False)
+        options: dict[str, Any] = {"allow_excess_frames": False, "correct_unused_bits": False}
+        values, _ = decoder.as_array(dataset, raw=True, **options)
     except Exception:  # every decoder has errors of its own, and they may quote the file
         raise MammogramError(
             f"its pixel data ({syntax.name}) cannot be decoded: damaged, or of a kind that no installed decoder reads",
@@ -108,7 +110,7 @@ def _decompressed(dataset: Dataset, data: bytes, syntax: UID, image: ImagePixel)
     return values.astype(image.dtype, copy=False).reshape(image.shape)
 
 
-def _check_frames(data: bytes, syntax: UID, image: ImagePixel) -> int:
+def _check_frames(data: bytes, syntax: UID, image: ImagePixel) -> None:
     """Count the frames, and refuse those of another size than the header says, before any is unpacked."""
     held = 0
     if syntax == RLELossless and len(data) * _RLE_BEST_RATIO < image.nbytes:
@@ -124,7 +126,8 @@ def _check_frames(data: bytes, syntax: UID, image: ImagePixel) -> int:
                 )
     except (ValueError, IndexError, EOFError):
         raise MammogramError("its compressed pixel data are damaged", remedy=_TRUNCATED) from None
-    return held
+    if held != image.frames:
+        raise MammogramError(f"holds {held} frames, its header says {image.frames}", remedy=_TRUNCATED)
 
 
 def _without_unused_bits(words: np.ndarray, image: ImagePixel) -> tuple[np.ndarray, tuple[str, ...]]:

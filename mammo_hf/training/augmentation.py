@@ -55,9 +55,7 @@ class Augmentation:
         return moved, _warp(lesions, matrix, "nearest")
 
 
-def _affine(
-    angle: float, scale: float, shift: tuple[float, float], aspect: float, turned: bool
-) -> torch.Tensor:
+def _affine(angle: float, scale: float, shift: tuple[float, float], aspect: float, turned: bool) -> torch.Tensor:
     """The 2 x 3 matrix of ``affine_grid``, in coordinates of [-1, 1] a side; ``aspect`` keeps rotations rigid."""
     cos, sin = math.cos(angle) / scale, math.sin(angle) / scale
     up = -1.0 if turned else 1.0

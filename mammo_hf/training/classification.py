@@ -196,7 +196,9 @@ def epoch_metrics(prediction: EvalPrediction, config: MammoSwinConfig) -> dict[s
         truth = labels[known, index]
         try:
             metrics[f"{name}_accuracy"] = accuracy(truth, scores.argmax(-1))
-            metrics[f"{name}_auroc"] = auroc(truth, scores[:, 1]) if scores.shape[1] == 2 else macro_auroc(truth, scores)
+            metrics[f"{name}_auroc"] = (
+                auroc(truth, scores[:, 1]) if scores.shape[1] == 2 else macro_auroc(truth, scores)
+            )
         except UndefinedMetric:
             continue
     return metrics

@@ -74,9 +74,7 @@ def prepared_images(
         if (out / "images.arrow").is_file() and stamp.is_file() and stamp.read_text(encoding="utf-8") == recipe:
             return datasets.Dataset.from_file(str(out / "images.arrow"))
         stamp.unlink(missing_ok=True)
-        prepared = prepare(
-            table, processor, out, tasks=tasks, lesion_task=tasks[0]["name"], num_workers=num_workers
-        )
+        prepared = prepare(table, processor, out, tasks=tasks, lesion_task=tasks[0]["name"], num_workers=num_workers)
         stamp.write_text(recipe, encoding="utf-8")
     rejected = len(table) + len(table.rejected) - len(prepared)
     if rejected:

@@ -38,9 +38,7 @@ class SaveOnInterrupt(TrainerCallback):
         except ValueError:  # not the main thread, where Python delivers signals
             self._before = None
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Asks Trainer to save and stop where an interrupt has come."""
         if self.interrupted:
             control.should_save = True

@@ -145,7 +145,9 @@ def region_paths(layout: str, region: str) -> tuple[str, str]:
 LAYOUTS = ("tcia", "idc", "seed", "literal", "uid")
 
 
-def write_images(root: Path, findings: Iterable[Finding] = COLLECTION, layout: str = "seed", swapped: bool = False) -> None:
+def write_images(
+    root: Path, findings: Iterable[Finding] = COLLECTION, layout: str = "seed", swapped: bool = False
+) -> None:
     """Writes each finding's film, crop and mask; `swapped` puts crop and mask in each other's place."""
     for row in findings:
         write_dicom(root / film_path(layout, row.film), film_pixels(row.film), row.film, "full mammogram images")

@@ -36,7 +36,9 @@ def test_strata_are_of_training_patients_by_their_gravest_label():
 
 
 def test_strata_of_an_ordered_task_take_the_last_label():
-    table = make_table([make_row("a", "p", density=None), make_row("b", "p", density="c"), make_row("c", "p", density="b")])
+    table = make_table(
+        [make_row("a", "p", density=None), make_row("b", "p", density="c"), make_row("c", "p", density="b")]
+    )
     assert list(strata(table, "density")) == ["c"]
 
 
@@ -49,7 +51,11 @@ def test_each_stratum_gives_its_share():
     table = cohort()
     chosen = choose(table)
     groups = strata(table, None)
-    assert {label: len(chosen & set(group)) for label, group in groups.items()} == {"benign": 8, "malignant": 4, None: 2}
+    assert {label: len(chosen & set(group)) for label, group in groups.items()} == {
+        "benign": 8,
+        "malignant": 4,
+        None: 2,
+    }
 
 
 def test_choice_does_not_depend_on_the_order_of_rows_but_on_the_seed():

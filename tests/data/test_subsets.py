@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -15,7 +16,7 @@ from mammo_hf.errors import DataError, UsageError
 def test_subsets_are_nested(percentages, seed):
     table = cohort()
     subsets = [set(label_subset(table, percentage=percentage, seed=seed)) for percentage in sorted(percentages)]
-    for smaller, larger in zip(subsets, subsets[1:], strict=False):
+    for smaller, larger in itertools.pairwise(subsets):
         assert smaller <= larger
 
 

@@ -83,7 +83,7 @@ def draw_habitus(rng: np.random.Generator, width: float) -> Habitus:
         depth=depth,
         half_height=rng.uniform(0.37, 0.46),
         bluntness=rng.uniform(1.75, 2.15),
-        axilla=rng.uniform(0.62, 0.85),
+        axilla=min(rng.uniform(0.60, 0.80), (width - 0.17) / depth),
         droop=rng.uniform(0.58, 0.66),
         muscle_height=rng.uniform(0.40, 0.62),
         muscle_width=rng.uniform(0.55, 0.8),
@@ -136,7 +136,10 @@ def _contour(habitus: Habitus, view: str, rng: np.random.Generator) -> tuple[np.
     phase, strength = rng.uniform(0, 2 * np.pi, 3), rng.uniform(0.0005, 0.0025, 3)
     wave = sum(s * np.sin(2 * np.pi * k * rows + p) for k, s, p in zip((2, 3, 5), strength, phase, strict=True))
     across = across + wave * np.minimum(1.0, across / 0.1)
-    row = float(rows[across.argmax()] + rng.uniform(-0.012, 0.012))
+    # the foremost point near the breast's own middle: a wide axilla may come as far forward
+    middle = 0.5 if view == "CC" else habitus.droop
+    foremost = np.where(np.abs(rows - middle) < 0.06, across, 0.0).argmax()
+    row = float(rows[foremost] + rng.uniform(-0.012, 0.012))
     across = across + habitus.nipple * np.exp(-0.5 * ((rows - row) / 0.011) ** 2)
     nipple = (row, float(np.interp(row, rows, across)))
     rows, across = rows[across > 1e-3], across[across > 1e-3]
@@ -148,8 +151,7 @@ def _contour(habitus: Habitus, view: str, rng: np.random.Generator) -> tuple[np.
 def _distance(rows: np.ndarray, columns: np.ndarray, contour: np.ndarray) -> np.ndarray:
     """Distance of a grid's points to a curve of evenly spaced points; close to it, along the curve's normal."""
     size = (rows.size, columns.size)
-    step = float(contour[1, 0] - contour[0, 0]), float(contour[1, 1] - contour[0, 1])
-    spacing = float(np.hypot(*step))
+    spacing = float(np.hypot(*(contour[1] - contour[0])))
     row = np.floor(contour[:, 0] * size[0]).astype(np.intp)
     column = np.floor(contour[:, 1] * (size[1] / (columns[0, -1] + columns[0, 0]))).astype(np.intp)
     shown = (row >= 0) & (row < size[0]) & (column >= 0) & (column < size[1])
@@ -158,9 +160,12 @@ def _distance(rows: np.ndarray, columns: np.ndarray, contour: np.ndarray) -> np.
     nearest = ndimage.distance_transform_edt(marked < 0, return_distances=False, return_indices=True)
     index = marked[nearest[0], nearest[1]]
     tangent = np.gradient(contour, axis=0) / spacing
-    for _ in range(2):  # the marked pixel's point is near the nearest; slide along the curve to it
-        slide = (rows - contour[index, 0]) * tangent[index, 0] + (columns - contour[index, 1]) * tangent[index, 1]
-        index = np.clip(index + np.rint(slide / spacing).astype(np.int32), 0, len(contour) - 1)
+    down, right = rows - contour[index, 0], columns - contour[index, 1]
+    # the marked pixel's point is near the nearest one: slide along the tangent, and keep what comes closer
+    slide = np.rint((down * tangent[index, 0] + right * tangent[index, 1]) / spacing).astype(np.int32)
+    slid = np.clip(index + slide, 0, len(contour) - 1)
+    closer = np.hypot(rows - contour[slid, 0], columns - contour[slid, 1]) < np.hypot(down, right)
+    index = np.where(closer, slid, index)
     down, right = rows - contour[index, 0], columns - contour[index, 1]
     straight = np.hypot(down, right)
     return np.where(straight < 0.02, np.abs(down * tangent[index, 1] - right * tangent[index, 0]), straight)

@@ -12,7 +12,7 @@ from .fields import pixel_centres, smoothstep, upsample
 
 # optical scale, as fractions of the film's full range
 _AIR, _FAT, _GLAND, _MUSCLE, _SKIN = 0.016, 0.37, 0.33, 0.42, 0.045
-_SHOULDER = 0.80  # above it the film saturates slowly
+_SHOULDER, _CEILING = 0.78, 0.93  # where the film begins to saturate, and what no tissue exceeds
 _STROKES: dict[str, list[list[tuple[float, float]]]] = {
     "L": [[(0, 0), (1, 0), (1, 0.6)]],
     "R": [[(1, 0), (0, 0), (0, 0.42), (0.08, 0.58), (0.25, 0.64), (0.42, 0.58), (0.5, 0.42), (0.5, 0)],
@@ -60,8 +60,8 @@ def _muscle_cover(outline: Outline, rng: np.random.Generator) -> np.ndarray:
 
 
 def shoulder(image: np.ndarray) -> np.ndarray:
-    """The film's characteristic curve at its bright end: linear up to 0.8, then saturating towards 1."""
-    room = 1.0 - _SHOULDER
+    """The film's characteristic curve at its bright end: linear up to 0.78, then saturating below the label's white."""
+    room = _CEILING - _SHOULDER
     excess = np.maximum(image - _SHOULDER, 0.0)
     return np.where(image > _SHOULDER, _SHOULDER + room * np.tanh(excess / room), image)
 
@@ -127,7 +127,7 @@ def _labelled(film: np.ndarray, laterality: str, view: str, rng: np.random.Gener
     plate = _cover(np.maximum(np.abs(row) - 0.03, np.abs(column) - 0.5 * long - 0.012), pixel)
     region = np.maximum(region, np.float32(rng.uniform(0.05, 0.12)) * plate)
     letters = _cover(_text_distance(text, row, column, tall, long) - max(0.0028, 0.55 * pixel), pixel)
-    region += (np.float32(rng.uniform(0.93, 0.99)) - region) * letters
+    region += (np.float32(rng.uniform(0.95, 0.99)) - region) * letters
     film[:stop_row, low:high] = region
     return film
 

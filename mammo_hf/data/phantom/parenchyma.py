@@ -12,7 +12,7 @@ from .fields import around_nipple, pixel_centres, power_law_noise, smoothstep, u
 
 DENSITIES = ("a", "b", "c", "d")
 # share of the breast that is dense, after the quartiles of the ACR BI-RADS atlas (4th edition's percentages)
-DENSE_SHARE = {"a": (0.05, 0.15), "b": (0.24, 0.38), "c": (0.48, 0.62), "d": (0.72, 0.86)}
+DENSE_SHARE = {"a": (0.03, 0.11), "b": (0.24, 0.38), "c": (0.48, 0.62), "d": (0.72, 0.86)}
 _TEXTURE = 256
 _ROWS = 512  # finer tissue than this drowns in the film's noise
 

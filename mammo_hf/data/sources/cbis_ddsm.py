@@ -125,7 +125,7 @@ def _splits(cases: CaseDescriptions, named: Iterable[ImageFile]) -> tuple[dict[s
     for name in names:
         if name.split is not None:
             sides.setdefault(name.film.patient, set()).add(name.split)
-    splits = {patient: "train" if "train" in found else "test" for patient, found in sides.items()}
+    splits = {patient: "test" if "test" in found else "train" for patient, found in sides.items()}
     if not cases.missing:
         for name in names:
             splits.setdefault(name.film.patient, "unlabelled")

@@ -10,34 +10,35 @@ from typing import NamedTuple
 
 import numpy as np
 import pydicom
+from pydicom.uid import UncompressedTransferSyntaxes
 
 from ...dicom import Laterality, MammogramError, View, read_mammogram
+from ...dicom.elements import text
+from ...dicom.projection import find_projection
 from ...errors import DataError
 
-_TAGS = (
-    "Columns",
-    "ImageLaterality",
-    "Laterality",
-    "Modality",
-    "PatientID",
-    "Rows",
-    "SOPInstanceUID",
-    "SeriesDescription",
-    "StudyInstanceUID",
-    "ViewCodeSequence",
-    "ViewPosition",
-)
+_SIZE_TAGS = ["Columns", "Rows"]
+_TAGS = [
+    *_SIZE_TAGS,
+    *("ImageLaterality", "Laterality", "PatientOrientation", "ViewCodeSequence", "ViewPosition"),
+    *("Modality", "PatientID", "SOPInstanceUID", "SeriesDescription", "StudyInstanceUID"),
+]
 # two values squeeze to almost nothing: run lengths take a byte for some sixty pixels, JPEG 2000 and JPEG-LS less
 _MASK_BYTES_PER_PIXEL = 0.25
 _PROBE = 1 << 16
-_SMALL = 1 << 18  # below, the header is no small part of the file, and decoding is cheap
+_SMALL = 1 << 16  # below, the header is no small part of the file, and decoding is cheap
 
 
-class Facts(NamedTuple):
-    """What a header says, as far as a source needs it. `size` is (rows, columns); texts are empty where absent."""
+class Shape(NamedTuple):
+    """The size of an image as (rows, columns), and whether its pixels are compressed."""
 
     size: tuple[int, int]
     compressed: bool
+
+
+class Facts(NamedTuple):
+    """What a header says of an image that nothing else tells about; texts are empty where absent."""
+
     modality: str
     laterality: Laterality
     view: View
@@ -48,37 +49,55 @@ class Facts(NamedTuple):
 
 
 class Contents:
-    """Reads headers, each once."""
+    """Reads of each file what is asked, once. What cannot be read is `None`, with the reason in `problems`."""
 
     def __init__(self) -> None:
-        self._facts: dict[str, Facts | None] = {}
+        self._shapes: dict[str, Shape | None] = {}
         self.problems: dict[str, str] = {}
 
-    def facts(self, path: str) -> Facts | None:
-        """The header's facts; ``None`` where the file is no DICOM image, with the reason in `problems`."""
-        if path not in self._facts:
-            try:
-                self._facts[path] = read_facts(path)
-            except DataError as error:
-                self._facts[path] = None
-                self.problems[path] = error.problem
-        return self._facts[path]
-
     def size(self, path: str) -> tuple[int, int] | None:
-        """(rows, columns), or ``None`` where the file is no DICOM image."""
-        facts = self.facts(path)
-        return None if facts is None else facts.size
+        """(rows, columns) of an image."""
+        shape = self._shape(path)
+        return None if shape is None else shape.size
+
+    def facts(self, path: str) -> Facts | None:
+        """All facts of an image's header."""
+        try:
+            return read_facts(path)
+        except DataError as error:
+            self.problems[path] = error.problem
+            return None
 
     def is_mask(self, path: str) -> bool:
         """Whether the image has at most two values. Pixels are decoded only where the bytes cannot tell."""
-        facts = self.facts(path)
-        if facts is None or _cannot_have_two_values(path, facts):
+        shape = self._shape(path)
+        if shape is None or _cannot_have_two_values(path, shape):
             return False
         try:
             return np.unique(read_mammogram(path).pixels).size <= 2
         except MammogramError as error:
             self.problems[path] = error.problem
             return False
+
+    def _shape(self, path: str) -> Shape | None:
+        if path not in self._shapes:
+            try:
+                self._shapes[path] = read_shape(path)
+            except DataError as error:
+                self._shapes[path] = None
+                self.problems[path] = error.problem
+        return self._shapes[path]
+
+
+def read_shape(path: str) -> Shape:
+    """Reads the size alone, which is twice as quick as `read_facts`.
+
+    Raises:
+        DataError: The file cannot be read or is no DICOM image.
+    """
+    header, size = _read_header(path, _SIZE_TAGS)
+    syntax = header.file_meta.get("TransferSyntaxUID")
+    return Shape(size, syntax is not None and syntax not in UncompressedTransferSyntaxes)
 
 
 def read_facts(path: str) -> Facts:
@@ -87,49 +106,45 @@ def read_facts(path: str) -> Facts:
     Raises:
         DataError: The file cannot be read or is no DICOM image.
     """
-    try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
-        size = int(header.Rows), int(header.Columns)
-        syntax = header.file_meta.get("TransferSyntaxUID")
-        compressed = syntax is not None and (syntax.is_compressed or syntax.is_deflated)
-        texts = {tag: str(header.get(tag) or "").strip() for tag in _TAGS}
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", source=path, remedy="check the path") from error
-    except (AttributeError, TypeError):
-        raise DataError("is a DICOM file without an image", source=path, remedy="remove it from the data") from None
-    except Exception as error:  # whatever a damaged header makes pydicom raise
-        raise DataError("is no readable DICOM file", source=path, remedy="fetch it again") from error
+    header, _ = _read_header(path, _TAGS)
+    projection = find_projection(header)
     return Facts(
-        size=size,
-        compressed=compressed,
-        modality=texts["Modality"],
-        laterality=Laterality.from_dicom(texts["ImageLaterality"] or texts["Laterality"]),
-        view=_view(header),
-        series_description=texts["SeriesDescription"],
-        patient_id=texts["PatientID"],
-        study_uid=texts["StudyInstanceUID"],
-        instance_uid=texts["SOPInstanceUID"],
+        modality=text(header, "Modality"),
+        laterality=projection.laterality,
+        view=projection.view,
+        series_description=text(header, "SeriesDescription"),
+        patient_id=text(header, "PatientID"),
+        study_uid=text(header, "StudyInstanceUID"),
+        instance_uid=text(header, "SOPInstanceUID"),
     )
 
 
-def _view(header: pydicom.Dataset) -> View:
-    codes = [item.get("CodeValue") for item in header.get("ViewCodeSequence") or ()]
-    return View.from_code(codes[0]) if codes else View.from_dicom(header.get("ViewPosition"))
+def _read_header(path: str, tags: list[str]) -> tuple[pydicom.FileDataset, tuple[int, int]]:
+    try:
+        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
+        size = int(header.get("Rows") or 0), int(header.get("Columns") or 0)
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})", source=path, remedy="check the path") from error
+    except Exception as error:  # whatever a damaged header makes pydicom raise
+        raise DataError("is no readable DICOM file", source=path, remedy="fetch it again") from error
+    if min(size) <= 0:
+        raise DataError("is a DICOM file without an image", source=path, remedy="remove it from the data")
+    return header, size
 
 
-def _cannot_have_two_values(path: str, facts: Facts) -> bool:
+def _cannot_have_two_values(path: str, shape: Shape) -> bool:
     try:
         length = os.path.getsize(path)
         if length < _SMALL:
             return False
-        if facts.compressed:
-            return length > _MASK_BYTES_PER_PIXEL * facts.size[0] * facts.size[1]
+        if shape.compressed:
+            return length > _MASK_BYTES_PER_PIXEL * shape.size[0] * shape.size[1]
         # two values of one or two bytes each show at most four different bytes, wherever one looks in the pixels,
         # and in a native file nearly every byte is a pixel's
         with open(path, "rb") as file:
             for share in (0.5, 0.25, 0.75):
                 file.seek(int(share * length))
-                if np.unique(np.frombuffer(file.read(_PROBE), np.uint8)).size > 4:
+                if np.unique(np.frombuffer(file.read(min(_PROBE, length // 8)), np.uint8)).size > 4:
                     return True
     except OSError:
         return True

@@ -34,9 +34,7 @@ def test_short_wavelengths_fade_where_asked() -> None:
     factor=st.tuples(st.integers(1, 5), st.integers(1, 5)),
     slope=st.floats(-2, 2),
 )
-def test_upsampling_keeps_a_plane_and_its_bounds(
-    have: tuple[int, int], factor: tuple[int, int], slope: float
-) -> None:
+def test_upsampling_keeps_a_plane_and_its_bounds(have: tuple[int, int], factor: tuple[int, int], slope: float) -> None:
     size = (have[0] * factor[0], have[1] * factor[1])
     rows, columns = np.arange(have[0])[:, None] + 0.5, np.arange(have[1])[None, :] + 0.5
     plane = (slope * rows / have[0] + columns / have[1]).astype(np.float32)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mammo_hf.data.phantom.anatomy import draw_habitus, draw_outline
+from mammo_hf.data.phantom.fields import upsample
 from mammo_hf.data.phantom.film import digitise, expose, shoulder
 
 SIZE = (448, 224)
@@ -34,27 +35,24 @@ def test_the_label_is_bright_and_away_from_the_chest_wall(view: str, seed: int) 
 
 def test_the_label_reads_the_right_way_on_both_sides() -> None:
     # the L of a left breast has its foot at the lower right; mirrored, it would be at the lower left
-    rng = np.random.default_rng(0)
-    while abs(rng.uniform(-0.25, 0.25)) > 1:
-        pass
-    lefts, rights = [], []
+    uppers, lowers = [], []
     for seed in range(8):
         bright = blank("LEFT", "CC", seed)[:60, 112:] > 45000
         columns = np.flatnonzero(bright.sum(axis=0) > 0)
         letter = bright[:, columns.min() : columns.min() + 12]
         rows = np.flatnonzero(letter.any(axis=1))
         upper, lower = np.array_split(letter[rows.min() : rows.max() + 1], 2)
-        lefts.append(np.nonzero(upper)[1].mean())
-        rights.append(np.nonzero(lower)[1].mean())
-    assert np.mean(rights) > np.mean(lefts) + 1.0
+        uppers.append(np.nonzero(upper)[1].mean())
+        lowers.append(np.nonzero(lower)[1].mean())
+    assert np.mean(lowers) > np.mean(uppers) + 1.0
 
 
 def test_the_shoulder_is_monotone_linear_below_and_bounded_above() -> None:
     values = np.linspace(0, 3, 1001)
     curve = shoulder(values)
     assert np.all(np.diff(curve) >= 0)
-    np.testing.assert_array_equal(curve[values <= 0.8], values[values <= 0.8])
-    assert curve.max() <= 1.0
+    np.testing.assert_array_equal(curve[values <= 0.78], values[values <= 0.78])
+    assert curve.max() <= 0.93
 
 
 def test_the_breast_darkens_to_its_edge_with_a_brighter_line_of_skin() -> None:
@@ -79,9 +77,6 @@ def test_the_muscle_is_as_bright_as_dense_tissue() -> None:
     outline = draw_outline(habitus, "MLO", 0.5, np.random.default_rng(3))
     fat = expose(outline, habitus, np.zeros(SIZE, np.float32), np.random.default_rng(4))
     dense = expose(outline, habitus, np.ones(SIZE, np.float32), np.random.default_rng(4))
-    muscle, depth = np.kron(outline.muscle, np.ones((2, 2)))[:448, :224], 0.0
-    from mammo_hf.data.phantom.fields import upsample
-
     muscle, depth = upsample(outline.muscle, SIZE), outline.depth_on(SIZE)
     inside, front = muscle > 0.03, (muscle < -0.05) & (depth > habitus.rim)
     assert fat[inside].mean() > 1.7 * fat[front].mean()

@@ -80,12 +80,20 @@ def test_a_region_without_number_goes_to_a_single_finding_only(tmp_path):
 
 
 def test_the_mask_is_the_region_of_the_films_size_whatever_it_is_called(images, monkeypatch):
-    film, crop, mask = images("f", film_pixels(FILM)), images("ROI mask", crop_pixels(FILM)), images("crop", mask_pixels())
+    film, crop, mask = (
+        images("f", film_pixels(FILM)),
+        images("ROI mask", crop_pixels(FILM)),
+        images("crop", mask_pixels()),
+    )
     monkeypatch.setattr(contents_module, "read_mammogram", lambda path: pytest.fail("decoded"))
     for regions in ([crop, mask], [mask, crop], [mask]):
         assert choose_mask(film, regions, Contents()) == (mask, False)
-    assert choose_mask(film, [crop], Contents()) == (None, False)
     assert choose_mask(film, [], Contents()) == (None, False)
+
+
+def test_a_crop_alone_is_no_mask(images):
+    film, crop = images("f", film_pixels(FILM)), images("c", crop_pixels(FILM))
+    assert choose_mask(film, [crop], Contents()) == (None, False)
 
 
 def test_among_regions_of_the_films_size_values_decide(images):

@@ -32,7 +32,9 @@ def test_the_official_tables_are_parsed_completely(real_data):
 def test_both_kinds_of_table_give_all_columns(tmp_path):
     write_tables(tmp_path)
     cases = read_case_descriptions(tmp_path)
-    read = Counter((c.film.patient, c.film.view, c.kind, c.split, c.number, c.pathology, c.density) for c in cases.abnormalities)
+    read = Counter(
+        (c.film.patient, c.film.view, c.kind, c.split, c.number, c.pathology, c.density) for c in cases.abnormalities
+    )
     assert read == {
         (
             f"P_{row.patient:05d}",
@@ -110,7 +112,9 @@ def test_a_wrong_value_names_table_row_and_column_but_no_patient(tmp_path, wrong
     assert "P_0" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("old", "new", "column"), [("P_00001,", "D_1,", "patient_id"), (",CC,1,", ",CC,x,", "abnormality id")])
+@pytest.mark.parametrize(
+    ("old", "new", "column"), [("P_00001,", "D_1,", "patient_id"), (",CC,1,", ",CC,x,", "abnormality id")]
+)
 def test_a_wrong_identifier(tmp_path, old, new, column):
     write_tables(tmp_path, [Finding()])
     text = (tmp_path / MASS_TRAIN).read_text()

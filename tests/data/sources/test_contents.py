@@ -9,7 +9,7 @@ from cbis_miniature import film_pixels, mask_pixels, write_dicom
 from pydicom.uid import RLELossless
 
 from mammo_hf.data.sources import contents as contents_module
-from mammo_hf.data.sources.contents import Contents, read_facts
+from mammo_hf.data.sources.contents import Contents, read_facts, read_shape
 from mammo_hf.dicom import Laterality, View, mammogram_dataset
 from mammo_hf.errors import DataError
 
@@ -29,17 +29,25 @@ def test_facts_of_a_header(tmp_path):
     dataset = mammogram_dataset(film_pixels("a"), laterality="R", view="MLO", PatientID="x", StudyInstanceUID="1.2")
     dataset.save_as(tmp_path / "a.dcm", enforce_file_format=True)
     facts = read_facts(str(tmp_path / "a.dcm"))
-    assert facts.size == (96, 64)
     assert (facts.laterality, facts.view, facts.modality) == (Laterality.RIGHT, View.MLO, "MG")
     assert (facts.patient_id, facts.study_uid, facts.instance_uid) == ("x", "1.2", str(dataset.SOPInstanceUID))
-    assert not facts.compressed
-    assert read_facts(compress(tmp_path / "a.dcm")).compressed
+
+
+def test_shape_of_an_image(tmp_path):
+    path = write_dicom(tmp_path / "a.dcm", film_pixels("a"), "x")
+    assert read_shape(str(path)) == ((96, 64), False)
+    assert read_shape(compress(path)) == ((96, 64), True)
 
 
 def test_facts_of_a_bare_header_are_empty(tmp_path):
     path = write_dicom(tmp_path / "a.dcm", film_pixels("a"), "", Modality=None)
     facts = read_facts(str(path))
-    assert (facts.laterality, facts.view, facts.modality, facts.patient_id) == (Laterality.UNKNOWN, View.UNKNOWN, "", "")
+    assert (facts.laterality, facts.view, facts.modality, facts.patient_id) == (
+        Laterality.UNKNOWN,
+        View.UNKNOWN,
+        "",
+        "",
+    )
 
 
 def test_files_without_an_image(tmp_path):
@@ -51,9 +59,10 @@ def test_files_without_an_image(tmp_path):
         ("report.dcm", "without an image"),
         ("absent.dcm", "cannot be read"),
     ):
-        with pytest.raises(DataError, match=problem) as caught:
-            read_facts(str(tmp_path / name))
-        assert name in str(caught.value)
+        for read in (read_facts, read_shape):
+            with pytest.raises(DataError, match=problem) as caught:
+                read(str(tmp_path / name))
+            assert name in str(caught.value)
         contents = Contents()
         assert contents.size(str(tmp_path / name)) is None
         assert not contents.is_mask(str(tmp_path / name))

@@ -1,0 +1,49 @@
+"""mammo-hf: each subcommand is the same code as its script."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from . import __version__
+from .commands.running import run_command
+
+COMMANDS = {
+    "analysis": "the whole way on a CBIS-DDSM folder: pre-train, classify, explain",
+    "mim": "stage 1: masked image modelling",
+    "classification": "stage 2: several tasks from few labels",
+    "explain": "pictures of where a classifier looked",
+    "explainers": "the explainers that are installed",
+    "phantom": "draw a collection of phantom mammograms",
+}
+
+
+def usage() -> str:
+    """What ``mammo-hf --help`` prints."""
+    lines = [f"  {name:<16}{text}" for name, text in COMMANDS.items()]
+    return "usage: mammo-hf COMMAND [options]     (mammo-hf COMMAND --help tells a command's own)\n\n" + "\n".join(
+        lines
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a subcommand and returns its exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] in (["-h"], ["--help"]):
+        print(usage())
+        return 0
+    if given[:1] == ["--version"]:
+        print(f"mammo-hf {__version__}")
+        return 0
+    if not given or given[0] not in COMMANDS:
+        print(usage(), file=sys.stderr)
+        if given:
+            print(f"error: {given[0]!r} is no command", file=sys.stderr)
+        return 2
+    command = importlib.import_module(f".commands.{given[0]}", __package__)
+    return run_command(command.main, given[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

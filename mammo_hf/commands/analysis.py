@@ -1,0 +1,127 @@
+"""The whole way on a CBIS-DDSM folder: pre-train, classify, explain.
+
+mammo-hf analysis --root_dir /data/CBIS-DDSM --train_mim --train_cls --visualize
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..data import label_subset
+from ..data.subsets import save_subset
+from ..errors import UsageError
+from ..image_processing_mammo import MammoImageProcessor
+from ..training.arguments import sensible_defaults
+from ..training.classification import train_classifier
+from ..training.collection import open_collection, prepared_images, usable_tasks
+from ..training.mim import train_mim
+from ..training.sizes import parse_size
+from ..training.visualization import visualize
+from .running import log_to, write_metrics
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    p = argparse.ArgumentParser(prog="mammo-hf analysis", description=(__doc__ or "").split("\n")[0])
+    p.add_argument("--root_dir", required=True, help="folder of the collection, with its CSVs and DICOM files")
+    p.add_argument("--dicom_path", help="text file of DICOM paths, one a line: more unlabelled images for stage 1")
+    p.add_argument("--output_dir", default="./outputs", help="default %(default)s")
+    p.add_argument("--mim_epochs", type=float, default=3, help="default %(default)s")
+    p.add_argument("--cls_epochs", type=float, default=3, help="default %(default)s")
+    p.add_argument(
+        "--missing_label_percentage",
+        type=float,
+        default=100,
+        help="the share in percent of the labelled training data that IS USED, by patient (default %(default)s: all)",
+    )
+    p.add_argument("--batch_size", type=int, default=4, help="default %(default)s")
+    p.add_argument("--num_workers", type=int, default=2, help="processes that read images (default %(default)s)")
+    p.add_argument("--train_mim", action="store_true", help="run stage 1, masked image modelling")
+    p.add_argument("--train_cls", action="store_true", help="run stage 2, classification")
+    p.add_argument("--visualize", action="store_true", help="draw explanations of test images")
+    p.add_argument("--log_mode", choices=("console", "file"), default="console", help="file: training_log.txt")
+    p.add_argument("--model", default="tiny", help="nano, tiny, small, base, large or a checkpoint folder")
+    p.add_argument("--image_size", type=int, nargs="+", default=[448, 224], help="height and width, or one number")
+    p.add_argument("--tasks", nargs="+", default=["pathology", "density"], help="the first is the main one")
+    p.add_argument("--lesion_loss", type=float, help="weight of the token loss; default 1 where findings have places")
+    p.add_argument("--mim_learning_rate", type=float, default=5e-4, help="default %(default)s")
+    p.add_argument("--cls_learning_rate", type=float, default=5e-4, help="default %(default)s")
+    p.add_argument(
+        "--validation", type=float, default=0.15, help="share of the training patients (default %(default)s)"
+    )
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    p.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of each stage")
+    return p
+
+
+def main(arguments: list[str]) -> None:
+    """Runs ``mammo-hf analysis``."""
+    args = parser().parse_args(arguments)
+    out = Path(args.output_dir)
+    if not Path(args.root_dir).is_dir():
+        raise UsageError("is no folder", source=args.root_dir, remedy="give --root_dir the collection's folder")
+    size = parse_size(args.image_size)
+    _check(args)
+    log_to(args.log_mode, out)
+    table = open_collection(args.root_dir, dicom_path=args.dicom_path, validation=args.validation, seed=args.seed)
+    tasks = usable_tasks(table, tuple(args.tasks))
+    processor = MammoImageProcessor(size=size)
+    prepared = prepared_images(table, processor, out / "prepared", tasks=tasks, num_workers=args.num_workers)
+    about = {"seed": args.seed, "image_size": list(size), "model": Path(args.model).name}
+    common: dict[str, Any] = {"plots": out / "plots", "resume": args.resume or None}
+    if args.train_mim:
+        figures = train_mim(
+            prepared, processor, _trainer_arguments(args, "mim"), model=args.model, checkpoint=_mim(out), **common
+        )
+        write_metrics(out, "mim", figures | about)
+    if args.train_cls:
+        patients = label_subset(table, percentage=args.missing_label_percentage, seed=args.seed, task=tasks[0]["name"])
+        figures = train_classifier(
+            prepared,
+            processor,
+            _trainer_arguments(args, "cls"),
+            model=str(_mim(out)) if (_mim(out) / "config.json").is_file() else args.model,
+            tasks=tasks,
+            patients=patients,
+            lesion_loss=args.lesion_loss,
+            checkpoint=_classifier(out),
+            **common,
+        )
+        save_subset(patients, _classifier(out) / "label_subset.json", percentage=args.missing_label_percentage)
+        write_metrics(out, "classifier", figures | about)
+    if args.visualize:
+        visualize(_classifier(out), prepared, out / "visualizations")
+
+
+def _check(args: argparse.Namespace) -> None:
+    out = Path(args.output_dir)
+    if not (args.train_mim or args.train_cls or args.visualize):
+        raise UsageError("nothing to do", remedy="give --train_mim, --train_cls, --visualize, or several of them")
+    if args.visualize and not args.train_cls and not (_classifier(out) / "config.json").is_file():
+        raise UsageError("there is no classifier yet", source=_classifier(out), remedy="give --train_cls too")
+    if args.train_cls and not args.train_mim and not (_mim(out) / "config.json").is_file():
+        print(f"note: no pre-trained encoder in {_mim(out)}: the classifier starts from {args.model} (see --train_mim)")
+
+
+def _mim(out: Path) -> Path:
+    return out / "checkpoints" / "mim"
+
+
+def _classifier(out: Path) -> Path:
+    return out / "checkpoints" / "classifier"
+
+
+def _trainer_arguments(args: argparse.Namespace, stage: str) -> Any:
+    return sensible_defaults(
+        str(Path(args.output_dir) / "trainer" / stage),
+        epochs=args.mim_epochs if stage == "mim" else args.cls_epochs,
+        batch_size=args.batch_size,
+        learning_rate=args.mim_learning_rate if stage == "mim" else args.cls_learning_rate,
+        seed=args.seed,
+        num_workers=args.num_workers,
+        device=args.device,
+        show_progress=args.log_mode == "console",
+    )

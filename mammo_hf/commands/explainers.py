@@ -1,0 +1,14 @@
+"""The explainers that are installed, ours and plugins', and why one cannot be used."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..explainers import explainers
+
+
+def main(arguments: list[str]) -> None:
+    """Runs ``mammo-hf explainers``."""
+    argparse.ArgumentParser(prog="mammo-hf explainers", description=(__doc__ or "")).parse_args(arguments)
+    for name, found in sorted(explainers().items()):
+        print(f"{name:<24}{found.reason or 'ready'}")

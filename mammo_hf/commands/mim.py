@@ -1,0 +1,49 @@
+"""Stage 1: masked image modelling on a collection's training and unlabelled images.
+
+accelerate launch scripts/run_mim.py --dataset data/cbis --output_dir out/mim --num_train_epochs 100
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+from transformers import HfArgumentParser, TrainingArguments
+
+from ..image_processing_mammo import MammoImageProcessor
+from ..training.arguments import MimArguments
+from ..training.collection import open_collection, prepared_images, usable_tasks
+from ..training.mim import train_mim
+from .running import log_to, write_metrics
+
+
+def main(arguments: list[str]) -> None:
+    """Runs ``mammo-hf mim``: its own arguments and all of Trainer's."""
+    parser = HfArgumentParser((MimArguments, TrainingArguments), prog="mammo-hf mim")  # type: ignore[arg-type]
+    parsed = parser.parse_args_into_dataclasses(arguments)
+    own, args = cast(MimArguments, parsed[0]), cast(TrainingArguments, parsed[1])
+    out = Path(args.output_dir or "mim")
+    log_to("console", out)
+    table = open_collection(own.dataset, dicom_path=own.dicom_path, validation=own.validation, seed=args.seed)
+    height, width = own.size()
+    processor = MammoImageProcessor(
+        size={"height": height, "width": width}, mask_block_size=own.mask_block_size, mask_ratio=own.mask_ratio
+    )
+    prepared = prepared_images(
+        table,
+        processor,
+        own.prepared_folder(str(out)),
+        tasks=usable_tasks(table),
+        num_workers=own.prepare_workers,
+    )
+    figures = train_mim(
+        prepared,
+        processor,
+        args,
+        model=own.model,
+        checkpoint=out,
+        plots=out / "plots",
+        resume=args.resume_from_checkpoint,
+    )
+    if args.process_index == 0:
+        write_metrics(out, "mim", figures | {"seed": args.seed, "model": Path(own.model).name})

@@ -1,0 +1,40 @@
+"""Draw a phantom collection: mammograms with known findings, as DICOM in the layout of CBIS-DDSM.
+
+mammo-hf phantom data/phantom --patients 100 --seed 0
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from ..data.phantom import write_phantom
+from ..training.sizes import parse_size
+
+
+def main(arguments: list[str]) -> None:
+    """Runs ``mammo-hf phantom``."""
+    parser = argparse.ArgumentParser(prog="mammo-hf phantom", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("out", help="folder to write; it must not exist or be empty")
+    parser.add_argument("--patients", type=int, default=50, help="four views each (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--size", type=int, nargs="+", default=[1024, 512], help="height and width in pixels")
+    parser.add_argument("--test_share", type=float, default=0.25, help="share of the patients in the test split")
+    parser.add_argument("--mass_share", type=float, default=0.65, help="share of masses; the rest are calcifications")
+    parser.add_argument("--lesion_scale", type=float, default=1.0, help="enlarges the lesions")
+    parser.add_argument("--lesion_contrast", type=float, default=1.0, help="raises the lesions' contrast")
+    parser.add_argument("--num_proc", type=int, default=None, help="processes (default: one a core)")
+    args = parser.parse_args(arguments)
+    summary = write_phantom(
+        args.out,
+        patients=args.patients,
+        seed=args.seed,
+        size=parse_size(args.size),
+        test_share=args.test_share,
+        mass_share=args.mass_share,
+        lesion_scale=args.lesion_scale,
+        lesion_contrast=args.lesion_contrast,
+        num_proc=args.num_proc,
+    )
+    print(
+        f"{summary.images} images of {summary.patients} patients, {summary.labelled_images} labelled, in {summary.out}"
+    )

@@ -1,0 +1,100 @@
+"""The arguments of the stages' commands, beside Trainer's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from transformers import TrainingArguments
+
+from .sizes import parse_size
+
+
+@dataclass
+class CollectionArguments:
+    """Where the images come from and how large the model sees them."""
+
+    dataset: str = field(metadata={"help": "folder of the collection, recognised by its files"})
+    dicom_path: str | None = field(
+        default=None, metadata={"help": "text file of DICOM paths, one a line: adds unlabelled images for stage 1"}
+    )
+    image_size: list[int] = field(
+        default_factory=lambda: [448, 224], metadata={"help": "height and width in pixels, or one number for a square"}
+    )
+    validation: float = field(
+        default=0.15, metadata={"help": "share of the training patients that choose the best epoch"}
+    )
+    prepare_workers: int = field(default=2, metadata={"help": "processes that prepare images beside the main one"})
+    prepared_dir: str | None = field(
+        default=None, metadata={"help": "folder of the prepared images; default: prepared/ below --output_dir"}
+    )
+
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the model's input."""
+        return parse_size(self.image_size)
+
+    def prepared_folder(self, output_dir: str) -> Path:
+        """Where the prepared images are kept."""
+        return Path(self.prepared_dir) if self.prepared_dir else Path(output_dir) / "prepared"
+
+
+@dataclass
+class MimArguments(CollectionArguments):
+    """Stage 1's own."""
+
+    model: str = field(default="tiny", metadata={"help": "nano, tiny, small, base, large, or a checkpoint folder"})
+    mask_block_size: int = field(default=16, metadata={"help": "side of the hidden blocks in pixels"})
+    mask_ratio: float = field(default=0.5, metadata={"help": "share of the blocks that is hidden"})
+
+
+@dataclass
+class ClassificationArguments(CollectionArguments):
+    """Stage 2's own."""
+
+    model_name_or_path: str = field(
+        default="tiny",
+        metadata={"help": "nano, tiny, small, base, large, or a checkpoint folder, of stage 1 for instance"},
+    )
+    tasks: list[str] = field(
+        default_factory=lambda: ["pathology", "density"], metadata={"help": "tasks; the first is the main one"}
+    )
+    label_percentage: float = field(
+        default=100, metadata={"help": "share in percent of the labelled training patients that is used"}
+    )
+    lesion_loss: float | None = field(
+        default=None, metadata={"help": "weight of the token loss; default 1 where findings have places, else 0"}
+    )
+
+
+def sensible_defaults(
+    output_dir: str,
+    *,
+    epochs: float,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+    num_workers: int,
+    device: str = "auto",
+    show_progress: bool = True,
+) -> TrainingArguments:
+    """Trainer's arguments as the one-command run sets them: an epoch's evaluation and checkpoint, the best kept."""
+    return TrainingArguments(
+        output_dir=output_dir,
+        num_train_epochs=epochs,
+        per_device_train_batch_size=batch_size,
+        per_device_eval_batch_size=max(batch_size, 16),
+        learning_rate=learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=0.1,
+        weight_decay=0.05,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        logging_steps=10,
+        report_to="none",
+        use_cpu=device == "cpu",
+        dataloader_num_workers=num_workers,
+        disable_tqdm=not show_progress,
+        seed=seed,
+    )

@@ -1,0 +1,80 @@
+"""Pictures of where a classifier looked on test images, beside the image and its lesion's outline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import datasets
+import numpy as np
+import torch
+
+from ..errors import UsageError
+from ..explainers import explain
+from ..explainers.localisation import brightest, pointing_hit
+from ..explainers.overlay import side_by_side
+from ..image_processing_mammo import MammoImageProcessor
+from ..modeling_mammo_swin import MammoSwinForImageClassification
+from .datasets import LabelledImages, rows_of
+
+SEED_EXPLAINERS = ("attention", "grad_cam", "grad_cam_attention")
+
+
+def lesion_mask(row: dict[str, object], size: tuple[int, int]) -> np.ndarray | None:
+    """A prepared row's lesion map at the model's size, bool (height, width); ``None`` where no place is known."""
+    if row["lesions"] is None:
+        return None
+    cells = np.frombuffer(row["lesions"], np.uint8).reshape(size[0] // 4, size[1] // 4)  # type: ignore[call-overload]
+    mask: np.ndarray = cells.repeat(4, axis=0).repeat(4, axis=1) > 0
+    return mask if mask.any() else None
+
+
+def visualize(checkpoint: Path, prepared: datasets.Dataset, out: Path, *, count: int = 12) -> list[Path]:
+    """Draws the three explanations of some test images, those with a lesion's outline first.
+
+    Args:
+        checkpoint: Folder of a classifier and its processor.
+        prepared: Prepared images at the processor's size.
+        out: Folder for the pictures, ``001.png`` and on.
+        count: How many images.
+
+    Raises:
+        UsageError: There is no labelled test image, or the checkpoint is not there.
+    """
+    if not (checkpoint / "config.json").is_file():
+        raise UsageError("there is no classifier here", source=checkpoint, remedy="train one first")
+    model = MammoSwinForImageClassification.from_pretrained(checkpoint).eval()
+    processor = MammoImageProcessor.from_pretrained(checkpoint)
+    rows = [i for i in rows_of(prepared, ("test",)) if max(prepared[i]["labels"]) >= 0]
+    if not rows:
+        raise UsageError("no labelled test image to explain", remedy="check the collection's test tables")
+    rows.sort(key=lambda index: prepared[index]["lesions"] is None)
+    images = LabelledImages(prepared.select(rows[:count]), processor)
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    for index in range(len(images)):
+        intensity, _, row = images.intensity_and_lesions(index)
+        pixels = images.normalized(intensity)[None]
+        maps = {name: explain(model, pixels, explainer=name).map[0] for name in SEED_EXPLAINERS}
+        picture = side_by_side(intensity[0].numpy(), maps, lesion_mask(row, (row["size"][0], row["size"][1])))
+        written.append(out / f"{index + 1:03d}.png")
+        picture.save(written[-1])
+    return written
+
+
+def pointing_figures(
+    model: MammoSwinForImageClassification, images: LabelledImages, explainer: str = "grad_cam"
+) -> dict[str, float | int | None]:
+    """How often a map's peak lies in the lesion on images that have one, and how often the brightest pixel does."""
+    hits, bright, total = 0, 0, 0
+    for index in range(len(images)):
+        intensity, _, row = images.intensity_and_lesions(index)
+        mask = lesion_mask(row, (row["size"][0], row["size"][1]))
+        if mask is None:
+            continue
+        with torch.no_grad():
+            pixels = images.normalized(intensity)[None]
+        total += 1
+        hits += pointing_hit(explain(model, pixels, explainer=explainer).map[0], mask)
+        bright += pointing_hit(brightest(intensity[0].numpy()), mask)
+    share = {"pointing_game": hits / total, "brightest_pixel": bright / total} if total else {}
+    return {"images": total, "pointing_game": None, "brightest_pixel": None, **share}

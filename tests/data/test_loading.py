@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import pytest
+from cbis_miniature import COLLECTION, TABLES, write_collection, write_tables
+
+from mammo_hf.data import load
+from mammo_hf.data.loading import SOURCES
+from mammo_hf.errors import DataError, UsageError
+
+
+def test_by_name_and_by_the_folders_files(tmp_path):
+    root = write_collection(tmp_path, COLLECTION[:2])
+    rows = list(load("cbis-ddsm", root))
+    assert len(rows) == 2
+    assert list(load(root)) == list(load(str(root))) == list(load("CBIS_DDSM", root=str(root))) == rows
+
+
+def test_options_go_to_the_source(tmp_path):
+    root = write_collection(tmp_path / "root", COLLECTION[:2])
+    with pytest.raises(UsageError, match=r"list\.txt: no such file"):
+        load(root, dicom_path=tmp_path / "list.txt")
+    with pytest.raises(UsageError, match="dicom_paths: is no option of cbis-ddsm; its options: dicom_path"):
+        load(root, dicom_paths="list.txt")
+
+
+def test_a_folder_that_nobody_recognises_says_what_each_source_looks_for(tmp_path):
+    with pytest.raises(DataError, match="holds no known collection") as caught:
+        load(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+    assert all(name in str(caught.value) for name in TABLES.values())
+
+
+def test_a_named_source_without_its_tables(tmp_path):
+    with pytest.raises(DataError, match="none of CBIS-DDSM's tables is there"):
+        load("cbis-ddsm", tmp_path)
+
+
+def test_wrong_names_and_folders(tmp_path):
+    write_tables(tmp_path)
+    with pytest.raises(UsageError, match="ddsm: is no known source; known are cbis-ddsm"):
+        load("ddsm", tmp_path)
+    with pytest.raises(UsageError, match="absent: no such folder"):
+        load(tmp_path / "absent")
+    with pytest.raises(UsageError, match="is no folder"):
+        load(tmp_path / TABLES["mass", "train"])
+    with pytest.raises(UsageError, match="needs the collection's folder too"):
+        load("cbis-ddsm")
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_every_source_states_what_it_is(name):
+    module = SOURCES[name]
+    assert name == module.NAME
+    assert module.LOOKS_FOR
+    assert module.LICENCE
+    assert module.TASKS

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import pytest
+from pydicom.dataset import Dataset
+
+from mammo_hf.dicom import Laterality, View
+from mammo_hf.dicom.projection import find_projection
+from mammo_hf.dicom.types import VIEW_CODES
+
+
+def header(code: str | None = None, frame_laterality: str | None = None, **keywords: object) -> Dataset:
+    dataset = Dataset()
+    for keyword, value in keywords.items():
+        setattr(dataset, keyword, value)
+    if code is not None:
+        item = Dataset()
+        item.CodeValue = code
+        dataset.ViewCodeSequence = [item]
+    if frame_laterality is not None:
+        anatomy, group = Dataset(), Dataset()
+        anatomy.FrameLaterality = frame_laterality
+        group.FrameAnatomySequence = [anatomy]
+        dataset.SharedFunctionalGroupsSequence = [group]
+    return dataset
+
+
+def said(dataset: Dataset) -> tuple[str, str]:
+    projection = find_projection(dataset)
+    return projection.laterality.value, projection.view.value
+
+
+def test_silence_is_unknown() -> None:
+    projection = find_projection(Dataset())
+    assert (projection.laterality, projection.view) == (Laterality.UNKNOWN, View.UNKNOWN)
+    assert projection.contradictions == ()
+
+
+@pytest.mark.parametrize(
+    ("dataset", "expected"),
+    [
+        (header(ImageLaterality="R"), ("R", "")),
+        (header(Laterality="L"), ("L", "")),
+        (header(frame_laterality="R"), ("R", "")),
+        (header(ViewPosition="L MLO"), ("L", "MLO")),
+        (header(ViewPosition="RCC"), ("R", "CC")),
+        (header(ViewPosition="ML"), ("", "ML")),
+        (header(ViewPosition="LM"), ("", "LM")),
+        (header(ViewPosition="LML"), ("L", "ML")),
+        (header(ViewPosition="AP"), ("", "")),
+        (header(PatientID="Mass-Training_P_00001_LEFT_CC"), ("L", "CC")),
+        (header(PatientID="Calc-Test_P_00038_RIGHT_MLO_2"), ("R", "MLO")),
+        (header(PatientID="P_00038_LEFT_CC.dcm"), ("L", "CC")),
+        (header(PatientID="MARTIN_LEFT_CC"), ("", "")),
+        (header(PatientOrientation=["A", "R"]), ("L", "CC")),
+        (header(PatientOrientation=["P", "FL"]), ("R", "MLO")),
+        (header(PatientOrientation=["P", "R"]), ("", "")),
+    ],
+)
+def test_each_attribute_is_heard(dataset: Dataset, expected: tuple[str, str]) -> None:
+    assert said(dataset) == expected
+    assert find_projection(dataset).contradictions == ()
+
+
+@pytest.mark.parametrize("view", VIEW_CODES)
+def test_view_codes_old_and_new(view: View) -> None:
+    for code in VIEW_CODES[view]:
+        assert find_projection(header(code)).view is view
+
+
+def test_the_first_is_believed_and_the_others_are_reported() -> None:
+    dataset = header(
+        "R-10226", ImageLaterality="L", Laterality="R", ViewPosition="CC", PatientID="Mass-Test_P_00016_RIGHT_CC"
+    )
+    projection = find_projection(dataset)
+    assert (projection.laterality, projection.view) == (Laterality.LEFT, View.MLO)
+    assert projection.contradictions == (
+        "ImageLaterality says L, Laterality says R",
+        "ImageLaterality says L, the PatientID text says R",
+        "ViewCodeSequence says MLO, ViewPosition says CC",
+        "ViewCodeSequence says MLO, the PatientID text says CC",
+    )
+
+
+def test_what_is_merely_less_exact_is_no_contradiction() -> None:
+    projection = find_projection(header("399192008", ImageLaterality="R", Laterality="B", ViewPosition="XCC"))
+    assert (projection.laterality, projection.view) == (Laterality.RIGHT, View.XCCL)
+    assert projection.contradictions == ()
+
+
+def test_the_hanging_never_overrules_what_is_written() -> None:
+    projection = find_projection(header(ImageLaterality="R", ViewPosition="MLO", PatientOrientation=["A", "R"]))
+    assert (projection.laterality, projection.view) == (Laterality.RIGHT, View.MLO)
+    assert projection.contradictions == ()

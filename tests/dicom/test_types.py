@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import pytest
+from pydicom.sr.codedict import codes
+
+from mammo_hf.dicom import Laterality, Photometric, PresentationIntent, Vendor, View
+from mammo_hf.dicom.types import VIEW_CODES, VIEW_MEANINGS
+
+
+@pytest.mark.parametrize("kind", [Laterality, View, PresentationIntent, Photometric, Vendor])
+def test_nothing_and_nonsense_are_unknown(kind: type) -> None:
+    for value in (None, "", "  ", "zz", 7):
+        assert kind.from_dicom(value) is kind.UNKNOWN
+
+
+@pytest.mark.parametrize("kind", [Laterality, View, PresentationIntent, Photometric, Vendor])
+def test_every_member_is_found_by_its_own_text(kind: type) -> None:
+    for member in kind:
+        for text in member.dicom_values():
+            assert kind.from_dicom(f" {text.lower()} ") is member
+
+
+def test_laterality_words() -> None:
+    assert [Laterality.from_dicom(word) for word in ("L", "right", "B")] == [
+        Laterality.LEFT,
+        Laterality.RIGHT,
+        Laterality.BOTH,
+    ]
+
+
+def test_view_codes_are_those_of_the_standard() -> None:
+    # pydicom carries PS3.16 CID 4014 by itself
+    standard = {getattr(codes.cid4014, name).value for name in codes.cid4014.dir()}
+    assert {sct for sct, _ in VIEW_CODES.values()} == standard
+    assert set(VIEW_MEANINGS) == set(VIEW_CODES)
+    for view, (sct, srt) in VIEW_CODES.items():
+        assert View.from_code(sct) is View.from_code(srt.lower()) is view
+    assert View.from_code(None) is View.from_code("R-1") is View.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("manufacturer", "vendor"),
+    [
+        ("HOLOGIC, Inc.", Vendor.HOLOGIC),
+        ("Lorad, A Hologic Company", Vendor.HOLOGIC),
+        ("GE MEDICAL SYSTEMS", Vendor.GE),
+        ("GEORGE Imaging", Vendor.UNKNOWN),
+        ("SIEMENS Healthineers", Vendor.SIEMENS),
+        ("FUJIFILM Corporation", Vendor.FUJIFILM),
+        ("Philips Digital Mammography Sweden AB", Vendor.PHILIPS),
+        ("Sectra Imtec AB", Vendor.PHILIPS),
+        ("IMS s.r.l.", Vendor.IMS_GIOTTO),
+        ("KONICA MINOLTA", Vendor.KONICA_MINOLTA),
+        ("Carestream Health", Vendor.CARESTREAM),
+    ],
+)
+def test_vendor_families(manufacturer: str, vendor: Vendor) -> None:
+    assert Vendor.from_dicom(manufacturer) is vendor

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset
+
+from mammo_hf.dicom.errors import MammogramError
+from mammo_hf.dicom.voi import VOI, find_voi
+
+
+def window(center: object, width: object, function: str | None = None, explanation: object = None) -> Dataset:
+    dataset = Dataset()
+    dataset.WindowCenter, dataset.WindowWidth = center, width
+    if function is not None:
+        dataset.VOILUTFunction = function
+    if explanation is not None:
+        dataset.WindowCenterWidthExplanation = explanation
+    return dataset
+
+
+def found(dataset: Dataset, prefer: str = "lut") -> VOI:
+    voi = find_voi(dataset, 0, 4095, prefer)
+    assert voi is not None
+    return voi
+
+
+def test_no_window_is_none() -> None:
+    assert find_voi(Dataset(), 0, 4095) is None
+    assert find_voi(window("", ""), 0, 4095) is None
+
+
+def test_the_formulas_of_the_standard_at_their_corners() -> None:
+    # PS3.3 C.11.2.1.2.1, note 2: centre 2048 and width 4096 map 0..4095 onto the whole output range
+    linear = found(window(2048, 4096)).transform(np.array([0.0, 2047.5, 4095.0]))
+    np.testing.assert_allclose(linear, [0, 0.5, 1], atol=1e-12)
+    exact = found(window(2048, 4096, "LINEAR_EXACT")).transform(np.array([0.0, 2048.0, 4096.0]))
+    np.testing.assert_allclose(exact, [0, 0.5, 1], atol=1e-12)
+    sigmoid = found(window(100, 40, "SIGMOID")).transform(np.array([80.0, 100.0, 120.0]))
+    np.testing.assert_allclose(sigmoid, [1 / (1 + np.e**2), 0.5, 1 / (1 + np.e**-2)], atol=1e-12)
+
+
+def test_a_width_of_one_is_a_threshold() -> None:
+    # PS3.3 C.11.2.1.2.1, note 3
+    np.testing.assert_array_equal(found(window(100, 1)).transform(np.array([98.0, 99.0, 100.0, 101.0])), [0, 0, 1, 1])
+
+
+@pytest.mark.parametrize(("function", "width"), [("SIGMOID", "1e-300"), ("LINEAR_EXACT", "1e-300")])
+def test_extreme_widths_stay_finite(function: str, width: str) -> None:
+    shares = found(window(100, width, function)).transform(np.array([-1e6, 99.0, 101.0, 1e6]))
+    np.testing.assert_array_equal(shares, [0, 0, 1, 1])
+
+
+def test_the_normal_window_is_chosen_wherever_it_stands() -> None:
+    several = found(window([10, 20, 30], [5, 6, 7], explanation=["HARDER", "NORMAL", "SOFTER"]))
+    assert several.source == "window 'NORMAL' (LINEAR)"
+    values = np.linspace(0, 50, 101)
+    np.testing.assert_array_equal(several.transform(values), found(window(20, 6)).transform(values))
+
+
+def test_else_the_first_window_is_chosen_and_free_text_is_not_repeated() -> None:
+    several = found(window([10, 20], [5, 6], "SIGMOID", ["Doe Jane", "other"]))
+    assert several.source == "window 1 of 2 (SIGMOID)"
+    values = np.linspace(0, 50, 101)
+    np.testing.assert_array_equal(several.transform(values), found(window(10, 5, "SIGMOID")).transform(values))
+
+
+def test_the_normal_table_is_chosen_among_filled_ones() -> None:
+    items = []
+    for explanation, entries in (("NORMAL", None), ("HARDER", [0, 0]), ("normal", [4095, 0])):
+        item = Dataset()
+        item.LUTExplanation = explanation
+        if entries:
+            item.LUTDescriptor, item.LUTData = [2, 0, 12], entries
+        items.append(item)
+    dataset = Dataset()
+    dataset.VOILUTSequence = items
+    voi = found(dataset)
+    assert voi.source == "VOI LUT 'NORMAL'"
+    assert voi.transform(np.array([0.0, 1.0])).tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        (window(100, 0), "WindowWidth is 0"),
+        (window(100, "0.5"), "WindowWidth is 0.5"),
+        (window(100, -5), "WindowWidth is -5"),
+        (window(100, 0, "LINEAR_EXACT"), "LINEAR_EXACT does not allow"),
+        (window(100, 0, "SIGMOID"), "SIGMOID does not allow"),
+        (window(100, 10, "CUBIC"), "VOILUTFunction is none of"),
+        (window([1, 2], [3, 4, 5]), "WindowCenter has 2 values and WindowWidth 3"),
+    ],
+)
+def test_a_window_without_meaning_is_refused(dataset: Dataset, message: str) -> None:
+    with pytest.raises(MammogramError, match=message):
+        find_voi(dataset, 0, 4095)
