@@ -91,7 +91,7 @@ class MammoSwinConfig(SwinConfig):
         return [(height // (patch[0] * 2**s), width // (patch[1] * 2**s)) for s in range(len(self.depths))]
 
     def check_image_size(self, height: int, width: int) -> None:
-        """Raises UsageError where an input of (height, width) pixels fits no window, and names the nearest that does."""
+        """Raises UsageError where an input of (height, width) pixels fits no window, naming the nearest that does."""
         patch = _pair(self.patch_size)
         strides = [p * 2 ** (len(self.depths) - 1) for p in patch]
         fits = [

@@ -14,6 +14,8 @@ from .types import Photometric
 MAX_PIXELS = 1 << 30
 """How many pixels a file may say it has, all frames together, before it is refused: a tomosynthesis volume has less."""
 
+_MOST_FRAME_DIGITS = 5
+
 
 @dataclass(frozen=True)
 class ImagePixel:
@@ -95,8 +97,12 @@ def _frames(dataset: Dataset) -> int:
     number = text(dataset, "NumberOfFrames")
     if not number:
         return 1
-    if not number.isascii() or not number.isdigit() or not 0 < int(number[:12]) == int(number):
-        raise MammogramError("NumberOfFrames is no positive number", remedy="mend the header or leave the file out")
+    # bounded in length, too: an error repeats it, and a misplaced date or number of a person must not get there
+    if not (number.isascii() and number.isdigit() and len(number) <= _MOST_FRAME_DIGITS and int(number)):
+        raise MammogramError(
+            f"NumberOfFrames is no number from 1 to {'9' * _MOST_FRAME_DIGITS}",
+            remedy="mend the header or leave the file out",
+        )
     return int(number)
 
 

@@ -93,10 +93,10 @@ def _find_window(holder: Dataset, low: float, high: float) -> VOI | None:
             f"VOILUTFunction is none of {', '.join(_FUNCTIONS)}", remedy="mend or remove the attribute"
         )
     center, width = centers[index], widths[index]
-    lowest = 1.0 if function == "LINEAR" else 0.0
-    if width < lowest or width <= 0:
+    if width <= 0 or (function == "LINEAR" and width < 1):
+        least = "less than 1" if function == "LINEAR" else "not positive"
         raise MammogramError(
-            f"WindowWidth is {width:g}, which {function} does not allow", remedy="mend or remove the window"
+            f"WindowWidth is {least}, which {function} does not allow", remedy="mend or remove the window"
         )
     return VOI(f"window{name} ({function})", lambda values: _FUNCTIONS[function](values, center, width))
 

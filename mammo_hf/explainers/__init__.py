@@ -13,6 +13,7 @@ from ..errors import UsageError
 from ..geometry import Geometry
 from .base import Explanation
 from .discovery import Found, explainers, find_explainer
+from .model_state import lent
 from .targets import Target, label_names, resolve
 
 __all__ = ["Explanation", "Found", "explain", "explainers", "find_explainer"]
@@ -49,10 +50,7 @@ def explain(
             f"pixel_values of shape {tuple(pixel_values.shape)} are no batch of finite images",
             remedy="give (batch, channels, height, width)",
         )
-    indices = [0] * len(pixel_values) if target is not None else None
     if target is None:
-        from .model_state import lent
-
         with lent(model), torch.no_grad():
             logits = model(pixel_values).logits
         indices = resolve(None, logits, model.config)
@@ -78,6 +76,7 @@ def _scaled(maps: np.ndarray) -> tuple[np.ndarray, tuple[bool, ...]]:
     """Each map to [0, 1]; one that is the same everywhere carries nothing and becomes 0."""
     low = maps.min(axis=(1, 2), keepdims=True)
     spread = maps.max(axis=(1, 2), keepdims=True) - low
-    flat = ~(spread > 1e-12)
+    # differences of the last digits are rounding, not a place
+    flat = ~(spread > 1e-6 * np.abs(maps).max(axis=(1, 2), keepdims=True) + 1e-30)
     scaled = np.where(flat, 0, (maps - low) / np.where(flat, 1, spread)).astype(np.float32)
     return scaled, tuple(bool(value) for value in flat.ravel())

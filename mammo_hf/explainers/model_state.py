@@ -22,7 +22,7 @@ def lent(model: PreTrainedModel, *, eager: bool = False) -> Iterator[PreTrainedM
     """
     modes = {module: module.training for module in model.modules()}
     windows = {m: (m.window_size, m.shift_size) for m in model.modules() if hasattr(m, "shift_size")}
-    hooks = {m: (m._forward_hooks.copy(), m._forward_pre_hooks.copy()) for m in model.modules()}
+    hooks = {key for module in model.modules() for key in (*module._forward_hooks, *module._forward_pre_hooks)}
     grads = {parameter: (parameter.requires_grad, parameter.grad) for parameter in model.parameters()}
     implementation = model.config._attn_implementation
     random_state = torch.get_rng_state()
@@ -40,9 +40,17 @@ def lent(model: PreTrainedModel, *, eager: bool = False) -> Iterator[PreTrainedM
             module.training = mode
         for module, (window, shift) in windows.items():
             module.window_size, module.shift_size = window, shift
-        for module, (after, before) in hooks.items():
-            module._forward_hooks, module._forward_pre_hooks = after, before
+        _remove_new_hooks(model, hooks)
         for parameter, (required, grad) in grads.items():
             parameter.requires_grad_(required)
             parameter.grad = grad
         torch.set_rng_state(random_state)
+
+
+def _remove_new_hooks(model: PreTrainedModel, before: set[int]) -> None:
+    for module in model.modules():
+        for table in (module._forward_hooks, module._forward_pre_hooks):
+            for key in [key for key in table if key not in before]:
+                # transformers records attention through hooks that it puts in once, for good: those stay
+                if not str(getattr(table[key], "__module__", "")).startswith("transformers."):
+                    del table[key]

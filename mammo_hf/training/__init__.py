@@ -1,0 +1,1 @@
+"""The two stages: masked pre-training and classification with few labels, on transformers' Trainer."""

@@ -16,7 +16,7 @@ from ..errors import MammoError, UsageError
 logger = logging.getLogger(__name__)
 
 
-class Interrupted(MammoError):
+class Interrupted(MammoError):  # noqa: N818 (a state of the run, not a fault)
     """The user ended the training; a checkpoint that resumes has been written."""
 
     exit_status = 130

@@ -121,7 +121,7 @@ def film_path(layout: str, name: str) -> str:
     return {
         "tcia": f"CBIS-DDSM/{name}/10-04-2016-DDSM-09887/1-full mammogram images-26184/1-1.dcm",
         "idc": f"cbis_ddsm/{name}/1.3.6.1/MG_1.3.6.2/0b1c.dcm",
-        "seed": f"full mammogram images/{name}/1-1.dcm",
+        "by_kind": f"full mammogram images/{name}/1-1.dcm",
         "literal": f"{name}/1.3.6.1/1.3.6.2/000000.dcm",
         "uid": f"1.3.6.1/film {hashlib.sha256(name.encode()).hexdigest()}.dcm",
     }[layout]
@@ -136,17 +136,17 @@ def region_paths(layout: str, region: str) -> tuple[str, str]:
             f"CBIS-DDSM/{region}/10-04-2016-DDSM-09887/1-ROI mask images-93761/1-2.dcm",
         ),
         "idc": (f"cbis_ddsm/{region}/1.3.6.1/MG_1.3.6.2/0b1c.dcm", f"cbis_ddsm/{region}/1.3.6.1/MG_1.3.6.2/0b1d.dcm"),
-        "seed": (f"cropped images/{region}/1-1.dcm", f"ROI mask images/{region}/1-1.dcm"),
+        "by_kind": (f"cropped images/{region}/1-1.dcm", f"ROI mask images/{region}/1-1.dcm"),
         "literal": (f"{region}/1.3.6.1/1.3.6.2/000000.dcm", f"{region}/1.3.6.1/1.3.6.2/000001.dcm"),
         "uid": (f"1.3.6.1/region {digest} a.dcm", f"1.3.6.1/region {digest} b.dcm"),
     }[layout]
 
 
-LAYOUTS = ("tcia", "idc", "seed", "literal", "uid")
+LAYOUTS = ("tcia", "idc", "by_kind", "literal", "uid")
 
 
 def write_images(
-    root: Path, findings: Iterable[Finding] = COLLECTION, layout: str = "seed", swapped: bool = False
+    root: Path, findings: Iterable[Finding] = COLLECTION, layout: str = "by_kind", swapped: bool = False
 ) -> None:
     """Writes each finding's film, crop and mask; `swapped` puts crop and mask in each other's place."""
     for row in findings:
@@ -158,7 +158,7 @@ def write_images(
         write_dicom(root / mask, mask_pixels(), row.region, "ROI mask images")
 
 
-def write_collection(root: Path, findings: Sequence[Finding] = COLLECTION, layout: str = "seed") -> Path:
+def write_collection(root: Path, findings: Sequence[Finding] = COLLECTION, layout: str = "by_kind") -> Path:
     write_tables(root / "csv", findings)
     write_images(root, findings, layout)
     return root

@@ -13,7 +13,7 @@ def test_a_split_by_patient_has_no_leak():
 
 
 def test_an_image_level_split_is_refused():
-    # the seed's own fault: the images of a patient dealt out one by one
+    # a fault of published scripts: the images of a patient dealt out one by one
     rows = list(cohort(test=0))
     for number, row in enumerate(rows):
         row["split"] = ("train", "validation")[number % 2]

@@ -43,7 +43,7 @@ def test_the_smallest_subset_has_a_patient_of_each_class():
 
 
 def test_same_seed_same_patients_another_seed_others():
-    # the seed's own fault: a subset that nobody could draw again
+    # a fault of published scripts: a subset that nobody could draw again
     table = cohort()
     first = label_subset(table, percentage=25, seed=0)
     assert label_subset(make_table(list(table)[::-1]), percentage=25, seed=0) == first

@@ -16,7 +16,8 @@ from mammo_hf.dicom.elements import group_items, items, numbers, text, texts, wo
 def dataset(request: pytest.FixtureRequest) -> Dataset:
     """The same values in memory and as read, raw, from each byte order and VR method."""
     table = Dataset()
-    table.LUTDescriptor, table.LUTData = [3, -10, 16], [1, 256, 65535]
+    table.LUTDescriptor = [3, -10, 16]
+    table.add_new("LUTData", "US", [1, 256, 65535])
     made = mammogram_dataset(
         np.zeros((2, 2), np.int16),
         WindowCenter=["100.5", "-3e2"],
@@ -59,7 +60,9 @@ def test_words_are_unsigned_whatever_their_type(dataset: Dataset) -> None:
 @pytest.mark.parametrize("value", ["abc", "1\\nan", "1,5", "inf"])
 def test_numbers_that_are_none_are_refused_without_repeating_them(value: str) -> None:
     dataset = Dataset()
-    raw = pydicom.dataelem.RawDataElement(pydicom.tag.Tag("WindowCenter"), "DS", len(value), value.encode(), 0, False, True)
+    raw = pydicom.dataelem.RawDataElement(
+        pydicom.tag.Tag("WindowCenter"), "DS", len(value), value.encode(), 0, False, True
+    )
     dataset[raw.tag] = raw
     with pytest.raises(MammogramError) as caught:
         numbers(dataset, "WindowCenter")

@@ -144,7 +144,9 @@ def test_padding_is_background_and_changes_nothing_else(kind: Kind, value: int, 
     np.testing.assert_array_equal(table[~padding], plain[~padding])
 
 
-@pytest.mark.parametrize(("bits", "value", "expected"), [(12, 2048, 2048 / 4095), (16, 2048, 2048 / 65535), (8, 51, 0.2)])
+@pytest.mark.parametrize(
+    ("bits", "value", "expected"), [(12, 2048, 2048 / 4095), (16, 2048, 2048 / 65535), (8, 51, 0.2)]
+)
 def test_the_full_range_is_that_of_the_bits_stored(bits: int, value: int, expected: float) -> None:
     # a 12-bit image divided by 65535 would be nearly black
     table = Kind(bits, False, "MONOCHROME2").table(Kind(bits, False, "MONOCHROME2").dataset())

@@ -17,7 +17,9 @@ def item(descriptor: list[int], data: bytes | list[int]) -> Dataset:
 
 def test_inputs_outside_take_the_first_and_the_last_entry() -> None:
     table = LookupTable(10, np.array([1.0, 2.0, 3.0]), 8)
-    np.testing.assert_array_equal(table(np.array([-70000.0, 9, 10, 11.9, 12, 13, 300, 70000])), [1, 1, 1, 2, 3, 3, 3, 3])
+    np.testing.assert_array_equal(
+        table(np.array([-70000.0, 9, 10, 11.9, 12, 13, 300, 70000])), [1, 1, 1, 2, 3, 3, 3, 3]
+    )
 
 
 def test_eight_bit_entries_do_not_wrap_around() -> None:
@@ -70,7 +72,13 @@ def test_an_empty_item_is_no_table() -> None:
 
 @pytest.mark.parametrize(
     ("descriptor", "data"),
-    [([4, 0, 16], [1, 2, 3]), ([4, 0, 17], [1, 2, 3, 4]), ([4, 0, 0], [1, 2, 3, 4]), ([4, 0], [1, 2, 3, 4]), ([2, 0, 8], [])],
+    [
+        ([4, 0, 16], [1, 2, 3]),
+        ([4, 0, 17], [1, 2, 3, 4]),
+        ([4, 0, 0], [1, 2, 3, 4]),
+        ([4, 0], [1, 2, 3, 4]),
+        ([2, 0, 8], []),
+    ],
 )
 def test_a_descriptor_that_does_not_fit_is_refused(descriptor: list[int], data: list[int]) -> None:
     with pytest.raises(MammogramError, match="VOI LUT's descriptor"):

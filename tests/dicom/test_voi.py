@@ -82,11 +82,11 @@ def test_the_normal_table_is_chosen_among_filled_ones() -> None:
 @pytest.mark.parametrize(
     ("dataset", "message"),
     [
-        (window(100, 0), "WindowWidth is 0"),
-        (window(100, "0.5"), "WindowWidth is 0.5"),
-        (window(100, -5), "WindowWidth is -5"),
-        (window(100, 0, "LINEAR_EXACT"), "LINEAR_EXACT does not allow"),
-        (window(100, 0, "SIGMOID"), "SIGMOID does not allow"),
+        (window(100, 0), "WindowWidth is less than 1, which LINEAR"),
+        (window(100, "0.5"), "WindowWidth is less than 1"),
+        (window(100, -5), "WindowWidth is less than 1"),
+        (window(100, 0, "LINEAR_EXACT"), "not positive, which LINEAR_EXACT"),
+        (window(100, 0, "SIGMOID"), "not positive, which SIGMOID"),
         (window(100, 10, "CUBIC"), "VOILUTFunction is none of"),
         (window([1, 2], [3, 4, 5]), "WindowCenter has 2 values and WindowWidth 3"),
     ],

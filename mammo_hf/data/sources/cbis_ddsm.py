@@ -9,7 +9,7 @@ the other set.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ...errors import DataError
@@ -17,7 +17,7 @@ from ..schema import task_list
 from ..table import MammoTable, Rejected
 from .cbis_ddsm_files import ImageFile, parse_name, read_dicom_list, walk
 from .cbis_ddsm_join import sort_files
-from .cbis_ddsm_notes import collection_notes, list_note, listed_regions, without_film, without_split
+from .cbis_ddsm_notes import addition_notes, collection_notes, listed_regions, without_film, without_split
 from .cbis_ddsm_rows import NAME, film_rows
 from .cbis_ddsm_tables import TABLES, CaseDescriptions, find_tables, read_case_descriptions
 from .contents import Contents
@@ -62,22 +62,24 @@ def load(root: Path, dicom_path: str | Path | None = None) -> MammoTable:
     rows, mask_counts = film_rows(images, cases.by_film(), splits, contents)
     others, left_out = unlabelled_rows(strangers, contents, source=NAME, tasks=TASKS, rejected=rejected)
     if not rows and not others:
-        raise DataError(
-            f"holds no image for the {len(cases.abnormalities)} rows of its tables ({len(files)} DICOM files found)",
-            source=root,
-            remedy="each film must lie in a folder named as in the tables, as in "
-            + os.path.join(root, "Mass-Training_P_00001_LEFT_CC", "...", "1-1.dcm"),
-        )
-    notes = collection_notes(cases, images, rows, moved, mask_counts)
-    if others:
-        notes.append(f"{len(others)} images of unknown patients added without labels, under your private salt")
+        raise _no_image(root, cases, files)
     if listed is not None:
         left_out += listed_regions(listed, named, images, contents)
-        notes.append(list_note(listed, [*rows, *others], left_out))
+    notes = collection_notes(cases, images, rows, moved, mask_counts)
+    notes += addition_notes(listed, rows, others, left_out)
     rejected += [*without_split(images, splits), *without_film(cases, images)]
     rejected += [Rejected(path, reason) for path, reason in contents.problems.items()]
     return MammoTable.from_rows(
         [*rows, *others], tasks=task_list(TASKS), salt_name=NAME, notes=notes, rejected=rejected
+    )
+
+
+def _no_image(root: Path, cases: CaseDescriptions, files: Sequence[ImageFile]) -> DataError:
+    example = os.path.join(root, "Mass-Training_P_00001_LEFT_CC", "...", "1-1.dcm")
+    return DataError(
+        f"holds no image for the {len(cases.abnormalities)} rows of its tables ({len(files)} DICOM files found)",
+        source=root,
+        remedy=f"each film must lie in a folder named as in the tables, as in {example}",
     )
 
 
@@ -125,7 +127,7 @@ def _splits(cases: CaseDescriptions, named: Iterable[ImageFile]) -> tuple[dict[s
     for name in names:
         if name.split is not None:
             sides.setdefault(name.film.patient, set()).add(name.split)
-    splits = {patient: "test" if "test" in found else "train" for patient, found in sides.items()}
+    splits = {patient: "train" if "train" in found else "test" for patient, found in sides.items()}
     if not cases.missing:
         for name in names:
             splits.setdefault(name.film.patient, "unlabelled")

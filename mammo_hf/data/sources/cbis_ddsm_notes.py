@@ -77,15 +77,32 @@ def listed_regions(
     return counts
 
 
-def list_note(listed: Collection[str], rows: Sequence[Row], left_out: Counter[str]) -> str:
-    """What became of the files that a list of DICOM paths names."""
-    used = [row for row in rows if row["path"] in listed]
-    labelled = sum(row["pathology"] is not None for row in used)
-    test = sum(row["split"] == "test" for row in used)
-    return (
-        f"list of DICOM paths: {labelled} images of the tables, {len(used) - labelled} without labels; left out of "
-        f"pre-training: {left_out['crops']} crops, {left_out['masks']} ROI masks, {test} images of test patients"
-    )
+def addition_notes(
+    listed: Collection[str] | None, rows: Sequence[Row], others: Sequence[Row], left_out: Counter[str]
+) -> list[str]:
+    """What became of images that no table names, and of the files of a list of DICOM paths.
+
+    Args:
+        listed: The list's paths, or ``None`` where there is no list.
+        rows: The rows of the collection's own films.
+        others: The rows of images of unknown patients.
+        left_out: How many "crops" and "masks" are not used.
+    """
+    notes = []
+    if others:
+        notes.append(f"{len(others)} images of unknown patients added without labels, under your private salt")
+    left = f"{left_out['crops']} crops, {left_out['masks']} ROI masks"
+    if listed is not None:
+        used = [row for row in [*rows, *others] if row["path"] in listed]
+        labelled = sum(row["pathology"] is not None for row in used)
+        test = sum(row["split"] == "test" for row in used)
+        notes.append(
+            f"list of DICOM paths: {labelled} images of the tables, {len(used) - labelled} without labels; left out "
+            f"of pre-training: {left}, {test} images of test patients"
+        )
+    elif left_out:
+        notes.append(f"{left} of unknown patients are left out")
+    return notes
 
 
 def without_split(images: SortedFiles, splits: Collection[str]) -> list[Rejected]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from ...dicom import Laterality
@@ -31,7 +31,7 @@ def says_region(facts: Facts) -> bool:
 
 
 def unlabelled_rows(
-    strangers: Iterable[Stranger], contents: Contents, *, source: str, tasks: Iterable[str], rejected: list[Rejected]
+    strangers: Iterable[Stranger], contents: Contents, *, source: str, tasks: Sequence[str], rejected: list[Rejected]
 ) -> tuple[list[Row], Counter[str]]:
     """Rows of whole images that no table knows; all of them in the split "unlabelled".
 
@@ -60,25 +60,27 @@ def unlabelled_rows(
         if is_region:
             left_out["crops"] += 1
             continue
-        salt = private_salt()
-        own = "" if facts.instance_uid and facts.patient_id else _digest(path)
-        image_id = salted_hash(facts.instance_uid or own, salt)
-        if image_id in rows:
+        row = _row(path, facts, source, tasks)
+        if rows.setdefault(row["image_id"], row) is not row:
             rejected.append(Rejected(path, "is a second copy of another file"))
-            continue
-        rows[image_id] = {
-            "image_id": image_id,
-            "path": path,
-            "patient": salted_hash(facts.patient_id or own, salt),
-            "exam": salted_hash(facts.study_uid, salt) if facts.study_uid else None,
-            "laterality": facts.laterality.value if facts.laterality in (Laterality.LEFT, Laterality.RIGHT) else None,
-            "view": facts.view.value or None,
-            "source": source,
-            "split": "unlabelled",
-            **dict.fromkeys(tasks),
-            "findings": [],
-        }
     return list(rows.values()), left_out
+
+
+def _row(path: str, facts: Facts, source: str, tasks: Sequence[str]) -> Row:
+    salt = private_salt()
+    own = "" if facts.instance_uid and facts.patient_id else _digest(path)
+    return {
+        "image_id": salted_hash(facts.instance_uid or own, salt),
+        "path": path,
+        "patient": salted_hash(facts.patient_id or own, salt),
+        "exam": salted_hash(facts.study_uid, salt) if facts.study_uid else None,
+        "laterality": facts.laterality.value if facts.laterality in (Laterality.LEFT, Laterality.RIGHT) else None,
+        "view": facts.view.value or None,
+        "source": source,
+        "split": "unlabelled",
+        **dict.fromkeys(tasks),
+        "findings": [],
+    }
 
 
 def _digest(path: str) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import pydicom
 import pytest
 
+from mammo_hf.data import load
 from mammo_hf.data.phantom import PhantomSummary, draw_exam, write_phantom
 from mammo_hf.data.phantom.tables import table_name
 from mammo_hf.data.phantom.writing import CROPPED, FULL, MARKER, MASKS
@@ -116,6 +117,20 @@ def test_the_other_breast_is_there_but_in_no_table(phantom: tuple[Path, PhantomS
         other = "RIGHT" if side == "LEFT" else "LEFT"
         assert len(list((out / FULL).glob(f"*_{patient}_{other}_*"))) == 2
         assert not list((out / MASKS).glob(f"*_{patient}_{other}_*"))
+
+
+def test_the_source_for_the_collection_reads_it_unchanged(phantom: tuple[Path, PhantomSummary]) -> None:
+    out, summary = phantom
+    rows = list(load(out))
+    labelled = [row for row in rows if row["pathology"] is not None]
+    assert len(rows) == summary.images
+    assert len(labelled) == summary.labelled_images
+    assert len({row["patient"] for row in rows if row["split"] == "test"}) == summary.test_patients
+    for row in labelled:
+        (finding,) = row["findings"]
+        assert finding["pathology"] == row["pathology"]
+        assert row["density"] in "abcd"
+        assert MASKS in finding["mask_path"]
 
 
 def test_any_number_of_processes_writes_the_same_bytes(phantom: tuple[Path, PhantomSummary], tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_a_row_in_full(collection):
 
 
 def test_official_test_rows_are_found_under_the_test_folders(collection):
-    # the seed's own fault: it looked for test images under the training folders, found none and dropped the rows
+    # a fault of published scripts: test images looked for under the training folders, not found, the rows dropped
     _, table = collection
     test = {name for name, row in by_name(table).items() if row["split"] == "test"}
     assert test == {"Mass-Test_P_00005_LEFT_CC", "Mass-Test_P_00005_LEFT_MLO", "Calc-Test_P_00006_LEFT_CC"}
@@ -192,8 +192,8 @@ def test_table_rows_without_a_file_are_counted_and_listed(tmp_path):
 def test_findings_keep_their_place_without_a_mask(tmp_path):
     write_tables(tmp_path, COLLECTION[:2])
     write_images(tmp_path, COLLECTION[:2])
-    os.unlink(tmp_path / region_paths("seed", COLLECTION[0].region)[1])
-    mask = region_paths("seed", COLLECTION[1].region)[1]
+    os.unlink(tmp_path / region_paths("by_kind", COLLECTION[0].region)[1])
+    mask = region_paths("by_kind", COLLECTION[1].region)[1]
     write_dicom(tmp_path / mask, mask_pixels((CROP_SIZE[0], 30)), "x")
     table = load(tmp_path)
     assert [[finding["mask_path"] for finding in row["findings"]] for row in table] == [[None], [None]]
@@ -214,7 +214,7 @@ def test_a_folder_without_images_says_what_it_looked_for(tmp_path):
 def test_broken_files_are_rejected_and_the_rest_is_read(tmp_path):
     write_tables(tmp_path, COLLECTION[:2])
     write_images(tmp_path, COLLECTION[:2])
-    broken = [tmp_path / film_path("seed", COLLECTION[0].film), tmp_path / "no name.dcm"]
+    broken = [tmp_path / film_path("by_kind", COLLECTION[0].film), tmp_path / "no name.dcm"]
     for path in broken:
         path.write_text("this is no DICOM file")
     table = load(tmp_path)

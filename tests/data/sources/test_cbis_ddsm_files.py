@@ -95,7 +95,7 @@ def test_list_takes_relative_and_absolute_paths_and_comments(tmp_path):
     row = Finding()
     for folder in ("beside", "root"):
         write_images(tmp_path / folder, [row])
-    film, (crop, mask) = film_path("seed", row.film), region_paths("seed", row.region)
+    film, (crop, mask) = film_path("by_kind", row.film), region_paths("by_kind", row.region)
     lines = ["# films", "", f"  {film}", str(tmp_path / "root" / crop), mask, f"./{mask}", "absent.dcm"]
     (tmp_path / "beside" / "list.txt").write_text("\n".join(lines), encoding="utf-8-sig")
     rejected = []
@@ -110,7 +110,7 @@ def test_list_takes_relative_and_absolute_paths_and_comments(tmp_path):
 
 def test_list_is_also_read_relative_to_the_collection(tmp_path):
     write_images(tmp_path / "root", [Finding()])
-    (tmp_path / "list.txt").write_text(film_path("seed", Finding().film))
+    (tmp_path / "list.txt").write_text(film_path("by_kind", Finding().film))
     assert len(read_dicom_list(tmp_path / "list.txt", tmp_path / "root", [])) == 1
 
 

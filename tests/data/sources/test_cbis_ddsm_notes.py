@@ -7,7 +7,13 @@ from cbis_miniature import COLLECTION, TABLES, Finding, crop_pixels, mask_pixels
 
 from mammo_hf.data.sources.cbis_ddsm_files import ImageFile, parse_name
 from mammo_hf.data.sources.cbis_ddsm_join import SortedFiles
-from mammo_hf.data.sources.cbis_ddsm_notes import collection_notes, listed_regions, without_film, without_split
+from mammo_hf.data.sources.cbis_ddsm_notes import (
+    addition_notes,
+    collection_notes,
+    listed_regions,
+    without_film,
+    without_split,
+)
 from mammo_hf.data.sources.cbis_ddsm_tables import read_case_descriptions
 from mammo_hf.data.sources.contents import Contents
 
@@ -60,3 +66,8 @@ def test_listed_masks_and_crops_are_told_by_content(tmp_path):
     images = SortedFiles({}, {parse_name(FILM).film: regions})
     counts = listed_regions({str(mask), str(crop), "/film"}, [*regions, film], images, Contents())
     assert counts == {"masks": 1, "crops": 1}
+
+
+def test_regions_of_unknown_patients_are_counted_also_without_a_list():
+    assert addition_notes(None, [], [], Counter()) == []
+    assert addition_notes(None, [], [], Counter(crops=2)) == ["2 crops, 0 ROI masks of unknown patients are left out"]

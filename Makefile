@@ -1,0 +1,42 @@
+# `make demo` and `make test` each set up all they need on a machine that has Python 3.11, make and a package index.
+PYTHON ?= python3.11
+VENV   ?= .venv
+# elsewhere than here the index may offer torch with CUDA; for the smaller wheel:
+#   make PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu" test
+PIP_FLAGS ?=
+BIN := $(VENV)/bin
+JOBS ?= 2
+
+.PHONY: help install demo test test-slow lint format clean
+
+help:
+	@echo "make demo | test | test-slow | lint | format | clean"
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt torch setuptools
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e ".[dev]"
+	touch $@
+
+install: $(VENV)/.installed
+
+demo: install
+	$(BIN)/python scripts/demo.py --output_dir demo
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) -m "not slow"
+
+test-slow: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info demo

@@ -1,0 +1,154 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoImageProcessor
+
+import mammo_hf
+from mammo_hf import BlockwiseMasking, MammoImageProcessor, read_mammogram
+from mammo_hf.dicom import mammogram_dataset
+from mammo_hf.errors import DataError, MammoError, UsageError
+
+
+@pytest.fixture
+def pixels():
+    rows, columns = np.mgrid[:300, :200]
+    tissue = ((rows - 150) / 120) ** 2 + (columns / 130) ** 2 < 1
+    return (tissue * (1500 + 5 * rows) + np.random.default_rng(0).integers(0, 40, (300, 200))).astype(np.uint16)
+
+
+@pytest.fixture
+def processor():
+    return MammoImageProcessor(size=(224, 112))
+
+
+def test_every_kind_of_input_gives_the_same_tensor(processor, pixels, tmp_path):
+    dataset = mammogram_dataset(pixels, bits_stored=16)
+    path = tmp_path / "a.dcm"
+    dataset.save_as(path, enforce_file_format=True)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    expected = processor(pixels, return_tensors="pt").pixel_values
+    assert expected.shape == (1, 1, 224, 112)
+    assert expected.dtype == torch.float32
+    images = [str(path), path, path.read_bytes(), read_mammogram(path), dataset, torch.from_numpy(pixels),
+              pixels[None], pixels[..., None], Image.fromarray(pixels), tmp_path / "a.png"]  # fmt: skip
+    for image in images:
+        torch.testing.assert_close(processor([image], return_tensors="pt").pixel_values, expected, atol=1e-5, rtol=0)
+
+
+def test_twelve_bits_fill_the_range(processor):
+    # divided by 65535, a 12-bit image would be black
+    pixels = np.full((40, 20), 4095, np.uint16)
+    intensity, _ = processor.fit(mammogram_dataset(pixels, bits_stored=12))
+    assert intensity.max() == pytest.approx(1, abs=1e-6)
+
+
+def test_the_chest_wall_comes_to_the_left_edge(processor, pixels):
+    left, _ = processor.fit(pixels)
+    right, geometry = processor.fit(pixels[:, ::-1])
+    assert geometry.flip
+    np.testing.assert_allclose(left, right, atol=1e-6)
+    assert left[:, 0].mean() > left[:, -1].mean()
+
+
+def test_geometry_points_at_the_same_tissue(processor, pixels):
+    pixels = pixels.copy()
+    pixels[100:104, 40:44] = 65535
+    for image in (pixels, pixels[:, ::-1]):
+        intensity, geometry = processor.fit(image)
+        row, column = np.unravel_index(intensity.argmax(), intensity.shape)
+        source = geometry.to_source([[row + 0.5, column + 0.5]])[0].astype(int)
+        assert image[tuple(source)] == 65535
+
+
+def test_fit_and_normalise_are_the_call(processor, pixels):
+    intensity, _ = processor.fit(pixels)
+    called = processor(pixels, return_tensors="np").pixel_values[0]
+    np.testing.assert_array_equal(called, processor.normalize_intensity(intensity))
+    np.testing.assert_allclose(processor.denormalize(called), intensity, atol=1e-6)
+
+
+def test_three_channels_hold_the_same(pixels):
+    values = MammoImageProcessor(size=(224, 112), num_channels=3)(pixels, return_tensors="pt").pixel_values
+    assert values.shape == (1, 3, 224, 112)
+    assert torch.equal(values[:, 0], values[:, 2])
+
+
+def test_masks_follow_the_configuration_and_the_seed(pixels):
+    processor = MammoImageProcessor(size=(224, 112), mask_block_size=32, mask_ratio=0.25, image_mean=[0.1])
+    with pytest.raises(UsageError, match="mask_seed"):
+        processor(pixels, return_mask=True)
+    processor = MammoImageProcessor(size=(224, 128), mask_block_size=32, mask_ratio=0.25)
+    masks = processor([pixels, pixels], return_mask=True, mask_seed=5, return_tensors="pt").bool_masked_pos
+    assert masks.shape == (2, 56 * 32)
+    expected = BlockwiseMasking(32, 0.25)((224, 128), seed=5, index=1)
+    assert (masks[1].numpy() == expected).all()
+    assert masks.dtype == torch.bool
+
+
+def test_saved_and_loaded(tmp_path, pixels):
+    processor = MammoImageProcessor(size=(224, 112), mask_block_size=8, mask_ratio=0.75, image_std=[0.2])
+    processor.save_pretrained(tmp_path)
+    stored = json.loads((tmp_path / "preprocessor_config.json").read_text())
+    assert stored["size"] == {"height": 224, "width": 112}
+    assert (stored["mask_block_size"], stored["mask_ratio"]) == (8, 0.75)
+    expected = processor(pixels, return_tensors="pt").pixel_values
+    for loaded in (MammoImageProcessor.from_pretrained(tmp_path), AutoImageProcessor.from_pretrained(tmp_path)):
+        assert type(loaded) is MammoImageProcessor
+        assert torch.equal(loaded(pixels, return_tensors="pt").pixel_values, expected)
+
+
+def test_unknown_keys_and_newer_formats_are_refused(tmp_path):
+    MammoImageProcessor().save_pretrained(tmp_path)
+    path = tmp_path / "preprocessor_config.json"
+    stored = json.loads(path.read_text())
+    path.write_text(json.dumps({**stored, "sharpen": True}))
+    with pytest.raises(UsageError, match="sharpen"):
+        MammoImageProcessor.from_pretrained(tmp_path)
+    path.write_text(json.dumps({**stored, "format_version": 99}))
+    with pytest.raises(UsageError, match="99"):
+        MammoImageProcessor.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "image", [np.zeros((2, 2, 2, 2)), np.full((5, 5), 300.0), np.full((5, 5), np.nan), np.zeros((0, 5)), object(), 7]
+)
+def test_what_is_no_image_is_refused(processor, image):
+    with pytest.raises(UsageError):
+        processor(image)
+
+
+def test_files_that_cannot_be_read_are_named(processor, tmp_path):
+    broken = tmp_path / "broken.png"
+    Image.new("L", (40, 40)).save(broken)
+    broken.write_bytes(broken.read_bytes()[:50])
+    with pytest.raises(DataError, match=r"broken\.png"):
+        processor(broken)
+    text = tmp_path / "notes.dcm"
+    text.write_text("no image")
+    with pytest.raises(MammoError, match=r"notes\.dcm"):
+        processor(text)
+    with pytest.raises(MammoError, match=r"missing\.dcm"):
+        processor(tmp_path / "missing.dcm")
+
+
+def test_pushed_code_is_flat(tmp_path):
+    MammoImageProcessor.register_for_auto_class("AutoImageProcessor")
+    try:
+        MammoImageProcessor().save_pretrained(tmp_path)
+    finally:
+        MammoImageProcessor._auto_class = None
+    copied = {path.name for path in tmp_path.glob("*.py")}
+    assert {"image_processing_mammo.py", "geometry.py", "masking.py", "breast.py", "errors.py"} <= copied
+    assert mammo_hf.MammoImageProcessor is MammoImageProcessor
+
+
+def test_real_films_keep_their_breast(real_data, processor):
+    paths = sorted((real_data / "mini-mias").glob("*.png"))[:8]
+    for path in paths:
+        intensity, geometry = processor.fit(path)
+        height, width = geometry.crop[2] - geometry.crop[0], geometry.crop[3] - geometry.crop[1]
+        assert 0.2 < height * width / (1024 * 1024) < 0.95, path.name
+        assert intensity[:, :30].mean() > intensity[:, -30:].mean(), path.name

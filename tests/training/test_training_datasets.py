@@ -1,0 +1,97 @@
+import datasets
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from mammo_hf import BlockwiseMasking, MammoImageProcessor
+from mammo_hf.data.prepare import SCHEMA
+from mammo_hf.training.augmentation import Augmentation
+from mammo_hf.training.classification import class_weights
+from mammo_hf.training.datasets import LabelledImages, MaskedImages, rows_of
+
+PROCESSOR = MammoImageProcessor(size=(64, 32))
+
+
+def prepared(count=3):
+    generator = np.random.default_rng(0)
+    rows = []
+    for index in range(count):
+        lesions = np.zeros((16, 8), np.uint8)
+        lesions[4:6, 2:4] = 2
+        lesions[0, 0] = 255
+        rows.append(
+            {
+                "image_id": str(index), "patient": str(index), "split": ["train", "validation", "test"][index % 3],
+                "laterality": "L", "view": "CC", "labels": [1, -100], "size": [64, 32], "geometry": "{}",
+                "pixels": generator.integers(0, 65536, (64, 32)).astype(np.uint16).tobytes(),
+                "lesions": None if index == 2 else lesions.tobytes(),
+            }
+        )  # fmt: skip
+    return datasets.Dataset(pa.Table.from_pylist(rows, schema=SCHEMA))
+
+
+def test_training_is_fresh_each_epoch_and_evaluation_fixed():
+    masking = BlockwiseMasking()
+    training = MaskedImages(prepared(), PROCESSOR, augmentation=Augmentation(), masking=masking, fresh=True)
+    fixed = MaskedImages(prepared(), PROCESSOR, masking=masking, fresh=False)
+    first, still = training[0], fixed[0]
+    again = training[0]
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    training.epoch = fixed.epoch = 1
+    assert not torch.equal(training[0]["bool_masked_pos"], first["bool_masked_pos"])
+    assert not torch.equal(training[0]["pixel_values"], first["pixel_values"])
+    assert all(torch.equal(fixed[0][key], still[key]) for key in still)
+
+
+def test_evaluation_sees_the_image_as_the_processor_made_it():
+    data = prepared()
+    image = np.frombuffer(data[1]["pixels"], np.uint16).reshape(64, 32).astype(np.float32) / 65535
+    example = LabelledImages(data, PROCESSOR)[1]
+    np.testing.assert_array_equal(example["pixel_values"].numpy(), PROCESSOR.normalize_intensity(image))
+    assert example["labels"].tolist() == [1, -100]
+    assert "lesion_labels" not in example
+
+
+def test_lesion_labels_on_the_last_grid():
+    images = LabelledImages(prepared(), PROCESSOR, lesion_grid=(4, 2))
+    expected = torch.zeros(4, 2, dtype=torch.long)
+    expected[1, 0], expected[0, 0] = 2, -100
+    assert torch.equal(images[0]["lesion_labels"], expected)
+    assert (images[2]["lesion_labels"] == -100).all()  # no place is known: the row says nothing
+
+
+def test_image_and_lesions_move_together():
+    intensity, lesions = torch.zeros(1, 64, 32), torch.zeros(1, 16, 8)
+    intensity[0, 24:40, 8:20], lesions[0, 6:10, 2:5] = 1, 1
+    augmentation = Augmentation(gamma=0)
+    for seed in range(20):
+        moved, places = augmentation(intensity, lesions, view="CC", generator=np.random.default_rng(seed))
+        assert set(places.unique().tolist()) <= {0.0, 1.0}
+        grid = torch.nn.functional.interpolate(places[None], size=(64, 32))[0]
+        overlap = (grid * (moved > 0.5)).sum() / torch.maximum(grid, (moved > 0.5).float()).sum()
+        assert overlap > 0.7
+
+
+def test_only_cranio_caudal_views_are_turned():
+    image = torch.zeros(1, 64, 32)
+    image[0, :8] = 1
+    still = Augmentation(rotation=0, scale=0, shift=0, gamma=0)
+    turned = {}
+    for view in ("CC", "MLO", None):
+        results = [still(image, image, view=view, generator=np.random.default_rng(s))[0] for s in range(20)]
+        turned[view] = sum(bool(result[0, -1].any()) for result in results)
+    assert turned["MLO"] == turned[None] == 0
+    assert 0 < turned["CC"] < 20
+
+
+def test_rows_of_splits():
+    assert rows_of(prepared(), ("train", "test")) == [0, 2]
+
+
+def test_class_weights_count_known_labels():
+    tasks = [{"name": "pathology", "labels": ["benign", "malignant"]}, {"name": "density", "labels": ["a", "b", "c"]}]
+    labels = np.array([[0, 0], [0, -100], [0, 0], [1, 1], [-100, -100]])
+    weights = class_weights(labels, tasks)
+    assert weights["pathology"] == pytest.approx([4 / 6, 2.0])
+    assert weights["density"] == pytest.approx([3 / 6, 1.0, 0.0])
