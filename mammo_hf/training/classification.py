@@ -20,7 +20,7 @@ from .augmentation import Augmentation
 from .datasets import EpochOfDatasets, LabelledImages, rows_of
 from .mim import starting_config
 from .plots import plot_loss_curves, plot_metric_curves, plot_roc
-from .running import run, without_last_batch_surprise
+from .running import SwinTrainer, run, without_last_batch_surprise
 
 logger = logging.getLogger(__name__)
 
@@ -167,7 +167,7 @@ def _trainer(
         args.metric_for_best_model = chosen or "eval_loss"
         args.greater_is_better = chosen is not None
         logger.info("the best epoch is chosen by %s", args.metric_for_best_model)
-    return Trainer(
+    return SwinTrainer(
         network,
         args,
         train_dataset=images["train"],

@@ -10,7 +10,7 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
-from transformers import Trainer, TrainingArguments
+from transformers import TrainingArguments
 
 from ..configuration_mammo_swin import SIZES, MammoSwinConfig
 from ..errors import DataError, UsageError
@@ -20,7 +20,7 @@ from .augmentation import Augmentation
 from .datasets import EpochOfDatasets, MaskedImages, rows_of
 from .panels import plot_reconstruction
 from .plots import plot_loss_curves
-from .running import run, without_last_batch_surprise
+from .running import SwinTrainer, run, without_last_batch_surprise
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +44,11 @@ def starting_config(model: str, image_size: tuple[int, int], **changes: Any) -> 
         raise UsageError(
             f"a checkpoint of the architecture {config_dict.get('model_type')!r}", source=model, remedy="give a Swin"
         )
-    config: MammoSwinConfig = MammoSwinConfig.from_pretrained(model, image_size=image_size, **changes)
-    return config
+    if "tasks" in changes:
+        # the checkpoint's own labels belong to its own tasks
+        config_dict = {key: value for key, value in config_dict.items() if key not in ("id2label", "label2id")}
+    # built anew rather than changed after loading: the configuration checks and completes itself when it is made
+    return MammoSwinConfig(**{**config_dict, **changes, "image_size": image_size})
 
 
 def train_mim(
@@ -85,7 +88,7 @@ def train_mim(
     args.label_names = ["bool_masked_pos"]
     args.remove_unused_columns = False
     args.prediction_loss_only = True
-    trainer = Trainer(
+    trainer = SwinTrainer(
         network,
         args,
         train_dataset=training,

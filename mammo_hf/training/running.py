@@ -16,6 +16,29 @@ from ..errors import MammoError, UsageError
 logger = logging.getLogger(__name__)
 
 
+class SwinTrainer(Trainer):
+    """A Trainer that reads its own checkpoints of a Swin back whole.
+
+    transformers 5 saves a Swin under the names of its published checkpoints, which differ from the module's, and its
+    Trainer loads a checkpoint by the module's: the encoder would silently keep the weights it has, both when the best
+    epoch is loaded and after a resume. ``from_pretrained`` knows both names.
+    """
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        target = self.accelerator.unwrap_model(self.model if model is None else model)
+        stored = type(target).from_pretrained(resume_from_checkpoint, config=target.config)
+        target.load_state_dict(stored.state_dict())
+
+    def _load_best_model(self) -> None:
+        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
+            super()._load_best_model()
+            return
+        self._load_from_checkpoint(str(self.state.best_model_checkpoint))
+
+
 class Interrupted(MammoError):  # noqa: N818 (a state of the run, not a fault)
     """The user ended the training; a checkpoint that resumes has been written."""
 
