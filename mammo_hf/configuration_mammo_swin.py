@@ -53,7 +53,7 @@ class MammoSwinConfig(SwinConfig):
         if self.tasks is not None:
             self.tasks = _normalised_tasks(self.tasks)
             self._check_against_tasks()
-            names = [f"{task['name']}:{label}" for task in self.tasks for label in task["labels"]]
+            names = [f"{task['name']}:{label}" for task in self._task_list() for label in task["labels"]]
             if self.id2label is not None and not _agrees(self.id2label, names):
                 raise DataError(
                     f"id2label {list(self.id2label.values())} contradicts the tasks, which say {names}",
@@ -65,8 +65,12 @@ class MammoSwinConfig(SwinConfig):
             kwargs.pop("num_labels", None)
         super().__post_init__(**kwargs)
 
+    def _task_list(self) -> list[dict[str, Any]]:
+        # always a list once the configuration has been made
+        return self.tasks if isinstance(self.tasks, list) else []
+
     def _check_against_tasks(self) -> None:
-        labels = {task["name"]: task["labels"] for task in self.tasks or []}
+        labels = {task["name"]: task["labels"] for task in self._task_list()}
         for name, weights in (self.class_weights or {}).items():
             if name not in labels or len(weights) != len(labels[name]):
                 raise UsageError(
@@ -80,7 +84,7 @@ class MammoSwinConfig(SwinConfig):
     def task_slices(self) -> dict[str, slice]:
         """For each task's name the slice of the logits that is its own, in order."""
         slices, start = {}, 0
-        for task in self.tasks or []:
+        for task in self._task_list():
             slices[task["name"]] = slice(start, start + len(task["labels"]))
             start += len(task["labels"])
         return slices

@@ -271,8 +271,8 @@ def _from_array(array: np.ndarray) -> np.ndarray:
 def _size_dict(size: dict[str, int] | Sequence[int] | int) -> dict[str, int]:
     if isinstance(size, int):
         height, width = size, size
-    elif isinstance(size, dict) or hasattr(size, "height"):
-        values = dict(size)
+    elif isinstance(size, dict):
+        values = size
         if set(values) != {"height", "width"}:
             raise UsageError(f"size has the keys {sorted(values)}", remedy="give height and width")
         height, width = values["height"], values["width"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any, cast
 
 from ..configuration_mammo_swin import MammoSwinConfig
 from ..errors import UsageError
@@ -29,13 +30,13 @@ def main(arguments: list[str]) -> None:
     if not (model / "config.json").is_file():
         raise UsageError("there is no classifier here", source=model, remedy="give the folder that training wrote")
     log_to("console", out)
-    tasks = MammoSwinConfig.from_pretrained(model).tasks or []
+    tasks = cast(list[dict[str, Any]], MammoSwinConfig.from_pretrained(model).tasks)
     table = open_collection(args.dataset).where(split="test")
     prepared = prepared_images(
         table,
         MammoImageProcessor.from_pretrained(model),
         out / "prepared",
-        tasks=list(tasks),
+        tasks=tasks,
         num_workers=args.num_workers,
     )
     written = visualize(model, prepared, out, count=args.count)

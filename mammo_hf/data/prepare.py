@@ -148,9 +148,7 @@ def _prepared(row: Row, processor: MammoImageProcessor, tasks: list[dict[str, An
     intensity, geometry = processor.fit(row["path"])
     lesion_labels = next(task["labels"] for task in tasks if task["name"] == lesion_task)
     lesions = lesion_map(row["findings"] or [], geometry, lesion_labels)
-    labels = [
-        task["labels"].index(row[task["name"]]) if row.get(task["name"]) is not None else -100 for task in tasks
-    ]
+    labels = [task["labels"].index(row[task["name"]]) if row.get(task["name"]) is not None else -100 for task in tasks]
     return {
         **{name: row.get(name) for name in ("image_id", "patient", "split", "laterality", "view")},
         "labels": labels,
@@ -173,7 +171,7 @@ def lesion_map(findings: list[Row], geometry: Geometry, labels: list[str]) -> np
         uint8 (height / 4, width / 4): 0 none, 1 + label, 255 where a finding's label is not known; ``None`` where there
         is no finding or one whose place is not known.
     """
-    order = {None: -1, **{label: index for index, label in enumerate(labels)}}
+    order = {label: index for index, label in enumerate(labels)}
     height, width = geometry.size
     cells = np.zeros((height // LESION_CELL, width // LESION_CELL), np.uint8)
     for finding in sorted(findings, key=lambda finding: order.get(finding["pathology"], -1)):

@@ -32,7 +32,7 @@ class LookupTable:
         pydicom computes the index in the type of the entries or of the input, where it can wrap around (300 becomes 44
         for 8-bit entries); PS3.3 C.11.2.1.1 asks for the last entry there.
         """
-        index = np.clip(np.floor(values - self.first), 0, len(self.entries) - 1)
+        index = np.clip(values - self.first, 0, len(self.entries) - 1)
         return self.entries[index.astype(np.intp)]
 
 

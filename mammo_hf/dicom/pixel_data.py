@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,16 @@ from pydicom.encaps import generate_frames
 from pydicom.pixels import get_decoder
 from pydicom.uid import UID, ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 
-from .codestream import codestream_size
+from .codestream import FrameHeader, frame_header
 from .errors import MammogramError
 from .image_pixel import ImagePixel
 
 # no run-length code of a DICOM syntax writes more than 128 bytes for 2; entropy coders stay well below 1000 to 1
 _RLE_BEST_RATIO = 64
+
+# gdcm is pydicom's first choice; it takes twice the time for JPEG 2000 and, on some damaged files, ends the process.
+# So it is left to the syntaxes that nothing else reads: JPEG lossless, and JPEG-LS without pyjpegls.
+_PREFERRED_PLUGINS = ("pydicom", "pylibjpeg", "pyjpegls", "pillow")
 
 _CODECS = "pip install 'mammo-hf[codecs]' if they are missing, or convert the file to Explicit VR Little Endian"
 _TRUNCATED = "copy or download the file again"
@@ -101,7 +106,8 @@ def _decompressed(dataset: Dataset, data: bytes, syntax: UID, image: ImagePixel)
     try:
         # the unused bits are removed later, in one way for every syntax
         options: dict[str, Any] = {"allow_excess_frames": False, "correct_unused_bits": False}
-        values, _ = decoder.as_array(dataset, raw=True, **options)
+        plugin = next((name for name in _PREFERRED_PLUGINS if name in decoder.available_plugins), "")
+        values, _ = decoder.as_array(dataset, raw=True, decoding_plugin=plugin, **options)
     except Exception:  # every decoder has errors of its own, and they may quote the file
         raise MammogramError(
             f"its pixel data ({syntax.name}) cannot be decoded: damaged, or of a kind that no installed decoder reads",
@@ -111,23 +117,31 @@ def _decompressed(dataset: Dataset, data: bytes, syntax: UID, image: ImagePixel)
 
 
 def _check_frames(data: bytes, syntax: UID, image: ImagePixel) -> None:
-    """Count the frames, and refuse those of another size than the header says, before any is unpacked."""
+    """Count the frames, and refuse those that are not what the header says, before any is unpacked."""
     held = 0
     if syntax == RLELossless and len(data) * _RLE_BEST_RATIO < image.nbytes:
         raise MammogramError("pixel data are too short for the image that the header describes", remedy=_TRUNCATED)
     try:
         for frame in generate_frames(data, number_of_frames=image.frames):
             held += 1
-            size = codestream_size(frame)
-            if size is not None and size != (image.rows, image.columns):
-                raise MammogramError(
-                    f"its compressed image is {size[0]} x {size[1]}, its header says {image.rows} x {image.columns}",
-                    remedy="leave the file out",
-                )
-    except (ValueError, IndexError, EOFError):
+            if syntax != RLELossless:
+                _check_frame(frame_header(frame), image)
+    except (ValueError, IndexError, EOFError, struct.error):
         raise MammogramError("its compressed pixel data are damaged", remedy=_TRUNCATED) from None
     if held != image.frames:
         raise MammogramError(f"holds {held} frames, its header says {image.frames}", remedy=_TRUNCATED)
+
+
+def _check_frame(frame: FrameHeader, image: ImagePixel) -> None:
+    if (frame.rows, frame.columns) != (image.rows, image.columns):
+        problem = f"is {frame.rows} x {frame.columns} pixels, its header says {image.rows} x {image.columns}"
+    elif frame.samples != 1:
+        problem = f"has {frame.samples} samples in a pixel, not one"
+    elif not 2 <= frame.precision <= image.bits_allocated:
+        problem = f"has {frame.precision} bits in a pixel, its header allocates {image.bits_allocated}"
+    else:
+        return
+    raise MammogramError(f"its compressed image {problem}", remedy="leave the file out, or export it again")
 
 
 def _without_unused_bits(words: np.ndarray, image: ImagePixel) -> tuple[np.ndarray, tuple[str, ...]]:

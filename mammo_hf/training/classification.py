@@ -105,7 +105,7 @@ def train_classifier(
     without_last_batch_surprise(len(images["train"]), args.per_device_train_batch_size, "training images")
     trainer = _trainer(network, args, images, tasks)
     run(trainer, resume)
-    figures = {
+    figures: dict[str, Any] = {
         "train_images": len(images["train"]),
         "train_images_with_places": places,
         "train_patients": len(set(images["train"].prepared["patient"])),
@@ -167,12 +167,13 @@ def _trainer(
         args.metric_for_best_model = chosen or "eval_loss"
         args.greater_is_better = chosen is not None
         logger.info("the best epoch is chosen by %s", args.metric_for_best_model)
+    config: MammoSwinConfig = network.config
     return SwinTrainer(
         network,
         args,
         train_dataset=images["train"],
         eval_dataset=validation,
-        compute_metrics=lambda prediction: epoch_metrics(prediction, network.config),
+        compute_metrics=lambda prediction: epoch_metrics(prediction, config),
         callbacks=[EpochOfDatasets(images["train"])],
     )
 
@@ -187,8 +188,7 @@ def _best_metric(validation: LabelledImages, tasks: Tasks) -> str | None:
 
 def epoch_metrics(prediction: EvalPrediction, config: MammoSwinConfig) -> dict[str, float]:
     """Accuracy and AUC of each task on the rows whose label is known; an undefined one is left out."""
-    logits, labels = prediction.predictions, prediction.label_ids
-    logits = logits[0] if isinstance(logits, tuple) else logits
+    logits, labels = _arrays(prediction)
     metrics = {}
     for index, (name, part) in enumerate(config.task_slices.items()):
         known = labels[:, index] >= 0
@@ -204,19 +204,25 @@ def epoch_metrics(prediction: EvalPrediction, config: MammoSwinConfig) -> dict[s
     return metrics
 
 
+def _arrays(prediction: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Logits and labels of a prediction; the lesion head's output comes along where there is one."""
+    logits = prediction.predictions
+    return (logits[0] if isinstance(logits, tuple) else logits), prediction.label_ids
+
+
 def evaluate(trainer: Trainer, images: LabelledImages, tasks: Tasks, seed: int) -> dict[str, Any]:
     """Each task's figures on some images, with intervals by patient; null with its reason where undefined."""
     if not len(images):
         return {"reason": "no labelled image"}
     prediction = trainer.predict(images)
-    logits = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
+    logits, labels = _arrays(prediction)
     model = trainer.accelerator.unwrap_model(trainer.model)
     probabilities = model.probabilities(torch.from_numpy(logits))
     breasts = [f"{p} {side}" for p, side in zip(images.prepared["patient"], images.prepared["laterality"], strict=True)]
     figures: dict[str, Any] = {
         task["name"]: evaluate_task(
             task,
-            prediction.label_ids[:, index],
+            labels[:, index],
             probabilities[task["name"]].double().numpy(),
             images.prepared["patient"],
             groupings={"breast": breasts, "patient": images.prepared["patient"]},
@@ -224,7 +230,7 @@ def evaluate(trainer: Trainer, images: LabelledImages, tasks: Tasks, seed: int) 
         )
         for index, task in enumerate(tasks)
     }
-    figures["scores"] = {"labels": prediction.label_ids, "probabilities": probabilities}
+    figures["scores"] = {"labels": labels, "probabilities": probabilities}
     return figures
 
 

@@ -83,7 +83,7 @@ class MaskedImages(PreparedImages):
     def __getitem__(self, index: int) -> Example:
         intensity, _, _ = self.intensity_and_lesions(index)
         epoch = self.epoch if self.fresh else 0
-        mask = self.masking(tuple(intensity.shape[-2:]), seed=self.seed, epoch=epoch, index=index)
+        mask = self.masking((intensity.shape[-2], intensity.shape[-1]), seed=self.seed, epoch=epoch, index=index)
         return {"pixel_values": self.normalized(intensity), "bool_masked_pos": torch.from_numpy(mask)}
 
 

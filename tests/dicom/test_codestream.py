@@ -7,49 +7,59 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mammo_hf.dicom.codestream import codestream_size
+from mammo_hf.dicom.codestream import FrameHeader, frame_header
+
+GRAY = FrameHeader(37, 53, 8, 1)
+
+
+def encoded(kind: str, samples: int = 1, **options: object) -> bytes:
+    file = BytesIO()
+    pixels = np.zeros((37, 53, 3) if samples == 3 else (37, 53), np.uint8)
+    Image.fromarray(pixels).save(file, kind, **options)
+    return file.getvalue()
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"comment": b"x" * 500}])
 def test_jpeg(options: dict[str, object]) -> None:
-    file = BytesIO()
-    Image.fromarray(np.zeros((37, 53), np.uint8)).save(file, "JPEG", **options)
-    assert codestream_size(file.getvalue()) == (37, 53)
+    assert frame_header(encoded("JPEG", **options)) == GRAY
+    assert frame_header(encoded("JPEG", 3, **options)) == FrameHeader(37, 53, 8, 3)
 
 
 @pytest.mark.parametrize("boxes", [True, False])
 def test_jpeg_2000_with_and_without_boxes(boxes: bool) -> None:
-    file = BytesIO()
-    Image.fromarray(np.zeros((37, 53), np.uint8)).save(file, "JPEG2000", no_jp2=not boxes)
-    assert codestream_size(file.getvalue()) == (37, 53)
+    assert frame_header(encoded("JPEG2000", no_jp2=not boxes)) == GRAY
+    assert frame_header(encoded("JPEG2000", 3, no_jp2=not boxes)) == FrameHeader(37, 53, 8, 3)
 
 
-def test_jpeg_2000_with_an_offset() -> None:
-    segment = struct.pack(">HHIIII", 41, 0, 60, 40, 7, 3)
-    assert codestream_size(b"\xff\x4f\xff\x51" + segment) == (37, 53)
+def test_jpeg_2000_with_an_offset_and_signed_samples() -> None:
+    segment = struct.pack(">HHIIIIIIIIHB", 41, 0, 60, 40, 7, 3, 60, 40, 0, 0, 1, 0x80 | 11)
+    assert frame_header(b"\xff\x4f\xff\x51" + segment) == FrameHeader(37, 53, 12, 1)
 
 
 def test_jpeg_ls() -> None:
-    frame_header = b"\xff\xd8\xff\xff\xf7" + struct.pack(">HBHHB", 11, 12, 37, 53, 1)
-    assert codestream_size(frame_header + b"\1\x11\0") == (37, 53)
+    frame = b"\xff\xd8\xff\xff\xf7" + struct.pack(">HBHHB", 11, 12, 37, 53, 1) + b"\1\x11\0\xff\xda\0\x08"
+    assert frame_header(frame) == FrameHeader(37, 53, 12, 1)
 
 
 @pytest.mark.parametrize(
     "frame",
-    [
-        b"",
-        b"\xff\xd8",
-        b"\xff\xd8\xff\xda\0\0\0\0\0\0\0\0",
-        b"no codestream at all",
-        b"\xff\x4f\xff\x51\0\0",
-        b"\xff\xd8" * 50,
-    ],
+    [b"", b"\xff\xd8", b"no codestream at all", b"\xff\x4f\xff\x51\0\0", b"\xff\xd8" * 50, b"\xff\xd8\xff\xda\0\x08"],
 )
-def test_no_header_is_none(frame: bytes) -> None:
-    assert codestream_size(frame) is None
+def test_what_has_no_header_is_refused(frame: bytes) -> None:
+    with pytest.raises(ValueError, match="no codestream|no SIZ|damaged"):
+        frame_header(frame)
 
 
-def test_every_cut_of_a_header_is_none_or_right() -> None:
-    file = BytesIO()
-    Image.fromarray(np.zeros((37, 53), np.uint8)).save(file, "JPEG")
-    assert {codestream_size(file.getvalue()[:cut]) for cut in range(400)} == {None, (37, 53)}
+def test_a_header_that_is_cut_or_damaged_anywhere_is_refused() -> None:
+    whole = encoded("JPEG")
+    scan = whole.index(b"\xff\xda")
+    for cut in range(scan):
+        with pytest.raises(ValueError, match="no codestream|damaged"):
+            frame_header(whole[:cut])
+    position = 2
+    while position < scan:
+        broken = bytearray(whole)
+        broken[position] = 0x3D
+        with pytest.raises(ValueError, match="damaged"):
+            frame_header(bytes(broken))
+        position += 2 + int.from_bytes(whole[position + 2 : position + 4], "big")

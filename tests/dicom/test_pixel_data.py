@@ -145,8 +145,9 @@ def test_jpeg_2000(ramp: np.ndarray) -> None:
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
-        ({"Rows": 41}, "compressed image is 40 x 48, its header says 41 x 48"),
+        ({"Rows": 41}, "compressed image is 40 x 48 pixels, its header says 41 x 48"),
         ({"Rows": 30000, "Columns": 30000, "NumberOfFrames": "1"}, "compressed image is 40 x 48"),
+        ({"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}, "has 12 bits in a pixel, its header allocates 8"),
         ({"NumberOfFrames": "3"}, "holds 2 frames, its header says 3"),
     ],
 )
