@@ -73,7 +73,12 @@ def _jpeg(frame: bytes) -> FrameHeader:
         if marker in _FRAME_MARKERS and found is None and length >= 8:
             precision, rows, columns, samples = struct.unpack(">BHHB", frame[position + 4 : position + 10])
             found = FrameHeader(rows, columns, precision, samples)
-        elif marker not in _SEGMENT_MARKERS:
+        elif marker not in _SEGMENT_MARKERS or _is_unknown_jfif(frame[position + 1 : position + 10]):
             break
         position += 2 + length
     raise ValueError("marker segments are damaged")
+
+
+def _is_unknown_jfif(segment: bytes) -> bool:
+    """Whether an APP0 segment announces a JFIF version other than 1.x: there is none, and gdcm aborts on it."""
+    return segment[:1] == b"\xe0" and segment[3:8] == b"JFIF\0" and segment[8:9] != b"\1"

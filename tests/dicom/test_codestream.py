@@ -46,7 +46,7 @@ def test_jpeg_ls() -> None:
     [b"", b"\xff\xd8", b"no codestream at all", b"\xff\x4f\xff\x51\0\0", b"\xff\xd8" * 50, b"\xff\xd8\xff\xda\0\x08"],
 )
 def test_what_has_no_header_is_refused(frame: bytes) -> None:
-    with pytest.raises(ValueError, match="no codestream|no SIZ|damaged"):
+    with pytest.raises(ValueError, match=r"no codestream|no SIZ|damaged"):
         frame_header(frame)
 
 
@@ -54,7 +54,7 @@ def test_a_header_that_is_cut_or_damaged_anywhere_is_refused() -> None:
     whole = encoded("JPEG")
     scan = whole.index(b"\xff\xda")
     for cut in range(scan):
-        with pytest.raises(ValueError, match="no codestream|damaged"):
+        with pytest.raises(ValueError, match=r"no codestream|damaged"):
             frame_header(whole[:cut])
     position = 2
     while position < scan:
@@ -63,3 +63,11 @@ def test_a_header_that_is_cut_or_damaged_anywhere_is_refused() -> None:
         with pytest.raises(ValueError, match="damaged"):
             frame_header(bytes(broken))
         position += 2 + int.from_bytes(whole[position + 2 : position + 4], "big")
+
+
+def test_a_version_of_jfif_that_does_not_exist_is_refused() -> None:
+    whole = encoded("JPEG")
+    version = whole.index(b"JFIF\0") + 5
+    assert whole[version] == 1
+    with pytest.raises(ValueError, match="damaged"):
+        frame_header(whole[:version] + b"\2" + whole[version + 1 :])
