@@ -89,18 +89,21 @@ def is_inverted(dataset: Dataset, photometric: Photometric) -> bool:
 
 def _apply_modality(dataset: Dataset, stored: np.ndarray) -> tuple[np.ndarray, float, float]:
     """The modality values of all stored values, and the ends of the range that they can take."""
+    modality = _modality_values(dataset, stored)
+    low, high = float(modality.min()), float(modality.max())
+    if not 0 < high - low < float("inf"):
+        raise MammogramError("its modality LUT or rescale leaves no range of values", remedy="mend the attributes")
+    return modality, low, high
+
+
+def _modality_values(dataset: Dataset, stored: np.ndarray) -> np.ndarray:
     for item in items(dataset, "ModalityLUTSequence")[:1]:
         table = lookup_table(item, "modality LUT", stored[0], stored[-1])
         if table is not None:
-            # PS3.3 C.11.1.1.1: the output is unsigned, of the descriptor's bits
-            return table(stored), 0.0, float((1 << table.bits) - 1)
+            return table(stored)
     slope, intercept = _rescale(dataset)
     with np.errstate(over="ignore", invalid="ignore"):
-        modality = stored * slope + intercept
-    low, high = float(modality.min()), float(modality.max())
-    if not 0 < high - low < float("inf"):
-        raise MammogramError("RescaleSlope and RescaleIntercept leave no range of values", remedy="mend the attributes")
-    return modality, low, high
+        return stored * slope + intercept
 
 
 def _rescale(dataset: Dataset) -> tuple[float, float]:

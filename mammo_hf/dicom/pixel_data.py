@@ -15,11 +15,11 @@ from .codestream import FrameHeader, frame_header
 from .errors import MammogramError
 from .image_pixel import ImagePixel
 
-# no run-length code of a DICOM syntax writes more than 128 bytes for 2; entropy coders stay well below 1000 to 1
+# PS3.5 G.3.1: two bytes of a run stand for at most 128
 _RLE_BEST_RATIO = 64
 
-# gdcm is pydicom's first choice; it takes twice the time for JPEG 2000 and, on some damaged files, ends the process.
-# So it is left to the syntaxes that nothing else reads: JPEG lossless, and JPEG-LS without pyjpegls.
+# gdcm is pydicom's first choice, but it ends the whole process on some damaged files. So it is left to the syntaxes
+# that nothing else reads: JPEG lossless, and JPEG-LS without pyjpegls.
 _PREFERRED_PLUGINS = ("pydicom", "pylibjpeg", "pyjpegls", "pillow")
 
 _CODECS = "pip install 'mammo-hf[codecs]' if they are missing, or convert the file to Explicit VR Little Endian"

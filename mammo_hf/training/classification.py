@@ -110,6 +110,7 @@ def train_classifier(
         "train_images_with_places": places,
         "train_patients": len(set(images["train"].prepared["patient"])),
         "class_weights": weights,
+        "processes": args.world_size,
         "lesion_loss_weight": lesion_loss,
     }
     figures |= {name: evaluate(trainer, images[name], tasks, args.seed) for name in ("validation", "test")}

@@ -97,6 +97,7 @@ def train_mim(
     )
     run(trainer, resume)
     figures: dict[str, Any] = {"train_images": len(training), "validation_images": len(validation)}
+    figures["processes"] = args.world_size
     if len(validation):
         figures["validation_loss"] = trainer.evaluate()["eval_loss"]
     if trainer.is_world_process_zero():

@@ -1,0 +1,80 @@
+"""The scripts as a user starts them: two processes, Ctrl-C and resuming, a plugin installed on its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mammo_hf.data.phantom import write_phantom
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory):
+    root = tmp_path_factory.mktemp("phantom") / "cbis"
+    write_phantom(root, patients=12, seed=0, size=(224, 112), num_proc=1, progress=False)
+    return root
+
+
+def quick(collection, out):
+    return [
+        *("--dataset", str(collection), "--output_dir", str(out), "--image_size", "112", "--use_cpu", "true"),
+        *("--per_device_train_batch_size", "4", "--report_to", "none", "--prepare_workers", "0", "--seed", "0"),
+    ]
+
+
+def test_two_processes_train_both_stages(collection, tmp_path):
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
+    launch += ["--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0"]
+    mim = [str(ROOT / "scripts/run_mim.py"), "--model", "nano", "--num_train_epochs", "1"]
+    subprocess.run([*launch, *mim, *quick(collection, tmp_path / "mim")], check=True, timeout=300)
+    assert json.loads((tmp_path / "mim" / "metrics.json").read_text())["mim"]["processes"] == 2
+    classification = [str(ROOT / "scripts/run_classification.py"), "--model_name_or_path", str(tmp_path / "mim")]
+    classification += ["--num_train_epochs", "1"]
+    subprocess.run([*launch, *classification, *quick(collection, tmp_path / "cls")], check=True, timeout=300)
+    figures = json.loads((tmp_path / "cls" / "metrics.json").read_text())["classifier"]
+    assert figures["processes"] == 2
+    assert figures["test"]["pathology"]["n_images"] == 6
+
+
+def test_an_interrupt_leaves_a_checkpoint_that_resumes(collection, tmp_path):
+    out = tmp_path / "mim"
+    script = [sys.executable, str(ROOT / "scripts/run_mim.py"), "--model", "nano", *quick(collection, out)]
+    script += ["--num_train_epochs", "30", "--logging_steps", "1", "--disable_tqdm", "true"]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(script, stdout=log, stderr=log)
+        deadline = time.monotonic() + 120
+        while "'epoch': '1" not in (tmp_path / "log").read_text() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=120) == 130
+    assert "error: " in (tmp_path / "log").read_text().splitlines()[-1]
+    checkpoint = max(out.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    step = json.loads((checkpoint / "trainer_state.json").read_text())["global_step"]
+    assert step > 0
+    script[script.index("30")] = "3"
+    done = subprocess.run([*script, "--resume_from_checkpoint", "true"], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert (out / "model.safetensors").is_file()
+
+
+def test_the_plugin_installs_on_its_own_and_is_found(tmp_path):
+    plugin = ROOT / "plugins" / "mammo-hf-input-gradient"
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*install, "--target", str(tmp_path), str(plugin)], check=True, timeout=300)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    listed = subprocess.run(
+        [sys.executable, "-m", "mammo_hf.cli", "explainers"], capture_output=True, text=True, env=environment, cwd=ROOT
+    )
+    lines = dict(line.split(None, 1) for line in listed.stdout.splitlines())
+    assert lines["input_gradient"] == "ready", listed.stderr
+    check = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(plugin / "tests")]
+    subprocess.run(check, check=True, timeout=300, env=environment, cwd=ROOT)
