@@ -1,27 +1,39 @@
-"""What the author of a plugin tests against."""
+"""What the author of an explainer tests against: ``check_explainer``, on a tiny model of its own."""
 
 from __future__ import annotations
 
-from types import ModuleType
+import random
+from typing import Any
 
+import numpy as np
 import torch
 
 from .configuration_mammo_swin import MammoSwinConfig
+from .explainers import Explainer, explain, find_explainer
 from .modeling_mammo_swin import MammoSwinForImageClassification
 
 TASKS = [{"name": "pathology", "labels": ["benign", "malignant"]}, {"name": "density", "labels": ["a", "b", "c"]}]
+# at the first the last block sees two windows, one above the other; at the second six, and shifted
+SIZES = ((112, 56), (168, 112))
 
 
-def tiny_classifier(num_channels: int = 1, seed: int = 0) -> MammoSwinForImageClassification:
-    """A classifier of a few thousand parameters for rectangles of 112 x 56, with a shifted block in its first stage.
+def tiny_classifier(
+    num_channels: int = 1, seed: int = 0, image_size: tuple[int, int] = (112, 56)
+) -> MammoSwinForImageClassification:
+    """A classifier of a few thousand parameters: two stages of two blocks, patch 4, window 7, two tasks.
 
     Its weights are drawn larger than for training, so that attention and gradients differ from place to place.
+
+    Args:
+        num_channels: Of the input.
+        seed: Of the weights; the random state outside is left alone.
+        image_size: (height, width), multiples of 56.
     """
     config = MammoSwinConfig(
         embed_dim=8,
         depths=[2, 2],
         num_heads=[1, 2],
-        image_size=(112, 56),
+        image_size=image_size,
         num_channels=num_channels,
         tasks=TASKS,
         drop_path_rate=0.0,
@@ -35,68 +47,108 @@ def tiny_classifier(num_channels: int = 1, seed: int = 0) -> MammoSwinForImageCl
     return model.eval()
 
 
-def check_explainer(explainer: ModuleType, *, depends_on_target: bool = True) -> None:
-    """Checks that an explainer keeps the contract, on a tiny model.
+def check_explainer(explainer: str | Explainer, *, depends_on_target: bool = True) -> None:
+    """Checks that an explainer keeps the contract of ``mammo_hf.explainers.Explainer``.
+
+    Maps: one for each image, finite, upright, in [0, 1] through ``explain``, the same at each call, others for other
+    targets, a batch equal to its images one by one; for rectangles, 1 and 3 channels. The model: back with the same
+    weights, gradients, ``requires_grad``, modes, attention implementation, hooks, windows, and random state.
 
     Args:
-        explainer: A module with ``REQUIRES``, ``available()`` and ``explain_map(model, pixel_values, target)``.
+        explainer: The name of an installed one, or a module with ``REQUIRES``, ``available()`` and ``explain_map``.
         depends_on_target: Whether another label must give another map; attention, for one, does not.
 
     Raises:
         AssertionError: It does not; the text says which part.
+        UsageError: No explainer of that name can be used.
     """
-    assert isinstance(explainer.REQUIRES, tuple), "REQUIRES is a tuple of package names"
-    assert explainer.available(), f"available() is false: it needs {', '.join(explainer.REQUIRES)}"
-    for channels in (1, 3):
-        _check_maps(explainer, channels, depends_on_target)
-    _check_model_unchanged(explainer)
+    plugin = find_explainer(explainer) if isinstance(explainer, str) else explainer
+    assert isinstance(plugin.REQUIRES, tuple), "REQUIRES is a tuple of package names"
+    assert plugin.available(), f"available() is false: it needs {', '.join(plugin.REQUIRES)}"
+    # first, because a model that comes back changed fails the other checks too, under another name
+    _check_model_unchanged(plugin)
+    for size in SIZES:
+        for channels in (1, 3):
+            _check_maps(plugin, channels, size, depends_on_target)
+    _check_range(plugin)
 
 
-def _check_maps(explainer: ModuleType, channels: int, depends_on_target: bool) -> None:
-    model = tiny_classifier(channels)
-    pixels = torch.randn(2, channels, 112, 56, generator=torch.Generator().manual_seed(1))
-    maps = explainer.explain_map(model, pixels, [1, 0])
-    assert isinstance(maps, torch.Tensor), "explain_map returns a tensor"
-    assert maps.ndim == 3, f"a map is (batch, rows, columns), not {tuple(maps.shape)}"
-    assert len(maps) == 2, f"{len(maps)} maps for 2 images"
-    assert torch.isfinite(maps).all(), "a map holds NaN or infinite values"
-    assert maps[0].float().std() > 0, "a map of an ordinary image is the same everywhere"
-    again = explainer.explain_map(model, pixels, [1, 0])
-    assert torch.equal(maps, again), "the same call gave another map"
+def _pixels(count: int, channels: int, size: tuple[int, int]) -> torch.Tensor:
+    return torch.randn(count, channels, *size, generator=torch.Generator().manual_seed(1))
+
+
+def _check_maps(plugin: Explainer, channels: int, size: tuple[int, int], depends_on_target: bool) -> None:
+    where = f"at {size[0]} x {size[1]} with {channels} channels: "
+    model, pixels = tiny_classifier(channels, image_size=size), _pixels(2, channels, size)
+    given = pixels.clone()
+    maps = plugin.explain_map(model, pixels, [1, 0])
+    assert torch.equal(pixels, given), where + "the pixel values came back changed"
+    assert isinstance(maps, torch.Tensor), where + "explain_map returns a tensor"
+    assert maps.ndim in (3, 4), where + f"a map is (batch[, heads], rows, columns), not {tuple(maps.shape)}"
+    assert len(maps) == 2, where + f"{len(maps)} maps for 2 images"
+    assert not maps.requires_grad, where + "a map still holds its graph, and with it memory"
+    rows, columns = maps.shape[-2:]
+    assert rows * size[1] == columns * size[0], where + f"a grid of {rows} x {columns} is not the image's rectangle"
+    assert torch.isfinite(maps).all(), where + "a map holds NaN or infinite values"
+    for map_of_one in maps:
+        assert map_of_one.float().std() > 0, where + "a map of an ordinary image is the same everywhere"
+    assert torch.equal(maps, plugin.explain_map(model, pixels, [1, 0])), where + "the same call gave another map"
     for index, target in enumerate([1, 0]):
-        alone = explainer.explain_map(model, pixels[index : index + 1], [target])
-        assert torch.allclose(alone[0], maps[index], rtol=1e-3, atol=1e-6), "a batch differs from its images one by one"
+        alone = plugin.explain_map(model, pixels[index : index + 1], [target])
+        same = torch.allclose(alone[0], maps[index], rtol=1e-3, atol=1e-4 * float(maps[index].abs().max()))
+        assert same, where + "a batch differs from its images one by one"
     if depends_on_target:
-        other = explainer.explain_map(model, pixels, [3, 4])
-        assert not torch.allclose(maps, other), "another target gave the same map"
+        other = plugin.explain_map(model, pixels, [3, 4])
+        assert not torch.allclose(maps, other), where + "another target gave the same map"
 
 
-def _check_model_unchanged(explainer: ModuleType) -> None:
+def _check_range(plugin: Explainer) -> None:
+    explanation = explain(tiny_classifier(), _pixels(2, 1, SIZES[0]), [1, 0], plugin)
+    assert explanation.map.shape == (2, *SIZES[0]), f"an explanation of shape {explanation.map.shape}"
+    assert explanation.map.min() >= 0, "an explanation below 0"
+    assert explanation.map.max() <= 1, "an explanation above 1"
+    assert not any(explanation.flat), "an ordinary image's explanation is flagged as carrying nothing"
+
+
+def _check_model_unchanged(plugin: Explainer) -> None:
+    """On a model whose parts are in different modes, as in the middle of training with a frozen layer."""
     model = tiny_classifier()
     model.train()
     model.swin.eval()
     model.classifier.weight.requires_grad_(False)
     model.classifier.bias.grad = torch.ones_like(model.classifier.bias)
     before = _state(model)
-    explainer.explain_map(model, torch.randn(1, 1, 112, 56, generator=torch.Generator().manual_seed(1)), [0])
+    plugin.explain_map(model, _pixels(1, 1, SIZES[0]), [0])
     for what, value in _state(model).items():
-        assert value == before[what], f"the model came back with other {what}"
+        assert _same(value, before[what]), f"the model came back with other {what}"
 
 
-def _state(model: MammoSwinForImageClassification) -> dict[str, object]:
+def _state(model: MammoSwinForImageClassification) -> dict[str, Any]:
+    parameters = list(model.parameters())
     return {
-        "weights": [float(parameter.detach().double().sum()) for parameter in model.parameters()],
-        "gradients": [None if p.grad is None else float(p.grad.double().sum()) for p in model.parameters()],
-        "requires_grad": [parameter.requires_grad for parameter in model.parameters()],
-        "mode": [module.training for module in model.modules()],
-        "hooks": [_foreign_hooks(module) for module in model.modules()],
+        "weights": [value.detach().clone() for value in model.state_dict().values()],
+        "gradients": [None if p.grad is None else p.grad.clone() for p in parameters],
+        "requires_grad": [parameter.requires_grad for parameter in parameters],
+        "modes": [module.training for module in model.modules()],
+        "hooks": [_hooks(module) for module in model.modules()],
         "attention implementation": model.config._attn_implementation,
         "windows": [(m.window_size, m.shift_size) for m in model.modules() if hasattr(m, "shift_size")],
-        "random state": torch.get_rng_state().tolist(),
+        "random state of torch": torch.get_rng_state(),
+        "random state of numpy": list(np.random.get_state()[1:3]),
+        "random state of Python": random.getstate(),
     }
 
 
-def _foreign_hooks(module: torch.nn.Module) -> int:
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, list):
+        return len(one) == len(other) and all(_same(*pair) for pair in zip(one, other, strict=True))
+    if isinstance(one, torch.Tensor):
+        return isinstance(other, torch.Tensor) and torch.equal(one, other)
+    return bool(np.array_equal(one, other)) if isinstance(one, np.ndarray) else one == other
+
+
+def _hooks(module: torch.nn.Module) -> int:
     """Hooks that are not transformers' own, which it leaves in a model whose attention was asked for once."""
-    hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+    tables = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    hooks = [hook for table in tables for hook in table.values()]
     return sum(not str(getattr(hook, "__module__", "")).startswith("transformers.") for hook in hooks)

@@ -1,7 +1,7 @@
 """Explainers found through the entry-point group ``mammo_hf.explainers``.
 
-A plugin is a module with three names: ``REQUIRES``, the packages it needs; ``available()``, whether they are there; and
-``explain_map(model, pixel_values, target)``, which gives a map (batch, rows, columns) of any grid.
+A plugin is a module with three names (see ``Explainer``): ``REQUIRES``, ``available()`` and
+``explain_map(model, pixel_values, target)``.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from types import ModuleType
 
 from ..errors import UsageError
+from .base import Explainer
 
 GROUP = "mammo_hf.explainers"
 
@@ -27,43 +27,68 @@ class Found:
     """
 
     name: str
-    module: ModuleType | None
+    module: Explainer | None
     reason: str | None
 
 
 def explainers() -> dict[str, Found]:
-    """All explainers by name; a broken or incomplete one is listed with its reason and hinders no other."""
-    # ours last, so that no plugin takes the place of a built-in one
-    entries = sorted(entry_points(group=GROUP), key=lambda entry: entry.value.startswith("mammo_hf."))
-    return {entry.name: _load(entry) for entry in entries}
+    """All explainers by name; a broken or incomplete one is listed with its reason and hinders no other.
+
+    Where two packages offer one name, mammo_hf's own has it, or else the first by the package's name; the other is
+    listed as "name (package)" and cannot be used.
+    """
+    found = {}
+    for name, entry in _offered().items():
+        taken = name != entry.name
+        found[name] = Found(name, None, f"the name {entry.name} is taken") if taken else _load(entry)
+    return found
 
 
-def find_explainer(name: str) -> ModuleType:
-    """The explainer of a name.
+def find_explainer(name: str) -> Explainer:
+    """The explainer of a name; no other plugin is imported.
 
     Raises:
         UsageError: There is none (the nearest name is told), or it cannot be used (with the reason).
     """
-    found = explainers()
-    if name not in found:
-        near = difflib.get_close_matches(name, found, n=1)
+    offered = {key: entry for key, entry in _offered().items() if key == entry.name}
+    if name not in offered:
+        near = difflib.get_close_matches(name, offered, n=1)
         hint = f"did you mean {near[0]}? There are: " if near else "there are: "
-        raise UsageError("is no explainer", source=name, remedy=hint + ", ".join(sorted(found)))
-    if found[name].module is None:
-        raise UsageError(f"this explainer cannot be used: {found[name].reason}", source=name)
-    module = found[name].module
-    assert module is not None
-    return module
+        raise UsageError("is no explainer", source=name, remedy=hint + ", ".join(sorted(offered)))
+    found = _load(offered[name])
+    if found.module is None:
+        raise UsageError(
+            f"this explainer cannot be used: {found.reason}", source=name, remedy="mend or remove its package"
+        )
+    return found.module
+
+
+def _offered() -> dict[str, EntryPoint]:
+    """Entry points by name, those whose name is taken by "name (package)"."""
+    offered: dict[str, EntryPoint] = {}
+    # a distribution could call itself anything; what lies in our own room is ours
+    ours_first = sorted(
+        entry_points(group=GROUP),
+        key=lambda entry: (not entry.value.startswith("mammo_hf.explainers."), _package(entry)),
+    )
+    for entry in ours_first:
+        offered[entry.name if entry.name not in offered else f"{entry.name} ({_package(entry)})"] = entry
+    return offered
+
+
+def _package(entry: EntryPoint) -> str:
+    return entry.value if entry.dist is None else entry.dist.name
 
 
 def _load(entry: EntryPoint) -> Found:
     try:
-        module = entry.load()
-        if not callable(getattr(module, "explain_map", None)):
-            return Found(entry.name, None, "has no function explain_map")
-        if not module.available():
-            return Found(entry.name, None, f"needs {', '.join(module.REQUIRES)}")
-    except Exception as error:
+        plugin = entry.load()
+        lacking = [name for name in ("REQUIRES", "available", "explain_map") if not hasattr(plugin, name)]
+        if lacking:
+            return Found(entry.name, None, f"{entry.value} has no {', '.join(lacking)}")
+        if not plugin.available():
+            return Found(entry.name, None, f"needs {', '.join(plugin.REQUIRES)}")
+    except (Exception, SystemExit) as error:
         # whatever a stranger's module raises on import must not take the others down; the reason is kept
         return Found(entry.name, None, f"{type(error).__name__}: {error}")
-    return Found(entry.name, module, None)
+    return Found(entry.name, plugin, None)

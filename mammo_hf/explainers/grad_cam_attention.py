@@ -1,4 +1,7 @@
-"""Grad-CAM in the transformer's form: attention heads weighted by the target's gradient (Chefer et al., 2103.15679)."""
+"""Grad-CAM in the transformer's form: attention weighted by the target's gradient, head by head.
+
+Chefer et al. 2021 (arXiv 2103.15679, equation 5): the positive part of gradient times attention, mean over heads.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +9,24 @@ import torch
 from transformers import PreTrainedModel
 
 from .model_state import lent
-from .swin_windows import windows_of_last_block
+from .swin_taps import attention_tap
 from .targets import score
 
 REQUIRES: tuple[str, ...] = ()
 
 
 def available() -> bool:
-    """Whether it can run here."""
+    """Whether it can run here: it needs nothing but what mammo_hf needs."""
     return True
 
 
 def explain_map(model: PreTrainedModel, pixel_values: torch.Tensor, target: list[int]) -> torch.Tensor:
-    """(batch, rows, columns): positive part of gradient times attention, mean over heads and queries."""
-    with lent(model, eager=True):
-        # the parameters are frozen for the time, so the graph must hang on the input
-        output = model(pixel_values.detach().requires_grad_(True), output_attentions=True)
-        attention = output.attentions[-1]
-        (gradient,) = torch.autograd.grad(score(output.logits, target, model.config), attention)
-    relevance = (gradient.float() * attention.detach().float()).relu().mean(dim=(1, 2))
-    return windows_of_last_block(model.config, *pixel_values.shape[-2:]).to_plane(relevance)
+    """(batch, heads, rows, columns): positive part of gradient times attention of the last layer, mean over queries.
+
+    Gradients flow through the last block alone.
+    """
+    size = (pixel_values.shape[-2], pixel_values.shape[-1])
+    with lent(model, eager=True), attention_tap(model, size, gradients=True) as tap:
+        logits = model(pixel_values).logits
+        (gradient,) = torch.autograd.grad(score(logits, target, model.config), tap.weights)
+    return tap.windows.received((gradient.float() * tap.weights.detach().float()).relu())

@@ -6,11 +6,18 @@ from collections.abc import Mapping
 
 import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-OUTLINE = (0, 255, 220)  # no colour of the map's scale, and legible beside it
-CAPTION = 16
+from ..errors import UsageError
+
+OUTLINE = (0, 255, 220)  # no colour of the map's scale, and legible beside it, also without red-green vision
+OPACITY = 0.75  # where the map is 1: tissue still shows through
+# inferno rises evenly in lightness, and so in grey print; its darkest quarter would blacken tissue instead of marking
+# it, its lightest end would be white on dense tissue
+DARKEST, LIGHTEST = 0.25, 0.9
+GAP = 8
+CAPTIONS = {"grad_cam": "Grad-CAM", "grad_cam_attention": "attention-weighted Grad-CAM"}
 
 
 def tinted(image: np.ndarray, values: np.ndarray, outline: np.ndarray | None = None) -> np.ndarray:
@@ -18,20 +25,26 @@ def tinted(image: np.ndarray, values: np.ndarray, outline: np.ndarray | None = N
 
     Args:
         image: (height, width) in [0, 1].
-        values: Map (height, width) in [0, 1]; its opacity grows with it, so that zero leaves the image as it is.
+        values: Map (height, width) in [0, 1]; its opacity grows with it, so that zero leaves the image as it is and
+            weak places hide no tissue.
         outline: Lesion mask (height, width); its rim is drawn.
+
+    Raises:
+        UsageError: The sizes differ.
     """
-    colours = matplotlib.colormaps["inferno"](0.25 + 0.75 * np.clip(values, 0, 1))[..., :3]
-    alpha = 0.75 * np.clip(values, 0, 1)[..., None]
+    _check_sizes(image, {"values": values, "outline": outline})
+    values = np.clip(values, 0, 1)
+    colours = matplotlib.colormaps["inferno"](DARKEST + (LIGHTEST - DARKEST) * values)[..., :3]
+    alpha = OPACITY * values[..., None] ** 1.5
     picture = np.clip(image, 0, 1)[..., None] * (1 - alpha) + colours * alpha
     picture = np.rint(picture * 255).astype(np.uint8)
     return picture if outline is None else with_outline(picture, outline)
 
 
 def with_outline(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Draws a mask's rim, just outside it, into a copy of an RGB picture."""
-    inside = mask > 0.5
-    rim = ndimage.binary_dilation(inside, iterations=2) & ~ndimage.binary_dilation(inside)
+    """Draws a mask's rim, a pixel off so that the lesion's own edge stays visible, into a copy of an RGB picture."""
+    inside = np.asarray(mask) > 0.5
+    rim = ndimage.binary_dilation(inside, iterations=3) & ~ndimage.binary_dilation(inside, iterations=1)
     result = picture.copy()
     result[rim] = OUTLINE
     return result
@@ -40,24 +53,67 @@ def with_outline(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def side_by_side(
     image: np.ndarray, maps: Mapping[str, np.ndarray], outline: np.ndarray | None = None, scale: int = 2
 ) -> Image.Image:
-    """The image alone and under each map, captioned; ``scale`` enlarges.
+    """The image alone and under each map, captioned, with the colours' scale at the right.
 
     Args:
         image: (height, width) in [0, 1].
-        maps: Caption to map (height, width) in [0, 1].
+        maps: Caption, or name of an explainer, to map (height, width) in [0, 1].
         outline: Lesion mask, outlined in each panel.
         scale: Whole number of screen pixels a model pixel.
+
+    Raises:
+        UsageError: The sizes differ.
     """
+    _check_sizes(image, {**maps, "outline": outline})
+    size = (image.shape[0] * scale, image.shape[1] * scale)
     empty = np.zeros(image.shape, np.float32)
-    panels = {"image": tinted(image, empty), **{name: tinted(image, values) for name, values in maps.items()}}
-    height, width = image.shape[0] * scale, max(image.shape[1] * scale, 110)
-    page = Image.new("RGB", (len(panels) * (width + 6) - 6, height + CAPTION), "white")
+    font = ImageFont.load_default(size=max(11, min(20, size[1] // 15)))
+    panels = [
+        ("image", empty),
+        *((CAPTIONS.get(name, name.replace("_", " ")), values) for name, values in maps.items()),
+    ]
+    width = max(size[1], *(int(font.getlength(name)) + 4 for name, _ in panels))
+    band = int(font.size) + 8
+    bar = _scale_bar(size[0], font)
+    page = Image.new("RGB", (len(panels) * (width + GAP) + bar.width, size[0] + band), "white")
     draw = ImageDraw.Draw(page)
-    for place, (name, panel) in enumerate(panels.items()):
-        enlarged = Image.fromarray(panel).resize((image.shape[1] * scale, height), Image.Resampling.BICUBIC)
-        if outline is not None:
-            mask = Image.fromarray((outline > 0.5).astype(np.uint8) * 255).resize(enlarged.size)
-            enlarged = Image.fromarray(with_outline(np.asarray(enlarged), np.asarray(mask) / 255))
-        page.paste(enlarged, (place * (width + 6), CAPTION))
-        draw.text((place * (width + 6) + 2, 2), name.replace("_", " "), fill="black")
+    for place, (name, values) in enumerate(panels):
+        left = place * (width + GAP)
+        page.paste(_panel(image, values, outline, size), (left + (width - size[1]) // 2, band))
+        draw.text((left + width // 2, band // 2), name, fill="black", font=font, anchor="mm")
+    page.paste(bar, (len(panels) * (width + GAP), band))
     return page
+
+
+def _panel(image: np.ndarray, values: np.ndarray, outline: np.ndarray | None, size: tuple[int, int]) -> Image.Image:
+    """One panel at screen size; each part is enlarged by itself, so that the outline stays sharp."""
+    large = tinted(_enlarged(image, size), _enlarged(values, size))
+    return Image.fromarray(large if outline is None else with_outline(large, _enlarged(outline, size)))
+
+
+def _enlarged(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    picture = Image.fromarray(np.asarray(values, np.float32))
+    return np.asarray(picture.resize(size[::-1], Image.Resampling.BILINEAR))
+
+
+def _scale_bar(height: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> Image.Image:
+    """The colours from 0 to 1 as they look over a mid grey."""
+    length = min(height, 160)
+    bar = Image.new("RGB", (int(font.getlength("0.0")) + 26, height), "white")
+    ramp = np.linspace(1, 0, length)[:, None].repeat(14, axis=1)
+    top = (height - length) // 2
+    bar.paste(Image.fromarray(tinted(np.full(ramp.shape, 0.5), ramp)), (4, top))
+    draw = ImageDraw.Draw(bar)
+    for text, place, anchor in (("1", top, "lt"), ("0", top + length, "lb")):
+        draw.text((22, place), text, fill="black", font=font, anchor=anchor)
+    return bar
+
+
+def _check_sizes(image: np.ndarray, others: Mapping[str, np.ndarray | None]) -> None:
+    for name, other in others.items():
+        if other is not None and np.shape(other) != np.shape(image):
+            raise UsageError(
+                f"size {np.shape(other)}, the image has {np.shape(image)}",
+                source=name,
+                remedy="bring both to one (height, width)",
+            )

@@ -15,7 +15,7 @@ class Windows:
     Args:
         grid: (rows, columns) of tokens.
         window: Side of a window in tokens.
-        shift: Tokens by which the grid was rolled up and to the left before it was cut.
+        shift: Tokens by which the padded grid was rolled up and to the left before it was cut.
     """
 
     grid: tuple[int, int]
@@ -29,28 +29,52 @@ class Windows:
         return rows, columns
 
     def to_plane(self, values: torch.Tensor) -> torch.Tensor:
-        """(batch * windows, ..., window^2) a token of each window to (batch, ..., rows, columns) on the grid."""
+        """Values of the windows' tokens on the grid: the shift is undone, padding cut off.
+
+        Args:
+            values: (batch * windows, ..., window^2), the windows of an image row by row.
+
+        Returns:
+            (batch, ..., rows, columns).
+        """
         rows, columns = self.padded
         down, across = rows // self.window, columns // self.window
         middle = values.shape[1:-1]
-        values = values.reshape(-1, down, across, values[0, ..., 0].numel(), self.window, self.window)
+        values = values.reshape(-1, down, across, middle.numel(), self.window, self.window)
         plane = values.permute(0, 3, 1, 4, 2, 5).reshape(-1, *middle, rows, columns)
-        if self.shift:
-            plane = torch.roll(plane, (self.shift, self.shift), dims=(-2, -1))
+        plane = torch.roll(plane, (self.shift, self.shift), dims=(-2, -1))
         return plane[..., : self.grid[0], : self.grid[1]]
 
+    def received(self, attention: torch.Tensor) -> torch.Tensor:
+        """How much attention each token receives, on the grid.
 
-def windows_of_last_block(config: SwinConfig, height: int, width: int, stage: int = -1) -> Windows:
-    """The windows of a stage's last block, whose attention transformers records, for an input of (height, width).
+        Padding takes part in stock Swin's attention but is no part of the image: what padding looks at is left out.
 
-    Stock Swin does not shift where a grid's short side is no longer than the window.
-    """
-    stage = range(len(config.depths))[stage]
-    patch = config.patch_size if isinstance(config.patch_size, int) else config.patch_size[0]
-    grid = (-(-height // patch), -(-width // patch))
-    for _ in range(stage):
-        grid = ((grid[0] + 1) // 2, (grid[1] + 1) // 2)
-    if min(grid) <= config.window_size:
-        return Windows(grid, min(grid), 0)
-    shifted = (config.depths[stage] - 1) % 2 == 1
-    return Windows(grid, config.window_size, config.window_size // 2 if shifted else 0)
+        Args:
+            attention: (batch * windows, heads, window^2 queries, window^2 keys), or a relevance of that shape.
+
+        Returns:
+            (batch, heads, rows, columns): the mean over the queries of a token's window; 1 / window^2 is an even share.
+        """
+        is_image = self._is_image(attention.device)
+        is_image = is_image.repeat(len(attention) // len(is_image), 1)
+        return self.to_plane((attention * is_image[:, None, :, None]).mean(dim=2))
+
+    def _is_image(self, device: torch.device) -> torch.Tensor:
+        """bool (windows, window^2): which slots of one image's windows hold a token of the image."""
+        plane = torch.zeros(self.padded, dtype=torch.bool, device=device)
+        plane[: self.grid[0], : self.grid[1]] = True
+        plane = torch.roll(plane, (-self.shift, -self.shift), dims=(0, 1))
+        windows = plane.unfold(0, self.window, self.window).unfold(1, self.window, self.window)
+        return windows.reshape(-1, self.window**2)
+
+
+def stage_grids(config: SwinConfig, height: int, width: int) -> list[tuple[int, int]]:
+    """The token grid (rows, columns) of each stage for an input of (height, width) pixels; sides are rounded up."""
+    patch = config.patch_size
+    patch_height, patch_width = (patch, patch) if isinstance(patch, int) else patch
+    grids = [(-(-height // patch_height), -(-width // patch_width))]
+    for _ in config.depths[1:]:
+        rows, columns = grids[-1]
+        grids.append(((rows + 1) // 2, (columns + 1) // 2))
+    return grids

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, SupportsIndex
 
+import numpy as np
 import torch
 
 from ..errors import UsageError
 
-Target = str | int | Sequence[str | int] | None
+Target = str | SupportsIndex | Sequence[str | SupportsIndex] | np.ndarray | torch.Tensor | None
 
 
 def task_slices(config: Any) -> dict[str, slice]:
-    """For each task's name its slice of the logits; a stock classifier is one task without a name."""
-    tasks = getattr(config, "tasks", None)
-    return config.task_slices if tasks else {"": slice(0, config.num_labels)}
+    """For each task's name its slice of the logits; a classifier without tasks is one without a name.
+
+    Stock transformers keeps ``config.tasks`` of our checkpoints as plain data, so it is read as such.
+    """
+    slices, start = {}, 0
+    for task in getattr(config, "tasks", None) or []:
+        slices[task["name"]] = slice(start, start + len(task["labels"]))
+        start += len(task["labels"])
+    return slices or {"": slice(0, config.num_labels)}
 
 
 def label_names(config: Any) -> list[str]:
@@ -23,49 +31,60 @@ def label_names(config: Any) -> list[str]:
     return [config.id2label[index] for index in range(config.num_labels)]
 
 
-def resolve(target: Target, logits: torch.Tensor, config: Any) -> list[int]:
+def predicted(logits: torch.Tensor, config: Any) -> list[int]:
+    """For each image of (batch, labels) logits the index of the first task's strongest label."""
+    first = next(iter(task_slices(config).values()))
+    return [int(index) + first.start for index in logits[:, first].argmax(-1)]
+
+
+def resolve(target: Target, count: int, config: Any) -> list[int]:
     """The index into the logits of each image's target.
 
     Args:
-        target: ``None``: the label of the first task that the model predicts; "task:label", a label that only one task
-            has, an index; or a list with one for each image.
-        logits: (batch, labels).
+        target: "task:label", a label that only one task has, an index; or a list with one for each image.
+        count: Images in the batch.
         config: The model's.
 
     Raises:
-        UsageError: A label that does not exist, or that several tasks have.
+        UsageError: A label that does not exist or that several tasks have, or not one target for each image.
     """
-    if target is None:
-        first = next(iter(task_slices(config).values()))
-        return [int(index) + first.start for index in logits[:, first].argmax(-1)]
-    targets = [target] * len(logits) if isinstance(target, (str, int)) else list(target)
-    if len(targets) != len(logits):
-        raise UsageError(f"{len(targets)} targets for {len(logits)} images", remedy="give one, or one for each image")
+    target = target.tolist() if isinstance(target, (np.ndarray, torch.Tensor)) else target
+    targets = list(target) if isinstance(target, (list, tuple)) else [target] * count
+    if len(targets) != count:
+        raise UsageError(
+            f"{len(targets)} targets for {count} images", source="target", remedy="give one, or one for each image"
+        )
     return [_index(one, config) for one in targets]
 
 
-def score(logits: torch.Tensor, indices: list[int], config: Any) -> torch.Tensor:
-    """The sum over images of the target's logit less the mean of its task's other logits.
+def score(logits: torch.Tensor, indices: Sequence[int], config: Any) -> torch.Tensor:
+    """The scalar whose gradient is taken: over images the sum of the target's logit less its rivals' mean.
 
-    The softmax of a task sees differences alone: a bare logit may rise for all labels at once and say nothing.
+    The rivals are the other labels of its task. A task's softmax sees only differences between its logits: a bare
+    logit may rise together with all others and say nothing. With two labels this is the log-odds. Probabilities are
+    not taken because they saturate, and their gradient with them, where the model is sure.
+
+    Args:
+        logits: (batch, labels).
+        indices: For each image the target's index.
+        config: The model's.
     """
     total = logits.new_zeros(())
     for row, index in zip(logits, indices, strict=True):
         part = next(part for part in task_slices(config).values() if part.start <= index < part.stop)
-        others = [place for place in range(part.start, part.stop) if place != index]
-        total = total + row[index] - (row[others].mean() if others else 0)
+        rivals = [place for place in range(part.start, part.stop) if place != index]
+        total = total + row[index] - (row[rivals].mean() if rivals else 0)
     return total
 
 
-def _index(target: str | int, config: Any) -> int:
+def _index(target: str | SupportsIndex, config: Any) -> int:
     names = label_names(config)
-    if isinstance(target, int):
-        if 0 <= target < len(names):
-            return target
-        found = []
-    else:
-        found = [i for i, name in enumerate(names) if target in (name, name.split(":", 1)[-1])]
+    found = []
+    if isinstance(target, str):
+        found = [place for place, name in enumerate(names) if target in (name, name.split(":", 1)[-1])]
+    elif hasattr(target, "__index__"):
+        found = [place for place in range(len(names)) if place == operator.index(target)]
     if len(found) != 1:
         what = "stands in several tasks" if found else "is no label of this model"
-        raise UsageError(f"target {target!r} {what}", remedy=f"use one of {', '.join(names)}")
+        raise UsageError(f"{target!r} {what}", source="target", remedy=f"use one of {', '.join(names)}")
     return found[0]

@@ -1,33 +1,93 @@
+import pytest
 import torch
+from dense_swin import dense_attention, stock_classifier
 
 from mammo_hf.explainers import attention, explain
 from mammo_hf.testing import check_explainer, tiny_classifier
 
+# (height, width), blocks, and what is in it: 4 pixels a token, windows of 7 tokens
+CUTS = [
+    ((112, 56), (1,)),  # rectangle
+    ((112, 56), (2,)),  # rectangle, shifted
+    ((56, 112), (2,)),  # lying, shifted
+    ((64, 36), (1,)),  # 16 x 9 tokens: padded to 21 x 14
+    ((64, 36), (2,)),  # padded and shifted
+    ((36, 64), (2,)),
+    ((56, 28), (2,)),  # one window wide: stock Swin takes the shift back
+    ((112, 112), (2, 2)),  # the last of two stages
+]
+
 
 def test_keeps_the_contract():
-    check_explainer(attention, depends_on_target=False)
+    check_explainer("attention", depends_on_target=False)
+
+
+@pytest.mark.parametrize(("size", "depths"), CUTS)
+def test_equals_brute_force_over_pairs_of_tokens(size, depths):
+    model, pixels = stock_classifier(size, depths), torch.randn(2, 1, *size)
+    found = attention.explain_map(model, pixels, [0, 0])
+    for index in range(2):
+        weights, image, _, _, grid = dense_attention(model, pixels[index : index + 1])
+        expected = weights[:, :, image].sum(1) / 49
+        torch.testing.assert_close(found[index], expected.unflatten(1, grid), rtol=1e-4, atol=1e-6)
+
+
+def test_windows_are_those_that_the_model_used():
+    # one small image changes stock Swin's shift for good; put back by the configuration the map would be shifted
+    model, pixels = stock_classifier((112, 112)), torch.randn(1, 1, 112, 112)
+    block = model.swin.encoder.layers[-1].blocks[-1]
+    assert block.shift_size == 3
+    model(torch.randn(1, 1, 56, 28))
+    assert block.shift_size == 0
+    weights, image, _, _, grid = dense_attention(model, pixels)
+    expected = (weights[:, :, image].sum(1) / 49).unflatten(1, grid)
+    torch.testing.assert_close(attention.explain_map(model, pixels, [0])[0], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_is_not_a_norm_of_features():
     # with all keys alike every token of a window is looked at equally, however large its features are
-    model = tiny_classifier()
+    model, pixels = tiny_classifier(), torch.randn(1, 1, 112, 56)
     last = model.swin.encoder.layers[-1].blocks[-1].attention
     with torch.no_grad():
         last.k_proj.weight.zero_()
         last.k_proj.bias.zero_()
         last.relative_position_bias.relative_position_bias_table.zero_()
-    raw = attention.explain_map(model, torch.randn(1, 1, 112, 56), [0])
-    torch.testing.assert_close(raw, torch.full((1, 14, 7), 1 / 49))
-    assert explain(model, torch.randn(1, 1, 112, 56), explainer="attention").flat == (True,)
+        norm = model.swin(pixels).last_hidden_state.norm(dim=-1)
+    assert norm.std() > 0.01
+    torch.testing.assert_close(attention.explain_map(model, pixels, [0]), torch.full((1, 2, 14, 7), 1 / 49))
+    assert explain(model, pixels, explainer="attention").flat == (True,)
 
 
-def test_looks_where_the_keys_stand_out():
-    model = tiny_classifier()
-    pixels = torch.zeros(1, 1, 112, 56)
-    pixels[0, 0, 88:96, 8:16] = 4.0  # token (11, 1) of the last stage's 14 x 7 grid
-    plain = attention.explain_map(model, torch.zeros(1, 1, 112, 56), [0])
-    marked = attention.explain_map(model, pixels, [0])
-    difference = (marked - plain).abs()[0]
-    # the last stage has two windows of 7 x 7, one above the other: the upper one saw nothing of it
-    assert difference[7:].max() > 0
-    assert difference[7:].sum() > difference[:7].sum()
+def let_keys_see_brightness(model):
+    """Blocks that leave tokens alone, and a last one in which each token's key says how bright its patch is."""
+    first, last = model.swin.encoder.layers[-1].blocks
+    embeddings = model.swin.embeddings
+    with torch.no_grad():
+        for part in (first.attention.o_proj, first.mlp.fc2, embeddings.patch_embeddings.projection):
+            part.weight.zero_()
+            part.bias.zero_()
+        # a bright patch turns the token from (0, 1, 0, ...) towards (1, 0, 0, ...)
+        embeddings.patch_embeddings.projection.weight[0] = 1.0
+        embeddings.patch_embeddings.projection.bias[1] = 1.0
+        for norm in (embeddings.norm, last.layernorm_before):
+            norm.weight.fill_(1.0)
+            norm.bias.zero_()
+        last.attention.relative_position_bias.relative_position_bias_table.zero_()
+        for part in (last.attention.q_proj, last.attention.k_proj):
+            part.weight.zero_()
+            part.bias.zero_()
+        last.attention.q_proj.bias.fill_(1.0)
+        last.attention.k_proj.weight[:, 0] = 1.0
+
+
+@pytest.mark.parametrize("token", [(0, 0), (2, 13), (10, 4), (27, 1), (25, 12), (15, 7)])
+def test_finds_the_one_token_that_the_keys_single_out(token):
+    # (row, column) of 28 x 14 tokens in shifted windows: corners that the roll carries round the edge among them
+    model, pixels = stock_classifier((112, 56)), torch.zeros(1, 1, 112, 56)
+    let_keys_see_brightness(model)
+    row, column = (4 * place for place in token)
+    pixels[..., row : row + 4, column : column + 4] = 3.0
+    explanation = explain(model, pixels, explainer="attention")
+    assert explanation.map[0, row : row + 4, column : column + 4].max() == 1
+    assert explanation.map[0].argmax() // 56 // 4 == token[0]
+    assert explanation.map[0].argmax() % 56 // 4 == token[1]

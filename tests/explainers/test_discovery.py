@@ -1,50 +1,94 @@
+import sys
+from types import ModuleType
+
 import pytest
 
 from mammo_hf.errors import UsageError
 from mammo_hf.explainers import explainers, find_explainer
 
+GOOD = "REQUIRES = ()\ndef available(): return True\ndef explain_map(model, pixel_values, target): return 1\n"
 
-def plugin(tmp_path, monkeypatch, name, code):
-    (tmp_path / f"plugin_{name}.py").write_text(code)
-    info = tmp_path / f"plugin_{name}-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: plugin-{name}\nVersion: 1\n")
-    (info / "entry_points.txt").write_text(f"[mammo_hf.explainers]\n{name} = plugin_{name}\n")
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    """Installs a distribution with one module, as pip would leave it."""
     monkeypatch.syspath_prepend(str(tmp_path))
+
+    def install(name, code, package=None):
+        package = package or f"plugin-{name}"
+        module = package.replace("-", "_")
+        (tmp_path / f"{module}.py").write_text(code)
+        info = tmp_path / f"{module}-1.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1\n")
+        (info / "entry_points.txt").write_text(f"[mammo_hf.explainers]\n{name} = {module}\n")
+        return module
+
+    yield install
+    for name in [name for name in sys.modules if name.startswith("plugin_")]:
+        del sys.modules[name]
 
 
 def test_ours_are_there():
-    assert {"attention", "grad_cam", "grad_cam_attention"} <= {n for n, f in explainers().items() if f.module}
+    found = explainers()
+    for name in ("attention", "grad_cam", "grad_cam_attention"):
+        assert found[name].reason is None
+        assert isinstance(found[name].module, ModuleType)
 
 
-def test_a_plugin_is_found(tmp_path, monkeypatch):
-    code = "REQUIRES = ()\ndef available(): return True\ndef explain_map(model, pixel_values, target): return 1\n"
-    plugin(tmp_path, monkeypatch, "good", code)
+def test_a_plugin_is_found(plugin):
+    plugin("good", GOOD)
     assert find_explainer("good").explain_map(None, None, None) == 1
+    assert explainers()["good"].reason is None
 
 
 @pytest.mark.parametrize(
     ("name", "code", "reason"),
     [
-        ("raising", "raise RuntimeError('broken on import')", "broken on import"),
-        ("empty", "REQUIRES = ()", "explain_map"),
-        ("lacking", "REQUIRES = ('captum',)\ndef available(): return False\ndef explain_map(*a): pass\n", "captum"),
+        ("raising", "raise RuntimeError('broken on import')", "RuntimeError: broken on import"),
+        ("leaving", "raise SystemExit(3)", "SystemExit"),
+        ("importing", "import a_package_that_is_not_there", "a_package_that_is_not_there"),
+        ("empty", "REQUIRES = ()", "has no available, explain_map"),
+        ("lacking", GOOD.replace("()\n", "('captum',)\n", 1).replace("True", "False"), "needs captum"),
+        ("asking", GOOD.replace("return True", "return 1 / 0"), "ZeroDivisionError"),
     ],
 )
-def test_a_broken_plugin_is_listed_with_its_reason(tmp_path, monkeypatch, name, code, reason):
-    plugin(tmp_path, monkeypatch, name, code)
+def test_a_broken_plugin_is_listed_with_its_reason(plugin, name, code, reason):
+    plugin(name, code)
     found = explainers()
+    assert found[name].module is None
     assert reason in found[name].reason
     assert found["grad_cam"].module is not None
     with pytest.raises(UsageError, match=reason):
         find_explainer(name)
 
 
-def test_a_plugin_cannot_take_the_place_of_ours(tmp_path, monkeypatch):
-    plugin(tmp_path, monkeypatch, "grad_cam", "REQUIRES = ()\ndef available(): return True\ndef explain_map(): pass\n")
+def test_only_the_plugin_that_is_asked_for_is_imported(plugin):
+    plugin("good", GOOD)
+    other = plugin("other", GOOD)
+    find_explainer("good")
+    assert other not in sys.modules
+
+
+def test_a_plugin_cannot_take_the_place_of_ours(plugin):
+    plugin("grad_cam", GOOD, package="plugin-aaa")
     assert find_explainer("grad_cam").__name__ == "mammo_hf.explainers.grad_cam"
+    found = explainers()
+    assert found["grad_cam"].reason is None
+    assert found["grad_cam (plugin-aaa)"].reason == "the name grad_cam is taken"
+    with pytest.raises(UsageError):
+        find_explainer("grad_cam (plugin-aaa)")
 
 
-def test_an_unknown_name_gets_the_nearest():
-    with pytest.raises(UsageError, match="did you mean grad_cam"):
+def test_of_two_plugins_with_one_name_the_second_is_listed_as_such(plugin):
+    plugin("twice", GOOD, package="plugin-b")
+    plugin("twice", GOOD, package="plugin-a")
+    assert find_explainer("twice").__name__ == "plugin_a"
+    assert explainers()["twice (plugin-b)"].module is None
+
+
+def test_an_unknown_name_gets_the_nearest_and_the_list():
+    with pytest.raises(UsageError, match=r"did you mean grad_cam\?.*attention, grad_cam, grad_cam_attention"):
         find_explainer("gradcam")
+    with pytest.raises(UsageError, match="there are: attention"):
+        find_explainer("zzz")

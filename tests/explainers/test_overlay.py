@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mammo_hf.errors import UsageError
+from mammo_hf.explainers.overlay import OUTLINE, side_by_side, tinted, with_outline
+
+LUMA = np.array([0.2126, 0.7152, 0.0722])
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_the_image_is_not_tinted_where_the_map_is_zero(seed):
+    rng = np.random.default_rng(seed)
+    image, values = rng.random((20, 10)), rng.random((20, 10)) * (rng.random((20, 10)) < 0.5)
+    picture = tinted(image, values)
+    grey = np.rint(image * 255).astype(np.uint8)
+    assert (picture[values == 0] == grey[values == 0][:, None]).all()
+
+
+@pytest.mark.parametrize("grey", [0.0, 0.3, 0.6])
+def test_colour_gets_lighter_and_stronger_with_the_map(grey):
+    # legible without telling hues apart: on tissue of one grey the lightness alone gives the order from half the map up
+    picture = tinted(np.full((1, 64), grey), np.linspace(0, 1, 64)[None]).astype(float)[0]
+    lightness, colour = picture @ LUMA, np.ptp(picture, axis=1)
+    assert (np.diff(lightness)[32:] > 0).all()
+    assert colour[-1] > 60
+    assert lightness[-1] > lightness[0]
+
+
+def test_tissue_shows_through_at_the_maps_peak():
+    image = np.tile([0.2, 0.8], (8, 4))
+    picture = tinted(image, np.ones(image.shape)).astype(int)
+    assert (picture[:, 1::2].sum(-1) - picture[:, ::2].sum(-1)).min() > 60
+
+
+def test_the_outline_leaves_the_lesion_free():
+    mask = np.zeros((30, 30))
+    mask[10:20, 10:20] = 1
+    picture = with_outline(np.zeros((30, 30, 3), np.uint8), mask)
+    drawn = (picture == OUTLINE).all(-1)
+    assert not drawn[9:21, 10:20].any()
+    assert drawn[8, 10:20].all()
+    assert not with_outline(np.zeros((30, 30, 3), np.uint8), np.zeros((30, 30)))[..., 1].any()
+
+
+def test_side_by_side_has_a_panel_a_map_and_the_outline_in_each():
+    image, mask = np.full((112, 56), 0.5), np.zeros((112, 56))
+    mask[40:60, 20:40] = 1
+    maps = {"attention": np.zeros((112, 56)), "grad_cam": mask}
+    page = np.asarray(side_by_side(image, maps, mask, scale=2))
+    drawn = (page == OUTLINE).all(-1)
+    columns = drawn.any(0)
+    assert (np.diff(columns.astype(int)) == 1).sum() == 3  # the image alone and two maps
+    assert page.shape[0] > 224
+    alone = np.asarray(side_by_side(image, {"attention": maps["attention"]}, mask))
+    assert alone.shape[1] < page.shape[1]
+
+
+def test_captions_have_room_on_a_narrow_image():
+    name = "attention-weighted Grad-CAM"
+    page = side_by_side(np.zeros((56, 28)), {name: np.zeros((56, 28))}, scale=1)
+    assert page.width > 2 * 100
+
+
+def test_other_sizes_are_refused():
+    image = np.zeros((20, 10))
+    with pytest.raises(UsageError, match="values"):
+        tinted(image, np.zeros((10, 20)))
+    with pytest.raises(UsageError, match="outline"):
+        tinted(image, image, np.zeros((5, 5)))
+    with pytest.raises(UsageError, match="grad_cam"):
+        side_by_side(image, {"grad_cam": np.zeros((5, 5))})
