@@ -15,8 +15,8 @@ def plugin(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def install(name, code, package=None):
-        package = package or f"plugin-{name}"
-        module = package.replace("-", "_")
+        package = package or f"a-{name}"
+        module = f"plugin_{package}".replace("-", "_")
         (tmp_path / f"{module}.py").write_text(code)
         info = tmp_path / f"{module}-1.dist-info"
         info.mkdir()
@@ -71,20 +71,20 @@ def test_only_the_plugin_that_is_asked_for_is_imported(plugin):
 
 
 def test_a_plugin_cannot_take_the_place_of_ours(plugin):
-    plugin("grad_cam", GOOD, package="plugin-aaa")
+    plugin("grad_cam", GOOD, package="a-a-a")
     assert find_explainer("grad_cam").__name__ == "mammo_hf.explainers.grad_cam"
     found = explainers()
     assert found["grad_cam"].reason is None
-    assert found["grad_cam (plugin-aaa)"].reason == "the name grad_cam is taken"
+    assert found["grad_cam (a-a-a)"].reason == "the name grad_cam is taken"
     with pytest.raises(UsageError):
-        find_explainer("grad_cam (plugin-aaa)")
+        find_explainer("grad_cam (a-a-a)")
 
 
 def test_of_two_plugins_with_one_name_the_second_is_listed_as_such(plugin):
-    plugin("twice", GOOD, package="plugin-b")
-    plugin("twice", GOOD, package="plugin-a")
-    assert find_explainer("twice").__name__ == "plugin_a"
-    assert explainers()["twice (plugin-b)"].module is None
+    plugin("twice", GOOD, package="lab-b")
+    plugin("twice", GOOD, package="lab-a")
+    assert find_explainer("twice").__name__ == "plugin_lab_a"
+    assert explainers()["twice (lab-b)"].module is None
 
 
 def test_an_unknown_name_gets_the_nearest_and_the_list():
