@@ -13,7 +13,7 @@ from accelerate import PartialState
 
 from ..data import MammoTable, assert_no_leak, load
 from ..data.prepare import prepare
-from ..errors import UsageError
+from ..errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from ..image_processing_mammo import MammoImageProcessor
@@ -59,6 +59,21 @@ def usable_tasks(table: MammoTable, names: tuple[str, ...] = PREFERRED_TASKS) ->
         if all(task["name"] != name for task in kept):
             logger.warning("task %s is left out: fewer than two of its classes have labels in training", name)
     return kept
+
+
+def check_labels(table: MammoTable, task: dict[str, Any]) -> None:
+    """Refuses a collection that teaches a classifier nothing, before hours of pre-training.
+
+    Raises:
+        DataError: The training rows have no label of the task, or labels of one class only.
+    """
+    found = {value for value in table.where(split="train").column(task["name"]) if value is not None}
+    if len(found) < 2:
+        has = f"{found.pop()!r} only" if found else "no labels at all"
+        raise DataError(
+            f"the training rows have {has} for the task {task['name']!r}",
+            remedy="check the label tables; classification needs two classes in training",
+        )
 
 
 def prepared_images(
