@@ -15,7 +15,7 @@ from ..errors import UsageError
 from ..image_processing_mammo import MammoImageProcessor
 from ..training.arguments import check_number, sensible_defaults
 from ..training.classification import train_classifier
-from ..training.collection import check_labels, open_collection, prepared_images, usable_tasks
+from ..training.collection import check_labels, check_test_images, open_collection, prepared_images, usable_tasks
 from ..training.loading import load_processor
 from ..training.mim import check_model, train_mim
 from ..training.running import clear_for_a_new_start
@@ -78,6 +78,8 @@ def main(arguments: list[str]) -> None:
     if args.train_cls:
         check_labels(table, tasks[0])
         patients = label_subset(table, percentage=args.missing_label_percentage, seed=args.seed, task=tasks[0]["name"])
+    if args.visualize:
+        check_test_images(table)
     prepared = prepared_images(table, processor, out / "prepared", tasks=tasks, num_workers=args.num_workers)
     about = {"seed": args.seed, "image_size": list(size), "model": Path(args.model).name}
     common: dict[str, Any] = {"plots": out / "plots"}

@@ -78,7 +78,7 @@ def check_outputs(out: Path, *folders: Path) -> None:
     """Makes the folders of a run and looks at what it will write, before hours are spent on it.
 
     Raises:
-        UsageError: A file stands where a folder belongs, one cannot be written to, or ``metrics.json`` is something else.
+        UsageError: A folder cannot be made or written to, or ``metrics.json`` is something else.
     """
     for folder in (out, *folders):
         writable_folder(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import logging
@@ -76,6 +77,17 @@ def check_labels(table: MammoTable, task: dict[str, Any]) -> None:
         )
 
 
+def check_test_images(table: MammoTable) -> None:
+    """Refuses a collection without a labelled test image, which leaves nothing to explain.
+
+    Raises:
+        DataError: There is none.
+    """
+    test = table.where(split="test")
+    if not any(value is not None for task in table.tasks for value in test.column(task["name"])):
+        raise DataError("the collection has no labelled test image to explain", remedy="check its test tables")
+
+
 def prepared_images(
     table: MammoTable, processor: MammoImageProcessor, out: Path, *, tasks: list[dict[str, Any]], num_workers: int = 0
 ) -> datasets.Dataset:
@@ -91,9 +103,10 @@ def prepared_images(
         stamp.unlink(missing_ok=True)
         prepared = prepare(table, processor, out, tasks=tasks, lesion_task=tasks[0]["name"], num_workers=num_workers)
         stamp.write_text(recipe, encoding="utf-8")
-    rejected = len(table) + len(table.rejected) - len(prepared)
+    with (out / "rejected.csv").open(newline="", encoding="utf-8") as file:
+        rejected = sum(1 for _ in csv.reader(file)) - 1
     if rejected:
-        logger.warning("%d files were left out: %s says why", rejected, out / "rejected.csv")
+        logger.warning("%d files or rows were left out: %s says why", rejected, out / "rejected.csv")
     return prepared
 
 

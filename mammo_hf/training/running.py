@@ -139,7 +139,7 @@ def checkpoint_to_resume(output: Path, resume: str | bool | None) -> str | None:
 
 
 def clear_for_a_new_start(output: Path) -> None:
-    """Takes away the checkpoints of an earlier run that had come to its end; a later resume would mistake them for ours.
+    """Takes away the checkpoints of an earlier, finished run, which a later resume would mistake for its own.
 
     Raises:
         UsageError: The earlier run had not come to its end: its checkpoints may be all that is left of it.
