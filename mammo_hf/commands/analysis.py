@@ -24,6 +24,9 @@ from ..training.visualization import visualize
 from .running import check_outputs, log_to, write_metrics
 
 
+RESULTS = ("metrics.json", "plots", "visualizations", "checkpoints")
+
+
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     p = argparse.ArgumentParser(prog="mammo-hf analysis", description=(__doc__ or "").split("\n")[0])
@@ -71,7 +74,6 @@ def main(arguments: list[str]) -> None:
         check_model(args.model if args.train_mim else _start_of_stage_2(args), size)
     _check_outputs(args)
     log_to(args.log_mode, out)
-    resume = _what_resumes(args)
     table = open_collection(args.root_dir, dicom_path=args.dicom_path, validation=args.validation, seed=args.seed)
     tasks = usable_tasks(table, tuple(args.tasks))
     patients: tuple[str, ...] = ()
@@ -80,6 +82,7 @@ def main(arguments: list[str]) -> None:
         patients = label_subset(table, percentage=args.missing_label_percentage, seed=args.seed, task=tasks[0]["name"])
     if args.visualize:
         check_test_images(table)
+    resume = _what_resumes(args)
     prepared = prepared_images(table, processor, out / "prepared", tasks=tasks, num_workers=args.num_workers)
     about = {"seed": args.seed, "image_size": list(size), "model": Path(args.model).name}
     common: dict[str, Any] = {"plots": out / "plots"}
@@ -111,6 +114,7 @@ def main(arguments: list[str]) -> None:
         write_metrics(out, "classifier", figures | about)
     if args.visualize:
         visualize(_classifier(out), prepared, out / "visualizations")
+    print(f"done; look at {', '.join(str(out / name) for name in RESULTS if (out / name).exists())}")
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -41,7 +41,9 @@ def load_model(kind: type[Model], folder: str | Path, **options: Any) -> Model:
         model: Model = kind.from_pretrained(folder, **options)
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0][:200]
-        raise DataError(f"its model cannot be loaded ({reason})", source=folder, remedy="train it again") from error
+        if "ignore_mismatched_sizes" in reason:
+            reason = "its weights have other sizes than this model's"
+        raise DataError(f"its model cannot be loaded ({reason})", source=folder, remedy="give its own model, or train it again") from error
     return model
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy, get_last_checkpoint
 
 from ..errors import MammoError, UsageError
@@ -92,6 +92,22 @@ class SaveOnInterrupt(TrainerCallback):
         logger.warning("interrupted: saving a checkpoint after this step (again: end at once)")
 
 
+class LogFigures(TrainerCallback):
+    """Logs what Trainer would print where there is no progress bar, so that it comes into the log file."""
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Takes each entry of the history."""
+        if state.is_local_process_zero and logs:
+            logger.info("%s", {name: f"{value:.4g}" for name, value in logs.items() if isinstance(value, int | float)})
+
+
 def run(trainer: Trainer, resume: str | bool | None) -> None:
     """Trains, from a checkpoint where asked.
 
@@ -105,6 +121,8 @@ def run(trainer: Trainer, resume: str | bool | None) -> None:
     """
     output = str(trainer.args.output_dir)
     resume = checkpoint_to_resume(Path(output), resume)
+    if trainer.pop_callback(PrinterCallback) is not None:
+        trainer.add_callback(LogFigures())
     guard = SaveOnInterrupt()
     trainer.add_callback(guard)
     try:
