@@ -23,7 +23,6 @@ from ..training.sizes import parse_size
 from ..training.visualization import visualize
 from .running import check_outputs, log_to, write_metrics
 
-
 RESULTS = ("metrics.json", "plots", "visualizations", "checkpoints")
 
 

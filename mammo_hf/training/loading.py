@@ -43,7 +43,9 @@ def load_model(kind: type[Model], folder: str | Path, **options: Any) -> Model:
         reason = str(error).strip().splitlines()[0][:200]
         if "ignore_mismatched_sizes" in reason:
             reason = "its weights have other sizes than this model's"
-        raise DataError(f"its model cannot be loaded ({reason})", source=folder, remedy="give its own model, or train it again") from error
+        raise DataError(
+            f"its model cannot be loaded ({reason})", source=folder, remedy="give its own model, or train it again"
+        ) from error
     return model
 
 
