@@ -100,7 +100,7 @@ def test_class_weights_count_training_rows_alone(trainer):
 
 def test_class_weights_of_nothing_and_of_one_class():
     for labels in ([[-100], [-100]], [[1], [1]]):
-        with pytest.raises(DataError, match="no labels at all|'malignant' only"):
+        with pytest.raises(DataError, match=r"no labels at all|'malignant' only"):
             class_weights(np.array(labels), TASKS)
 
 

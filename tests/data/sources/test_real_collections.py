@@ -56,8 +56,8 @@ def test_a_circle_lands_on_its_film_pixels(real_data, tmp_path, film, column, ro
     pixels = np.asarray(Image.open(films[0].picture)) / 255
     inside = np.kron(cells > 0, np.ones((LESION_CELL, LESION_CELL), bool))
     source = circle_mask(column, row_from_top, radius, pixels.shape)
-    assert canvas[inside].mean() == pytest.approx(pixels[source].mean(), abs=0.02)
-    assert abs(canvas[inside].mean() - pixels[::-1][source].mean()) > 0.05  # y read from the wrong end would show
+    assert canvas[inside].mean() == pytest.approx(pixels[source].mean(), abs=0.04)
+    assert abs(canvas[inside].mean() - pixels[::-1][source].mean()) > 0.08  # y read from the wrong end would show
 
 
 def test_the_bright_mass_is_inside_its_circle(real_data, tmp_path):
