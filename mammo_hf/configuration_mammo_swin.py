@@ -31,7 +31,8 @@ class MammoSwinConfig(SwinConfig):
             JSON configurations are written with sorted keys: a dict would come back in another order.
         class_weights: For each task's name one weight a label, w_c = N / (K * N_c) of the labelled training rows.
         lesion_task: The task whose labels the lesion head tells apart at each token; ``None``: no lesion head.
-        lesion_loss_weight: Weight of the lesion token loss beside the image-level loss.
+        lesion_loss_weight: Weight of what lesions' places teach, the lesion head's token loss and the classifier's
+            evidence loss, beside the image-level loss.
         lesion_background_weight: Weight of a token without a lesion in the token loss, against 1 for one with.
 
     Raises:

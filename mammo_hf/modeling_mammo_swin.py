@@ -18,6 +18,7 @@ from torch import nn
 from transformers import SwinForImageClassification, SwinModel, SwinPreTrainedModel
 from transformers.models.swin.modeling_swin import SwinImageClassifierOutput, SwinMaskedImageModelingOutput
 
+from .classification_loss import lesion_evidence_loss, lesion_token_loss, multi_task_loss
 from .configuration_mammo_swin import MammoSwinConfig
 from .errors import UsageError
 
@@ -205,7 +206,11 @@ class MammoSwinForImageClassification(SwinForImageClassification):
             loss = multi_task_loss(logits, labels, self.config)
             if lesion_logits is not None and lesion_labels is not None:
                 token_loss = lesion_token_loss(lesion_logits, lesion_labels, self.config.lesion_background_weight)
-                loss = loss + self.config.lesion_loss_weight * token_loss
+                evidence = self.classifier(outputs.last_hidden_state)[
+                    ..., self.config.task_slices[self.config.lesion_task]
+                ]
+                evidence_loss = lesion_evidence_loss(evidence, lesion_labels.flatten(1))
+                loss = loss + self.config.lesion_loss_weight * (token_loss + evidence_loss)
         return MammoSwinImageClassifierOutput(
             loss=loss,
             logits=logits,
@@ -218,32 +223,3 @@ class MammoSwinForImageClassification(SwinForImageClassification):
     def probabilities(self, logits: torch.Tensor) -> dict[str, torch.Tensor]:
         """For each task's name the probabilities (batch, labels): the softmax over the task's own slice."""
         return {name: logits[:, part].float().softmax(-1) for name, part in self.config.task_slices.items()}
-
-
-def multi_task_loss(logits: torch.Tensor, labels: torch.Tensor, config: MammoSwinConfig) -> torch.Tensor:
-    """Mean over the tasks with a known label of: sum of w_y * cross-entropy over known labels / their number.
-
-    Divided by the number and not by the sum of weights, as torch's weighted cross-entropy does: that would cancel the
-    weights in a batch of one class. A batch without any known label gives an exact zero that keeps the graph.
-    """
-    labels = labels.unsqueeze(1) if labels.ndim == 1 else labels
-    losses = []
-    for index, (name, part) in enumerate(config.task_slices.items()):
-        known = labels[:, index] != -100
-        if not known.any():
-            continue
-        weights = (config.class_weights or {}).get(name)
-        weight = None if weights is None else torch.tensor(weights, dtype=torch.float32, device=logits.device)
-        target = labels[known, index]
-        losses.append(nn.functional.cross_entropy(logits[known, part].float(), target, weight, reduction="sum"))
-        losses[-1] = losses[-1] / known.sum()
-    return torch.stack(losses).mean() if losses else logits.float().sum() * 0.0
-
-
-def lesion_token_loss(lesion_logits: torch.Tensor, lesion_labels: torch.Tensor, background: float) -> torch.Tensor:
-    """Cross-entropy at each token whose label is known, tokens without a lesion weighted by ``background``."""
-    if not (lesion_labels != -100).any():
-        return lesion_logits.float().sum() * 0.0
-    weight = torch.ones(lesion_logits.shape[1], device=lesion_logits.device)
-    weight[0] = background
-    return nn.functional.cross_entropy(lesion_logits.float(), lesion_labels, weight)
