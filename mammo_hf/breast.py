@@ -84,9 +84,21 @@ def _otsu(values: np.ndarray) -> float:
 
 
 def _chest_wall(mask: np.ndarray) -> str | None:
-    """The side with more tissue: a breast is widest at the chest wall and ends at the nipple."""
-    third = max(mask.shape[1] // 3, 1)
-    left, right = int(mask[:, :third].sum()), int(mask[:, -third:].sum())
-    if max(left, right) < 1.05 * min(left, right):
+    """The side where the breast is widest, by its tissue and by its height at the edge; it ends at the nipple.
+
+    Tissue alone misleads in a digital image of a fatty breast: the fat at the chest wall is nearly as dark as air.
+    Height alone misleads on a film whose whole edge is bright. Neither does both at once.
+    """
+    third, tenth = max(mask.shape[1] // 3, 1), max(mask.shape[1] // 10, 1)
+    area = _contrast(mask[:, :third].sum(), mask[:, -third:].sum())
+    # of a column: from its first row of tissue to its last, so that dark fat in between counts
+    heights = np.where(mask.any(axis=0), mask.shape[0] - mask.argmax(axis=0) - mask[::-1].argmax(axis=0), 0)
+    wider = area + _contrast(heights[:tenth].sum(), heights[-tenth:].sum())
+    if abs(wider) < 0.05:
         return None
-    return "left" if left > right else "right"
+    return "left" if wider > 0 else "right"
+
+
+def _contrast(left: float, right: float) -> float:
+    """From -1, all on the right, to 1, all on the left."""
+    return float(left - right) / max(float(left + right), 1.0)

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from PIL import Image
 
 from mammo_hf.breast import find_breast
 
@@ -35,6 +36,28 @@ def test_a_stride_gives_the_box_in_full_pixels():
     assert np.abs(np.subtract(full.box, strided.box)).max() <= 12
     assert strided.box[2] <= 300
     assert strided.box[3] <= 200
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_dark_fat_at_the_chest_wall_does_not_turn_the_breast_round(side):
+    rows, columns = np.mgrid[:300, :150]
+    distance = ((rows - 150) / 140) ** 2 + (columns / 148) ** 2
+    # gland near the nipple, a rim of tissue below the skin, and in between fat as dark as the background
+    image = 0.6 * ((distance < 1) & (columns > 60)) + 0.5 * ((distance < 1) & (distance > 0.7) & (columns <= 60))
+    image = image + 0.01 * np.random.default_rng(0).random(image.shape)
+    assert find_breast(image if side == "left" else image[:, ::-1]).chest_wall == side
+
+
+def test_real_digital_images_are_seen_from_the_right_side(real_data):
+    wrong = []
+    paths = sorted((real_data / "cdd-cesm" / "images").glob("*.jpg"))
+    for path in paths:
+        with Image.open(path) as picture:
+            intensity = np.asarray(picture.convert("L"))[::6, ::6] / 255
+        if find_breast(intensity).chest_wall != {"L": "left", "R": "right"}[path.stem.split("_")[1]]:
+            wrong.append(path.name)
+    assert len(wrong) <= 2, wrong
+    assert len(paths) > 30
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])

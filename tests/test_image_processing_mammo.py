@@ -38,6 +38,13 @@ def test_every_kind_of_input_gives_the_same_tensor(processor, pixels, tmp_path):
         torch.testing.assert_close(processor([image], return_tensors="pt").pixel_values, expected, atol=1e-5, rtol=0)
 
 
+def test_the_default_is_a_large_rectangle_around_the_breast():
+    default = MammoImageProcessor()
+    assert default.size == {"height": 896, "width": 448}
+    assert default.crop_to_breast
+    assert default.orient
+
+
 def test_twelve_bits_fill_the_range(processor):
     # divided by 65535, a 12-bit image would be black
     pixels = np.full((40, 20), 4095, np.uint16)

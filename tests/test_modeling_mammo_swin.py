@@ -59,6 +59,17 @@ def test_visible_pixels_are_not_in_the_loss_and_hidden_ones_not_in_the_input():
     )
 
 
+def test_hidden_patches_are_a_token_of_their_own_and_not_the_backgrounds_value():
+    model = MammoSwinForMaskedImageModeling(config()).eval()
+    pixels, mask = torch.zeros(1, 1, 112, 56), masked(batch=1)
+    before = model(pixels, bool_masked_pos=mask).reconstruction
+    with torch.no_grad():
+        model.swin.embeddings.mask_token.fill_(2.0)
+    after = model(pixels, bool_masked_pos=mask).reconstruction
+    assert not torch.allclose(before, after)
+    assert not torch.allclose(model(pixels).reconstruction, after)  # black that is shown is not hidden
+
+
 def test_equals_stock_encoder_on_a_square():
     square = config(image_size=(56, 56))
     ours = MammoSwinForMaskedImageModeling(square).eval()

@@ -13,13 +13,17 @@ from ..data import label_subset
 from ..data.subsets import save_subset
 from ..errors import UsageError
 from ..image_processing_mammo import MammoImageProcessor
-from ..training.arguments import sensible_defaults
+from ..training.arguments import check_number, sensible_defaults
 from ..training.classification import train_classifier
-from ..training.collection import open_collection, prepared_images, usable_tasks
-from ..training.mim import train_mim
+from ..training.collection import check_labels, check_test_images, open_collection, prepared_images, usable_tasks
+from ..training.loading import load_processor
+from ..training.mim import check_model, train_mim
+from ..training.running import clear_for_a_new_start
 from ..training.sizes import parse_size
 from ..training.visualization import visualize
-from .running import log_to, write_metrics
+from .running import check_outputs, log_to, write_metrics
+
+RESULTS = ("metrics.json", "plots", "visualizations", "checkpoints")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -61,49 +65,112 @@ def main(arguments: list[str]) -> None:
     """Runs ``mammo-hf analysis``."""
     args = parser().parse_args(arguments)
     out = Path(args.output_dir)
-    if not Path(args.root_dir).is_dir():
-        raise UsageError("is no folder", source=args.root_dir, remedy="give --root_dir the collection's folder")
     size = parse_size(args.image_size)
     _check(args)
+    processor = MammoImageProcessor(size=size) if _trains(args) else load_processor(_classifier(out))
+    stages = {stage: _trainer_arguments(args, stage) for stage in _trains(args)}
+    if stages:
+        check_model(args.model if args.train_mim else _start_of_stage_2(args), size)
+    _check_outputs(args)
     log_to(args.log_mode, out)
     table = open_collection(args.root_dir, dicom_path=args.dicom_path, validation=args.validation, seed=args.seed)
     tasks = usable_tasks(table, tuple(args.tasks))
-    processor = MammoImageProcessor(size=size)
+    patients: tuple[str, ...] = ()
+    if args.train_cls:
+        check_labels(table, tasks[0])
+        patients = label_subset(table, percentage=args.missing_label_percentage, seed=args.seed, task=tasks[0]["name"])
+    if args.visualize:
+        check_test_images(table)
+    resume = _what_resumes(args)
     prepared = prepared_images(table, processor, out / "prepared", tasks=tasks, num_workers=args.num_workers)
     about = {"seed": args.seed, "image_size": list(size), "model": Path(args.model).name}
-    common: dict[str, Any] = {"plots": out / "plots", "resume": args.resume or None}
+    common: dict[str, Any] = {"plots": out / "plots"}
     if args.train_mim:
         figures = train_mim(
-            prepared, processor, _trainer_arguments(args, "mim"), model=args.model, checkpoint=_mim(out), **common
+            prepared,
+            processor,
+            stages["mim"],
+            model=args.model,
+            checkpoint=_mim(out),
+            resume="mim" in resume,
+            **common,
         )
         write_metrics(out, "mim", figures | about)
     if args.train_cls:
-        patients = label_subset(table, percentage=args.missing_label_percentage, seed=args.seed, task=tasks[0]["name"])
         figures = train_classifier(
             prepared,
             processor,
-            _trainer_arguments(args, "cls"),
-            model=str(_mim(out)) if (_mim(out) / "config.json").is_file() else args.model,
+            stages["cls"],
+            model=_start_of_stage_2(args),
             tasks=tasks,
             patients=patients,
             lesion_loss=args.lesion_loss,
             checkpoint=_classifier(out),
+            resume="cls" in resume,
             **common,
         )
         save_subset(patients, _classifier(out) / "label_subset.json", percentage=args.missing_label_percentage)
         write_metrics(out, "classifier", figures | about)
     if args.visualize:
         visualize(_classifier(out), prepared, out / "visualizations")
+    print(f"done; look at {', '.join(str(out / name) for name in RESULTS if (out / name).exists())}")
 
 
 def _check(args: argparse.Namespace) -> None:
     out = Path(args.output_dir)
+    if not Path(args.root_dir).is_dir():
+        raise UsageError("is no folder", source=args.root_dir, remedy="give --root_dir the collection's folder")
+    if args.dicom_path and not Path(args.dicom_path).is_file():
+        raise UsageError("no such file", source=args.dicom_path, remedy="--dicom_path takes a text file of DICOM paths")
+    percentage, validation = args.missing_label_percentage, args.validation
+    check_number("--missing_label_percentage", percentage, 0 < percentage <= 100, "above 0 and at most 100")
+    check_number("--validation", validation, 0 < validation < 1, "above 0 and below 1")
+    if args.lesion_loss is not None:
+        check_number("--lesion_loss", args.lesion_loss, 0 <= args.lesion_loss < float("inf"), "0 or more")
     if not (args.train_mim or args.train_cls or args.visualize):
         raise UsageError("nothing to do", remedy="give --train_mim, --train_cls, --visualize, or several of them")
     if args.visualize and not args.train_cls and not (_classifier(out) / "config.json").is_file():
         raise UsageError("there is no classifier yet", source=_classifier(out), remedy="give --train_cls too")
     if args.train_cls and not args.train_mim and not (_mim(out) / "config.json").is_file():
         print(f"note: no pre-trained encoder in {_mim(out)}: the classifier starts from {args.model} (see --train_mim)")
+
+
+def _trains(args: argparse.Namespace) -> list[str]:
+    return [stage for stage, wanted in (("mim", args.train_mim), ("cls", args.train_cls)) if wanted]
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    out, folders = Path(args.output_dir), [Path(args.output_dir) / "prepared"]
+    if args.train_mim:
+        folders += [_mim(out), _trainer_folder(args, "mim"), out / "plots"]
+    if args.train_cls:
+        folders += [_classifier(out), _trainer_folder(args, "cls"), out / "plots"]
+    if args.visualize:
+        folders.append(out / "visualizations")
+    check_outputs(out, *folders)
+
+
+def _what_resumes(args: argparse.Namespace) -> set[str]:
+    """The stages that go on from a checkpoint: those that an interrupted run had begun."""
+    if not args.resume:
+        for stage in _trains(args):
+            clear_for_a_new_start(_trainer_folder(args, stage))
+        return set()
+    begun = {stage for stage in _trains(args) if any(_trainer_folder(args, stage).glob("checkpoint-*"))}
+    if not begun:
+        folder = Path(args.output_dir) / "trainer"
+        raise UsageError("no checkpoint to resume from", source=folder, remedy="start without --resume")
+    return begun
+
+
+def _start_of_stage_2(args: argparse.Namespace) -> str:
+    """The encoder of stage 1 where there is one, or will be."""
+    mim = _mim(Path(args.output_dir))
+    return str(mim) if (mim / "config.json").is_file() else args.model
+
+
+def _trainer_folder(args: argparse.Namespace, stage: str) -> Path:
+    return Path(args.output_dir) / "trainer" / stage
 
 
 def _mim(out: Path) -> Path:
@@ -116,7 +183,7 @@ def _classifier(out: Path) -> Path:
 
 def _trainer_arguments(args: argparse.Namespace, stage: str) -> Any:
     return sensible_defaults(
-        str(Path(args.output_dir) / "trainer" / stage),
+        str(_trainer_folder(args, stage)),
         epochs=args.mim_epochs if stage == "mim" else args.cls_epochs,
         batch_size=args.batch_size,
         learning_rate=args.mim_learning_rate if stage == "mim" else args.cls_learning_rate,

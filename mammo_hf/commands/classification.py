@@ -14,10 +14,11 @@ from transformers import HfArgumentParser, TrainingArguments
 from ..data import label_subset
 from ..data.subsets import save_subset
 from ..image_processing_mammo import MammoImageProcessor
-from ..training.arguments import ClassificationArguments
+from ..training.arguments import ClassificationArguments, check_number
 from ..training.classification import train_classifier
-from ..training.collection import open_collection, prepared_images, usable_tasks
-from .running import log_to, write_metrics
+from ..training.collection import check_labels, open_collection, prepared_images, usable_tasks
+from .running import write_metrics
+from .stages import check_stage, parse_stage, start_stage
 
 
 def main(arguments: list[str]) -> None:
@@ -26,12 +27,16 @@ def main(arguments: list[str]) -> None:
         (ClassificationArguments, TrainingArguments),  # type: ignore[arg-type]
         prog="mammo-hf classification",
     )
-    parsed = parser.parse_args_into_dataclasses(arguments)
+    parsed = parse_stage(parser, arguments)
     own, args = cast(ClassificationArguments, parsed[0]), cast(TrainingArguments, parsed[1])
     out = Path(args.output_dir or "classifier")
-    log_to("console", out)
+    check_stage(own, args, own.model_name_or_path)
+    percentage = own.label_percentage
+    check_number("--label_percentage", percentage, 0 < percentage <= 100, "above 0 and at most 100")
+    start_stage(own, args, out)
     table = open_collection(own.dataset, dicom_path=own.dicom_path, validation=own.validation, seed=args.seed)
     tasks = usable_tasks(table, tuple(own.tasks))
+    check_labels(table, tasks[0])
     patients = label_subset(table, percentage=own.label_percentage, seed=args.seed, task=tasks[0]["name"])
     height, width = own.size()
     processor = MammoImageProcessor(size={"height": height, "width": width})

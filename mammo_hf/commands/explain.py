@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any, cast
 
-from ..configuration_mammo_swin import MammoSwinConfig
-from ..errors import UsageError
-from ..image_processing_mammo import MammoImageProcessor
-from ..training.collection import open_collection, prepared_images
+from ..data import load
+from ..errors import DataError, UsageError
+from ..training.arguments import check_number
+from ..training.collection import prepared_images
+from ..training.loading import load_processor, read_config
 from ..training.visualization import visualize
-from .running import log_to
+from .running import check_outputs, log_to
 
 
 def main(arguments: list[str]) -> None:
@@ -29,15 +29,20 @@ def main(arguments: list[str]) -> None:
     model, out = Path(args.model), Path(args.output_dir)
     if not (model / "config.json").is_file():
         raise UsageError("there is no classifier here", source=model, remedy="give the folder that training wrote")
+    if not Path(args.dataset).is_dir():
+        raise UsageError("is no folder", source=args.dataset, remedy="give --dataset the collection's folder")
+    check_number("--count", args.count, args.count >= 1, "1 or more")
+    check_number("--num_workers", args.num_workers, args.num_workers >= 0, "0 or more")
+    tasks = read_config(model).get("tasks")
+    if not tasks:
+        raise UsageError("is no classifier of tasks", source=model, remedy="give the folder that stage 2 wrote")
+    processor = load_processor(model)
+    check_outputs(out, out / "prepared")
     log_to("console", out)
-    tasks = cast(list[dict[str, Any]], MammoSwinConfig.from_pretrained(model).tasks)
-    table = open_collection(args.dataset).where(split="test")
-    prepared = prepared_images(
-        table,
-        MammoImageProcessor.from_pretrained(model),
-        out / "prepared",
-        tasks=tasks,
-        num_workers=args.num_workers,
-    )
+    # nothing is trained here: a validation split is not wanted, and a collection of test images alone has none
+    table = load(args.dataset).where(split="test")
+    if not len(table):
+        raise DataError("holds no test image to explain", source=args.dataset, remedy="check the test tables")
+    prepared = prepared_images(table, processor, out / "prepared", tasks=tasks, num_workers=args.num_workers)
     written = visualize(model, prepared, out, count=args.count)
     print(f"{len(written)} pictures in {out}")

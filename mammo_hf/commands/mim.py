@@ -14,16 +14,18 @@ from ..image_processing_mammo import MammoImageProcessor
 from ..training.arguments import MimArguments
 from ..training.collection import open_collection, prepared_images, usable_tasks
 from ..training.mim import train_mim
-from .running import log_to, write_metrics
+from .running import write_metrics
+from .stages import check_stage, parse_stage, start_stage
 
 
 def main(arguments: list[str]) -> None:
     """Runs ``mammo-hf mim``: its own arguments and all of Trainer's."""
     parser = HfArgumentParser((MimArguments, TrainingArguments), prog="mammo-hf mim")  # type: ignore[arg-type]
-    parsed = parser.parse_args_into_dataclasses(arguments)
+    parsed = parse_stage(parser, arguments)
     own, args = cast(MimArguments, parsed[0]), cast(TrainingArguments, parsed[1])
     out = Path(args.output_dir or "mim")
-    log_to("console", out)
+    check_stage(own, args, own.model)
+    start_stage(own, args, out)
     table = open_collection(own.dataset, dicom_path=own.dicom_path, validation=own.validation, seed=args.seed)
     height, width = own.size()
     processor = MammoImageProcessor(

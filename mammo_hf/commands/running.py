@@ -26,6 +26,11 @@ def run_command(command: Callable[[list[str]], None], arguments: Sequence[str] |
     except BrokenPipeError:
         # whoever read our output has gone; there is nobody left to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        # a disk that fills up, a folder that goes away: nobody's fault in particular, and nothing a traceback explains
+        reason = error.strerror or " ".join(str(error).split())
+        print(f"error: {error.filename or 'files'}: {reason}; check the path, its rights and the room", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -38,7 +43,10 @@ def log_to(target: str, output_dir: Path) -> None:
     writable_folder(output_dir)
     handler: logging.Handler = logging.StreamHandler()
     if target == "file":
-        handler = logging.FileHandler(output_dir / "training_log.txt", encoding="utf-8")
+        try:
+            handler = logging.FileHandler(output_dir / "training_log.txt", encoding="utf-8")
+        except OSError as error:
+            raise _not_writable(output_dir / "training_log.txt", error) from error
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", handlers=[handler], force=True)
     for name in ("httpx", "datasets", "matplotlib", "PIL"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -56,15 +64,46 @@ def writable_folder(folder: Path) -> Path:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise UsageError(
-            f"cannot be written to ({error.strerror})", source=folder, remedy="name a folder that you can write to"
-        ) from error
+        raise _not_writable(folder, error) from error
     return folder
+
+
+def _not_writable(place: Path, error: OSError) -> UsageError:
+    return UsageError(
+        f"cannot be written to ({error.strerror})", source=place, remedy="name a folder that you can write to"
+    )
+
+
+def check_outputs(out: Path, *folders: Path) -> None:
+    """Makes the folders of a run and looks at what it will write, before hours are spent on it.
+
+    Raises:
+        UsageError: A folder cannot be made or written to, or ``metrics.json`` is something else.
+    """
+    for folder in (out, *folders):
+        writable_folder(folder)
+    read_metrics(out)
+
+
+def read_metrics(out: Path) -> dict[str, Any]:
+    """What ``metrics.json`` holds of earlier stages; empty where there is none yet.
+
+    Raises:
+        UsageError: Something else stands in its place.
+    """
+    path = out / "metrics.json"
+    if not path.exists():
+        return {}
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        metrics = None
+    if not isinstance(metrics, dict):
+        raise UsageError("is no file of figures", source=path, remedy="move it away or name another folder")
+    return metrics
 
 
 def write_metrics(out: Path, stage: str, figures: dict[str, Any]) -> None:
     """Puts a stage's figures into ``metrics.json`` and leaves those of other stages."""
-    path = out / "metrics.json"
-    metrics = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    metrics[stage] = figures
-    path.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    metrics = {**read_metrics(out), stage: figures}
+    (out / "metrics.json").write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", encoding="utf-8")

@@ -9,6 +9,7 @@ import csv
 import json
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -103,13 +104,12 @@ def _write(
     lesion_task: str,
     num_workers: int,
 ) -> list[tuple[str, str]]:
-    rejected = []
+    rejected: list[tuple[str, str]] = []
     with pa.ipc.new_stream(sink, SCHEMA) as writer:
         results = _prepared_rows(table, processor, tasks, lesion_task, num_workers)
-        for source, row in tqdm(results, total=len(table), desc="preparing", unit="image", leave=False):
-            if isinstance(row, str):
-                rejected.append((source, row))
-            else:
+        for row, problems in tqdm(results, total=len(table), desc="preparing", unit="image", leave=False):
+            rejected += problems
+            if row is not None:
                 writer.write_batch(pa.RecordBatch.from_pylist([row], schema=SCHEMA))
     return rejected
 
@@ -120,14 +120,16 @@ def _prepared_rows(
     tasks: list[dict[str, Any]],
     lesion_task: str,
     num_workers: int,
-) -> Iterator[tuple[str, Row | str]]:
+) -> Iterator[tuple[Row | None, list[tuple[str, str]]]]:
     _start_worker(processor, tasks, lesion_task)
     if num_workers == 0:
         yield from map(_prepare_row, rows)
         return
     # spawned, not forked: torch's threads in the parent do not survive a fork
     context = multiprocessing.get_context("spawn")
-    with context.Pool(num_workers, _start_worker, (processor, tasks, lesion_task)) as pool:
+    with _deaf_to_interrupts():
+        workers = context.Pool(num_workers, _start_worker, (processor, tasks, lesion_task))
+    with workers as pool:
         yield from pool.imap(_prepare_row, rows, chunksize=4)
 
 
@@ -135,19 +137,47 @@ def _start_worker(processor: MammoImageProcessor, tasks: list[dict[str, Any]], l
     _WORK.update(processor=processor, tasks=tasks, lesion_task=lesion_task)
 
 
-def _prepare_row(row: Row) -> tuple[str, Row | str]:
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """For processes started meanwhile, for good: Ctrl-C reaches the whole group, and each would print a traceback."""
     try:
-        return row["path"], _prepared(row, _WORK["processor"], _WORK["tasks"], _WORK["lesion_task"])
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except ValueError:  # not the main thread, where Python delivers signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _prepare_row(row: Row) -> tuple[Row | None, list[tuple[str, str]]]:
+    """The prepared row, ``None`` where its film cannot be read, and (file, reason) of what could not."""
+    problems: list[tuple[str, str]] = []
+    try:
+        return _prepared(row, _WORK["processor"], _WORK["tasks"], _WORK["lesion_task"], problems), problems
     except MammoError as error:
-        return row["path"], error.problem
+        problems.append((row["path"], error.problem))
     except OSError as error:
-        return row["path"], error.strerror or type(error).__name__
+        problems.append((row["path"], error.strerror or type(error).__name__))
+    return None, problems
 
 
-def _prepared(row: Row, processor: MammoImageProcessor, tasks: list[dict[str, Any]], lesion_task: str) -> Row:
+def _prepared(
+    row: Row,
+    processor: MammoImageProcessor,
+    tasks: list[dict[str, Any]],
+    lesion_task: str,
+    problems: list[tuple[str, str]],
+) -> Row:
     intensity, geometry = processor.fit(row["path"])
     lesion_labels = next(task["labels"] for task in tasks if task["name"] == lesion_task)
-    lesions = lesion_map(row["findings"] or [], geometry, lesion_labels)
+    try:
+        lesions = lesion_map(row["findings"] or [], geometry, lesion_labels)
+    except MammoError as error:
+        # a mask that cannot be read does not take its film along: the place is not known then
+        problems.append((error.source or row["path"], error.problem))
+        lesions = None
     labels = [task["labels"].index(row[task["name"]]) if row.get(task["name"]) is not None else -100 for task in tasks]
     return {
         **{name: row.get(name) for name in ("image_id", "patient", "split", "laterality", "view")},

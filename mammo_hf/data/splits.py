@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UsageError
+from ..errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from .table import MammoTable
@@ -80,8 +80,8 @@ def validation_patients(table: MammoTable, *, validation: float, seed: int, task
         task: The task to stratify by; ``None`` for the table's first.
 
     Raises:
-        UsageError: The share is out of range, validation rows are there already, or there are fewer than two
-            training patients.
+        UsageError: The share is out of range, or validation rows are there already.
+        DataError: There are fewer than two training patients.
     """
     if not 0 < validation < 1:
         raise UsageError(f"must be above 0 and below 1, not {validation}", source="validation")
@@ -90,7 +90,7 @@ def validation_patients(table: MammoTable, *, validation: float, seed: int, task
     groups: Sequence[list[str]] = list(strata(table, task).values())
     patients = sum(len(group) for group in groups)
     if patients < 2:
-        raise UsageError(
+        raise DataError(
             f"{patients} training patient(s) cannot be split in two", source="validation", remedy="add patients"
         )
     chosen: list[str] = []

@@ -140,9 +140,8 @@ class MammoTable:
             task: The task to stratify by; ``None`` for the table's first.
 
         Raises:
-            UsageError: The share is out of range, a validation split is there already, or there are fewer than two
-                training patients.
-            DataError: A patient, exam or image stands on two sides.
+            UsageError: The share is out of range, or a validation split is there already.
+            DataError: A patient, exam or image stands on two sides, or there are fewer than two training patients.
         """
         assert_no_leak(self)
         chosen = validation_patients(self, validation=validation, seed=seed, task=task)

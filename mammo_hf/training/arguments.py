@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from transformers import TrainingArguments
 
+from ..errors import UsageError
 from .sizes import parse_size
 
 
@@ -77,8 +79,15 @@ def sensible_defaults(
     device: str = "auto",
     show_progress: bool = True,
 ) -> TrainingArguments:
-    """Trainer's arguments as the one-command run sets them: an epoch's evaluation and checkpoint, the best kept."""
-    return TrainingArguments(
+    """Trainer's arguments as the one-command run sets them: an epoch's evaluation and checkpoint, the best kept.
+
+    Raises:
+        UsageError: CUDA is asked for where there is none, or a number is out of its range.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("CUDA is not available here", source="--device cuda", remedy="use --device cpu, or auto")
+    check_number("--num_workers", num_workers, num_workers >= 0, "0 or more")
+    args = TrainingArguments(
         output_dir=output_dir,
         num_train_epochs=epochs,
         per_device_train_batch_size=batch_size,
@@ -98,3 +107,25 @@ def sensible_defaults(
         disable_tqdm=not show_progress,
         seed=seed,
     )
+    check_arguments(args)
+    return args
+
+
+def check_arguments(args: TrainingArguments) -> None:
+    """Refuses, before an image is read, numbers that Trainer would stumble over late or take in silence.
+
+    Raises:
+        UsageError: Names the argument and its range.
+    """
+    batch, rate, epochs = args.per_device_train_batch_size, args.learning_rate, args.num_train_epochs
+    check_number("the batch size", batch, batch >= 1, "1 or more")
+    check_number("the learning rate", rate, 0 < rate < float("inf"), "above 0")
+    check_number("the seed", args.seed, 0 <= args.seed < 2**32, "at least 0 and below 2 ** 32")
+    if args.max_steps <= 0:
+        check_number("the number of epochs", epochs, 0 < epochs < float("inf"), "above 0")
+
+
+def check_number(name: str, value: float, holds: bool, rule: str) -> None:
+    """Raises UsageError where a number breaks its rule; NaN breaks every one."""
+    if not holds:
+        raise UsageError(f"is {value}", source=name, remedy=f"it must be {rule}")

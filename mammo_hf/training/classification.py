@@ -16,11 +16,13 @@ from ..errors import DataError
 from ..evaluation import UndefinedMetric, accuracy, auroc, evaluate_task, macro_auroc
 from ..image_processing_mammo import MammoImageProcessor
 from ..modeling_mammo_swin import MammoSwinForImageClassification
+from .arguments import check_number
 from .augmentation import Augmentation
 from .datasets import EpochOfDatasets, LabelledImages, rows_of
+from .loading import load_model
 from .mim import starting_config
 from .plots import plot_loss_curves, plot_metric_curves, plot_roc
-from .running import SwinTrainer, run, without_last_batch_surprise
+from .running import SwinTrainer, run, without_last_batch_surprise, without_validation
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +89,7 @@ def train_classifier(
     weights = class_weights(labels, tasks)
     places = sum(lesions is not None for lesions in prepared.select(split["train"])["lesions"])
     lesion_loss = float(bool(places)) if lesion_loss is None else lesion_loss
+    check_number("the lesion loss", lesion_loss, 0 <= lesion_loss < float("inf"), "0 or more")
     if lesion_loss and not places:
         raise DataError("no finding of a training row has a place", remedy="set the lesion loss to 0")
     network = _network(model, processor, args.seed, tasks, weights, lesion_loss)
@@ -153,8 +156,7 @@ def _network(
     )
     if model in SIZES:
         return MammoSwinForImageClassification(config)
-    network: MammoSwinForImageClassification = MammoSwinForImageClassification.from_pretrained(model, config=config)
-    return network
+    return load_model(MammoSwinForImageClassification, model, config=config)
 
 
 def _trainer(
@@ -163,6 +165,8 @@ def _trainer(
     args.label_names = ["labels"]
     args.remove_unused_columns = False
     validation = images["validation"] if len(images["validation"]) else None
+    if validation is None:
+        without_validation(args)
     if args.load_best_model_at_end:
         chosen = None if validation is None else _best_metric(validation, tasks)
         args.metric_for_best_model = chosen or "eval_loss"
@@ -190,6 +194,8 @@ def _best_metric(validation: LabelledImages, tasks: Tasks) -> str | None:
 def epoch_metrics(prediction: EvalPrediction, config: MammoSwinConfig) -> dict[str, float]:
     """Accuracy and AUC of each task on the rows whose label is known; an undefined one is left out."""
     logits, labels = _arrays(prediction)
+    if not np.isfinite(logits).all():
+        raise DataError("the training has diverged: its scores are not finite", remedy="lower the learning rate")
     metrics = {}
     for index, (name, part) in enumerate(config.task_slices.items()):
         known = labels[:, index] >= 0
@@ -237,7 +243,8 @@ def evaluate(trainer: Trainer, images: LabelledImages, tasks: Tasks, seed: int) 
 
 def _draw(trainer: Trainer, test: LabelledImages, tasks: Tasks, plots: Path, figures: dict[str, Any]) -> None:
     plots.mkdir(parents=True, exist_ok=True)
-    plot_loss_curves(trainer.state.log_history, plots / "classifier_loss.png", "Classification")
+    remark = "training adds the loss of the lesion tokens, validation does not" if figures["lesion_loss_weight"] else ""
+    plot_loss_curves(trainer.state.log_history, plots / "classifier_loss.png", "Classification", remark)
     plot_metric_curves(trainer.state.log_history, plots / "classifier_metrics.png")
     task = tasks[0]
     result = figures["test"].get(task["name"])

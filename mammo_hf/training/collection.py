@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import logging
@@ -13,7 +14,7 @@ from accelerate import PartialState
 
 from ..data import MammoTable, assert_no_leak, load
 from ..data.prepare import prepare
-from ..errors import UsageError
+from ..errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from ..image_processing_mammo import MammoImageProcessor
@@ -61,6 +62,32 @@ def usable_tasks(table: MammoTable, names: tuple[str, ...] = PREFERRED_TASKS) ->
     return kept
 
 
+def check_labels(table: MammoTable, task: dict[str, Any]) -> None:
+    """Refuses a collection that teaches a classifier nothing, before hours of pre-training.
+
+    Raises:
+        DataError: The training rows have no label of the task, or labels of one class only.
+    """
+    found = {value for value in table.where(split="train").column(task["name"]) if value is not None}
+    if len(found) < 2:
+        has = f"{found.pop()!r} only" if found else "no labels at all"
+        raise DataError(
+            f"the training rows have {has} for the task {task['name']!r}",
+            remedy="check the label tables; classification needs two classes in training",
+        )
+
+
+def check_test_images(table: MammoTable) -> None:
+    """Refuses a collection without a labelled test image, which leaves nothing to explain.
+
+    Raises:
+        DataError: There is none.
+    """
+    test = table.where(split="test")
+    if not any(value is not None for task in table.tasks for value in test.column(task["name"])):
+        raise DataError("the collection has no labelled test image to explain", remedy="check its test tables")
+
+
 def prepared_images(
     table: MammoTable, processor: MammoImageProcessor, out: Path, *, tasks: list[dict[str, Any]], num_workers: int = 0
 ) -> datasets.Dataset:
@@ -76,9 +103,10 @@ def prepared_images(
         stamp.unlink(missing_ok=True)
         prepared = prepare(table, processor, out, tasks=tasks, lesion_task=tasks[0]["name"], num_workers=num_workers)
         stamp.write_text(recipe, encoding="utf-8")
-    rejected = len(table) + len(table.rejected) - len(prepared)
+    with (out / "rejected.csv").open(newline="", encoding="utf-8") as file:
+        rejected = sum(1 for _ in csv.reader(file)) - 1
     if rejected:
-        logger.warning("%d files were left out: %s says why", rejected, out / "rejected.csv")
+        logger.warning("%d files or rows were left out: %s says why", rejected, out / "rejected.csv")
     return prepared
 
 

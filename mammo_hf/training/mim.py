@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,10 @@ from ..image_processing_mammo import MammoImageProcessor
 from ..modeling_mammo_swin import MammoSwinForMaskedImageModeling
 from .augmentation import Augmentation
 from .datasets import EpochOfDatasets, MaskedImages, rows_of
+from .loading import load_model, read_config
 from .panels import plot_reconstruction
 from .plots import plot_loss_curves
-from .running import SwinTrainer, run, without_last_batch_surprise
+from .running import SwinTrainer, run, without_last_batch_surprise, without_validation
 
 logger = logging.getLogger(__name__)
 
@@ -39,16 +39,21 @@ def starting_config(model: str, image_size: tuple[int, int], **changes: Any) -> 
         raise UsageError(
             "neither a model size nor a checkpoint folder", source=model, remedy=f"use {', '.join(SIZES)} or a folder"
         )
-    config_dict = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
-    if config_dict.get("model_type") != "swin":
-        raise UsageError(
-            f"a checkpoint of the architecture {config_dict.get('model_type')!r}", source=model, remedy="give a Swin"
-        )
+    config_dict = read_config(Path(model))
     if "tasks" in changes:
         # the checkpoint's own labels belong to its own tasks
         config_dict = {key: value for key, value in config_dict.items() if key not in ("id2label", "label2id")}
     # built anew rather than changed after loading: the configuration checks and completes itself when it is made
     return MammoSwinConfig(**{**config_dict, **changes, "image_size": image_size})
+
+
+def check_model(model: str, image_size: tuple[int, int]) -> None:
+    """Refuses a model that is not there, or whose windows do not fit the image, before an image is read.
+
+    Raises:
+        UsageError: As `starting_config`, or the size does not fit; the nearest that does is named.
+    """
+    starting_config(model, image_size).check_image_size(*image_size)
 
 
 def train_mim(
@@ -84,10 +89,12 @@ def train_mim(
     if model in SIZES:
         network = MammoSwinForMaskedImageModeling(config)
     else:
-        network = MammoSwinForMaskedImageModeling.from_pretrained(model, config=config)
+        network = load_model(MammoSwinForMaskedImageModeling, model, config=config)
     args.label_names = ["bool_masked_pos"]
     args.remove_unused_columns = False
     args.prediction_loss_only = True
+    if not len(validation):
+        without_validation(args)
     trainer = SwinTrainer(
         network,
         args,

@@ -21,7 +21,7 @@ Interval = tuple[float, float]
 History = Sequence[Mapping[str, Any]]
 
 
-def plot_loss_curves(log_history: History, path: str | os.PathLike[str], title: str) -> Path:
+def plot_loss_curves(log_history: History, path: str | os.PathLike[str], title: str, remark: str = "") -> Path:
     """Training loss by step, and evaluation loss at the steps where an epoch ended.
 
     Where a step is logged twice (a resumed run), the later entry counts. A loss that is not finite leaves a gap, and
@@ -31,6 +31,7 @@ def plot_loss_curves(log_history: History, path: str | os.PathLike[str], title: 
         log_history: ``trainer.state.log_history``.
         path: The PNG to write.
         title: Stands above the plot.
+        remark: Stands below the plot: what else a reader must know.
 
     Returns:
         The path written.
@@ -52,7 +53,7 @@ def plot_loss_curves(log_history: History, path: str | os.PathLike[str], title: 
         axes.plot(steps, training, color=COLOURS[0], linewidth=1.8, marker=".", label="training")
     if len(validation):
         axes.plot(eval_steps, validation, **_style(1), label="validation")
-    remarks = []
+    remarks = [remark] if remark else []
     for name, values in (("training", training), ("validation", validation)):
         if not len(values):
             remarks.append(f"no {name} loss was logged")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
+import shutil
 import signal
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import IntervalStrategy, get_last_checkpoint
 
 from ..errors import MammoError, UsageError
+from .loading import load_model
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +33,7 @@ class SwinTrainer(Trainer):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
         target = self.accelerator.unwrap_model(self.model if model is None else model)
-        stored = type(target).from_pretrained(resume_from_checkpoint, config=target.config)
+        stored = load_model(type(target), resume_from_checkpoint, config=target.config)
         target.load_state_dict(stored.state_dict())
 
     def _load_best_model(self) -> None:
@@ -50,6 +54,7 @@ class SaveOnInterrupt(TrainerCallback):
 
     def __init__(self) -> None:
         self.interrupted = False
+        self._process = os.getpid()
         self._before: Any = None
 
     def on_train_begin(
@@ -80,9 +85,27 @@ class SaveOnInterrupt(TrainerCallback):
             self._before = None
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            return  # a worker that reads images, forked since: it lives on until the main process ends the training
         self.interrupted = True
         self.release()
         logger.warning("interrupted: saving a checkpoint after this step (again: end at once)")
+
+
+class LogFigures(TrainerCallback):
+    """Logs what Trainer would print where there is no progress bar, so that it comes into the log file."""
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Takes each entry of the history."""
+        if state.is_local_process_zero and logs:
+            logger.info("%s", {name: f"{value:.4g}" for name, value in logs.items() if isinstance(value, int | float)})
 
 
 def run(trainer: Trainer, resume: str | bool | None) -> None:
@@ -97,14 +120,13 @@ def run(trainer: Trainer, resume: str | bool | None) -> None:
         Interrupted: Ctrl-C; a checkpoint is there.
     """
     output = str(trainer.args.output_dir)
-    if resume is True or (isinstance(resume, str) and resume.lower() == "true"):
-        resume = get_last_checkpoint(output) if Path(output).is_dir() else None
-        if resume is None:
-            raise UsageError("no checkpoint to resume from", source=output, remedy="start without resuming")
+    resume = checkpoint_to_resume(Path(output), resume)
+    if trainer.pop_callback(PrinterCallback) is not None:
+        trainer.add_callback(LogFigures())
     guard = SaveOnInterrupt()
     trainer.add_callback(guard)
     try:
-        trainer.train(resume_from_checkpoint=resume or None)
+        trainer.train(resume_from_checkpoint=resume)
     finally:
         guard.release()
     if guard.interrupted:
@@ -115,7 +137,59 @@ def run(trainer: Trainer, resume: str | bool | None) -> None:
         )
 
 
+def checkpoint_to_resume(output: Path, resume: str | bool | None) -> str | None:
+    """The checkpoint that is meant: ``None`` for a new start, the newest one below ``output``, or a folder by name.
+
+    Raises:
+        UsageError: It is not there.
+    """
+    if not resume or str(resume).lower() == "false":
+        return None
+    folder = str(resume)
+    if folder.lower() == "true":
+        newest = get_last_checkpoint(str(output)) if output.is_dir() else None
+        if newest is None:
+            raise UsageError("no checkpoint to resume from", source=output, remedy="start without resuming")
+        return newest
+    if not (Path(folder) / "trainer_state.json").is_file():
+        raise UsageError("is no checkpoint to resume from", source=folder, remedy="give a folder checkpoint-NUMBER")
+    return folder
+
+
+def clear_for_a_new_start(output: Path) -> None:
+    """Takes away the checkpoints of an earlier, finished run, which a later resume would mistake for its own.
+
+    Raises:
+        UsageError: The earlier run had not come to its end: its checkpoints may be all that is left of it.
+    """
+    newest = get_last_checkpoint(str(output)) if output.is_dir() else None
+    if newest is None:
+        return
+    try:
+        state = json.loads((Path(newest) / "trainer_state.json").read_text(encoding="utf-8"))
+        done, planned = int(state["global_step"]), int(state["max_steps"])
+    except (OSError, ValueError, KeyError, TypeError):
+        done, planned = 0, 1
+    if done < planned:
+        raise UsageError(
+            f"an earlier run was left unfinished here (step {done} of {planned})",
+            source=newest,
+            remedy="go on with --resume (or --resume_from_checkpoint true), name another --output_dir, or remove it",
+        )
+    earlier = [folder for folder in output.glob("checkpoint-*") if folder.is_dir()]
+    for folder in earlier:
+        shutil.rmtree(folder)
+    logger.info("removed %d checkpoints of an earlier, finished run from %s", len(earlier), output)
+
+
 def without_last_batch_surprise(images: int, batch_size: int, what: str) -> None:
     """Warns where a batch is larger than the set that it is drawn from."""
     if batch_size > images:
         logger.warning("a batch of %d is larger than the %d %s: each batch holds them all", batch_size, images, what)
+
+
+def without_validation(args: TrainingArguments) -> None:
+    """Trains without an evaluation in between where there is no validation image; Trainer would refuse."""
+    logger.warning("no image to validate on: the last epoch is kept, whichever was best")
+    args.eval_strategy = IntervalStrategy.NO
+    args.load_best_model_at_end = False

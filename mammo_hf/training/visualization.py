@@ -8,13 +8,13 @@ import datasets
 import numpy as np
 import torch
 
-from ..errors import UsageError
+from ..errors import DataError, UsageError
 from ..explainers import explain
 from ..explainers.localisation import brightest, pointing_hit
 from ..explainers.overlay import side_by_side
-from ..image_processing_mammo import MammoImageProcessor
 from ..modeling_mammo_swin import MammoSwinForImageClassification
 from .datasets import LabelledImages, rows_of
+from .loading import load_model, load_processor
 
 SEED_EXPLAINERS = ("attention", "grad_cam", "grad_cam_attention")
 
@@ -38,15 +38,16 @@ def visualize(checkpoint: Path, prepared: datasets.Dataset, out: Path, *, count:
         count: How many images.
 
     Raises:
-        UsageError: There is no labelled test image, or the checkpoint is not there.
+        UsageError: The checkpoint is not there.
+        DataError: There is no labelled test image, or the checkpoint is damaged.
     """
     if not (checkpoint / "config.json").is_file():
         raise UsageError("there is no classifier here", source=checkpoint, remedy="train one first")
-    model = MammoSwinForImageClassification.from_pretrained(checkpoint).eval()
-    processor = MammoImageProcessor.from_pretrained(checkpoint)
+    model = load_model(MammoSwinForImageClassification, checkpoint).eval()
+    processor = load_processor(checkpoint)
     rows = [i for i in rows_of(prepared, ("test",)) if max(prepared[i]["labels"]) >= 0]
     if not rows:
-        raise UsageError("no labelled test image to explain", remedy="check the collection's test tables")
+        raise DataError("no labelled test image to explain", remedy="check the collection's test tables")
     rows.sort(key=lambda index: prepared[index]["lesions"] is None)
     images = LabelledImages(prepared.select(rows[:count]), processor)
     out.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from table_rows import cohort, make_row, make_table, patients
 
 from mammo_hf.data.splits import find_task, in_hash_order, share, strata, validation_patients
-from mammo_hf.errors import UsageError
+from mammo_hf.errors import DataError, UsageError
 
 
 def choose(table, validation=0.2, seed=0):
@@ -91,5 +91,5 @@ def test_share_out_of_range(validation):
 
 
 def test_one_patient_cannot_be_split():
-    with pytest.raises(UsageError, match="1 training patient"):
+    with pytest.raises(DataError, match="1 training patient"):
         choose(cohort(benign=1, malignant=0, unknown=0))

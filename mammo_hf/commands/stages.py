@@ -1,0 +1,53 @@
+"""What the commands of single stages begin with: arguments read and checked, outputs claimed, the log opened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import HfArgumentParser, TrainingArguments
+
+from ..errors import UsageError
+from ..training.arguments import CollectionArguments, check_arguments, check_number
+from ..training.mim import check_model
+from ..training.running import checkpoint_to_resume, clear_for_a_new_start
+from .running import check_outputs, log_to
+
+
+def parse_stage(parser: HfArgumentParser, arguments: list[str]) -> tuple[Any, ...]:
+    """The parser's dataclasses.
+
+    Raises:
+        UsageError: Trainer's arguments contradict each other.
+    """
+    try:
+        return tuple(parser.parse_args_into_dataclasses(arguments))
+    except (ValueError, ImportError, RuntimeError) as error:
+        raise UsageError(f"Trainer refuses its arguments: {error}", remedy="see --help") from error
+
+
+def check_stage(own: CollectionArguments, args: TrainingArguments, model: str) -> None:
+    """Everything about the arguments that can be said before an image is read.
+
+    Raises:
+        UsageError: Names the argument.
+    """
+    if not Path(own.dataset).is_dir():
+        raise UsageError("is no folder", source=own.dataset, remedy="give --dataset the collection's folder")
+    check_arguments(args)
+    check_number("--validation", own.validation, 0 < own.validation < 1, "above 0 and below 1")
+    check_number("--prepare_workers", own.prepare_workers, own.prepare_workers >= 0, "0 or more")
+    check_model(model, own.size())
+
+
+def start_stage(own: CollectionArguments, args: TrainingArguments, out: Path) -> None:
+    """Claims the output folder and opens the log.
+
+    Raises:
+        UsageError: It cannot be written to, or the checkpoint to resume from is not there.
+    """
+    if args.process_index == 0:
+        check_outputs(out, own.prepared_folder(str(out)), out / "plots")
+    log_to("console", out)
+    if checkpoint_to_resume(out, args.resume_from_checkpoint) is None and args.process_index == 0:
+        clear_for_a_new_start(out)

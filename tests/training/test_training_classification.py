@@ -1,0 +1,130 @@
+"""Stage 2 sees each split as it must: what is augmented, what chooses the epoch, what counts for the weights."""
+
+from __future__ import annotations
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from transformers import EvalPrediction
+
+from mammo_hf import MammoImageProcessor
+from mammo_hf.errors import DataError
+from mammo_hf.training import classification
+from mammo_hf.training.arguments import sensible_defaults
+from mammo_hf.training.classification import class_weights, epoch_metrics, train_classifier
+
+SIDE = 112
+TASKS = [{"name": "pathology", "labels": ["benign", "malignant"]}]
+# (split, label, how many): every split has its own balance
+ROWS = (
+    *(("train", 0, 6), ("train", 1, 2), ("validation", 0, 1), ("validation", 1, 1)),
+    *(("test", 0, 1), ("test", 1, 9), ("unlabelled", -100, 3)),
+)
+
+
+@pytest.fixture
+def prepared():
+    rows = []
+    for split, label, count in ROWS:
+        for number in range(count):
+            values = np.random.default_rng([label + 100, number]).integers(0, 65536, (SIDE, SIDE), dtype=np.uint16)
+            rows.append(
+                {
+                    **{"image_id": f"{split}{label}{number}", "patient": f"{split}{label}{number}", "split": split},
+                    **{"laterality": "L", "view": "CC", "labels": [label], "size": [SIDE, SIDE]},
+                    **{"pixels": values.tobytes(), "lesions": None, "geometry": "{}"},
+                }
+            )
+    return datasets.Dataset.from_list(rows)
+
+
+@pytest.fixture
+def trainer(prepared, tmp_path, monkeypatch):
+    """The Trainer as stage 2 sets it up, untrained; `evaluated` holds the images it was asked about after."""
+    seen = {"evaluated": []}
+    monkeypatch.setattr(classification, "run", lambda made, resume: seen.update(trainer=made))
+    monkeypatch.setattr(classification, "_draw", lambda *arguments: None)
+    evaluate = classification.evaluate
+
+    def watched(made, images, tasks, seed):
+        seen["evaluated"].append(images)
+        return evaluate(made, images, tasks, seed)
+
+    monkeypatch.setattr(classification, "evaluate", watched)
+    args = sensible_defaults(
+        str(tmp_path / "trainer"), epochs=1, batch_size=4, learning_rate=1e-3, seed=0, num_workers=0, device="cpu"
+    )
+    seen["figures"] = train_classifier(
+        prepared,
+        MammoImageProcessor(size=SIDE),
+        args,
+        model="nano",
+        tasks=TASKS,
+        patients=tuple(prepared["patient"]),  # of every split: only the training ones may count
+        lesion_loss=None,
+        checkpoint=tmp_path / "checkpoint",
+        plots=tmp_path / "plots",
+    )
+    return seen
+
+
+def test_training_alone_is_augmented(trainer):
+    made = trainer["trainer"]
+    first, again = made.train_dataset[0]["pixel_values"], made.eval_dataset[0]["pixel_values"]
+    made.train_dataset.epoch = made.eval_dataset.epoch = 1
+    assert not torch.equal(first, made.train_dataset[0]["pixel_values"])
+    assert torch.equal(again, made.eval_dataset[0]["pixel_values"])
+    raw, _, _ = made.eval_dataset.intensity_and_lesions(0)
+    stored = np.frombuffer(made.eval_dataset.prepared[0]["pixels"], np.uint16).reshape(1, SIDE, SIDE) / 65535
+    np.testing.assert_allclose(raw.numpy(), stored, atol=1e-6)
+
+
+def test_no_evaluated_image_is_augmented(trainer):
+    assert [images.augmentation for images in trainer["evaluated"]] == [None, None]
+
+
+def test_validation_chooses_the_epoch_and_the_test_split_is_read_once(trainer):
+    made = trainer["trainer"]
+    assert set(made.train_dataset.prepared["split"]) == {"train"}
+    assert set(made.eval_dataset.prepared["split"]) == {"validation"}
+    assert made.args.metric_for_best_model == "eval_pathology_auroc"
+    assert made.args.load_best_model_at_end
+    assert [set(images.prepared["split"]) for images in trainer["evaluated"]] == [{"validation"}, {"test"}]
+
+
+def test_class_weights_count_training_rows_alone(trainer):
+    assert trainer["figures"]["class_weights"] == {"pathology": [8 / (2 * 6), 8 / (2 * 2)]}
+    assert trainer["trainer"].model.config.class_weights == trainer["figures"]["class_weights"]
+
+
+def test_class_weights_of_nothing_and_of_one_class():
+    for labels in ([[-100], [-100]], [[1], [1]]):
+        with pytest.raises(DataError, match=r"no labels at all|'malignant' only"):
+            class_weights(np.array(labels), TASKS)
+
+
+def test_scores_that_are_not_finite_end_the_training(trainer):
+    prediction = EvalPrediction(np.array([[0.0, np.nan]]), np.array([[1]]))
+    with pytest.raises(DataError, match="diverged"):
+        epoch_metrics(prediction, trainer["trainer"].model.config)
+
+
+def test_without_a_validation_image_it_trains_to_the_last_epoch(prepared, tmp_path):
+    args = sensible_defaults(
+        str(tmp_path / "trainer"), epochs=1, batch_size=8, learning_rate=1e-3, seed=0, num_workers=0, device="cpu"
+    )
+    rows = prepared.filter(lambda split: split != "validation", input_columns="split")
+    figures = train_classifier(
+        rows,
+        MammoImageProcessor(size=SIDE),
+        args,
+        model="nano",
+        tasks=TASKS,
+        patients=tuple(rows["patient"]),
+        lesion_loss=None,
+        checkpoint=tmp_path / "checkpoint",
+        plots=tmp_path / "plots",
+    )
+    assert figures["validation"] == {"reason": "no labelled image"}
+    assert (tmp_path / "checkpoint" / "model.safetensors").is_file()

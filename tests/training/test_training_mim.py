@@ -1,0 +1,34 @@
+"""Stage 1 learns from training and unlabelled images, and is judged on validation images as they are."""
+
+from __future__ import annotations
+
+import datasets
+import numpy as np
+import torch
+
+from mammo_hf import MammoImageProcessor
+from mammo_hf.training.mim import _masked_images
+
+SIDE = 112
+
+
+def prepared():
+    values = np.random.default_rng(0).integers(0, 65536, (SIDE, SIDE), dtype=np.uint16).tobytes()
+    splits = ["train", "validation", "test", "unlabelled"]
+    rows = [{"split": split, "view": "CC", "size": [SIDE, SIDE], "pixels": values, "lesions": None} for split in splits]
+    return datasets.Dataset.from_list(rows)
+
+
+def test_which_images_are_learnt_from_and_which_are_left_as_they_are():
+    training, validation = _masked_images(prepared(), MammoImageProcessor(size=SIDE), seed=0)
+    assert training.prepared["split"][:] == ["train", "unlabelled"]
+    assert validation.prepared["split"][:] == ["validation"]
+    before = training[0], validation[0]
+    training.epoch = validation.epoch = 1
+    assert not torch.equal(before[0]["pixel_values"], training[0]["pixel_values"])
+    assert not torch.equal(before[0]["bool_masked_pos"], training[0]["bool_masked_pos"])
+    assert torch.equal(before[1]["pixel_values"], validation[0]["pixel_values"])
+    assert torch.equal(before[1]["bool_masked_pos"], validation[0]["bool_masked_pos"])
+    stored = np.frombuffer(validation.prepared[0]["pixels"], np.uint16).reshape(SIDE, SIDE) / 65535
+    shown = validation.processor.denormalize(before[1]["pixel_values"].numpy())
+    np.testing.assert_allclose(shown, stored, atol=1e-5)
