@@ -6,18 +6,32 @@ from .errors import MammogramError
 from .header import MammogramHeader
 from .mammogram import Mammogram
 from .reading import read_mammogram
-from .types import Laterality, Photometric, PresentationIntent, Vendor, View
+from .slabs import Slab
+from .types import (
+    ImageKind,
+    Implant,
+    Laterality,
+    Photometric,
+    PresentationIntent,
+    Vendor,
+    View,
+    ViewModifier,
+)
 from .writing import mammogram_dataset
 
 __all__ = [
+    "ImageKind",
+    "Implant",
     "Laterality",
     "Mammogram",
     "MammogramError",
     "MammogramHeader",
     "Photometric",
     "PresentationIntent",
+    "Slab",
     "Vendor",
     "View",
+    "ViewModifier",
     "mammogram_dataset",
     "read_mammogram",
 ]
