@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from ..slabs import Slab
 from .errors import MammogramError
 from .header import MammogramHeader
 from .mammogram import Mammogram
 from .reading import read_mammogram
-from .slabs import Slab
 from .types import (
     ImageKind,
     Implant,

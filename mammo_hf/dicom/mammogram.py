@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import DataError
+from ..slabs import Slab
 from .errors import MammogramError
 from .header import MammogramHeader
 from .intensity import IntensityTable
 from .pixel_data import StoredFrames
-from .slabs import Slab
 
 # values looked up at a time: the index that numpy makes of them then stays in the processor's cache
 _BLOCK = 1 << 17
@@ -141,7 +142,7 @@ class Mammogram:
         """
         try:
             first, *others = slab.indices(len(self.stored))
-        except MammogramError as error:
+        except DataError as error:
             raise MammogramError(error.problem, source=self.source, remedy=error.remedy) from None
         result = self._intensity_of(first, rows, columns)
         for index in others:

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..errors import UsageError
-from .errors import MammogramError
+from .errors import DataError, UsageError
 
 Projection = Literal["maximum", "mean"]
 _WORDS = ("middle", "all")
@@ -63,7 +62,7 @@ class Slab:
         """The slices among so many, in order.
 
         Raises:
-            MammogramError: There are none such.
+            DataError: There are none such.
         """
         if self.slices == "middle":
             return range(frames // 2, frames // 2 + 1)
@@ -75,5 +74,5 @@ class Slab:
             assert isinstance(self.slices, tuple)
             found = range(frames)[slice(*self.slices)]
         if not found:
-            raise MammogramError(f"there are no slices {self.slices} among {frames}", remedy="ask for slices it has")
+            raise DataError(f"there are no slices {self.slices} among {frames}", remedy="ask for slices it has")
         return found
