@@ -31,9 +31,9 @@ from .elements import text
 from .errors import MammogramError
 from .pixel_bytes import UNDEFINED_LENGTH, DeflatedPixelBytes, PixelBytes
 
-# what a header may take: one of a tomosynthesis volume with its frames' functional groups takes some 30,000 steps
+# what a header may take: one of a tomosynthesis volume with its frames' functional groups takes some 20,000 steps
 _MOST_BYTES = 1 << 25
-_MOST_STEPS = 400_000
+_MOST_STEPS = 100_000
 
 _PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)  # FloatPixelData, DoubleFloatPixelData, PixelData
 _KEYWORDS = (
@@ -208,11 +208,18 @@ def _parsed(
 def _from_deflated(file: BinaryIO) -> tuple[Dataset, UID, PixelBytes | None]:
     """A deflated data set (PS3.5 A.5), unpacked as far as a header goes."""
     unpacking = zlib.decompressobj(-zlib.MAX_WBITS)
-    content = unpacking.decompress(file.read(), _MOST_BYTES)
+    packed = file.read()
 
     def unpack(size: int) -> bytes:
-        return unpacking.decompress(unpacking.unconsumed_tail, size)
+        nonlocal packed
+        try:
+            part = unpacking.decompress(packed, size)
+        except zlib.error:
+            raise MammogramError("its deflated data are damaged", remedy=_COPY_AGAIN) from None
+        packed = unpacking.unconsumed_tail
+        return part
 
+    content = unpack(_MOST_BYTES)
     header = _Header(cast(BinaryIO, io.BytesIO(content)), len(content))
     dataset, place = _parsed(header, ExplicitVRLittleEndian, content, len(content), unpack)
     return dataset, DeflatedExplicitVRLittleEndian, place

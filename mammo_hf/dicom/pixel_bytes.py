@@ -28,7 +28,7 @@ class PixelBytes:
         little_endian: Byte order of its words.
     """
 
-    holder: bytes | str
+    holder: bytes | bytearray | str
     start: int
     length: int
     encapsulated: bool
@@ -42,7 +42,7 @@ class PixelBytes:
             nbytes: How many bytes the header says that the image has; hardly more are unpacked.
 
         Raises:
-            zlib.error: The compressed data are damaged.
+            MammogramError: The compressed data are damaged.
         """
         return self
 
@@ -90,8 +90,10 @@ class DeflatedPixelBytes(PixelBytes):
 
     def unpacked(self, nbytes: int) -> PixelBytes:
         """See ``PixelBytes``: a small file must not unpack to something enormous."""
-        assert isinstance(self.holder, bytes)
+        holder = bytearray(self.holder) if not isinstance(self.holder, str) else bytearray()
         missing = min(self.announced, nbytes + _TRAILING) - self.length
-        holder = self.holder + self.unpack(missing) if missing > 0 else self.holder
+        while missing > 0 and (more := self.unpack(min(missing, _TRAILING))):
+            holder += more
+            missing -= len(more)
         there = min(self.announced, len(holder) - self.start)
         return PixelBytes(holder, self.start, there, self.encapsulated, self.vr, self.little_endian)
