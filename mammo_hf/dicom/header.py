@@ -103,7 +103,7 @@ def mammogram_header(dataset: Dataset, image: ImagePixel, contradictions: tuple[
         intent=intent,
         spacing_mm=size.spacing_mm,
         spacing_source=size.source,
-        vendor=Vendor.from_dicom(text(dataset, "Manufacturer")),
+        vendor=_vendor(dataset),
         implant=acquisition.implant,
         kvp=acquisition.kvp,
         compression_force_n=acquisition.compression_force_n,
@@ -124,6 +124,11 @@ def mammogram_header(dataset: Dataset, image: ImagePixel, contradictions: tuple[
             *contradictions,
         ),
     )
+
+
+def _vendor(dataset: Dataset) -> Vendor:
+    said = Vendor.from_dicom(text(dataset, "Manufacturer"))
+    return said if said is not Vendor.UNKNOWN else Vendor.from_model(text(dataset, "ManufacturerModelName"))
 
 
 def find_intent(dataset: Dataset) -> tuple[PresentationIntent, tuple[str, ...]]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from struct import unpack
 from typing import Any, BinaryIO, cast
 
+from pydicom.config import IGNORE
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
@@ -37,8 +38,16 @@ _MOST_STEPS = 100_000
 
 _PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)  # FloatPixelData, DoubleFloatPixelData, PixelData
 _KEYWORDS = (
-    *("SOPClassUID", "Modality", "PresentationIntentType", "ImageType", "Manufacturer", "SeriesDescription"),
-    *("PatientID", "PatientOrientation", "Laterality", "ImageLaterality", "ViewPosition", "ViewCodeSequence"),
+    *("SOPClassUID", "Modality", "PresentationIntentType", "ImageType", "Manufacturer", "ManufacturerModelName"),
+    *(
+        "SeriesDescription",
+        "PatientID",
+        "PatientOrientation",
+        "Laterality",
+        "ImageLaterality",
+        "ViewPosition",
+        "ViewCodeSequence",
+    ),
     *("ViewModifierCodeSequence", "BreastImplantPresent", "KVP", "BodyPartThickness", "CompressionForce"),
     *("ImagerPixelSpacing", "PixelSpacing", "NominalScannedPixelSpacing", "EstimatedRadiographicMagnificationFactor"),
     *("SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames", "Rows", "Columns", "BitsAllocated"),
@@ -121,7 +130,7 @@ def _checked(path: Path) -> Path:
 
 def _from_dataset(dataset: Dataset) -> tuple[Dataset, UID, PixelBytes | None]:
     meta = getattr(dataset, "file_meta", None)
-    syntax = UID(str(meta.get("TransferSyntaxUID") or "")) if meta is not None else UID("")
+    syntax = _uid(meta) if meta is not None else UID("")
     if not syntax:  # made in memory, or from a file without header
         syntax = ExplicitVRBigEndian if dataset.original_encoding[1] is False else ImplicitVRLittleEndian
     if "PixelData" not in dataset:
@@ -157,10 +166,15 @@ def _transfer_syntax(header: _Header, size: int) -> UID:
             raise MammogramError(_NO_DICOM, remedy=_ANOTHER)
         header.seek(0)
     meta = read_dataset(cast(BinaryIO, header), False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
-    syntax = UID(text(meta, "TransferSyntaxUID"))
+    syntax = _uid(meta)
     if not syntax:
         return _guessed_syntax(header)
     return syntax
+
+
+def _uid(meta: Dataset) -> UID:
+    # pydicom's validation would warn and quote what stands there, which in a damaged file may be a person's
+    return UID(text(meta, "TransferSyntaxUID"), validation_mode=IGNORE)
 
 
 def _guessed_syntax(header: _Header) -> UID:

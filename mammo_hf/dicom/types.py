@@ -232,6 +232,12 @@ class Vendor(_HeaderFact):
             (vendor for vendor in cls if any(f" {name} " in padded for name in vendor.dicom_values())), cls.UNKNOWN
         )
 
+    @classmethod
+    def from_model(cls, value: object) -> Vendor:
+        """By ManufacturerModelName (0008,1090), for files that lack the maker's; ``UNKNOWN`` for any other."""
+        text = str(value if value is not None else "").upper()
+        return next((one for one, names in _VENDOR_MODELS.items() if any(name in text for name in names)), cls.UNKNOWN)
+
     def dicom_values(self) -> tuple[str, ...]:
         """The words that the family's files carry in Manufacturer."""
         return _VENDOR_NAMES.get(self, ())
@@ -251,4 +257,15 @@ _VENDOR_NAMES: dict[Vendor, tuple[str, ...]] = {
     Vendor.METALTRONICA: ("METALTRONICA",),
     Vendor.FISCHER: ("FISCHER",),
     Vendor.CANON: ("CANON", "TOSHIBA"),  # Canon took over Toshiba's medical systems
+}
+
+_VENDOR_MODELS: dict[Vendor, tuple[str, ...]] = {
+    Vendor.HOLOGIC: ("SELENIA", "3DIMENSIONS", "LORAD"),
+    Vendor.GE: ("SENOGRAPH", "SENO ", "SENOCLAIRE", "PRISTINA"),
+    Vendor.SIEMENS: ("MAMMOMAT",),
+    Vendor.FUJIFILM: ("AMULET", "FDR-3000", "FDR MS"),
+    Vendor.PHILIPS: ("MICRODOSE",),
+    Vendor.PLANMED: ("NUANCE", "PLANMED CLARITY"),
+    Vendor.IMS_GIOTTO: ("GIOTTO",),
+    Vendor.FISCHER: ("SENOSCAN",),
 }
