@@ -145,8 +145,9 @@ class Mammogram:
         except DataError as error:
             raise MammogramError(error.problem, source=self.source, remedy=error.remedy) from None
         result = self._intensity_of(first, rows, columns)
+        one = np.empty_like(result) if others else result
         for index in others:
-            one = self._intensity_of(index, rows, columns)
+            self._look_up(index, self.frame(index)[rows, columns], one)
             if slab.projection == "maximum":
                 np.maximum(result, one, out=result)
             else:
