@@ -132,7 +132,8 @@ def damaged(data: bytes, rng: np.random.Generator) -> bytes:
 
 def read(content: bytes) -> str:
     """Says "read" or "refused"; raises for anything else that happens."""
-    _LOGGED.truncate(0)
+    _LOGGED.seek(0)
+    _LOGGED.truncate()
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         try:
