@@ -15,6 +15,7 @@ COMMANDS = {
     "classification": "stage 2: several tasks from few labels",
     "explain": "pictures of where a classifier looked",
     "explainers": "the explainers that are installed",
+    "inspect": "what DICOM files hold and how they are read, or why not",
     "phantom": "draw a collection of phantom mammograms",
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from .breast import LONGEST_SIDE, find_breast
 from .errors import DataError, UsageError
 from .geometry import Geometry
 from .masking import BlockwiseMasking
+from .slabs import Slab
 
 FORMAT_VERSION = 1
 # what transformers itself writes into a preprocessor_config.json or passes on loading
@@ -44,6 +45,10 @@ class MammoImageProcessor(BaseImageProcessor):
         image_std: What the difference is divided by; one number in a list.
         crop_to_breast: Whether to cut the image down to the breast.
         orient: Whether to mirror images so that the chest wall is at the left edge.
+        on_missing_window: How DICOM files are shown that are For Processing or have no window: "robust", "full_range",
+            or "raise" to refuse them. A ``Mammogram`` is taken as it was read.
+        tomosynthesis: Which slices of a volume make the picture: {"slices": ..., "projection": ...}, or the former
+            alone. slices: "middle", "all", an index, or [start, stop]; projection of several: "maximum" or "mean".
         mask_block_size: Side in pixels of the blocks that ``return_mask`` hides.
         mask_ratio: Share of the blocks that is hidden.
         patch_size: Side in pixels of the encoder's patches.
@@ -63,6 +68,8 @@ class MammoImageProcessor(BaseImageProcessor):
         image_std: Sequence[float] = (0.25,),
         crop_to_breast: bool = True,
         orient: bool = True,
+        on_missing_window: str = "robust",
+        tomosynthesis: dict[str, Any] | str | int = "middle",
         mask_block_size: int = 16,
         mask_ratio: float = 0.5,
         patch_size: int = 4,
@@ -88,6 +95,10 @@ class MammoImageProcessor(BaseImageProcessor):
         self.image_std = [float(image_std[0])]
         self.crop_to_breast = crop_to_breast
         self.orient = orient
+        if on_missing_window not in ("robust", "full_range", "raise"):
+            raise UsageError(f"on_missing_window is {on_missing_window!r}", remedy="use robust, full_range or raise")
+        self.on_missing_window = on_missing_window
+        self.tomosynthesis = Slab.from_policy(tomosynthesis).to_policy()
         self.mask_block_size = mask_block_size
         self.mask_ratio = mask_ratio
         self.patch_size = patch_size
@@ -140,7 +151,7 @@ class MammoImageProcessor(BaseImageProcessor):
         Returns:
             Intensity float32 (height, width) in [0, 1], 0 in the padding, and the geometry that led there.
         """
-        source = _open(image)
+        source = _open(image, self._read_dicom, Slab.from_policy(self.tomosynthesis))
         rows, columns = source.size
         crop, flip = (0, 0, rows, columns), False
         if self.crop_to_breast or self.orient:
@@ -151,6 +162,13 @@ class MammoImageProcessor(BaseImageProcessor):
         geometry = self._fit_geometry((rows, columns), crop, flip)
         top, left, bottom, right = crop
         return np.clip(geometry.place(source.view(slice(top, bottom), slice(left, right))), 0, 1), geometry
+
+    def _read_dicom(self, source: Any) -> Any:
+        try:
+            dicom = importlib.import_module("mammo_hf.dicom")
+        except ImportError as error:
+            raise UsageError("DICOM is read by the package mammo_hf", remedy="pip install mammo-hf") from error
+        return dicom.read_mammogram(source, on_missing_window=self.on_missing_window)
 
     def _fit_geometry(self, source: tuple[int, int], crop: tuple[int, int, int, int], flip: bool) -> Geometry:
         height, width = self.size["height"], self.size["width"]
@@ -175,10 +193,14 @@ class MammoImageProcessor(BaseImageProcessor):
 class _Source:
     """An image of any kind: its size, and the displayed intensity of a part of it."""
 
-    def __init__(self, intensity: np.ndarray | None = None, mammogram: Any = None) -> None:
+    def __init__(self, intensity: np.ndarray | None = None, mammogram: Any = None, slab: Slab | None = None) -> None:
+        if mammogram is not None and mammogram.header.frames > 1:
+            intensity = mammogram.slab(slab or Slab())  # once, not for each part that is looked at
         self._intensity = intensity
         self._mammogram = mammogram
-        self.size: tuple[int, int] = mammogram.pixels.shape[1:] if intensity is None else intensity.shape
+        self.size: tuple[int, int] = (
+            (mammogram.header.rows, mammogram.header.columns) if intensity is None else intensity.shape
+        )
         self.expected_chest_wall = None
         if mammogram is not None:
             # as displayed by convention: the left breast with its chest wall at the image's left edge
@@ -191,17 +213,17 @@ class _Source:
         return self._mammogram.intensity(frame=0, rows=rows, columns=columns)
 
 
-def _open(image: Any) -> _Source:
+def _open(image: Any, read: Callable[[Any], Any], slab: Slab) -> _Source:
     if isinstance(image, (str, os.PathLike)):
-        return _open_file(Path(image))
+        return _open_file(Path(image), read, slab)
     if isinstance(image, (bytes, bytearray)):
-        return _open_bytes(bytes(image))
+        return _open_bytes(bytes(image), read, slab)
     if isinstance(image, Image.Image):
         return _Source(_from_picture(image))
     if hasattr(image, "intensity_table"):
-        return _Source(mammogram=image)
+        return _Source(mammogram=image, slab=slab)
     if hasattr(image, "file_meta") or hasattr(image, "PixelData"):
-        return _Source(mammogram=_read_dicom(image))
+        return _Source(mammogram=read(image), slab=slab)
     if hasattr(image, "__array__"):
         return _Source(_from_array(np.asarray(image)))
     raise UsageError(
@@ -210,7 +232,7 @@ def _open(image: Any) -> _Source:
     )
 
 
-def _open_file(path: Path) -> _Source:
+def _open_file(path: Path, read: Callable[[Any], Any], slab: Slab) -> _Source:
     try:
         with path.open("rb") as file:
             start = file.read(8)
@@ -222,22 +244,14 @@ def _open_file(path: Path) -> _Source:
                 return _Source(_from_picture(picture))
         except (OSError, UnidentifiedImageError, SyntaxError) as error:
             raise DataError("the picture is damaged or cut off", source=path, remedy="copy the file again") from error
-    return _Source(mammogram=_read_dicom(path))
+    return _Source(mammogram=read(path), slab=slab)
 
 
-def _open_bytes(content: bytes) -> _Source:
+def _open_bytes(content: bytes, read: Callable[[Any], Any], slab: Slab) -> _Source:
     if content[:8] == b"\x89PNG\r\n\x1a\n" or content[:3] == b"\xff\xd8\xff":
         with Image.open(io.BytesIO(content)) as picture:
             return _Source(_from_picture(picture))
-    return _Source(mammogram=_read_dicom(content))
-
-
-def _read_dicom(source: Any) -> Any:
-    try:
-        dicom = importlib.import_module("mammo_hf.dicom")
-    except ImportError as error:
-        raise UsageError("DICOM is read by the package mammo_hf", remedy="pip install mammo-hf") from error
-    return dicom.read_mammogram(source)
+    return _Source(mammogram=read(content), slab=slab)
 
 
 def _from_picture(picture: Image.Image) -> np.ndarray:

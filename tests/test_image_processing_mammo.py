@@ -16,7 +16,7 @@ from mammo_hf.errors import DataError, MammoError, UsageError
 def pixels():
     rows, columns = np.mgrid[:300, :200]
     tissue = ((rows - 150) / 120) ** 2 + (columns / 130) ** 2 < 1
-    return (tissue * (1500 + 5 * rows) + np.random.default_rng(0).integers(0, 40, (300, 200))).astype(np.uint16)
+    return (tissue * (1500 + 5 * rows) + np.random.default_rng(0).integers(0, 40, (300, 200))).astype(np.uint16) * 16
 
 
 @pytest.fixture
@@ -159,3 +159,28 @@ def test_real_films_keep_their_breast(real_data, processor):
         height, width = geometry.crop[2] - geometry.crop[0], geometry.crop[3] - geometry.crop[1]
         assert 0.2 < height * width / (1024 * 1024) < 0.95, path.name
         assert intensity[:, :30].mean() > intensity[:, -30:].mean(), path.name
+
+
+def test_the_tomosynthesis_policy_chooses_the_picture_and_stands_in_the_json(pixels, tmp_path):
+    volume = np.stack([pixels // 4, pixels // 2, pixels])
+    dataset = mammogram_dataset(volume, bits_stored=16)
+    for policy, picture in (("middle", volume[1]), (2, volume[2]), ({"slices": "all"}, volume[2])):
+        processor = MammoImageProcessor(size=(224, 112), tomosynthesis=policy, on_missing_window="full_range")
+        processor.save_pretrained(tmp_path)
+        again = MammoImageProcessor.from_pretrained(tmp_path)
+        assert again.tomosynthesis == processor.tomosynthesis
+        expected, geometry = processor.fit(picture)
+        intensity, found = again.fit(dataset)
+        assert found == geometry
+        np.testing.assert_allclose(intensity, expected, atol=1e-6)
+    with pytest.raises(UsageError, match="is no slab"):
+        MammoImageProcessor(tomosynthesis="top")
+
+
+def test_files_without_a_window_can_be_refused(pixels):
+    processor = MammoImageProcessor(size=(224, 112), on_missing_window="raise")
+    with pytest.raises(DataError, match="no window"):
+        processor.fit(mammogram_dataset(pixels))
+    processor.fit(mammogram_dataset(pixels, WindowCenter=30000, WindowWidth=60000))
+    with pytest.raises(UsageError, match="on_missing_window"):
+        MammoImageProcessor(on_missing_window="guess")
