@@ -25,6 +25,7 @@ FULL_BOX = 0.93
 # has its chest wall on one side and its nipple on the other
 SIDE_WIDTH = 0.02
 FAR_SIDE = 0.5
+GOOD = 0.6  # of the best score
 RIM = 0.03  # of the height and width, from the edge to the rim that is judged
 FLATTEST = 0.15  # of an outline may be as flat as it likes: where it crosses skin folds, labels, the chest wall
 
@@ -61,8 +62,11 @@ def breast_region(view: np.ndarray) -> Region:
     masks = [largest_region(smooth > threshold) for threshold in skin_thresholds(smooth)]
     regions = [Region(mask, _outline_score(mask, steepness), is_breast_shaped(mask)) for mask in masks]
     shaped = [region for region in regions if region.shaped]
-    # where nothing has a breast's shape, the breast may fill the image
-    return max(shaped, key=lambda region: region.score) if shaped else regions[-1]
+    if not shaped:  # the breast may fill the image
+        return regions[-1]
+    # of those about as good, the one of the highest threshold: it holds the least of the background
+    enough = GOOD * max(region.score for region in shaped)
+    return [region for region in shaped if region.score >= enough][-1]
 
 
 def rim_share(mask: np.ndarray) -> float:
