@@ -100,7 +100,9 @@ def find_breast(
     if seen is None:
         notes.append("the side of the chest wall is not clear from the image")
     elif expected_chest_wall not in (None, seen):
-        notes.append(f"the header speaks for a chest wall at the {expected_chest_wall}, the image shows it at the {seen}")
+        notes.append(
+            f"the header speaks for a chest wall at the {expected_chest_wall}, the image shows it at the {seen}"
+        )
     chest_wall = seen or expected_chest_wall
     box = _box(mask, chest_wall, stride, (height, width), round(margin * max(height, width)))
     muscle = None

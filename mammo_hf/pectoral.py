@@ -68,7 +68,5 @@ def _steps(
     inner, outer = (
         (np.rint(rows + sign * down).astype(np.intp), np.rint(columns + sign * out).astype(np.intp)) for sign in (-1, 1)
     )
-    inner, outer = (
-        (np.clip(i, 0, smooth.shape[0] - 1), np.clip(j, 0, smooth.shape[1] - 1)) for i, j in (inner, outer)
-    )
+    inner, outer = ((np.clip(i, 0, smooth.shape[0] - 1), np.clip(j, 0, smooth.shape[1] - 1)) for i, j in (inner, outer))
     return np.where(mask[outer] & mask[inner], smooth[inner] - smooth[outer], 0)

@@ -20,7 +20,11 @@ def resize_area(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         resize_area_strips(lambda rows, plane=plane: plane[rows], (height, width), size)  # type: ignore[misc]
         for plane in image.reshape(-1, height, width)
     ]
-    return np.stack(planes).reshape(*image.shape[:-2], *size) if planes else np.zeros((*image.shape[:-2], *size), np.float32)
+    return (
+        np.stack(planes).reshape(*image.shape[:-2], *size)
+        if planes
+        else np.zeros((*image.shape[:-2], *size), np.float32)
+    )
 
 
 def resize_area_strips(
@@ -59,7 +63,7 @@ def area_weights(old: int, new: int) -> sparse.csr_array:
 
 
 def interpolation_weights(positions: np.ndarray, length: int) -> sparse.csr_array:
-    """(targets, length): interpolates between neighbours at positions counted from pixel centres, repeating the ends."""
+    """(targets, length): interpolates at positions counted from pixel centres, and repeats the ends."""
     clipped = np.clip(positions, 0, length - 1)
     low = np.minimum(np.floor(clipped).astype(np.intp), max(length - 2, 0))
     share = (clipped - low).astype(np.float32)
