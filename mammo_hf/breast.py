@@ -24,7 +24,8 @@ class Breast:
     """Where the breast lies.
 
     Args:
-        box: (top, left, bottom, right) in source pixels, exclusive at the end; the whole image where nothing stands out.
+        box: (top, left, bottom, right) in source pixels, exclusive at the end; the whole image where
+            nothing stands out.
         mask: bool (rows, columns) of the view: entry (i, j) stands for the ``stride`` x ``stride`` source pixels from
             (i * stride, j * stride) on; all ``False`` where nothing stands out.
         stride: Source pixels a pixel of the mask.

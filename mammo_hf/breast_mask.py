@@ -1,7 +1,7 @@
 """Which pixels of a mammogram show the breast: everything else is film, labels, wedges, frames and collimator edges.
 
-Works on a small view of the image, without loops over pixels. A threshold between background and skin is looked for from
-below: the lowest one whose region has the shape of a breast is taken, because anything higher starts to eat fat and skin.
+Works on a small view of the image, without loops over pixels. A few thresholds between background and skin are tried;
+the region is taken that has a breast's shape and a steep, smooth outline all around.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Geometry: how an image was cropped, mirrored, resized and padded, as data, and the way back.
 
-Coordinates are continuous (row, column): pixel i covers [i, i + 1) and its centre is at i + 0.5, on the source as on the
-canvas, as in DICOM's spatial coordinates (PS3.3 C.18.6: 0\\0 is the top left corner of the top left pixel; there column
-comes first). Millimetres are (row, column) as well, from the same corner. Points, boxes and polygons are float64 and exact
-both ways, whether they lie inside the crop or not; boxes are (top, left, bottom, right). Masks and maps are resampled.
+Coordinates are continuous (row, column): pixel i covers [i, i + 1) and its centre is at i + 0.5, on the source as on
+the canvas, as in DICOM's spatial coordinates (PS3.3 C.18.6: the origin is the top left corner of the top left pixel;
+there column comes first). Millimetres are (row, column) as well, from the same corner. Points, boxes and polygons are
+float64 and exact both ways, whether they lie inside the crop or not; boxes are (top, left, bottom, right). Masks and
+maps are resampled.
 """
 
 from __future__ import annotations
@@ -54,9 +55,9 @@ class Geometry:
         Raises:
             ValueError: Millimetres are asked for and the spacing is not known.
         """
-        points = np.asarray(points, np.float64) / self._pixel(unit)
+        in_pixels = np.asarray(points, np.float64) / self._pixel(unit)
         top, left, _, right = self.crop
-        rows, columns = points[..., 0] - top, points[..., 1] - left
+        rows, columns = in_pixels[..., 0] - top, in_pixels[..., 1] - left
         if self.flip:
             columns = (right - left) - columns
         return np.stack([rows * self.scale[0] + self.offset[0], columns * self.scale[1] + self.offset[1]], axis=-1)
@@ -121,7 +122,7 @@ class Geometry:
         return self.place(values[..., top:bottom, left:right])
 
     def place(self, cropped: np.ndarray) -> np.ndarray:
-        """Resizes by area, mirrors and pads the cropped part (..., crop height, crop width) onto the canvas, float32."""
+        """Resizes by area, mirrors and pads the cropped part (..., crop height, crop width), float32."""
         return self._on_canvas(resize_area(cropped, self.resized))
 
     def place_strips(self, read: Callable[[slice], np.ndarray]) -> np.ndarray:
