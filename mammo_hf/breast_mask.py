@@ -26,6 +26,7 @@ FULL_BOX = 0.93
 SIDE_WIDTH = 0.02
 FAR_SIDE = 0.5
 GOOD = 0.6  # of the best score
+SAME = 0.75  # of the best region's area
 RIM = 0.03  # of the height and width, from the edge to the rim that is judged
 FLATTEST = 0.15  # of an outline may be as flat as it likes: where it crosses skin folds, labels, the chest wall
 
@@ -64,9 +65,12 @@ def breast_region(view: np.ndarray) -> Region:
     shaped = [region for region in regions if region.shaped]
     if not shaped:  # the breast may fill the image
         return regions[-1]
-    # of those about as good, the one of the highest threshold: it holds the least of the background
-    enough = GOOD * max(region.score for region in shaped)
-    return [region for region in shaped if region.score >= enough][-1]
+    best = max(shaped, key=lambda region: region.score)
+    # of those about as good and as large, the one of the highest threshold: it holds the least of the background, and
+    # is not a gland or an implant inside the breast
+    least_area = SAME * np.count_nonzero(best.mask)
+    alike = [one for one in shaped if one.score >= GOOD * best.score and np.count_nonzero(one.mask) >= least_area]
+    return alike[-1]
 
 
 def rim_share(mask: np.ndarray) -> float:
