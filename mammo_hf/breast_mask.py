@@ -26,7 +26,7 @@ FULL_BOX = 0.93
 SIDE_WIDTH = 0.02
 FAR_SIDE = 0.5
 GOOD = 0.6  # of the best score
-SAME = 0.75  # of the best region's area
+SAME = 0.6  # of the best region's area
 RIM = 0.03  # of the height and width, from the edge to the rim that is judged
 FLATTEST = 0.15  # of an outline may be as flat as it likes: where it crosses skin folds, labels, the chest wall
 
