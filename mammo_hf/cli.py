@@ -13,6 +13,7 @@ COMMANDS = {
     "analysis": "the whole way on a CBIS-DDSM folder: pre-train, classify, explain",
     "mim": "stage 1: masked image modelling",
     "classification": "stage 2: several tasks from few labels",
+    "crops": "contact sheets of a folder, with breast masks and crops drawn",
     "explain": "pictures of where a classifier looked",
     "explainers": "the explainers that are installed",
     "inspect": "what DICOM files hold and how they are read, or why not",
