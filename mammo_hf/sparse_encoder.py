@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import SwinModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.models.swin.modeling_swin import SwinLayer, eager_attention_forward
+from transformers.models.swin.modeling_swin import (
+    SwinAttention,
+    SwinLayer,
+    SwinModelOutput,
+    eager_attention_forward,
+)
 
 from .visible_tokens import StageTokens, VisibleTokens, WindowGroups
 
@@ -20,12 +25,12 @@ class _IntoSlots(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, tokens, slot_tokens, token_slots):  # noqa: ANN001, ANN205, D102
+    def forward(ctx: Any, tokens: torch.Tensor, slot_tokens: torch.Tensor, token_slots: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(token_slots)
         return tokens.index_select(0, slot_tokens)
 
     @staticmethod
-    def backward(ctx, gradient):  # noqa: ANN001, ANN205, D102
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (token_slots,) = ctx.saved_tensors
         return gradient.index_select(0, token_slots), None, None
 
@@ -34,13 +39,13 @@ class _OutOfSlots(torch.autograd.Function):
     """(slots, channels) back to (tokens, channels); empty slots get a gradient of zero."""
 
     @staticmethod
-    def forward(ctx, slots, token_slots):  # noqa: ANN001, ANN205, D102
+    def forward(ctx: Any, slots: torch.Tensor, token_slots: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(token_slots)
         ctx.count = len(slots)
         return slots.index_select(0, token_slots)
 
     @staticmethod
-    def backward(ctx, gradient):  # noqa: ANN001, ANN205, D102
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (token_slots,) = ctx.saved_tensors
         slots = gradient.new_zeros(ctx.count, gradient.shape[1])
         return slots.index_copy_(0, token_slots, gradient), None
@@ -50,7 +55,7 @@ class _PositionBias(torch.autograd.Function):
     """Relative position bias of slot pairs, minus infinity between windows: (heads, groups, slots, slots)."""
 
     @staticmethod
-    def forward(ctx, table, index):  # noqa: ANN001, ANN205, D102
+    def forward(ctx: Any, table: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(index)
         forbidden = table.new_full((table.shape[1], 1), float("-inf"))
         ctx.positions = len(table)
@@ -58,7 +63,7 @@ class _PositionBias(torch.autograd.Function):
         return bias.view(-1, *index.shape)
 
     @staticmethod
-    def backward(ctx, gradient):  # noqa: ANN001, ANN205, D102
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (index,) = ctx.saved_tensors
         heads = len(gradient)
         sums = gradient.new_zeros(heads, ctx.positions + 1)
@@ -71,31 +76,57 @@ def encode_visible(
     pixel_values: torch.Tensor,
     visible: VisibleTokens,
     deep_mask_token: torch.Tensor,
-) -> torch.Tensor:
-    """Runs all stages but the last on visible tokens, puts the mask token in, and runs the last stage on the whole grid.
+    *,
+    output_hidden_states: bool | None = None,
+    output_attentions: bool | None = None,
+    **kwargs: Any,
+) -> SwinModelOutput:
+    """Runs all stages but the last on visible tokens, puts the mask token in, and runs the last one on the whole grid.
 
     Args:
         swin: Stock Swin of two stages or more.
         pixel_values: (batch, channels, height, width), normalised; hidden pixels are not looked at.
         visible: What is visible.
         deep_mask_token: (1, 1, channels before the last merge), in the place of each hidden token.
+        output_hidden_states: Whether to return them, as stock Swin does, with zeros where a token is hidden.
+        output_attentions: Whether to return the last block's of each stage, in stock Swin's windows, with zeros from
+            and to hidden tokens. As in stock Swin only the eager implementation has any.
+        kwargs: Passed on to the last stage.
 
     Returns:
-        The last stage's tokens after the final layer norm: (batch, rows * columns, channels).
+        Stock Swin's output.
     """
-    tokens = _embedded(swin, pixel_values, visible)
-    *sparse_stages, last_stage = swin.encoder.layers
+    config, batch_size = swin.config, visible.batch_size
+    keep_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
+    keep_attentions = config.output_attentions if output_attentions is None else output_attentions
+    stages: list[Any] = list(swin.encoder.layers)
+    *sparse_stages, last_stage = stages
+    grids = [(visible.grid[0] // 2**index, visible.grid[1] // 2**index) for index in range(len(sparse_stages) + 1)]
+    nothing = deep_mask_token.new_zeros(1)
+    tokens, states, attentions = _embedded(swin, pixel_values, visible), [], []
     for index, (stage, where) in enumerate(zip(sparse_stages, visible.stages, strict=True)):
-        tokens = _stage(stage.blocks, tokens, where, visible.batch_size)
+        if keep_states:
+            states.append(_on_grid(tokens, nothing, where, batch_size, grids[index]))
+        tokens, weights = _stage(stage.blocks, tokens, where, batch_size)
+        if keep_attentions and weights is not None:
+            groups = where.groups[(len(stage.blocks) - 1) % 2]
+            attentions.append(_in_windows(weights, groups, grids[index], batch_size, config.window_size))
         if index < len(sparse_stages) - 1:
             merge = stage.downsample
             tokens = merge.reduction(merge.norm(tokens.view(-1, 4 * tokens.shape[1])))
-    scale = 2 ** (len(sparse_stages) - 1)
-    grid = (visible.grid[0] // scale, visible.grid[1] // scale)
-    dense = _with_mask_tokens(tokens, deep_mask_token, visible.stages[-1], visible.batch_size, grid)
-    dense = sparse_stages[-1].downsample(dense, grid)
-    dense = last_stage(dense, (grid[0] // 2, grid[1] // 2))[0]
-    return swin.layernorm(dense)
+    dense = _on_grid(tokens, deep_mask_token[0], visible.stages[-1], batch_size, grids[-2])
+    merged = sparse_stages[-1].downsample(dense, grids[-2])
+    last, _, weights = last_stage(merged, grids[-1], **kwargs)
+    output = SwinModelOutput(last_hidden_state=swin.layernorm(last))
+    if keep_states:
+        output.hidden_states = (*states, merged, last)
+        output.reshaped_hidden_states = tuple(
+            state.transpose(1, 2).unflatten(2, grid)
+            for state, grid in zip(output.hidden_states, [*grids, grids[-1]], strict=True)
+        )
+    if keep_attentions:
+        output.attentions = (*attentions, *([] if weights is None else [weights]))
+    return output
 
 
 def _embedded(swin: SwinModel, pixel_values: torch.Tensor, visible: VisibleTokens) -> torch.Tensor:
@@ -113,22 +144,23 @@ def _embedded(swin: SwinModel, pixel_values: torch.Tensor, visible: VisibleToken
     return embeddings.dropout(tokens)
 
 
-def _stage(blocks: nn.ModuleList, tokens: torch.Tensor, where: StageTokens, batch_size: int) -> torch.Tensor:
-    attention = blocks[0].attention
-    indices = [_pair_index(attention, groups) for groups in where.groups]
+def _stage(
+    blocks: Any, tokens: torch.Tensor, where: StageTokens, batch_size: int
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """All blocks of a stage; the second value is the last one's attention (groups, heads, slots, slots)."""
+    weights = None
+    indices = [_pair_index(blocks[0].attention, groups) for groups in where.groups]
     for number, block in enumerate(blocks):
         shift = number % 2
-        run: Callable = _block
+        arguments = (block, tokens, where.groups[shift], indices[shift], where.images, batch_size)
         if block.gradient_checkpointing and block.training:
-            tokens = block._gradient_checkpointing_func(
-                run, block, tokens, where.groups[shift], indices[shift], where.images, batch_size
-            )
+            tokens, weights = block._gradient_checkpointing_func(_block, *arguments)
         else:
-            tokens = run(block, tokens, where.groups[shift], indices[shift], where.images, batch_size)
-    return tokens
+            tokens, weights = _block(*arguments)
+    return tokens, weights
 
 
-def _pair_index(attention: nn.Module, groups: WindowGroups) -> torch.Tensor:
+def _pair_index(attention: SwinAttention, groups: WindowGroups) -> torch.Tensor:
     """Row of the bias table for each pair of slots of a group; one past the last between different windows."""
     area = groups.places.shape[1]
     index = attention.relative_position_bias.relative_position_index
@@ -144,16 +176,16 @@ def _block(
     index: torch.Tensor,
     images: torch.Tensor,
     batch_size: int,
-) -> torch.Tensor:
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """One Swin block on packed tokens (tokens, channels): what ``SwinLayer.forward`` does on a grid."""
-    attended = block.dropout(_attention(block.attention, block.layernorm_before(tokens), groups, index))
-    tokens = tokens + _drop_path(block.drop_path, attended, images, batch_size)
-    return tokens + block.dropout(block.mlp(block.layernorm_after(tokens)))
+    attended, weights = _attention(block.attention, block.layernorm_before(tokens), groups, index)
+    tokens = tokens + _drop_path(block.drop_path, block.dropout(attended), images, batch_size)
+    return tokens + block.dropout(block.mlp(block.layernorm_after(tokens))), weights
 
 
 def _attention(
-    attention: nn.Module, tokens: torch.Tensor, groups: WindowGroups, index: torch.Tensor
-) -> torch.Tensor:
+    attention: SwinAttention, tokens: torch.Tensor, groups: WindowGroups, index: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     count, slots = groups.slot_tokens.shape
     projected = []
     for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
@@ -161,14 +193,14 @@ def _attention(
         projected.append(grouped.view(count, slots, -1, attention.head_dim).transpose(1, 2))
     bias = _PositionBias.apply(attention.relative_position_bias.relative_position_bias_table, index)
     interface = ALL_ATTENTION_FUNCTIONS.get_interface(attention.config._attn_implementation, eager_attention_forward)
-    mixed, _ = interface(
+    mixed, weights = interface(
         attention,
         *projected,
         bias.transpose(0, 1).to(projected[0].dtype),
         dropout=attention.attention_dropout if attention.training else 0.0,
         scaling=attention.scaling,
     )
-    return attention.o_proj(_OutOfSlots.apply(mixed.reshape(count * slots, -1), groups.token_slots))
+    return attention.o_proj(_OutOfSlots.apply(mixed.reshape(count * slots, -1), groups.token_slots)), weights
 
 
 def _drop_path(drop_path: nn.Module, branch: torch.Tensor, images: torch.Tensor, batch_size: int) -> torch.Tensor:
@@ -180,11 +212,23 @@ def _drop_path(drop_path: nn.Module, branch: torch.Tensor, images: torch.Tensor,
     return branch / (1 - probability) * kept.to(branch.dtype).index_select(0, images)
 
 
-def _with_mask_tokens(
-    tokens: torch.Tensor, deep_mask_token: torch.Tensor, where: StageTokens, batch_size: int, grid: tuple[int, int]
+def _on_grid(
+    tokens: torch.Tensor, elsewhere: torch.Tensor, where: StageTokens, batch_size: int, grid: tuple[int, int]
 ) -> torch.Tensor:
-    """Visible tokens at their places of the grid, the mask token elsewhere: (batch, rows * columns, channels)."""
+    """Tokens at their places of the grid, ``elsewhere`` at the hidden ones: (batch, rows * columns, channels)."""
     length = grid[0] * grid[1]
-    dense = deep_mask_token.to(tokens.dtype).expand(1, batch_size * length, -1)[0]
+    dense = elsewhere.to(tokens.dtype).expand(batch_size * length, tokens.shape[1])
     dense = dense.index_copy(0, where.images * length + where.positions, tokens)
     return dense.view(batch_size, length, -1)
+
+
+def _in_windows(
+    weights: torch.Tensor, groups: WindowGroups, grid: tuple[int, int], batch_size: int, window: int
+) -> torch.Tensor:
+    """Attention over groups (groups, heads, slots, slots) as stock Swin lays it out: (batch * windows, heads, ...)."""
+    windows = batch_size * (grid[0] // window) * (grid[1] // window)
+    laid_out = weights.new_zeros(windows, window**2, window**2, weights.shape[1])
+    same = (groups.parts[:, :, None] == groups.parts[:, None, :]) & (groups.windows[:, :, None] >= 0)
+    group, query, key = same.nonzero(as_tuple=True)
+    places = (groups.windows[group, query], groups.places[group, query], groups.places[group, key])
+    return laid_out.index_put(places, weights.permute(0, 2, 3, 1)[group, query, key]).permute(0, 3, 1, 2)
