@@ -36,7 +36,7 @@ WINDOW = {"window_size": 7, "drop_path_rate": 0.0}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--models", nargs="+", default=["tiny", "small", "base"], choices=[n for n in SIZES])
+    parser.add_argument("--models", nargs="+", default=["tiny", "small", "base"], choices=list(SIZES))
     parser.add_argument("--sizes", nargs="+", default=["224x224"], help="height x width")
     parser.add_argument("--ratios", nargs="+", type=float, default=[0.5, 0.75])
     parser.add_argument("--batch_size", type=int, default=4)

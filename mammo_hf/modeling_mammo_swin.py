@@ -6,11 +6,9 @@ stands outside ``swin.`` and ``classifier``, so that stock classes load our chec
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
@@ -25,9 +23,7 @@ from .errors import UsageError
 from .reconstruction_decoder import ConvDecoder, linear_decoder
 from .reconstruction_loss import counted_pixels, mean_absolute_error, normalized_target
 from .sparse_encoder import encode_visible
-from .visible_tokens import VisibleTokens, block_aligned, visible_tokens
-
-logger = logging.getLogger(__name__)
+from .visible_tokens import VisibleTokens, packed_for, say_dense
 
 
 @contextmanager
@@ -73,7 +69,7 @@ class MammoSwinForMaskedImageModeling(SwinPreTrainedModel):
             self.deep_mask_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size // 2))
             self.swin.embeddings.mask_token.requires_grad_(False)
         elif config.sparse_encoder:
-            _say_dense("windows would be padded at %d x %d", *config.image_size)
+            say_dense("windows would be padded at %d x %d", *config.image_size)
         self.post_init()
 
     @torch.no_grad()
@@ -124,8 +120,9 @@ class MammoSwinForMaskedImageModeling(SwinPreTrainedModel):
                 f"{(len(pixel_values), rows * columns)}",
                 remedy=f"give one value for each of the {rows} x {columns} patches of an image",
             )
-        if visible is None and bool_masked_pos is not None and not kwargs.get("interpolate_pos_encoding"):
-            visible = self._visible(bool_masked_pos, height, width)
+        packable = self.deep_mask_token is not None and bool_masked_pos is not None
+        if visible is None and packable and not kwargs.get("interpolate_pos_encoding"):
+            visible = packed_for(self.config, bool_masked_pos, (height, width))
         with stateless_windows(self.swin):
             if visible is not None:
                 outputs = encode_visible(
@@ -167,26 +164,6 @@ class MammoSwinForMaskedImageModeling(SwinPreTrainedModel):
             content_mask=content_mask,
             breast_mask=breast_mask,
         )
-
-    def _visible(self, bool_masked_pos: torch.Tensor, height: int, width: int) -> VisibleTokens | None:
-        """The visible tokens, or ``None`` where the encoder has to run densely."""
-        if self.deep_mask_token is None:
-            return None
-        if not self.config.takes_visible_tokens(height, width):
-            _say_dense("windows would be padded at %d x %d", height, width)
-            return None
-        masks, stages = bool_masked_pos.cpu().numpy(), len(self.config.depths)
-        grid = self.config.stage_grids(height, width)[0]
-        if not block_aligned(masks, grid, stages):
-            _say_dense("the mask is not made of blocks of %d patches a side", 2 ** (stages - 2))
-            return None
-        return visible_tokens(masks, grid, stages=stages, window=self.config.window_size)
-
-
-@cache
-def _say_dense(why: str, *values: int) -> None:
-    """Said once for each reason, not at each step."""
-    logger.warning(f"the encoder runs on all tokens, hidden ones too: {why}", *values)
 
 
 @dataclass

@@ -6,13 +6,20 @@ arXiv 2205.13515, section 3.2); here a group may hold windows of several images,
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, fields
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from .errors import UsageError
+
+if TYPE_CHECKING:
+    from .configuration_mammo_swin import MammoSwinConfig
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -133,6 +140,31 @@ def visible_tokens(masks: np.ndarray, grid: tuple[int, int], *, stages: int, win
         stage_grid = (grid[0] // 2**stage, grid[1] // 2**stage)
         packed.append(_stage_tokens(images, row.ravel(), column.ravel(), stage_grid, window))
     return VisibleTokens(len(masks), grid, tuple(packed))
+
+
+def packed_for(config: MammoSwinConfig, masks: torch.Tensor, size: tuple[int, int]) -> VisibleTokens | None:
+    """The visible tokens for a model's encoder, or ``None``, said once in the log, where it has to run densely.
+
+    Args:
+        config: The model's.
+        masks: bool (batch, patches); true: hidden.
+        size: (height, width) of the images in pixels.
+    """
+    if not config.takes_visible_tokens(*size):
+        say_dense("windows would be padded at %d x %d", *size)
+        return None
+    grid, stages = config.stage_grids(*size)[0], len(config.depths)
+    hidden = masks.cpu().numpy()
+    if not block_aligned(hidden, grid, stages):
+        say_dense("the mask is not made of blocks of %d patches a side", 2 ** (stages - 2))
+        return None
+    return visible_tokens(hidden, grid, stages=stages, window=config.window_size)
+
+
+@cache
+def say_dense(why: str, *values: int) -> None:
+    """Says why visible tokens alone will not do: once for each reason, not at each step."""
+    logger.warning(f"the encoder runs on all tokens, hidden ones too: {why}", *values)
 
 
 def _cells(masks: np.ndarray, grid: tuple[int, int], side: int) -> np.ndarray:
