@@ -9,7 +9,6 @@ from types import FrameType
 from typing import Any
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 
 from ..errors import MammoError, UsageError
 
@@ -98,7 +97,7 @@ def run(trainer: Trainer, resume: str | bool | None) -> None:
     """
     output = str(trainer.args.output_dir)
     if resume is True or (isinstance(resume, str) and resume.lower() == "true"):
-        resume = get_last_checkpoint(output) if Path(output).is_dir() else None
+        resume = last_whole_checkpoint(output)
         if resume is None:
             raise UsageError("no checkpoint to resume from", source=output, remedy="start without resuming")
     guard = SaveOnInterrupt()
@@ -113,6 +112,15 @@ def run(trainer: Trainer, resume: str | bool | None) -> None:
             source=output,
             remedy="the same command with resuming (--resume, or --resume_from_checkpoint true) goes on from there",
         )
+
+
+def last_whole_checkpoint(output: str | Path) -> str | None:
+    """The newest checkpoint of a folder that was written to its end; one that a kill cut short is not."""
+    # Trainer writes its state last
+    whole = [path.parent for path in Path(output).glob("checkpoint-*/trainer_state.json") if path.stat().st_size]
+    steps = [path for path in whole if path.name.removeprefix("checkpoint-").isdigit()]
+    newest = max(steps, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
+    return None if newest is None else str(newest)
 
 
 def without_last_batch_surprise(images: int, batch_size: int, what: str) -> None:
