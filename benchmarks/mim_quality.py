@@ -1,6 +1,6 @@
 """Visible tokens alone against all tokens: what is learnt in the same steps, on phantoms, over seeds.
 
-python benchmarks/mim_quality.py --output_dir mim-quality --seeds 0 1 2 --steps 150
+python benchmarks/mim_quality.py --output_dir mim-quality --seeds 0 1 2 --steps 300
 
 Prints a table: masked L1, PSNR and SSIM on validation images, the AUC of probes for breast density on the frozen
 features, and CPU seconds; each as the mean over seeds with the smallest and largest. The row of steps 0 is a random
@@ -34,9 +34,9 @@ FIGURES = ("masked_l1", "psnr", "ssim", "linear_probe", "knn_probe", "cpu_second
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output_dir", default="mim-quality")
-    parser.add_argument("--patients", type=int, default=80, help="four views each")
+    parser.add_argument("--patients", type=int, default=160, help="four views each")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--batch_size", type=int, default=16)
     parser.add_argument("--model", default="nano")
     args = parser.parse_args()
