@@ -67,10 +67,22 @@ class MammoSwinForMaskedImageModeling(SwinPreTrainedModel):
         self.deep_mask_token = None
         if config.sparse_encoder and config.takes_visible_tokens(*config.image_size):
             self.deep_mask_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size // 2))
-            self.swin.embeddings.mask_token.requires_grad_(False)
+            self._freeze_stock_mask_token()
         elif config.sparse_encoder:
             say_dense("windows would be padded at %d x %d", *config.image_size)
         self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """As transformers', with the stock mask token frozen again: loading makes every parameter trainable."""
+        loaded = super().from_pretrained(*args, **kwargs)
+        (loaded[0] if isinstance(loaded, tuple) else loaded)._freeze_stock_mask_token()
+        return loaded
+
+    def _freeze_stock_mask_token(self) -> None:
+        # one that takes no part would stop distributed training
+        if self.deep_mask_token is not None:
+            self.swin.embeddings.mask_token.requires_grad_(False)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
