@@ -45,6 +45,7 @@ def main(arguments: list[str]) -> None:
         model=own.model,
         checkpoint=out,
         plots=out / "plots",
+        settings=own.settings(),
         resume=args.resume_from_checkpoint,
     )
     if args.process_index == 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import torch
@@ -41,12 +41,46 @@ class CollectionArguments:
 
 
 @dataclass
-class MimArguments(CollectionArguments):
+class MimSettings:
+    """How stage 1 trains, whatever it trains on."""
+
+    decoder: str = field(default="conv", metadata={"help": "conv, or linear as in SimMIM"})
+    sparse_encoder: bool = field(
+        default=True, metadata={"help": "run the encoder on visible tokens alone where size and blocks allow it"}
+    )
+    loss_region: str = field(default="masked", metadata={"help": "masked, masked_breast or all"})
+    normalized_patch: int | None = field(
+        default=None, metadata={"help": "side in pixels of patches that the target is normalised by; default: none"}
+    )
+    mask_within: str = field(default="image", metadata={"help": "image, or breast: nothing is spent on background"})
+    window_size: int | None = field(
+        default=None, metadata={"help": "side of the attention windows in tokens; default: the model's, or else 7"}
+    )
+    layer_decay: float = field(
+        default=1.0, metadata={"help": "factor of the learning rate from a layer to the one below it"}
+    )
+    weight_average: float = field(
+        default=0.0, metadata={"help": "decay of an average of the weights that is saved instead of them; 0: none"}
+    )
+    probes: list[str] = field(
+        default_factory=list, metadata={"help": "linear, knn: classifiers on frozen features at each evaluation"}
+    )
+
+
+@dataclass
+class MimArguments(MimSettings, CollectionArguments):
     """Stage 1's own."""
 
-    model: str = field(default="tiny", metadata={"help": "nano, tiny, small, base, large, or a checkpoint folder"})
+    model: str = field(
+        default="tiny",
+        metadata={"help": "nano, tiny, small, base, large, a checkpoint folder, or a .pth file of Swin or SimMIM"},
+    )
     mask_block_size: int = field(default=16, metadata={"help": "side of the hidden blocks in pixels"})
     mask_ratio: float = field(default=0.5, metadata={"help": "share of the blocks that is hidden"})
+
+    def settings(self) -> MimSettings:
+        """How to train, without what to train on."""
+        return MimSettings(**{own.name: getattr(self, own.name) for own in fields(MimSettings)})
 
 
 @dataclass

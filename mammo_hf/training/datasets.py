@@ -14,6 +14,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from ..data.prepare import FULL_SCALE, LESION_CELL, UNKNOWN_PATHOLOGY
 from .augmentation import Augmentation
+from .masked_examples import masked_example
 
 if TYPE_CHECKING:
     from ..image_processing_mammo import MammoImageProcessor
@@ -73,18 +74,27 @@ class PreparedImages(Dataset[Example]):
 
 
 class MaskedImages(PreparedImages):
-    """For stage 1: an image and which of its patches are hidden."""
+    """For stage 1: an image, which of its patches are hidden, and where it is padding and breast."""
 
-    def __init__(self, *args: Any, masking: BlockwiseMasking, fresh: bool, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, masking: BlockwiseMasking, fresh: bool, with_breast: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.masking = masking
         self.fresh = fresh
+        self.with_breast = with_breast
 
     def __getitem__(self, index: int) -> Example:
-        intensity, _, _ = self.intensity_and_lesions(index)
-        epoch = self.epoch if self.fresh else 0
-        mask = self.masking((intensity.shape[-2], intensity.shape[-1]), seed=self.seed, epoch=epoch, index=index)
-        return {"pixel_values": self.normalized(intensity), "bool_masked_pos": torch.from_numpy(mask)}
+        return masked_example(
+            self.prepared[index],
+            processor=self.processor,
+            masking=self.masking,
+            augmentation=self.augmentation,
+            seed=self.seed,
+            epoch=self.epoch if self.fresh else 0,
+            index=index,
+            with_breast=self.with_breast,
+        )
 
 
 class LabelledImages(PreparedImages):
