@@ -15,6 +15,7 @@ COMMANDS = {
     "classification": "stage 2: several tasks from few labels",
     "explain": "pictures of where a classifier looked",
     "explainers": "the explainers that are installed",
+    "prepare": "read a collection once, for any number of trainings",
     "phantom": "draw a collection of phantom mammograms",
 }
 

@@ -15,7 +15,7 @@ from ..errors import UsageError
 from ..image_processing_mammo import MammoImageProcessor
 from ..training.arguments import sensible_defaults
 from ..training.classification import train_classifier
-from ..training.collection import open_collection, prepared_images, usable_tasks
+from ..training.collection import default_size, open_collection, prepared_images, usable_tasks
 from ..training.mim import train_mim
 from ..training.sizes import parse_size
 from ..training.visualization import visualize
@@ -25,7 +25,7 @@ from .running import log_to, write_metrics
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     p = argparse.ArgumentParser(prog="mammo-hf analysis", description=(__doc__ or "").split("\n")[0])
-    p.add_argument("--root_dir", required=True, help="folder of the collection, with its CSVs and DICOM files")
+    p.add_argument("--root_dir", required=True, help="folder of the collection, or one of mammo-hf prepare")
     p.add_argument("--dicom_path", help="text file of DICOM paths, one a line: more unlabelled images for stage 1")
     p.add_argument("--output_dir", default="./outputs", help="default %(default)s")
     p.add_argument("--mim_epochs", type=float, default=3, help="default %(default)s")
@@ -43,7 +43,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--visualize", action="store_true", help="draw explanations of test images")
     p.add_argument("--log_mode", choices=("console", "file"), default="console", help="file: training_log.txt")
     p.add_argument("--model", default="tiny", help="nano, tiny, small, base, large or a checkpoint folder")
-    p.add_argument("--image_size", type=int, nargs="+", default=[448, 224], help="height and width, or one number")
+    p.add_argument(
+        "--image_size",
+        type=int,
+        nargs="+",
+        help="height and width, or one number (default: as prepared, or else 448 224)",
+    )
     p.add_argument("--tasks", nargs="+", default=["pathology", "density"], help="the first is the main one")
     p.add_argument("--lesion_loss", type=float, help="weight of the token loss; default 1 where findings have places")
     p.add_argument("--mim_learning_rate", type=float, default=5e-4, help="default %(default)s")
@@ -63,7 +68,7 @@ def main(arguments: list[str]) -> None:
     out = Path(args.output_dir)
     if not Path(args.root_dir).is_dir():
         raise UsageError("is no folder", source=args.root_dir, remedy="give --root_dir the collection's folder")
-    size = parse_size(args.image_size)
+    size = parse_size(args.image_size) if args.image_size else default_size(args.root_dir)
     _check(args)
     log_to(args.log_mode, out)
     table = open_collection(args.root_dir, dicom_path=args.dicom_path, validation=args.validation, seed=args.seed)

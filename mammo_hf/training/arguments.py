@@ -7,6 +7,7 @@ from pathlib import Path
 
 from transformers import TrainingArguments
 
+from .collection import default_size
 from .sizes import parse_size
 
 
@@ -14,12 +15,13 @@ from .sizes import parse_size
 class CollectionArguments:
     """Where the images come from and how large the model sees them."""
 
-    dataset: str = field(metadata={"help": "folder of the collection, recognised by its files"})
+    dataset: str = field(metadata={"help": "folder of the collection, or one that mammo-hf prepare wrote"})
     dicom_path: str | None = field(
         default=None, metadata={"help": "text file of DICOM paths, one a line: adds unlabelled images for stage 1"}
     )
-    image_size: list[int] = field(
-        default_factory=lambda: [448, 224], metadata={"help": "height and width in pixels, or one number for a square"}
+    image_size: list[int] | None = field(
+        default=None,
+        metadata={"help": "height and width in pixels, or one number; default: as prepared, or else 448 224"},
     )
     validation: float = field(
         default=0.15, metadata={"help": "share of the training patients that choose the best epoch"}
@@ -31,7 +33,7 @@ class CollectionArguments:
 
     def size(self) -> tuple[int, int]:
         """(height, width) of the model's input."""
-        return parse_size(self.image_size)
+        return parse_size(self.image_size) if self.image_size else default_size(self.dataset)
 
     def prepared_folder(self, output_dir: str) -> Path:
         """Where the prepared images are kept."""
