@@ -54,7 +54,7 @@ class Layout:
             if layout.format == format and rows <= 2 * shard_size * layout.shards <= 8 * max(rows, shard_size):
                 return layout
             mark_unfinished(folder)
-            for name in folder.names("shards") + folder.names("data"):
+            for name in [*folder.names("shards"), *folder.names("data"), _INFO]:
                 folder.remove(name)
         layout = cls(max(1, -(-rows // shard_size)), format)
         folder.write_text(LAYOUT, json.dumps(asdict(layout)) + "\n")

@@ -55,7 +55,7 @@ def here(shards: Iterator[Shard], folder: Folder, layout: Layout, recipe: Recipe
     for shard in shards:
         done = prepare_shard(shard, folder, layout, recipe, lambda: progress.add(1))
         if not done.written:
-            progress.add_found(len(shard.rows))
+            progress.add_found(done.rows)
         yield done
 
 
@@ -70,16 +70,16 @@ def pool(num_workers: int) -> Executor:
         counter = context.Value("q", 0)
         workers = ProcessPoolExecutor(num_workers, context, _start_worker, (folder, layout, recipe, counter))
         try:
-            waiting: dict[Future[Done], int] = {}
+            waiting: set[Future[Done]] = set()
             ticks = _Ticks(counter, progress)
             for shard in shards:
                 found = up_to_date(shard, folder, layout, recipe)
                 if found is not None:
                     # no process is started, with its seconds of imports, before there is work
-                    progress.add_found(len(shard.rows))
+                    progress.add_found(found.rows)
                     yield found
                     continue
-                waiting[workers.submit(_work, shard)] = len(shard.rows)
+                waiting.add(workers.submit(_work, shard))
                 while len(waiting) >= 2 * num_workers:
                     yield from _ended(waiting, ticks)
             while waiting:
@@ -110,14 +110,15 @@ class _Ticks:
         self.shown = counted
 
 
-def _ended(waiting: dict[Future[Done], int], ticks: _Ticks) -> Iterator[Done]:
+def _ended(waiting: set[Future[Done]], ticks: _Ticks) -> Iterator[Done]:
     """Waits a moment for shards that end, and takes them out of those that are waited for."""
     ended, _ = wait(waiting, timeout=POLL, return_when=FIRST_COMPLETED)
     ticks.show()
     for future in ended:
-        rows, done = waiting.pop(future), future.result()
+        waiting.remove(future)
+        done = future.result()
         if not done.written:
-            ticks.progress.add_found(rows)
+            ticks.progress.add_found(done.rows)
         yield done
 
 

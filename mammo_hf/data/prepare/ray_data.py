@@ -47,11 +47,11 @@ def ray_executor(address: str | None = None, *, num_cpus: int | None = None) -> 
             _connect(ray, address, num_cpus)
         elsewhere = Folder(folder.url if is_remote(folder.url) else os.path.abspath(folder.url))
         try:
-            for done, rows in _results(ray, shards, elsewhere, layout, recipe):
+            for done in _results(ray, shards, elsewhere, layout, recipe):
                 if done.written:
-                    progress.add(rows)
+                    progress.add(done.rows)
                 else:
-                    progress.add_found(rows)
+                    progress.add_found(done.rows)
                 yield done
         finally:
             if ours:
@@ -73,10 +73,8 @@ def _connect(ray: Any, address: str | None, num_cpus: int | None) -> None:
         ) from error
 
 
-def _results(
-    ray: Any, shards: Iterator[Shard], folder: Folder, layout: Layout, recipe: Recipe
-) -> Iterator[tuple[Done, int]]:
-    """Runs the shards as tasks of Ray Data and gives what became of each, with its number of rows, as they end."""
+def _results(ray: Any, shards: Iterator[Shard], folder: Folder, layout: Layout, recipe: Recipe) -> Iterator[Done]:
+    """Runs the shards as tasks of Ray Data and tells what became of each as they end."""
     # the rows go to the cluster's object store once, shard by shard; a task fetches its own
     references = [ray.put(shard) for shard in shards]
     ray.data.DataContext.get_current().enable_progress_bars = False
@@ -91,8 +89,7 @@ def _results(
         if "error" in result:
             problem, source, remedy = result["error"]
             raise UsageError(problem, source=source, remedy=remedy)
-        result["done"]["rejected"] = [(source, reason) for source, reason in result["done"]["rejected"]]
-        yield Done(**result["done"]), result["rows"]
+        yield Done(**result["done"])
 
 
 def _prepare_batch(
@@ -104,7 +101,7 @@ def _prepare_batch(
     for number in batch["id"]:
         shard = ray.get(references[int(number)])
         try:
-            result = {"done": asdict(prepare_shard(shard, folder, layout, recipe)), "rows": len(shard.rows)}
+            result: dict[str, Any] = {"done": asdict(prepare_shard(shard, folder, layout, recipe))}
         except MammoError as error:
             # as data: an exception would be tried again, wrapped, and told with a page of traceback
             result = {"error": [error.problem, error.source, error.remedy]}

@@ -44,6 +44,7 @@ KEYS = ("pixels_key", "lesions_key")
 _LEFT_BEHIND = ("path", "findings")
 
 Row = dict[str, Any]
+Problem = tuple[str, str]  # a file and what is wrong with it
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def _is_copied(field: pa.Field) -> bool:
     return field.name not in _LEFT_BEHIND and not pa.types.is_nested(field.type)
 
 
-def prepared_row(row: Row, recipe: Recipe, keys: Keys, before: Row | None = None) -> Row:
+def prepared_row(row: Row, recipe: Recipe, keys: Keys, before: Row | None = None) -> tuple[Row, list[Problem]]:
     """Prepares one image.
 
     Args:
@@ -110,12 +111,13 @@ def prepared_row(row: Row, recipe: Recipe, keys: Keys, before: Row | None = None
     Returns:
         ``pixels`` uint16 (height, width) as bytes, 65535 for intensity 1; ``size`` (height, width); ``lesions`` uint8
         (height / 4, width / 4) as bytes or null; ``labels`` with -100 where not known; ``geometry`` as JSON; the
-        copied columns; the keys.
+        copied columns; the keys. And what was wrong with a mask: it does not take its film along.
 
     Raises:
-        MammoError: The image or a mask cannot be read.
+        MammoError: The film cannot be read.
         OSError: Likewise.
     """
+    problems: list[Problem] = []
     prepared = {name: row.get(name) for name, _ in recipe.copied}
     prepared["labels"] = labels_of(row, recipe.tasks)
     prepared.update(zip(KEYS, keys, strict=True))
@@ -129,10 +131,14 @@ def prepared_row(row: Row, recipe: Recipe, keys: Keys, before: Row | None = None
         prepared["geometry"] = json.dumps(geometry.to_dict())
     if before is not None and before["lesions_key"] == keys.lesions:
         prepared["lesions"] = before["lesions"]
-    else:
+        return prepared, problems
+    try:
         cells = lesion_map(row["findings"] or [], geometry, recipe.lesion_task["labels"])
         prepared["lesions"] = None if cells is None else cells.tobytes()
-    return prepared
+    except (MammoError, OSError) as error:
+        prepared |= {"lesions": None, "lesions_key": ""}  # no key: it is tried again
+        problems.append(problem_of(error, row["path"]))
+    return prepared, problems
 
 
 def labels_of(row: Row, tasks: tuple[dict[str, Any], ...] | list[dict[str, Any]]) -> list[int]:
@@ -141,6 +147,9 @@ def labels_of(row: Row, tasks: tuple[dict[str, Any], ...] | list[dict[str, Any]]
     return [labels.index(label) if label in labels else -100 for labels, label in places]
 
 
-def reason_of(error: MammoError | OSError) -> str:
-    """Why a file is left out, in the words of ``rejected.csv``: without the file's own name or values."""
-    return error.problem if isinstance(error, MammoError) else error.strerror or type(error).__name__
+def problem_of(error: MammoError | OSError, path: str) -> Problem:
+    """A line of ``rejected.csv``: the file, and what is wrong with it."""
+    if isinstance(error, MammoError):
+        known = error.source is not None and not error.source.startswith("<")
+        return (str(error.source) if known else path), error.problem
+    return str(error.filename or path), error.strerror or type(error).__name__

@@ -37,7 +37,7 @@ class Summary:
     Attributes:
         out: The folder.
         images: Images in it.
-        rejected: Files that were left out.
+        rejected: Files that were left out: lines of ``rejected.csv``.
         read: Images that were decoded in this run; the others were there.
         shards_written: Files of rows that were written in this run.
         size: Bytes of all rows' files.
@@ -106,7 +106,7 @@ def _finish(
     table: MammoTable, folder: Folder, layout: Layout, recipe: Recipe, finished: list[Done], started: float
 ) -> Summary:
     rejected = [(entry.source, entry.reason) for entry in table.rejected]
-    rejected += sorted(entry for done in finished for entry in done.rejected)
+    rejected += sorted(_problems(finished))
     images = sum(done.images for done in finished)
     size = sum(done.size for done in finished)
     facts = {
@@ -127,13 +127,17 @@ def _shards(table: MammoTable, layout: Layout) -> Iterator[Shard]:
         yield Shard(number, list(table.dataset.select(indices)))
 
 
+def _problems(finished: list[Done]) -> list[tuple[str, str]]:
+    return [(source, why) for done in finished for problems in done.problems.values() for source, why in problems]
+
+
 def _check_rejected(finished: list[Done], total: int, limit: float) -> None:
-    rejected = [entry for done in finished for entry in done.rejected]
-    if not rejected or (len(rejected) <= limit * total and len(rejected) < total):
+    lost = sum(done.rows - done.images for done in finished)
+    if not lost or (lost <= limit * total and lost < total):
         return
-    source, reason = rejected[0]
-    count = "none" if len(rejected) == total else str(len(rejected))
-    could = "could be read" if len(rejected) == total else f"could not be read, more than {limit:.0%}"
+    source, reason = _problems(finished)[0]
+    count = "none" if lost == total else str(lost)
+    could = "could be read" if lost == total else f"could not be read, more than {limit:.0%}"
     raise DataError(
         f"{count} of {total} images {could}; the first: {source}: {reason}",
         remedy="check the collection's files, or allow more with max_rejected",

@@ -21,7 +21,7 @@ from ...errors import MammoError, UsageError
 from .folder import Folder
 from .keys import Keys, digest, row_keys
 from .layout import Layout, mark_unfinished
-from .row import KEYS, Recipe, Row, labels_of, prepared_row, reason_of
+from .row import KEYS, Problem, Recipe, Row, labels_of, prepared_row, problem_of
 
 GROUP_ROWS = 16  # rows a record batch or parquet row group: what a worker holds in memory
 
@@ -40,17 +40,19 @@ class Done:
 
     Attributes:
         key: Decided by all its rows' keys, labels and copied columns.
-        images: Rows in its file.
+        rows: Rows of the table that belong to it.
+        images: Rows in its file; the others could not be read.
         size: Bytes of its file.
-        rejected: Source and reason of each image that was left out.
+        problems: From an image_id to the file that could not be read, the film or a mask of it, and why.
         written: Whether the file was written now; ``False``: it was up to date.
         read: How many images were decoded for it now.
     """
 
     key: str
+    rows: int
     images: int = 0
     size: int = 0
-    rejected: list[tuple[str, str]] = field(default_factory=list)
+    problems: dict[str, list[Problem]] = field(default_factory=dict)
     written: bool = False
     read: int = 0
 
@@ -75,14 +77,14 @@ def prepare_shard(
         found = _current(shard, folder, layout, recipe, keys)
         if found is not None and not _readable_now(shard, found, recipe, keys):
             return found
-        done = Done(_key(shard, recipe, keys), written=True)
+        done = Done(_key(shard, recipe, keys), len(shard.rows), written=True)
         before = _rows_before(folder, layout.data_file(shard.number))
         mark_unfinished(folder)
         folder.remove(layout.done_file(shard.number))
         with folder.whole_file(layout.data_file(shard.number)) as part:
             _write(part, _prepared(shard, keys, recipe, before, done, tick), layout.format, recipe.schema)
         done.size = folder.size(layout.data_file(shard.number)) or 0
-        record = {name: getattr(done, name) for name in ("key", "images", "size", "rejected")}
+        record = {name: getattr(done, name) for name in ("key", "rows", "images", "size", "problems")}
         folder.write_text(layout.done_file(shard.number), json.dumps(record))
     return done
 
@@ -90,7 +92,7 @@ def prepare_shard(
 def up_to_date(shard: Shard, folder: Folder, layout: Layout, recipe: Recipe) -> Done | None:
     """The record of a shard that needs nothing at all; ``None``: ``prepare_shard`` has to look."""
     found = _current(shard, folder, layout, recipe, [row_keys(row, recipe) for row in shard.rows])
-    return None if found is None or found.rejected else found
+    return None if found is None or found.problems else found
 
 
 def _current(shard: Shard, folder: Folder, layout: Layout, recipe: Recipe, keys: list[Keys]) -> Done | None:
@@ -98,10 +100,8 @@ def _current(shard: Shard, folder: Folder, layout: Layout, recipe: Recipe, keys:
     if text is None:
         return None
     record = json.loads(text)
-    key = _key(shard, recipe, keys)
-    if record["key"] != key or folder.size(layout.data_file(shard.number)) != record["size"]:
-        return None
-    return Done(key, record["images"], record["size"], [(source, reason) for source, reason in record["rejected"]])
+    same = record["key"] == _key(shard, recipe, keys)
+    return Done(**record) if same and folder.size(layout.data_file(shard.number)) == record["size"] else None
 
 
 def _key(shard: Shard, recipe: Recipe, keys: list[Keys]) -> str:
@@ -113,10 +113,10 @@ def _key(shard: Shard, recipe: Recipe, keys: list[Keys]) -> str:
 
 
 def _readable_now(shard: Shard, found: Done, recipe: Recipe, keys: list[Keys]) -> bool:
-    """Whether an image that was rejected can be read today: a codec may have been installed, a disk mounted."""
-    left_out = {source for source, _ in found.rejected}
+    """Whether anything that could not be read can be today: a codec may have been installed, a disk mounted."""
     rows = zip(shard.rows, keys, strict=True)
-    return any(not isinstance(_try(row, recipe, own, None), str) for row, own in rows if row["path"] in left_out)
+    again = {row["image_id"]: _try(row, recipe, own, None)[1] for row, own in rows if row["image_id"] in found.problems}
+    return json.dumps(again, sort_keys=True) != json.dumps(found.problems, sort_keys=True)
 
 
 def _prepared(
@@ -129,22 +129,22 @@ def _prepared(
 ) -> Iterator[Row]:
     for row, own in zip(shard.rows, keys, strict=True):
         earlier = before[row["image_id"]]() if row["image_id"] in before else None
-        prepared = _try(row, recipe, own, earlier)
+        prepared, problems = _try(row, recipe, own, earlier)
         done.read += earlier is None or earlier["pixels_key"] != own.pixels
-        if isinstance(prepared, str):
-            done.rejected.append((row["path"], prepared))
-        else:
+        if problems:
+            done.problems[row["image_id"]] = problems
+        if prepared is not None:
             done.images += 1
             yield prepared
         if tick is not None:
             tick()
 
 
-def _try(row: Row, recipe: Recipe, keys: Keys, before: Row | None) -> Row | str:
+def _try(row: Row, recipe: Recipe, keys: Keys, before: Row | None) -> tuple[Row | None, list[Problem]]:
     try:
         return prepared_row(row, recipe, keys, before)
     except (MammoError, OSError) as error:
-        return reason_of(error)
+        return None, [problem_of(error, row["path"])]
 
 
 def _rows_before(folder: Folder, name: str) -> dict[str, Callable[[], Row]]:
