@@ -47,6 +47,9 @@ class MimArguments(CollectionArguments):
     model: str = field(default="tiny", metadata={"help": "nano, tiny, small, base, large, or a checkpoint folder"})
     mask_block_size: int = field(default=16, metadata={"help": "side of the hidden blocks in pixels"})
     mask_ratio: float = field(default=0.5, metadata={"help": "share of the blocks that is hidden"})
+    streaming: bool = field(
+        default=False, metadata={"help": "read the shards of mammo-hf prepare --format parquet as a stream"}
+    )
 
 
 @dataclass

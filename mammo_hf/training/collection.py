@@ -23,6 +23,8 @@ from ..data.prepare import (
     prepared_table,
 )
 from ..errors import UsageError
+from .augmentation import Augmentation
+from .streaming import StreamedMaskedImages
 
 if TYPE_CHECKING:
     from ..image_processing_mammo import MammoImageProcessor
@@ -115,7 +117,23 @@ def prepared_images(
     else:
         check_canvas(folder, processor)
     lesions = prepared_lesion_task(folder) == tasks[0]["name"]
-    return for_training(open_prepared(folder), table, tasks, lesions=lesions)
+    return for_training(open_prepared(folder, table.column("image_id")), table, tasks, lesions=lesions)
+
+
+def streamed_images(table: MammoTable, processor: MammoImageProcessor, *, seed: int) -> StreamedMaskedImages:
+    """The training and unlabelled images of a prepared folder's table as a stream, for stage 1.
+
+    Raises:
+        UsageError: The table is not of a prepared folder, or that is of another canvas or of another format.
+    """
+    folder = folder_of(table)
+    if folder is None:
+        raise UsageError(
+            "source files cannot be streamed", source="--streaming", remedy="mammo-hf prepare --format parquet first"
+        )
+    check_canvas(folder, processor)
+    learnt = table.where(split=("train", "unlabelled")).column("image_id")
+    return StreamedMaskedImages(folder, learnt, processor, augmentation=Augmentation(), seed=seed)
 
 
 def _prepare(

@@ -21,6 +21,7 @@ from .datasets import EpochOfDatasets, MaskedImages, rows_of
 from .panels import plot_reconstruction
 from .plots import plot_loss_curves
 from .running import SwinTrainer, run, without_last_batch_surprise
+from .streaming import StreamedMaskedImages
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ def train_mim(
     model: str,
     checkpoint: Path,
     plots: Path,
+    stream: StreamedMaskedImages | None = None,
     resume: str | bool | None = None,
 ) -> dict[str, Any]:
     """Pre-trains an encoder and saves the best by validation loss.
@@ -70,12 +72,13 @@ def train_mim(
         model: A size or a checkpoint folder.
         checkpoint: Where the model and the processor are saved.
         plots: Folder of the loss curve and the reconstruction panel.
+        stream: Learnt from in place of the prepared training and unlabelled images.
         resume: As in ``run``.
 
     Returns:
         Figures for ``metrics.json``: counts, and the loss on validation images.
     """
-    training, validation = _masked_images(prepared, processor, args.seed)
+    training, validation = _masked_images(prepared, processor, args.seed, stream)
     without_last_batch_surprise(len(training), args.per_device_train_batch_size, "pre-training images")
     torch.manual_seed(args.seed)
     size = (processor.size["height"], processor.size["width"])
@@ -87,6 +90,8 @@ def train_mim(
         network = MammoSwinForMaskedImageModeling.from_pretrained(model, config=config)
     args.label_names = ["bool_masked_pos"]
     args.remove_unused_columns = False
+    if stream is not None:
+        args.ignore_data_skip = True  # a stream is no sequence to skip in: a resumed epoch begins anew
     args.prediction_loss_only = True
     trainer = SwinTrainer(
         network,
@@ -110,13 +115,13 @@ def train_mim(
 
 
 def _masked_images(
-    prepared: datasets.Dataset, processor: MammoImageProcessor, seed: int
-) -> tuple[MaskedImages, MaskedImages]:
+    prepared: datasets.Dataset, processor: MammoImageProcessor, seed: int, stream: StreamedMaskedImages | None
+) -> tuple[MaskedImages | StreamedMaskedImages, MaskedImages]:
     learnt = rows_of(prepared, ("train", "unlabelled"))
-    if not learnt:
+    if not (learnt if stream is None else len(stream)):
         raise DataError("no image of a training patient to pre-train on", remedy="check the split of the collection")
     masking = processor.masking()
-    training = MaskedImages(
+    training = stream or MaskedImages(
         prepared.select(learnt), processor, augmentation=Augmentation(), seed=seed, masking=masking, fresh=True
     )
     validation = MaskedImages(

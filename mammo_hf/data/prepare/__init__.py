@@ -17,6 +17,7 @@ from .reading import (
     prepared_lesion_task,
     prepared_processor,
     prepared_table,
+    shards_of,
 )
 from .row import FULL_SCALE, SCHEMA, Recipe, prepared_row
 from .running import SHARD_SIZE, Summary, prepare
@@ -42,4 +43,5 @@ __all__ = [
     "prepared_processor",
     "prepared_row",
     "prepared_table",
+    "shards_of",
 ]

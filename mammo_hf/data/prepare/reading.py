@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import datasets
@@ -52,8 +55,13 @@ def prepared_lesion_task(folder: str | os.PathLike[str]) -> str:
     return task
 
 
-def open_prepared(folder: str | os.PathLike[str]) -> datasets.Dataset:
+def open_prepared(folder: str | os.PathLike[str], images: Sequence[str] | None = None) -> datasets.Dataset:
     """The rows of a prepared folder: arrow is memory-mapped; parquet is unpacked into the cache of `datasets` once.
+
+    Args:
+        folder: The folder.
+        images: The image_ids that are wanted; ``None``: all. Only what is wanted of a parquet folder is unpacked; of an
+            arrow folder nothing is, and all rows come.
 
     Raises:
         UsageError: The folder is not finished.
@@ -62,9 +70,44 @@ def open_prepared(folder: str | os.PathLike[str]) -> datasets.Dataset:
     about = read_about(place)
     if about["format"] == "arrow":
         return datasets.load_from_disk(place.url_of("").rstrip("/"))
-    files = [place.url_of(name) for name in _layout(about).data_files()]
-    loaded: datasets.Dataset = datasets.load_dataset("parquet", data_files={SPLIT_NAME: files}, split=SPLIT_NAME)
+    some = images is not None and len(images) < about["images"]
+    loaded: datasets.Dataset = datasets.load_dataset(
+        "parquet",
+        data_files={SPLIT_NAME: [place.url_of(name) for name in _layout(about).data_files()]},
+        split=SPLIT_NAME,
+        filters=[("image_id", "in", list(images or []))] if some else None,
+    )
     return loaded
+
+
+@dataclass(frozen=True)
+class Shards:
+    """The files of a prepared folder's rows, in order."""
+
+    files: list[str]
+    layout: Layout
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def counts(self, image_ids: Sequence[str]) -> list[int]:
+        """How many of some images are in each."""
+        counts = Counter(self.layout.shard_of(image_id) for image_id in image_ids)
+        return [counts[number] for number in range(len(self))]
+
+
+def shards_of(folder: str | os.PathLike[str], format: str) -> Shards:
+    """The shards of a prepared folder.
+
+    Raises:
+        UsageError: The folder is not finished, or of another format.
+    """
+    place = Folder(folder)
+    about = read_about(place)
+    if about["format"] != format:
+        raise UsageError(f"is of the format {about['format']}", source=folder, remedy=f"prepare with --format {format}")
+    layout = _layout(about)
+    return Shards([place.url_of(name) for name in layout.data_files()], layout)
 
 
 def prepared_table(folder: str | os.PathLike[str]) -> MammoTable:

@@ -107,9 +107,7 @@ def test_a_full_disk_leaves_nothing_half_written(many, whole, tmp_path, content)
     assert done.returncode == 2
     assert "cannot be written (File too large)" in done.stderr
     assert not (out / "prepared.json").exists()
-    assert all(
-        path.read_bytes() == (whole / "data" / path.name).read_bytes() for path in out.glob("data/images-*")
-    )
+    assert all(path.read_bytes() == (whole / "data" / path.name).read_bytes() for path in out.glob("data/images-*"))
     assert not list(out.rglob(".part-*"))
     subprocess.run(command(many, out), check=True, timeout=300)
     assert content(out) == content(whole)

@@ -99,9 +99,7 @@ def test_an_object_store_holds_the_same_bytes(collection, folders, content):
     again = prepare(collection, MammoImageProcessor(size=(64, 32)), memory, format="parquet", shard_size=5)
     assert again.shards_written == 0
     store = fsspec.filesystem("memory")
-    found = {
-        name.removeprefix("/prepared/parquet/"): store.cat_file(name) for name in store.find("/prepared/parquet")
-    }
+    found = {name.removeprefix("/prepared/parquet/"): store.cat_file(name) for name in store.find("/prepared/parquet")}
     assert found == content(folders / "parquet")
     assert prepared_table(memory).column("image_id") == prepared_table(folders / "parquet").column("image_id")
 
