@@ -84,8 +84,7 @@ def prepare(
         DataError: No image could be read, or more than ``max_rejected`` of them could not.
         UsageError: ``out`` cannot be written or its disk is full, or an argument is out of its range.
     """
-    if format not in FORMATS or shard_size < 1:
-        raise UsageError(f"format {format!r}, shard_size {shard_size}", remedy=f"use {' or '.join(FORMATS)}; 1 or more")
+    _check_arguments(format, shard_size, num_workers, max_rejected)
     if not len(table):
         raise DataError("the table has no image to prepare", remedy="check the collection")
     started, folder = time.monotonic(), Folder(out)
@@ -100,6 +99,18 @@ def prepare(
                 finished.append(done)
                 _check_rejected(finished, len(table), max_rejected)
         return _finish(table, folder, layout, recipe, finished, started)
+
+
+def _check_arguments(format: str, shard_size: int, num_workers: int, max_rejected: float) -> None:
+    rules = {
+        ("format", format, " or ".join(FORMATS)): format in FORMATS,
+        ("shard_size", shard_size, "1 or more"): shard_size >= 1,
+        ("num_proc", num_workers, "0 or more"): num_workers >= 0,
+        ("max_rejected", max_rejected, "a share from 0 to 1"): 0 <= max_rejected <= 1,
+    }
+    for (name, value, rule), holds in rules.items():
+        if not holds:
+            raise UsageError(f"is {value!r}", source=name, remedy=f"it must be {rule}")
 
 
 def _finish(
