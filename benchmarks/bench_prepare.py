@@ -54,8 +54,9 @@ def main() -> None:
         if "phantoms" in args.only:
             against_dicom("1024 x 512", drawn(work / "phantoms", 10, (1024, 512)), work / "phantoms-prepared", 3)
         if "processes" in args.only:
-            two_processes(drawn(work / "many", 40, (1024, 512)), work)
+            two_processes(repeated(drawn(work / "phantoms", 10, (1024, 512)), 10), work)
         if "memory" in args.only:
+            drawn(work / "phantoms", 10, (1024, 512))
             flat_memory(work)
         if "plan" in args.only:
             plan(frames, work, args)
@@ -66,6 +67,14 @@ def drawn(folder: Path, patients: int, size: tuple[int, int]) -> MammoTable:
     if not (folder / "phantom.json").is_file():
         write_phantom(folder, patients=patients, seed=0, size=size, progress=False)
     return load(folder)
+
+
+def repeated(table: MammoTable, times: int) -> MammoTable:
+    """A table whose images come several times, as if they were different ones."""
+    rows = [
+        {**row, "image_id": f"{int(row['image_id'], 16) ^ number:016x}"} for number in range(times) for row in table
+    ]
+    return MammoTable.from_rows(rows, tasks=table.tasks, salt_name=table.salt_name)
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, float]:
@@ -136,21 +145,27 @@ def two_processes(table: MammoTable, work: Path) -> None:
     )
 
 
+PEAK = """
+import resource, sys
+from bench_prepare import SIZE, repeated
+from mammo_hf import MammoImageProcessor, load
+from mammo_hf.data.prepare import prepare
+table = repeated(load(sys.argv[1]), int(sys.argv[3]))
+prepare(table, MammoImageProcessor(size=SIZE), sys.argv[2])
+print(len(table), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
+"""
+
+
 def flat_memory(work: Path) -> None:
-    """The peak of a run's memory on a collection and on one that is four times as large."""
-    peaks = {}
-    for patients in (30, 120):
-        drawn(work / f"memory-{patients}", patients, (448, 224))
+    """The peak of a process's memory on a collection and on one that is eight times as large."""
+    found = []
+    for times in (2, 16):
         with tempfile.TemporaryDirectory(dir=work) as out:
-            command = ["prepare", str(work / f"memory-{patients}"), out, "--size", "896", "448"]
-            code = (
-                "import resource, sys\nfrom mammo_hf.cli import main\nmain(sys.argv[1:])\n"
-                "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-            )
-            done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, check=True)
-        peaks[4 * patients] = int(done.stdout.splitlines()[-1]) / 1e3
-    text = ", ".join(f"{peak:.0f} MB for {images} images" for images, peak in peaks.items())
-    print(f"memory: {text}", flush=True)
+            command = [sys.executable, "-c", PEAK, str(work / "phantoms"), out, str(times)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
+        images, peak = done.stdout.split()
+        found.append(f"{float(peak):.0f} MB for {images} images")
+    print(f"memory: {', '.join(found)} of {SIZE[0]} x {SIZE[1]}", flush=True)
 
 
 def plan(table: MammoTable, work: Path, args: argparse.Namespace) -> None:

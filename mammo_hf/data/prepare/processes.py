@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import Any
 
 from tqdm.auto import tqdm
@@ -79,7 +80,8 @@ def pool(num_workers: int) -> Executor:
                     progress.add_found(found.rows)
                     yield found
                     continue
-                waiting.add(workers.submit(_work, shard))
+                with _deaf_to_interrupts():  # a worker is started here, if one is still missing
+                    waiting.add(workers.submit(_work, shard))
                 while len(waiting) >= 2 * num_workers:
                     yield from _ended(waiting, ticks)
             while waiting:
@@ -94,6 +96,20 @@ def pool(num_workers: int) -> Executor:
             workers.shutdown(wait=True, cancel_futures=True)
 
     return run
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """For processes started meanwhile: Ctrl-C reaches the whole group, and one that imports would print a traceback."""
+    try:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except ValueError:  # not the main thread, where Python delivers signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class _Ticks:
@@ -126,7 +142,7 @@ _WORKER: dict[str, Any] = {}
 
 
 def _start_worker(folder: Folder, layout: Layout, recipe: Recipe, counter: Any) -> None:
-    # Ctrl-C ends a worker without a word: the parent, which gets it too, is the one to speak
+    # from here on Ctrl-C ends a worker without a word: the parent, which gets it too, is the one to speak
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_follow_parent, daemon=True).start()
     _WORKER.update(folder=folder, layout=layout, recipe=recipe, counter=counter)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -198,6 +199,8 @@ def writing_errors(folder: Folder) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             problem, remedy = "the disk is full", "free space and run it again: it goes on where it stopped"
         else:
-            problem = f"cannot be written ({error.strerror or type(error).__name__})"
+            # not the error's own text: arrow puts sentences there
+            reason = os.strerror(error.errno) if error.errno else type(error).__name__
+            problem = f"cannot be written ({reason})"
             remedy = "name a folder that you can write to"
         raise UsageError(problem, source=folder, remedy=remedy) from error

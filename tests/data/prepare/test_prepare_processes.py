@@ -14,12 +14,13 @@ from mammo_hf.data.phantom import write_phantom
 from mammo_hf.data.prepare import open_prepared, prepare
 
 pytestmark = pytest.mark.slow
+KILLS = 3
 
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
     root = tmp_path_factory.mktemp("many") / "cbis"
-    write_phantom(root, patients=60, seed=0, size=(224, 112), num_proc=2, progress=False)
+    write_phantom(root, patients=24, seed=0, size=(224, 112), num_proc=2, progress=False)
     return root
 
 
@@ -44,25 +45,25 @@ def test_killed_again_and_again_it_ends_as_if_never_killed(many, whole, tmp_path
         )
         there = len(list(out.glob("data/images-*")))
         deadline = time.monotonic() + 120
-        while kills < 4 and process.poll() is None and time.monotonic() < deadline:
+        while kills < KILLS and process.poll() is None and time.monotonic() < deadline:
             if len(list(out.glob("data/images-*"))) >= there + 2 or len(list(out.glob("shards/*"))) >= there + 2:
                 break
             time.sleep(0.005 * (kills + 1))
         children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-        if kills < 4 and process.poll() is None:
+        if kills < KILLS and process.poll() is None:
             os.kill(process.pid, signal.SIGKILL)
             kills += 1
             process.wait()
-            _, alive = psutil.wait_procs(children, timeout=20)
+            _, alive = psutil.wait_procs(children, timeout=200)
             assert not alive  # workers do not outlive a killed parent
             assert not (out / "prepared.json").exists()
             continue
         process.wait(timeout=300)
         done = process
-    assert kills == 4
+    assert kills == KILLS
     assert content(out) == content(whole)
     images = open_prepared(out)["image_id"]
-    assert len(images) == len(set(images)) == 240
+    assert len(images) == len(set(images)) == 96
 
 
 def test_a_worker_that_is_killed_ends_the_run_and_the_next_goes_on(many, whole, tmp_path, content):
@@ -72,7 +73,7 @@ def test_a_worker_that_is_killed_ends_the_run_and_the_next_goes_on(many, whole, 
         time.sleep(0.01)
     workers = [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
     workers[0].kill()
-    error = process.communicate(timeout=120)[1]
+    error = process.communicate(timeout=300)[1]
     assert process.returncode == 2
     assert "a worker process was killed" in error
     assert "Traceback" not in error
@@ -88,7 +89,7 @@ def test_ctrl_c_says_so_in_one_line(many, tmp_path):
     while not list(out.glob("shards/*")) and process.poll() is None:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
-    error = process.communicate(timeout=60)[1]
+    error = process.communicate(timeout=300)[1]
     assert process.returncode == 130
     assert "Traceback" not in error
 

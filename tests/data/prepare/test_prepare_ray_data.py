@@ -60,7 +60,7 @@ def test_a_killed_worker_loses_nothing(collection, processor, single, tmp_path, 
     out, killed = tmp_path / "out", []
 
     def kill_two():
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while len(killed) < 2 and time.monotonic() < deadline:
             if len(list(out.glob("data/images-*"))) > 2 * len(killed):
                 for process in psutil.Process(os.getpid()).children(recursive=True):
