@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--work", help="folder to keep the drawn files in; default: a temporary one")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        work = Path(args.work or temporary)
+        work = Path(args.work or temporary).resolve()
         if "frames" in args.only or "plan" in args.only:
             frames = drawn(work / "frames", patients=1, size=(4096, 3328))
         if "frames" in args.only:
@@ -185,7 +185,8 @@ def plan(table: MammoTable, work: Path, args: argparse.Namespace) -> None:
         hours = images * (reading + writing) / 3600
         nodes = int(np.ceil(hours / args.hours / args.node_cpus))
         print(
-            f"  {name}: ({reading:.3f} s to read + {writing:.3f} s to write) x {images:,} = {hours:,.0f} CPU hours"
+            f"  {name}: ({reading:.3f} s to read + {writing:.3f} s to write)"
+            f" x {images:,} / 3600 = {hours:,.0f} CPU hours"
             f"\n    {hours:,.0f} x {args.vcpu_hour} = {hours * args.vcpu_hour:,.0f}"
             f"\n    {hours:,.0f} / ({args.hours:g} h x {args.node_cpus} CPUs) = {nodes} node(s)"
             f"\n    source: {size / 1e6:.1f} MB x {images:,} = {images * size / 1e12:.1f} TB, "
