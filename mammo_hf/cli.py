@@ -17,6 +17,7 @@ COMMANDS = {
     "explain": "pictures of where a classifier looked",
     "explainers": "the explainers that are installed",
     "inspect": "what DICOM files hold and how they are read, or why not",
+    "prepare": "read a collection once, for any number of trainings",
     "phantom": "draw a collection of phantom mammograms",
 }
 

@@ -9,6 +9,7 @@ import torch
 from transformers import TrainingArguments
 
 from ..errors import UsageError
+from .collection import default_size
 from .sizes import parse_size
 
 
@@ -16,12 +17,13 @@ from .sizes import parse_size
 class CollectionArguments:
     """Where the images come from and how large the model sees them."""
 
-    dataset: str = field(metadata={"help": "folder of the collection, recognised by its files"})
+    dataset: str = field(metadata={"help": "folder of the collection, or one that mammo-hf prepare wrote"})
     dicom_path: str | None = field(
         default=None, metadata={"help": "text file of DICOM paths, one a line: adds unlabelled images for stage 1"}
     )
-    image_size: list[int] = field(
-        default_factory=lambda: [448, 224], metadata={"help": "height and width in pixels, or one number for a square"}
+    image_size: list[int] | None = field(
+        default=None,
+        metadata={"help": "height and width in pixels, or one number; default: as prepared, or else 448 224"},
     )
     validation: float = field(
         default=0.15, metadata={"help": "share of the training patients that choose the best epoch"}
@@ -33,7 +35,7 @@ class CollectionArguments:
 
     def size(self) -> tuple[int, int]:
         """(height, width) of the model's input."""
-        return parse_size(self.image_size)
+        return parse_size(self.image_size) if self.image_size else default_size(self.dataset)
 
     def prepared_folder(self, output_dir: str) -> Path:
         """Where the prepared images are kept."""
@@ -77,6 +79,9 @@ class MimArguments(MimSettings, CollectionArguments):
     )
     mask_block_size: int = field(default=16, metadata={"help": "side of the hidden blocks in pixels"})
     mask_ratio: float = field(default=0.5, metadata={"help": "share of the blocks that is hidden"})
+    streaming: bool = field(
+        default=False, metadata={"help": "read the shards of mammo-hf prepare --format parquet as a stream"}
+    )
 
     def settings(self) -> MimSettings:
         """How to train, without what to train on."""

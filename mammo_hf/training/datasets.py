@@ -23,6 +23,30 @@ if TYPE_CHECKING:
 Example = dict[str, torch.Tensor]
 
 
+def augmented(
+    row: dict[str, Any], augmentation: Augmentation | None, generator: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A prepared row's intensity (1, height, width) in [0, 1] and lesion map (1, height / 4, width / 4).
+
+    Args:
+        row: Its ``pixels`` and ``lesions`` as bytes.
+        augmentation: Moves both together; ``None``: they stay as they are.
+        generator: Decides how.
+    """
+    height, width = row["size"]
+    pixels = np.frombuffer(row["pixels"], np.uint16).reshape(1, height, width)
+    # in one pass: touching new memory costs more here than arithmetic
+    intensity = torch.from_numpy(np.divide(pixels, FULL_SCALE, dtype=np.float32))
+    if row["lesions"] is None:
+        lesions = torch.full((1, height // LESION_CELL, width // LESION_CELL), float(UNKNOWN_PATHOLOGY))
+    else:
+        cells = np.frombuffer(row["lesions"], np.uint8).reshape(1, height // LESION_CELL, width // LESION_CELL)
+        lesions = torch.from_numpy(cells.astype(np.float32))
+    if augmentation is not None:
+        intensity, lesions = augmentation(intensity, lesions, view=row["view"], generator=generator)
+    return intensity, lesions
+
+
 class PreparedImages(Dataset[Example]):
     """Images of a prepared dataset, as ``pixel_values`` (channels, height, width).
 
@@ -55,17 +79,8 @@ class PreparedImages(Dataset[Example]):
     def intensity_and_lesions(self, index: int) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
         """Intensity (1, height, width) in [0, 1], lesion map (1, height / 4, width / 4), and the prepared row."""
         row = self.prepared[index]
-        height, width = row["size"]
-        pixels = np.frombuffer(row["pixels"], np.uint16).reshape(1, height, width)
-        intensity = torch.from_numpy(pixels.astype(np.float32) / FULL_SCALE)
-        if row["lesions"] is None:
-            lesions = torch.full((1, height // LESION_CELL, width // LESION_CELL), float(UNKNOWN_PATHOLOGY))
-        else:
-            cells = np.frombuffer(row["lesions"], np.uint8).reshape(1, height // LESION_CELL, width // LESION_CELL)
-            lesions = torch.from_numpy(cells.astype(np.float32))
-        if self.augmentation is not None:
-            generator = np.random.default_rng([self.seed, self.epoch, index])
-            intensity, lesions = self.augmentation(intensity, lesions, view=row["view"], generator=generator)
+        generator = np.random.default_rng([self.seed, self.epoch, index])
+        intensity, lesions = augmented(row, self.augmentation, generator)
         return intensity, lesions, row
 
     def normalized(self, intensity: torch.Tensor) -> torch.Tensor:

@@ -27,6 +27,7 @@ from .probes import Probes
 from .reconstruction import ReconstructionPanel, reconstruct, reconstruction_quality
 from .running import run, without_last_batch_surprise, without_validation
 from .starting_weights import load_starting_weights, simmim_config
+from .streaming import StreamedMaskedImages
 from .weight_average import WeightAverage
 
 __all__ = ["reconstruct", "starting_config", "train_mim"]
@@ -74,6 +75,7 @@ def train_mim(
     checkpoint: Path,
     plots: Path,
     settings: MimSettings | None = None,
+    stream: StreamedMaskedImages | None = None,
     resume: str | bool | None = None,
 ) -> dict[str, Any]:
     """Pre-trains an encoder and saves the best by validation loss.
@@ -86,6 +88,7 @@ def train_mim(
         checkpoint: Where the model and the processor are saved.
         plots: Folder of the loss curve and the reconstruction panels.
         settings: Of decoder, loss, masks, learning rates and probes.
+        stream: Learnt from in place of the prepared training and unlabelled images.
         resume: As in ``run``.
 
     Returns:
@@ -95,11 +98,13 @@ def train_mim(
         Diverged: The loss became NaN or infinite.
     """
     settings = settings or MimSettings()
-    training, validation = _masked_images(prepared, processor, args.seed, settings)
+    training, validation = _masked_images(prepared, processor, args.seed, settings, stream)
     without_last_batch_surprise(len(training), args.per_device_train_batch_size, "pre-training images")
     network = _network(model, processor, args.seed, settings)
     args.label_names = ["bool_masked_pos"]
     args.remove_unused_columns = False
+    if stream is not None:
+        args.ignore_data_skip = True  # a stream is no sequence to skip in: a resumed epoch begins anew
     args.prediction_loss_only = True
     if not len(validation):
         without_validation(args)
@@ -172,18 +177,23 @@ def _probes(
 
 
 def _masked_images(
-    prepared: datasets.Dataset, processor: MammoImageProcessor, seed: int, settings: MimSettings
-) -> tuple[MaskedImages, MaskedImages]:
+    prepared: datasets.Dataset,
+    processor: MammoImageProcessor,
+    seed: int,
+    settings: MimSettings,
+    stream: StreamedMaskedImages | None,
+) -> tuple[MaskedImages | StreamedMaskedImages, MaskedImages]:
     learnt = rows_of(prepared, ("train", "unlabelled"))
-    if not learnt:
+    if not (learnt if stream is None else len(stream)):
         raise DataError("no image of a training patient to pre-train on", remedy="check the split of the collection")
     masking = replace(processor.masking(), within=settings.mask_within)
-    common: dict[str, Any] = {
-        "seed": seed,
-        "masking": masking,
-        "with_breast": settings.loss_region == "masked_breast",
-    }
-    training = MaskedImages(prepared.select(learnt), processor, augmentation=Augmentation(), fresh=True, **common)
+    with_breast = settings.loss_region == "masked_breast"
+    common: dict[str, Any] = {"seed": seed, "masking": masking, "with_breast": with_breast}
+    if stream is not None:
+        stream.masking, stream.with_breast = masking, with_breast
+    training = stream or MaskedImages(
+        prepared.select(learnt), processor, augmentation=Augmentation(), fresh=True, **common
+    )
     validation = MaskedImages(prepared.select(rows_of(prepared, ("validation",))), processor, fresh=False, **common)
     return training, validation
 

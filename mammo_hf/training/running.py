@@ -11,12 +11,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy, get_last_checkpoint
 
 from ..errors import MammoError, UsageError
 from .loading import load_model
 from .progress import show_progress
+from .streaming import StreamedMaskedImages, StreamLoader
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +30,19 @@ class SwinTrainer(Trainer):
     Trainer loads a checkpoint by the module's: the encoder would silently keep the weights it has, both when the best
     epoch is loaded and after a resume. ``from_pretrained`` knows both names.
     """
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Trainer's own; for a stream, which divides itself among the processes, one that does not divide it again."""
+        if not isinstance(self.train_dataset, StreamedMaskedImages):
+            return super().get_train_dataloader()
+        return StreamLoader(
+            self.train_dataset,
+            batch_size=self._train_batch_size,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+            persistent_workers=self.args.dataloader_persistent_workers,
+        )
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         if self.is_deepspeed_enabled or self.is_fsdp_enabled:
