@@ -19,9 +19,9 @@ import numpy as np
 import pyarrow as pa
 from tqdm.auto import tqdm
 
-from ..dicom import read_mammogram
 from ..errors import DataError, MammoError, UsageError
 from ..geometry import Geometry
+from .findings import finding_mask
 
 if TYPE_CHECKING:
     from ..image_processing_mammo import MammoImageProcessor
@@ -175,7 +175,7 @@ def lesion_map(findings: list[Row], geometry: Geometry, labels: list[str]) -> np
     height, width = geometry.size
     cells = np.zeros((height // LESION_CELL, width // LESION_CELL), np.uint8)
     for finding in sorted(findings, key=lambda finding: order.get(finding["pathology"], -1)):
-        mask = _mask_of(finding, geometry)
+        mask = finding_mask(finding, geometry.source_size)
         if mask is None:
             return None
         coverage = geometry.mask_to_model(mask)
@@ -184,24 +184,6 @@ def lesion_map(findings: list[Row], geometry: Geometry, labels: list[str]) -> np
         index = order.get(finding["pathology"], -1)
         cells[peak >= 0.5] = UNKNOWN_PATHOLOGY if index < 0 else index + 1
     return cells if findings else None
-
-
-def _mask_of(finding: Row, geometry: Geometry) -> np.ndarray | None:
-    rows, columns = geometry.source_size
-    if finding.get("mask_path"):
-        mask = read_mammogram(finding["mask_path"]).pixels[0] > 0
-        # some collections hold masks of another size than the image: without a common frame they say nothing
-        return mask if mask.shape == (rows, columns) else None
-    if finding.get("circle"):
-        row, column, radius = finding["circle"]
-        y, x = np.ogrid[:rows, :columns]
-        return (y + 0.5 - row) ** 2 + (x + 0.5 - column) ** 2 <= radius**2
-    if finding.get("box"):
-        top, left, bottom, right = (round(value) for value in finding["box"])
-        mask = np.zeros((rows, columns), bool)
-        mask[max(top, 0) : bottom, max(left, 0) : right] = True
-        return mask
-    return None
 
 
 def write_rejected(rejected: list[tuple[str, str]], path: Path) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ..findings import finding as make_finding
 from ..privacy import salted_hash
 from ..schema import Row
 from .cbis_ddsm_files import Name
@@ -85,9 +86,7 @@ def _findings(
         mask, is_other_size = choose_mask(path, candidates, contents)
         counts["findings"] += 1
         counts["masks of another size" if is_other_size else "no mask"] += mask is None
-        entries.append(
-            {"kind": finding.kind, "pathology": finding.pathology, "mask_path": mask, "box": None, "circle": None}
-        )
+        entries.append(make_finding(finding.kind, finding.pathology, mask_path=mask))
     return entries
 
 

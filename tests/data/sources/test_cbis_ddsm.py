@@ -60,7 +60,7 @@ def test_one_row_a_film(collection):
 def test_a_row_in_full(collection):
     root, table = collection
     name = "Mass-Training_P_00004_LEFT_CC"
-    finding = {"kind": "mass", "box": None, "circle": None}
+    finding = {"kind": "mass", "box": None, "circle": None, "polygon": None}
     assert by_name(table)[name] == {
         "image_id": salted_hash(name, "cbis-ddsm"),
         "path": str(root / "full mammogram images" / name / "1-1.dcm"),
