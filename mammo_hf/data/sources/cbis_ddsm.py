@@ -13,26 +13,41 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ...errors import DataError
+from ..schema import TASKS as COMMON
 from ..schema import task_list
 from ..table import MammoTable, Rejected
-from .cbis_ddsm_files import ImageFile, parse_name, read_dicom_list, walk
+from .cbis_ddsm_files import ImageFile, named_files, parse_name, read_dicom_list
 from .cbis_ddsm_join import sort_files
 from .cbis_ddsm_notes import addition_notes, collection_notes, listed_regions, without_film, without_split
 from .cbis_ddsm_rows import NAME, film_rows
-from .cbis_ddsm_tables import TABLES, CaseDescriptions, find_tables, read_case_descriptions
+from .cbis_ddsm_tables import TABLES, CaseDescriptions, read_case_descriptions
 from .contents import Contents
+from .walking import find_tables
 from .unlabelled import Stranger, says_region, unlabelled_rows
 
 LOOKS_FOR = f"one or more of {', '.join(TABLES)}, in the folder or at most two folders below"
 LICENCE = "CC BY 3.0, https://doi.org/10.7937/K9/TCIA.2016.7O02S9CY"
-TASKS = ("pathology", "density", "abnormality")
+TASKS = {
+    "pathology": COMMON["pathology"],
+    "density": COMMON["density"],
+    "abnormality": ("mass", "calcification", "both"),
+    "birads": ("1", "2", "0", "3", "4", "5"),
+}
+OFFICIAL_SPLIT = "by the four tables; patients on both sides go to training"
+QUIRKS = (
+    "Mass tables write breast_density, calcification tables breast density; paths hold line breaks.",
+    "Region paths are swapped in some releases: a mask is told from a crop by its size and values.",
+    "A film with several abnormalities is one row with all of them; it is malignant if any of them is.",
+    "31 patients stand on both official sides once masses and calcifications are joined: they go to training.",
+    "Density 0 stands for not assessed. Only breasts with an abnormality are published.",
+)
 
-__all__ = ["LICENCE", "LOOKS_FOR", "NAME", "TASKS", "load", "recognises"]
+__all__ = ["LICENCE", "LOOKS_FOR", "NAME", "OFFICIAL_SPLIT", "QUIRKS", "TASKS", "load", "recognises"]
 
 
 def recognises(root: Path) -> bool:
     """Whether a folder holds one of the collection's tables."""
-    return bool(find_tables(root))
+    return bool(find_tables(root, TABLES))
 
 
 def load(root: Path, dicom_path: str | Path | None = None) -> MammoTable:
@@ -87,7 +102,7 @@ def _files(
     root: Path, dicom_path: str | Path | None, rejected: list[Rejected]
 ) -> tuple[list[ImageFile], frozenset[str] | None]:
     """The files below `root`, after those of the list, and the list's paths; a file that is in both comes once."""
-    files = list(walk(root, rejected))
+    files = list(named_files(root, rejected))
     if dicom_path is None:
         return files, None
     listed = read_dicom_list(dicom_path, root, rejected)

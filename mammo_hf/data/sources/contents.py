@@ -12,7 +12,7 @@ import numpy as np
 import pydicom
 from pydicom.uid import UncompressedTransferSyntaxes
 
-from ...dicom import Laterality, MammogramError, View, read_mammogram
+from ...dicom import Laterality, MammogramError, Vendor, View, read_mammogram
 from ...dicom.elements import text
 from ...dicom.projection import find_projection
 from ...errors import DataError
@@ -21,7 +21,7 @@ _SIZE_TAGS = ["Columns", "Rows"]
 _TAGS = [
     *_SIZE_TAGS,
     *("ImageLaterality", "Laterality", "PatientOrientation", "ViewCodeSequence", "ViewPosition"),
-    *("Modality", "PatientID", "SOPInstanceUID", "SeriesDescription", "StudyInstanceUID"),
+    *("Manufacturer", "Modality", "PatientAge", "PatientID", "SOPInstanceUID", "SeriesDescription", "StudyInstanceUID"),
 ]
 # two values squeeze to almost nothing: run lengths take a byte for some sixty pixels, JPEG 2000 and JPEG-LS less
 _MASK_BYTES_PER_PIXEL = 0.25
@@ -46,6 +46,8 @@ class Facts(NamedTuple):
     patient_id: str
     study_uid: str
     instance_uid: str
+    age: str = ""
+    vendor: str = ""
 
 
 class Contents:
@@ -116,6 +118,8 @@ def read_facts(path: str) -> Facts:
         patient_id=text(header, "PatientID"),
         study_uid=text(header, "StudyInstanceUID"),
         instance_uid=text(header, "SOPInstanceUID"),
+        age=text(header, "PatientAge"),
+        vendor=Vendor.from_dicom(text(header, "Manufacturer")).value,
     )
 
 
