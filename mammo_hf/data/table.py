@@ -37,7 +37,7 @@ class MammoTable:
 
     Rows are dicts with ``image_id``, ``patient`` and ``exam`` (salted hashes), ``path``, ``laterality`` ("L", "R"),
     ``view`` ("CC", "MLO", ...), ``age_band``, ``vendor``, ``source``, ``split`` ("train", "validation", "test",
-    "unlabelled"), one column a task and ``findings``; `schema` tells what each holds. Whatever is not known is ``None``.
+    "unlabelled"), one column a task and ``findings``; `schema` tells what each holds. What is not known is ``None``.
 
     Args:
         dataset: The rows; further columns are kept.
@@ -196,7 +196,9 @@ class MammoTable:
             sides, note = pin_sides(self, sides, read_split(saved))
             notes.append(note)
         columns = self.dataset.to_dict()
-        columns["split"] = [sides.get(patient, split) for patient, split in zip(columns["patient"], splits, strict=True)]
+        columns["split"] = [
+            sides.get(patient, split) for patient, split in zip(columns["patient"], splits, strict=True)
+        ]
         words = {"train": "training", "unlabelled": "unlabelled images"}[taken_from]
         for side in shares:
             images, patients = columns["split"].count(side), sum(found == side for found in sides.values())

@@ -13,26 +13,21 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ...errors import DataError
-from ..schema import TASKS as COMMON
+from ..privacy import salted_hash
 from ..schema import task_list
-from ..table import MammoTable, Rejected
+from ..table import MammoTable, Moved, Rejected
 from .cbis_ddsm_files import ImageFile, named_files, parse_name, read_dicom_list
 from .cbis_ddsm_join import sort_files
+from .cbis_ddsm_kaggle import jpeg_files
 from .cbis_ddsm_notes import addition_notes, collection_notes, listed_regions, without_film, without_split
-from .cbis_ddsm_rows import NAME, film_rows
+from .cbis_ddsm_rows import NAME, TASKS, film_rows
 from .cbis_ddsm_tables import TABLES, CaseDescriptions, read_case_descriptions
 from .contents import Contents
-from .walking import find_tables
 from .unlabelled import Stranger, says_region, unlabelled_rows
+from .walking import find_tables
 
 LOOKS_FOR = f"one or more of {', '.join(TABLES)}, in the folder or at most two folders below"
 LICENCE = "CC BY 3.0, https://doi.org/10.7937/K9/TCIA.2016.7O02S9CY"
-TASKS = {
-    "pathology": COMMON["pathology"],
-    "density": COMMON["density"],
-    "abnormality": ("mass", "calcification", "both"),
-    "birads": ("1", "2", "0", "3", "4", "5"),
-}
 OFFICIAL_SPLIT = "by the four tables; patients on both sides go to training"
 QUIRKS = (
     "Mass tables write breast_density, calcification tables breast density; paths hold line breaks.",
@@ -46,8 +41,11 @@ __all__ = ["LICENCE", "LOOKS_FOR", "NAME", "OFFICIAL_SPLIT", "QUIRKS", "TASKS", 
 
 
 def recognises(root: Path) -> bool:
-    """Whether a folder holds one of the collection's tables."""
-    return bool(find_tables(root, TABLES))
+    """Whether a folder holds one of the collection's tables, or folders named as its series are."""
+    if find_tables(root, TABLES):
+        return True
+    folders = [*Path(root).glob("*"), *Path(root).glob("cbis_ddsm/*"), *Path(root).glob("CBIS-DDSM/*")]
+    return any(parse_name(folder.name) is not None and folder.is_dir() for folder in folders)
 
 
 def load(root: Path, dicom_path: str | Path | None = None) -> MammoTable:
@@ -64,14 +62,16 @@ def load(root: Path, dicom_path: str | Path | None = None) -> MammoTable:
 
     Raises:
         UsageError: `dicom_path` is not there.
-        DataError: There is no table or no image, or a table has a wrong column or value.
+        DataError: There is nothing of the collection or no image, or a table has a wrong column or value.
     """
     root = Path(root)
-    cases = read_case_descriptions(root)
+    cases = _cases(root)
     rejected: list[Rejected] = []
     contents = Contents()
     files, listed = _files(root, dicom_path, rejected)
     named, strangers = _tell_by_header(files, contents)
+    if not named and len(cases.missing) == len(TABLES):
+        cases = read_case_descriptions(root)  # says that there is nothing of the collection
     images = sort_files(named, contents)
     splits, moved = _splits(cases, named)
     rows, mask_counts = film_rows(images, cases.by_film(), splits, contents)
@@ -80,13 +80,27 @@ def load(root: Path, dicom_path: str | Path | None = None) -> MammoTable:
         raise _no_image(root, cases, files)
     if listed is not None:
         left_out += listed_regions(listed, named, images, contents)
+    reason = "stands on both official sides: masses and calcifications were split apart"
+    hashes = {salted_hash(patient, NAME) for patient in moved}
     notes = collection_notes(cases, images, rows, moved, mask_counts)
     notes += addition_notes(listed, rows, others, left_out)
     rejected += [*without_split(images, splits), *without_film(cases, images)]
     rejected += [Rejected(path, reason) for path, reason in contents.problems.items()]
     return MammoTable.from_rows(
-        [*rows, *others], tasks=task_list(TASKS), salt_name=NAME, notes=notes, rejected=rejected
+        [*rows, *others],
+        tasks=task_list(TASKS),
+        salt_name=NAME,
+        notes=notes,
+        rejected=rejected,
+        moved=[
+            Moved(patient, "test", "train", reason) for patient in sorted(hashes & {row["patient"] for row in rows})
+        ],
     )
+
+
+def _cases(root: Path) -> CaseDescriptions:
+    """The tables' rows; none without any table, so that a download serves pre-training before they are there."""
+    return read_case_descriptions(root) if find_tables(root, TABLES) else CaseDescriptions((), tuple(TABLES))
 
 
 def _no_image(root: Path, cases: CaseDescriptions, files: Sequence[ImageFile]) -> DataError:
@@ -102,7 +116,7 @@ def _files(
     root: Path, dicom_path: str | Path | None, rejected: list[Rejected]
 ) -> tuple[list[ImageFile], frozenset[str] | None]:
     """The files below `root`, after those of the list, and the list's paths; a file that is in both comes once."""
-    files = list(named_files(root, rejected))
+    files = [*named_files(root, rejected), *jpeg_files(root, rejected)]
     if dicom_path is None:
         return files, None
     listed = read_dicom_list(dicom_path, root, rejected)

@@ -76,11 +76,12 @@ def parse_path(path: str, below: str = "") -> ImageFile:
     says_region: bool | None = None
     for part in (os.path.relpath(path, below) if below else path).split(os.sep):
         name = parse_name(part) or name
-        says_region = _says_region(part, says_region)
+        says_region = describes_region(part, says_region)
     return ImageFile(path, name, _is_region(name, says_region))
 
 
-def _says_region(folder: str, before: bool | None) -> bool | None:
+def describes_region(folder: str, before: bool | None) -> bool | None:
+    """Whether a folder's name or a description says crop or mask; `before` where it says nothing."""
     words = folder.lower()
     if "full mammogram" in words:
         return False

@@ -28,11 +28,20 @@ TABLES = {
 
 _PATHOLOGY = {"MALIGNANT": "malignant", "BENIGN": "benign", "BENIGN_WITHOUT_CALLBACK": "benign"}
 _DENSITY = {"0": None, "1": "a", "2": "b", "3": "c", "4": "d"}  # 0 stands in two rows: not assessed
+_ASSESSMENT = ("0", "1", "2", "3", "4", "5")
 _LATERALITY = {"LEFT": "L", "RIGHT": "R"}
 _VIEW = {"CC": "CC", "MLO": "MLO"}
 _PATIENT = re.compile(r"P_(\d+)")
 # the mass tables write `breast_density`, the calcification tables `breast density`
-_NEEDED = ("patient id", "left or right breast", "image view", "abnormality id", "breast density", "pathology")
+_NEEDED = (
+    "patient id",
+    "left or right breast",
+    "image view",
+    "abnormality id",
+    "breast density",
+    "pathology",
+    "assessment",
+)
 
 
 class Film(NamedTuple):
@@ -53,6 +62,7 @@ class Abnormality(NamedTuple):
     pathology: str
     density: str | None
     place: str
+    birads: str
 
 
 @dataclass(frozen=True)
@@ -119,7 +129,9 @@ def _read_table(path: Path, kind: str, split: str) -> Iterator[Abnormality]:
         place = f"{path}, row {number}"
         if len(cells) <= max(where):
             raise DataError("has too few columns", source=place, remedy="restore the official table")
-        patient, laterality, view, abnormality, density, pathology = (cells[index].strip() for index in where)
+        patient, laterality, view, abnormality, density, pathology, assessment = (
+            cells[index].strip() for index in where
+        )
         found = _PATIENT.fullmatch(patient)
         if found is None:
             raise _wrong(place, "patient_id", "'P_' and a number")
@@ -127,13 +139,15 @@ def _read_table(path: Path, kind: str, split: str) -> Iterator[Abnormality]:
             raise _wrong(place, "abnormality id", "a whole number")
         if density not in _DENSITY:
             raise _wrong(place, "breast density", f"one of {', '.join(_DENSITY)}")
+        if assessment not in _ASSESSMENT:
+            raise _wrong(place, "assessment", f"one of {', '.join(_ASSESSMENT)}")
         film = Film(
             patient_name(int(found[1])),
             _look_up(_LATERALITY, laterality, place, "left or right breast"),
             _look_up(_VIEW, view, place, "image view"),
         )
         label = _look_up(_PATHOLOGY, pathology, place, "pathology")
-        yield Abnormality(kind, split, film, int(abnormality), label, _DENSITY[density], place)
+        yield Abnormality(kind, split, film, int(abnormality), label, _DENSITY[density], place, assessment)
 
 
 def patient_name(number: int) -> str:

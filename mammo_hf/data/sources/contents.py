@@ -1,4 +1,4 @@
-"""What a DICOM file is by its content: its size, whether it can be a mask, whose it is; without decoding its pixels.
+"""What an image file is by its content: its size, whether it can be a mask, whose it is; without decoding its pixels.
 
 Folder and series names of public releases are not to be trusted: in CBIS-DDSM's, crops lie in folders of ROI masks.
 """
@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pydicom
+from PIL import Image
 from pydicom.uid import UncompressedTransferSyntaxes
 
 from ...dicom import Laterality, MammogramError, Vendor, View, read_mammogram
@@ -76,10 +77,14 @@ class Contents:
         if shape is None or _cannot_have_two_values(path, shape):
             return False
         try:
+            if is_picture(path):
+                return _has_two_levels(path)
             return np.unique(read_mammogram(path).pixels).size <= 2
         except MammogramError as error:
             self.problems[path] = error.problem
-            return False
+        except OSError:
+            self.problems[path] = "the picture is damaged or cut off"
+        return False
 
     def _shape(self, path: str) -> Shape | None:
         if path not in self._shapes:
@@ -91,12 +96,23 @@ class Contents:
         return self._shapes[path]
 
 
+def is_picture(path: str) -> bool:
+    """Whether a file's name is that of a PNG, JPEG or PGM."""
+    return path.lower().endswith((".png", ".jpg", ".jpeg", ".pgm"))
+
+
 def read_shape(path: str) -> Shape:
     """Reads the size alone, which is twice as quick as `read_facts`.
 
     Raises:
         DataError: The file cannot be read or is no DICOM image.
     """
+    if is_picture(path):
+        try:
+            with Image.open(path) as picture:
+                return Shape((picture.height, picture.width), True)
+        except OSError as error:  # pillow's for what is no picture, too
+            raise DataError("is no readable picture", source=path, remedy="fetch it again") from error
     header, size = _read_header(path, _SIZE_TAGS)
     syntax = header.file_meta.get("TransferSyntaxUID")
     return Shape(size, syntax is not None and syntax not in UncompressedTransferSyntaxes)
@@ -134,6 +150,15 @@ def _read_header(path: str, tags: list[str]) -> tuple[pydicom.FileDataset, tuple
     if min(size) <= 0:
         raise DataError("is a DICOM file without an image", source=path, remedy="remove it from the data")
     return header, size
+
+
+def _has_two_levels(path: str) -> bool:
+    """Whether a picture is black and white but for the rings that a JPEG has along edges."""
+    with Image.open(path) as picture:
+        values = np.asarray(picture.convert("L"))
+    peak = int(values.max())
+    between = np.count_nonzero((values > peak * 0.15) & (values < peak * 0.85))
+    return between <= 0.005 * values.size
 
 
 def _cannot_have_two_values(path: str, shape: Shape) -> bool:

@@ -36,7 +36,9 @@ class MappedSource:
         self.QUIRKS = mapping.quirks
         split = mapping.columns.get("split")
         self.OFFICIAL_SPLIT = f"by {split.template}" if split is not None and split.columns() else "none"
-        needed = [name for name in (mapping.table, *(join.table for join in mapping.joins if not join.optional)) if name]
+        needed = [
+            name for name in (mapping.table, *(join.table for join in mapping.joins if not join.optional)) if name
+        ]
         self._tables = needed
         self.LOOKS_FOR = f"{' and '.join(needed)}, in the folder or at most two folders below"
 
@@ -56,7 +58,9 @@ class MappedSource:
         if len(found) < len(self._tables):
             return False
         if self.mapping.table is None:
-            return all(set(join.key.columns()) <= set(read_columns(found[join.table.lower()])) for join in self._joins())
+            return all(
+                set(join.key.columns()) <= set(read_columns(found[join.table.lower()])) for join in self._joins()
+            )
         return _own_columns(self.mapping) <= set(read_columns(found[self.mapping.table.lower()]))
 
     def load(self, root: Path, max_missing: float = 0.5) -> MammoTable:
@@ -74,7 +78,9 @@ class MappedSource:
                 missing; names table, row and column.
         """
         root = Path(root)
-        found = find_tables(root, [join.table.lower() for join in self.mapping.joins] + [n.lower() for n in self._tables])
+        found = find_tables(
+            root, [join.table.lower() for join in self.mapping.joins] + [n.lower() for n in self._tables]
+        )
         absent = [name for name in self._tables if name.lower() not in found]
         if absent:
             raise DataError(f"has no table {absent[0]}", source=root, remedy=f"{self.NAME} needs {self.LOOKS_FOR}")

@@ -48,7 +48,7 @@ def test_density_needs_agreement_among_those_that_know(tmp_path):
 
 
 def test_a_film_in_no_table_has_no_labels():
-    assert film_labels([]) == {"pathology": None, "density": None, "abnormality": None}
+    assert film_labels([]) == {"pathology": None, "density": None, "abnormality": None, "birads": None}
 
 
 def test_both_files_of_a_film_in_both_sets_carry_all_its_findings(tmp_path):
