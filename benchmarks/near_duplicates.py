@@ -80,9 +80,8 @@ def main() -> None:
         for what, alter in ALTERED.items():
             moved = [int(distances(hashes[i : i + 1], hash_of(alter(films[i]))[None])[0, 0]) for i in chosen]
             found = np.mean(np.array(moved) <= MAX_DISTANCE)
-            print(
-                f"  {what}: median {int(np.median(moved))}, 95 % within {int(np.quantile(moved, 0.95))}; found {found:.0%}"
-            )
+            middle, high = int(np.median(moved)), int(np.quantile(moved, 0.95))
+            print(f"  {what}: median {middle}, 95 % within {high}; found {found:.0%}")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from .geometry import Geometry
 from .masking import BlockwiseMasking
 
 FORMAT_VERSION = 1
+_PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"P5\n", b"P5 ")  # PNG, JPEG, PGM
 # what transformers itself writes into a preprocessor_config.json or passes on loading
 _TRANSFORMERS_KEYS = {
     "image_processor_type",
@@ -216,7 +217,7 @@ def _open_file(path: Path) -> _Source:
             start = file.read(8)
     except OSError:
         start = b""  # the reader says what is wrong with it
-    if start[:8] == b"\x89PNG\r\n\x1a\n" or start[:3] == b"\xff\xd8\xff":
+    if start.startswith(_PICTURES):
         try:
             with Image.open(path) as picture:
                 return _Source(_from_picture(picture))
@@ -226,7 +227,7 @@ def _open_file(path: Path) -> _Source:
 
 
 def _open_bytes(content: bytes) -> _Source:
-    if content[:8] == b"\x89PNG\r\n\x1a\n" or content[:3] == b"\xff\xd8\xff":
+    if content.startswith(_PICTURES):
         with Image.open(io.BytesIO(content)) as picture:
             return _Source(_from_picture(picture))
     return _Source(mammogram=_read_dicom(content))

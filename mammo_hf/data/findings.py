@@ -25,7 +25,7 @@ FEATURES = {
 }
 Finding = dict[str, Any]
 
-_PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"P5")
+_PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"P5\n", b"P5 ")
 
 
 def finding(

@@ -61,14 +61,16 @@ def check_source(source: Any, root: str | Path, *, recognised: bool = True, **op
 def _check_statements(plugin: Any) -> None:
     lacking = [name for name in NAMES if not hasattr(plugin, name)]
     assert not lacking, f"it has no {', '.join(lacking)}"
-    assert plugin.NAME.strip().lower().replace("_", "-").replace(" ", "-") == plugin.NAME, (
-        "NAME is lower-case-with-hyphens"
-    )
+    plain = plugin.NAME.strip().lower().replace("_", "-").replace(" ", "-")
+    assert plain == plugin.NAME, "NAME is lower-case-with-hyphens"
     for name in ("LOOKS_FOR", "LICENCE", "OFFICIAL_SPLIT"):
-        assert isinstance(getattr(plugin, name), str) and getattr(plugin, name), f"{name} says nothing"
+        text = getattr(plugin, name)
+        assert text, f"{name} says nothing"
+        assert isinstance(text, str), f"{name} is no text"
     assert not isinstance(plugin.QUIRKS, str), "QUIRKS is a list of sentences"
     for task, labels in plugin.TASKS.items():
-        assert len(labels) > 1 and len(set(labels)) == len(labels), f"task {task} needs two labels or more"
+        assert len(set(labels)) > 1, f"task {task} needs two labels or more"
+        assert len(set(labels)) == len(labels), f"task {task} has a label twice"
         if task in COMMON:
             wanted = [label for label in COMMON[task] if label in labels]
             assert list(labels) == wanted, f"labels of the common task {task} are a part of {', '.join(COMMON[task])}"

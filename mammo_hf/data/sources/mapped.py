@@ -119,7 +119,7 @@ class MappedSource:
         assert mapping.path is not None
         rows = read_table(table)
         _check_columns(table, rows, _own_columns(mapping))
-        files = _Files([table.parent, root], root)
+        files = _Files([table.parent, root], root, rejected)
         records, missing, total = [], [], 0
         for number, row in enumerate(rows, start=1):
             if any(row.get(column) not in allowed for column, allowed in mapping.where.items()):
@@ -162,9 +162,10 @@ def _check_columns(table: Path, rows: list[dict[str, str]], needed: set[str]) ->
 class _Files:
     """Finds the file that a row means: below one of the folders, or with ``**/`` in front anywhere below the root."""
 
-    def __init__(self, folders: Iterable[Path], root: Path) -> None:
+    def __init__(self, folders: Iterable[Path], root: Path, rejected: list[Rejected]) -> None:
         self._folders = list(dict.fromkeys(folders))
         self._root = root
+        self._rejected = rejected
         self._names: dict[str, list[str]] | None = None
 
     def find(self, wanted: str) -> str | None:
@@ -181,9 +182,8 @@ class _Files:
     def _all_names(self) -> dict[str, list[str]]:
         if self._names is None:
             self._names = {}
-            for folder, _, names in os.walk(self._root):
-                for name in names:
-                    self._names.setdefault(name, []).append(os.path.join(folder, name))
+            for path in walk(self._root, self._rejected, lambda entry: True):
+                self._names.setdefault(os.path.basename(path), []).append(path)
         return self._names
 
 

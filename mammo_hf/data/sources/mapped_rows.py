@@ -90,8 +90,8 @@ def _facts(mapping: Mapping, record: Record, salt: str) -> tuple[Row, str | None
     if not patient:
         raise _wrong(record, columns["patient"], "must name the patient")
     exam = text("exam") or None
-    sides = _word(record, columns.get("laterality"), context, lambda word: Laterality.from_dicom(word).value)
-    if sides not in (None, "L", "R"):
+    sides = _word(record, columns.get("laterality"), context, _side)
+    if sides not in (None, "", "L", "R"):
         raise _wrong(record, columns["laterality"], "must be left or right")
     split = _word(record, columns.get("split"), context, str.lower) or "train"
     if split not in SPLITS:
@@ -103,7 +103,7 @@ def _facts(mapping: Mapping, record: Record, salt: str) -> tuple[Row, str | None
         "path": record.path,
         "patient": salted_hash(patient, salt),
         "exam": None if exam is None else salted_hash(f"{patient} {exam}", salt),
-        "laterality": sides,
+        "laterality": sides or None,
         "view": _word(record, columns.get("view"), context, lambda word: View.from_dicom(word).value or word.upper()),
         "age_band": age_band(age),
         "vendor": vendor,
@@ -111,6 +111,12 @@ def _facts(mapping: Mapping, record: Record, salt: str) -> tuple[Row, str | None
         "split": split,
     }
     return row, exam, age
+
+
+def _side(word: str) -> str:
+    """L or R; empty for both breasts on one image; any other word as it is, to be refused."""
+    side = Laterality.from_dicom(word)
+    return {Laterality.BOTH: "", Laterality.UNKNOWN: word}.get(side, side.value)
 
 
 def _word(record: Record, field: Field | None, context: Mapped[str, str], usual: Any) -> str | None:

@@ -195,6 +195,8 @@ def _field(given: object, key: str) -> Field:
     if not isinstance(given, dict):
         raise ValueError(f"{key} must be a template, or a table with {', '.join(_FIELD)}")
     _known(given, _FIELD, f"{key}.")
+    if not isinstance(given["from"], str):
+        raise ValueError(f"{key}.from must be a template")
     return Field(
         template=given["from"],
         values=dict(given.get("values", {})),

@@ -18,7 +18,7 @@ from ..schema import TASKS as COMMON
 from ..schema import Row, task_list
 from ..table import MammoTable, Rejected
 from .delimited import read_text
-from .walking import find_tables, missing_files
+from .walking import find_tables, missing_files, walk
 
 NAME = "mini-mias"
 LOOKS_FOR = "Info.txt with lines such as 'mdb001 G CIRC B 535 425 197', in the folder or at most two folders below"
@@ -40,6 +40,7 @@ QUIRKS = (
 
 _SIZE = 1024
 _LINE = re.compile(r"mdb(\d{3})\s+([FGD])\s+(CALC|CIRC|SPIC|MISC|ARCH|ASYM|NORM)\b\s*([BM]?)\s*(.*)")
+_FILM = re.compile(r"mdb\d{3}\.(pgm|png)")
 _TISSUE = {"F": "fatty", "G": "glandular", "D": "dense"}
 _KIND = {"CALC": "calcification", "ARCH": "distortion", "ASYM": "asymmetry", "NORM": "normal"}
 _PATHOLOGY = {"B": "benign", "M": "malignant", "": None}
@@ -69,24 +70,21 @@ def load(root: Path, max_missing: float = 0.5) -> MammoTable:
         matched = _LINE.match(line)
         if matched:
             lines.setdefault(int(matched[1]), []).append(matched)
-    films, rejected = _films(Path(root)), []
-    for number in sorted(set(lines) - set(films)):
-        rejected.append(Rejected(f"Info.txt, mdb{number:03d}", "there is no such film"))
-    missing = [entry.source for entry in rejected]
+    rejected: list[Rejected] = []
+    films = _films(Path(root), rejected)
+    missing = [f"mdb{number:03d}" for number in sorted(set(lines) - set(films))]
+    rejected += [Rejected(f"Info.txt, {name}", "there is no such film") for name in missing]
     notes = missing_files(missing, len(lines), max_missing, root)
     rows = [_row(number, films[number], lines[number]) for number in sorted(lines) if number in films]
     return MammoTable.from_rows(rows, tasks=task_list(TASKS), salt_name=NAME, notes=notes, rejected=rejected)
 
 
-def _films(root: Path) -> dict[int, str]:
+def _films(root: Path, rejected: list[Rejected]) -> dict[int, str]:
     """The films by number; a PNG before a PGM."""
+    paths = list(walk(root, rejected, lambda entry: _FILM.fullmatch(entry.name.lower()) is not None))
     films: dict[int, str] = {}
-    for suffix in (".pgm", ".png"):
-        for folder, _, names in os.walk(root):
-            for name in names:
-                matched = re.fullmatch(rf"mdb(\d{{3}})[a-z]*\{suffix}", name.lower())
-                if matched:
-                    films[int(matched[1])] = os.path.join(folder, name)
+    for path in sorted(paths, key=lambda path: path.lower().endswith(".png")):
+        films[int(os.path.basename(path)[3:6])] = path
     return films
 
 

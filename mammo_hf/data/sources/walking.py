@@ -1,9 +1,9 @@
-"""Finding files: all DICOM files below a folder, and a table by its name."""
+"""Finding files: all of a kind below a folder, and a table by its name."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pydicom.misc
@@ -16,12 +16,26 @@ _DEEPEST = 2
 _SHOWN = 3
 
 
-def walk(root: str | Path, rejected: list[Rejected]) -> Iterator[str]:
-    """All DICOM files below a folder. Each folder is listed once; a file is opened only where it has no suffix.
+def is_dicom_entry(entry: os.DirEntry[str]) -> bool:
+    """Whether a folder's entry is a DICOM file, by its suffix, or by its start where it has none."""
+    suffix = os.path.splitext(entry.name)[1].lower()
+    if suffix and not suffix[1:].isdecimal():  # a file named by its UID alone ends in digits
+        return suffix in _SUFFIXES
+    try:
+        return entry.name != "DICOMDIR" and pydicom.misc.is_dicom(entry.path)
+    except OSError:
+        return False
+
+
+def walk(
+    root: str | Path, rejected: list[Rejected], accepts: Callable[[os.DirEntry[str]], bool] = is_dicom_entry
+) -> Iterator[str]:
+    """All files of a kind below a folder, through links too. Each folder is listed once.
 
     Args:
         root: The collection's folder.
         rejected: Takes the folders that cannot be listed.
+        accepts: Whether an entry is wanted; by default DICOM files, opened only where they have no suffix.
     """
     seen: set[tuple[int, int]] = set()
     pending = [str(root)]
@@ -37,18 +51,8 @@ def walk(root: str | Path, rejected: list[Rejected]) -> Iterator[str]:
         except OSError as error:
             rejected.append(Rejected(folder, f"cannot be listed ({error.strerror})"))
             continue
-        yield from (entry.path for entry in entries if not entry.is_dir() and _is_dicom(entry))
+        yield from (entry.path for entry in entries if not entry.is_dir() and accepts(entry))
         pending += reversed([entry.path for entry in entries if entry.is_dir()])
-
-
-def _is_dicom(entry: os.DirEntry[str]) -> bool:
-    suffix = os.path.splitext(entry.name)[1].lower()
-    if suffix and not suffix[1:].isdecimal():  # a file named by its UID alone ends in digits
-        return suffix in _SUFFIXES
-    try:
-        return entry.name != "DICOMDIR" and pydicom.misc.is_dicom(entry.path)
-    except OSError:
-        return False
 
 
 def find_tables(root: str | Path, names: Iterable[str]) -> dict[str, Path]:
