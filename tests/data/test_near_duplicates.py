@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, shift
 
+from mammo_hf import MammoImageProcessor
 from mammo_hf.data.near_duplicates import MAX_DISTANCE, near_duplicates, perceptual_hash
 
 SIDES = {"train": "training", "unlabelled": "training", "test": "test"}
@@ -56,3 +57,14 @@ def test_pairs_are_looked_for_across_sides_alone():
 def test_the_distance_can_be_chosen():
     rows = [prepared("a", "train", film(0)), prepared("b", "test", film(1))]
     assert len(list(near_duplicates(rows, SIDES, 256))) == 1
+
+
+def test_a_real_film_that_stands_in_two_cases_is_found(real_data):
+    # DDSM's benign cases 386 and 388 hold the same right MLO film
+    processor = MammoImageProcessor(size=(448, 224))
+    films = [
+        processor.fit(real_data / "ddsm-299" / "benigns" / f"case{case}" / f"C_{case}_1.RIGHT_{view}.png")[0]
+        for case, view in (("0386", "MLO"), ("0388", "MLO"), ("0386", "CC"), ("0388", "CC"))
+    ]
+    assert bits(films[0], films[1]) <= MAX_DISTANCE
+    assert min(bits(films[0], other) for other in films[2:]) > MAX_DISTANCE
