@@ -6,7 +6,6 @@ mammo-hf split-report /data/CBIS-DDSM out/split --validation 0.15 --seed 0
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..data import assert_no_leak, load, save_split
+from ..data.records import write_record
 from ..data.split_report import split_report
 from ..training.figures import COLOURS, INK, dress, save_figure
 from .running import writable_folder
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> None:
     assert_no_leak(table)
     report = split_report(table)
     out = writable_folder(args.out)
-    (out / "split.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_record(report, out / "split.json")
     save_split(table, out / "patients.json", seed=args.seed, validation=args.validation, test=args.test, task=args.task)
     draw_report(report, out / "split.png", table[0]["source"])
     for split, counts in report["splits"].items():

@@ -136,10 +136,13 @@ def save_split(table: MammoTable, path: str | Path, **about: str | float | None)
         **about: What else is worth knowing: seed, shares, task.
 
     Raises:
-        DataError: The file cannot be written.
+        DataError: A patient stands on two sides, or the file cannot be written.
     """
     sides = sorted(set(zip(table.column("patient"), table.column("split"), strict=True)))
-    write_record({"salt_name": table.salt_name, **about, "splits": dict(sides)}, path)
+    splits = dict(sides)
+    if len(splits) < len(sides):
+        raise DataError("has patients on two sides", source="table", remedy="assert_no_leak lists them")
+    write_record({"salt_name": table.salt_name, **about, "splits": splits}, path)
 
 
 def read_split(path: str | Path) -> dict[str, str]:

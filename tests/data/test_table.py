@@ -146,6 +146,8 @@ def test_a_saved_split_of_other_patients_or_against_the_official_one_is_refused(
     torn = make_table([make_row("x", split="test"), make_row("a"), make_row("b")])
     with pytest.raises(DataError, match="puts 1 test patients on another side"):
         torn.split(saved=tmp_path / "split.json")
+    with pytest.raises(DataError, match="has patients on two sides"):
+        save_split(make_table([make_row("a", "p"), make_row("b", "p", split="test")]), tmp_path / "no.json")
     (tmp_path / "split.json").write_text('{"splits": {"P_00001": "train"}}')
     with pytest.raises(DataError, match="is no saved split"):
         cohort().split(saved=tmp_path / "split.json")
