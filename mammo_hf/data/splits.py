@@ -152,14 +152,15 @@ def read_split(path: str | Path) -> dict[str, str]:
         DataError: The file cannot be read or is no saved split.
     """
     splits = read_record(path).get("splits")
-    valid = isinstance(splits, dict) and splits
-    if not valid or not all(is_salted_hash(key) and side in (*SIDES, "unlabelled") for key, side in splits.items()):
+    sides = (*SIDES, "unlabelled")
+    entries = splits.items() if isinstance(splits, dict) else ()
+    if not entries or not all(is_salted_hash(patient) and side in sides for patient, side in entries):
         raise DataError(
             'is no saved split: needs {"splits": {patient: side}} with salted hashes',
             source=path,
             remedy="write it with save_split",
         )
-    return dict(splits)
+    return dict(entries)
 
 
 def pin_sides(table: MammoTable, by_rule: Mapping[str, str], pinned: Mapping[str, str]) -> tuple[dict[str, str], str]:

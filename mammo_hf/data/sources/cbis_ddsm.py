@@ -75,7 +75,7 @@ def load(root: Path, dicom_path: str | Path | None = None) -> MammoTable:
     images = sort_files(named, contents)
     splits, moved = _splits(cases, named)
     rows, mask_counts = film_rows(images, cases.by_film(), splits, contents)
-    others, left_out = unlabelled_rows(strangers, contents, source=NAME, tasks=TASKS, rejected=rejected)
+    others, left_out = unlabelled_rows(strangers, contents, source=NAME, tasks=tuple(TASKS), rejected=rejected)
     if not rows and not others:
         raise _no_image(root, cases, files)
     if listed is not None:

@@ -158,7 +158,7 @@ def _has_two_levels(path: str) -> bool:
         values = np.asarray(picture.convert("L"))
     peak = int(values.max())
     between = np.count_nonzero((values > peak * 0.15) & (values < peak * 0.85))
-    return between <= 0.005 * values.size
+    return bool(between <= 0.005 * values.size)
 
 
 def _cannot_have_two_values(path: str, shape: Shape) -> bool:

@@ -85,8 +85,9 @@ class MappedSource:
         if absent:
             raise DataError(f"has no table {absent[0]}", source=root, remedy=f"{self.NAME} needs {self.LOOKS_FOR}")
         rejected: list[Rejected] = []
+        notes: list[str] = []
         if self.mapping.table is None:
-            records, notes = list(_header_records(root, rejected)), []
+            records = list(_header_records(root, rejected))
         else:
             path = found[self.mapping.table.lower()]
             records, notes = self._table_records(path, root, rejected, max_missing)
@@ -215,7 +216,8 @@ def _joined(records: list[Record], join: Join, table: Path) -> tuple[list[Record
     by_key: dict[str, list[dict[str, str]]] = {}
     for row in rows:
         by_key.setdefault(join.key.text(row), []).append(row)
-    result, used = [], set()
+    result: list[Record] = []
+    used: set[str] = set()
     for record in records:
         contexts: list[dict[str, Any]] = []
         for context in record.contexts:

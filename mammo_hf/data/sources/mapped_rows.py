@@ -53,8 +53,8 @@ def table_rows(
         DataError: A value that the mapping does not know, or rows that contradict each other.
     """
     salt = private_salt() if mapping.is_private else mapping.name
-    rows, ages = [], {}
-    masks = 0
+    rows: list[Row] = []
+    ages: dict[tuple[str, str | None], tuple[str, str]] = {}
     for image in images:
         first = image.records[0]
         row, exam, age = _facts(mapping, first, salt)
@@ -68,7 +68,6 @@ def table_rows(
         for name, labels in mapping.tasks.items():
             row[name] = _label(mapping, image, name, labels)
         row["findings"] = _findings(mapping, image, root, rejected)
-        masks += sum(bool(entry["mask_path"]) for entry in row["findings"])
         rows.append(row)
     _spread_over_breasts(rows, mapping)
     notes = []
