@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,7 +81,36 @@ def broken_rule(findings: object) -> str | None:
     return None
 
 
-def finding_mask(entry: Finding, size: tuple[int, int]) -> np.ndarray | None:
+def read_mask(source: str | bytes) -> np.ndarray:
+    """A mask file, DICOM or picture, by its path or its content, as bool (rows, columns).
+
+    A JPEG has rings around the edges of a mask, so pictures are true above half of their range.
+
+    Raises:
+        MammoError: It cannot be read.
+    """
+    try:
+        content = io.BytesIO(source) if isinstance(source, bytes) else None
+        if _start(source).startswith(_PICTURES):
+            with Image.open(content or source) as picture:
+                values = np.asarray(picture.convert("L"))
+            return values > values.max() / 2
+    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        place = None if isinstance(source, bytes) else source
+        raise DataError("the mask cannot be read", source=place, remedy="copy the file again") from error
+    return read_mammogram(source).pixels[0] > 0
+
+
+def _start(source: str | bytes) -> bytes:
+    if isinstance(source, bytes):
+        return source[:8]
+    with open(source, "rb") as file:
+        return file.read(8)
+
+
+def finding_mask(
+    entry: Finding, size: tuple[int, int], read: Callable[[str], np.ndarray] = read_mask
+) -> np.ndarray | None:
     """Where a finding lies in its source image.
 
     A pixel belongs to a circle if its centre does; a polygon is filled as Pillow does it, its outline included. What
@@ -89,6 +119,7 @@ def finding_mask(entry: Finding, size: tuple[int, int]) -> np.ndarray | None:
     Args:
         entry: The finding.
         size: (rows, columns) of the source image.
+        read: Reads a mask file by its path.
 
     Returns:
         bool (rows, columns), or ``None`` where the place is not known or the mask has another size.
@@ -98,7 +129,7 @@ def finding_mask(entry: Finding, size: tuple[int, int]) -> np.ndarray | None:
     """
     rows, columns = size
     if entry.get("mask_path"):
-        mask = read_mask(entry["mask_path"])
+        mask = read(entry["mask_path"])
         # some collections hold masks of another size than the image: without a common frame they say nothing
         return mask if mask.shape == (rows, columns) else None
     if entry.get("polygon"):
@@ -117,23 +148,3 @@ def finding_mask(entry: Finding, size: tuple[int, int]) -> np.ndarray | None:
         mask[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = True
         return mask
     return None
-
-
-def read_mask(path: str) -> np.ndarray:
-    """A mask file, DICOM or picture, as bool (rows, columns).
-
-    A JPEG has rings around the edges of a mask, so pictures are true above half of their range.
-
-    Raises:
-        MammoError: It cannot be read.
-    """
-    try:
-        with open(path, "rb") as file:
-            is_picture = file.read(8).startswith(_PICTURES)
-        if is_picture:
-            with Image.open(path) as picture:
-                values = np.asarray(picture.convert("L"))
-            return values > values.max() / 2
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        raise DataError("the mask cannot be read", source=path, remedy="copy the file again") from error
-    return read_mammogram(path).pixels[0] > 0

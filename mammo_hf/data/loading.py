@@ -15,8 +15,9 @@ def load(source: str | Path, root: str | Path | None = None, **options: Any) -> 
     """Reads a collection into a table, one row an image.
 
     Args:
-        source: A source's name, such as "cbis-ddsm", with `root`; or the collection's folder alone, whose source is
-            then recognised by its files.
+        source: A source's name, such as "cbis-ddsm", with `root`; or alone, as a command line has it: the collection's
+            folder, whose source is then recognised by its files; name and folder in one, "folder:/data/archive"; or a
+            mapping that lies in the collection's folder, "/data/ours/ours.toml".
         root: The collection's folder.
         **options: The source's own options, such as CBIS-DDSM's `dicom_path`.
 
@@ -27,6 +28,8 @@ def load(source: str | Path, root: str | Path | None = None, **options: Any) -> 
         UsageError: An unknown source or option, or a folder that is not there.
         DataError: No source recognises the folder, or the collection cannot be read.
     """
+    if root is None:
+        source, root, options = _in_one(source, options)
     if root is None:
         folder = _folder(source)
         module = _recognise(folder)
@@ -41,6 +44,17 @@ def load(source: str | Path, root: str | Path | None = None, **options: Any) -> 
             )
     table: MammoTable = module.load(folder, **options)
     return table
+
+
+def _in_one(source: str | Path, options: dict[str, Any]) -> tuple[str | Path, str | Path | None, dict[str, Any]]:
+    """What a single text says: source, folder and options; the folder is ``None`` where the text is the folder."""
+    name, colon, folder = str(source).partition(":")
+    if colon and name in source_names():
+        return name, folder, options
+    path = Path(source).expanduser()
+    if path.suffix.lower() == ".toml" and path.is_file():
+        return "csv", path.parent, {"mapping": path, **options}
+    return source, None, options
 
 
 def _folder(path: str | Path) -> Path:

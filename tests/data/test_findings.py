@@ -53,6 +53,7 @@ def test_masks_are_pictures_too_and_a_jpeg_rings_do_not_count(tmp_path):
     for suffix in ("png", "pgm"):
         Image.fromarray(mask).save(tmp_path / f"mask.{suffix}")
         assert np.array_equal(read_mask(str(tmp_path / f"mask.{suffix}")), mask > 0)
+        assert np.array_equal(read_mask((tmp_path / f"mask.{suffix}").read_bytes()), mask > 0)
     Image.fromarray(mask).save(tmp_path / "mask.jpg", quality=60)
     assert np.array_equal(read_mask(str(tmp_path / "mask.jpg")), mask > 0)
 

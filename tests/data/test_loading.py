@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from cbis_miniature import COLLECTION, TABLES, write_collection, write_tables
 
@@ -56,3 +58,23 @@ def test_every_source_states_what_it_is(name):
     assert module.OFFICIAL_SPLIT
     assert module.QUIRKS
     assert module.TASKS or name == "csv"
+
+
+def test_name_and_folder_in_one_text_and_a_mapping_beside_its_table(tmp_path):
+    rows = list(load(write_collection(tmp_path / "cbis", COLLECTION[:2])))
+    assert list(load(f"cbis-ddsm:{tmp_path / 'cbis'}")) == rows
+    with pytest.raises(UsageError, match="absent: no such folder"):
+        load(f"cbis-ddsm:{tmp_path / 'absent'}")
+    film = Path(rows[0]["path"])
+    (film.parent / "ours.toml").write_text(
+        """
+        name = "ours"
+        licence = "ours alone"
+        images = { table = "ours.csv", path = "{file}" }
+        columns = { patient = "{pid}" }
+        tasks.density = { from = "{d}" }
+        """
+    )
+    (film.parent / "ours.csv").write_text(f"file,pid,d\n{film.name},Doe,B\n")
+    table = load(film.parent / "ours.toml")
+    assert (table[0]["path"], table[0]["density"]) == (str(film), "b")

@@ -18,6 +18,10 @@ from .mapped_rows import ImageRows, Record, table_rows
 from .mapping import Field, Join, Mapping, read_mapping
 from .walking import find_tables, missing_files, walk
 
+_HEADER_COLUMNS = (
+    *("patient_id", "study_uid", "instance_uid", "series_description"),
+    *("laterality", "view", "age", "vendor"),
+)
 MAPPINGS = Path(__file__).parent / "mappings"
 
 
@@ -58,9 +62,8 @@ class MappedSource:
         if len(found) < len(self._tables):
             return False
         if self.mapping.table is None:
-            return all(
-                set(join.key.columns()) <= set(read_columns(found[join.table.lower()])) for join in self._joins()
-            )
+            joins = [join for join in self.mapping.joins if not join.optional]
+            return all(set(join.key.columns()) <= set(read_columns(found[join.table.lower()])) for join in joins)
         return _own_columns(self.mapping) <= set(read_columns(found[self.mapping.table.lower()]))
 
     def load(self, root: Path, max_missing: float = 0.5) -> MammoTable:
@@ -78,9 +81,8 @@ class MappedSource:
                 missing; names table, row and column.
         """
         root = Path(root)
-        found = find_tables(
-            root, [join.table.lower() for join in self.mapping.joins] + [n.lower() for n in self._tables]
-        )
+        names = {*self._tables, *(join.table for join in self.mapping.joins)}
+        found = find_tables(root, [name.lower() for name in names])
         absent = [name for name in self._tables if name.lower() not in found]
         if absent:
             raise DataError(f"has no table {absent[0]}", source=root, remedy=f"{self.NAME} needs {self.LOOKS_FOR}")
@@ -91,7 +93,8 @@ class MappedSource:
         else:
             path = found[self.mapping.table.lower()]
             records, notes = self._table_records(path, root, rejected, max_missing)
-        for join in self._joins():
+        _check_all_columns(self.mapping, found)
+        for join in self.mapping.joins:
             if join.table.lower() in found:
                 records, lonely = _joined(records, join, found[join.table.lower()])
                 notes += lonely
@@ -109,9 +112,6 @@ class MappedSource:
             notes=[*notes, *more],
             rejected=rejected,
         )
-
-    def _joins(self) -> tuple[Join, ...]:
-        return self.mapping.joins
 
     def _table_records(
         self, table: Path, root: Path, rejected: list[Rejected], max_missing: float
@@ -143,11 +143,35 @@ def _own_columns(mapping: Mapping) -> set[str]:
     """The columns that the images' table itself must have: those of its paths, and all others if nothing is joined."""
     fields: list[Field] = [mapping.path] if mapping.path is not None else []
     groups = set(mapping.pattern.groupindex) if mapping.pattern is not None else set()
-    if not mapping.joins:
-        fields += [*mapping.columns.values(), *mapping.labels.values()]
-        for value in mapping.findings.values():
-            fields += value if isinstance(value, tuple) else [value]
-    return {name for field in fields for name in field.columns()} - groups | set(mapping.where)
+    own = {name for field in fields for name in field.columns()}
+    others = set() if mapping.joins else _all_columns(mapping)
+    return (own | others) - groups | set(mapping.where)
+
+
+def _all_columns(mapping: Mapping) -> set[str]:
+    """Every column that the mapping's templates name, but for keys and matches of joins."""
+    fields = [*mapping.columns.values(), *mapping.labels.values()]
+    for value in mapping.findings.values():
+        fields += value if isinstance(value, tuple) else [value]
+    return {name for field in fields for name in field.columns()}
+
+
+def _check_all_columns(mapping: Mapping, found: dict[str, Path]) -> None:
+    """Checks that each column stands in one of the tables: a name that none has would be null everywhere, unseen.
+
+    Raises:
+        DataError: One does not. While an optional table is not there, nobody can know.
+    """
+    if any(join.table.lower() not in found for join in mapping.joins):
+        return
+    known = set(_HEADER_COLUMNS) if mapping.table is None else set(read_columns(found[mapping.table.lower()]))
+    known |= set(mapping.pattern.groupindex) if mapping.pattern is not None else set()
+    for join in mapping.joins:
+        known |= set(read_columns(found[join.table.lower()]))
+    missing = sorted(_all_columns(mapping) - known)
+    if missing:
+        names = ", ".join(name for name in (mapping.table, *(join.table for join in mapping.joins)) if name)
+        raise DataError(f"no table has a column '{missing[0]}'", source=names, remedy="correct mapping or table")
 
 
 def _check_columns(table: Path, rows: list[dict[str, str]], needed: set[str]) -> None:
@@ -196,16 +220,8 @@ def _header_records(root: Path, rejected: list[Rejected]) -> Iterator[Record]:
         if facts is None:
             rejected.append(Rejected(path, contents.problems[path]))
             continue
-        row = {
-            "patient_id": facts.patient_id,
-            "study_uid": facts.study_uid,
-            "instance_uid": facts.instance_uid,
-            "series_description": facts.series_description,
-            "laterality": facts.laterality.value,
-            "view": facts.view.value,
-            "age": facts.age,
-            "vendor": facts.vendor,
-        }
+        row = {name: getattr(facts, name) for name in _HEADER_COLUMNS}
+        row |= {"laterality": facts.laterality.value, "view": facts.view.value}
         yield Record(path, facts.instance_uid or os.path.relpath(path, root), os.path.relpath(path, root), [row])
 
 

@@ -195,6 +195,10 @@ def test_a_joined_table_gives_the_gravest_of_its_rows_and_says_what_fits_nothing
     (tmp_path / "biopsies.csv").write_text("who,biopsy\nDoe,B\n")
     with pytest.raises(DataError, match=r"biopsies\.csv: has no column 'breast'"):
         read(tmp_path)
+    # a name that no table has would be null everywhere
+    (tmp_path / "biopsies.csv").write_text("who,breast,biopsie\nDoe,L,B\n")
+    with pytest.raises(DataError, match=r"images\.csv, biopsies\.csv: no table has a column 'biopsy'"):
+        read(tmp_path)
 
 
 def test_a_table_without_a_column_or_row_or_that_is_not_there(tmp_path):
