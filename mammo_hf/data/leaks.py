@@ -36,9 +36,9 @@ def assert_no_leak(
         table: The table.
         pretraining: The table of stage 1, where it is another: its images of the training, unlabelled and validation
             splits stand on the training side. Patients are compared where both tables have the same salt.
-        prepared: Prepared images of the table: with them, near duplicates are looked for too, such as one film
-            scanned into two sets under two names.
-        max_distance: From which distance on two images are different; ``None`` for the measured default.
+        prepared: Prepared images of the table or tables: with them, near duplicates are looked for too, such as one
+            film scanned into two sets under two names.
+        max_distance: Bits of 256 in which near duplicates may differ; ``None`` for the measured default.
 
     Raises:
         DataError: Lists up to ten offenders of each sort by their hashes; a file by the image_id of its rows.
@@ -63,7 +63,7 @@ def assert_no_leak(
         {image: shared[file] for file, image in zip(contents, values["image_id"], strict=True) if file in shared},
     )
     if prepared is not None:
-        pairs = near_duplicates(prepared, _SIDE, max_distance)
+        pairs = near_duplicates(prepared, dict(zip(values["image_id"], sides, strict=True)), max_distance)
         problems += _describe("near duplicate", {f"{one} like {other}": places for one, other, places in pairs})
     if problems:
         raise DataError(

@@ -21,7 +21,7 @@ MAX_DISTANCE = 20
 _BLOCK = 1024
 
 PreparedImages = Iterable[Mapping[str, Any]]
-"""Rows with ``image_id``, ``split``, ``size`` and ``pixels``, as `mammo_hf.data.prepare` writes them."""
+"""Rows with ``image_id``, ``size`` and ``pixels``, as `mammo_hf.data.prepare` writes them."""
 
 
 def perceptual_hash(image: np.ndarray) -> np.ndarray:
@@ -58,7 +58,8 @@ def near_duplicates(
 
     Args:
         prepared: The images.
-        sides: From each split to its side.
+        sides: From each image_id to its side; others are passed over. What the rows say of their split is not asked:
+            they may have been prepared before the split was made.
         max_distance: Bits in which they may differ; ``None`` for ``MAX_DISTANCE``.
 
     Yields:
@@ -67,7 +68,9 @@ def near_duplicates(
     limit = MAX_DISTANCE if max_distance is None else max_distance
     groups: dict[str, tuple[list[str], list[np.ndarray]]] = {}
     for row in prepared:
-        names, hashes = groups.setdefault(sides[row["split"]], ([], []))
+        if row["image_id"] not in sides:
+            continue
+        names, hashes = groups.setdefault(sides[row["image_id"]], ([], []))
         names.append(row["image_id"])
         hashes.append(perceptual_hash(np.frombuffer(row["pixels"], np.uint16).reshape(row["size"])))
     found = sorted(groups)

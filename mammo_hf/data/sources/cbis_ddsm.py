@@ -48,7 +48,7 @@ def recognises(root: Path) -> bool:
     return any(parse_name(folder.name) is not None and folder.is_dir() for folder in folders)
 
 
-def load(root: Path, dicom_path: str | Path | None = None) -> MammoTable:
+def load(root: Path, dicom_path: str | Path | None = None, max_missing: float = 1.0) -> MammoTable:
     """Reads the collection.
 
     Args:
@@ -56,6 +56,8 @@ def load(root: Path, dicom_path: str | Path | None = None) -> MammoTable:
             as the tables do.
         dicom_path: A text file of DICOM paths, one a line. Where one of them is a film of the tables it is used for
             the row; other whole images are added without labels, for pre-training.
+        max_missing: Share of the tables' rows whose film may be missing; all but one by default, because parts of the
+            collection are downloaded and used alone.
 
     Returns:
         The table. Its `notes` count what was moved, not found or left out, its `rejected` lists it.
@@ -84,7 +86,14 @@ def load(root: Path, dicom_path: str | Path | None = None) -> MammoTable:
     hashes = {salted_hash(patient, NAME) for patient in moved}
     notes = collection_notes(cases, images, rows, moved, mask_counts)
     notes += addition_notes(listed, rows, others, left_out)
-    rejected += [*without_split(images, splits), *without_film(cases, images)]
+    absent = without_film(cases, images)
+    if len(absent) > max_missing * len(cases.abnormalities):
+        raise DataError(
+            f"has no film for {len(absent)} of {len(cases.abnormalities)} table rows",
+            source=root,
+            remedy=f"complete the download, or allow it with max_missing (now {max_missing:g})",
+        )
+    rejected += [*without_split(images, splits), *absent]
     rejected += [Rejected(path, reason) for path, reason in contents.problems.items()]
     return MammoTable.from_rows(
         [*rows, *others],

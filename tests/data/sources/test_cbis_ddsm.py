@@ -324,3 +324,11 @@ def test_who_was_moved_is_listed_by_hash(collection):
     (moved,) = table.moved
     assert (moved.patient, moved.before, moved.after) == (patient(3), "test", "train")
     assert table.where(split="train").moved == table.moved
+
+
+def test_missing_films_can_be_limited(tmp_path):
+    write_tables(tmp_path)
+    write_images(tmp_path, COLLECTION[:6])
+    assert len(load(tmp_path, max_missing=0.4)) == 6
+    with pytest.raises(DataError, match="has no film for 3 of 10 table rows; complete the download"):
+        load(tmp_path, max_missing=0.2)
