@@ -18,6 +18,8 @@ COMMANDS = {
     "explainers": "the explainers that are installed",
     "inspect": "what DICOM files hold and how they are read, or why not",
     "prepare": "read a collection once, for any number of trainings",
+    "download": "fetch a public collection from the Imaging Data Commons",
+    "split-report": "who stands on which side of a split, as a picture and as JSON",
     "phantom": "draw a collection of phantom mammograms",
 }
 
@@ -44,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given:
             print(f"error: {given[0]!r} is no command", file=sys.stderr)
         return 2
-    command = importlib.import_module(f".commands.{given[0]}", __package__)
+    command = importlib.import_module(f".commands.{given[0].replace('-', '_')}", __package__)
     return run_command(command.main, given[1:])
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ...dicom import read_mammogram
 from ...geometry import Geometry
+from ..findings import finding_mask, read_mask
 from .files import readable
 
 LESION_CELL = 4  # pixels a side of a cell of the lesion map: the patch of every Swin size
@@ -30,7 +30,7 @@ def lesion_map(findings: list[dict[str, Any]], geometry: Geometry, labels: list[
     height, width = geometry.size
     cells = np.zeros((height // LESION_CELL, width // LESION_CELL), np.uint8)
     for finding in sorted(findings, key=lambda finding: order.get(finding["pathology"], -1)):
-        mask = _mask_of(finding, geometry)
+        mask = finding_mask(finding, geometry.source_size, read=lambda path: read_mask(readable(path)))
         if mask is None:
             return None
         coverage = geometry.mask_to_model(mask)
@@ -39,21 +39,3 @@ def lesion_map(findings: list[dict[str, Any]], geometry: Geometry, labels: list[
         index = order.get(finding["pathology"], -1)
         cells[peak >= 0.5] = UNKNOWN_PATHOLOGY if index < 0 else index + 1
     return cells if findings else None
-
-
-def _mask_of(finding: dict[str, Any], geometry: Geometry) -> np.ndarray | None:
-    rows, columns = geometry.source_size
-    if finding.get("mask_path"):
-        mask = read_mammogram(readable(finding["mask_path"])).pixels[0] > 0
-        # some collections hold masks of another size than the image: without a common frame they say nothing
-        return mask if mask.shape == (rows, columns) else None
-    if finding.get("circle"):
-        row, column, radius = finding["circle"]
-        y, x = np.ogrid[:rows, :columns]
-        return (y + 0.5 - row) ** 2 + (x + 0.5 - column) ** 2 <= radius**2
-    if finding.get("box"):
-        top, left, bottom, right = (round(value) for value in finding["box"])
-        mask = np.zeros((rows, columns), bool)
-        mask[max(top, 0) : bottom, max(left, 0) : right] = True
-        return mask
-    return None
