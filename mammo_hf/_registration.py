@@ -7,6 +7,7 @@ somebody loads it. Nothing that transformers already registers is replaced.
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
@@ -24,15 +25,8 @@ def _register_image_processor(module: ModuleType) -> None:
 
 
 def _register_pipeline(module: ModuleType) -> None:
-    from .modeling_mammo_swin import MammoSwinForImageClassification
-    from .pipelines import TASK, MammogramClassificationPipeline
-
-    module.PIPELINE_REGISTRY.register_pipeline(
-        TASK,
-        pipeline_class=MammogramClassificationPipeline,
-        pt_model=(MammoSwinForImageClassification,),
-        type="image",
-    )
+    # the module registers its task itself: where it is the one that loads transformers' registry, it is not whole yet
+    importlib.import_module(".pipelines", __package__)
 
 
 _WAITING: dict[str, Callable[[ModuleType], None]] = {

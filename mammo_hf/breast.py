@@ -1,4 +1,4 @@
-"""Finding the breast in a displayed mammogram: the box around it, and on which side the chest wall lies."""
+"""Finding the breast in a displayed mammogram: its mask, the box around it, and on which side the chest wall lies."""
 
 from __future__ import annotations
 
@@ -7,98 +7,142 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-LONGEST_SIDE = 512  # pixels of the subsampled view that is searched
-EMPTY = 1e-4  # a range of intensity under which an image shows nothing
+from .breast_mask import breast_region, rim_share
+from .pectoral import pectoral_mask
+
+LONGEST_SIDE = 256  # pixels of the subsampled view that is searched, up to twice as many less one
+MARGIN = 0.02  # of the image's longer side
+# times the tissue of the other side: what the side of the chest wall has at least
+CHEST_WALL_RATIO = 1.2
+# of the image: a dark region this large on a bright background is a breast shown as a negative
+LEAST_NEGATIVE = 0.15
+MOST_RIM = 0.65  # of the image's rim; a region that covers more of it may be the background
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Breast:
     """Where the breast lies.
 
     Args:
-        box: (top, left, bottom, right) in pixels, exclusive at the end.
-        chest_wall: "left" or "right": the side of the image; ``None`` where both sides are alike.
+        box: (top, left, bottom, right) in source pixels, exclusive at the end; the whole image where
+            nothing stands out.
+        mask: bool (rows, columns) of the view: entry (i, j) stands for the ``stride`` x ``stride`` source pixels from
+            (i * stride, j * stride) on; all ``False`` where nothing stands out.
+        stride: Source pixels a pixel of the mask.
+        chest_wall: "left" or "right": the side of the image; ``None`` where nothing tells.
+        negative: Whether tissue is dark on a bright background.
+        notes: What was unusual, as short texts.
+        pectoral: As ``mask``, the pectoral muscle; ``None`` where it was not looked for or not found.
     """
 
     box: tuple[int, int, int, int]
-    chest_wall: str | None
+    mask: np.ndarray
+    stride: int = 1
+    chest_wall: str | None = None
+    negative: bool = False
+    notes: tuple[str, ...] = ()
+    pectoral: np.ndarray | None = None
+
+    def mask_at(self, rows: np.ndarray, columns: np.ndarray, margin: int = 0) -> np.ndarray:
+        """Whether source pixels belong to the breast.
+
+        Args:
+            rows: (height,) positions in source pixels, those outside the image count as its edge.
+            columns: (width,) likewise.
+            margin: In pixels of the mask, added around it.
+
+        Returns:
+            bool (height, width): one entry for each pair of a row and a column.
+        """
+        mask = self.mask if margin == 0 else ndimage.maximum_filter(self.mask, 2 * margin + 1)
+        return sampled(mask, rows, columns, self.stride)
 
 
-def find_breast(intensity: np.ndarray, *, stride: int = 1, size: tuple[int, int] | None = None) -> Breast:
-    """Finds the breast: the largest bright region after film labels and scanner noise are left out.
+def sampled(mask: np.ndarray, rows: np.ndarray, columns: np.ndarray, stride: int) -> np.ndarray:
+    """The entries of a strided mask at source positions: (height,) and (width,) give (height, width)."""
+    i, j = (
+        np.clip(np.asarray(positions) // stride, 0, length - 1).astype(np.intp)
+        for positions, length in zip((rows, columns), mask.shape, strict=True)
+    )
+    return mask[i[:, None], j]
+
+
+def find_breast(
+    intensity: np.ndarray,
+    *,
+    stride: int = 1,
+    size: tuple[int, int] | None = None,
+    margin: float = MARGIN,
+    expected_chest_wall: str | None = None,
+    pectoral: bool = False,
+) -> Breast:
+    """Finds the breast: the region with the steepest and smoothest outline that has a breast's shape.
 
     Args:
         intensity: (height, width) in [0, 1], every ``stride``-th pixel of the image.
         stride: Of the subsampling.
         size: (height, width) of the whole image; the intensity's where not given.
+        margin: Around the breast on all sides but that of the chest wall, as a share of the image's longer side.
+        expected_chest_wall: The side that the header speaks for; used where the image does not tell, and otherwise
+            only compared.
+        pectoral: Whether to look for the pectoral muscle, as in an oblique view.
 
     Returns:
-        The box with a margin of 2 % of the longer side, the whole image where nothing stands out from the background.
+        The breast; the whole image as its box where nothing stands out from the background.
     """
     height, width = size or intensity.shape
-    mask = _tissue(intensity)
+    mask, negative = _mask_and_polarity(intensity)
     if not mask.any():
-        return Breast((0, 0, height, width), None)
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    margin = round(0.02 * max(intensity.shape)) + 1
-    top, bottom = rows[0] - margin, rows[-1] + 1 + margin
-    left, right = columns[0] - margin, columns[-1] + 1 + margin
-    box = (
-        int(max(top * stride, 0)),
-        int(max(left * stride, 0)),
-        int(min(bottom * stride, height)),
-        int(min(right * stride, width)),
-    )
-    return Breast(box, _chest_wall(mask[:, columns[0] : columns[-1] + 1]))
+        return Breast((0, 0, height, width), mask, stride, expected_chest_wall, notes=("no breast was found",))
+    seen = _chest_wall(mask)
+    notes = []
+    if negative:
+        notes.append("tissue is dark on a bright background")
+    if seen is None:
+        notes.append("the side of the chest wall is not clear from the image")
+    elif expected_chest_wall not in (None, seen):
+        notes.append(
+            f"the header speaks for a chest wall at the {expected_chest_wall}, the image shows it at the {seen}"
+        )
+    chest_wall = seen or expected_chest_wall
+    box = _box(mask, chest_wall, stride, (height, width), round(margin * max(height, width)))
+    muscle = None
+    if pectoral and chest_wall is not None:
+        muscle = pectoral_mask(-intensity if negative else intensity, mask, chest_wall)
+    return Breast(box, mask, stride, chest_wall, negative, tuple(notes), muscle)
 
 
-def _tissue(intensity: np.ndarray) -> np.ndarray:
-    if intensity.size == 0 or np.ptp(intensity) < EMPTY:
-        return np.zeros(intensity.shape, bool)
-    smooth = ndimage.uniform_filter(intensity.astype(np.float32), 5)
-    threshold = _otsu(smooth)
-    background = np.median(smooth[smooth <= threshold])
-    # Otsu's threshold lies between fat and gland in dense breasts; the skin is nearer to the background
-    mask = smooth > background + 0.3 * (threshold - background)
-    mask = ndimage.binary_opening(mask, iterations=2)
-    regions, count = ndimage.label(mask)
-    if count == 0:
-        return mask
-    sizes = np.bincount(regions.ravel())
-    sizes[0] = 0
-    largest: np.ndarray = regions == sizes.argmax()
-    # a region of a few pixels is noise, not a breast
-    return largest if sizes.max() >= 0.01 * mask.size else np.zeros(mask.shape, bool)
-
-
-def _otsu(values: np.ndarray) -> float:
-    """The threshold that separates two classes best (Otsu 1979, IEEE Trans. Syst. Man Cybern. 9:62)."""
-    counts, edges = np.histogram(values, bins=256)
-    centres = (edges[:-1] + edges[1:]) / 2
-    below = np.cumsum(counts)
-    above = below[-1] - below
-    total = np.cumsum(counts * centres)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        between = below * above * (total / below - (total[-1] - total) / above) ** 2
-    return float(centres[np.nanargmax(np.where(np.isfinite(between), between, -1))])
+def _mask_and_polarity(intensity: np.ndarray) -> tuple[np.ndarray, bool]:
+    """The breast's mask, and whether it was found in the negative."""
+    region = breast_region(intensity)
+    rim = rim_share(region.mask)
+    if rim < MOST_RIM:
+        return region.mask, False
+    # it lies around the image as a background does: is there a breast in the negative?
+    other = breast_region(-intensity)
+    found = other.shaped and other.mask.mean() >= LEAST_NEGATIVE and rim_share(other.mask) < MOST_RIM
+    return (other.mask, True) if found else (region.mask, False)
 
 
 def _chest_wall(mask: np.ndarray) -> str | None:
-    """The side where the breast is widest, by its tissue and by its height at the edge; it ends at the nipple.
-
-    Tissue alone misleads in a digital image of a fatty breast: the fat at the chest wall is nearly as dark as air.
-    Height alone misleads on a film whose whole edge is bright. Neither does both at once.
-    """
-    third, tenth = max(mask.shape[1] // 3, 1), max(mask.shape[1] // 10, 1)
-    area = _contrast(mask[:, :third].sum(), mask[:, -third:].sum())
-    # of a column: from its first row of tissue to its last, so that dark fat in between counts
-    heights = np.where(mask.any(axis=0), mask.shape[0] - mask.argmax(axis=0) - mask[::-1].argmax(axis=0), 0)
-    wider = area + _contrast(heights[:tenth].sum(), heights[-tenth:].sum())
-    if abs(wider) < 0.05:
+    """The side with more tissue: a breast is widest at the chest wall and ends at the nipple."""
+    columns = np.flatnonzero(mask.any(0))
+    inside = mask[:, columns[0] : columns[-1] + 1]
+    third = max(inside.shape[1] // 3, 1)
+    left, right = int(inside[:, :third].sum()), int(inside[:, -third:].sum())
+    if max(left, right) < CHEST_WALL_RATIO * min(left, right):
         return None
-    return "left" if wider > 0 else "right"
+    return "left" if left > right else "right"
 
 
-def _contrast(left: float, right: float) -> float:
-    """From -1, all on the right, to 1, all on the left."""
-    return float(left - right) / max(float(left + right), 1.0)
+def _box(
+    mask: np.ndarray, chest_wall: str | None, stride: int, size: tuple[int, int], margin: int
+) -> tuple[int, int, int, int]:
+    """The box in source pixels; at the chest wall the breast runs into the edge of the film, so no margin there."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    # the true edge lies within a step of the view's pixel
+    margin += stride
+    top, bottom = rows[0] * stride - margin, (rows[-1] + 1) * stride + margin
+    left = columns[0] * stride - (0 if chest_wall == "left" else margin)
+    right = (columns[-1] + 1) * stride + (0 if chest_wall == "right" else margin)
+    return int(max(top, 0)), int(max(left, 0)), int(min(bottom, size[0])), int(min(right, size[1]))

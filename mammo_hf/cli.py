@@ -13,8 +13,13 @@ COMMANDS = {
     "analysis": "the whole way on a CBIS-DDSM folder: pre-train, classify, explain",
     "mim": "stage 1: masked image modelling",
     "classification": "stage 2: several tasks from few labels",
+    "crops": "contact sheets of a folder, with breast masks and crops drawn",
     "explain": "pictures of where a classifier looked",
     "explainers": "the explainers that are installed",
+    "inspect": "what DICOM files hold and how they are read, or why not",
+    "prepare": "read a collection once, for any number of trainings",
+    "download": "fetch a public collection from the Imaging Data Commons",
+    "split-report": "who stands on which side of a split, as a picture and as JSON",
     "phantom": "draw a collection of phantom mammograms",
 }
 
@@ -47,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _command(name: str) -> Callable[[list[str]], None]:
     def run(arguments: list[str]) -> None:
         # imported here, where an interrupt or a full disk is told in one line: torch alone takes seconds
-        importlib.import_module(f".commands.{name}", __package__).main(arguments)
+        importlib.import_module(f".commands.{name.replace('-', '_')}", __package__).main(arguments)
 
     return run
 

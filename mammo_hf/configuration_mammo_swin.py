@@ -31,11 +31,18 @@ class MammoSwinConfig(SwinConfig):
             JSON configurations are written with sorted keys: a dict would come back in another order.
         class_weights: For each task's name one weight a label, w_c = N / (K * N_c) of the labelled training rows.
         lesion_task: The task whose labels the lesion head tells apart at each token; ``None``: no lesion head.
-        lesion_loss_weight: Weight of the lesion token loss beside the image-level loss.
+        lesion_loss_weight: Weight of what lesions' places teach, the lesion head's token loss and the classifier's
+            evidence loss, beside the image-level loss.
         lesion_background_weight: Weight of a token without a lesion in the token loss, against 1 for one with.
+        decoder: Of masked image modelling: "conv", or "linear" as in stock Swin.
+        sparse_encoder: Whether masked image modelling runs the encoder on visible tokens where size and mask allow it.
+        loss_region: Where its loss is taken: "masked", "masked_breast" or "all".
+        normalized_patch: Side in pixels of the patches whose mean and deviation are taken out of its target; ``None``:
+            the target is the image.
 
     Raises:
-        UsageError: A task without labels, two tasks of one name, weights that do not fit the tasks.
+        UsageError: A task without labels, two tasks of one name, weights that do not fit the tasks, an unknown decoder
+            or region, a normalised patch that does not tile the image.
         DataError: ``id2label`` contradicts ``tasks``.
     """
 
@@ -46,10 +53,15 @@ class MammoSwinConfig(SwinConfig):
     lesion_task: str | None = None
     lesion_loss_weight: float | int = 1.0
     lesion_background_weight: float | int = 0.05
+    decoder: str = "conv"
+    sparse_encoder: bool = True
+    loss_region: str = "masked"
+    normalized_patch: int | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         self.image_size = list(_pair(self.image_size))
         self.encoder_stride = _pair(self.patch_size)[0] * 2 ** (len(self.depths) - 1)
+        self._check_masked_modelling()
         if self.tasks is not None:
             self.tasks = _normalised_tasks(self.tasks)
             self._check_against_tasks()
@@ -80,6 +92,20 @@ class MammoSwinConfig(SwinConfig):
         if self.lesion_task is not None and self.lesion_task not in labels:
             raise UsageError(f"lesion_task {self.lesion_task!r} is not among the tasks {list(labels)}")
 
+    def _check_masked_modelling(self) -> None:
+        for name, value, known in (
+            ("decoder", self.decoder, ("conv", "linear")),
+            ("loss_region", self.loss_region, ("masked", "masked_breast", "all")),
+        ):
+            if value not in known:
+                raise UsageError(f"{name} is {value!r}", remedy=f"use {' or '.join(map(repr, known))}")
+        side = self.normalized_patch
+        if side is not None and (side < 2 or any(extent % side for extent in _pair(self.image_size))):
+            raise UsageError(
+                f"patches of {side} pixels do not tile an image of {' x '.join(map(str, _pair(self.image_size)))}",
+                remedy="use 16, or another divisor of height and width above 1, as normalized_patch",
+            )
+
     @property
     def task_slices(self) -> dict[str, slice]:
         """For each task's name the slice of the logits that is its own, in order."""
@@ -93,6 +119,11 @@ class MammoSwinConfig(SwinConfig):
         """The token grid (rows, columns) of each stage for an input of (height, width) pixels."""
         patch = _pair(self.patch_size)
         return [(height // (patch[0] * 2**s), width // (patch[1] * 2**s)) for s in range(len(self.depths))]
+
+    def takes_visible_tokens(self, height: int, width: int) -> bool:
+        """Whether the encoder can run on visible tokens alone: no window of a stage before the last is padded."""
+        early = self.stage_grids(height, width)[:-1]
+        return bool(early) and all(extent % self.window_size == 0 for grid in early for extent in grid)
 
     def check_image_size(self, height: int, width: int) -> None:
         """Raises UsageError where an input of (height, width) pixels fits no window, naming the nearest that does."""

@@ -1,15 +1,24 @@
 """Geometry: how an image was cropped, mirrored, resized and padded, as data, and the way back.
 
-Coordinates are continuous (row, column): pixel i covers [i, i + 1), its centre is at i + 0.5.
+Coordinates are continuous (row, column): pixel i covers [i, i + 1) and its centre is at i + 0.5, on the source as on
+the canvas, as in DICOM's spatial coordinates (PS3.3 C.18.6: the origin is the top left corner of the top left pixel;
+there column comes first). Millimetres are (row, column) as well, from the same corner. Points, boxes and polygons are
+float64 and exact both ways, whether they lie inside the crop or not; boxes are (top, left, bottom, right). Masks and
+maps are resampled.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from .resizing import interpolation_weights, resize_area, resize_area_strips
+
+Unit = Literal["pixel", "mm"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +32,7 @@ class Geometry:
         resized: (height, width) of the crop after resizing.
         offset: (top, left) of the resized crop on the canvas.
         size: (height, width) of the canvas, the model's input.
+        spacing_mm: (row, column) size of a source pixel in mm; ``None`` where it is not known.
     """
 
     source_size: tuple[int, int]
@@ -31,6 +41,7 @@ class Geometry:
     resized: tuple[int, int]
     offset: tuple[int, int]
     size: tuple[int, int]
+    spacing_mm: tuple[float, float] | None = None
 
     @property
     def scale(self) -> tuple[float, float]:
@@ -38,67 +49,103 @@ class Geometry:
         top, left, bottom, right = self.crop
         return self.resized[0] / (bottom - top), self.resized[1] / (right - left)
 
-    def to_model(self, points: ArrayLike) -> np.ndarray:
-        """Points (n, 2) in source pixels to canvas pixels, float64."""
-        points = np.asarray(points, np.float64)
+    def to_model(self, points: ArrayLike, unit: Unit = "pixel") -> np.ndarray:
+        """Points (..., 2) on the source, in pixels or mm, to canvas pixels.
+
+        Raises:
+            ValueError: Millimetres are asked for and the spacing is not known.
+        """
+        in_pixels = np.asarray(points, np.float64) / self._pixel(unit)
         top, left, _, right = self.crop
-        rows, columns = points[..., 0] - top, points[..., 1] - left
+        rows, columns = in_pixels[..., 0] - top, in_pixels[..., 1] - left
         if self.flip:
             columns = (right - left) - columns
         return np.stack([rows * self.scale[0] + self.offset[0], columns * self.scale[1] + self.offset[1]], axis=-1)
 
-    def to_source(self, points: ArrayLike) -> np.ndarray:
-        """Points (n, 2) in canvas pixels to source pixels, float64."""
+    def to_source(self, points: ArrayLike, unit: Unit = "pixel") -> np.ndarray:
+        """Points (..., 2) in canvas pixels to the source, in pixels or mm.
+
+        Raises:
+            ValueError: Millimetres are asked for and the spacing is not known.
+        """
         points = np.asarray(points, np.float64)
         top, left, _, right = self.crop
         rows = (points[..., 0] - self.offset[0]) / self.scale[0]
         columns = (points[..., 1] - self.offset[1]) / self.scale[1]
         if self.flip:
             columns = (right - left) - columns
-        return np.stack([rows + top, columns + left], axis=-1)
+        return np.stack([rows + top, columns + left], axis=-1) * self._pixel(unit)
 
-    def boxes_to_model(self, boxes: ArrayLike) -> np.ndarray:
-        """Boxes (n, 4) as (top, left, bottom, right), source to canvas; they stay ordered when mirrored."""
-        return _boxes(boxes, self.to_model)
+    def boxes_to_model(self, boxes: ArrayLike, unit: Unit = "pixel") -> np.ndarray:
+        """Boxes (..., 4) on the source to canvas pixels; they stay ordered when mirrored."""
+        return _boxes(boxes, lambda points: self.to_model(points, unit))
 
-    def boxes_to_source(self, boxes: ArrayLike) -> np.ndarray:
-        """Boxes (n, 4) as (top, left, bottom, right), canvas to source."""
-        return _boxes(boxes, self.to_source)
+    def boxes_to_source(self, boxes: ArrayLike, unit: Unit = "pixel") -> np.ndarray:
+        """Boxes (..., 4) in canvas pixels to the source."""
+        return _boxes(boxes, lambda points: self.to_source(points, unit))
+
+    def polygons_to_model(self, polygons: Iterable[ArrayLike], unit: Unit = "pixel") -> list[np.ndarray]:
+        """Polygons, (corners, 2) each, on the source to canvas pixels; they keep their sense when mirrored."""
+        return [self._same_sense(self.to_model(polygon, unit)) for polygon in polygons]
+
+    def polygons_to_source(self, polygons: Iterable[ArrayLike], unit: Unit = "pixel") -> list[np.ndarray]:
+        """Polygons, (corners, 2) each, in canvas pixels to the source."""
+        return [self._same_sense(self.to_source(polygon, unit)) for polygon in polygons]
 
     def mask_to_model(self, mask: np.ndarray) -> np.ndarray:
         """Share of each canvas pixel that a mask covers.
 
         Args:
-            mask: bool, or float in [0, 1], (source height, source width).
+            mask: bool, or float in [0, 1], (..., source height, source width).
 
         Returns:
-            float32 (height, width) in [0, 1]; 0 in the padding.
+            float32 (..., height, width) in [0, 1]; 0 in the padding.
 
         Raises:
             ValueError: The mask is not of the source's size.
         """
-        if mask.shape != tuple(self.source_size):
-            raise ValueError(f"a mask of {mask.shape} does not belong to an image of {self.source_size}")
-        return self.place(mask[self.crop[0] : self.crop[2], self.crop[1] : self.crop[3]].astype(np.float32))
+        return self.map_to_model(mask)
+
+    def mask_to_source(self, mask: np.ndarray) -> np.ndarray:
+        """A mask (..., height, width) on the canvas, bool or share, to bool (..., source height, source width)."""
+        return self.map_to_source(np.asarray(mask, np.float32)) >= 0.5
+
+    def map_to_model(self, values: np.ndarray) -> np.ndarray:
+        """A map (..., source height, source width) to float32 (..., height, width) by area; 0 in the padding.
+
+        Raises:
+            ValueError: The map is not of the source's size.
+        """
+        if values.shape[-2:] != tuple(self.source_size):
+            raise ValueError(f"an array of {values.shape} does not belong to an image of {self.source_size}")
+        top, left, bottom, right = self.crop
+        return self.place(values[..., top:bottom, left:right])
 
     def place(self, cropped: np.ndarray) -> np.ndarray:
-        """Mirrors, resizes by area and pads the cropped part (crop height, crop width) onto the canvas, float32."""
-        canvas = np.zeros(self.size, np.float32)
-        rows, columns = self.resized
-        top, left = self.offset
-        cropped = cropped[:, ::-1] if self.flip else cropped
-        canvas[top : top + rows, left : left + columns] = resize_area(cropped, self.resized)
-        return canvas
+        """Resizes by area, mirrors and pads the cropped part (..., crop height, crop width), float32."""
+        return self._on_canvas(resize_area(cropped, self.resized))
+
+    def place_strips(self, read: Callable[[slice], np.ndarray]) -> np.ndarray:
+        """As ``place``, where ``read`` gives some rows of the cropped part at a time."""
+        top, left, bottom, right = self.crop
+        return self._on_canvas(resize_area_strips(read, (bottom - top, right - left), self.resized))
 
     def map_to_source(self, values: np.ndarray, fill: float = 0.0) -> np.ndarray:
-        """A map (height, width) on the canvas to float32 (source height, source width), bilinear, ``fill`` outside."""
+        """A map (..., height, width) on the canvas to float32 (..., source height, source width), bilinear.
+
+        Args:
+            values: What is known of each canvas pixel, as at its centre.
+            fill: What stands outside the crop.
+        """
         top, left, bottom, right = self.crop
         rows = (np.arange(bottom - top) + 0.5) * self.scale[0] + self.offset[0] - 0.5
         columns = np.arange(right - left)[:: -1 if self.flip else 1] + 0.5
         columns = columns * self.scale[1] + self.offset[1] - 0.5
-        source = np.full(self.source_size, fill, np.float32)
-        lifted = _interpolation(rows, self.size[0]) @ np.asarray(values, np.float32)
-        source[top:bottom, left:right] = lifted @ _interpolation(columns, self.size[1]).T
+        down, across = interpolation_weights(rows, self.size[0]), interpolation_weights(columns, self.size[1])
+        values = np.asarray(values, np.float32)
+        source = np.full((*values.shape[:-2], *self.source_size), fill, np.float32)
+        for index in np.ndindex(values.shape[:-2]):
+            source[(*index, slice(top, bottom), slice(left, right))] = (across @ (down @ values[index]).T).T
         return source
 
     def to_dict(self) -> dict[str, Any]:
@@ -111,48 +158,29 @@ class Geometry:
         fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**fields)
 
+    def _pixel(self, unit: Unit) -> np.ndarray:
+        """The size of a source pixel in a unit, (row, column)."""
+        if unit == "pixel":
+            return np.ones(2)
+        if unit != "mm":
+            raise ValueError(f"{unit!r} is no unit: give 'pixel' or 'mm'")
+        if self.spacing_mm is None:
+            raise ValueError("the size of a source pixel is not known: only pixels can be mapped")
+        return np.asarray(self.spacing_mm, np.float64)
 
-def resize_area(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resizes (height, width) by area: each target pixel is the mean of the source area under it, in float32.
+    def _same_sense(self, polygon: np.ndarray) -> np.ndarray:
+        # mirroring turns clockwise into counter-clockwise
+        return polygon[::-1] if self.flip else polygon
 
-    Separable. Where a side grows, the target pixel is the interpolation between the source pixels it straddles.
-    """
-    rows, columns = (_area_weights(old, new) for old, new in zip(image.shape, size, strict=True))
-    return np.asarray(_reduce(_reduce(image.astype(np.float32, copy=False), rows).T, columns).T, np.float32)
-
-
-def _area_weights(old: int, new: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each target pixel the first source pixel under it and the weights of it and its followers."""
-    edges = np.arange(new + 1) * (old / new)
-    first = np.minimum(np.floor(edges[:-1] + 1e-9).astype(np.intp), old - 1)
-    width = int(np.ceil(old / new)) + 1
-    positions = first[:, None] + np.arange(width)
-    overlap = np.minimum(edges[1:, None], positions + 1) - np.maximum(edges[:-1, None], positions)
-    overlap = np.where(positions < old, np.clip(overlap, 0, None), 0)
-    return first, (overlap / overlap.sum(1, keepdims=True)).astype(np.float32)
-
-
-def _reduce(image: np.ndarray, weights: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    first, shares = weights
-    result = np.zeros((len(first), image.shape[1]), np.float32)
-    for step in range(shares.shape[1]):
-        rows = np.minimum(first + step, image.shape[0] - 1)
-        result += shares[:, step, None] * image[rows]
-    return result
+    def _on_canvas(self, resized: np.ndarray) -> np.ndarray:
+        canvas = np.zeros((*resized.shape[:-2], *self.size), np.float32)
+        rows, columns = self.resized
+        top, left = self.offset
+        canvas[..., top : top + rows, left : left + columns] = resized[..., ::-1] if self.flip else resized
+        return canvas
 
 
-def _interpolation(positions: np.ndarray, length: int) -> np.ndarray:
-    """A (targets, length) matrix that interpolates between neighbours and repeats the ends."""
-    clipped = np.clip(positions, 0, length - 1)
-    low = np.minimum(np.floor(clipped).astype(np.intp), max(length - 2, 0))
-    share = (clipped - low).astype(np.float32)
-    matrix = np.zeros((len(positions), length), np.float32)
-    rows = np.arange(len(positions))
-    matrix[rows, low] = 1 - share
-    matrix[rows, np.minimum(low + 1, length - 1)] += share
-    return matrix
-
-
-def _boxes(boxes: ArrayLike, move: Any) -> np.ndarray:
-    corners = move(np.asarray(boxes, np.float64).reshape(-1, 2, 2))
-    return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
+def _boxes(boxes: ArrayLike, move: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    boxes = np.asarray(boxes, np.float64)
+    corners = move(boxes.reshape(*boxes.shape[:-1], 2, 2))
+    return np.concatenate([corners.min(axis=-2), corners.max(axis=-2)], axis=-1)

@@ -6,22 +6,19 @@ installed package alone.
 
 from __future__ import annotations
 
-import importlib
-import io
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 from transformers import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 
-from .breast import LONGEST_SIDE, find_breast
-from .errors import DataError, UsageError
+from .breast import LONGEST_SIDE, MARGIN, Breast, find_breast, sampled
+from .errors import UsageError
 from .geometry import Geometry
+from .image_source import ImageSource, open_image
 from .masking import BlockwiseMasking
+from .slabs import Slab
 
 FORMAT_VERSION = 1
 # what transformers itself writes into a preprocessor_config.json or passes on loading
@@ -43,7 +40,17 @@ class MammoImageProcessor(BaseImageProcessor):
         image_mean: Subtracted from the intensity in [0, 1]; one number in a list.
         image_std: What the difference is divided by; one number in a list.
         crop_to_breast: Whether to cut the image down to the breast.
+        crop_margin: Kept around the breast, as a share of the image's longer side.
+        blank_outside_breast: Whether everything outside the breast and ``crop_margin`` around it becomes 0: film
+            labels, burned-in text, scanner edges.
+        blank_pectoral_muscle: Whether the pectoral muscle becomes 0, in oblique and lateral views and where the view is
+            not known.
+        invert_negatives: Whether an image with dark tissue on a bright background is inverted.
         orient: Whether to mirror images so that the chest wall is at the left edge.
+        on_missing_window: How DICOM files are shown that are For Processing or have no window: "robust", "full_range",
+            or "raise" to refuse them. A ``Mammogram`` is taken as it was read.
+        tomosynthesis: Which slices of a volume make the picture: {"slices": ..., "projection": ...}, or the former
+            alone. slices: "middle", "all", an index, or [start, stop]; projection of several: "maximum" or "mean".
         mask_block_size: Side in pixels of the blocks that ``return_mask`` hides.
         mask_ratio: Share of the blocks that is hidden.
         patch_size: Side in pixels of the encoder's patches.
@@ -62,7 +69,13 @@ class MammoImageProcessor(BaseImageProcessor):
         image_mean: Sequence[float] = (0.25,),
         image_std: Sequence[float] = (0.25,),
         crop_to_breast: bool = True,
+        crop_margin: float = MARGIN,
+        blank_outside_breast: bool = True,
+        blank_pectoral_muscle: bool = False,
+        invert_negatives: bool = True,
         orient: bool = True,
+        on_missing_window: str = "robust",
+        tomosynthesis: dict[str, Any] | str | int = "middle",
         mask_block_size: int = 16,
         mask_ratio: float = 0.5,
         patch_size: int = 4,
@@ -86,8 +99,18 @@ class MammoImageProcessor(BaseImageProcessor):
         self.num_channels = num_channels
         self.image_mean = [float(image_mean[0])]
         self.image_std = [float(image_std[0])]
+        if not 0 <= crop_margin <= 1:
+            raise UsageError(f"crop_margin is {crop_margin}", remedy="give a share of the image's longer side, as 0.02")
         self.crop_to_breast = crop_to_breast
+        self.crop_margin = crop_margin
+        self.blank_outside_breast = blank_outside_breast
+        self.blank_pectoral_muscle = blank_pectoral_muscle
+        self.invert_negatives = invert_negatives
         self.orient = orient
+        if on_missing_window not in ("robust", "full_range", "raise"):
+            raise UsageError(f"on_missing_window is {on_missing_window!r}", remedy="use robust, full_range or raise")
+        self.on_missing_window = on_missing_window
+        self.tomosynthesis = Slab.from_policy(tomosynthesis).to_policy()
         self.mask_block_size = mask_block_size
         self.mask_ratio = mask_ratio
         self.patch_size = patch_size
@@ -103,6 +126,7 @@ class MammoImageProcessor(BaseImageProcessor):
         images: Any,
         return_tensors: str | None = None,
         return_geometry: bool = False,
+        return_breast: bool = False,
         return_mask: bool = False,
         mask_seed: int | None = None,
     ) -> BatchFeature:
@@ -112,6 +136,7 @@ class MammoImageProcessor(BaseImageProcessor):
             images: A path, bytes, ``Mammogram``, pydicom ``Dataset``, array, tensor or PIL image, or a list of them.
             return_tensors: "pt", "np" or ``None``.
             return_geometry: Whether ``geometry``, a list of ``Geometry``, is wanted.
+            return_breast: Whether ``breast``, a list of ``Breast`` (mask, box, chest wall, notes), is wanted.
             return_mask: Whether ``bool_masked_pos`` (batch, patches) is wanted.
             mask_seed: Decides the masks, with each image's place in the list; needed with ``return_mask``.
 
@@ -124,14 +149,16 @@ class MammoImageProcessor(BaseImageProcessor):
         """
         if return_mask and mask_seed is None:
             raise UsageError("return_mask needs mask_seed", remedy="give a number: a fixed one in evaluation")
-        fitted = [self.fit(image) for image in (images if isinstance(images, (list, tuple)) else [images])]
-        data: dict[str, Any] = {"pixel_values": [self.normalize_intensity(intensity) for intensity, _ in fitted]}
+        fitted = [self.fit_breast(image) for image in (images if isinstance(images, (list, tuple)) else [images])]
+        data: dict[str, Any] = {"pixel_values": [self.normalize_intensity(intensity) for intensity, _, _ in fitted]}
         if return_mask and mask_seed is not None:
             masking, canvas = self.masking(), (self.size["height"], self.size["width"])
             data["bool_masked_pos"] = [masking(canvas, seed=mask_seed, index=index) for index in range(len(fitted))]
         features = BatchFeature(data={key: np.stack(value) for key, value in data.items()}, tensor_type=return_tensors)
         if return_geometry:
-            features["geometry"] = [geometry for _, geometry in fitted]
+            features["geometry"] = [geometry for _, geometry, _ in fitted]
+        if return_breast:
+            features["breast"] = [breast for _, _, breast in fitted]
         return features
 
     def fit(self, image: Any) -> tuple[np.ndarray, Geometry]:
@@ -140,26 +167,66 @@ class MammoImageProcessor(BaseImageProcessor):
         Returns:
             Intensity float32 (height, width) in [0, 1], 0 in the padding, and the geometry that led there.
         """
-        source = _open(image)
-        rows, columns = source.size
-        crop, flip = (0, 0, rows, columns), False
-        if self.crop_to_breast or self.orient:
-            stride = max(1, max(rows, columns) // LONGEST_SIDE)
-            breast = find_breast(source.view(slice(None, None, stride)), stride=stride, size=(rows, columns))
-            crop = breast.box if self.crop_to_breast else crop
-            flip = self.orient and (breast.chest_wall or source.expected_chest_wall) == "right"
-        geometry = self._fit_geometry((rows, columns), crop, flip)
-        top, left, bottom, right = crop
-        return np.clip(geometry.place(source.view(slice(top, bottom), slice(left, right))), 0, 1), geometry
+        intensity, geometry, _ = self.fit_breast(image)
+        return intensity, geometry
 
-    def _fit_geometry(self, source: tuple[int, int], crop: tuple[int, int, int, int], flip: bool) -> Geometry:
+    def fit_breast(self, image: Any) -> tuple[np.ndarray, Geometry, Breast]:
+        """As ``fit``, and what was found of the breast."""
+        source = self._opened(image)
+        breast = self.find_breast(source)
+        crop = breast.box if self.crop_to_breast else (0, 0, *source.size)
+        geometry = self._fit_geometry(source, crop, self.orient and breast.chest_wall == "right")
+        top, left, _, right = crop
+        intensity = geometry.place_strips(
+            lambda rows: source.view(slice(top + rows.start, top + rows.stop), slice(left, right))
+        )
+        if breast.negative and self.invert_negatives:
+            intensity = 1 - intensity
+        intensity[~self._kept(geometry, breast)] = 0
+        return np.clip(intensity, 0, 1, out=intensity), geometry, breast
+
+    def find_breast(self, image: Any) -> Breast:
+        """Where the breast lies in an image, and what was unusual about it; nothing is resized."""
+        source = image if isinstance(image, ImageSource) else self._opened(image)
+        stride = max(1, max(source.size) // LONGEST_SIDE)
+        return find_breast(
+            source.view(slice(None, None, stride)),
+            stride=stride,
+            size=source.size,
+            margin=self.crop_margin,
+            expected_chest_wall=source.expected_chest_wall,
+            pectoral=self.blank_pectoral_muscle and source.may_show_pectoral,
+        )
+
+    def _opened(self, image: Any) -> ImageSource:
+        slab = Slab.from_policy(self.tomosynthesis)
+        return open_image(image, on_missing_window=self.on_missing_window, slab=slab)
+
+    def _kept(self, geometry: Geometry, breast: Breast) -> np.ndarray:
+        """Which canvas pixels show the source and are not blanked, bool (height, width)."""
+        kept = np.zeros(geometry.size, bool)
+        top, left = geometry.offset
+        rows, columns = geometry.resized
+        kept[top : top + rows, left : left + columns] = True
+        # the centres of the canvas' rows and columns, on the source; those in the padding are not asked for
+        on_rows = geometry.to_source(np.stack([np.arange(geometry.size[0]) + 0.5] * 2, axis=-1))[:, 0]
+        on_columns = geometry.to_source(np.stack([np.arange(geometry.size[1]) + 0.5] * 2, axis=-1))[:, 1]
+        if self.blank_outside_breast and breast.mask.any():
+            margin = 1 + round(self.crop_margin * max(breast.mask.shape))
+            kept &= breast.mask_at(on_rows, on_columns, margin)
+        if breast.pectoral is not None:
+            kept &= ~sampled(breast.pectoral, on_rows, on_columns, breast.stride)
+        return kept
+
+    def _fit_geometry(self, source: ImageSource, crop: tuple[int, int, int, int], flip: bool) -> Geometry:
         height, width = self.size["height"], self.size["width"]
         scale = min(height / (crop[2] - crop[0]), width / (crop[3] - crop[1]))
         resized = (
             min(max(round((crop[2] - crop[0]) * scale), 1), height),
             min(max(round((crop[3] - crop[1]) * scale), 1), width),
         )
-        return Geometry(source, crop, flip, resized, ((height - resized[0]) // 2, 0), (height, width))
+        offset = (height - resized[0]) // 2, 0
+        return Geometry(source.size, crop, flip, resized, offset, (height, width), source.spacing_mm)
 
     def normalize_intensity(self, intensity: np.ndarray) -> np.ndarray:
         """(..., height, width) in [0, 1] to float32 (..., channels, height, width), mean and deviation applied."""
@@ -170,102 +237,6 @@ class MammoImageProcessor(BaseImageProcessor):
         """(..., channels, height, width) as the model sees it to intensity (..., height, width) in [0, 1]."""
         values = np.asarray(pixel_values, np.float32).mean(axis=-3)
         return np.clip(values * self.image_std[0] + self.image_mean[0], 0, 1)
-
-
-class _Source:
-    """An image of any kind: its size, and the displayed intensity of a part of it."""
-
-    def __init__(self, intensity: np.ndarray | None = None, mammogram: Any = None) -> None:
-        self._intensity = intensity
-        self._mammogram = mammogram
-        self.size: tuple[int, int] = mammogram.pixels.shape[1:] if intensity is None else intensity.shape
-        self.expected_chest_wall = None
-        if mammogram is not None:
-            # as displayed by convention: the left breast with its chest wall at the image's left edge
-            self.expected_chest_wall = {"L": "left", "R": "right"}.get(mammogram.header.laterality.value)
-
-    def view(self, rows: slice, columns: slice | None = None) -> np.ndarray:
-        columns = rows if columns is None else columns
-        if self._intensity is not None:
-            return self._intensity[rows, columns]
-        return self._mammogram.intensity(frame=0, rows=rows, columns=columns)
-
-
-def _open(image: Any) -> _Source:
-    if isinstance(image, (str, os.PathLike)):
-        return _open_file(Path(image))
-    if isinstance(image, (bytes, bytearray)):
-        return _open_bytes(bytes(image))
-    if isinstance(image, Image.Image):
-        return _Source(_from_picture(image))
-    if hasattr(image, "intensity_table"):
-        return _Source(mammogram=image)
-    if hasattr(image, "file_meta") or hasattr(image, "PixelData"):
-        return _Source(mammogram=_read_dicom(image))
-    if hasattr(image, "__array__"):
-        return _Source(_from_array(np.asarray(image)))
-    raise UsageError(
-        f"an image of type {type(image).__name__} cannot be read",
-        remedy="give a path, bytes, a Mammogram, a pydicom Dataset, an array, a tensor or a PIL image",
-    )
-
-
-def _open_file(path: Path) -> _Source:
-    try:
-        with path.open("rb") as file:
-            start = file.read(8)
-    except OSError:
-        start = b""  # the reader says what is wrong with it
-    if start[:8] == b"\x89PNG\r\n\x1a\n" or start[:3] == b"\xff\xd8\xff":
-        try:
-            with Image.open(path) as picture:
-                return _Source(_from_picture(picture))
-        except (OSError, UnidentifiedImageError, SyntaxError) as error:
-            raise DataError("the picture is damaged or cut off", source=path, remedy="copy the file again") from error
-    return _Source(mammogram=_read_dicom(path))
-
-
-def _open_bytes(content: bytes) -> _Source:
-    if content[:8] == b"\x89PNG\r\n\x1a\n" or content[:3] == b"\xff\xd8\xff":
-        with Image.open(io.BytesIO(content)) as picture:
-            return _Source(_from_picture(picture))
-    return _Source(mammogram=_read_dicom(content))
-
-
-def _read_dicom(source: Any) -> Any:
-    try:
-        dicom = importlib.import_module("mammo_hf.dicom")
-    except ImportError as error:
-        raise UsageError("DICOM is read by the package mammo_hf", remedy="pip install mammo-hf") from error
-    return dicom.read_mammogram(source)
-
-
-def _from_picture(picture: Image.Image) -> np.ndarray:
-    if picture.mode in ("I;16", "I;16B", "I;16L"):
-        return _from_array(np.asarray(picture).astype(np.uint16))
-    if picture.mode == "I":
-        return _from_array(np.clip(np.asarray(picture), 0, 65535).astype(np.uint16))
-    return _from_array(np.asarray(picture.convert("L")))
-
-
-def _from_array(array: np.ndarray) -> np.ndarray:
-    if array.ndim == 3 and array.shape[0] in (1, 3):
-        array = array.mean(axis=0) if array.dtype.kind == "f" else array.mean(axis=0).astype(array.dtype)
-    elif array.ndim == 3 and array.shape[-1] in (1, 3):
-        array = array.mean(axis=-1) if array.dtype.kind == "f" else array.mean(axis=-1).astype(array.dtype)
-    if array.ndim != 2 or 0 in array.shape:
-        raise UsageError(
-            f"an array of shape {array.shape} is no image",
-            remedy="give (rows, columns), or one with 1 or 3 channels first or last",
-        )
-    if array.dtype.kind in "ub":
-        return array.astype(np.float32) / np.float32(1 if array.dtype.kind == "b" else np.iinfo(array.dtype).max)
-    if array.dtype.kind != "f" or not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
-        raise UsageError(
-            f"an array of {array.dtype} must hold finite intensities in [0, 1]",
-            remedy="give unsigned integers over their full range, or divide by your data's own maximum",
-        )
-    return array.astype(np.float32)
 
 
 def _size_dict(size: dict[str, int] | Sequence[int] | int) -> dict[str, int]:

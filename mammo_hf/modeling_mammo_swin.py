@@ -6,20 +6,25 @@ stands outside ``swin.`` and ``classifier``, so that stock classes load our chec
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import SwinForImageClassification, SwinModel, SwinPreTrainedModel
+from transformers import initialization as init
 from transformers.models.swin.modeling_swin import SwinImageClassifierOutput, SwinMaskedImageModelingOutput
+from transformers.utils.generic import can_return_tuple
 
+from .classification_loss import lesion_evidence_loss, lesion_token_loss, multi_task_loss
 from .configuration_mammo_swin import MammoSwinConfig
 from .errors import UsageError
+from .reconstruction_decoder import ConvDecoder, linear_decoder
+from .reconstruction_loss import counted_pixels, mean_absolute_error, normalized_target
+from .sparse_encoder import encode_visible
+from .visible_tokens import VisibleTokens, packed_for, say_dense
 
 
 @contextmanager
@@ -44,57 +49,58 @@ def stateless_windows(swin: SwinModel) -> Iterator[None]:
         reset()
 
 
-class ConvDecoder(nn.Module):
-    """From the last stage's tokens to pixels, halving the width at each doubling of the grid.
+class MammoSwinForMaskedImageModeling(SwinPreTrainedModel):
+    """Masked image modelling (SimMIM, arXiv 2111.09886) on any rectangle, with an encoder that skips what is hidden.
 
-    1024-512-256-128-64 for Swin-B. A doubling is a 2 x 2 transposed convolution, whose kernel equals its stride so
-    that no chequerboard can arise, and a depthwise 3 x 3 one that joins neighbours: about a ninth of the cost of plain
-    3 x 3 convolutions at these widths. What four doublings leave of the stride is done by a pixel shuffle.
+    With ``config.sparse_encoder``, all stages but the last run on visible tokens; ``deep_mask_token`` stands for the
+    hidden ones before the last patch merging, and stock Swin's own mask token is not trained. An image size whose
+    windows would be padded, or a mask that no patch merging respects, is run densely instead.
     """
 
-    def __init__(self, hidden_size: int, num_channels: int, stride: int) -> None:
-        super().__init__()
-        doublings = min(4, int(math.log2(stride)))
-        shuffle = stride // 2**doublings
-        widths = [max(hidden_size // 2**i, 4) for i in range(doublings + 1)]
-        self.blocks = nn.Sequential(
-            *(
-                nn.Sequential(
-                    nn.ConvTranspose2d(before, after, kernel_size=2, stride=2),
-                    nn.Conv2d(after, after, kernel_size=3, padding=1, groups=after),
-                    nn.GroupNorm(1, after),
-                    nn.GELU(),
-                )
-                for before, after in pairwise(widths)
-            )
-        )
-        self.to_pixels = nn.Sequential(
-            nn.Conv2d(widths[-1], num_channels * shuffle**2, kernel_size=1), nn.PixelShuffle(shuffle)
-        )
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """(batch, hidden_size, rows, columns) to (batch, num_channels, rows * stride, columns * stride)."""
-        return self.to_pixels(self.blocks(features))
-
-
-class MammoSwinForMaskedImageModeling(SwinPreTrainedModel):
-    """Swin encoder, convolutional decoder, L1 on the hidden pixels (SimMIM, arXiv 2111.09886), any rectangle."""
-
     config_class = MammoSwinConfig
-    # the loss is a mean over equally many hidden pixels an image: Trainer's own division by micro-batches is right
-    accepts_loss_kwargs = False
 
     def __init__(self, config: MammoSwinConfig) -> None:
         super().__init__(config)
         config.check_image_size(*config.image_size)
         self.swin = SwinModel(config, add_pooling_layer=False, use_mask_token=True)
-        self.decoder = ConvDecoder(config.hidden_size, config.num_channels, config.encoder_stride)
+        build = ConvDecoder if config.decoder == "conv" else linear_decoder
+        self.decoder = build(config.hidden_size, config.num_channels, config.encoder_stride)
+        self.deep_mask_token = None
+        if config.sparse_encoder and config.takes_visible_tokens(*config.image_size):
+            self.deep_mask_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size // 2))
+            self._freeze_stock_mask_token()
+        elif config.sparse_encoder:
+            say_dense("windows would be padded at %d x %d", *config.image_size)
         self.post_init()
 
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """As transformers', with the stock mask token frozen again: loading makes every parameter trainable."""
+        loaded = super().from_pretrained(*args, **kwargs)
+        (loaded[0] if isinstance(loaded, tuple) else loaded)._freeze_stock_mask_token()
+        return loaded
+
+    def _freeze_stock_mask_token(self) -> None:
+        # one that takes no part would stop distributed training
+        if self.deep_mask_token is not None:
+            self.swin.embeddings.mask_token.requires_grad_(False)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if module is self and self.deep_mask_token is not None:
+            # not zero: the layer norm of the merge would multiply its gradient by hundreds
+            init.trunc_normal_(self.deep_mask_token, std=self.config.initializer_range)
+
+    @can_return_tuple
     def forward(
         self,
         pixel_values: torch.Tensor,
         bool_masked_pos: torch.Tensor | None = None,
+        visible: VisibleTokens | None = None,
+        content_mask: torch.Tensor | None = None,
+        breast_mask: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs: Any,
     ) -> SwinMaskedImageModelingOutput:
         """Reconstructs an image from its visible patches.
@@ -103,40 +109,73 @@ class MammoSwinForMaskedImageModeling(SwinPreTrainedModel):
             pixel_values: (batch, channels, height, width), normalised.
             bool_masked_pos: (batch, patches) bool, row by row over the patch grid; true: hidden. Without it nothing is
                 hidden and there is no loss.
+            visible: ``visible_tokens(bool_masked_pos)``, where a data loader has made it already.
+            content_mask: bool (batch, height, width): false in the padding, which never counts in the loss.
+            breast_mask: bool (batch, height, width): true inside the breast; for ``loss_region="masked_breast"``.
+            num_items_in_batch: What the loss is divided by: the counted pixels of all micro-batches of an update.
             kwargs: Passed on to the encoder.
 
         Returns:
-            Loss (mean absolute error over hidden pixels and channels, in normalised units) and the reconstruction
-            (batch, channels, height, width).
+            Loss (mean absolute error over the pixels of ``config.loss_region`` and channels, in normalised units) and
+            the reconstruction (batch, channels, height, width). With visible tokens alone, ``hidden_states`` are zero
+            where a token is hidden.
 
         Raises:
             UsageError: A size that fits no window, or a mask of the wrong shape.
         """
         height, width = pixel_values.shape[-2:]
         self.config.check_image_size(height, width)
-        rows, columns = self.config.stage_grids(height, width)[0]
+        grids = self.config.stage_grids(height, width)
+        rows, columns = grids[0]
         if bool_masked_pos is not None and bool_masked_pos.shape != (len(pixel_values), rows * columns):
             raise UsageError(
                 f"bool_masked_pos has shape {tuple(bool_masked_pos.shape)}, not (batch, patches) = "
                 f"{(len(pixel_values), rows * columns)}",
                 remedy=f"give one value for each of the {rows} x {columns} patches of an image",
             )
+        packable = self.deep_mask_token is not None and bool_masked_pos is not None
+        if visible is None and packable and not kwargs.get("interpolate_pos_encoding"):
+            visible = packed_for(self.config, bool_masked_pos, (height, width))
         with stateless_windows(self.swin):
-            outputs = self.swin(pixel_values, bool_masked_pos=bool_masked_pos, **kwargs)
-        last_grid = self.config.stage_grids(height, width)[-1]
-        reconstruction = self.decoder(outputs.last_hidden_state.transpose(1, 2).unflatten(2, last_grid))
+            if visible is not None:
+                outputs = encode_visible(
+                    self.swin, pixel_values, visible.to(pixel_values.device), self.deep_mask_token, **kwargs
+                )
+            else:
+                outputs = self.swin(pixel_values, bool_masked_pos=bool_masked_pos, **kwargs)
+        reconstruction = self.decoder(outputs.last_hidden_state.transpose(1, 2).unflatten(2, grids[-1]))
         loss = None
         if bool_masked_pos is not None:
-            hidden = bool_masked_pos.view(-1, 1, rows, columns)
-            hidden = hidden.repeat_interleave(height // rows, 2).repeat_interleave(width // columns, 3)
-            error = (reconstruction - pixel_values).abs() * hidden
-            loss = error.sum() / hidden.sum().clamp(min=1) / pixel_values.shape[1]
+            counted = self.counted_pixels(bool_masked_pos, (height, width), content_mask, breast_mask)
+            side = self.config.normalized_patch
+            target = pixel_values if side is None else normalized_target(pixel_values, side)
+            loss = mean_absolute_error(reconstruction, target, counted, num_items_in_batch)
+            if visible is None and self.deep_mask_token is not None:
+                # a parameter without a gradient would stop distributed training
+                loss = loss + 0.0 * self.deep_mask_token.sum()
         return SwinMaskedImageModelingOutput(
             loss=loss,
             reconstruction=reconstruction,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             reshaped_hidden_states=outputs.reshaped_hidden_states,
+        )
+
+    def counted_pixels(
+        self,
+        bool_masked_pos: torch.Tensor,
+        size: tuple[int, int],
+        content_mask: torch.Tensor | None = None,
+        breast_mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The pixels that the loss is taken over, bool (batch, height, width)."""
+        return counted_pixels(
+            bool_masked_pos,
+            size,
+            self.config.stage_grids(*size)[0],
+            region=self.config.loss_region,
+            content_mask=content_mask,
+            breast_mask=breast_mask,
         )
 
 
@@ -205,7 +244,11 @@ class MammoSwinForImageClassification(SwinForImageClassification):
             loss = multi_task_loss(logits, labels, self.config)
             if lesion_logits is not None and lesion_labels is not None:
                 token_loss = lesion_token_loss(lesion_logits, lesion_labels, self.config.lesion_background_weight)
-                loss = loss + self.config.lesion_loss_weight * token_loss
+                evidence = self.classifier(outputs.last_hidden_state)[
+                    ..., self.config.task_slices[self.config.lesion_task]
+                ]
+                evidence_loss = lesion_evidence_loss(evidence, lesion_labels.flatten(1))
+                loss = loss + self.config.lesion_loss_weight * (token_loss + evidence_loss)
         return MammoSwinImageClassifierOutput(
             loss=loss,
             logits=logits,
@@ -218,32 +261,3 @@ class MammoSwinForImageClassification(SwinForImageClassification):
     def probabilities(self, logits: torch.Tensor) -> dict[str, torch.Tensor]:
         """For each task's name the probabilities (batch, labels): the softmax over the task's own slice."""
         return {name: logits[:, part].float().softmax(-1) for name, part in self.config.task_slices.items()}
-
-
-def multi_task_loss(logits: torch.Tensor, labels: torch.Tensor, config: MammoSwinConfig) -> torch.Tensor:
-    """Mean over the tasks with a known label of: sum of w_y * cross-entropy over known labels / their number.
-
-    Divided by the number and not by the sum of weights, as torch's weighted cross-entropy does: that would cancel the
-    weights in a batch of one class. A batch without any known label gives an exact zero that keeps the graph.
-    """
-    labels = labels.unsqueeze(1) if labels.ndim == 1 else labels
-    losses = []
-    for index, (name, part) in enumerate(config.task_slices.items()):
-        known = labels[:, index] != -100
-        if not known.any():
-            continue
-        weights = (config.class_weights or {}).get(name)
-        weight = None if weights is None else torch.tensor(weights, dtype=torch.float32, device=logits.device)
-        target = labels[known, index]
-        losses.append(nn.functional.cross_entropy(logits[known, part].float(), target, weight, reduction="sum"))
-        losses[-1] = losses[-1] / known.sum()
-    return torch.stack(losses).mean() if losses else logits.float().sum() * 0.0
-
-
-def lesion_token_loss(lesion_logits: torch.Tensor, lesion_labels: torch.Tensor, background: float) -> torch.Tensor:
-    """Cross-entropy at each token whose label is known, tokens without a lesion weighted by ``background``."""
-    if not (lesion_labels != -100).any():
-        return lesion_logits.float().sum() * 0.0
-    weight = torch.ones(lesion_logits.shape[1], device=lesion_logits.device)
-    weight[0] = background
-    return nn.functional.cross_entropy(lesion_logits.float(), lesion_labels, weight)

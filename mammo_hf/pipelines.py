@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 from transformers import Pipeline
+from transformers.pipelines import PIPELINE_REGISTRY
 
 from .explainers import explain
 from .explainers.targets import task_slices
+from .modeling_mammo_swin import MammoSwinForImageClassification
 
 TASK = "mammogram-classification"
 
@@ -62,3 +64,8 @@ class MammogramClassificationPipeline(Pipeline):
                     result["explanation"] = model_outputs["explanations"][name]
                 results.append(result)
         return results
+
+
+PIPELINE_REGISTRY.register_pipeline(
+    TASK, pipeline_class=MammogramClassificationPipeline, pt_model=(MammoSwinForImageClassification,), type="image"
+)

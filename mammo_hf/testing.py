@@ -1,4 +1,4 @@
-"""What the author of an explainer tests against: ``check_explainer``, on a tiny model of its own."""
+"""What plugin authors test against: ``check_explainer``, on a tiny model of its own, and ``check_source``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from .configuration_mammo_swin import MammoSwinConfig
+from .data.sources.conformance import check_source as check_source
 from .explainers import Explainer, explain, find_explainer
 from .modeling_mammo_swin import MammoSwinForImageClassification
 

@@ -6,7 +6,6 @@ python scripts/demo.py --output_dir demo
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 import time
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
+import torch
 
 from mammo_hf import MammoImageProcessor, MammoSwinForImageClassification, MammoSwinForMaskedImageModeling, MammoTable
 from mammo_hf.commands.running import run_command, writable_folder, write_metrics
@@ -31,34 +32,31 @@ from mammo_hf.training.visualization import SEED_EXPLAINERS, lesion_mask, pointi
 
 SIZE = (224, 112)
 SEED = 0
+# what two cores can learn in minutes: masses alone, twice as large and as contrasted as a phantom's are by default
+LESIONS = {"mass_share": 1.0, "lesion_scale": 2.0, "lesion_contrast": 2.0}
+LESION_LOSS = 4.0
+CAPTIONS = {"classifier": "with lesion places", "image_labels_only": "image labels only"}
 
 
 def main(arguments: list[str]) -> None:
     """Runs the demonstration."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--output_dir", default="demo")
-    parser.add_argument("--patients", type=int, default=240, help="four views each")
-    parser.add_argument("--mim_epochs", type=float, default=2)
-    parser.add_argument("--cls_epochs", type=float, default=20)
+    parser.add_argument("--patients", type=int, default=240, help="four views each (default %(default)s)")
+    parser.add_argument("--mim_epochs", type=float, default=8, help="default %(default)s")
+    parser.add_argument("--cls_epochs", type=float, default=20, help="default %(default)s")
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING)
     started, out = time.monotonic(), writable_folder(Path(args.output_dir))
-    write_phantom(
-        out / "phantom",
-        patients=args.patients,
-        seed=SEED,
-        size=(448, 224),
-        mass_share=1.0,
-        lesion_scale=1.5,
-        lesion_contrast=1.5,
-    )
+    write_phantom(out / "phantom", patients=args.patients, seed=SEED, size=(2 * SIZE[0], 2 * SIZE[1]), **LESIONS)
     table = open_collection(out / "phantom", seed=SEED)
     tasks = usable_tasks(table, ("pathology",))
     processor = MammoImageProcessor(size=SIZE)
     prepared = prepared_images(table, processor, out / "prepared", tasks=tasks, num_workers=2)
     figures = _train(out, table, prepared, processor, tasks, args)
-    story = _tell(out, prepared, processor, figures)
-    _sum_up(out, table, figures, story, time.monotonic() - started)
+    figures["explanations"] = _explain(out, prepared, processor, figures)
+    write_metrics(out, "explanations", figures["explanations"])
+    _sum_up(out, table, figures, time.monotonic() - started)
 
 
 def _train(
@@ -69,32 +67,23 @@ def _train(
     tasks: list[dict[str, Any]],
     args: argparse.Namespace,
 ) -> dict[str, Any]:
-    stage_1 = sensible_defaults(
-        str(out / "trainer" / "mim"),
-        epochs=args.mim_epochs,
-        batch_size=32,
-        learning_rate=1e-3,
-        seed=SEED,
-        num_workers=0,
-    )
+    """Stage 1 on all training images, then stage 2 twice: with the places of the training rows' lesions, without."""
     figures = {
-        "mim": train_mim(prepared, processor, stage_1, model="nano", checkpoint=out / "mim", plots=out / "plots")
-    }
-    write_metrics(out, "mim", figures["mim"])
-    patients = label_subset(table, percentage=100, seed=SEED)
-    for name, lesion_loss in (("classifier", 4.0), ("image_labels_only", 0.0)):
-        stage_2 = sensible_defaults(
-            str(out / "trainer" / name),
-            epochs=args.cls_epochs,
-            batch_size=16,
-            learning_rate=1e-3,
-            seed=SEED,
-            num_workers=0,
+        "mim": train_mim(
+            prepared,
+            processor,
+            _arguments(out, "mim", args.mim_epochs, batch_size=16),
+            model="nano",
+            checkpoint=out / "mim",
+            plots=out / "plots",
         )
+    }
+    patients = label_subset(table, percentage=100, seed=SEED)
+    for name, lesion_loss in (("classifier", LESION_LOSS), ("image_labels_only", 0.0)):
         figures[name] = train_classifier(
             prepared,
             processor,
-            stage_2,
+            _arguments(out, name, args.cls_epochs, batch_size=8),
             model=str(out / "mim"),
             tasks=tasks,
             patients=patients,
@@ -102,37 +91,38 @@ def _train(
             checkpoint=out / name,
             plots=out / "plots" / name,
         )
-        write_metrics(out, name, figures[name])
+    for name, of_stage in figures.items():
+        write_metrics(out, name, of_stage)
     return figures
 
 
-def _tell(
+def _arguments(out: Path, name: str, epochs: float, batch_size: int) -> Any:
+    return sensible_defaults(
+        str(out / "trainer" / name),
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=1e-3,
+        seed=SEED,
+        num_workers=0,
+    )
+
+
+def _explain(
     out: Path, prepared: datasets.Dataset, processor: MammoImageProcessor, figures: dict[str, Any]
 ) -> dict[str, Any]:
-    model = MammoSwinForImageClassification.from_pretrained(out / "classifier").eval()
-    test = LabelledImages(
-        prepared.select([i for i in rows_of(prepared, ("test",)) if prepared[i]["lesions"]]), processor
-    )
-    pointing = pointing_figures(model, test)
-    write_metrics(out, "explanations", {"grad_cam": pointing})
+    """Pictures of test images, the story of the run, and how often Grad-CAM points at the lesion."""
+    labelled = [i for i in rows_of(prepared, ("test",)) if prepared[i]["lesions"] is not None]
+    test = LabelledImages(prepared.select(labelled), processor)
     visualize(out / "classifier", prepared, out / "visualizations")
     masked = MaskedImages(test.prepared, processor, seed=SEED, masking=processor.masking(), fresh=False)
     inputs, masks, rebuilt = reconstruct(MammoSwinForMaskedImageModeling.from_pretrained(out / "mim"), masked, count=2)
-    labels = [row[0] for row in test.prepared["labels"]]
-    scores = {
-        caption: [_score(out / name, test, index) for index in range(len(test))]
-        for caption, name in (("with lesion places", "classifier"), ("image labels only", "image_labels_only"))
-    }
-    intervals = {
-        "with lesion places": figures["classifier"]["test"]["pathology"]["auroc_interval"],
-        "image labels only": figures["image_labels_only"]["test"]["pathology"]["auroc_interval"],
-    }
-    malignant = [i for i, label in enumerate(labels) if label == 1]
-    chosen = max(malignant, key=lambda index: scores["with lesion places"][index])
+    models = {name: MammoSwinForImageClassification.from_pretrained(out / name).eval() for name in CAPTIONS}
+    scores = {CAPTIONS[name]: _scores(model, test) for name, model in models.items()}
+    labels = np.array(test.prepared["labels"])[:, 0]
+    chosen = int(np.where(labels == 1, scores[CAPTIONS["classifier"]], -1).argmax())
     intensity, _, row = test.intensity_and_lesions(chosen)
     image, pixels = intensity[0].numpy(), test.normalized(intensity)[None]
-    lesion = lesion_mask(row, SIZE)
-    overlays = {name: tinted(image, explain(model, pixels, explainer=name).map[0]) for name in SEED_EXPLAINERS}
+    maps = {name: explain(models["classifier"], pixels, explainer=name).map[0] for name in SEED_EXPLAINERS}
     plot_story(
         out / "story.png",
         inputs=inputs,
@@ -140,47 +130,53 @@ def _tell(
         reconstructions=rebuilt,
         references=labels,
         scores=scores,
-        intervals=intervals,
+        intervals={caption: figures[name]["test"]["pathology"]["auroc_interval"] for name, caption in CAPTIONS.items()},
         image=image,
-        lesion=lesion,
-        overlays=overlays,
+        lesion=lesion_mask(row, SIZE),
+        overlays={name: tinted(image, values) for name, values in maps.items()},
         title="mammo_hf on phantoms",
-        caption=f"seed {SEED}, {len(test)} test images; explained is the malignant one with the highest score",
+        caption=f"{_about_lesions()}; seed {SEED}; {len(test)} test images; explained is the malignant one that scores "
+        "highest, its lesion outlined",
     )
-    return pointing
+    return {"grad_cam": pointing_figures(models["classifier"], test)}
 
 
-_MODELS: dict[Path, MammoSwinForImageClassification] = {}
+def _scores(model: MammoSwinForImageClassification, images: LabelledImages) -> np.ndarray:
+    """The probability of malignant for each image, float (images,)."""
+    pixels = torch.stack([images[index]["pixel_values"] for index in range(len(images))])
+    with torch.no_grad():
+        logits = torch.cat([model(batch).logits for batch in pixels.split(16)])
+    return np.asarray(model.probabilities(logits)["pathology"][:, 1])
 
 
-def _score(folder: Path, images: LabelledImages, index: int) -> float:
-    if folder not in _MODELS:
-        _MODELS[folder] = MammoSwinForImageClassification.from_pretrained(folder).eval()
-    model = _MODELS[folder]
-    pixels = images[index]["pixel_values"][None]
-    return float(model.probabilities(model(pixels).logits.detach())["pathology"][0, 1])
+def _about_lesions() -> str:
+    return (
+        f"masses alone, {LESIONS['lesion_scale']:g} times as large and {LESIONS['lesion_contrast']:g} times as "
+        "contrasted as by default"
+    )
 
 
-def _sum_up(out: Path, table: MammoTable, figures: dict[str, Any], pointing: dict[str, Any], seconds: float) -> None:
-    print("\nmammo_hf demonstration on phantoms (lesions enlarged 1.5 times, contrast 1.5 times, masses alone)")
-    print(f"  {len(table)} images; masked L1 on validation {figures['mim'].get('validation_loss', float('nan')):.3f}")
-    for name, caption in (
-        ("classifier", "token loss on the training rows' lesions"),
-        ("image_labels_only", "image labels"),
-    ):
-        result = figures[name]["test"]["pathology"]
-        low, high = result["auroc_interval"]
-        print(f"  {caption}: test AUC {result['auroc']:.2f} (95 % interval {low:.2f} to {high:.2f}, by patient)")
-        print(
-            f"    {'the interval lies above chance' if low > 0.5 else 'the interval contains chance: nothing is shown'}"
-        )
+def _sum_up(out: Path, table: MammoTable, figures: dict[str, Any], seconds: float) -> None:
+    print(f"\nmammo_hf on {len(table)} phantom images: {_about_lesions()}")
     print(
-        f"  Grad-CAM's peak lies in the lesion on {pointing['pointing_game']:.0%} of {pointing['images']} test images, "
-        f"the brightest pixel on {pointing['brightest_pixel']:.0%}"
+        f"  stage 1: mean absolute error on hidden pixels of validation images {figures['mim']['validation_loss']:.3f}"
     )
-    print(f"  {seconds:.0f} s. Look at {out / 'story.png'}, {out / 'visualizations'}, {out / 'plots'};")
-    print(f"  all figures: {out / 'metrics.json'}")
-    print(json.dumps({"seconds": round(seconds)}))
+    for name, caption in CAPTIONS.items():
+        result, training = figures[name]["test"]["pathology"], figures[name]["train_images"]
+        low, high = result["auroc_interval"]
+        verdict = "above chance" if low > 0.5 else "chance is inside: nothing is shown"
+        print(
+            f"  stage 2, {caption} ({training} training images): test AUC {result['auroc']:.2f}, "
+            f"95 % interval by patient {low:.2f} to {high:.2f}, {verdict}"
+        )
+    print("  (the places of the training rows' lesions teach the tokens; those of test rows are never trained on)")
+    pointing = figures["explanations"]["grad_cam"]
+    print(
+        f"  explanations: Grad-CAM's peak lies in the lesion on {pointing['pointing_game']:.0%} of "
+        f"{pointing['images']} test images, the breast's brightest pixel on {pointing['brightest_pixel']:.0%}"
+    )
+    print(f"  look at {out / 'story.png'}, {out / 'visualizations'}, {out / 'plots'}; figures: {out / 'metrics.json'}")
+    print(f"  {seconds:.0f} s")
 
 
 if __name__ == "__main__":

@@ -71,3 +71,87 @@ def test_no_tissue_is_cut():
     kept = np.zeros(image.shape, bool)
     kept[top:bottom, left:right] = True
     assert not image[~kept].any()
+
+
+def with_bands(image):
+    """White scanner bands along top and bottom and a bright step wedge that touches the breast's edge of the film."""
+    image = image.copy()
+    image[:4], image[-4:], image[:, -3:] = 1.0, 1.0, 1.0
+    return image
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_scanner_bands_are_no_breast(side):
+    image = film(side)
+    plain, banded = find_breast(image), find_breast(with_bands(image))
+    assert banded.chest_wall == side
+    assert np.count_nonzero(plain.mask != banded.mask) < 0.02 * image.size
+    assert banded.box[0] > 4
+    assert banded.box[2] < 296
+
+
+def test_the_mask_is_the_tissue():
+    image = film()
+    tissue = film(noise=0.0, label=False) > 0
+    found = find_breast(image).mask
+    assert (found & tissue).sum() / (found | tissue).sum() > 0.95
+
+
+def test_a_breast_that_fills_most_of_the_image_keeps_its_fat():
+    # bright gland in darker fat: the best split of the histogram parts these two, not fat and background
+    rows, columns = np.mgrid[:300, :200]
+    fat = ((rows - 150) / 155) ** 2 + (columns / 195) ** 2 < 1
+    gland = ((rows - 150) / 80) ** 2 + ((columns - 60) / 90) ** 2 < 1
+    image = 0.2 * fat + 0.5 * gland + np.random.default_rng(0).random((300, 200)) * 0.01
+    assert find_breast(image).mask.mean() > 0.95 * fat.mean()
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_negative_is_found_and_reported(side):
+    image = film(side, label=False)
+    found = find_breast(1 - image)
+    assert found.negative
+    assert any("dark on a bright background" in note for note in found.notes)
+    np.testing.assert_array_equal(found.mask, find_breast(image).mask)
+
+
+def test_the_image_is_believed_before_the_header_and_the_header_where_the_image_is_silent():
+    seen = find_breast(film("left"), expected_chest_wall="right")
+    assert seen.chest_wall == "left"
+    assert any("header" in note for note in seen.notes)
+    assert find_breast(film("left"), expected_chest_wall="left").notes == ()
+    rows, columns = np.mgrid[:300, :200]
+    both_alike = 0.4 * (((rows - 150) / 120) ** 2 + ((columns - 100) / 80) ** 2 < 1)
+    silent = find_breast(both_alike, expected_chest_wall="right")
+    assert silent.chest_wall == "right"
+    assert any("not clear" in note for note in silent.notes)
+    assert find_breast(both_alike).chest_wall is None
+
+
+def test_the_margin_is_not_added_at_the_chest_wall():
+    image = np.zeros((300, 200))
+    image[:, 20:] = film()[:, :180]
+    narrow, wide = find_breast(image, margin=0.0), find_breast(image, margin=0.1)
+    assert narrow.box[1] == wide.box[1] >= 18
+    assert wide.box[3] - narrow.box[3] == 30
+    assert narrow.box[0] - wide.box[0] == min(30, narrow.box[0])
+
+
+def test_mask_at_answers_for_source_pixels():
+    image = film()
+    found = find_breast(image[::3, ::3], stride=3, size=image.shape)
+    sampled = found.mask_at(np.arange(300) + 0.5, np.arange(200) + 0.5)
+    np.testing.assert_array_equal(sampled[::3, ::3], found.mask)
+    assert found.mask_at(np.arange(300), np.arange(200), margin=2).sum() > sampled.sum()
+
+
+def test_real_films_show_their_chest_wall_on_the_side_of_the_table(real_data):
+    import csv
+
+    from PIL import Image
+
+    with (real_data / "ddsm-299" / "index.csv").open() as file:
+        rows = list(csv.DictReader(file))[::40]
+    for row in rows:
+        image = np.asarray(Image.open(real_data / "ddsm-299" / row["path"]).convert("L")) / np.float32(255)
+        assert find_breast(image).chest_wall == row["laterality"].lower(), row["path"]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mammo_hf.geometry import Geometry, resize_area
+from mammo_hf.geometry import Geometry
 
 
 @st.composite
@@ -16,7 +16,8 @@ def geometries(draw):
     size = draw(st.integers(8, 200)), draw(st.integers(8, 200))
     resized = draw(st.integers(1, size[0])), draw(st.integers(1, size[1]))
     offset = draw(st.integers(0, size[0] - resized[0])), draw(st.integers(0, size[1] - resized[1]))
-    return Geometry((rows, columns), (top, left, bottom, right), draw(st.booleans()), resized, offset, size)
+    spacing = draw(st.none() | st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)))
+    return Geometry((rows, columns), (top, left, bottom, right), draw(st.booleans()), resized, offset, size, spacing)
 
 
 @given(geometries(), st.integers(0, 2**32))
@@ -89,14 +90,81 @@ def test_json_there_and_back(geometry):
     assert Geometry.from_dict(json.loads(json.dumps(geometry.to_dict()))) == geometry
 
 
-@given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 12), st.integers(1, 12), st.integers(0, 2**32))
-def test_resize_equals_a_naive_area_mean(rows, columns, new_rows, new_columns, seed):
-    image = np.random.default_rng(seed).random((rows, columns))
+@given(geometries(), st.integers(0, 2**32))
+def test_millimetres_are_pixels_times_the_spacing(geometry, seed):
+    points = np.random.default_rng(seed).uniform(-10, 310, (2, 20, 2))
+    if geometry.spacing_mm is None:
+        for move in (geometry.to_model, geometry.to_source):
+            with pytest.raises(ValueError, match="not known"):
+                move(points, unit="mm")
+        return
+    in_mm = points * geometry.spacing_mm
+    np.testing.assert_allclose(geometry.to_model(in_mm, unit="mm"), geometry.to_model(points), atol=1e-6)
+    np.testing.assert_allclose(geometry.to_source(geometry.to_model(points), unit="mm"), in_mm, atol=1e-6)
 
-    def weights(old, new):
-        return np.array(
-            [[max(0, min((t + 1) * old / new, s + 1) - max(t * old / new, s)) for s in range(old)] for t in range(new)]
-        ) * (new / old)
 
-    expected = weights(rows, new_rows) @ image @ weights(columns, new_columns).T
-    np.testing.assert_allclose(resize_area(image, (new_rows, new_columns)), expected, atol=1e-5)
+def test_an_unknown_unit_is_refused():
+    with pytest.raises(ValueError, match="inch"):
+        Geometry((10, 10), (0, 0, 10, 10), False, (5, 5), (0, 0), (5, 5)).to_model([1, 1], unit="inch")
+
+
+@given(geometries(), st.integers(0, 2**32))
+def test_polygons_and_boxes_follow_their_corners(geometry, seed):
+    corners = np.random.default_rng(seed).uniform(0, 300, (2, 5, 2))
+    moved = geometry.polygons_to_model(corners)
+    for polygon, there, back in zip(corners, moved, geometry.polygons_to_source(moved), strict=True):
+        np.testing.assert_allclose(back, polygon, atol=1e-6)
+        # same corners, and the same sense of rotation, in another scale
+        assert _signed_area(there) == pytest.approx(_signed_area(polygon) * np.prod(geometry.scale), rel=1e-6, abs=1e-3)
+    boxes = np.concatenate([corners.min(1), corners.max(1)], axis=1)
+    np.testing.assert_allclose(
+        geometry.boxes_to_model(boxes), np.concatenate([[p.min(0) for p in moved], [p.max(0) for p in moved]], axis=1)
+    )
+    np.testing.assert_allclose(geometry.boxes_to_source(geometry.boxes_to_model(boxes[None]))[0], boxes, atol=1e-6)
+
+
+def _signed_area(polygon):
+    rows, columns = polygon.T
+    return (rows * np.roll(columns, -1) - columns * np.roll(rows, -1)).sum() / 2
+
+
+@given(geometries(), st.data())
+def test_edges_of_a_mask_come_back_within_half_a_source_pixel(geometry, data):
+    # a mask that begins at some row and column of the crop: what it covers on the canvas tells where
+    top, left, bottom, right = geometry.crop
+    row, column = data.draw(st.integers(top, bottom - 1)), data.draw(st.integers(left, right - 1))
+    mask = np.zeros((2, *geometry.source_size), bool)
+    mask[0, row:], mask[1, :, column:] = True, True
+    down, across = geometry.mask_to_model(mask)
+    covered = down.max(1).sum(dtype=float) / geometry.scale[0], across.max(0).sum(dtype=float) / geometry.scale[1]
+    assert abs(bottom - covered[0] - row) < 0.5
+    assert abs(right - covered[1] - column) < 0.5
+
+
+@given(geometries(), st.data())
+def test_the_mirrored_side_is_the_side_of_the_points(geometry, data):
+    top, left, bottom, right = geometry.crop
+    column = data.draw(st.integers(left, right - 1))
+    mask = np.zeros(geometry.source_size)
+    mask[top:bottom, column] = 1
+    weights = geometry.map_to_model(mask).sum(0, dtype=float)
+    centre = (weights * (np.arange(geometry.size[1]) + 0.5)).sum() / weights.sum()
+    # the area's mean lies within half a canvas pixel of the point, or within half a source pixel where that is more
+    assert abs(centre - geometry.to_model([0, column + 0.5])[1]) <= 0.5 * max(1, geometry.scale[1]) + 1e-5
+
+
+@given(geometries(), st.integers(0, 2**32))
+def test_a_batch_of_maps_is_each_map(geometry, seed):
+    rng = np.random.default_rng(seed)
+    lifted = geometry.map_to_source(maps := rng.random((2, 3, *geometry.size)))
+    np.testing.assert_array_equal(lifted[1, 2], geometry.map_to_source(maps[1, 2]))
+    placed = geometry.map_to_model(sources := rng.random((2, *geometry.source_size)))
+    np.testing.assert_array_equal(placed[1], geometry.map_to_model(sources[1]))
+
+
+def test_a_mask_there_and_back_is_the_mask():
+    geometry = Geometry((200, 100), (0, 0, 200, 100), True, (100, 50), (0, 0), (100, 50))
+    mask = np.zeros((200, 100), bool)
+    mask[40:80, 10:30] = True
+    back = geometry.mask_to_source(geometry.mask_to_model(mask))
+    assert np.count_nonzero(back != mask) <= 4  # the corners, rounded by the interpolation

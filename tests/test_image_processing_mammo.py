@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from mammo_hf.errors import DataError, MammoError, UsageError
 def pixels():
     rows, columns = np.mgrid[:300, :200]
     tissue = ((rows - 150) / 120) ** 2 + (columns / 130) ** 2 < 1
-    return (tissue * (1500 + 5 * rows) + np.random.default_rng(0).integers(0, 40, (300, 200))).astype(np.uint16)
+    return (tissue * (1500 + 5 * rows) + np.random.default_rng(0).integers(0, 40, (300, 200))).astype(np.uint16) * 16
 
 
 @pytest.fixture
@@ -159,3 +160,83 @@ def test_real_films_keep_their_breast(real_data, processor):
         height, width = geometry.crop[2] - geometry.crop[0], geometry.crop[3] - geometry.crop[1]
         assert 0.2 < height * width / (1024 * 1024) < 0.95, path.name
         assert intensity[:, :30].mean() > intensity[:, -30:].mean(), path.name
+
+
+def test_the_tomosynthesis_policy_chooses_the_picture_and_stands_in_the_json(pixels, tmp_path):
+    volume = np.stack([pixels // 4, pixels // 2, pixels])
+    dataset = mammogram_dataset(volume, bits_stored=16)
+    for policy, picture in (("middle", volume[1]), (2, volume[2]), ({"slices": "all"}, volume[2])):
+        processor = MammoImageProcessor(size=(224, 112), tomosynthesis=policy, on_missing_window="full_range")
+        processor.save_pretrained(tmp_path)
+        again = MammoImageProcessor.from_pretrained(tmp_path)
+        assert again.tomosynthesis == processor.tomosynthesis
+        expected, geometry = processor.fit(picture)
+        intensity, found = again.fit(dataset)
+        assert replace(found, spacing_mm=None) == geometry  # an array has none
+        np.testing.assert_allclose(intensity, expected, atol=1e-6)
+    with pytest.raises(UsageError, match="is no slab"):
+        MammoImageProcessor(tomosynthesis="top")
+
+
+def test_files_without_a_window_can_be_refused(pixels):
+    processor = MammoImageProcessor(size=(224, 112), on_missing_window="raise")
+    with pytest.raises(DataError, match="no window"):
+        processor.fit(mammogram_dataset(pixels))
+    processor.fit(mammogram_dataset(pixels, WindowCenter=30000, WindowWidth=60000))
+    with pytest.raises(UsageError, match="on_missing_window"):
+        MammoImageProcessor(on_missing_window="guess")
+
+
+def test_labels_outside_the_breast_are_blanked_unless_told_otherwise(pixels):
+    pixels = pixels.copy()
+    pixels[30:45, 110:125] = 65535  # inside the crop's box, outside the breast
+    kept, geometry = MammoImageProcessor(size=(224, 112), blank_outside_breast=False).fit(pixels)
+    blanked, same = MammoImageProcessor(size=(224, 112)).fit(pixels)
+    assert geometry == same
+    top, left, bottom, right = geometry.boxes_to_model([32, 112, 43, 123]).astype(int)
+    assert kept[top:bottom, left:right].mean() > 0.9
+    assert blanked[top:bottom, left:right].max() == 0
+    row, column = geometry.to_model([150, 40]).astype(int)
+    assert blanked[row, column] == kept[row, column] > 0
+
+
+def test_a_negative_is_inverted_and_reported(processor, pixels):
+    rows, columns = np.mgrid[:300, :200]
+    pixels = (((rows - 150) / 120) ** 2 + (columns / 130) ** 2 < 1) * np.uint16(30000)
+    expected, _ = processor.fit(pixels)
+    features = processor(65535 - pixels, return_tensors="np", return_breast=True)
+    np.testing.assert_allclose(processor.denormalize(features.pixel_values[0]), expected, atol=1e-5)
+    assert features["breast"][0].negative
+    untouched = MammoImageProcessor(size=(224, 112), invert_negatives=False)
+    assert untouched.fit(65535 - pixels)[0].max() == pytest.approx(1)
+
+
+def test_the_header_speaks_where_the_image_is_silent_and_its_spacing_reaches_the_geometry(processor):
+    rows, columns = np.mgrid[:300, :200]
+    alike = ((((rows - 150) / 120) ** 2 + ((columns - 100) / 80) ** 2 < 1) * 2000).astype(np.uint16)
+    for laterality, flip in (("L", False), ("R", True)):
+        dataset = mammogram_dataset(alike, bits_stored=12, laterality=laterality, ImagerPixelSpacing=["0.07", "0.08"])
+        _, geometry, breast = processor.fit_breast(dataset)
+        assert geometry.flip is flip
+        assert geometry.spacing_mm == (0.07, 0.08)
+        assert breast.notes
+
+
+def test_the_pectoral_muscle_is_blanked_only_when_asked_and_not_in_a_cc_view():
+    rows, columns = np.mgrid[:512, :320]
+    tissue = ((rows - 256) / 250) ** 2 + (columns / 280) ** 2 < 1
+    muscle = columns / 140 + rows / 300 < 1
+    pixels = (tissue * 1500 + (tissue & muscle) * 1200).astype(np.uint16)
+    processor = MammoImageProcessor(size=(224, 112), blank_pectoral_muscle=True)
+    oblique = mammogram_dataset(pixels, bits_stored=12, view="MLO")
+    intensity, geometry = processor.fit(oblique)
+    row, column = geometry.to_model([60, 60]).astype(int)
+    assert intensity[row, column] == 0
+    assert MammoImageProcessor(size=(224, 112)).fit(oblique)[0][row, column] > 0
+    assert processor.fit(mammogram_dataset(pixels, bits_stored=12, view="CC"))[0][row, column] > 0
+
+
+@pytest.mark.parametrize("margin", [-0.1, 1.5])
+def test_an_impossible_margin_is_refused(margin):
+    with pytest.raises(UsageError, match="crop_margin"):
+        MammoImageProcessor(crop_margin=margin)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mammo_hf.errors import UsageError
+from mammo_hf.errors import DataError, UsageError
 from mammo_hf.masking import BlockwiseMasking
 
 
@@ -46,3 +46,27 @@ def test_wrong_arguments(wrong):
 def test_a_size_that_blocks_do_not_tile_names_the_nearest():
     with pytest.raises(UsageError, match="224 x 112"):
         BlockwiseMasking()((220, 116), seed=0)
+
+
+@given(share=st.floats(0.05, 1), ratio=st.floats(0.2, 0.8), block=st.sampled_from([16, 32]), seed=st.integers(0, 50))
+def test_within_the_breast_nothing_is_spent_on_background(share, ratio, block, seed):
+    size, patches = (128, 64), block // 4
+    breast = np.random.default_rng(seed).random((32, 16)) < share / patches**2
+    masking = BlockwiseMasking(block, ratio, within="breast")
+    held = breast.reshape(128 // block, patches, 64 // block, patches).any(axis=(1, 3))
+    hidden = round(ratio * held.sum())
+    if not 0 < hidden < held.size:
+        with pytest.raises(DataError):
+            masking(size, seed=seed, breast=breast.ravel())
+        return
+    mask = masking(size, seed=seed, breast=breast.ravel()).reshape(128 // block, patches, 64 // block, patches)
+    blocks = mask.any(axis=(1, 3))
+    assert blocks.sum() == hidden
+    assert not (blocks & ~held).any()
+
+
+def test_within_the_breast_needs_one():
+    with pytest.raises(UsageError, match="each patch"):
+        BlockwiseMasking(within="breast")((64, 32), seed=0)
+    with pytest.raises(UsageError, match="within"):
+        BlockwiseMasking(within="nipple")

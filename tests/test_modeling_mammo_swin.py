@@ -13,14 +13,13 @@ from transformers import (
     SwinForMaskedImageModeling,
 )
 
+from mammo_hf.classification_loss import lesion_evidence_loss, lesion_token_loss
 from mammo_hf.configuration_mammo_swin import MammoSwinConfig
 from mammo_hf.errors import UsageError
 from mammo_hf.modeling_mammo_swin import (
     ConvDecoder,
     MammoSwinForImageClassification,
     MammoSwinForMaskedImageModeling,
-    lesion_token_loss,
-    multi_task_loss,
 )
 
 TASKS = [{"name": "pathology", "labels": ["malignant", "benign"]}, {"name": "density", "labels": ["d", "a", "c"]}]
@@ -130,16 +129,6 @@ def test_decoder_of_swin_b_is_light():
     assert 0 < sum(macs) < 0.1 * 15.4e9  # a tenth of Swin-B's encoder at 224 x 224 (Liu et al. 2021, table 1)
 
 
-def test_loss_is_divided_by_the_number_of_known_labels():
-    weighted = config(class_weights={"pathology": [3.0, 0.5], "density": [1.0, 1.0, 1.0]})
-    logits = torch.randn(4, 5)
-    labels = torch.tensor([[0, -100], [0, 2], [-100, -100], [0, -100]])
-    log_p, log_d = logits[:, :2].log_softmax(-1), logits[:, 2:].log_softmax(-1)
-    pathology = -3.0 * (log_p[0, 0] + log_p[1, 0] + log_p[3, 0]) / 3  # one class only: the weight must stay
-    density = -log_d[1, 2]
-    torch.testing.assert_close(multi_task_loss(logits, labels, weighted), (pathology + density) / 2)
-
-
 def test_no_known_label_gives_an_exact_zero_with_a_gradient():
     model = MammoSwinForImageClassification(config())
     output = model(
@@ -158,15 +147,6 @@ def test_labels_of_one_task_may_be_one_dimensional():
     torch.testing.assert_close(one, model(pixels, labels=torch.tensor([[0], [1]])).loss)
 
 
-def test_token_loss_leaves_rows_without_places_untouched():
-    logits = torch.randn(2, 3, 14, 7, requires_grad=True)
-    labels = torch.zeros(2, 14, 7, dtype=torch.long)
-    labels[0, 3, 3], labels[1] = 2, -100
-    lesion_token_loss(logits, labels, 0.05).backward()
-    assert logits.grad[0].abs().sum() > 0
-    assert logits.grad[1].abs().sum() == 0
-
-
 def test_lesion_head_learns_where_and_gets_its_weight_from_the_config():
     pixels, labels = torch.randn(2, 1, 112, 56), torch.tensor([[0, 1], [1, 2]])
     places = torch.zeros(2, 14, 7, dtype=torch.long)
@@ -175,7 +155,8 @@ def test_lesion_head_learns_where_and_gets_its_weight_from_the_config():
     full = model(pixels, labels=labels, lesion_labels=places)
     image_only = model(pixels, labels=labels)
     token = lesion_token_loss(full.lesion_logits, places, 0.05)
-    torch.testing.assert_close(full.loss, image_only.loss + 2 * token)
+    evidence = lesion_evidence_loss(model.classifier(model.swin(pixels).last_hidden_state)[..., :2], places.flatten(1))
+    torch.testing.assert_close(full.loss, image_only.loss + 2 * (token + evidence))
 
 
 def test_probabilities_are_a_softmax_a_task():

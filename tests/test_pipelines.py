@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from transformers import pipeline
@@ -31,3 +34,13 @@ def test_a_file_becomes_scores_and_explanations(checkpoint, tmp_path):
     assert explained[0]["explanation"].target == (f"pathology:{results[0]['label']}",)
     assert explained[0]["explanation"].in_source().shape == (300, 150)
     assert len(read(pixels, top_k=1)) == 2
+
+
+@pytest.mark.parametrize(
+    "first", ["import mammo_hf.pipelines", "from mammo_hf import MammogramClassificationPipeline", "import mammo_hf"]
+)
+def test_the_task_is_registered_whatever_is_imported_first(first):
+    # our module loads transformers' registry, and the registry's loading loads our module: either may come first
+    then = "from transformers.pipelines import PIPELINE_REGISTRY as r; r.check_task('mammogram-classification')"
+    done = subprocess.run([sys.executable, "-c", f"{first}\n{then}"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

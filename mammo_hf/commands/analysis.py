@@ -15,7 +15,14 @@ from ..errors import UsageError
 from ..image_processing_mammo import MammoImageProcessor
 from ..training.arguments import check_number, sensible_defaults
 from ..training.classification import train_classifier
-from ..training.collection import check_labels, check_test_images, open_collection, prepared_images, usable_tasks
+from ..training.collection import (
+    check_labels,
+    check_test_images,
+    default_size,
+    open_collection,
+    prepared_images,
+    usable_tasks,
+)
 from ..training.loading import load_processor
 from ..training.mim import check_model, train_mim
 from ..training.running import clear_for_a_new_start
@@ -29,7 +36,7 @@ RESULTS = ("metrics.json", "plots", "visualizations", "checkpoints")
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     p = argparse.ArgumentParser(prog="mammo-hf analysis", description=(__doc__ or "").split("\n")[0])
-    p.add_argument("--root_dir", required=True, help="folder of the collection, with its CSVs and DICOM files")
+    p.add_argument("--root_dir", required=True, help="folder of the collection, or one of mammo-hf prepare")
     p.add_argument("--dicom_path", help="text file of DICOM paths, one a line: more unlabelled images for stage 1")
     p.add_argument("--output_dir", default="./outputs", help="default %(default)s")
     p.add_argument("--mim_epochs", type=float, default=3, help="default %(default)s")
@@ -47,7 +54,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--visualize", action="store_true", help="draw explanations of test images")
     p.add_argument("--log_mode", choices=("console", "file"), default="console", help="file: training_log.txt")
     p.add_argument("--model", default="tiny", help="nano, tiny, small, base, large or a checkpoint folder")
-    p.add_argument("--image_size", type=int, nargs="+", default=[448, 224], help="height and width, or one number")
+    p.add_argument(
+        "--image_size",
+        type=int,
+        nargs="+",
+        help="height and width, or one number (default: as prepared, or else 448 224)",
+    )
     p.add_argument("--tasks", nargs="+", default=["pathology", "density"], help="the first is the main one")
     p.add_argument("--lesion_loss", type=float, help="weight of the token loss; default 1 where findings have places")
     p.add_argument("--mim_learning_rate", type=float, default=5e-4, help="default %(default)s")
@@ -65,7 +77,7 @@ def main(arguments: list[str]) -> None:
     """Runs ``mammo-hf analysis``."""
     args = parser().parse_args(arguments)
     out = Path(args.output_dir)
-    size = parse_size(args.image_size)
+    size = parse_size(args.image_size) if args.image_size else default_size(args.root_dir)
     _check(args)
     processor = MammoImageProcessor(size=size) if _trains(args) else load_processor(_classifier(out))
     stages = {stage: _trainer_arguments(args, stage) for stage in _trains(args)}

@@ -12,7 +12,7 @@ from transformers import HfArgumentParser, TrainingArguments
 
 from ..image_processing_mammo import MammoImageProcessor
 from ..training.arguments import MimArguments
-from ..training.collection import open_collection, prepared_images, usable_tasks
+from ..training.collection import open_collection, prepared_images, streamed_images, usable_tasks
 from ..training.mim import train_mim
 from .running import write_metrics
 from .stages import check_stage, parse_stage, start_stage
@@ -31,11 +31,14 @@ def main(arguments: list[str]) -> None:
     processor = MammoImageProcessor(
         size={"height": height, "width": width}, mask_block_size=own.mask_block_size, mask_ratio=own.mask_ratio
     )
+    tasks, stream = usable_tasks(table), None
+    if own.streaming:
+        stream, table = streamed_images(table, processor, seed=args.seed), table.where(split="validation")
     prepared = prepared_images(
         table,
         processor,
         own.prepared_folder(str(out)),
-        tasks=usable_tasks(table),
+        tasks=tasks,
         num_workers=own.prepare_workers,
     )
     figures = train_mim(
@@ -45,6 +48,8 @@ def main(arguments: list[str]) -> None:
         model=own.model,
         checkpoint=out,
         plots=out / "plots",
+        settings=own.settings(),
+        stream=stream,
         resume=args.resume_from_checkpoint,
     )
     if args.process_index == 0:

@@ -11,17 +11,29 @@ _PUBLIC = {
     "assert_no_leak": "leaks",
     "label_subset": "subsets",
     "load": "loading",
+    "read_split": "splits",
     "read_subset": "subsets",
+    "save_split": "splits",
     "save_subset": "subsets",
 }
 
 if TYPE_CHECKING:
     from .leaks import assert_no_leak
     from .loading import load
+    from .splits import read_split, save_split
     from .subsets import label_subset, read_subset, save_subset
     from .table import MammoTable
 
-__all__ = ["MammoTable", "assert_no_leak", "label_subset", "load", "read_subset", "save_subset"]
+__all__ = [
+    "MammoTable",
+    "assert_no_leak",
+    "label_subset",
+    "load",
+    "read_split",
+    "read_subset",
+    "save_split",
+    "save_subset",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from ..errors import DataError, UsageError
-from .sources import cbis_ddsm
+from .sources.discovery import all_sources, find_source, source_names
 from .table import MammoTable
-
-SOURCES: dict[str, ModuleType] = {module.NAME: module for module in (cbis_ddsm,)}
-"""The sources by name, asked in this order where a folder's source is not given. A source is a module with ``NAME``,
-``LOOKS_FOR``, ``LICENCE``, ``TASKS``, ``recognises(root) -> bool`` and ``load(root, **options) -> MammoTable``."""
 
 
 def load(source: str | Path, root: str | Path | None = None, **options: Any) -> MammoTable:
     """Reads a collection into a table, one row an image.
 
     Args:
-        source: A source's name, such as "cbis-ddsm", with `root`; or the collection's folder alone, whose source is
-            then recognised by its files.
+        source: A source's name, such as "cbis-ddsm", with `root`; or alone, as a command line has it: the collection's
+            folder, whose source is then recognised by its files; name and folder in one, "folder:/data/archive"; or a
+            mapping that lies in the collection's folder, "/data/ours/ours.toml".
         root: The collection's folder.
         **options: The source's own options, such as CBIS-DDSM's `dicom_path`.
 
@@ -33,10 +29,12 @@ def load(source: str | Path, root: str | Path | None = None, **options: Any) -> 
         DataError: No source recognises the folder, or the collection cannot be read.
     """
     if root is None:
+        source, root, options = _in_one(source, options)
+    if root is None:
         folder = _folder(source)
         module = _recognise(folder)
     else:
-        module = _by_name(str(source))
+        module = find_source(str(source))
         folder = _folder(root)
     known = [name for name in inspect.signature(module.load).parameters if name != "root"]
     for option in options:
@@ -48,17 +46,21 @@ def load(source: str | Path, root: str | Path | None = None, **options: Any) -> 
     return table
 
 
-def _by_name(name: str) -> ModuleType:
-    plain = name.strip().lower().replace("_", "-")
-    if plain not in SOURCES:
-        raise UsageError("is no known source", source=name, remedy=f"known are {', '.join(SOURCES)}")
-    return SOURCES[plain]
+def _in_one(source: str | Path, options: dict[str, Any]) -> tuple[str | Path, str | Path | None, dict[str, Any]]:
+    """What a single text says: source, folder and options; the folder is ``None`` where the text is the folder."""
+    name, colon, folder = str(source).partition(":")
+    if colon and name in source_names():
+        return name, folder, options
+    path = Path(source).expanduser()
+    if path.suffix.lower() == ".toml" and path.is_file():
+        return "csv", path.parent, {"mapping": path, **options}
+    return source, None, options
 
 
 def _folder(path: str | Path) -> Path:
     folder = Path(path).expanduser()
     if not folder.exists():
-        if str(path) in SOURCES:
+        if str(path) in source_names():
             raise UsageError("needs the collection's folder too", source=path, remedy=f'load("{path}", root="...")')
         raise UsageError("no such folder", source=path, remedy="give the folder that holds the collection")
     if not folder.is_dir():
@@ -66,9 +68,14 @@ def _folder(path: str | Path) -> Path:
     return folder
 
 
-def _recognise(folder: Path) -> ModuleType:
-    for module in SOURCES.values():
-        if module.recognises(folder):
-            return module
-    looks_for = "; ".join(f"{module.NAME} needs {module.LOOKS_FOR}" for module in SOURCES.values())
+def _recognise(folder: Path) -> Any:
+    fitting = [source for source in all_sources() if source.recognises(folder)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        names = ", ".join(source.NAME for source in fitting)
+        raise DataError(
+            f"may be several collections: {names}", source=folder, remedy=f'name one: load("{fitting[0].NAME}", root)'
+        )
+    looks_for = "; ".join(f"{source.NAME} needs {source.LOOKS_FOR}" for source in all_sources())
     raise DataError("holds no known collection", source=folder, remedy=looks_for)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, UsageError
+from .privacy import is_salted_hash
+from .records import read_record, write_record
 
 if TYPE_CHECKING:
     from .table import MammoTable
+
+SIDES = ("train", "validation", "test")
 
 
 def in_hash_order(patients: Iterable[str], *, purpose: str, seed: int) -> list[str]:
@@ -40,12 +46,13 @@ def find_task(table: MammoTable, task: str | None) -> dict[str, Any]:
     raise UsageError(f"the table has no task {task!r}", source="task", remedy=f"its tasks: {names}")
 
 
-def strata(table: MammoTable, task: str | None) -> dict[str | None, list[str]]:
-    """The training patients by their gravest known label (the last in the task's own order).
+def strata(table: MammoTable, task: str | None, split: str = "train") -> dict[str | None, list[str]]:
+    """The patients of a split by their gravest known label (the last in the task's own order).
 
     Args:
-        table: The table; only rows of the training split count.
+        table: The table.
         task: The task; ``None`` for the table's first.
+        split: The split whose rows count.
 
     Returns:
         From each label that occurs to its patients; under ``None`` those with no label known.
@@ -54,8 +61,8 @@ def strata(table: MammoTable, task: str | None) -> dict[str | None, list[str]]:
     rank = {label: position for position, label in enumerate(chosen["labels"])}
     gravest: dict[str, str | None] = {}
     columns = zip(table.column("patient"), table.column("split"), table.column(chosen["name"]), strict=True)
-    for patient, split, label in columns:
-        if split != "train":
+    for patient, found, label in columns:
+        if found != split:
             continue
         before = gravest.setdefault(patient, label)
         if label is not None and (before is None or rank[label] > rank[before]):
@@ -66,8 +73,10 @@ def strata(table: MammoTable, task: str | None) -> dict[str | None, list[str]]:
     return groups
 
 
-def validation_patients(table: MammoTable, *, validation: float, seed: int, task: str | None) -> frozenset[str]:
-    """Which training patients become the validation split.
+def choose_sides(
+    table: MammoTable, shares: Mapping[str, float], *, seed: int, task: str | None, taken_from: str
+) -> dict[str, str]:
+    """Which patients of a split go to the validation and the test split.
 
     Within each stratum (gravest label; no label known) patients stand in hash order and the first share is taken.
     A stratum of two patients or more gives at least one and keeps at least one, so that a label that occurs is on
@@ -75,29 +84,118 @@ def validation_patients(table: MammoTable, *, validation: float, seed: int, task
 
     Args:
         table: The table.
-        validation: Share of the patients, above 0 and below 1.
+        shares: From the split ("test", "validation") to its share of the patients, above 0 and below 1; the first is
+            taken first, the next from what remains.
         seed: The seed.
         task: The task to stratify by; ``None`` for the table's first.
+        taken_from: The split whose patients are divided.
+
+    Returns:
+        From each chosen patient to their side.
 
     Raises:
-        UsageError: The share is out of range, or validation rows are there already.
-        DataError: There are fewer than two training patients.
+        UsageError: A share is out of range, or that side has rows already.
+        DataError: There are too few patients.
     """
-    if not 0 < validation < 1:
-        raise UsageError(f"must be above 0 and below 1, not {validation}", source="validation")
-    if "validation" in table.column("split"):
-        raise UsageError("the table has a validation split already", source="validation", remedy="use that one")
-    groups: Sequence[list[str]] = list(strata(table, task).values())
-    patients = sum(len(group) for group in groups)
-    if patients < 2:
+    for side, fraction in shares.items():
+        if not 0 < fraction < 1:
+            raise UsageError(f"must be above 0 and below 1, not {fraction}", source=side)
+        if side in table.column("split"):
+            raise UsageError(f"the table has a {side} split already", source=side, remedy="use that one")
+    if sum(shares.values()) >= 1:
+        raise UsageError("the shares leave nothing to train on", source=" + ".join(shares))
+    left: Sequence[list[str]] = list(strata(table, task, taken_from).values())
+    total = [len(group) for group in left]
+    chosen: dict[str, str] = {}
+    for side, fraction in shares.items():
+        patients = sum(len(group) for group in left)
+        if patients < 2:
+            raise DataError(
+                f"{patients} {_WORDS[taken_from]} patient(s) cannot be split in two", source=side, remedy="add patients"
+            )
+        picked: list[str] = []
+        for group, whole in zip(left, total, strict=True):
+            count = min(max(share(whole, fraction), 1), len(group) - 1)
+            picked += in_hash_order(group, purpose=side, seed=seed)[: max(count, 0)]
+        if not picked:  # every stratum holds a single patient
+            everyone = (patient for group in left for patient in group)
+            picked = in_hash_order(everyone, purpose=side, seed=seed)[:1]
+        chosen |= dict.fromkeys(picked, side)
+        left = [[patient for patient in group if patient not in chosen] for group in left]
+    return chosen
+
+
+_WORDS = {"train": "training", "unlabelled": "unlabelled"}
+
+
+def save_split(table: MammoTable, path: str | Path, **about: str | float | None) -> None:
+    """Writes on which side each patient stands, so that others, and later versions of the data, split alike.
+
+    Args:
+        table: The table, split.
+        path: The file to write; it appears whole or not at all.
+        **about: What else is worth knowing: seed, shares, task.
+
+    Raises:
+        DataError: A patient stands on two sides, or the file cannot be written.
+    """
+    sides = sorted(set(zip(table.column("patient"), table.column("split"), strict=True)))
+    splits = dict(sides)
+    if len(splits) < len(sides):
+        raise DataError("has patients on two sides", source="table", remedy="assert_no_leak lists them")
+    write_record({"salt_name": table.salt_name, **about, "splits": splits}, path)
+
+
+def read_split(path: str | Path) -> dict[str, str]:
+    """From each patient to the side, of a file that `save_split` wrote.
+
+    Raises:
+        DataError: The file cannot be read or is no saved split.
+    """
+    splits = read_record(path).get("splits")
+    sides = (*SIDES, "unlabelled")
+    entries = splits.items() if isinstance(splits, dict) else ()
+    if not entries or not all(is_salted_hash(patient) and side in sides for patient, side in entries):
         raise DataError(
-            f"{patients} training patient(s) cannot be split in two", source="validation", remedy="add patients"
+            'is no saved split: needs {"splits": {patient: side}} with salted hashes',
+            source=path,
+            remedy="write it with save_split",
         )
-    chosen: list[str] = []
-    for group in groups:
-        count = min(max(share(len(group), validation), 1), len(group) - 1)
-        chosen += in_hash_order(group, purpose="validation", seed=seed)[:count]
-    if not chosen:  # every stratum holds a single patient
-        everyone = (patient for group in groups for patient in group)
-        chosen = in_hash_order(everyone, purpose="validation", seed=seed)[:1]
-    return frozenset(chosen)
+    return dict(entries)
+
+
+def pin_sides(table: MammoTable, by_rule: Mapping[str, str], pinned: Mapping[str, str]) -> tuple[dict[str, str], str]:
+    """The sides that a saved split gives to its patients, and the rule to those who are new.
+
+    Args:
+        table: The table before the split.
+        by_rule: What `choose_sides` says of the table's patients; the others stay where they are.
+        pinned: What `read_split` gave.
+
+    Returns:
+        From each patient to the side, and a note with counts.
+
+    Raises:
+        DataError: The file has none of the table's patients, or puts a patient of its test split on another side.
+    """
+    current = dict(zip(table.column("patient"), table.column("split"), strict=True))
+    known = {patient: pinned[patient] for patient in current if patient in pinned}
+    if not known:
+        raise DataError(
+            "holds none of the table's patients", source="saved split", remedy="hashes depend on the salt: use the same"
+        )
+    torn = [patient for patient, side in known.items() if current[patient] == "test" and side != "test"]
+    if torn:
+        raise DataError(
+            f"puts {len(torn)} test patients on another side, the first {torn[0]}",
+            source="saved split",
+            remedy="save it anew, from this collection's official split",
+        )
+    new = [patient for patient in current if patient not in known]
+    sides = {**{patient: by_rule[patient] for patient in new if patient in by_rule}, **known}
+    moved = sum(by_rule.get(patient, current[patient]) != side for patient, side in known.items())
+    counts = Counter(sides.get(patient, current[patient]) for patient in new)
+    note = f"saved split: {len(known)} patients as saved, {moved} of them on another side than the rule would put them"
+    if new:
+        note += f"; {len(new)} new patients by the rule: " + ", ".join(f"{side} {counts[side]}" for side in counts)
+    return sides, note

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import DataError, UsageError
 from .privacy import is_salted_hash
+from .records import read_record, write_record
 from .splits import in_hash_order, share, strata
 
 if TYPE_CHECKING:
@@ -60,15 +59,7 @@ def save_subset(patients: Iterable[str], path: str | Path, **about: str | float 
     Raises:
         DataError: The file cannot be written.
     """
-    path = Path(path)
-    text = json.dumps({**about, "patients": sorted(patients)}, indent=1) + "\n"
-    temporary = path.with_name(path.name + f".{os.getpid()}.part")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise DataError(f"cannot be written ({error.strerror})", source=path, remedy="choose another folder") from error
+    write_record({**about, "patients": sorted(patients)}, path)
 
 
 def read_subset(path: str | Path) -> tuple[str, ...]:
@@ -77,13 +68,7 @@ def read_subset(path: str | Path) -> tuple[str, ...]:
     Raises:
         DataError: The file cannot be read or is no list of patients.
     """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", source=path, remedy="check the path") from error
-    except ValueError:
-        content = None
-    patients = content.get("patients") if isinstance(content, dict) else None
+    patients = read_record(path).get("patients")
     if not isinstance(patients, list) or not patients or not all(is_salted_hash(patient) for patient in patients):
         raise DataError(
             'is no label subset: needs {"patients": [...]} with salted hashes',

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from datasets import Dataset
 
 from ..errors import DataError, UsageError
+from .grouping import Group, groups
 from .leaks import assert_no_leak
-from .schema import COLUMNS, SPLITS, Row, features, validate
-from .splits import validation_patients
+from .schema import COLUMNS, OPTIONAL, SPLITS, Column, Row, describe, features, validate
+from .splits import choose_sides, pin_sides, read_split
 
 
 class Rejected(NamedTuple):
@@ -21,12 +23,21 @@ class Rejected(NamedTuple):
     reason: str
 
 
+class Moved(NamedTuple):
+    """A patient, as a hash, who stands on another side than the collection says, and why."""
+
+    patient: str
+    before: str
+    after: str
+    reason: str
+
+
 class MammoTable:
     """The images of a collection, one row each; a table is never changed, its methods give new ones.
 
     Rows are dicts with ``image_id``, ``patient`` and ``exam`` (salted hashes), ``path``, ``laterality`` ("L", "R"),
-    ``view`` ("CC", "MLO", ...), ``source``, ``split`` ("train", "validation", "test", "unlabelled"), one column a task
-    and ``findings`` (see `mammo_hf.data.schema`). Whatever is not known is ``None``.
+    ``view`` ("CC", "MLO", ...), ``age_band``, ``vendor``, ``source``, ``split`` ("train", "validation", "test",
+    "unlabelled"), one column a task and ``findings``; `schema` tells what each holds. What is not known is ``None``.
 
     Args:
         dataset: The rows; further columns are kept.
@@ -34,6 +45,7 @@ class MammoTable:
         salt_name: Name of the salt of the hashes: the collection's name, or "private".
         notes: What was moved, left out or not found, for whoever runs this to read.
         rejected: Files and label rows that are left out, with the reason.
+        moved: Patients whose side is not the collection's own.
 
     Raises:
         DataError: A column of the schema is missing.
@@ -47,6 +59,7 @@ class MammoTable:
         salt_name: str,
         notes: Iterable[str] = (),
         rejected: Iterable[Rejected] = (),
+        moved: Iterable[Moved] = (),
     ) -> None:
         missing = [name for name in features(tasks) if name not in dataset.column_names]
         if missing:
@@ -55,6 +68,7 @@ class MammoTable:
         self.salt_name = salt_name
         self.notes = list(notes)
         self.rejected = list(rejected)
+        self.moved = list(moved)
         self._tasks = [{"name": task["name"], "labels": list(task["labels"])} for task in tasks]
 
     @classmethod
@@ -66,8 +80,11 @@ class MammoTable:
         salt_name: str,
         notes: Iterable[str] = (),
         rejected: Iterable[Rejected] = (),
+        moved: Iterable[Moved] = (),
     ) -> MammoTable:
         """A table from row dicts, each checked against the schema; the arguments are those of the class.
+
+        ``age_band`` and ``vendor`` may be left out of a row.
 
         Raises:
             DataError: Names the first wrong row, its column and the rule.
@@ -75,8 +92,14 @@ class MammoTable:
         rows = list(rows)
         validate(rows, tasks)
         schema = features(tasks)
-        dataset = Dataset.from_dict({name: [row[name] for row in rows] for name in schema}, features=schema)
-        return cls(dataset, tasks=tasks, salt_name=salt_name, notes=notes, rejected=rejected)
+        columns = {name: [row.get(name) if name in OPTIONAL else row[name] for row in rows] for name in schema}
+        dataset = Dataset.from_dict(columns, features=schema)
+        return cls(dataset, tasks=tasks, salt_name=salt_name, notes=notes, rejected=rejected, moved=moved)
+
+    @property
+    def schema(self) -> dict[str, Column]:
+        """What each column holds: its unit or words, what null means, its meaning."""
+        return describe(self._tasks)
 
     @property
     def tasks(self) -> list[dict[str, Any]]:
@@ -128,34 +151,68 @@ class MammoTable:
             kept = [index for index in kept if predicate(self.dataset[index])]
         return self._with(self.dataset.select(list(kept)))
 
-    def split(self, validation: float = 0.15, seed: int = 0, task: str | None = None) -> MammoTable:
+    def by_exam(self) -> list[Group]:
+        """The images of each exam, with the gravest label of each task."""
+        return groups(self, by_breast=False)
+
+    def by_breast(self) -> list[Group]:
+        """The images of each breast in each exam, with the gravest label of each task."""
+        return groups(self, by_breast=True)
+
+    def split(
+        self,
+        validation: float = 0.15,
+        seed: int = 0,
+        task: str | None = None,
+        *,
+        test: float = 0.0,
+        saved: str | Path | None = None,
+    ) -> MammoTable:
         """Moves whole patients from the training to the validation split, stratified by their gravest label.
 
-        The same table, share and seed give the same patients on any machine. Rows of the test and unlabelled splits
-        stay as they are.
+        The same table, share and seed give the same patients on any machine. Rows of an official test split stay as
+        they are, and so do unlabelled rows, unless there are no others: then they are divided.
 
         Args:
             validation: Share of the training patients, above 0 and below 1.
             seed: The seed.
             task: The task to stratify by; ``None`` for the table's first.
+            test: Share of the training patients for a test split, where the collection has none of its own.
+            saved: A file that `save_split` wrote: its patients stand as they stood there, and the rule is for those
+                who are new.
 
         Raises:
-            UsageError: The share is out of range, or a validation split is there already.
-            DataError: A patient, exam or image stands on two sides, or there are fewer than two training patients.
+            UsageError: A share is out of range, or that split is there already.
+            DataError: A patient, exam or image stands on two sides, there are fewer than two training patients, or the
+                file does not fit this table.
         """
         assert_no_leak(self)
-        chosen = validation_patients(self, validation=validation, seed=seed, task=task)
+        splits = self.column("split")
+        taken_from = "train" if "train" in splits or "unlabelled" not in splits else "unlabelled"
+        shares = {"test": test, "validation": validation} if test else {"validation": validation}
+        sides = choose_sides(self, shares, seed=seed, task=task, taken_from=taken_from)
+        notes = [*self.notes]
+        if saved is not None:
+            sides, note = pin_sides(self, sides, read_split(saved))
+            notes.append(note)
         columns = self.dataset.to_dict()
         columns["split"] = [
-            "validation" if split == "train" and patient in chosen else split
-            for split, patient in zip(columns["split"], columns["patient"], strict=True)
+            sides.get(patient, split) for patient, split in zip(columns["patient"], splits, strict=True)
         ]
+        words = {"train": "training", "unlabelled": "unlabelled images"}[taken_from]
+        for side in shares:
+            images, patients = columns["split"].count(side), sum(found == side for found in sides.values())
+            notes.append(f"{side}: {patients} patients ({images} images) taken from {words}, seed {seed}")
         result = self._with(Dataset.from_dict(columns, features=self.dataset.features))
-        images = columns["split"].count("validation")
-        result.notes.append(f"validation: {len(chosen)} patients ({images} images) taken from training, seed {seed}")
+        result.notes = notes
         return result
 
     def _with(self, dataset: Dataset) -> MammoTable:
         return MammoTable(
-            dataset, tasks=self._tasks, salt_name=self.salt_name, notes=self.notes, rejected=self.rejected
+            dataset,
+            tasks=self._tasks,
+            salt_name=self.salt_name,
+            notes=self.notes,
+            rejected=self.rejected,
+            moved=self.moved,
         )

@@ -117,3 +117,18 @@ def group_items(dataset: Dataset, keyword: str) -> tuple[Dataset, ...]:
         if found:
             return tuple(found)
     return ()
+
+
+def group_of_frame(dataset: Dataset, keyword: str, frame: int) -> tuple[Dataset, ...]:
+    """One frame's item of a functional group macro, shared or its own, in a tuple; empty without any."""
+    shared = [item for group in items(dataset, "SharedFunctionalGroupsSequence") for item in items(group, keyword)]
+    if shared:
+        return (shared[0],)
+    groups = items(dataset, "PerFrameFunctionalGroupsSequence")
+    return items(groups[min(frame, len(groups) - 1)], keyword)[:1] if groups else ()
+
+
+def differs_by_frame(dataset: Dataset, *keywords: str) -> bool:
+    """Whether any of the functional group macros stands in the frames' own groups."""
+    groups = items(dataset, "PerFrameFunctionalGroupsSequence")
+    return any(keyword in group for group in groups for keyword in keywords)

@@ -10,11 +10,21 @@ from pydicom.uid import (
     DigitalMammographyXRayImageStorageForProcessing,
 )
 
-from .elements import items, text, words
+from .acquisition import find_acquisition
+from .elements import items, text, word, words
 from .image_pixel import ImagePixel
 from .projection import find_projection
 from .spacing import find_spacing
-from .types import Laterality, Photometric, PresentationIntent, Vendor, View
+from .types import (
+    ImageKind,
+    Implant,
+    Laterality,
+    Photometric,
+    PresentationIntent,
+    Vendor,
+    View,
+    ViewModifier,
+)
 
 _INTENT_OF_CLASS = {
     str(DigitalMammographyXRayImageStorageForPresentation): PresentationIntent.FOR_PRESENTATION,
@@ -29,10 +39,17 @@ class MammogramHeader:
     Attributes:
         laterality: Which breast.
         view: Which projection.
+        modifiers: How the view departs from the standard one: spot compression, magnification, implant displaced, ...
+        orientation: PatientOrientation, such as ("P", "FL"); ``()`` if it is not said.
+        kind: Digital image, film, tomosynthesis volume, one of its projections, or a synthetic 2D image made from it.
         intent: For Presentation or For Processing.
         spacing_mm: (row, column) pixel size in mm in the plane that ``spacing_source`` says, or ``None``.
         spacing_source: The attribute that the spacing is from, or ``None``.
         vendor: The manufacturer's family.
+        implant: Whether the breast holds an implant.
+        kvp: Peak tube voltage in kV, or ``None``.
+        compression_force_n: Compression force in newtons, or ``None``.
+        thickness_mm: Thickness of the compressed breast in mm, or ``None``.
         photometric: Which end of the values is bright.
         rows: Height in pixels.
         columns: Width in pixels.
@@ -45,10 +62,17 @@ class MammogramHeader:
 
     laterality: Laterality
     view: View
+    modifiers: tuple[ViewModifier, ...]
+    orientation: tuple[str, ...]
+    kind: ImageKind
     intent: PresentationIntent
     spacing_mm: tuple[float, float] | None
     spacing_source: str | None
     vendor: Vendor
+    implant: Implant
+    kvp: float | None
+    compression_force_n: float | None
+    thickness_mm: float | None
     photometric: Photometric
     rows: int
     columns: int
@@ -69,13 +93,21 @@ def mammogram_header(dataset: Dataset, image: ImagePixel, contradictions: tuple[
     """
     projection, size = find_projection(dataset), find_spacing(dataset)
     intent, intent_notes = find_intent(dataset)
+    acquisition = find_acquisition(dataset, image.frames, projection.modifiers)
     return MammogramHeader(
         laterality=projection.laterality,
         view=projection.view,
+        modifiers=projection.modifiers,
+        orientation=projection.orientation,
+        kind=acquisition.kind,
         intent=intent,
         spacing_mm=size.spacing_mm,
         spacing_source=size.source,
-        vendor=Vendor.from_dicom(text(dataset, "Manufacturer")),
+        vendor=_vendor(dataset),
+        implant=acquisition.implant,
+        kvp=acquisition.kvp,
+        compression_force_n=acquisition.compression_force_n,
+        thickness_mm=acquisition.thickness_mm,
         photometric=image.photometric,
         rows=image.rows,
         columns=image.columns,
@@ -87,10 +119,16 @@ def mammogram_header(dataset: Dataset, image: ImagePixel, contradictions: tuple[
             *projection.contradictions,
             *intent_notes,
             *size.contradictions,
-            *_grayscale_contradictions(dataset, image.photometric),
+            *acquisition.contradictions,
+            *_grayscale_contradictions(dataset, image, intent),
             *contradictions,
         ),
     )
+
+
+def _vendor(dataset: Dataset) -> Vendor:
+    said = Vendor.from_dicom(text(dataset, "Manufacturer"))
+    return said if said is not Vendor.UNKNOWN else Vendor.from_model(text(dataset, "ManufacturerModelName"))
 
 
 def find_intent(dataset: Dataset) -> tuple[PresentationIntent, tuple[str, ...]]:
@@ -104,8 +142,9 @@ def find_intent(dataset: Dataset) -> tuple[PresentationIntent, tuple[str, ...]]:
     return said, ()
 
 
-def _grayscale_contradictions(dataset: Dataset, photometric: Photometric) -> tuple[str, ...]:
-    notes = []
+def _grayscale_contradictions(dataset: Dataset, image: ImagePixel, intent: PresentationIntent) -> tuple[str, ...]:
+    notes: list[str] = []
+    photometric = image.photometric
     shape = text(dataset, "PresentationLUTShape").upper()
     # PS3.3 C.8.11.3.1.2 pairs them: IDENTITY with MONOCHROME2, INVERSE with MONOCHROME1
     if (shape, photometric) in (("IDENTITY", Photometric.MONOCHROME1), ("INVERSE", Photometric.MONOCHROME2)):
@@ -119,4 +158,15 @@ def _grayscale_contradictions(dataset: Dataset, photometric: Photometric) -> tup
             notes.append(f"{keyword} has an empty item")
     if items(dataset, "ModalityLUTSequence") and text(dataset, "RescaleSlope"):
         notes.append("ModalityLUTSequence and RescaleSlope are both there; the former is used")
+    if intent is PresentationIntent.FOR_PROCESSING and (
+        text(dataset, "WindowCenter") or items(dataset, "VOILUTSequence")
+    ):
+        notes.append("has a window or VOI LUT, which For Processing values are not meant for; used only if asked for")
+    sign = word(dataset, "PixelIntensityRelationshipSign")
+    # PS3.3 C.8.11.3.1.2: with more X-rays giving higher values (1), dense tissue is low and white is MONOCHROME1
+    if intent is PresentationIntent.FOR_PROCESSING and (sign, photometric) in (
+        (1, Photometric.MONOCHROME2),
+        (0xFFFF, Photometric.MONOCHROME1),
+    ):
+        notes.append(f"PixelIntensityRelationshipSign is {1 if sign == 1 else -1} with {photometric.value}")
     return tuple(notes)

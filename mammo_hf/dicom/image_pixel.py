@@ -11,9 +11,10 @@ from .elements import text, word
 from .errors import MammogramError
 from .types import Photometric
 
-MAX_PIXELS = 1 << 30
-"""How many pixels a file may say it has, all frames together, before it is refused: a tomosynthesis volume has less."""
+MAX_PIXELS = 1 << 26
+"""How many pixels a frame may say it has before the file is refused: more than twice those of the largest film scan."""
 
+_MOST_FRAMES_OF_LARGEST = 16  # a volume has more frames, but smaller ones
 _MOST_FRAME_DIGITS = 5
 
 
@@ -61,8 +62,8 @@ def image_pixel(dataset: Dataset, max_pixels: int = MAX_PIXELS) -> ImagePixel:
     """Read and check the module.
 
     Raises:
-        MammogramError: An attribute is missing or out of range, the image is in colour, or it has more than
-            ``max_pixels`` pixels.
+        MammogramError: An attribute is missing or out of range, the image is in colour, a frame has more than
+            ``max_pixels`` pixels, or all frames together more than sixteen times as many.
     """
     photometric = _photometric(dataset)
     rows, columns, frames = _required(dataset, "Rows"), _required(dataset, "Columns"), _frames(dataset)
@@ -70,9 +71,10 @@ def image_pixel(dataset: Dataset, max_pixels: int = MAX_PIXELS) -> ImagePixel:
     representation = _required(dataset, "PixelRepresentation")
     if not rows or not columns:
         raise MammogramError(f"the image is {rows} x {columns} pixels", remedy="leave the file out")
-    if frames * rows * columns > max_pixels:
+    if rows * columns > max_pixels or frames * rows * columns > _MOST_FRAMES_OF_LARGEST * max_pixels:
         raise MammogramError(
-            f"{frames} frames of {rows} x {columns} are more than {max_pixels} pixels",
+            f"{frames} frames of {rows} x {columns} are more than {max_pixels} pixels in a frame, or "
+            f"{_MOST_FRAMES_OF_LARGEST} times that in all",
             remedy="raise max_pixels if the file is sound",
         )
     if allocated not in (8, 16) or not 1 <= stored <= allocated or representation not in (0, 1):

@@ -5,21 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BytesIO
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, Literal
 
-import pydicom
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 
+from ..errors import UsageError
 from .elements import text
 from .errors import MammogramError
 from .header import find_intent, mammogram_header
 from .image_pixel import MAX_PIXELS, image_pixel
-from .intensity import intensity_table
+from .intensity import IntensityTable, frame_tables, intensity_table
 from .mammogram import Mammogram
-from .pixel_data import stored_values
+from .missing_window import MissingWindow
+from .parsing import parse
+from .pixel_data import stored_frames
 
 # PS3.3 C.7.3.1.1.1. Everything else is let through: film scans and anonymised files say OT, RG, CR or nothing.
 _OTHER_MODALITIES = {
@@ -30,40 +29,84 @@ _OTHER_MODALITIES = {
     **{"SEG": "a segmentation", "REG": "a registration", "ECG": "a waveform", "RTIMAGE": "a radiotherapy image"},
     **{"RTDOSE": "a radiotherapy dose", "RTPLAN": "a radiotherapy plan", "RTSTRUCT": "a radiotherapy structure set"},
 }
-_NO_DICOM = "is no DICOM file"
 
 
 def read_mammogram(
-    source: str | os.PathLike[str] | bytes | BinaryIO | Dataset, *, max_pixels: int = MAX_PIXELS
+    source: str | os.PathLike[str] | bytes | BinaryIO | Dataset,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    prefer: Literal["lut", "window"] = "lut",
+    window: int | str | None = None,
+    on_missing_window: MissingWindow = "robust",
 ) -> Mammogram:
     """Read one mammogram: a plain image, or a tomosynthesis volume.
 
     Args:
-        source: Path of a DICOM file, its bytes, a binary file object at its beginning, or a pydicom ``Dataset``.
-        max_pixels: How many pixels a file may say it has, all frames together, before it is refused unread.
+        source: Path of a DICOM file, its bytes, a binary file object at its beginning, or a pydicom ``Dataset``. The
+            frames of a volume are read from a path when they are asked for; anything else is in memory already.
+        max_pixels: How many pixels a frame may say it has before the file is refused unread; all frames together may
+            have sixteen times as many.
+        prefer: What is used where a file has both: its VOI LUT, as the IHE Mammography Image profile asks of displays,
+            or its window.
+        window: Which of several windows or VOI LUTs: its index, or its explanation such as "SOFTER"; ``None`` for the
+            one explained as "NORMAL", else the first.
+        on_missing_window: What to do with For Processing images and those that have neither window nor VOI LUT:
+            "robust" shows what lies between air and the brightest tissue (see ``missing_window``), "full_range" all
+            that the bits can hold, "raise" refuses. ``Mammogram.intensity_source`` says what was done.
 
     Returns:
         Stored values, the table of displayed intensity, and the header.
 
     Raises:
+        UsageError: An argument is none of those above.
         MammogramError: The source cannot be opened, is no DICOM, holds no grayscale image, is another kind of image
-            (CT, ultrasound, ...), is damaged, or needs a decoder that is not installed.
+            (CT, ultrasound, ...), is damaged, needs a decoder that is not installed, or has not the asked window.
     """
+    _check_arguments(prefer, on_missing_window)
     name = _name(source)
     with _refusing(name):
-        dataset = _dataset(source)
+        dataset, syntax, place = parse(source)
         _check_kind(dataset)
+        if place is None:
+            raise MammogramError(
+                "holds no pixel data, or ends before them", remedy="leave the file out, or copy or download it again"
+            )
         image = image_pixel(dataset, max_pixels)
-        pixels, notes = stored_values(dataset, image)
-        table = intensity_table(
-            dataset,
-            bits_stored=image.bits_stored,
-            signed=image.signed,
-            photometric=image.photometric,
-            intent=find_intent(dataset)[0],
-        )
-        header = mammogram_header(dataset, image, notes)
-    return Mammogram(pixels, table.values, table.first_stored_value, table.source, header, name)
+        frames = stored_frames(place.unpacked(image.nbytes), syntax, image, _extended_offsets(dataset))
+        intent, _ = find_intent(dataset)
+
+        def table(frame: int) -> IntensityTable:
+            return intensity_table(
+                dataset,
+                bits_stored=image.bits_stored,
+                signed=image.signed,
+                photometric=image.photometric,
+                intent=intent,
+                prefer=prefer,
+                window=window,
+                on_missing_window=on_missing_window,
+                sample=lambda: frames[image.frames // 2],
+                frame=frame,
+            )
+
+        tables = frame_tables(dataset, image.frames, table)
+        header = mammogram_header(dataset, image, frames.notes)
+        return Mammogram(frames, tables, header, name)
+
+
+def _check_arguments(prefer: str, on_missing_window: str) -> None:
+    for name, value, allowed in (
+        ("prefer", prefer, ("lut", "window")),
+        ("on_missing_window", on_missing_window, ("robust", "full_range", "raise")),
+    ):
+        if value not in allowed:
+            raise UsageError(f"{name} is {value!r}", remedy=f"use one of {', '.join(allowed)}")
+
+
+def _extended_offsets(dataset: Dataset) -> tuple[bytes, bytes] | None:
+    tables = [dataset.get_item(keyword) for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")]
+    values = [element.value for element in tables if element is not None and isinstance(element.value, bytes)]
+    return (values[0], values[1]) if len(values) == 2 else None
 
 
 def _name(source: object) -> str:
@@ -99,51 +142,8 @@ def _refusing(name: str) -> Iterator[None]:
         raise MammogramError(problem, source=name, remedy="copy or download the file again") from None
 
 
-def _dataset(source: Any) -> Dataset:
-    if isinstance(source, Dataset):
-        return source
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return _parsed(BytesIO(source))
-    if isinstance(source, (str, os.PathLike)):
-        path = Path(source)
-        if path.is_dir():
-            raise MammogramError("is a folder", remedy="give the path of one DICOM file")
-        if not path.exists():
-            raise MammogramError("there is no such file", remedy="check the path")
-        if not path.is_file():
-            raise MammogramError("is no regular file", remedy="give the path of one DICOM file")
-        with path.open("rb") as file:
-            return _parsed(file)
-    if not hasattr(source, "read"):
-        raise MammogramError(
-            f"a {type(source).__name__} cannot be read", remedy="give a path, bytes, a binary file object or a Dataset"
-        )
-    return _parsed(source)
-
-
-def _parsed(file: BinaryIO) -> Dataset:
-    start = file.tell()
-    beginning = file.read(132)
-    file.seek(start)
-    if not beginning:
-        raise MammogramError("is empty", remedy="copy or download the file again")
-    # files from before DICOM Part 10 begin with the first attributes, of group 0002 or 0008, and no preamble
-    headerless = beginning[128:132] != b"DICM" and beginning[:2] in (b"\x02\0", b"\x08\0")
-    try:
-        dataset = pydicom.dcmread(file, force=headerless)
-    except InvalidDicomError:
-        raise MammogramError(_NO_DICOM, remedy="give a DICOM file, or leave this one out") from None
-    if headerless and not len(dataset):
-        raise MammogramError(_NO_DICOM, remedy="give a DICOM file, or leave this one out")
-    return dataset
-
-
 def _check_kind(dataset: Dataset) -> None:
     """Refuse what says of itself that it is something else; the words are ours, never the file's."""
     kind = _OTHER_MODALITIES.get(text(dataset, "Modality").upper())
     if kind is not None:
         raise MammogramError(f"is {kind}, not a mammogram", remedy="leave it out")
-    if "PixelData" not in dataset:
-        floats = "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset
-        problem = "its pixels are floating point numbers" if floats else "holds no pixel data, or ends before them"
-        raise MammogramError(problem, remedy="leave the file out, or copy or download it again")

@@ -65,6 +65,12 @@ class View(_HeaderFact):
         text = str(value if value is not None else "").strip().upper()
         return next((view for view in cls if text and text in VIEW_CODES.get(view, ())), cls.UNKNOWN)
 
+    @classmethod
+    def from_meaning(cls, value: object) -> View:
+        """The view of a code's meaning, such as "medio-lateral oblique"; ``UNKNOWN`` for any other."""
+        text = " ".join(str(value if value is not None else "").lower().replace("medial-", "medio-").split())
+        return next((view for view in cls if text and text == VIEW_MEANINGS.get(view)), cls.UNKNOWN)
+
 
 # PS3.16 CID 4014 "View for Mammography": SNOMED CT first, then the SRT code of files written before 2020
 VIEW_CODES: dict[View, tuple[str, str]] = {
@@ -97,6 +103,92 @@ VIEW_MEANINGS: dict[View, str] = {
 }
 
 
+class ViewModifier(_HeaderFact):
+    """How a view departs from the standard one: PS3.16 CID 4015 "View Modifier for Mammography"."""
+
+    CLEAVAGE = "cleavage"
+    AXILLARY_TAIL = "axillary tail"
+    ROLLED_LATERAL = "rolled lateral"
+    ROLLED_MEDIAL = "rolled medial"
+    ROLLED_INFERIOR = "rolled inferior"
+    ROLLED_SUPERIOR = "rolled superior"
+    IMPLANT_DISPLACED = "implant displaced"
+    MAGNIFICATION = "magnification"
+    SPOT_COMPRESSION = "spot compression"
+    TANGENTIAL = "tangential"
+    NIPPLE_IN_PROFILE = "nipple in profile"
+    ANTERIOR_COMPRESSION = "anterior compression"
+    INFRAMAMMARY_FOLD = "infra-mammary fold"
+    AXILLARY_TISSUE = "axillary tissue"
+    UNKNOWN = ""
+
+    @classmethod
+    def from_code(cls, value: object) -> ViewModifier:
+        """The modifier of a code of CID 4015, in SNOMED CT or in the older SRT; ``UNKNOWN`` for any other."""
+        text = str(value if value is not None else "").strip().upper()
+        return next((one for one in cls if text and text in MODIFIER_CODES.get(one, ())), cls.UNKNOWN)
+
+    def dicom_values(self) -> tuple[str, ...]:
+        """The code's meaning, and the abbreviations that ACR's protocol and consoles put beside ViewPosition."""
+        return (self.value.upper(), *_MODIFIER_ABBREVIATIONS.get(self, ())) if self.value else ()
+
+
+# PS3.16 CID 4015: SNOMED CT first, then the SRT code of files written before 2020
+MODIFIER_CODES: dict[ViewModifier, tuple[str, ...]] = {
+    ViewModifier.CLEAVAGE: ("399161006", "R-102D2"),
+    ViewModifier.AXILLARY_TAIL: ("399011000", "R-102D1"),
+    ViewModifier.ROLLED_LATERAL: ("399197002", "R-102D3"),
+    ViewModifier.ROLLED_MEDIAL: ("399226006", "R-102D4"),
+    ViewModifier.ROLLED_INFERIOR: ("414493004", "R-102CA"),
+    ViewModifier.ROLLED_SUPERIOR: ("415670009", "R-102C9"),
+    ViewModifier.IMPLANT_DISPLACED: ("399209000", "R-102D5"),
+    ViewModifier.MAGNIFICATION: ("399163009", "R-102D6"),
+    ViewModifier.SPOT_COMPRESSION: ("399055006", "R-102D7"),
+    ViewModifier.TANGENTIAL: ("399110001", "R-102C2"),
+    ViewModifier.NIPPLE_IN_PROFILE: ("442581004", "R-40AB3"),
+    ViewModifier.ANTERIOR_COMPRESSION: ("441752004", "P2-00161"),
+    ViewModifier.INFRAMAMMARY_FOLD: ("442593008", "R-40ABE"),
+    ViewModifier.AXILLARY_TISSUE: ("442580003", "R-40AB2"),
+}
+
+# ACR, Mammography Quality Control Manual: labelling codes; they stand before the view (M, RL) or after it (S, ID)
+_MODIFIER_ABBREVIATIONS: dict[ViewModifier, tuple[str, ...]] = {
+    ViewModifier.CLEAVAGE: ("CV",),
+    ViewModifier.AXILLARY_TAIL: ("AT",),
+    ViewModifier.ROLLED_LATERAL: ("RL",),
+    ViewModifier.ROLLED_MEDIAL: ("RM",),
+    ViewModifier.ROLLED_INFERIOR: ("RI",),
+    ViewModifier.ROLLED_SUPERIOR: ("RS",),
+    ViewModifier.IMPLANT_DISPLACED: ("ID",),
+    ViewModifier.MAGNIFICATION: ("M", "MAG"),
+    ViewModifier.SPOT_COMPRESSION: ("S", "SPOT"),
+    ViewModifier.TANGENTIAL: ("TAN",),
+    ViewModifier.NIPPLE_IN_PROFILE: ("NP",),
+    ViewModifier.ANTERIOR_COMPRESSION: ("AC",),
+    ViewModifier.INFRAMAMMARY_FOLD: ("IMF",),
+    ViewModifier.AXILLARY_TISSUE: ("AX",),
+}
+
+
+class Implant(_HeaderFact):
+    """Whether the breast holds an implant: BreastImplantPresent (0028,1300), PS3.3 C.8.11.7."""
+
+    PRESENT = "YES"
+    ABSENT = "NO"
+    UNKNOWN = ""
+
+
+class ImageKind(_HeaderFact):
+    """How the picture came about, by the short names of the field."""
+
+    FFDM = "2D"
+    TOMOSYNTHESIS = "tomosynthesis"
+    TOMOSYNTHESIS_PROJECTION = "tomosynthesis projection"
+    SYNTHETIC = "synthetic 2D"
+    FILM = "film"
+    UNKNOWN = ""
+
+
 class PresentationIntent(_HeaderFact):
     """What the pixels were made for: PresentationIntentType (0008,0068), PS3.3 C.8.11.1."""
 
@@ -126,6 +218,8 @@ class Vendor(_HeaderFact):
     PLANMED = "planmed"
     IMS_GIOTTO = "ims giotto"
     KONICA_MINOLTA = "konica minolta"
+    FISCHER = "fischer"
+    CANON = "canon"
     METALTRONICA = "metaltronica"
     UNKNOWN = ""
 
@@ -138,21 +232,40 @@ class Vendor(_HeaderFact):
             (vendor for vendor in cls if any(f" {name} " in padded for name in vendor.dicom_values())), cls.UNKNOWN
         )
 
+    @classmethod
+    def from_model(cls, value: object) -> Vendor:
+        """By ManufacturerModelName (0008,1090), for files that lack the maker's; ``UNKNOWN`` for any other."""
+        text = str(value if value is not None else "").upper()
+        return next((one for one, names in _VENDOR_MODELS.items() if any(name in text for name in names)), cls.UNKNOWN)
+
     def dicom_values(self) -> tuple[str, ...]:
         """The words that the family's files carry in Manufacturer."""
         return _VENDOR_NAMES.get(self, ())
 
 
 _VENDOR_NAMES: dict[Vendor, tuple[str, ...]] = {
-    Vendor.HOLOGIC: ("HOLOGIC", "LORAD"),
+    Vendor.HOLOGIC: ("HOLOGIC", "LORAD", "TREX"),
     Vendor.GE: ("GE", "GEMS", "GENERAL ELECTRIC"),
     Vendor.SIEMENS: ("SIEMENS",),
     Vendor.FUJIFILM: ("FUJIFILM", "FUJI"),
     Vendor.PHILIPS: ("PHILIPS", "SECTRA"),  # Philips took over Sectra's MicroDose line
-    Vendor.AGFA: ("AGFA", "AGFA-GEVAERT"),
+    Vendor.AGFA: ("AGFA", "AGFA-GEVAERT", "AGFA_GEVAERT"),
     Vendor.CARESTREAM: ("CARESTREAM", "KODAK"),
     Vendor.PLANMED: ("PLANMED",),
-    Vendor.IMS_GIOTTO: ("IMS", "GIOTTO"),
+    Vendor.IMS_GIOTTO: ("IMS", "GIOTTO", "INTERNAZIONALE MEDICO SCIENTIFICA"),
     Vendor.KONICA_MINOLTA: ("KONICA", "KONICA MINOLTA", "KONICAMINOLTA"),
     Vendor.METALTRONICA: ("METALTRONICA",),
+    Vendor.FISCHER: ("FISCHER",),
+    Vendor.CANON: ("CANON", "TOSHIBA"),  # Canon took over Toshiba's medical systems
+}
+
+_VENDOR_MODELS: dict[Vendor, tuple[str, ...]] = {
+    Vendor.HOLOGIC: ("SELENIA", "3DIMENSIONS", "LORAD"),
+    Vendor.GE: ("SENOGRAPH", "SENO ", "SENOCLAIRE", "PRISTINA"),
+    Vendor.SIEMENS: ("MAMMOMAT",),
+    Vendor.FUJIFILM: ("AMULET", "FDR-3000", "FDR MS"),
+    Vendor.PHILIPS: ("MICRODOSE",),
+    Vendor.PLANMED: ("NUANCE", "PLANMED CLARITY"),
+    Vendor.IMS_GIOTTO: ("GIOTTO",),
+    Vendor.FISCHER: ("SENOSCAN",),
 }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydicom.dataset import Dataset
 
-from .elements import group_items, items, numbers, text, texts
+from .elements import group_of_frame, items, numbers, text, texts
 from .errors import MammogramError
 from .lookup_table import lookup_table
 
@@ -31,11 +31,17 @@ class VOI:
     transform: Transform
 
 
-def find_voi(dataset: Dataset, low: float, high: float, prefer: str = "lut") -> VOI | None:
+Choice = int | str | None
+"""Which of several windows or tables: its index, its explanation, or ``None`` for NORMAL, else the first."""
+
+
+def find_voi(
+    dataset: Dataset, low: float, high: float, prefer: str = "lut", choice: Choice = None, frame: int = 0
+) -> VOI | None:
     """The VOI rule of a dataset, ``None`` if it offers none.
 
-    Where there are several windows or tables, the one explained as "NORMAL" is taken, else the first. A multi-frame
-    image may hold them in the Frame VOI LUT functional group (PS3.3 C.7.6.16.2.10); then the first frame's is taken.
+    Where there are several windows or tables, the one explained as "NORMAL" is taken, else the first, if none is asked
+    for. A multi-frame image may hold them in the Frame VOI LUT functional group (PS3.3 C.7.6.16.2.10).
 
     Args:
         dataset: The image.
@@ -43,46 +49,57 @@ def find_voi(dataset: Dataset, low: float, high: float, prefer: str = "lut") -> 
         high: The highest modality value that can occur.
         prefer: Which one where both are there: "lut", as the IHE Mammography Image profile asks of displays, or
             "window".
+        choice: Which of several.
+        frame: The frame whose functional group is asked.
 
     Raises:
-        MammogramError: The window or table that is to be used is malformed.
+        MammogramError: The window or table that is to be used is malformed, or there is none such.
     """
-    groups = group_items(dataset, "FrameVOILUTSequence")
-    for holder in (dataset, *groups[:1]):
+    for holder in (dataset, *group_of_frame(dataset, "FrameVOILUTSequence", frame)):
         finders = (_find_lut, _find_window) if prefer == "lut" else (_find_window, _find_lut)
         for find in finders:
-            voi = find(holder, low, high)
+            voi = find(holder, low, high, choice)
             if voi is not None:
                 return voi
     return None
 
 
-def _choose(explanations: tuple[str, ...], count: int) -> tuple[int, str]:
-    """The index of the one explained as NORMAL, else of the first; and how to name it."""
+def _choose(explanations: tuple[str, ...], count: int, choice: Choice) -> tuple[int, str]:
+    """The index of the one that is asked for, and how to name it."""
     upper = [explanation.upper() for explanation in explanations[:count]]
-    index = upper.index("NORMAL") if "NORMAL" in upper else 0
+    if isinstance(choice, int):
+        index = choice
+    elif choice is not None:
+        index = upper.index(choice.upper()) if choice.upper() in upper else -1
+    else:
+        index = upper.index("NORMAL") if "NORMAL" in upper else 0
+    if not 0 <= index < count:
+        asked = f"number {choice}" if isinstance(choice, int) else f"explained as {choice}"
+        raise MammogramError(
+            f"has {count} windows or VOI LUTs, none {asked}", remedy="ask for another one, or for none in particular"
+        )
     if index < len(upper) and upper[index] in _KNOWN_EXPLANATIONS:
         return index, f" '{upper[index]}'"
     return index, f" 1 of {count}" if count > 1 else ""
 
 
-def _find_lut(holder: Dataset, low: float, high: float) -> VOI | None:
+def _find_lut(holder: Dataset, low: float, high: float, choice: Choice) -> VOI | None:
     tables = [(item, lookup_table(item, "VOI LUT", low, high)) for item in items(holder, "VOILUTSequence")]
     filled = [(text(item, "LUTExplanation"), table) for item, table in tables if table is not None]
     if not filled:
         return None
-    index, name = _choose(tuple(explanation for explanation, _ in filled), len(filled))
+    index, name = _choose(tuple(explanation for explanation, _ in filled), len(filled), choice)
     table = filled[index][1]
     scale = float((1 << table.bits) - 1)
     return VOI(f"VOI LUT{name}", lambda values: table(values) / scale)
 
 
-def _find_window(holder: Dataset, low: float, high: float) -> VOI | None:
+def _find_window(holder: Dataset, low: float, high: float, choice: Choice) -> VOI | None:
     centers, widths = numbers(holder, "WindowCenter"), numbers(holder, "WindowWidth")
     if not centers or not widths:
         return None
     explanations = texts(holder, "WindowCenterWidthExplanation")
-    index, name = _choose(explanations, len(centers))
+    index, name = _choose(explanations, len(centers), choice)
     if len(centers) != len(widths):
         raise MammogramError(
             f"WindowCenter has {len(centers)} values and WindowWidth {len(widths)}", remedy="mend or remove the window"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import torch
 from transformers import TrainingArguments
 
 from ..errors import UsageError
+from .collection import default_size
 from .sizes import parse_size
 
 
@@ -16,12 +17,13 @@ from .sizes import parse_size
 class CollectionArguments:
     """Where the images come from and how large the model sees them."""
 
-    dataset: str = field(metadata={"help": "folder of the collection, recognised by its files"})
+    dataset: str = field(metadata={"help": "folder of the collection, or one that mammo-hf prepare wrote"})
     dicom_path: str | None = field(
         default=None, metadata={"help": "text file of DICOM paths, one a line: adds unlabelled images for stage 1"}
     )
-    image_size: list[int] = field(
-        default_factory=lambda: [448, 224], metadata={"help": "height and width in pixels, or one number for a square"}
+    image_size: list[int] | None = field(
+        default=None,
+        metadata={"help": "height and width in pixels, or one number; default: as prepared, or else 448 224"},
     )
     validation: float = field(
         default=0.15, metadata={"help": "share of the training patients that choose the best epoch"}
@@ -33,7 +35,7 @@ class CollectionArguments:
 
     def size(self) -> tuple[int, int]:
         """(height, width) of the model's input."""
-        return parse_size(self.image_size)
+        return parse_size(self.image_size) if self.image_size else default_size(self.dataset)
 
     def prepared_folder(self, output_dir: str) -> Path:
         """Where the prepared images are kept."""
@@ -41,12 +43,49 @@ class CollectionArguments:
 
 
 @dataclass
-class MimArguments(CollectionArguments):
+class MimSettings:
+    """How stage 1 trains, whatever it trains on."""
+
+    decoder: str = field(default="conv", metadata={"help": "conv, or linear as in SimMIM"})
+    sparse_encoder: bool = field(
+        default=True, metadata={"help": "run the encoder on visible tokens alone where size and blocks allow it"}
+    )
+    loss_region: str = field(default="masked", metadata={"help": "masked, masked_breast or all"})
+    normalized_patch: int | None = field(
+        default=None, metadata={"help": "side in pixels of patches that the target is normalised by; default: none"}
+    )
+    mask_within: str = field(default="image", metadata={"help": "image, or breast: nothing is spent on background"})
+    window_size: int | None = field(
+        default=None, metadata={"help": "side of the attention windows in tokens; default: the model's, or else 7"}
+    )
+    layer_decay: float = field(
+        default=1.0, metadata={"help": "factor of the learning rate from a layer to the one below it"}
+    )
+    weight_average: float = field(
+        default=0.0, metadata={"help": "decay of an average of the weights that is saved instead of them; 0: none"}
+    )
+    probes: list[str] = field(
+        default_factory=list, metadata={"help": "linear, knn: classifiers on frozen features at each evaluation"}
+    )
+
+
+@dataclass
+class MimArguments(MimSettings, CollectionArguments):
     """Stage 1's own."""
 
-    model: str = field(default="tiny", metadata={"help": "nano, tiny, small, base, large, or a checkpoint folder"})
+    model: str = field(
+        default="tiny",
+        metadata={"help": "nano, tiny, small, base, large, a checkpoint folder, or a .pth file of Swin or SimMIM"},
+    )
     mask_block_size: int = field(default=16, metadata={"help": "side of the hidden blocks in pixels"})
     mask_ratio: float = field(default=0.5, metadata={"help": "share of the blocks that is hidden"})
+    streaming: bool = field(
+        default=False, metadata={"help": "read the shards of mammo-hf prepare --format parquet as a stream"}
+    )
+
+    def settings(self) -> MimSettings:
+        """How to train, without what to train on."""
+        return MimSettings(**{own.name: getattr(self, own.name) for own in fields(MimSettings)})
 
 
 @dataclass

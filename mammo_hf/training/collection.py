@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import json
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +10,21 @@ import datasets
 from accelerate import PartialState
 
 from ..data import MammoTable, assert_no_leak, load
-from ..data.prepare import prepare
+from ..data.prepare import (
+    check_canvas,
+    folder_of,
+    for_training,
+    is_being_prepared,
+    is_prepared,
+    open_prepared,
+    prepare,
+    prepared_lesion_task,
+    prepared_processor,
+    prepared_table,
+)
 from ..errors import DataError, UsageError
+from .augmentation import Augmentation
+from .streaming import StreamedMaskedImages
 
 if TYPE_CHECKING:
     from ..image_processing_mammo import MammoImageProcessor
@@ -29,12 +39,26 @@ def open_collection(
 ) -> MammoTable:
     """Loads a collection, splits validation patients off, and refuses one that leaks.
 
+    Args:
+        dataset: Folder of a collection, recognised by its files, or one that ``mammo-hf prepare`` has finished.
+        dicom_path: Text file of further DICOM paths.
+        validation: Share of the training patients; a validation split that is there already stays instead.
+        seed: The seed of the split.
+
     Raises:
         UsageError: The folder does not exist or is no known collection.
         DataError: A table that contradicts itself, or a patient on two sides.
     """
     options = {} if dicom_path is None else {"dicom_path": dicom_path}
-    table = load(dataset, **options).split(validation=validation, seed=seed)
+    if is_prepared(dataset) or is_being_prepared(dataset):
+        if options:
+            raise UsageError(
+                "adds nothing to images that are prepared", source="dicom_path", remedy="give it to mammo-hf prepare"
+            )
+        table = prepared_table(dataset)
+    else:
+        table = load(dataset, **options)
+    table = table.split(validation=validation, seed=seed)
     assert_no_leak(table)
     for note in table.notes:
         logger.info("%s", note)
@@ -88,32 +112,61 @@ def check_test_images(table: MammoTable) -> None:
         raise DataError("the collection has no labelled test image to explain", remedy="check its test tables")
 
 
+def default_size(dataset: str | Path, fallback: tuple[int, int] = (448, 224)) -> tuple[int, int]:
+    """(height, width) where none is asked for: that of a prepared folder, else the fallback."""
+    if not is_prepared(dataset):
+        return fallback
+    size = prepared_processor(dataset).size
+    return size["height"], size["width"]
+
+
 def prepared_images(
     table: MammoTable, processor: MammoImageProcessor, out: Path, *, tasks: list[dict[str, Any]], num_workers: int = 0
 ) -> datasets.Dataset:
-    """Prepares a table's images below ``out``, or takes what is there where nothing has changed since.
+    """A table's images on the processor's canvas, with the table's split and the tasks' labels.
 
-    The first process of a distributed run prepares, the others wait and then read.
+    A table of a prepared folder is read from there. Any other is prepared below ``out``, where whatever has not changed
+    since is taken as it is. The first process of a distributed run prepares, the others wait and then read.
+
+    Raises:
+        UsageError: The prepared folder is of another canvas than the processor's; or see ``prepare``.
+        DataError: See ``prepare``.
     """
-    recipe = _recipe(table, processor, tasks)
-    stamp = out / "recipe.json"
-    with PartialState().main_process_first():
-        if (out / "images.arrow").is_file() and stamp.is_file() and stamp.read_text(encoding="utf-8") == recipe:
-            return datasets.Dataset.from_file(str(out / "images.arrow"))
-        stamp.unlink(missing_ok=True)
-        prepared = prepare(table, processor, out, tasks=tasks, lesion_task=tasks[0]["name"], num_workers=num_workers)
-        stamp.write_text(recipe, encoding="utf-8")
-    with (out / "rejected.csv").open(newline="", encoding="utf-8") as file:
-        rejected = sum(1 for _ in csv.reader(file)) - 1
-    if rejected:
-        logger.warning("%d files or rows were left out: %s says why", rejected, out / "rejected.csv")
-    return prepared
+    folder = folder_of(table)
+    if folder is None:
+        folder = str(out)
+        state = PartialState()
+        with state.main_process_first():
+            # on a second machine without this one's disks the folder is not there yet
+            if state.is_main_process or not is_prepared(folder):
+                _prepare(table, processor, folder, tasks, num_workers)
+    else:
+        check_canvas(folder, processor)
+    lesions = prepared_lesion_task(folder) == tasks[0]["name"]
+    return for_training(open_prepared(folder, table.column("image_id")), table, tasks, lesions=lesions)
 
 
-def _recipe(table: MammoTable, processor: MammoImageProcessor, tasks: list[dict[str, Any]]) -> str:
-    rows = hashlib.sha256()
-    for row in table:
-        stat = Path(row["path"]).stat() if Path(row["path"]).exists() else None
-        facts = [row, None if stat is None else [stat.st_size, stat.st_mtime_ns]]
-        rows.update(json.dumps(facts, sort_keys=True, default=str).encode())
-    return json.dumps({"rows": rows.hexdigest(), "processor": processor.to_dict(), "tasks": tasks}, sort_keys=True)
+def streamed_images(table: MammoTable, processor: MammoImageProcessor, *, seed: int) -> StreamedMaskedImages:
+    """The training and unlabelled images of a prepared folder's table as a stream, for stage 1.
+
+    Raises:
+        UsageError: The table is not of a prepared folder, or that is of another canvas or of another format.
+    """
+    folder = folder_of(table)
+    if folder is None:
+        raise UsageError(
+            "source files cannot be streamed", source="--streaming", remedy="mammo-hf prepare --format parquet first"
+        )
+    check_canvas(folder, processor)
+    learnt = table.where(split=("train", "unlabelled")).column("image_id")
+    return StreamedMaskedImages(folder, learnt, processor, augmentation=Augmentation(), seed=seed)
+
+
+def _prepare(
+    table: MammoTable, processor: MammoImageProcessor, folder: str, tasks: list[dict[str, Any]], num_workers: int
+) -> None:
+    known = [task["name"] for task in table.tasks]
+    lesion_task = tasks[0]["name"] if tasks[0]["name"] in known else None
+    summary = prepare(table, processor, folder, lesion_task=lesion_task, num_workers=num_workers)
+    if summary.rejected:
+        logger.warning("%d files were left out: %s says why", summary.rejected, Path(folder) / "rejected.csv")

@@ -14,12 +14,37 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from ..data.prepare import FULL_SCALE, LESION_CELL, UNKNOWN_PATHOLOGY
 from .augmentation import Augmentation
+from .masked_examples import masked_example
 
 if TYPE_CHECKING:
     from ..image_processing_mammo import MammoImageProcessor
     from ..masking import BlockwiseMasking
 
 Example = dict[str, torch.Tensor]
+
+
+def augmented(
+    row: dict[str, Any], augmentation: Augmentation | None, generator: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A prepared row's intensity (1, height, width) in [0, 1] and lesion map (1, height / 4, width / 4).
+
+    Args:
+        row: Its ``pixels`` and ``lesions`` as bytes.
+        augmentation: Moves both together; ``None``: they stay as they are.
+        generator: Decides how.
+    """
+    height, width = row["size"]
+    pixels = np.frombuffer(row["pixels"], np.uint16).reshape(1, height, width)
+    # in one pass: touching new memory costs more here than arithmetic
+    intensity = torch.from_numpy(np.divide(pixels, FULL_SCALE, dtype=np.float32))
+    if row["lesions"] is None:
+        lesions = torch.full((1, height // LESION_CELL, width // LESION_CELL), float(UNKNOWN_PATHOLOGY))
+    else:
+        cells = np.frombuffer(row["lesions"], np.uint8).reshape(1, height // LESION_CELL, width // LESION_CELL)
+        lesions = torch.from_numpy(cells.astype(np.float32))
+    if augmentation is not None:
+        intensity, lesions = augmentation(intensity, lesions, view=row["view"], generator=generator)
+    return intensity, lesions
 
 
 class PreparedImages(Dataset[Example]):
@@ -54,17 +79,8 @@ class PreparedImages(Dataset[Example]):
     def intensity_and_lesions(self, index: int) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
         """Intensity (1, height, width) in [0, 1], lesion map (1, height / 4, width / 4), and the prepared row."""
         row = self.prepared[index]
-        height, width = row["size"]
-        pixels = np.frombuffer(row["pixels"], np.uint16).reshape(1, height, width)
-        intensity = torch.from_numpy(pixels.astype(np.float32) / FULL_SCALE)
-        if row["lesions"] is None:
-            lesions = torch.full((1, height // LESION_CELL, width // LESION_CELL), float(UNKNOWN_PATHOLOGY))
-        else:
-            cells = np.frombuffer(row["lesions"], np.uint8).reshape(1, height // LESION_CELL, width // LESION_CELL)
-            lesions = torch.from_numpy(cells.astype(np.float32))
-        if self.augmentation is not None:
-            generator = np.random.default_rng([self.seed, self.epoch, index])
-            intensity, lesions = self.augmentation(intensity, lesions, view=row["view"], generator=generator)
+        generator = np.random.default_rng([self.seed, self.epoch, index])
+        intensity, lesions = augmented(row, self.augmentation, generator)
         return intensity, lesions, row
 
     def normalized(self, intensity: torch.Tensor) -> torch.Tensor:
@@ -73,18 +89,27 @@ class PreparedImages(Dataset[Example]):
 
 
 class MaskedImages(PreparedImages):
-    """For stage 1: an image and which of its patches are hidden."""
+    """For stage 1: an image, which of its patches are hidden, and where it is padding and breast."""
 
-    def __init__(self, *args: Any, masking: BlockwiseMasking, fresh: bool, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, masking: BlockwiseMasking, fresh: bool, with_breast: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.masking = masking
         self.fresh = fresh
+        self.with_breast = with_breast
 
     def __getitem__(self, index: int) -> Example:
-        intensity, _, _ = self.intensity_and_lesions(index)
-        epoch = self.epoch if self.fresh else 0
-        mask = self.masking((intensity.shape[-2], intensity.shape[-1]), seed=self.seed, epoch=epoch, index=index)
-        return {"pixel_values": self.normalized(intensity), "bool_masked_pos": torch.from_numpy(mask)}
+        return masked_example(
+            self.prepared[index],
+            processor=self.processor,
+            masking=self.masking,
+            augmentation=self.augmentation,
+            seed=self.seed,
+            epoch=self.epoch if self.fresh else 0,
+            index=index,
+            with_breast=self.with_breast,
+        )
 
 
 class LabelledImages(PreparedImages):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import datasets
-import numpy as np
 import torch
 from transformers import TrainingArguments
 
@@ -15,26 +15,36 @@ from ..configuration_mammo_swin import SIZES, MammoSwinConfig
 from ..errors import DataError, UsageError
 from ..image_processing_mammo import MammoImageProcessor
 from ..modeling_mammo_swin import MammoSwinForMaskedImageModeling
+from .arguments import MimSettings
 from .augmentation import Augmentation
-from .datasets import EpochOfDatasets, MaskedImages, rows_of
-from .loading import load_model, read_config
+from .datasets import EpochOfDatasets, LabelledImages, MaskedImages, rows_of
+from .loading import read_config
+from .masked_examples import MaskedCollator
+from .mim_trainer import MimTrainer
 from .panels import plot_reconstruction
 from .plots import plot_loss_curves
-from .running import SwinTrainer, run, without_last_batch_surprise, without_validation
+from .probes import Probes
+from .reconstruction import ReconstructionPanel, reconstruct, reconstruction_quality
+from .running import run, without_last_batch_surprise, without_validation
+from .starting_weights import load_starting_weights, simmim_config
+from .streaming import StreamedMaskedImages
+from .weight_average import WeightAverage
+
+__all__ = ["reconstruct", "starting_config", "train_mim"]
 
 logger = logging.getLogger(__name__)
-
-PANEL_ROWS = 4
 
 
 def starting_config(model: str, image_size: tuple[int, int], **changes: Any) -> MammoSwinConfig:
     """The configuration of a size by name, or of a checkpoint, for an input of (height, width).
 
     Raises:
-        UsageError: Neither a known size nor a folder with a Swin's ``config.json``.
+        UsageError: Neither a known size, nor a folder with a Swin's ``config.json``, nor a ``.pth`` file of one.
     """
     if model in SIZES:
-        return MammoSwinConfig(**SIZES[model], image_size=image_size, **changes)
+        return MammoSwinConfig(**{**SIZES[model], **changes}, image_size=image_size)
+    if Path(model).is_file():
+        return MammoSwinConfig(**{**simmim_config(Path(model)), **changes}, image_size=image_size)
     if not (Path(model) / "config.json").is_file():
         raise UsageError(
             "neither a model size nor a checkpoint folder", source=model, remedy=f"use {', '.join(SIZES)} or a folder"
@@ -64,6 +74,8 @@ def train_mim(
     model: str,
     checkpoint: Path,
     plots: Path,
+    settings: MimSettings | None = None,
+    stream: StreamedMaskedImages | None = None,
     resume: str | bool | None = None,
 ) -> dict[str, Any]:
     """Pre-trains an encoder and saves the best by validation loss.
@@ -72,42 +84,54 @@ def train_mim(
         prepared: Prepared images; training and unlabelled ones are learnt from, validation ones choose the checkpoint.
         processor: Saved beside the model.
         args: Trainer's own; ``output_dir`` holds its checkpoints.
-        model: A size or a checkpoint folder.
+        model: A size, a checkpoint folder, or a ``.pth`` file of the Swin or SimMIM repositories.
         checkpoint: Where the model and the processor are saved.
-        plots: Folder of the loss curve and the reconstruction panel.
+        plots: Folder of the loss curve and the reconstruction panels.
+        settings: Of decoder, loss, masks, learning rates and probes.
+        stream: Learnt from in place of the prepared training and unlabelled images.
         resume: As in ``run``.
 
     Returns:
-        Figures for ``metrics.json``: counts, and the loss on validation images.
+        Figures for ``metrics.json``: counts, and on validation images the loss, PSNR and SSIM.
+
+    Raises:
+        Diverged: The loss became NaN or infinite.
     """
-    training, validation = _masked_images(prepared, processor, args.seed)
+    settings = settings or MimSettings()
+    training, validation = _masked_images(prepared, processor, args.seed, settings, stream)
     without_last_batch_surprise(len(training), args.per_device_train_batch_size, "pre-training images")
-    torch.manual_seed(args.seed)
-    size = (processor.size["height"], processor.size["width"])
-    config = starting_config(model, size, num_channels=processor.num_channels)
-    config.check_image_size(*size)
-    if model in SIZES:
-        network = MammoSwinForMaskedImageModeling(config)
-    else:
-        network = load_model(MammoSwinForMaskedImageModeling, model, config=config)
+    network = _network(model, processor, args.seed, settings)
     args.label_names = ["bool_masked_pos"]
     args.remove_unused_columns = False
+    if stream is not None:
+        args.ignore_data_skip = True  # a stream is no sequence to skip in: a resumed epoch begins anew
     args.prediction_loss_only = True
     if not len(validation):
         without_validation(args)
-    trainer = SwinTrainer(
+    trainer = MimTrainer(
         network,
         args,
         train_dataset=training,
         eval_dataset=validation if len(validation) else None,
+        data_collator=MaskedCollator(network.config, pack=args.n_gpu <= 1),
         callbacks=[EpochOfDatasets(training)],
+        layer_decay=settings.layer_decay,
+        average=WeightAverage(network, settings.weight_average) if settings.weight_average else None,
     )
+    if len(validation):
+        trainer.add_callback(ReconstructionPanel(trainer, network, validation, plots / "mim_panels"))
+    if settings.probes:
+        trainer.add_callback(_probes(trainer, network, prepared, processor, settings))
     run(trainer, resume)
     figures: dict[str, Any] = {"train_images": len(training), "validation_images": len(validation)}
     figures["processes"] = args.world_size
     if len(validation):
         figures["validation_loss"] = trainer.evaluate()["eval_loss"]
+    if trainer.average is not None:
+        trainer.average.apply()
     if trainer.is_world_process_zero():
+        if len(validation):
+            figures["hidden_inside_the_breast"] = reconstruction_quality(network, validation)
         network.save_pretrained(checkpoint)
         processor.save_pretrained(checkpoint)
         plots.mkdir(parents=True, exist_ok=True)
@@ -116,40 +140,62 @@ def train_mim(
     return figures
 
 
+def _network(
+    model: str, processor: MammoImageProcessor, seed: int, settings: MimSettings
+) -> MammoSwinForMaskedImageModeling:
+    torch.manual_seed(seed)
+    size = (processor.size["height"], processor.size["width"])
+    changes: dict[str, Any] = {} if settings.window_size is None else {"window_size": settings.window_size}
+    config = starting_config(
+        model,
+        size,
+        num_channels=processor.num_channels,
+        decoder=settings.decoder,
+        sparse_encoder=settings.sparse_encoder,
+        loss_region=settings.loss_region,
+        normalized_patch=settings.normalized_patch,
+        **changes,
+    )
+    config.check_image_size(*size)
+    network = MammoSwinForMaskedImageModeling(config)
+    if model not in SIZES:
+        load_starting_weights(network, model)
+    return network
+
+
+def _probes(
+    trainer: MimTrainer,
+    network: MammoSwinForMaskedImageModeling,
+    prepared: datasets.Dataset,
+    processor: MammoImageProcessor,
+    settings: MimSettings,
+) -> Probes:
+    train, validation = (
+        LabelledImages(prepared.select(rows_of(prepared, (split,))), processor) for split in ("train", "validation")
+    )
+    return Probes(trainer, network, train, validation, settings.probes)
+
+
 def _masked_images(
-    prepared: datasets.Dataset, processor: MammoImageProcessor, seed: int
-) -> tuple[MaskedImages, MaskedImages]:
+    prepared: datasets.Dataset,
+    processor: MammoImageProcessor,
+    seed: int,
+    settings: MimSettings,
+    stream: StreamedMaskedImages | None,
+) -> tuple[MaskedImages | StreamedMaskedImages, MaskedImages]:
     learnt = rows_of(prepared, ("train", "unlabelled"))
-    if not learnt:
+    if not (learnt if stream is None else len(stream)):
         raise DataError("no image of a training patient to pre-train on", remedy="check the split of the collection")
-    masking = processor.masking()
-    training = MaskedImages(
-        prepared.select(learnt), processor, augmentation=Augmentation(), seed=seed, masking=masking, fresh=True
+    masking = replace(processor.masking(), within=settings.mask_within)
+    with_breast = settings.loss_region == "masked_breast"
+    common: dict[str, Any] = {"seed": seed, "masking": masking, "with_breast": with_breast}
+    if stream is not None:
+        stream.masking, stream.with_breast = masking, with_breast
+    training = stream or MaskedImages(
+        prepared.select(learnt), processor, augmentation=Augmentation(), fresh=True, **common
     )
-    validation = MaskedImages(
-        prepared.select(rows_of(prepared, ("validation",))), processor, seed=seed, masking=masking, fresh=False
-    )
+    validation = MaskedImages(prepared.select(rows_of(prepared, ("validation",))), processor, fresh=False, **common)
     return training, validation
-
-
-@torch.no_grad()
-def reconstruct(
-    network: MammoSwinForMaskedImageModeling, images: MaskedImages, count: int = PANEL_ROWS
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Input, mask and reconstruction of some images, each (n, height, width), intensities in [0, 1]."""
-    chosen = [images[index] for index in np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)]
-    pixels = torch.stack([example["pixel_values"] for example in chosen]).to(network.device)
-    hidden = torch.stack([example["bool_masked_pos"] for example in chosen]).to(network.device)
-    was_training = network.training
-    network.eval()
-    output = network(pixels, bool_masked_pos=hidden).reconstruction.float().cpu().numpy()
-    network.train(was_training)
-    height, width = pixels.shape[-2:]
-    rows, columns = network.config.stage_grids(height, width)[0]
-    mask = hidden.cpu().numpy().reshape(-1, rows, columns)
-    mask = mask.repeat(height // rows, axis=1).repeat(width // columns, axis=2)
-    denormalize = images.processor.denormalize
-    return denormalize(pixels.cpu().numpy()), mask, denormalize(output)
 
 
 def draw_reconstructions(network: MammoSwinForMaskedImageModeling, images: MaskedImages, path: Path) -> None:

@@ -11,11 +11,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy, get_last_checkpoint
 
 from ..errors import MammoError, UsageError
 from .loading import load_model
+from .progress import show_progress
+from .streaming import StreamedMaskedImages, StreamLoader
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +30,19 @@ class SwinTrainer(Trainer):
     Trainer loads a checkpoint by the module's: the encoder would silently keep the weights it has, both when the best
     epoch is loaded and after a resume. ``from_pretrained`` knows both names.
     """
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Trainer's own; for a stream, which divides itself among the processes, one that does not divide it again."""
+        if not isinstance(self.train_dataset, StreamedMaskedImages):
+            return super().get_train_dataloader()
+        return StreamLoader(
+            self.train_dataset,
+            batch_size=self._train_batch_size,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+            persistent_workers=self.args.dataloader_persistent_workers,
+        )
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         if self.is_deepspeed_enabled or self.is_fsdp_enabled:
@@ -92,22 +108,6 @@ class SaveOnInterrupt(TrainerCallback):
         logger.warning("interrupted: saving a checkpoint after this step (again: end at once)")
 
 
-class LogFigures(TrainerCallback):
-    """Logs what Trainer would print where there is no progress bar, so that it comes into the log file."""
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Takes each entry of the history."""
-        if state.is_local_process_zero and logs:
-            logger.info("%s", {name: f"{value:.4g}" for name, value in logs.items() if isinstance(value, int | float)})
-
-
 def run(trainer: Trainer, resume: str | bool | None) -> None:
     """Trains, from a checkpoint where asked.
 
@@ -121,8 +121,7 @@ def run(trainer: Trainer, resume: str | bool | None) -> None:
     """
     output = str(trainer.args.output_dir)
     resume = checkpoint_to_resume(Path(output), resume)
-    if trainer.pop_callback(PrinterCallback) is not None:
-        trainer.add_callback(LogFigures())
+    show_progress(trainer)
     guard = SaveOnInterrupt()
     trainer.add_callback(guard)
     try:
@@ -147,7 +146,7 @@ def checkpoint_to_resume(output: Path, resume: str | bool | None) -> str | None:
         return None
     folder = str(resume)
     if folder.lower() == "true":
-        newest = get_last_checkpoint(str(output)) if output.is_dir() else None
+        newest = last_whole_checkpoint(output)
         if newest is None:
             raise UsageError("no checkpoint to resume from", source=output, remedy="start without resuming")
         return newest
@@ -180,6 +179,15 @@ def clear_for_a_new_start(output: Path) -> None:
     for folder in earlier:
         shutil.rmtree(folder)
     logger.info("removed %d checkpoints of an earlier, finished run from %s", len(earlier), output)
+
+
+def last_whole_checkpoint(output: str | Path) -> str | None:
+    """The newest checkpoint of a folder that was written to its end; one that a kill cut short is not."""
+    # Trainer writes its state last
+    whole = [path.parent for path in Path(output).glob("checkpoint-*/trainer_state.json") if path.stat().st_size]
+    steps = [path for path in whole if path.name.removeprefix("checkpoint-").isdigit()]
+    newest = max(steps, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
+    return None if newest is None else str(newest)
 
 
 def without_last_batch_surprise(images: int, batch_size: int, what: str) -> None:

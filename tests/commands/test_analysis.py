@@ -67,9 +67,9 @@ def test_nothing_saved_names_a_patient_or_a_path(run, collection):
 
 def test_later_stages_use_the_checkpoints_that_are_there(run, collection):
     where = ["--root_dir", str(collection), "--output_dir", str(run), "--log_mode", "file"]
-    before = (run / "prepared" / "images.arrow").stat().st_mtime_ns
+    before = (run / "prepared" / "prepared.json").stat().st_mtime_ns
     assert main(["analysis", *where, "--visualize", *QUICK]) == 0
-    assert (run / "prepared" / "images.arrow").stat().st_mtime_ns == before  # nothing had changed
+    assert (run / "prepared" / "prepared.json").stat().st_mtime_ns == before  # nothing had changed
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from table_rows import cohort, make_row, make_table
 
@@ -64,3 +65,52 @@ def test_one_file_under_two_names_is_found_and_its_path_is_not_shown(tmp_path):
         assert_no_leak(make_table(rows))
     assert rows[1]["image_id"] in str(caught.value)
     assert str(tmp_path) not in str(caught.value)
+
+
+def copies(tmp_path, one=b"x" * 70000, other=b"x" * 70000, splits=("train", "test")):
+    (tmp_path / "a.dcm").write_bytes(one)
+    (tmp_path / "b.dcm").write_bytes(other)
+    return make_table(
+        [
+            make_row(name, path=str(tmp_path / f"{name}.dcm"), split=split)
+            for name, split in zip("ab", splits, strict=True)
+        ]
+    )
+
+
+def test_a_copied_file_is_found_by_its_content(tmp_path):
+    with pytest.raises(DataError, match="2 of file on two sides"):
+        assert_no_leak(copies(tmp_path))
+    assert_no_leak(copies(tmp_path, splits=("train", "unlabelled")))
+
+
+def test_files_of_one_size_and_one_start_are_compared_to_the_end(tmp_path):
+    assert_no_leak(copies(tmp_path, other=b"x" * 69999 + b"y"))
+
+
+def test_files_alone_of_their_size_are_not_opened(tmp_path, monkeypatch):
+    table = copies(tmp_path, other=b"x" * 69999)
+    monkeypatch.setattr("builtins.open", lambda *args, **kwargs: pytest.fail("opened"))
+    assert_no_leak(table)
+
+
+def test_images_of_another_stage_must_not_stand_in_the_test_split():
+    tuned = cohort()
+    seen = make_table([make_row("elsewhere"), make_row("test 3", split="unlabelled")])
+    with pytest.raises(DataError, match="1 of patient on two sides"):
+        assert_no_leak(tuned, pretraining=seen)
+    assert_no_leak(tuned, pretraining=make_table([make_row("elsewhere"), make_row("test 3", split="test")]))
+    # a validation image may have been seen before: only the test split must be new
+    assert_no_leak(tuned.split(validation=0.2), pretraining=tuned.where(split="train"))
+
+
+def test_near_duplicates_are_looked_for_where_prepared_images_are_given():
+    image = np.random.default_rng(0).integers(0, 65536, (64, 32), dtype=np.uint16)
+    table = make_table([make_row("one"), make_row("two", split="test")])
+    one, two = table.column("image_id")
+    pixels = {one: image.tobytes(), two: (image // 2).tobytes()}
+    rows = [{"image_id": name, "size": [64, 32], "pixels": content} for name, content in pixels.items()]
+    with pytest.raises(DataError, match=rf"1 of near duplicate on two sides: {two} like {one} \(test and training\)"):
+        assert_no_leak(table, prepared=rows)
+    assert_no_leak(table, prepared=rows[:1])
+    assert_no_leak(make_table([make_row("one"), make_row("two", split="unlabelled")]), prepared=rows)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from cbis_miniature import COLLECTION, TABLES, write_collection, write_tables
 
 from mammo_hf.data import load
-from mammo_hf.data.loading import SOURCES
+from mammo_hf.data.sources.discovery import find_source, source_names
 from mammo_hf.errors import DataError, UsageError
 
 
@@ -37,7 +39,7 @@ def test_a_named_source_without_its_tables(tmp_path):
 
 def test_wrong_names_and_folders(tmp_path):
     write_tables(tmp_path)
-    with pytest.raises(UsageError, match="ddsm: is no known source; known are cbis-ddsm"):
+    with pytest.raises(UsageError, match="ddsm: is no known source; did you mean"):
         load("ddsm", tmp_path)
     with pytest.raises(UsageError, match="absent: no such folder"):
         load(tmp_path / "absent")
@@ -47,10 +49,32 @@ def test_wrong_names_and_folders(tmp_path):
         load("cbis-ddsm")
 
 
-@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize("name", source_names())
 def test_every_source_states_what_it_is(name):
-    module = SOURCES[name]
+    module = find_source(name)
     assert name == module.NAME
     assert module.LOOKS_FOR
     assert module.LICENCE
-    assert module.TASKS
+    assert module.OFFICIAL_SPLIT
+    assert module.QUIRKS
+    assert module.TASKS or name == "csv"
+
+
+def test_name_and_folder_in_one_text_and_a_mapping_beside_its_table(tmp_path):
+    rows = list(load(write_collection(tmp_path / "cbis", COLLECTION[:2])))
+    assert list(load(f"cbis-ddsm:{tmp_path / 'cbis'}")) == rows
+    with pytest.raises(UsageError, match="absent: no such folder"):
+        load(f"cbis-ddsm:{tmp_path / 'absent'}")
+    film = Path(rows[0]["path"])
+    (film.parent / "ours.toml").write_text(
+        """
+        name = "ours"
+        licence = "ours alone"
+        images = { table = "ours.csv", path = "{file}" }
+        columns = { patient = "{pid}" }
+        tasks.density = { from = "{d}" }
+        """
+    )
+    (film.parent / "ours.csv").write_text(f"file,pid,d\n{film.name},Doe,B\n")
+    table = load(film.parent / "ours.toml")
+    assert (table[0]["path"], table[0]["density"]) == (str(film), "b")

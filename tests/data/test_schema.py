@@ -3,15 +3,23 @@ from __future__ import annotations
 import pytest
 from table_rows import TASKS, make_row, make_table
 
-from mammo_hf.data.schema import features, validate
+from mammo_hf.data.findings import finding
+from mammo_hf.data.schema import age_band, features, validate
 from mammo_hf.errors import DataError
 
-FINDING = {"kind": "mass", "pathology": "benign", "mask_path": "m.dcm", "box": [1, 2, 3, 4], "circle": [5, 6, 7]}
+FINDING = finding(
+    "mass", "benign", mask_path="m.dcm", box=[1, 2, 3, 4], circle=[5, 6, 7], polygon=[[0, 0], [0, 4], [4, 4]]
+)
 
 
 def test_valid_rows_come_back_as_they_went_in():
     rows = [
-        make_row("a", pathology="malignant", density="d", findings=[FINDING, {**FINDING, "box": None, "circle": None}]),
+        make_row(
+            "a",
+            pathology="malignant",
+            density="d",
+            findings=[FINDING, {**FINDING, "box": None, "circle": None, "polygon": None}],
+        ),
         make_row("b", exam=None, laterality=None, view=None, split="unlabelled"),
     ]
     assert list(make_table(rows)) == rows
@@ -41,6 +49,9 @@ def test_tasks_are_columns_between_the_facts_and_the_findings():
         ("findings", [{**FINDING, "mask_path": ""}], "'mask_path'"),
         ("findings", [{**FINDING, "box": [3, 2, 1, 4]}], "'box'"),
         ("findings", [{**FINDING, "circle": [1, 2, 0]}], "'circle'"),
+        ("findings", [{**FINDING, "polygon": [[1, 2], [3, 4]]}], "'polygon'"),
+        ("age_band", "47", "40-49"),
+        ("vendor", "HOLOGIC", "lower case"),
     ],
 )
 def test_a_wrong_value_names_row_column_and_rule_but_not_the_value(column, value, rule):
@@ -64,3 +75,25 @@ def test_columns_that_miss_or_are_too_many():
 def test_an_image_has_one_row():
     with pytest.raises(DataError, match=r"row 3, column 'image_id': is the same as in row 1"):
         validate([make_row("a"), make_row("b"), make_row("a", pathology="benign")], TASKS)
+
+
+@pytest.mark.parametrize(
+    ("age", "band"),
+    [("061Y", "60-69"), ("61.0", "60-69"), (39, "<40"), ("80", "80+"), ("117", "80+"), ("006M", None), ("", None)],
+)
+def test_ages_become_bands(age, band):
+    assert age_band(age) == band
+
+
+def test_schema_of_a_table_tells_units_and_nulls():
+    described = make_table([make_row("a")]).schema
+    assert list(described) == list(features(TASKS))
+    assert described["density"].unit == "a, b, c, d"
+    assert described["patient"].null == "never"
+    assert "rows before columns" in described["findings"].unit
+
+
+def test_age_band_and_vendor_may_be_left_out():
+    row = make_row("a")
+    del row["age_band"], row["vendor"]
+    assert list(make_table([row])) == [make_row("a")]

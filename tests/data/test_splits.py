@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from table_rows import cohort, make_row, make_table, patients
 
-from mammo_hf.data.splits import find_task, in_hash_order, share, strata, validation_patients
+from mammo_hf.data.splits import choose_sides, find_task, in_hash_order, share, strata
 from mammo_hf.errors import DataError, UsageError
 
 
 def choose(table, validation=0.2, seed=0):
-    return validation_patients(table, validation=validation, seed=seed, task=None)
+    return set(choose_sides(table, {"validation": validation}, seed=seed, task=None, taken_from="train"))
 
 
 def test_order_is_the_same_on_any_machine_and_differs_by_seed_and_purpose():

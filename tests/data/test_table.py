@@ -5,7 +5,7 @@ import pickle
 import pytest
 from table_rows import TASKS, cohort, make_row, make_table, patients
 
-from mammo_hf.data import MammoTable
+from mammo_hf.data import MammoTable, save_split
 from mammo_hf.data.table import Rejected
 from mammo_hf.errors import DataError, UsageError
 
@@ -96,3 +96,58 @@ def test_table_goes_to_worker_processes():
 
 def test_repr_counts_images_by_split():
     assert repr(cohort()) == "MammoTable(150 images: train 140, test 10)"
+
+
+def test_a_test_split_can_be_taken_where_there_is_none():
+    table = cohort(test=0).split(validation=0.2, test=0.25, seed=3)
+    sides = {side: patients(table, split=side) for side in ("train", "validation", "test")}
+    assert [len(sides[side]) for side in sides] == [38, 14, 18]
+    assert not set.intersection(*sides.values())
+    for side in sides:
+        labels = {row["pathology"] for row in table if row["split"] == side}
+        assert labels == {"benign", "malignant", None}
+    with pytest.raises(UsageError, match="has a test split already"):
+        cohort().split(test=0.2)
+    with pytest.raises(UsageError, match="leave nothing to train on"):
+        cohort(test=0).split(validation=0.5, test=0.5)
+
+
+def test_unlabelled_images_alone_are_divided_for_pre_training():
+    table = make_table([make_row(name, split="unlabelled") for name in "abcdefghij"]).split(validation=0.2)
+    assert table.column("split").count("validation") == 2
+    assert table.notes == ["validation: 2 patients (2 images) taken from unlabelled images, seed 0"]
+
+
+def test_a_saved_split_pins_its_patients_and_the_rule_is_for_those_who_are_new(tmp_path):
+    before = cohort(test=0).split(validation=0.2, test=0.2, seed=0)
+    save_split(before, tmp_path / "split.json", seed=0)
+    rows = [row | {"split": "train"} for row in before]
+    rows += [make_row(f"new {number}", pathology="malignant") for number in range(40)]
+    grown = make_table(rows).split(validation=0.2, test=0.2, seed=0, saved=tmp_path / "split.json")
+    old = set(before.column("patient"))
+    assert {(row["patient"], row["split"]) for row in before} == {
+        (row["patient"], row["split"]) for row in grown if row["patient"] in old
+    }
+    assert {row["split"] for row in grown if row["patient"] not in old} == {"train", "validation", "test"}
+    note = next(note for note in grown.notes if note.startswith("saved split"))
+    # without the file, patients at the cut change sides, and the note says how many
+    free = make_table(rows).split(validation=0.2, test=0.2, seed=0)
+    side = dict(zip(free.column("patient"), free.column("split"), strict=True))
+    moved = {row["patient"] for row in before if side[row["patient"]] != row["split"]}
+    assert moved
+    assert f"70 patients as saved, {len(moved)} of them on another side" in note
+    assert "40 new patients by the rule" in note
+
+
+def test_a_saved_split_of_other_patients_or_against_the_official_one_is_refused(tmp_path):
+    save_split(make_table([make_row("x"), make_row("y", split="test")]), tmp_path / "split.json")
+    with pytest.raises(DataError, match="holds none of the table's patients"):
+        cohort().split(saved=tmp_path / "split.json")
+    torn = make_table([make_row("x", split="test"), make_row("a"), make_row("b")])
+    with pytest.raises(DataError, match="puts 1 test patients on another side"):
+        torn.split(saved=tmp_path / "split.json")
+    with pytest.raises(DataError, match="has patients on two sides"):
+        save_split(make_table([make_row("a", "p"), make_row("b", "p", split="test")]), tmp_path / "no.json")
+    (tmp_path / "split.json").write_text('{"splits": {"P_00001": "train"}}')
+    with pytest.raises(DataError, match="is no saved split"):
+        cohort().split(saved=tmp_path / "split.json")

@@ -9,6 +9,8 @@ from pydicom.uid import (
 )
 
 from mammo_hf.dicom import (
+    ImageKind,
+    Implant,
     Laterality,
     MammogramHeader,
     Photometric,
@@ -30,10 +32,17 @@ def test_every_fact_is_there() -> None:
     assert header(Manufacturer="GE MEDICAL SYSTEMS", SeriesDescription="cropped images") == MammogramHeader(
         laterality=Laterality.RIGHT,
         view=View.MLO,
+        modifiers=(),
+        orientation=(),
+        kind=ImageKind.FFDM,
         intent=PresentationIntent.FOR_PRESENTATION,
         spacing_mm=(0.1, 0.1),
         spacing_source="ImagerPixelSpacing",
         vendor=Vendor.GE,
+        implant=Implant.UNKNOWN,
+        kvp=None,
+        compression_force_n=None,
+        thickness_mm=None,
         photometric=Photometric.MONOCHROME2,
         rows=6,
         columns=4,

@@ -31,8 +31,8 @@ def test_a_missing_number_of_frames_is_one_and_a_high_bit_that_cannot_be_is_the_
         ({"SamplesPerPixel": 3}, "colour image"),
         ({"Rows": 0}, "0 x 5 pixels"),
         ({"Rows": [4, 0]}, "Rows has 2 values"),
-        ({"Rows": 65535, "Columns": 65535}, "more than 1073741824 pixels"),
-        ({"Rows": 4096, "Columns": 4096, "NumberOfFrames": "99999"}, "more than 1073741824 pixels"),
+        ({"Rows": 65535, "Columns": 65535}, "more than 67108864 pixels"),
+        ({"Rows": 4096, "Columns": 4096, "NumberOfFrames": "99999"}, "more than 67108864 pixels"),
         *(({"NumberOfFrames": number}, "NumberOfFrames is no number") for number in ("0", "-2", "100000", "9" * 12)),
         ({"BitsAllocated": 32}, "16 bits stored in 32"),
         ({"BitsAllocated": 1, "BitsStored": 1}, "1 bits stored in 1"),
@@ -47,8 +47,14 @@ def test_what_no_mammogram_says_is_refused(keywords: dict[str, object], message:
         image_pixel(dataset)
 
 
-def test_the_limit_on_pixels_counts_all_frames_and_can_be_moved() -> None:
+def test_the_limit_on_pixels_is_of_a_frame_and_can_be_moved() -> None:
     dataset = mammogram_dataset(np.zeros((3, 4, 5), np.uint8))
-    assert image_pixel(dataset, max_pixels=60).frames == 3
+    assert image_pixel(dataset, max_pixels=20).frames == 3
     with pytest.raises(MammogramError, match="raise max_pixels"):
-        image_pixel(dataset, max_pixels=59)
+        image_pixel(dataset, max_pixels=19)
+
+
+def test_all_frames_together_may_have_sixteen_times_as_many() -> None:
+    assert image_pixel(mammogram_dataset(np.zeros((16, 4, 5), np.uint8)), max_pixels=20).frames == 16
+    with pytest.raises(MammogramError, match="17 frames of 4 x 5"):
+        image_pixel(mammogram_dataset(np.zeros((17, 4, 5), np.uint8)), max_pixels=20)

@@ -24,9 +24,10 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from mammo_hf.dicom import MammogramError, mammogram_dataset
+from mammo_hf.dicom import MammogramError, codecs, mammogram_dataset
 from mammo_hf.dicom.image_pixel import image_pixel
-from mammo_hf.dicom.pixel_data import stored_values
+from mammo_hf.dicom.parsing import parse
+from mammo_hf.dicom.pixel_data import StoredFrames, stored_frames
 
 NATIVE = [ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian]
 DTYPES = [np.uint8, np.uint16, np.int16]
@@ -38,8 +39,18 @@ def saved(dataset: Dataset) -> Dataset:
     return pydicom.dcmread(BytesIO(file.getvalue()))
 
 
+def frames_of(dataset: Dataset) -> StoredFrames:
+    header, syntax, place = parse(dataset)
+    assert place is not None
+    image = image_pixel(header)
+    return stored_frames(place.unpacked(image.nbytes), syntax, image)
+
+
 def values_of(dataset: Dataset) -> tuple[np.ndarray, tuple[str, ...]]:
-    return stored_values(dataset, image_pixel(dataset))
+    frames = frames_of(dataset)
+    values = np.stack([frames[index] for index in range(len(frames))])
+    assert not any(frames[index].flags.writeable for index in range(len(frames)))
+    return values, frames.notes
 
 
 @given(st.data(), st.sampled_from(DTYPES), st.sampled_from(NATIVE))
@@ -50,7 +61,6 @@ def test_what_was_written_is_read(data: st.DataObject, dtype: type, syntax: UID)
     np.testing.assert_array_equal(values, pixels.reshape(-1, *pixels.shape[-2:]))
     assert values.dtype == dtype
     assert values.dtype.isnative
-    assert not values.flags.writeable
     assert notes == ()
 
 
@@ -91,8 +101,7 @@ def test_eight_bit_words_of_a_big_endian_file_are_swapped() -> None:
 
 def test_uncompressed_pixels_are_not_copied() -> None:
     dataset = saved(mammogram_dataset(np.arange(12, dtype=np.uint16).reshape(3, 4), bits_stored=12))
-    values, _ = values_of(dataset)
-    assert np.shares_memory(values, np.frombuffer(dataset.PixelData, np.uint8))
+    assert np.shares_memory(frames_of(dataset)[0], np.frombuffer(dataset.PixelData, np.uint8))
 
 
 def test_a_dataset_made_in_memory_needs_no_transfer_syntax() -> None:
@@ -146,7 +155,7 @@ def test_jpeg_2000(ramp: np.ndarray) -> None:
     ("keywords", "message"),
     [
         ({"Rows": 41}, "compressed image is 40 x 48 pixels, its header says 41 x 48"),
-        ({"Rows": 30000, "Columns": 30000, "NumberOfFrames": "1"}, "compressed image is 40 x 48"),
+        ({"Rows": 8000, "Columns": 8000, "NumberOfFrames": "1"}, "compressed image is 40 x 48"),
         ({"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}, "has 12 bits in a pixel, its header allocates 8"),
         ({"NumberOfFrames": "3"}, "holds 2 frames, its header says 3"),
     ],
@@ -164,7 +173,7 @@ def test_a_codestream_that_belies_its_header_is_refused_before_decoding(
 def test_run_lengths_that_cannot_fill_the_image_are_refused_before_decoding(ramp: np.ndarray) -> None:
     dataset = mammogram_dataset(ramp)
     dataset.compress(RLELossless)
-    dataset.Rows = dataset.Columns = 20000
+    dataset.Rows = dataset.Columns = 8000
     with pytest.raises(MammogramError, match="too short"):
         values_of(dataset)
 
@@ -181,6 +190,7 @@ def test_a_damaged_codestream_is_refused(ramp: np.ndarray) -> None:
 
 
 def test_a_missing_decoder_names_the_extra(ramp: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codecs, "_imagecodecs", lambda: None)
     for syntax in (JPEGLSLossless, HTJ2KLossless):
         monkeypatch.setattr(get_decoder(syntax), "_available", {})
         dataset = mammogram_dataset(ramp, TransferSyntaxUID=syntax)

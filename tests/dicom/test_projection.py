@@ -91,3 +91,53 @@ def test_the_hanging_never_overrules_what_is_written() -> None:
     projection = find_projection(header(ImageLaterality="R", ViewPosition="MLO", PatientOrientation=["A", "R"]))
     assert (projection.laterality, projection.view) == (Laterality.RIGHT, View.MLO)
     assert projection.contradictions == ()
+
+
+def modified(code: str = "", meaning: str = "", *, beside: bool = False) -> Dataset:
+    modifier = Dataset()
+    modifier.CodeValue, modifier.CodeMeaning = code, meaning
+    dataset = header(code="399162004")
+    holder = dataset if beside else dataset.ViewCodeSequence[0]
+    holder.ViewModifierCodeSequence = [modifier]
+    return dataset
+
+
+@pytest.mark.parametrize(
+    ("dataset", "modifiers"),
+    [
+        (modified("399055006"), ["spot compression"]),
+        (modified("R-102D6"), ["magnification"]),
+        (modified("", "Implant Displaced"), ["implant displaced"]),
+        (modified("399197002", beside=True), ["rolled lateral"]),
+        (modified("0000"), []),
+        (header(ViewPosition="RMLOID"), ["implant displaced"]),
+        (header(ViewPosition="L MCC"), ["magnification"]),
+        (header(ViewPosition="CC S"), ["spot compression"]),
+        (header(ViewPosition="LCCRL"), ["rolled lateral"]),
+        (header(ViewPosition="AT"), ["axillary tail"]),
+        (header(ViewPosition="CV"), ["cleavage"]),
+        (header(ViewPosition="MLO"), []),
+        (header(ViewPosition="LM"), []),
+    ],
+)
+def test_modifiers_are_heard_in_code_meaning_and_view_position(dataset: Dataset, modifiers: list[str]) -> None:
+    assert [modifier.value for modifier in find_projection(dataset).modifiers] == modifiers
+
+
+@pytest.mark.parametrize(
+    ("position", "expected"),
+    [("RMLOID", ("R", "MLO")), ("L MCC", ("L", "CC")), ("MML", ("", "ML")), ("XCCLID", ("", "XCCL")), ("AT", ("", ""))],
+)
+def test_a_modifier_leaves_side_and_view_readable(position: str, expected: tuple[str, str]) -> None:
+    assert said(header(ViewPosition=position)) == expected
+
+
+def test_the_meaning_stands_in_for_an_unknown_code() -> None:
+    dataset = header(code="local-17")
+    dataset.ViewCodeSequence[0].CodeMeaning = "Medio-Lateral  Oblique"
+    assert said(dataset) == ("", "MLO")
+
+
+def test_orientation_is_kept_where_it_is_one() -> None:
+    assert find_projection(header(PatientOrientation=["p", "FL"])).orientation == ("P", "FL")
+    assert find_projection(header(PatientOrientation=["Doe", "Jane"])).orientation == ()

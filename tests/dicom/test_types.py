@@ -1,19 +1,31 @@
 from __future__ import annotations
 
 import pytest
+from pydicom.sr._snomed_dict import mapping as snomed_mapping
 from pydicom.sr.codedict import codes
 
-from mammo_hf.dicom import Laterality, Photometric, PresentationIntent, Vendor, View
-from mammo_hf.dicom.types import VIEW_CODES, VIEW_MEANINGS
+from mammo_hf.dicom import (
+    ImageKind,
+    Implant,
+    Laterality,
+    Photometric,
+    PresentationIntent,
+    Vendor,
+    View,
+    ViewModifier,
+)
+from mammo_hf.dicom.types import MODIFIER_CODES, VIEW_CODES, VIEW_MEANINGS
+
+KINDS = [Laterality, View, ViewModifier, ImageKind, Implant, PresentationIntent, Photometric, Vendor]
 
 
-@pytest.mark.parametrize("kind", [Laterality, View, PresentationIntent, Photometric, Vendor])
+@pytest.mark.parametrize("kind", KINDS)
 def test_nothing_and_nonsense_are_unknown(kind: type) -> None:
     for value in (None, "", "  ", "zz", 7):
         assert kind.from_dicom(value) is kind.UNKNOWN
 
 
-@pytest.mark.parametrize("kind", [Laterality, View, PresentationIntent, Photometric, Vendor])
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_member_is_found_by_its_own_text(kind: type) -> None:
     for member in kind:
         for text in member.dicom_values():
@@ -56,3 +68,26 @@ def test_view_codes_are_those_of_the_standard() -> None:
 )
 def test_vendor_families(manufacturer: str, vendor: Vendor) -> None:
     assert Vendor.from_dicom(manufacturer) is vendor
+
+
+def test_modifier_codes_are_those_of_the_standard() -> None:
+    standard = {getattr(codes.cid4015, name).value for name in codes.cid4015.dir()}
+    assert {known[0] for known in MODIFIER_CODES.values()} == standard
+    for modifier, (sct, srt) in MODIFIER_CODES.items():
+        assert snomed_mapping["SCT"][sct] == srt
+        assert ViewModifier.from_code(sct) is ViewModifier.from_code(srt.lower()) is modifier
+
+
+@pytest.mark.parametrize(
+    ("model", "vendor"),
+    [
+        ("Mammomat Inspiration", Vendor.SIEMENS),
+        ("Selenia Dimensions", Vendor.HOLOGIC),
+        ("Senographe Essential", Vendor.GE),
+        ("FDR-3000AWS", Vendor.FUJIFILM),
+        ("Some Workstation", Vendor.UNKNOWN),
+        (None, Vendor.UNKNOWN),
+    ],
+)
+def test_the_model_tells_the_maker_where_the_file_does_not(model: object, vendor: Vendor) -> None:
+    assert Vendor.from_model(model) is vendor

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from mammo_hf.errors import DataError, UsageError
 from mammo_hf.modeling_mammo_swin import MammoSwinForImageClassification
 from mammo_hf.training.loading import load_model, load_processor, read_config
-from mammo_hf.training.running import LogFigures, SaveOnInterrupt, checkpoint_to_resume, clear_for_a_new_start
+from mammo_hf.training.running import SaveOnInterrupt, checkpoint_to_resume, clear_for_a_new_start
 
 
 def checkpoint(output, step, planned):
@@ -61,13 +60,6 @@ def test_a_forked_worker_does_not_take_the_interrupt_for_its_own(monkeypatch):
     monkeypatch.undo()
     guard._note(2, None)
     assert guard.interrupted
-
-
-def test_figures_go_to_the_log(caplog):
-    state = type("State", (), {"is_local_process_zero": True})()
-    with caplog.at_level(logging.INFO):
-        LogFigures().on_log(None, state, None, logs={"loss": 0.123456})
-    assert "'loss': '0.1235'" in caplog.text
 
 
 def test_folders_without_a_model_say_so(tmp_path):

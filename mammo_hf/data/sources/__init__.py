@@ -1,1 +1,1 @@
-"""The sources: a module a collection, each with NAME, LOOKS_FOR, LICENCE, TASKS, `recognises(root)`, `load(root)`."""
+"""The sources: a module or a mapping a collection; `discovery.Source` is the contract, `conformance` tests it."""

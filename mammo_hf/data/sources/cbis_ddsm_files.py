@@ -13,18 +13,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import pydicom.misc
-
 from ...errors import DataError, UsageError
 from ..table import Rejected
 from .cbis_ddsm_tables import Film, patient_name
+from .walking import walk
 
 _NAME = re.compile(
     r"(?:(mass|calc)-(training|test)_)?p_(\d+)_(left|right)_(cc|mlo)(?:_(\d+))?(?:\.dcm|\.dicom)?", re.IGNORECASE
 )
 _KIND = {"mass": "mass", "calc": "calcification"}
 _SPLIT = {"training": "train", "test": "test"}
-_SUFFIXES = (".dcm", ".dicom")
 
 
 class Name(NamedTuple):
@@ -78,11 +76,12 @@ def parse_path(path: str, below: str = "") -> ImageFile:
     says_region: bool | None = None
     for part in (os.path.relpath(path, below) if below else path).split(os.sep):
         name = parse_name(part) or name
-        says_region = _says_region(part, says_region)
+        says_region = describes_region(part, says_region)
     return ImageFile(path, name, _is_region(name, says_region))
 
 
-def _says_region(folder: str, before: bool | None) -> bool | None:
+def describes_region(folder: str, before: bool | None) -> bool | None:
+    """Whether a folder's name or a description says crop or mask; `before` where it says nothing."""
     words = folder.lower()
     if "full mammogram" in words:
         return False
@@ -93,45 +92,14 @@ def _is_region(name: Name | None, says_region: bool | None) -> bool:
     return says_region if says_region is not None else name is not None and name.number is not None
 
 
-def walk(root: Path, rejected: list[Rejected]) -> Iterator[ImageFile]:
-    """All DICOM files below a folder. Each folder is listed once; a file is opened only where it has no suffix.
+def named_files(root: Path, rejected: list[Rejected]) -> Iterator[ImageFile]:
+    """All DICOM files below a folder, with what the names of the folders say of them.
 
     Args:
         root: The collection's folder.
         rejected: Takes the folders that cannot be listed.
     """
-    seen: set[tuple[int, int]] = set()
-    pending: list[tuple[str, Name | None, bool | None]] = [(str(root), None, None)]
-    while pending:
-        folder, name, says_region = pending.pop()
-        try:
-            state = os.stat(folder)
-            if (state.st_dev, state.st_ino) in seen:  # a link back to a folder above, or to one already seen
-                continue
-            seen.add((state.st_dev, state.st_ino))
-            with os.scandir(folder) as listing:
-                entries = sorted(listing, key=lambda entry: entry.name)
-        except OSError as error:
-            rejected.append(Rejected(folder, f"cannot be listed ({error.strerror})"))
-            continue
-        below = []
-        for entry in entries:
-            here = parse_name(entry.name) or name
-            if entry.is_dir():
-                below.append((entry.path, here, _says_region(entry.name, says_region)))
-            elif _is_dicom(entry):
-                yield ImageFile(entry.path, here, _is_region(here, _says_region(entry.name, says_region)))
-        pending += reversed(below)
-
-
-def _is_dicom(entry: os.DirEntry[str]) -> bool:
-    suffix = os.path.splitext(entry.name)[1].lower()
-    if suffix and not suffix[1:].isdecimal():  # a file named by its UID alone ends in digits
-        return suffix in _SUFFIXES
-    try:
-        return entry.name != "DICOMDIR" and pydicom.misc.is_dicom(entry.path)
-    except OSError:
-        return False
+    return (parse_path(path, str(root)) for path in walk(root, rejected))
 
 
 def read_dicom_list(dicom_path: str | Path, root: Path, rejected: list[Rejected]) -> list[ImageFile]:

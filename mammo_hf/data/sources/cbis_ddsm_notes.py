@@ -30,11 +30,14 @@ def collection_notes(
     unknown = sum(row["pathology"] is None for row in rows)
     twice = Counter(name.film for name in images.films)
     both = sum(count > 1 for count in twice.values())
+    jpegs = sum(row["path"].lower().endswith((".jpg", ".jpeg")) for row in rows)
     notes = [
         (
             cases.missing,
-            f"tables not found: {', '.join(cases.missing)}; images that only they describe have no labels",
+            f"tables not found: {', '.join(cases.missing)}; images that only they describe have no labels (TCIA has "
+            "them, the Imaging Data Commons does not: put them into the folder csv of the collection)",
         ),
+        (jpegs, f"{jpegs} films are JPEG: 8 of 16 bits are left, and those with loss"),
         (
             moved,
             f"{len(moved)} patients stand on both official sides and were moved to training "
@@ -107,7 +110,7 @@ def addition_notes(
 
 def without_split(images: SortedFiles, splits: Collection[str]) -> list[Rejected]:
     """Films of patients of whom nothing says on which official side they stand."""
-    reason = "its official split stands in none of the tables that are there"
+    reason = "split unknown: its official split stands in none of the tables that are there"
     return [Rejected(path, reason) for name, path in images.films.items() if name.film.patient not in splits]
 
 

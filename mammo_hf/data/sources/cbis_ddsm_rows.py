@@ -6,7 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ..findings import finding as make_finding
+from ..grouping import gravest
 from ..privacy import salted_hash
+from ..schema import TASKS as COMMON
 from ..schema import Row
 from .cbis_ddsm_files import Name
 from .cbis_ddsm_join import SortedFiles, choose_mask, region_files
@@ -14,6 +17,12 @@ from .cbis_ddsm_tables import Abnormality, Film
 from .contents import Contents
 
 NAME = "cbis-ddsm"
+TASKS = {
+    "pathology": COMMON["pathology"],
+    "density": COMMON["density"],
+    "abnormality": ("mass", "calcification", "both"),
+    "birads": ("1", "2", "0", "3", "4", "5"),
+}
 
 
 def film_rows(
@@ -39,6 +48,9 @@ def film_rows(
         path = files.films[name]
         findings = by_film.get(name.film, ())
         entries = _findings(path, findings, files, contents, counts)
+        labels = film_labels(findings)
+        if not by_film:  # no table at all: then the name is what is left to tell the lesion type
+            labels["abnormality"] = name.kind
         if path in contents.problems:
             continue
         rows.append(
@@ -51,7 +63,7 @@ def film_rows(
                 "view": name.film.view,
                 "source": NAME,
                 "split": splits[name.film.patient],
-                **film_labels(findings),
+                **labels,
                 "findings": entries,
             }
         )
@@ -59,20 +71,21 @@ def film_rows(
 
 
 def film_labels(findings: Iterable[Abnormality]) -> dict[str, str | None]:
-    """The labels of a film: malignant if any finding is; a density only if all that give one agree.
+    """The labels of a film: malignant if any finding is, the gravest BI-RADS counts, a density only if all agree.
 
     Args:
         findings: All abnormalities of the film, of both kinds; none for a film that stands in no table.
     """
     findings = list(findings)
     if not findings:
-        return {"pathology": None, "density": None, "abnormality": None}
+        return dict.fromkeys(TASKS)
     densities = {finding.density for finding in findings} - {None}
     kinds = {finding.kind for finding in findings}
     return {
         "pathology": "malignant" if any(finding.pathology == "malignant" for finding in findings) else "benign",
         "density": densities.pop() if len(densities) == 1 else None,
         "abnormality": kinds.pop() if len(kinds) == 1 else "both",
+        "birads": gravest([finding.birads for finding in findings], TASKS["birads"]),
     }
 
 
@@ -85,9 +98,7 @@ def _findings(
         mask, is_other_size = choose_mask(path, candidates, contents)
         counts["findings"] += 1
         counts["masks of another size" if is_other_size else "no mask"] += mask is None
-        entries.append(
-            {"kind": finding.kind, "pathology": finding.pathology, "mask_path": mask, "box": None, "circle": None}
-        )
+        entries.append(make_finding(finding.kind, finding.pathology, mask_path=mask))
     return entries
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...errors import DataError
+from .delimited import read_text
+from .walking import find_tables
 
 TABLES = {
     "mass_case_description_train_set.csv": ("mass", "train"),
@@ -27,12 +28,20 @@ TABLES = {
 
 _PATHOLOGY = {"MALIGNANT": "malignant", "BENIGN": "benign", "BENIGN_WITHOUT_CALLBACK": "benign"}
 _DENSITY = {"0": None, "1": "a", "2": "b", "3": "c", "4": "d"}  # 0 stands in two rows: not assessed
+_ASSESSMENT = ("0", "1", "2", "3", "4", "5")
 _LATERALITY = {"LEFT": "L", "RIGHT": "R"}
 _VIEW = {"CC": "CC", "MLO": "MLO"}
 _PATIENT = re.compile(r"P_(\d+)")
 # the mass tables write `breast_density`, the calcification tables `breast density`
-_NEEDED = ("patient id", "left or right breast", "image view", "abnormality id", "breast density", "pathology")
-_DEEPEST = 2
+_NEEDED = (
+    "patient id",
+    "left or right breast",
+    "image view",
+    "abnormality id",
+    "breast density",
+    "pathology",
+    "assessment",
+)
 
 
 class Film(NamedTuple):
@@ -53,6 +62,7 @@ class Abnormality(NamedTuple):
     pathology: str
     density: str | None
     place: str
+    birads: str
 
 
 @dataclass(frozen=True)
@@ -77,39 +87,6 @@ class CaseDescriptions:
         return films
 
 
-def find_tables(root: Path) -> dict[str, Path]:
-    """The tables in `root`, in its folder ``csv``, or up to two folders below; the shallowest of each name.
-
-    Args:
-        root: The collection's folder.
-
-    Returns:
-        From a table's name to its file, for those that are there.
-    """
-    found: dict[str, Path] = {}
-    level = [root]
-    for depth in range(_DEEPEST + 1):
-        below: list[Path] = []
-        for folder in level:
-            names = _listing(folder)
-            for name, is_folder in names:
-                if name.lower() in TABLES and not is_folder:
-                    found.setdefault(name.lower(), folder / name)
-            below += [folder / name for name, is_folder in names if is_folder]
-        if len(found) == len(TABLES) or (depth == 0 and not below):
-            break
-        level = sorted(below, key=lambda folder: (folder.name.lower() != "csv", folder.name))
-    return found
-
-
-def _listing(folder: Path) -> list[tuple[str, bool]]:
-    try:
-        with os.scandir(folder) as entries:
-            return sorted((entry.name, entry.is_dir()) for entry in entries)
-    except OSError:
-        return []  # the walk for images reports a folder that cannot be read
-
-
 def read_case_descriptions(root: Path) -> CaseDescriptions:
     """Reads every table that is there.
 
@@ -119,7 +96,7 @@ def read_case_descriptions(root: Path) -> CaseDescriptions:
     Raises:
         DataError: There is none of the four tables, or one has a wrong column or value: names table, row and column.
     """
-    found = find_tables(root)
+    found = find_tables(root, TABLES)
     if not found:
         raise DataError(
             f"none of CBIS-DDSM's tables is there: {', '.join(TABLES)}",
@@ -142,7 +119,7 @@ def read_case_descriptions(root: Path) -> CaseDescriptions:
 
 def _read_table(path: Path, kind: str, split: str) -> Iterator[Abnormality]:
     # the official tables hold line breaks inside quoted paths: only a csv reader may cut the rows
-    reader = csv.reader(io.StringIO(_text(path), newline=""))
+    reader = csv.reader(io.StringIO(read_text(path), newline=""))
     columns = [column.strip().lower().replace("_", " ") for column in next(reader, [])]
     missing = [column for column in _NEEDED if column not in columns]
     if missing:
@@ -152,7 +129,9 @@ def _read_table(path: Path, kind: str, split: str) -> Iterator[Abnormality]:
         place = f"{path}, row {number}"
         if len(cells) <= max(where):
             raise DataError("has too few columns", source=place, remedy="restore the official table")
-        patient, laterality, view, abnormality, density, pathology = (cells[index].strip() for index in where)
+        patient, laterality, view, abnormality, density, pathology, assessment = (
+            cells[index].strip() for index in where
+        )
         found = _PATIENT.fullmatch(patient)
         if found is None:
             raise _wrong(place, "patient_id", "'P_' and a number")
@@ -160,29 +139,20 @@ def _read_table(path: Path, kind: str, split: str) -> Iterator[Abnormality]:
             raise _wrong(place, "abnormality id", "a whole number")
         if density not in _DENSITY:
             raise _wrong(place, "breast density", f"one of {', '.join(_DENSITY)}")
+        if assessment not in _ASSESSMENT:
+            raise _wrong(place, "assessment", f"one of {', '.join(_ASSESSMENT)}")
         film = Film(
             patient_name(int(found[1])),
             _look_up(_LATERALITY, laterality, place, "left or right breast"),
             _look_up(_VIEW, view, place, "image view"),
         )
         label = _look_up(_PATHOLOGY, pathology, place, "pathology")
-        yield Abnormality(kind, split, film, int(abnormality), label, _DENSITY[density], place)
+        yield Abnormality(kind, split, film, int(abnormality), label, _DENSITY[density], place, assessment)
 
 
 def patient_name(number: int) -> str:
     """The patient's name as the tables write it: ``P_`` and five digits."""
     return f"P_{number:05d}"
-
-
-def _text(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", source=path, remedy="check its permissions") from error
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return content.decode("latin-1")
 
 
 def _look_up(words: dict[str, str], value: str, place: str, column: str) -> str:

@@ -1,4 +1,4 @@
-"""What a DICOM file is by its content: its size, whether it can be a mask, whose it is; without decoding its pixels.
+"""What an image file is by its content: its size, whether it can be a mask, whose it is; without decoding its pixels.
 
 Folder and series names of public releases are not to be trusted: in CBIS-DDSM's, crops lie in folders of ROI masks.
 """
@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 import pydicom
+from PIL import Image
 from pydicom.uid import UncompressedTransferSyntaxes
 
-from ...dicom import Laterality, MammogramError, View, read_mammogram
+from ...dicom import Laterality, MammogramError, Vendor, View, read_mammogram
 from ...dicom.elements import text
 from ...dicom.projection import find_projection
 from ...errors import DataError
@@ -21,7 +22,7 @@ _SIZE_TAGS = ["Columns", "Rows"]
 _TAGS = [
     *_SIZE_TAGS,
     *("ImageLaterality", "Laterality", "PatientOrientation", "ViewCodeSequence", "ViewPosition"),
-    *("Modality", "PatientID", "SOPInstanceUID", "SeriesDescription", "StudyInstanceUID"),
+    *("Manufacturer", "Modality", "PatientAge", "PatientID", "SOPInstanceUID", "SeriesDescription", "StudyInstanceUID"),
 ]
 # two values squeeze to almost nothing: run lengths take a byte for some sixty pixels, JPEG 2000 and JPEG-LS less
 _MASK_BYTES_PER_PIXEL = 0.25
@@ -46,6 +47,8 @@ class Facts(NamedTuple):
     patient_id: str
     study_uid: str
     instance_uid: str
+    age: str = ""
+    vendor: str = ""
 
 
 class Contents:
@@ -74,10 +77,14 @@ class Contents:
         if shape is None or _cannot_have_two_values(path, shape):
             return False
         try:
+            if is_picture(path):
+                return _has_two_levels(path)
             return np.unique(read_mammogram(path).pixels).size <= 2
         except MammogramError as error:
             self.problems[path] = error.problem
-            return False
+        except OSError:
+            self.problems[path] = "the picture is damaged or cut off"
+        return False
 
     def _shape(self, path: str) -> Shape | None:
         if path not in self._shapes:
@@ -89,12 +96,23 @@ class Contents:
         return self._shapes[path]
 
 
+def is_picture(path: str) -> bool:
+    """Whether a file's name is that of a PNG, JPEG or PGM."""
+    return path.lower().endswith((".png", ".jpg", ".jpeg", ".pgm"))
+
+
 def read_shape(path: str) -> Shape:
     """Reads the size alone, which is twice as quick as `read_facts`.
 
     Raises:
         DataError: The file cannot be read or is no DICOM image.
     """
+    if is_picture(path):
+        try:
+            with Image.open(path) as picture:
+                return Shape((picture.height, picture.width), True)
+        except OSError as error:  # pillow's for what is no picture, too
+            raise DataError("is no readable picture", source=path, remedy="fetch it again") from error
     header, size = _read_header(path, _SIZE_TAGS)
     syntax = header.file_meta.get("TransferSyntaxUID")
     return Shape(size, syntax is not None and syntax not in UncompressedTransferSyntaxes)
@@ -116,6 +134,8 @@ def read_facts(path: str) -> Facts:
         patient_id=text(header, "PatientID"),
         study_uid=text(header, "StudyInstanceUID"),
         instance_uid=text(header, "SOPInstanceUID"),
+        age=text(header, "PatientAge"),
+        vendor=Vendor.from_dicom(text(header, "Manufacturer")).value,
     )
 
 
@@ -130,6 +150,15 @@ def _read_header(path: str, tags: list[str]) -> tuple[pydicom.FileDataset, tuple
     if min(size) <= 0:
         raise DataError("is a DICOM file without an image", source=path, remedy="remove it from the data")
     return header, size
+
+
+def _has_two_levels(path: str) -> bool:
+    """Whether a picture is black and white but for the rings that a JPEG has along edges."""
+    with Image.open(path) as picture:
+        values = np.asarray(picture.convert("L"))
+    peak = int(values.max())
+    between = np.count_nonzero((values > peak * 0.15) & (values < peak * 0.85))
+    return bool(between <= 0.005 * values.size)
 
 
 def _cannot_have_two_values(path: str, shape: Shape) -> bool:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ...dicom import Laterality
 from ..privacy import private_salt, salted_hash
-from ..schema import Row
+from ..schema import Row, age_band
 from ..table import Rejected
 from .contents import Contents, Facts
 
@@ -76,6 +76,8 @@ def _row(path: str, facts: Facts, source: str, tasks: Sequence[str]) -> Row:
         "exam": salted_hash(facts.study_uid, salt) if facts.study_uid else None,
         "laterality": facts.laterality.value if facts.laterality in (Laterality.LEFT, Laterality.RIGHT) else None,
         "view": facts.view.value or None,
+        "age_band": age_band(facts.age),
+        "vendor": facts.vendor or None,
         "source": source,
         "split": "unlabelled",
         **dict.fromkeys(tasks),

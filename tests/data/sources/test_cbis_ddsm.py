@@ -60,7 +60,7 @@ def test_one_row_a_film(collection):
 def test_a_row_in_full(collection):
     root, table = collection
     name = "Mass-Training_P_00004_LEFT_CC"
-    finding = {"kind": "mass", "box": None, "circle": None}
+    finding = {"kind": "mass", "box": None, "circle": None, "polygon": None}
     assert by_name(table)[name] == {
         "image_id": salted_hash(name, "cbis-ddsm"),
         "path": str(root / "full mammogram images" / name / "1-1.dcm"),
@@ -68,11 +68,14 @@ def test_a_row_in_full(collection):
         "exam": salted_hash("P_00004 exam", "cbis-ddsm"),
         "laterality": "L",
         "view": "CC",
+        "age_band": None,
+        "vendor": None,
         "source": "cbis-ddsm",
         "split": "train",
         "pathology": "malignant",
         "density": "b",
         "abnormality": "mass",
+        "birads": "4",
         "findings": [
             finding | {"pathology": "benign", "mask_path": str(root / "ROI mask images" / f"{name}_1" / "1-1.dcm")},
             finding | {"pathology": "malignant", "mask_path": str(root / "ROI mask images" / f"{name}_2" / "1-1.dcm")},
@@ -299,3 +302,33 @@ def test_the_real_crops_in_a_folder_of_masks_are_no_masks(real_data, tmp_path):
     assert [finding["mask_path"] for finding in row["findings"]] == [None] * len(row["findings"])
     assert any(note.startswith("31 patients stand on both official sides") for note in table.notes)
     assert f"{3568 - len(row['findings'])} of 3568 table rows have no image" in "".join(table.notes)
+
+
+def test_a_download_without_any_table_serves_pre_training(tmp_path):
+    # the Imaging Data Commons has no tables; names give side and lesion type, but for the short form
+    write_images(tmp_path, [Finding(1), Finding(5, split="test", kind="calcification")], layout="idc")
+    write_dicom(tmp_path / "cbis_ddsm" / "P_00010_LEFT_CC.dcm" / "1-1.dcm", film_pixels("a"), "x")
+    assert recognises(tmp_path)
+    table = load(tmp_path)
+    assert table.column("split") == ["test", "train"]
+    assert table.column("abnormality") == ["calcification", "mass"]
+    assert set(table.column("pathology")) == {None}
+    assert all(name in table.notes[0] for name in TABLES.values())
+    assert "put them into the folder csv" in table.notes[0]
+    (entry,) = table.rejected
+    assert entry.reason.startswith("split unknown")
+
+
+def test_who_was_moved_is_listed_by_hash(collection):
+    _, table = collection
+    (moved,) = table.moved
+    assert (moved.patient, moved.before, moved.after) == (patient(3), "test", "train")
+    assert table.where(split="train").moved == table.moved
+
+
+def test_missing_films_can_be_limited(tmp_path):
+    write_tables(tmp_path)
+    write_images(tmp_path, COLLECTION[:6])
+    assert len(load(tmp_path, max_missing=0.4)) == 6
+    with pytest.raises(DataError, match="has no film for 3 of 10 table rows; complete the download"):
+        load(tmp_path, max_missing=0.2)

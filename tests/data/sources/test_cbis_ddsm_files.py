@@ -5,7 +5,7 @@ import os
 import pytest
 from cbis_miniature import COLLECTION, LAYOUTS, Finding, film_path, mask_pixels, region_paths, write_dicom, write_images
 
-from mammo_hf.data.sources.cbis_ddsm_files import Name, parse_name, parse_path, read_dicom_list, walk
+from mammo_hf.data.sources.cbis_ddsm_files import Name, named_files, parse_name, parse_path, read_dicom_list
 from mammo_hf.data.sources.cbis_ddsm_tables import Film
 from mammo_hf.errors import DataError, UsageError
 
@@ -61,7 +61,7 @@ def test_only_what_lies_below_counts():
 def test_walk_says_of_each_file_what_its_path_says(tmp_path, layout):
     write_images(tmp_path, COLLECTION[:2], layout)
     rejected = []
-    files = list(walk(tmp_path, rejected))
+    files = list(named_files(tmp_path, rejected))
     assert len(files) == 6
     assert files == [parse_path(file.path, str(tmp_path)) for file in files]
     assert not rejected
@@ -73,7 +73,7 @@ def test_walk_takes_dicom_files_by_suffix_or_else_by_content(tmp_path):
         (tmp_path / name).write_bytes(film.read_bytes())
     (tmp_path / "README").write_text("no DICOM")
     (tmp_path / "table.csv").write_text("a,b")
-    names = {os.path.basename(file.path) for file in walk(tmp_path, [])}
+    names = {os.path.basename(file.path) for file in named_files(tmp_path, [])}
     assert names == {"a.DCM", "b", "1.3.6.1.42"}
 
 
@@ -81,14 +81,14 @@ def test_walk_survives_links_that_lead_back(tmp_path):
     write_images(tmp_path / "a", COLLECTION[:1])
     (tmp_path / "a" / "back").symlink_to(tmp_path, target_is_directory=True)
     (tmp_path / "b").symlink_to(tmp_path / "a", target_is_directory=True)
-    assert len(list(walk(tmp_path, []))) == 3
+    assert len(list(named_files(tmp_path, []))) == 3
 
 
 def test_walk_follows_a_link_to_another_disc(tmp_path):
     write_images(tmp_path / "elsewhere", COLLECTION[:1])
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "images").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
-    assert len(list(walk(tmp_path / "root", []))) == 3
+    assert len(list(named_files(tmp_path / "root", []))) == 3
 
 
 def test_list_takes_relative_and_absolute_paths_and_comments(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 from cbis_miniature import Finding, write_images, write_tables
 
 from mammo_hf.data.privacy import salted_hash
-from mammo_hf.data.sources.cbis_ddsm_files import parse_name, walk
+from mammo_hf.data.sources.cbis_ddsm_files import named_files, parse_name
 from mammo_hf.data.sources.cbis_ddsm_join import SortedFiles, sort_files
 from mammo_hf.data.sources.cbis_ddsm_rows import film_labels, film_rows
 from mammo_hf.data.sources.cbis_ddsm_tables import read_case_descriptions
@@ -48,7 +48,7 @@ def test_density_needs_agreement_among_those_that_know(tmp_path):
 
 
 def test_a_film_in_no_table_has_no_labels():
-    assert film_labels([]) == {"pathology": None, "density": None, "abnormality": None}
+    assert film_labels([]) == {"pathology": None, "density": None, "abnormality": None, "birads": None}
 
 
 def test_both_files_of_a_film_in_both_sets_carry_all_its_findings(tmp_path):
@@ -57,7 +57,7 @@ def test_both_files_of_a_film_in_both_sets_carry_all_its_findings(tmp_path):
     write_images(tmp_path, rows)
     contents = Contents()
     by_film = read_case_descriptions(tmp_path).by_film()
-    made, counts = film_rows(sort_files(walk(tmp_path, []), contents), by_film, {"P_00001": "train"}, contents)
+    made, counts = film_rows(sort_files(named_files(tmp_path, []), contents), by_film, {"P_00001": "train"}, contents)
     assert [row["pathology"] for row in made] == ["malignant", "malignant"]
     assert [row["abnormality"] for row in made] == ["both", "both"]
     for row in made:

@@ -5,7 +5,8 @@ from collections import Counter
 import pytest
 from cbis_miniature import COLLECTION, TABLES, Finding, write_tables
 
-from mammo_hf.data.sources.cbis_ddsm_tables import Film, find_tables, read_case_descriptions
+from mammo_hf.data.sources.cbis_ddsm_tables import Film, read_case_descriptions
+from mammo_hf.data.sources.walking import find_tables
 from mammo_hf.errors import DataError
 
 MASS_TRAIN = TABLES["mass", "train"]
@@ -59,20 +60,20 @@ def test_findings_of_both_kinds_meet_on_their_film(tmp_path):
 @pytest.mark.parametrize("folder", [".", "csv", "CSV files", "CBIS-DDSM/csv"])
 def test_tables_are_found_up_to_two_folders_below(tmp_path, folder):
     write_tables(tmp_path / folder)
-    assert set(find_tables(tmp_path)) == set(TABLES.values())
+    assert set(find_tables(tmp_path, TABLES.values())) == set(TABLES.values())
 
 
 def test_tables_may_lie_apart_and_the_shallowest_counts(tmp_path):
     write_tables(tmp_path, tables=[MASS_TRAIN])
     write_tables(tmp_path / "csv")
-    found = find_tables(tmp_path)
+    found = find_tables(tmp_path, TABLES.values())
     assert found[MASS_TRAIN] == tmp_path / MASS_TRAIN
     assert found[CALC_TEST] == tmp_path / "csv" / CALC_TEST
 
 
 def test_tables_too_deep_are_not_found(tmp_path):
     write_tables(tmp_path / "a" / "b" / "c")
-    assert not find_tables(tmp_path)
+    assert not find_tables(tmp_path, TABLES.values())
 
 
 def test_some_tables_are_enough_and_the_missing_ones_are_named(tmp_path):

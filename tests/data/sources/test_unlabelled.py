@@ -28,7 +28,8 @@ def rows_of(strangers, rejected=None):
 
 def test_a_row_from_the_header_alone(strangers, monkeypatch):
     monkeypatch.setenv(SALT_VARIABLE, "mine")
-    film = strangers("a.dcm", film_pixels("a"), laterality="R", view="MLO", PatientID="Doe", StudyInstanceUID="1.2.3")
+    told = {"PatientID": "Doe", "StudyInstanceUID": "1.2.3", "PatientAge": "061Y", "Manufacturer": "HOLOGIC, Inc."}
+    film = strangers("a.dcm", film_pixels("a"), laterality="R", view="MLO", **told)
     (row,), left_out = rows_of([film])
     assert row == {
         "image_id": salted_hash(film.facts.instance_uid, "mine"),
@@ -37,6 +38,8 @@ def test_a_row_from_the_header_alone(strangers, monkeypatch):
         "exam": salted_hash("1.2.3", "mine"),
         "laterality": "R",
         "view": "MLO",
+        "age_band": "60-69",
+        "vendor": "hologic",
         "source": "here",
         "split": "unlabelled",
         "pathology": None,

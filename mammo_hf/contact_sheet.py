@@ -1,0 +1,73 @@
+"""Contact sheets: many images on few pages, each with its breast mask and crop drawn, to be looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+import numpy as np
+from PIL import Image, ImageDraw
+from scipy import ndimage
+
+from .breast import Breast
+
+CAPTION_HEIGHT = 12  # pixels: PIL's own font
+MASK_COLOUR = (60, 230, 90)
+CROP_COLOUR = (255, 210, 40)
+CHEST_WALL_COLOUR = (255, 60, 60)
+PECTORAL_COLOUR = (60, 200, 255)
+TEXT_COLOUR = (230, 230, 230)
+
+
+def sheets(tiles: Iterable[Image.Image], columns: int, rows: int) -> Iterator[Image.Image]:
+    """Pages of ``rows`` x ``columns`` tiles of equal size; the last one may be shorter."""
+    waiting = iter(tiles)
+    while page := list(islice(waiting, columns * rows)):
+        width, height = page[0].size
+        sheet = Image.new("RGB", (columns * width, -(-len(page) // columns) * height))
+        for index, one in enumerate(page):
+            sheet.paste(one, (index % columns * width, index // columns * height))
+        yield sheet
+
+
+def tile(view: np.ndarray, breast: Breast, caption: str, side: int) -> Image.Image:
+    """One image with what was found in it.
+
+    Green: the outline of the breast mask. Blue: that of the pectoral muscle. Yellow: the crop. Red: the chest wall.
+
+    Args:
+        view: Intensity in [0, 1], every ``breast.stride``-th pixel of the image.
+        breast: What was found.
+        caption: Text under the picture, cut to its width.
+        side: Of the square that the picture is fitted into, in pixels.
+    """
+    scale = side / max(view.shape)
+    size = max(1, round(view.shape[1] * scale)), max(1, round(view.shape[0] * scale))
+    picture = np.asarray(Image.fromarray(_stretched(view)).resize(size, Image.Resampling.BOX).convert("RGB")).copy()
+    for mask, colour in ((breast.mask, MASK_COLOUR), (breast.pectoral, PECTORAL_COLOUR)):
+        if mask is not None:
+            picture[_outline(np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)))] = colour
+    drawn = Image.new("RGB", (side + 4, side + 4 + CAPTION_HEIGHT))
+    drawn.paste(Image.fromarray(picture), (2, 2))
+    _draw_crop(ImageDraw.Draw(drawn), breast, scale / breast.stride)
+    ImageDraw.Draw(drawn).text((2, side + 2), caption[: side // 6], fill=TEXT_COLOUR)
+    return drawn
+
+
+def _stretched(view: np.ndarray) -> np.ndarray:
+    """To 8 bits, with the dark end lifted: skin and film background are what one looks for."""
+    low, high = np.percentile(view, (0.5, 99.5))
+    return np.asarray(np.sqrt(np.clip((view - low) / max(high - low, 1e-6), 0, 1)) * 255, np.uint8)
+
+
+def _outline(mask: np.ndarray) -> np.ndarray:
+    # a mask that reaches the picture's edge has its outline there
+    return np.asarray(mask & ~ndimage.binary_erosion(mask), bool)
+
+
+def _draw_crop(draw: ImageDraw.ImageDraw, breast: Breast, scale: float) -> None:
+    top, left, bottom, right = (round(value * scale) + 2 for value in breast.box)
+    draw.rectangle((left - 1, top - 1, right, bottom), outline=CROP_COLOUR)
+    if breast.chest_wall is not None:
+        column = left - 1 if breast.chest_wall == "left" else right
+        draw.line((column, top, column, bottom), fill=CHEST_WALL_COLOUR, width=3)

@@ -1,0 +1,150 @@
+"""Findings: what they are, where they lie, and the mask that any form of place stands for."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from datasets import Value
+from PIL import Image, ImageDraw, UnidentifiedImageError
+
+from ..dicom import read_mammogram
+from ..errors import DataError
+
+FINDING_KINDS = ("mass", "calcification", "distortion", "asymmetry", "other")
+PATHOLOGIES = ("benign", "malignant")
+
+FEATURES = {
+    "kind": Value("string"),
+    "pathology": Value("string"),
+    "mask_path": Value("string"),
+    "box": [Value("float64")],
+    "circle": [Value("float64")],
+    "polygon": [[Value("float64")]],
+}
+Finding = dict[str, Any]
+
+_PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"P5\n", b"P5 ")
+
+
+def finding(
+    kind: str | None,
+    pathology: str | None = None,
+    *,
+    mask_path: str | None = None,
+    box: Sequence[float] | None = None,
+    circle: Sequence[float] | None = None,
+    polygon: Sequence[Sequence[float]] | None = None,
+) -> Finding:
+    """One finding of an image, with every key that the schema wants.
+
+    Args:
+        kind: One of ``FINDING_KINDS``; ``None`` where not known.
+        pathology: "benign", "malignant" or ``None``.
+        mask_path: An image of the source's size that is above zero where the finding is.
+        box: (top, left, bottom, right) in pixels of the source image; bottom and right are the first outside.
+        circle: (row, column, radius) in pixels of the source image.
+        polygon: The corners, (row, column) each, in pixels of the source image; the last joins the first.
+    """
+    return {
+        "kind": kind,
+        "pathology": pathology,
+        "mask_path": mask_path,
+        "box": None if box is None else [float(value) for value in box],
+        "circle": None if circle is None else [float(value) for value in circle],
+        "polygon": None if polygon is None else [[float(value) for value in corner] for corner in polygon],
+    }
+
+
+def broken_rule(findings: object) -> str | None:
+    """The first rule that a row's findings break, in words; ``None`` where they keep them all."""
+    if not isinstance(findings, list | tuple):
+        return "must be a list"
+    for entry in findings:
+        if not isinstance(entry, dict) or entry.keys() != FEATURES.keys():
+            return f"each must have exactly the keys {', '.join(FEATURES)}"
+        if entry["kind"] not in (None, *FINDING_KINDS):
+            return f"'kind' must be one of {', '.join(FINDING_KINDS)}, or null"
+        if entry["pathology"] not in (None, *PATHOLOGIES):
+            return f"'pathology' must be one of {', '.join(PATHOLOGIES)}, or null"
+        if entry["mask_path"] is not None and not entry["mask_path"]:
+            return "'mask_path' must be a path or null"
+        box, circle, polygon = entry["box"], entry["circle"], entry["polygon"]
+        if box is not None and not (len(box) == 4 and box[0] < box[2] and box[1] < box[3]):
+            return "'box' must be (top, left, bottom, right) with top < bottom and left < right, or null"
+        if circle is not None and not (len(circle) == 3 and circle[2] > 0):
+            return "'circle' must be (row, column, radius) with a radius above 0, or null"
+        if polygon is not None and not (len(polygon) >= 3 and all(len(corner) == 2 for corner in polygon)):
+            return "'polygon' must be three (row, column) corners or more, or null"
+    return None
+
+
+def read_mask(source: str | bytes) -> np.ndarray:
+    """A mask file, DICOM or picture, by its path or its content, as bool (rows, columns).
+
+    A JPEG has rings around the edges of a mask, so pictures are true above half of their range.
+
+    Raises:
+        MammoError: It cannot be read.
+    """
+    try:
+        content = io.BytesIO(source) if isinstance(source, bytes) else None
+        if _start(source).startswith(_PICTURES):
+            with Image.open(content or source) as picture:
+                values = np.asarray(picture.convert("L"))
+            return values > values.max() / 2
+    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        place = None if isinstance(source, bytes) else source
+        raise DataError("the mask cannot be read", source=place, remedy="copy the file again") from error
+    return read_mammogram(source).pixels[0] > 0
+
+
+def _start(source: str | bytes) -> bytes:
+    if isinstance(source, bytes):
+        return source[:8]
+    with open(source, "rb") as file:
+        return file.read(8)
+
+
+def finding_mask(
+    entry: Finding, size: tuple[int, int], read: Callable[[str], np.ndarray] = read_mask
+) -> np.ndarray | None:
+    """Where a finding lies in its source image.
+
+    A pixel belongs to a circle if its centre does; a polygon is filled as Pillow does it, its outline included. What
+    lies outside the image is cut off. The mask file is preferred, then polygon, circle and box.
+
+    Args:
+        entry: The finding.
+        size: (rows, columns) of the source image.
+        read: Reads a mask file by its path.
+
+    Returns:
+        bool (rows, columns), or ``None`` where the place is not known or the mask has another size.
+
+    Raises:
+        MammoError: The mask file cannot be read.
+    """
+    rows, columns = size
+    if entry.get("mask_path"):
+        mask = read(entry["mask_path"])
+        # some collections hold masks of another size than the image: without a common frame they say nothing
+        return mask if mask.shape == (rows, columns) else None
+    if entry.get("polygon"):
+        canvas = Image.new("1", (columns, rows))
+        # coordinates are of pixel edges (0 is the image's border), Pillow's are of pixel centres
+        corners = [(column - 0.5, row - 0.5) for row, column in entry["polygon"]]
+        ImageDraw.Draw(canvas).polygon(corners, fill=1)
+        return np.array(canvas, bool)
+    if entry.get("circle"):
+        row, column, radius = entry["circle"]
+        y, x = np.ogrid[:rows, :columns]
+        return (y + 0.5 - row) ** 2 + (x + 0.5 - column) ** 2 <= radius**2
+    if entry.get("box"):
+        top, left, bottom, right = (round(value) for value in entry["box"])
+        mask = np.zeros((rows, columns), bool)
+        mask[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = True
+        return mask
+    return None

@@ -1,0 +1,165 @@
+"""Shards prepared on this machine: in this process, or in several."""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from ...errors import UsageError
+from .folder import Folder
+from .layout import Layout
+from .row import Recipe
+from .shard import Done, Shard, prepare_shard, up_to_date
+
+POLL = 0.5  # seconds between two looks at the workers' counter
+
+
+class Progress:
+    """The bar: images done, images a second, time left. What was there already counts for none of these speeds."""
+
+    def __init__(self, total: int) -> None:
+        self.bar = tqdm(total=total, desc="preparing", unit=" images", leave=False, smoothing=0.05)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.close()
+
+    def add(self, images: int) -> None:
+        """Counts images that have just been written or rejected."""
+        self.bar.update(images)
+
+    def add_found(self, images: int) -> None:
+        """Counts images of a shard that was up to date."""
+        self.bar.initial += images
+        self.bar.n += images
+        self.bar.refresh()
+
+
+Executor = Callable[[Iterator[Shard], Folder, Layout, Recipe, Progress], Iterator[Done]]
+"""Brings all shards up to date and tells of each."""
+
+
+def here(shards: Iterator[Shard], folder: Folder, layout: Layout, recipe: Recipe, progress: Progress) -> Iterator[Done]:
+    """An executor: this process alone."""
+    for shard in shards:
+        done = prepare_shard(shard, folder, layout, recipe, lambda: progress.add(1))
+        if not done.written:
+            progress.add_found(done.rows)
+        yield done
+
+
+def pool(num_workers: int) -> Executor:
+    """An executor of this many processes. Few shards wait at a time, so that memory does not grow with the table."""
+
+    def run(
+        shards: Iterator[Shard], folder: Folder, layout: Layout, recipe: Recipe, progress: Progress
+    ) -> Iterator[Done]:
+        # spawned, not forked: torch's threads in the parent do not survive a fork
+        context = multiprocessing.get_context("spawn")
+        counter = context.Value("q", 0)
+        workers = ProcessPoolExecutor(num_workers, context, _start_worker, (folder, layout, recipe, counter))
+        try:
+            waiting: set[Future[Done]] = set()
+            ticks = _Ticks(counter, progress)
+            for shard in shards:
+                found = up_to_date(shard, folder, layout, recipe)
+                if found is not None:
+                    # no process is started, with its seconds of imports, before there is work
+                    progress.add_found(found.rows)
+                    yield found
+                    continue
+                with _deaf_to_interrupts():  # a worker is started here, if one is still missing
+                    waiting.add(workers.submit(_work, shard))
+                while len(waiting) >= 2 * num_workers:
+                    yield from _ended(waiting, ticks)
+            while waiting:
+                yield from _ended(waiting, ticks)
+        except BrokenProcessPool as error:
+            raise UsageError(
+                "a worker process was killed, perhaps for want of memory",
+                source=folder,
+                remedy="run it again, with fewer workers: it goes on where it stopped",
+            ) from error
+        finally:
+            workers.shutdown(wait=True, cancel_futures=True)
+
+    return run
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """For processes started meanwhile: Ctrl-C reaches the whole group, and one that imports would print a traceback."""
+    try:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except ValueError:  # not the main thread, where Python delivers signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _Ticks:
+    """Carries the workers' common counter over to the bar."""
+
+    def __init__(self, counter: Any, progress: Progress) -> None:
+        self.counter = counter
+        self.progress = progress
+        self.shown = 0
+
+    def show(self) -> None:
+        counted = self.counter.value
+        self.progress.add(counted - self.shown)
+        self.shown = counted
+
+
+def _ended(waiting: set[Future[Done]], ticks: _Ticks) -> Iterator[Done]:
+    """Waits a moment for shards that end, and takes them out of those that are waited for."""
+    ended, _ = wait(waiting, timeout=POLL, return_when=FIRST_COMPLETED)
+    ticks.show()
+    for future in ended:
+        waiting.remove(future)
+        done = future.result()
+        if not done.written:
+            ticks.progress.add_found(done.rows)
+        yield done
+
+
+_WORKER: dict[str, Any] = {}
+
+
+def _start_worker(folder: Folder, layout: Layout, recipe: Recipe, counter: Any) -> None:
+    # from here on Ctrl-C ends a worker without a word: the parent, which gets it too, is the one to speak
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    _WORKER.update(folder=folder, layout=layout, recipe=recipe, counter=counter)
+
+
+def _follow_parent() -> None:
+    """Ends this worker when its parent was killed: nobody would ever give it work or end it."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def _work(shard: Shard) -> Done:
+    return prepare_shard(shard, _WORKER["folder"], _WORKER["layout"], _WORKER["recipe"], _tick)
+
+
+def _tick() -> None:
+    with _WORKER["counter"].get_lock():
+        _WORKER["counter"].value += 1

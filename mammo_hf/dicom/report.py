@@ -1,0 +1,120 @@
+"""What the reader found in a file and which rules it used, as plain data."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from enum import Enum
+from typing import Any
+
+import numpy as np
+
+from .errors import MammogramError
+from .mammogram import Mammogram
+from .reading import read_mammogram
+
+_UNKNOWN = "unknown"
+
+
+def mammogram_report(mammogram: Mammogram) -> dict[str, Any]:
+    """The facts of a mammogram, each a text, a number, a list, or ``None`` where the file does not say.
+
+    SeriesDescription is left out: it is free text.
+    """
+    header = mammogram.header
+    facts = {field.name: _plain(getattr(header, field.name)) for field in fields(header)}
+    del facts["series_description"]
+    middle = mammogram.frame(len(mammogram.stored) // 2)
+    return {
+        "file": mammogram.source,
+        "refused": None,
+        **facts,
+        "transfer_syntax": mammogram.stored.syntax.name,
+        "intensity_source": mammogram.intensity_source,
+        "stored_range": [int(middle.min()), int(middle.max())],
+        "black_share": round(float(np.mean(mammogram.intensity(len(mammogram.stored) // 2) == 0)), 4),
+    }
+
+
+def file_report(path: str | os.PathLike[str], **options: Any) -> tuple[dict[str, Any], Mammogram | None]:
+    """The report of a file, and the mammogram; that of a refused file holds the reason under "refused".
+
+    Args:
+        path: Of the file.
+        **options: As of ``read_mammogram``.
+    """
+    try:
+        mammogram = read_mammogram(path, **options)
+        return mammogram_report(mammogram), mammogram
+    except MammogramError as error:
+        return {"file": os.fspath(path), "refused": error.problem, "remedy": error.remedy}, None
+
+
+def report_text(report: Mapping[str, Any]) -> str:
+    """A report for people, one line a group of facts."""
+    if report["refused"] is not None:
+        return f"{report['file']}\n  refused     {report['refused']}; {report['remedy']}"
+    found = {name: _words(value) for name, value in report.items()}
+    modifiers = f" ({found['modifiers']})" if report["modifiers"] else ""
+    spacing = f"{found['spacing_mm']} mm by {report['spacing_source']}" if report["spacing_mm"] else _UNKNOWN
+    size = f"{report['rows']} x {report['columns']}"
+    lines = {
+        "view": f"{found['laterality']} {found['view']}{modifiers}, orientation {found['orientation']}",
+        "image": f"{found['kind']}, {found['intent']}, {found['vendor']}, implant {found['implant']}",
+        "pixels": f"{report['frames']} x {size}, {report['bits_stored']} bits"
+        f"{', signed' if report['signed'] else ''}, {found['photometric']}, {report['transfer_syntax']}",
+        "values": f"{report['stored_range'][0]} to {report['stored_range'][1]}, "
+        f"{100 * report['black_share']:.1f} % of the pixels black",
+        "intensity": report["intensity_source"],
+        "spacing": spacing,
+        "exposure": f"{found['kvp']} kV, {found['compression_force_n']} N, {found['thickness_mm']} mm",
+    }
+    text = "\n".join(f"  {name:<12}{value}" for name, value in lines.items())
+    notes = "".join(f"\n  {'contradicts':<12}{note}" for note in report["contradictions"])
+    return f"{report['file']}\n{text}{notes}"
+
+
+def summary_table(reports: Iterable[Mapping[str, Any]]) -> str:
+    """How often each kind of thing was found among many reports."""
+    counts: dict[str, Counter[str]] = {}
+    total = 0
+    for report in reports:
+        total += 1
+        for group, value in _groups(report):
+            counts.setdefault(group, Counter())[value] += 1
+    refused = sum(counts.get("refused", Counter()).values())
+    lines = [f"{total} files, {total - refused} read, {refused} refused"]
+    for group, values in counts.items():
+        for index, (value, count) in enumerate(values.most_common()):
+            lines.append(f"{group if not index else '':<12}{count:>7}  {value}")
+    return "\n".join(lines)
+
+
+def _groups(report: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    if report["refused"] is not None:
+        yield "refused", report["refused"]
+        return
+    yield "vendor", _words(report["vendor"])
+    yield "kind", _words(report["kind"])
+    yield "view", f"{_words(report['laterality'])} {_words(report['view'])}"
+    yield "bits", f"{report['bits_stored']}{' signed' if report['signed'] else ''}, {report['photometric']}"
+    yield "syntax", report["transfer_syntax"]
+    yield "intensity", report["intensity_source"]
+    yield "spacing", report["spacing_source"] or _UNKNOWN
+    yield from (("contradicts", note) for note in report["contradictions"])
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.value or None
+    return [_plain(one) for one in value] if isinstance(value, tuple) else value
+
+
+def _words(value: Any) -> str:
+    if value is None or value == []:
+        return _UNKNOWN
+    if isinstance(value, list):
+        return ", ".join(_words(one) for one in value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

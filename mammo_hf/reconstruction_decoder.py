@@ -1,0 +1,47 @@
+"""From the encoder's last tokens back to pixels: a light convolutional decoder, and SimMIM's single linear layer."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import nn
+
+
+class ConvDecoder(nn.Module):
+    """From the last stage's tokens to pixels, halving the width at each doubling of the grid.
+
+    1024-512-256-128-64 for Swin-B. A doubling is a 2 x 2 transposed convolution, whose kernel equals its stride so
+    that no chequerboard can arise, and a depthwise 3 x 3 one that joins neighbours: about a ninth of the cost of plain
+    3 x 3 convolutions at these widths. What four doublings leave of the stride is done by a pixel shuffle.
+    """
+
+    def __init__(self, hidden_size: int, num_channels: int, stride: int) -> None:
+        super().__init__()
+        doublings = min(4, int(math.log2(stride)))
+        shuffle = stride // 2**doublings
+        widths = [max(hidden_size // 2**i, 4) for i in range(doublings + 1)]
+        self.blocks = nn.Sequential(
+            *(
+                nn.Sequential(
+                    nn.ConvTranspose2d(before, after, kernel_size=2, stride=2),
+                    nn.Conv2d(after, after, kernel_size=3, padding=1, groups=after),
+                    nn.GroupNorm(1, after),
+                    nn.GELU(),
+                )
+                for before, after in pairwise(widths)
+            )
+        )
+        self.to_pixels = nn.Sequential(
+            nn.Conv2d(widths[-1], num_channels * shuffle**2, kernel_size=1), nn.PixelShuffle(shuffle)
+        )
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(batch, hidden_size, rows, columns) to (batch, num_channels, rows * stride, columns * stride)."""
+        return self.to_pixels(self.blocks(features))
+
+
+def linear_decoder(hidden_size: int, num_channels: int, stride: int) -> nn.Sequential:
+    """SimMIM's: each token to its own stride x stride pixels (arXiv 2111.09886, section 3.3); stock Swin's names."""
+    return nn.Sequential(nn.Conv2d(hidden_size, num_channels * stride**2, kernel_size=1), nn.PixelShuffle(stride))

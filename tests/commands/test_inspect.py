@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mammo_hf.cli import main
+from mammo_hf.dicom import mammogram_dataset
+
+PERSON = {"PatientName": "Zyxwvut^Quentin", "PatientID": "IDENT-90210", "StudyDate": "20190817"}
+
+
+def picture() -> np.ndarray:
+    rows, columns = np.mgrid[:200, :120]
+    tissue = ((rows - 100) / 80) ** 2 + (columns / 70) ** 2 < 1
+    return (tissue * (1200 + 8 * rows)).astype(np.uint16)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "archive"
+    (root / "one").mkdir(parents=True)
+    window = {
+        "WindowCenter": "2000",
+        "WindowWidth": "3000",
+        "VOILUTFunction": "SIGMOID",
+        "Manufacturer": "HOLOGIC, Inc.",
+    }
+    first = mammogram_dataset(picture(), bits_stored=12, Laterality="R", **window, **PERSON)
+    first.save_as(root / "one" / "a.dcm", enforce_file_format=True)
+    second = mammogram_dataset(picture()[:, ::-1], bits_stored=12, laterality="R", view="MLO", **PERSON)
+    second.save_as(root / "b.dcm", enforce_file_format=True)
+    (root / "notes.txt").write_text("no image")
+    (root / "DICOMDIR").write_text("left out")
+    (root / ".hidden").write_text("left out")
+    return root
+
+
+def test_a_file_is_described(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(folder / "one" / "a.dcm")]) == 0
+    text = capsys.readouterr().out
+    for found in ("L CC", "window (SIGMOID)", "12 bits", "hologic", "2D", "0.1, 0.1 mm by ImagerPixelSpacing"):
+        assert found in text
+    assert "contradicts ImageLaterality says L, Laterality says R" in text
+    assert not any(value in text for value in PERSON.values())
+
+
+def test_a_refused_file_gives_its_reason_and_status_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(folder / "notes.txt"), str(folder / "b.dcm")]) == 1
+    said = capsys.readouterr()
+    assert "is no DICOM file" in said.out
+    assert "R MLO" in said.out
+    assert said.err == "error: refused: 1 of 2\n"
+
+
+def test_json_is_a_line_a_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(folder), "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    reports = {Path(line["file"]).name: line for line in lines}
+    assert set(reports) == {"a.dcm", "b.dcm", "notes.txt"}
+    assert reports["notes.txt"]["refused"] == "is no DICOM file"
+    assert (reports["b.dcm"]["laterality"], reports["b.dcm"]["view"]) == ("R", "MLO")
+    assert reports["b.dcm"]["intensity_source"] == "full range (no window)"
+    assert reports["b.dcm"]["stored_range"] == [0, int(picture().max())]
+    assert reports["a.dcm"]["spacing_mm"] == [0.1, 0.1]
+    assert not any(value in json.dumps(lines) for value in PERSON.values())
+
+
+def test_a_folder_is_summed_up(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(folder)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "3 files, 2 read, 1 refused"
+    counted = {line[12:].strip() for line in lines[1:]}
+    assert {"1  is no DICOM file", "1  hologic", "1  R MLO", "1  L CC", "2  12, MONOCHROME2"} <= counted
+
+
+def test_the_window_can_be_chosen(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(folder / "one" / "a.dcm"), "--window", "0"]) == 0
+    assert main(["inspect", str(folder / "one" / "a.dcm"), "--window", "SOFTER"]) == 1
+    assert "none explained as SOFTER" in capsys.readouterr().out
+    assert main(["inspect", str(folder / "b.dcm"), "--on_missing_window", "raise"]) == 1
+    assert "has no window and no VOI LUT" in capsys.readouterr().out
+
+
+def test_a_picture_shows_the_crop_and_what_the_model_sees(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "pictures"
+    (folder / "a.dcm").write_bytes((folder / "one" / "a.dcm").read_bytes())
+    assert main(["inspect", str(folder), "--png", str(out)]) == 0
+    assert {path.name for path in out.iterdir()} == {"a.dcm.png", "a.dcm-2.png", "b.dcm.png"}
+    sheet = np.asarray(Image.open(out / "b.dcm.png")).astype(int)
+    height = sheet.shape[0]
+    frame = (sheet == (255, 190, 0)).all(axis=-1)
+    rows, columns = np.flatnonzero(frame.any(axis=1)), np.flatnonzero(frame.any(axis=0))
+    # the breast takes rows 20 to 180 of 200, and reaches the right edge of the original's 120 columns
+    assert rows[0] / height * 200 == pytest.approx(20, abs=8)
+    assert rows[-1] / height * 200 == pytest.approx(180, abs=8)
+    assert columns[-1] / height * 200 == pytest.approx(120, abs=2)
+    # the model sees it mirrored: bright at the left edge of the right half
+    model = sheet[:, -height // 2 :, 0]
+    assert model[height // 2, 20] > 2 * model[height // 2, -20]
+
+
+def test_an_empty_folder_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(tmp_path)]) == 2
+    assert "there is no file" in capsys.readouterr().err

@@ -1,0 +1,78 @@
+import pytest
+
+from mammo_hf import MammoImageProcessor, load
+from mammo_hf.data.phantom import write_phantom
+from mammo_hf.data.prepare import prepare
+from mammo_hf.errors import UsageError
+from mammo_hf.training.arguments import MimArguments
+from mammo_hf.training.collection import open_collection, prepared_images, streamed_images, usable_tasks
+
+PROCESSOR = MammoImageProcessor(size=(64, 32))
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    root = tmp_path_factory.mktemp("phantom") / "cbis"
+    write_phantom(root, patients=8, seed=0, size=(224, 112), num_proc=1, progress=False)
+    return root
+
+
+@pytest.fixture(scope="module", params=["arrow", "parquet"])
+def prepared(request, raw, tmp_path_factory):
+    out = tmp_path_factory.mktemp(request.param)
+    prepare(load(raw), PROCESSOR, out, format=request.param, shard_size=8)
+    return out
+
+
+def test_raw_and_prepared_data_train_alike_through_one_argument(raw, prepared, tmp_path):
+    rows = {}
+    for name, dataset in (("raw", raw), ("prepared", prepared)):
+        table = open_collection(dataset, validation=0.3, seed=5)
+        tasks = usable_tasks(table)
+        images = prepared_images(table, PROCESSOR, tmp_path / "below", tasks=tasks)
+        rows[name] = {row["image_id"]: row for row in images}
+    assert rows["raw"] == rows["prepared"]
+    assert {row["split"] for row in rows["raw"].values()} == {"train", "validation", "test"}
+
+
+def test_another_seed_moves_patients_and_leaves_the_folder_alone(prepared):
+    before = {path: path.stat().st_mtime_ns for path in prepared.rglob("*") if path.is_file()}
+    splits = []
+    for seed in range(4):
+        table = open_collection(prepared, seed=seed, validation=0.3)
+        images = prepared_images(table, PROCESSOR, prepared, tasks=usable_tasks(table))
+        splits.append(tuple(images["split"]))
+    assert len(set(splits)) > 1
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_lesion_maps_of_another_task_are_left_out(prepared):
+    table = open_collection(prepared)
+    tasks = {task["name"]: task for task in table.tasks}
+    images = prepared_images(table, PROCESSOR, prepared, tasks=[tasks["density"], tasks["pathology"]])
+    assert not any(images["lesions"])
+
+
+def test_the_size_of_a_prepared_folder_is_the_default(raw, prepared):
+    assert MimArguments(dataset=str(prepared)).size() == (64, 32)
+    assert MimArguments(dataset=str(raw)).size() == (448, 224)
+    assert MimArguments(dataset=str(prepared), image_size=[96]).size() == (96, 96)
+
+
+def test_another_size_than_the_folders_is_refused(prepared):
+    table = open_collection(prepared)
+    with pytest.raises(UsageError, match="was prepared with size"):
+        prepared_images(table, MammoImageProcessor(size=(96, 32)), prepared, tasks=usable_tasks(table))
+
+
+def test_an_unfinished_folder_is_said_to_be_one(prepared, tmp_path):
+    (tmp_path / "layout.json").write_text((prepared / "layout.json").read_text())
+    with pytest.raises(UsageError, match="no finished prepared folder"):
+        open_collection(tmp_path)
+    with pytest.raises(UsageError, match="dicom_path"):
+        open_collection(prepared, dicom_path="paths.txt")
+
+
+def test_source_files_are_no_stream(raw):
+    with pytest.raises(UsageError, match="mammo-hf prepare"):
+        streamed_images(open_collection(raw), PROCESSOR, seed=0)

@@ -1,0 +1,91 @@
+"""Stage 1 in processes of its own: two of them, and one that is killed."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from mammo_hf.data.phantom import write_phantom
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parents[2]
+
+WORKER = """
+import sys
+sys.path.insert(0, {tests!r})
+import torch
+torch.set_num_threads(1)
+from made_images import Made, network, trainer
+out, processes, checkpointing = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "checkpointing"
+model = network()
+run = trainer(out, model, Made(20), per_device_train_batch_size=4 // processes, max_steps=5, optim="sgd",
+              learning_rate=0.1, gradient_checkpointing=checkpointing)
+assert run.args.world_size == processes, run.args.world_size
+run.train()
+if run.is_world_process_zero():
+    model.save_pretrained(out)
+    run.state.save_to_json(out + "/state.json")
+"""
+
+
+def losses(path):
+    history = json.loads(Path(path).read_text())["log_history"]
+    return {entry["step"]: entry["loss"] for entry in history if "loss" in entry}
+
+
+@pytest.mark.parametrize("checkpointing", ["checkpointing", "plain"])
+def test_two_processes_equal_one_with_the_same_batch(tmp_path, checkpointing):
+    worker = tmp_path / "worker.py"
+    worker.write_text(WORKER.format(tests=str(Path(__file__).parent)))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv_backend", "c10d"]
+    launch += ["--rdzv_endpoint", "localhost:0"]
+    for start, processes in (([sys.executable], 1), (launch, 2)):
+        out = tmp_path / str(processes)
+        subprocess.run(
+            [*start, str(worker), str(out), str(processes), checkpointing], check=True, timeout=400, cwd=tmp_path
+        )
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in "12")
+    assert one.keys() == two.keys()
+    for name in one:
+        assert (one[name] - two[name]).abs().max() < 1e-5, name
+    for step, loss in losses(tmp_path / "1" / "state.json").items():
+        assert losses(tmp_path / "2" / "state.json")[step] == pytest.approx(loss, abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory):
+    root = tmp_path_factory.mktemp("phantom") / "cbis"
+    write_phantom(root, patients=12, seed=0, size=(224, 112), num_proc=1, progress=False)
+    return root
+
+
+def test_killed_and_resumed_it_ends_bit_for_bit_where_it_would_have(collection, tmp_path):
+    command = [sys.executable, str(ROOT / "scripts/run_mim.py"), "--dataset", str(collection), "--model", "nano"]
+    command += ["--image_size", "112", "--use_cpu", "true", "--per_device_train_batch_size", "4", "--report_to", "none"]
+    command += ["--prepare_workers", "0", "--seed", "0", "--max_steps", "12", "--logging_steps", "1"]
+    command += ["--save_strategy", "steps", "--save_steps", "2", "--learning_rate", "1e-3", "--weight_average", "0.9"]
+    command += ["--prepared_dir", str(tmp_path / "prepared"), "--disable_tqdm", "true", "--mask_within", "breast"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run([*command, "--output_dir", str(whole)], check=True, timeout=400, env=environment)
+    process = subprocess.Popen([*command, "--output_dir", str(killed)], env=environment)
+    deadline = time.monotonic() + 300
+    while not (killed / "checkpoint-4" / "trainer_state.json").is_file():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert not (killed / "model.safetensors").is_file()
+    resume = ["--resume_from_checkpoint", "true"]
+    subprocess.run([*command, "--output_dir", str(killed), *resume], check=True, timeout=400, env=environment)
+    curves = [losses(folder / "checkpoint-12" / "trainer_state.json") for folder in (whole, killed)]
+    assert len(curves[0]) == 12
+    assert curves[0] == curves[1]
+    assert (whole / "model.safetensors").read_bytes() == (killed / "model.safetensors").read_bytes()
