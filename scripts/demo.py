@@ -33,7 +33,7 @@ from mammo_hf.training.visualization import SEED_EXPLAINERS, lesion_mask, pointi
 SIZE = (224, 112)
 SEED = 0
 # what two cores can learn in minutes: masses alone, twice as large and as contrasted as a phantom's are by default
-LESIONS = {"mass_share": 1.0, "lesion_scale": 2.0, "lesion_contrast": 2.0}
+LESIONS: dict[str, Any] = {"mass_share": 1.0, "lesion_scale": 2.0, "lesion_contrast": 2.0}
 LESION_LOSS = 4.0
 CAPTIONS = {"classifier": "with lesion places", "image_labels_only": "image labels only"}
 

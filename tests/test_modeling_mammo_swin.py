@@ -64,7 +64,7 @@ def test_hidden_patches_are_a_token_of_their_own_and_not_the_backgrounds_value()
     pixels, mask = torch.zeros(1, 1, 112, 56), masked(batch=1)
     before = model(pixels, bool_masked_pos=mask).reconstruction
     with torch.no_grad():
-        model.swin.embeddings.mask_token.fill_(2.0)
+        model.deep_mask_token.fill_(2.0)
     after = model(pixels, bool_masked_pos=mask).reconstruction
     assert not torch.allclose(before, after)
     assert not torch.allclose(model(pixels).reconstruction, after)  # black that is shown is not hidden

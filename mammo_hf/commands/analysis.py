@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data import label_subset
+from ..data.prepare import is_prepared
 from ..data.subsets import save_subset
 from ..errors import UsageError
 from ..image_processing_mammo import MammoImageProcessor
@@ -152,7 +153,8 @@ def _trains(args: argparse.Namespace) -> list[str]:
 
 
 def _check_outputs(args: argparse.Namespace) -> None:
-    out, folders = Path(args.output_dir), [Path(args.output_dir) / "prepared"]
+    out = Path(args.output_dir)
+    folders = [] if is_prepared(args.root_dir) else [out / "prepared"]
     if args.train_mim:
         folders += [_mim(out), _trainer_folder(args, "mim"), out / "plots"]
     if args.train_cls:

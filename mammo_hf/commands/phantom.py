@@ -22,6 +22,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--mass_share", type=float, default=0.65, help="share of masses; the rest are calcifications")
     parser.add_argument("--lesion_scale", type=float, default=1.0, help="enlarges the lesions")
     parser.add_argument("--lesion_contrast", type=float, default=1.0, help="raises the lesions' contrast")
+    parser.add_argument("--lesion_halo", type=float, default=0.0, help="darkens the fat around the lesions")
     parser.add_argument("--num_proc", type=int, default=None, help="processes (default: one a core)")
     args = parser.parse_args(arguments)
     summary = write_phantom(
@@ -33,6 +34,7 @@ def main(arguments: list[str]) -> None:
         mass_share=args.mass_share,
         lesion_scale=args.lesion_scale,
         lesion_contrast=args.lesion_contrast,
+        lesion_halo=args.lesion_halo,
         num_proc=args.num_proc,
     )
     print(

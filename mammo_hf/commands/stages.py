@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import HfArgumentParser, TrainingArguments
 
+from ..data.prepare import is_prepared
 from ..errors import UsageError
 from ..training.arguments import CollectionArguments, check_arguments, check_number
 from ..training.mim import check_model
@@ -32,7 +33,8 @@ def check_stage(own: CollectionArguments, args: TrainingArguments, model: str) -
     Raises:
         UsageError: Names the argument.
     """
-    if not Path(own.dataset).is_dir():
+    # a source by name ("folder:/data"), a mapping and an object store's URL are looked at when they are opened
+    if not (Path(own.dataset).is_dir() or Path(own.dataset).suffix == ".toml" or ":" in own.dataset):
         raise UsageError("is no folder", source=own.dataset, remedy="give --dataset the collection's folder")
     check_arguments(args)
     check_number("--validation", own.validation, 0 < own.validation < 1, "above 0 and below 1")
@@ -47,7 +49,8 @@ def start_stage(own: CollectionArguments, args: TrainingArguments, out: Path) ->
         UsageError: It cannot be written to, or the checkpoint to resume from is not there.
     """
     if args.process_index == 0:
-        check_outputs(out, own.prepared_folder(str(out)), out / "plots")
+        prepared = [] if is_prepared(own.dataset) else [own.prepared_folder(str(out))]
+        check_outputs(out, *prepared, out / "plots")
     log_to("console", out)
     if checkpoint_to_resume(out, args.resume_from_checkpoint) is None and args.process_index == 0:
         clear_for_a_new_start(out)

@@ -169,4 +169,4 @@ def _prepare(
     lesion_task = tasks[0]["name"] if tasks[0]["name"] in known else None
     summary = prepare(table, processor, folder, lesion_task=lesion_task, num_workers=num_workers)
     if summary.rejected:
-        logger.warning("%d files were left out: %s says why", summary.rejected, Path(folder) / "rejected.csv")
+        logger.warning("%d files or rows were left out: %s says why", summary.rejected, Path(folder) / "rejected.csv")

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from mammo_hf import MammoImageProcessor
+from mammo_hf.training.arguments import MimSettings
 from mammo_hf.training.mim import _masked_images
 
 SIDE = 112
@@ -15,12 +16,15 @@ SIDE = 112
 def prepared():
     values = np.random.default_rng(0).integers(0, 65536, (SIDE, SIDE), dtype=np.uint16).tobytes()
     splits = ["train", "validation", "test", "unlabelled"]
-    rows = [{"split": split, "view": "CC", "size": [SIDE, SIDE], "pixels": values, "lesions": None} for split in splits]
+    rows = [
+        {"split": split, "view": "CC", "size": [SIDE, SIDE], "pixels": values, "geometry": "null", "image_id": split}
+        for split in splits
+    ]
     return datasets.Dataset.from_list(rows)
 
 
 def test_which_images_are_learnt_from_and_which_are_left_as_they_are():
-    training, validation = _masked_images(prepared(), MammoImageProcessor(size=SIDE), seed=0)
+    training, validation = _masked_images(prepared(), MammoImageProcessor(size=SIDE), 0, MimSettings(), None)
     assert training.prepared["split"][:] == ["train", "unlabelled"]
     assert validation.prepared["split"][:] == ["validation"]
     before = training[0], validation[0]

@@ -48,6 +48,7 @@ def draw_case(
     mass_share: float = 0.65,
     lesion_scale: float = 1.0,
     lesion_contrast: float = 1.0,
+    lesion_halo: float = 0.0,
 ) -> Case:
     """Draw one patient's facts.
 
@@ -60,6 +61,7 @@ def draw_case(
         mass_share: Share of masses among the findings, in [0, 1]; the others are calcifications.
         lesion_scale: Enlarges the findings.
         lesion_contrast: Strengthens the findings.
+        lesion_halo: Darkens the fat around them, over their own contrast.
 
     Raises:
         UsageError: An argument is out of its range.
@@ -72,12 +74,14 @@ def draw_case(
     for name, factor in {"lesion_scale": lesion_scale, "lesion_contrast": lesion_contrast}.items():
         if not 0.0 < factor <= 10.0:
             raise UsageError(f"must lie above 0 and at most at 10, not {factor}", source=name)
+    if not 0.0 <= lesion_halo <= 2.0:
+        raise UsageError(f"must lie between 0 and 2, not {lesion_halo}", source="lesion_halo")
     number, member = divmod(patient_index, 2)
     pair = stream(seed, PAIR, number)
     density = str(pair.choice(DENSITIES, p=_DENSITY_SHARES))
     malignant = bool(pair.integers(2)) == bool(member)
     kind = "mass" if evenly(number + 1, mass_share)[-1] else "calcification"
-    draft = draft_finding(pair, kind, scale=lesion_scale, contrast=lesion_contrast)
+    draft = draft_finding(pair, kind, scale=lesion_scale, contrast=lesion_contrast, halo=lesion_halo)
     return Case(
         patient_index=patient_index,
         density=density,

@@ -74,6 +74,7 @@ def draw_exam(
     mass_share: float = 0.65,
     lesion_scale: float = 1.0,
     lesion_contrast: float = 1.0,
+    lesion_halo: float = 0.0,
     pathology: str | None = None,
 ) -> PhantomExam:
     """Draw one patient, the same for the same arguments whatever else is drawn.
@@ -85,6 +86,7 @@ def draw_exam(
         mass_share: Share of masses among the findings; the others are calcifications.
         lesion_scale: Enlarges the findings; at 1 a mass is 4 to 6 % of the image's height across.
         lesion_contrast: Strengthens the findings.
+        lesion_halo: Darkens the fat around the findings, over their own contrast: sets them off without brightening.
         pathology: "benign" or "malignant" draws this patient with the other shape in the very same place of the very
             same pictures: the counterfactual. ``None`` is the patient's own.
 
@@ -95,7 +97,12 @@ def draw_exam(
     if pathology not in (None, *PATHOLOGIES):
         raise UsageError(f"must be one of {', '.join(PATHOLOGIES)}, not {pathology!r}", source="pathology")
     case = draw_case(
-        patient_index, seed=seed, mass_share=mass_share, lesion_scale=lesion_scale, lesion_contrast=lesion_contrast
+        patient_index,
+        seed=seed,
+        mass_share=mass_share,
+        lesion_scale=lesion_scale,
+        lesion_contrast=lesion_contrast,
+        lesion_halo=lesion_halo,
     )
     return paint_exam(case, seed=seed, size=size, pathology=pathology or case.pathology)
 

@@ -16,6 +16,7 @@ KINDS = ("mass", "calcification")
 PATHOLOGIES = ("benign", "malignant")
 _MASS_REACH = 1.15  # no spicule ends farther from the centre, in diameters
 _CLUSTER_REACH = 0.62
+_HALO, _HALO_REACH = 0.55, 1.4  # the halo's standard deviation, and where it has faded away, in diameters
 _UNSHARPNESS = 0.0008  # blur of focal spot and screen, in image heights
 _MASS_PIXELS, _CLUSTER_PIXELS = 96, 200  # a finding is drawn at least this finely, whatever the picture's own pixels
 
@@ -30,6 +31,7 @@ class FindingDraft:
         contrast: Brightest added value, as a share of the film's full range.
         count: How many calcifications; 1 for a mass.
         grain: Mean diameter of one calcification, in image heights; for a mass its diameter.
+        halo: How much darker than the tissue the fat around the finding is, over ``contrast``; 0: no halo.
     """
 
     kind: str
@@ -37,14 +39,17 @@ class FindingDraft:
     contrast: float
     count: int
     grain: float
+    halo: float = 0.0
 
     @property
     def reach(self) -> float:
         """Distance from the centre, in image heights, within which all of the finding lies."""
-        return self.diameter * (_MASS_REACH if self.kind == "mass" else _CLUSTER_REACH)
+        return self.diameter * (_HALO_REACH if self.halo else _MASS_REACH if self.kind == "mass" else _CLUSTER_REACH)
 
 
-def draft_finding(rng: np.random.Generator, kind: str, *, scale: float = 1.0, contrast: float = 1.0) -> FindingDraft:
+def draft_finding(
+    rng: np.random.Generator, kind: str, *, scale: float = 1.0, contrast: float = 1.0, halo: float = 0.0
+) -> FindingDraft:
     """Draw size and contrast: a mass is 4 to 6 % of the image's height across (on a 24 cm film 10 to 15 mm).
 
     Args:
@@ -52,12 +57,14 @@ def draft_finding(rng: np.random.Generator, kind: str, *, scale: float = 1.0, co
         kind: "mass" or "calcification".
         scale: Enlarges the finding.
         contrast: Strengthens it.
+        halo: Sets it off by a rim of fat this much darker, over its own contrast, without making it any brighter.
     """
     if kind == "mass":
         diameter, strength = scale * rng.uniform(0.042, 0.060), contrast * rng.uniform(0.22, 0.28)
-        return FindingDraft(kind, diameter, strength, 1, diameter)
+        return FindingDraft(kind, diameter, strength, 1, diameter, halo)
     diameter, strength = scale * rng.uniform(0.050, 0.075), contrast * rng.uniform(0.26, 0.34)
-    return FindingDraft(kind, diameter, strength, int(rng.integers(8, 14)), scale * rng.uniform(0.0045, 0.0060))
+    count, grain = int(rng.integers(8, 14)), scale * rng.uniform(0.0045, 0.0060)
+    return FindingDraft(kind, diameter, strength, count, grain, halo)
 
 
 def draw_finding(
@@ -92,7 +99,16 @@ def draw_finding(
     cover = _shrink(outline.astype(np.float32), fine)
     # as many pixels as the outline's area, those covered most: a cut at one half would lose thin spicules
     added = ndimage.gaussian_filter(_shrink(painted, fine), spread, mode="constant")
+    if draft.halo:
+        added -= np.float32(draft.halo) * _halo(axis.reshape(-1, fine).mean(1), cover)
     return added * np.float32(draft.contrast), _by_rank(cover, cover.sum()) > 0
+
+
+def _halo(axis: np.ndarray, cover: np.ndarray) -> np.ndarray:
+    """The rim of fat around a finding; of the same sum for every shape, so that the image's mean tells none."""
+    bell = np.exp(-0.5 * (axis[:, None] ** 2 + axis[None, :] ** 2) / _HALO**2)
+    rim = bell * (1.0 - cover)
+    return np.asarray(rim * (0.6 * bell.sum() / rim.sum()), np.float32)
 
 
 def _by_rank(level: np.ndarray, area: float) -> np.ndarray:

@@ -83,6 +83,7 @@ class _Settings:
     mass_share: float
     lesion_scale: float
     lesion_contrast: float
+    lesion_halo: float
 
 
 def write_phantom(
@@ -95,6 +96,7 @@ def write_phantom(
     mass_share: float = 0.65,
     lesion_scale: float = 1.0,
     lesion_contrast: float = 1.0,
+    lesion_halo: float = 0.0,
     num_proc: int | None = None,
     progress: bool = True,
 ) -> PhantomSummary:
@@ -111,13 +113,14 @@ def write_phantom(
         mass_share: Share of masses among the findings; the others are calcifications, which vanish in small images.
         lesion_scale: Enlarges the findings.
         lesion_contrast: Strengthens the findings.
+        lesion_halo: Darkens the fat around the findings, over their own contrast.
         num_proc: How many processes draw; by default one a core.
         progress: Show a progress bar.
 
     Raises:
         UsageError: An argument is out of its range, ``out`` holds something else, or it cannot be written.
     """
-    settings = _Settings(seed, (int(size[0]), int(size[1])), mass_share, lesion_scale, lesion_contrast)
+    settings = _Settings(seed, (int(size[0]), int(size[1])), mass_share, lesion_scale, lesion_contrast, lesion_halo)
     _check(patients, test_share, num_proc, size)
     cases = [_case(index, settings) for index in range(patients)]
     in_test = official_test_patients(cases, test_share, seed=seed)
@@ -171,6 +174,7 @@ def _case(index: int, settings: _Settings) -> Case:
         mass_share=settings.mass_share,
         lesion_scale=settings.lesion_scale,
         lesion_contrast=settings.lesion_contrast,
+        lesion_halo=settings.lesion_halo,
     )
 
 
