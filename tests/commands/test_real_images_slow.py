@@ -45,10 +45,11 @@ def test_the_whole_way_on_real_images(real_data, tmp_path, name, films):
     assert 0 <= pathology["auroc"] <= 1
     plots = {path.name for path in (out / "plots").iterdir()}
     assert plots == {
+        "mim_panels",
         *("mim_loss.png", "mim_reconstruction.png", "classifier_loss.png", "classifier_metrics.png", "roc.png"),
     }
     pictures = sorted((out / "visualizations").glob("*.png"))
     assert len(pictures) == min(pathology["n_images"], 12)
     outline = (0, 255, 220)
     assert outline in set(Image.open(pictures[0]).convert("RGB").getdata())
-    assert "eval_loss" in (out / "training_log.txt").read_text()
+    assert "validation loss" in (out / "training_log.txt").read_text()
