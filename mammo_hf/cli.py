@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from . import __version__
 from .commands.running import run_command
@@ -46,8 +46,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given:
             print(f"error: {given[0]!r} is no command", file=sys.stderr)
         return 2
-    command = importlib.import_module(f".commands.{given[0].replace('-', '_')}", __package__)
-    return run_command(command.main, given[1:])
+    return run_command(_command(given[0]), given[1:])
+
+
+def _command(name: str) -> Callable[[list[str]], None]:
+    def run(arguments: list[str]) -> None:
+        # imported here, where an interrupt or a full disk is told in one line: torch alone takes seconds
+        importlib.import_module(f".commands.{name.replace('-', '_')}", __package__).main(arguments)
+
+    return run
 
 
 if __name__ == "__main__":

@@ -5,8 +5,7 @@ python scripts/explain.py --model out/cls --dataset data/cbis --output_dir out/e
 
 import sys
 
-from mammo_hf.commands.explain import main
-from mammo_hf.commands.running import run_command
+from mammo_hf.cli import main
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    sys.exit(main(["explain", *sys.argv[1:]]))

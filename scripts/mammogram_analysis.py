@@ -5,8 +5,7 @@ python scripts/mammogram_analysis.py --root_dir /data/CBIS-DDSM --train_mim --tr
 
 import sys
 
-from mammo_hf.commands.analysis import main
-from mammo_hf.commands.running import run_command
+from mammo_hf.cli import main
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    sys.exit(main(["analysis", *sys.argv[1:]]))

@@ -5,8 +5,7 @@ accelerate launch scripts/run_classification.py --dataset data/cbis --model_name
 
 import sys
 
-from mammo_hf.commands.classification import main
-from mammo_hf.commands.running import run_command
+from mammo_hf.cli import main
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    sys.exit(main(["classification", *sys.argv[1:]]))

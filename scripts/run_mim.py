@@ -5,8 +5,7 @@ accelerate launch scripts/run_mim.py --dataset data/cbis --output_dir out/mim
 
 import sys
 
-from mammo_hf.commands.mim import main
-from mammo_hf.commands.running import run_command
+from mammo_hf.cli import main
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    sys.exit(main(["mim", *sys.argv[1:]]))

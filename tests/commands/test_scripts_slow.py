@@ -66,6 +66,38 @@ def test_an_interrupt_leaves_a_checkpoint_that_resumes(collection, tmp_path):
     assert (out / "model.safetensors").is_file()
 
 
+def test_ctrl_c_in_each_part_of_the_seeds_command_and_resuming(collection, tmp_path):
+    """The signal goes to the whole group, as from a terminal: the workers that read images get it as well."""
+    out, log = tmp_path / "out", tmp_path / "log"
+    script = [sys.executable, str(ROOT / "scripts/mammogram_analysis.py"), "--root_dir", str(collection)]
+    script += ["--output_dir", str(out), "--model", "nano", "--image_size", "112", "--device", "cpu"]
+    script += ["--num_workers", "2", "--log_mode", "file", "--train_mim", "--train_cls", "--mim_epochs", "2"]
+    script += ["--cls_epochs", "30"]
+
+    def interrupted(when, *more):
+        with log.open("w") as file:
+            process = subprocess.Popen([*script, *more], stdout=file, stderr=file, start_new_session=True)
+            deadline = time.monotonic() + 200
+            while not when() and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.05)
+            os.killpg(process.pid, signal.SIGINT)
+            status = process.wait(timeout=120)
+        text = log.read_text()
+        assert (status, "Traceback" in text) == (130, False), text
+        return text.splitlines()[-1]
+
+    started = time.monotonic()
+    assert interrupted(lambda: time.monotonic() > started + 1) == "error: interrupted"  # while torch is imported
+    assert interrupted(lambda: any(out.glob("prepared/.images*"))).endswith("error: interrupted")
+    logged = out / "training_log.txt"
+    assert "(--resume," in interrupted(lambda: "'eval_pathology_accuracy'" in logged.read_text())
+    (step,) = {json.loads(path.read_text())["max_steps"] for path in out.glob("trainer/cls/*/trainer_state.json")}
+    done = subprocess.run([*script, "--resume"], capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr
+    assert (out / "trainer" / "cls" / f"checkpoint-{step}").is_dir()
+    assert (out / "checkpoints" / "classifier" / "model.safetensors").is_file()
+
+
 def test_the_plugin_installs_on_its_own_and_is_found(tmp_path):
     plugin = ROOT / "plugins" / "mammo-hf-input-gradient"
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
