@@ -143,6 +143,7 @@ def sensible_defaults(
         report_to="none",
         use_cpu=device == "cpu",
         dataloader_num_workers=num_workers,
+        dataloader_pin_memory=torch.cuda.is_available(),
         disable_tqdm=not show_progress,
         seed=seed,
     )

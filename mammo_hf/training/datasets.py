@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Example = dict[str, torch.Tensor]
 
+GRAZED = 0.25  # a lesion that covers less of a token than this share only grazes it
+
 
 def augmented(
     row: dict[str, Any], augmentation: Augmentation | None, generator: np.random.Generator
@@ -123,10 +125,27 @@ class LabelledImages(PreparedImages):
         intensity, lesions, row = self.intensity_and_lesions(index)
         example = {"pixel_values": self.normalized(intensity), "labels": torch.tensor(row["labels"])}
         if self.lesion_grid is not None:
-            # the largest value in a token's cells: unknown over any label over none
-            tokens = functional.adaptive_max_pool2d(lesions, self.lesion_grid)[0].long()
-            example["lesion_labels"] = torch.where(tokens == UNKNOWN_PATHOLOGY, -100, tokens)
+            example["lesion_labels"] = lesion_tokens(lesions, self.lesion_grid)
         return example
+
+
+def lesion_tokens(lesions: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """What a token's cells hold: the largest of unknown over any label over none.
+
+    A token that a lesion only grazes teaches neither that there is one nor that there is none, unless no other token
+    of the image holds more of it.
+
+    Args:
+        lesions: (1, height / 4, width / 4) as in a prepared row.
+        grid: (rows, columns) of the last stage.
+
+    Returns:
+        int64 (rows, columns): 0 none, 1 + label, -100 not known.
+    """
+    tokens = functional.adaptive_max_pool2d(lesions, grid)[0].long()
+    covered = functional.adaptive_avg_pool2d((lesions > 0).float(), grid)[0]
+    grazed = (covered > 0) & (covered < GRAZED) & (covered < covered.max())
+    return torch.where(grazed | (tokens == UNKNOWN_PATHOLOGY), -100, tokens)
 
 
 class EpochOfDatasets(TrainerCallback):

@@ -91,6 +91,13 @@ class MimTrainer(SwinTrainer):
         with self.average.applied():
             return super().evaluate(*args, **kwargs)
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Trainer's own, and the average beside the weights of a checkpoint."""
+        super().save_model(output_dir, _internal_call)
+        # here, and not when the checkpoint is whole: a kill in between would leave a whole one without its average
+        if self.average is not None and _internal_call and self.args.should_save:
+            self.average.save(str(output_dir))
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         if self.average is not None:

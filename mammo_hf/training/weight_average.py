@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 FILE = "weight_average.safetensors"
 
@@ -38,11 +37,9 @@ class WeightAverage(TrainerCallback):
         for name, value in self._weights():
             self.average[name] = self.average[name].to(value.device).lerp_(value, 1 - self.decay)
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Puts the average into the checkpoint that was just written."""
-        if state.is_world_process_zero:
-            folder = Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-            save_file({name: value.contiguous().cpu() for name, value in self.average.items()}, folder / FILE)
+    def save(self, folder: str | Path) -> None:
+        """Puts the average into a checkpoint that is being written."""
+        save_file({name: value.contiguous().cpu() for name, value in self.average.items()}, Path(folder) / FILE)
 
     def load(self, folder: str | Path) -> None:
         """Takes the average of a checkpoint; where it has none, its weights, which the network must have by now."""

@@ -8,7 +8,7 @@ from mammo_hf import BlockwiseMasking, MammoImageProcessor
 from mammo_hf.data.prepare import SCHEMA
 from mammo_hf.training.augmentation import Augmentation
 from mammo_hf.training.classification import class_weights
-from mammo_hf.training.datasets import LabelledImages, MaskedImages, rows_of
+from mammo_hf.training.datasets import LabelledImages, MaskedImages, lesion_tokens, rows_of
 
 PROCESSOR = MammoImageProcessor(size=(64, 32))
 
@@ -95,3 +95,13 @@ def test_class_weights_count_known_labels():
     weights = class_weights(labels, tasks)
     assert weights["pathology"] == pytest.approx([4 / 6, 2.0])
     assert weights["density"] == pytest.approx([3 / 6, 1.0, 0.0])
+
+
+def test_a_token_that_a_lesion_only_grazes_is_not_judged():
+    lesions = torch.zeros(1, 16, 8)
+    lesions[0, 4:8, 0:4] = 2  # the whole of one token of 4 x 4 cells
+    lesions[0, 8, 0:3] = 2  # three of sixteen cells of the next
+    tokens = lesion_tokens(lesions, (4, 2))
+    assert tokens.tolist() == [[0, 0], [2, 0], [-100, 0], [0, 0]]
+    lesions[0, 4:8] = 0
+    assert lesion_tokens(lesions, (4, 2)).tolist() == [[0, 0], [0, 0], [2, 0], [0, 0]]  # there is no better token

@@ -75,7 +75,13 @@ def test_streams_do_not_meet() -> None:
     ("name", "value"),
     [
         *(("patient_index", -1), ("seed", -1), ("mass_share", 1.1), ("mass_share", -0.1)),
-        *(("lesion_scale", 0.0), ("lesion_scale", 11.0), ("lesion_contrast", -1.0)),
+        *(
+            ("lesion_scale", 0.0),
+            ("lesion_scale", 11.0),
+            ("lesion_contrast", -1.0),
+            ("lesion_halo", -0.1),
+            ("lesion_halo", 2.1),
+        ),
     ],
 )
 def test_an_argument_out_of_range_is_named(name: str, value: float) -> None:

@@ -98,3 +98,17 @@ def test_scale_and_contrast_enlarge_and_strengthen(kind: str) -> None:
     for (small_added, small_mask), (added, mask) in zip(both(plain, 1), both(large, 1), strict=True):
         assert mask.sum() == pytest.approx(4 * small_mask.sum(), rel=0.02)
         assert added.sum() == pytest.approx(6 * small_added.sum(), rel=0.02)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_halo_darkens_around_a_finding_and_tells_no_pathology(kind: str) -> None:
+    plain = draft_finding(np.random.default_rng(0), kind)
+    haloed = draft_finding(np.random.default_rng(0), kind, halo=1.2)
+    sums = []
+    for (bare, mask), (added, same_mask) in zip(both(plain, 1), both(haloed, 1), strict=True):
+        assert same_mask.sum() == pytest.approx(mask.sum(), rel=0.02)
+        assert added.max() <= bare.max() * 1.01  # set off, not brighter
+        assert added[~same_mask].min() < -0.3 * bare.max()
+        assert abs(added[0].min()) < 0.05 * bare.max()  # it fades away before its reach ends
+        sums.append(added.sum())
+    assert sums[0] == pytest.approx(sums[1], rel=0.02)
