@@ -100,16 +100,18 @@ def pool(num_workers: int) -> Executor:
 
 @contextmanager
 def _deaf_to_interrupts() -> Iterator[None]:
-    """For processes started meanwhile: Ctrl-C reaches the whole group, and one that imports would print a traceback."""
-    try:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    except ValueError:  # not the main thread, where Python delivers signals
+    """For processes started meanwhile: Ctrl-C reaches the whole group, and one that imports would print a traceback.
+
+    Blocked and not ignored: a process inherits the block, and an interrupt of this one comes late and is not lost.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Ticks:
@@ -144,6 +146,8 @@ _WORKER: dict[str, Any] = {}
 def _start_worker(folder: Folder, layout: Layout, recipe: Recipe, counter: Any) -> None:
     # from here on Ctrl-C ends a worker without a word: the parent, which gets it too, is the one to speak
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_follow_parent, daemon=True).start()
     _WORKER.update(folder=folder, layout=layout, recipe=recipe, counter=counter)
 
