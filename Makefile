@@ -7,10 +7,10 @@ PIP_FLAGS ?=
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: help install demo test test-slow lint format clean
+.PHONY: help install demo picture test test-slow lint format clean
 
 help:
-	@echo "make demo | test | test-slow | lint | format | clean"
+	@echo "make demo | picture | test | test-slow | lint | format | clean"
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -22,6 +22,10 @@ install: $(VENV)/.installed
 
 demo: install
 	$(BIN)/python scripts/demo.py --output_dir demo
+
+# the README's picture, from a demonstration of its own
+picture: demo
+	cp demo/story.png docs/img/demo.png
 
 lint: install
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 
 from mammo_hf import MammoImageProcessor, MammoSwinForImageClassification, MammoSwinForMaskedImageModeling, MammoTable
-from mammo_hf.commands.running import run_command, writable_folder, write_metrics
+from mammo_hf.commands.running import quiet, run_command, writable_folder, write_metrics
 from mammo_hf.data import label_subset
 from mammo_hf.data.phantom import write_phantom
 from mammo_hf.explainers import explain
@@ -44,11 +45,13 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--output_dir", default="demo")
     parser.add_argument("--patients", type=int, default=240, help="four views each (default %(default)s)")
-    parser.add_argument("--mim_epochs", type=float, default=8, help="default %(default)s")
-    parser.add_argument("--cls_epochs", type=float, default=24, help="default %(default)s")
+    parser.add_argument("--mim_epochs", type=float, default=5, help="default %(default)s")
+    parser.add_argument("--cls_epochs", type=float, default=22, help="default %(default)s")
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING)
+    quiet()
     started, out = time.monotonic(), writable_folder(Path(args.output_dir))
+    shutil.rmtree(out / "trainer", ignore_errors=True)  # an earlier demonstration's checkpoints
     write_phantom(out / "phantom", patients=args.patients, seed=SEED, size=(2 * SIZE[0], 2 * SIZE[1]), **LESIONS)
     table = open_collection(out / "phantom", seed=SEED)
     tasks = usable_tasks(table, ("pathology",))
@@ -136,8 +139,8 @@ def _explain(
         lesion=lesion_mask(row, SIZE),
         overlays={name: tinted(image, values) for name, values in maps.items()},
         title="mammo_hf on phantoms",
-        caption=f"{_about_lesions()}; seed {SEED}; {len(test)} test images; explained is the malignant one that scores "
-        "highest, its lesion outlined",
+        caption=f"{_about_lesions()}; seed {SEED}; {len(test)} test images; explained: the malignant one that "
+        "scores highest",
     )
     return {"grad_cam": pointing_figures(models["classifier"], test)}
 
@@ -153,7 +156,7 @@ def _scores(model: MammoSwinForImageClassification, images: LabelledImages) -> n
 def _about_lesions() -> str:
     return (
         f"masses alone, {LESIONS['lesion_scale']:g} times as large and {LESIONS['lesion_contrast']:g} times as bright "
-        "as by default, in a halo of dark fat"
+        "as by default, in a halo of fat"
     )
 
 

@@ -48,8 +48,16 @@ def log_to(target: str, output_dir: Path) -> None:
         except OSError as error:
             raise _not_writable(output_dir / "training_log.txt", error) from error
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", handlers=[handler], force=True)
+    quiet()
+
+
+def quiet() -> None:
+    """Silences what other libraries tell of themselves, among it a progress bar for each file that is loaded."""
     for name in ("httpx", "datasets", "matplotlib", "PIL"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    from transformers.utils import logging as of_transformers  # takes a second, which --help should not
+
+    of_transformers.disable_progress_bar()
 
 
 def writable_folder(folder: Path) -> Path:

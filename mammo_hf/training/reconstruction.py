@@ -31,7 +31,8 @@ def reconstruct(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Input, mask and reconstruction of some images, each (n, height, width), intensities in [0, 1].
 
-    Where the model predicts normalised patches, the true patches' mean and deviation are put back.
+    Where the model predicts normalised patches, the true patches' mean and deviation are put back. Padding is left as
+    it is.
     """
     chosen = np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)
     inputs, masks, rebuilt, _ = _reconstructed(network, images, [int(index) for index in chosen])
@@ -58,8 +59,10 @@ def _reconstructed(
     inputs = images.processor.denormalize(pixels.cpu().numpy())
     patch = height // rows
     breast = np.stack([breast_patches(image, patch).repeat(patch, 0).repeat(patch, 1) for image in inputs])
-    counted = mask & breast & batch["content_mask"].numpy()
-    return inputs, mask, images.processor.denormalize(output.cpu().numpy()), counted
+    content = batch["content_mask"].numpy()
+    # nothing was learnt of the padding, and what stands there is no guess at an image: it stays as it is
+    rebuilt = np.where(content, images.processor.denormalize(output.cpu().numpy()), inputs)
+    return inputs, mask, rebuilt, mask & breast & content
 
 
 def reconstruction_quality(
