@@ -18,7 +18,7 @@ from ..training.arguments import ClassificationArguments, check_number
 from ..training.classification import train_classifier
 from ..training.collection import check_labels, open_collection, prepared_images, usable_tasks
 from .running import write_metrics
-from .stages import check_stage, parse_stage, start_stage
+from .stages import check_stage, end_stage, parse_stage, start_stage
 
 
 def main(arguments: list[str]) -> None:
@@ -58,3 +58,4 @@ def main(arguments: list[str]) -> None:
     if args.process_index == 0:
         save_subset(patients, out / "label_subset.json", percentage=own.label_percentage)
         write_metrics(out, "classifier", figures | {"seed": args.seed})
+    end_stage()

@@ -15,7 +15,7 @@ from ..training.arguments import MimArguments
 from ..training.collection import open_collection, prepared_images, streamed_images, usable_tasks
 from ..training.mim import train_mim
 from .running import write_metrics
-from .stages import check_stage, parse_stage, start_stage
+from .stages import check_stage, end_stage, parse_stage, start_stage
 
 
 def main(arguments: list[str]) -> None:
@@ -54,3 +54,4 @@ def main(arguments: list[str]) -> None:
     )
     if args.process_index == 0:
         write_metrics(out, "mim", figures | {"seed": args.seed, "model": Path(own.model).name})
+    end_stage()

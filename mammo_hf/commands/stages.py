@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from transformers import HfArgumentParser, TrainingArguments
 
 from ..data.prepare import is_prepared
@@ -54,3 +55,14 @@ def start_stage(own: CollectionArguments, args: TrainingArguments, out: Path) ->
     log_to("console", out)
     if checkpoint_to_resume(out, args.resume_from_checkpoint) is None and args.process_index == 0:
         clear_for_a_new_start(out)
+
+
+def end_stage() -> None:
+    """The processes of a distributed run leave together, the first one having written its results.
+
+    One that leaves early, with the group's threads alive, may be aborted, and then the launcher ends the others while
+    they write.
+    """
+    state = PartialState()
+    state.wait_for_everyone()
+    state.destroy_process_group()
