@@ -1,4 +1,8 @@
-"""The losses of stage 2: several tasks with few known labels, and what the places of lesions teach the tokens."""
+"""The losses of stage 2: several tasks with few known labels, and what the places of lesions teach the tokens.
+
+Each is a sum divided by a number of labels or tokens. That number may span more than one batch (`loss_counts`), so that
+an update is the same however it is split into micro-batches and processes.
+"""
 
 from __future__ import annotations
 
@@ -13,36 +17,108 @@ from .configuration_mammo_swin import MammoSwinConfig
 ELSEWHERE_WEIGHT = 4.0
 
 
-def multi_task_loss(logits: torch.Tensor, labels: torch.Tensor, config: MammoSwinConfig) -> torch.Tensor:
-    """Mean over the tasks with a known label of: sum of w_y * cross-entropy over known labels / their number.
+def loss_counts(labels: torch.Tensor, lesion_labels: torch.Tensor | None = None) -> torch.Tensor:
+    """What the losses are divided by: float (tasks + 2,), to be added up over the batches of an update.
 
-    Divided by the number and not by the sum of weights, as torch's weighted cross-entropy does: that would cancel the
-    weights in a batch of one class. A batch without any known label gives an exact zero that keeps the graph.
+    Args:
+        labels: int64 (batch, tasks) or (batch,), -100 where not known.
+        lesion_labels: int64 (batch, rows, columns): 0 no lesion, 1 + label, -100 not known.
+
+    Returns:
+        The known labels of each task, the tokens with a lesion, and those known to have none.
     """
     labels = labels.unsqueeze(1) if labels.ndim == 1 else labels
-    losses = []
+    known = (labels != -100).sum(0)
+    tokens = known.new_zeros(2)
+    if lesion_labels is not None:
+        tokens = torch.stack([(lesion_labels > 0).sum(), (lesion_labels == 0).sum()])
+    return torch.cat([known, tokens]).float()
+
+
+def multi_task_loss(
+    logits: torch.Tensor, labels: torch.Tensor, config: MammoSwinConfig, counts: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Mean over the tasks with a known label of: sum of w_y * loss over known labels / their number.
+
+    Divided by the number and not by the sum of weights, as torch's weighted cross-entropy does: that would cancel the
+    weights in a batch of one class. The mean weighs a task by ``config.task_weights``. A task's loss is the
+    cross-entropy, or the ranked probability score where ``config.ordinal_tasks`` names it.
+
+    Args:
+        logits: (batch, labels of all tasks).
+        labels: int64 (batch, tasks) or (batch,), -100 where not known.
+        config: Tasks, class weights, task weights, label smoothing.
+        counts: `loss_counts` of the whole update; ``None``: of this batch.
+
+    Returns:
+        A scalar; an exact zero that keeps the graph where no label is known.
+    """
+    labels = labels.unsqueeze(1) if labels.ndim == 1 else labels
+    counts = loss_counts(labels) if counts is None else counts
+    total, weight_of_known = logits.float().sum() * 0.0, logits.new_zeros((), dtype=torch.float32)
     for index, (name, part) in enumerate(config.task_slices.items()):
+        weight = (config.task_weights or {}).get(name, 1.0)
+        weight_of_known = weight_of_known + weight * (counts[index] > 0)
         known = labels[:, index] != -100
         if not known.any():
             continue
-        weights = (config.class_weights or {}).get(name)
-        weight = None if weights is None else torch.tensor(weights, dtype=torch.float32, device=logits.device)
         target = labels[known, index]
-        losses.append(functional.cross_entropy(logits[known, part].float(), target, weight, reduction="sum"))
-        losses[-1] = losses[-1] / known.sum()
-    return torch.stack(losses).mean() if losses else logits.float().sum() * 0.0
+        losses = _label_losses(logits[known, part].float(), target, name, config)
+        class_weights = (config.class_weights or {}).get(name)
+        if class_weights is not None:
+            losses = losses * torch.tensor(class_weights, dtype=torch.float32, device=logits.device)[target]
+        total = total + weight * losses.sum() / counts[index]
+    return total / weight_of_known.clamp(min=torch.finfo(torch.float32).tiny)
 
 
-def lesion_token_loss(lesion_logits: torch.Tensor, lesion_labels: torch.Tensor, background: float) -> torch.Tensor:
-    """Cross-entropy at each token whose label is known, tokens without a lesion weighted by ``background``."""
-    if not (lesion_labels != -100).any():
-        return lesion_logits.float().sum() * 0.0
+def _label_losses(logits: torch.Tensor, target: torch.Tensor, name: str, config: MammoSwinConfig) -> torch.Tensor:
+    """(n,) unweighted losses of one task's logits (n, labels)."""
+    if name in (config.ordinal_tasks or ()):
+        return ranked_probability_score(logits, target)
+    losses = functional.cross_entropy(logits, target, reduction="none")
+    smoothing = config.label_smoothing
+    return (1 - smoothing) * losses - smoothing * logits.log_softmax(-1).mean(-1) if smoothing else losses
+
+
+def ranked_probability_score(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """How far the cumulative softmax is from the label's step (Epstein 1969), for labels in their natural order.
+
+    A label further off costs more, which cross-entropy does not know.
+
+    Args:
+        logits: (n, labels).
+        target: int64 (n,).
+
+    Returns:
+        (n,), each in [0, 1]: the sum over thresholds of (P(label <= k) - [target <= k])^2, divided by labels - 1.
+    """
+    cumulative = logits.softmax(-1).cumsum(-1)[:, :-1]
+    thresholds = torch.arange(cumulative.shape[1], device=logits.device)
+    step = (target[:, None] <= thresholds).to(cumulative.dtype)
+    return (cumulative - step).square().mean(-1)
+
+
+def lesion_token_loss(
+    lesion_logits: torch.Tensor, lesion_labels: torch.Tensor, background: float, counts: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Cross-entropy at each token whose label is known, tokens without a lesion weighted by ``background``.
+
+    Args:
+        lesion_logits: (batch, 1 + labels, rows, columns).
+        lesion_labels: int64 (batch, rows, columns): 0 no lesion, 1 + label, -100 not known.
+        background: Weight of a token without a lesion, against 1 for one with.
+        counts: `loss_counts` of the whole update; ``None``: of this batch.
+    """
+    lesion, none = (loss_counts(lesion_labels.flatten(1)[:, :1], lesion_labels) if counts is None else counts)[-2:]
     weight = torch.ones(lesion_logits.shape[1], device=lesion_logits.device)
     weight[0] = background
-    return functional.cross_entropy(lesion_logits.float(), lesion_labels, weight)
+    total = functional.cross_entropy(lesion_logits.float(), lesion_labels, weight, reduction="sum")
+    return total / (lesion + background * none).clamp(min=torch.finfo(torch.float32).tiny)
 
 
-def lesion_evidence_loss(evidence: torch.Tensor, lesion_labels: torch.Tensor) -> torch.Tensor:
+def lesion_evidence_loss(
+    evidence: torch.Tensor, lesion_labels: torch.Tensor, counts: torch.Tensor | None = None
+) -> torch.Tensor:
     """Teaches the classifier that its evidence for a lesion's class lies in the lesion, and nowhere else.
 
     The classifier is linear behind a mean, so its logits are the mean of what it says of each token. Cross-entropy at
@@ -53,13 +129,14 @@ def lesion_evidence_loss(evidence: torch.Tensor, lesion_labels: torch.Tensor) ->
     Args:
         evidence: (batch, tokens, labels of the lesion task), the classifier applied to each token.
         lesion_labels: int64 (batch, tokens): 0 no lesion, 1 + label, -100 not known.
+        counts: `loss_counts` of the whole update; ``None``: of this batch.
 
     Returns:
         A scalar, 0 where evidence is certain in lesions and absent elsewhere; exactly 0 where nothing is known.
     """
     evidence = evidence.float()
     lesion, none = lesion_labels > 0, lesion_labels == 0
+    of_lesions, of_none = (loss_counts(lesion_labels[:, :1], lesion_labels) if counts is None else counts)[-2:]
     inside = functional.cross_entropy(evidence[lesion], lesion_labels[lesion] - 1, reduction="sum")
     outside = -functional.log_softmax(evidence[none], -1).mean(-1) - math.log(evidence.shape[-1])
-    inside = inside / lesion.sum().clamp(min=1)
-    return inside + ELSEWHERE_WEIGHT * outside.sum() / none.sum().clamp(min=1)
+    return inside / of_lesions.clamp(min=1) + ELSEWHERE_WEIGHT * outside.sum() / of_none.clamp(min=1)

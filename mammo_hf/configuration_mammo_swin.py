@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from transformers import SwinConfig
 
@@ -19,6 +19,8 @@ SIZES: dict[str, dict[str, Any]] = {
     "large": {"embed_dim": 192, "depths": [2, 2, 18, 2], "num_heads": [6, 12, 24, 48]},
 }
 
+SCORES = ("pooled", "lesion", "mean")
+
 
 class MammoSwinConfig(SwinConfig):
     r"""Configuration of the mammo_hf models; ``model_type`` stays ``"swin"``, so stock transformers reads it.
@@ -30,9 +32,14 @@ class MammoSwinConfig(SwinConfig):
             labels, which becomes such a list. The list's order is the order of the classifier's rows. A list because
             JSON configurations are written with sorted keys: a dict would come back in another order.
         class_weights: For each task's name one weight a label, w_c = N / (K * N_c) of the labelled training rows.
+        task_weights: For a task's name its weight in the mean over tasks; 1 where it is not named.
+        ordinal_tasks: Tasks whose labels have an order, taught by the ranked probability score.
+        label_smoothing: Share of a label that is spread evenly over all labels, in [0, 1); not in ordinal tasks.
         lesion_task: The task whose labels the lesion head tells apart at each token; ``None``: no lesion head.
         lesion_loss_weight: Weight of what lesions' places teach, the lesion head's token loss and the classifier's
             evidence loss, beside the image-level loss.
+        score_from: Where the lesion task's probabilities come from: "pooled", the classifier on the mean of the tokens;
+            "lesion", the lesion head where it is surest; or "mean" of both.
         lesion_background_weight: Weight of a token without a lesion in the token loss, against 1 for one with.
         decoder: Of masked image modelling: "conv", or "linear" as in stock Swin.
         sparse_encoder: Whether masked image modelling runs the encoder on visible tokens where size and mask allow it.
@@ -41,18 +48,27 @@ class MammoSwinConfig(SwinConfig):
             the target is the image.
 
     Raises:
-        UsageError: A task without labels, two tasks of one name, weights that do not fit the tasks, an unknown decoder
-            or region, a normalised patch that does not tile the image.
+        UsageError: A task without labels, two tasks of one name, weights that do not fit the tasks, an unknown decoder,
+            region or score, a normalised patch that does not tile the image.
         DataError: ``id2label`` contradicts ``tasks``.
     """
+
+    # what Trainer need not gather from every batch of an evaluation
+    keys_to_ignore_at_inference: ClassVar[list[str]] = [
+        *("hidden_states", "attentions", "reshaped_hidden_states", "lesion_logits")
+    ]
 
     image_size: int | list[int] | tuple[int, int] = (896, 448)
     num_channels: int = 1
     tasks: list[dict[str, Any]] | dict[str, Any] | None = None
     class_weights: dict[str, Any] | None = None
+    task_weights: dict[str, float] | None = None
+    ordinal_tasks: list[str] | None = None
+    label_smoothing: float | int = 0.0
     lesion_task: str | None = None
     lesion_loss_weight: float | int = 1.0
     lesion_background_weight: float | int = 0.05
+    score_from: str = "pooled"
     decoder: str = "conv"
     sparse_encoder: bool = True
     loss_region: str = "masked"
@@ -89,8 +105,21 @@ class MammoSwinConfig(SwinConfig):
                     f"class_weights[{name!r}] has {len(weights)} weights, the task {len(labels.get(name, []))} labels",
                     remedy="give one weight a label, by the task's name",
                 )
-        if self.lesion_task is not None and self.lesion_task not in labels:
-            raise UsageError(f"lesion_task {self.lesion_task!r} is not among the tasks {list(labels)}")
+        named = [("lesion_task", name) for name in (self.lesion_task,) if name is not None]
+        named += [("ordinal_tasks", name) for name in self.ordinal_tasks or ()]
+        named += [("task_weights", name) for name in self.task_weights or ()]
+        for where, name in named:
+            if name not in labels:
+                raise UsageError(f"{where} {name!r} is not among the tasks {list(labels)}")
+        for name, weight in (self.task_weights or {}).items():
+            if not 0 <= weight < float("inf"):
+                raise UsageError(f"task_weights[{name!r}] is {weight}", remedy="it must be 0 or more")
+        if not 0 <= self.label_smoothing < 1:
+            raise UsageError(f"label_smoothing is {self.label_smoothing}", remedy="it must be at least 0 and below 1")
+        if self.score_from not in SCORES:
+            raise UsageError(f"score_from is {self.score_from!r}", remedy=f"use {' or '.join(SCORES)}")
+        if self.score_from != "pooled" and self.lesion_task is None:
+            raise UsageError(f"score_from is {self.score_from!r} without a lesion head", remedy="name a lesion_task")
 
     def _check_masked_modelling(self) -> None:
         for name, value, known in (

@@ -186,9 +186,12 @@ class MammoSwinImageClassifierOutput(SwinImageClassifierOutput):
     Attributes:
         lesion_logits: (batch, 1 + labels of the lesion task, rows, columns) over the last stage's grid; channel 0 is
             "no lesion here". ``None`` without a lesion head.
+        lesion_scores: (batch, labels of the lesion task): the largest log-odds of each label against "no lesion here"
+            over the tokens.
     """
 
     lesion_logits: torch.Tensor | None = None
+    lesion_scores: torch.Tensor | None = None
 
 
 class MammoSwinForImageClassification(SwinForImageClassification):
@@ -211,6 +214,7 @@ class MammoSwinForImageClassification(SwinForImageClassification):
         pixel_values: torch.Tensor,
         labels: torch.Tensor | None = None,
         lesion_labels: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> MammoSwinImageClassifierOutput:
         """Scores each label of each task.
@@ -220,6 +224,7 @@ class MammoSwinForImageClassification(SwinForImageClassification):
             labels: int64 (batch, tasks) in the order of ``config.tasks``, -100 where not known; (batch,) for one task.
             lesion_labels: int64 (batch, rows, columns) over the last stage's grid: 0 no lesion, 1 + label of the lesion
                 task, -100 where the place of a finding is not known.
+            num_items_in_batch: `loss_counts` of all micro-batches of an update; ``None``: this batch stands for itself.
             kwargs: Passed on to the encoder.
 
         Returns:
@@ -235,19 +240,23 @@ class MammoSwinForImageClassification(SwinForImageClassification):
                 return super().forward(pixel_values, labels=labels, **kwargs)
             outputs = self.swin(pixel_values, **kwargs)
         logits = self.classifier(outputs.pooler_output)
-        lesion_logits = None
+        lesion_logits = lesion_scores = None
         if self.lesion_head is not None:
             grid = self.config.stage_grids(height, width)[-1]
             lesion_logits = self.lesion_head(outputs.last_hidden_state).transpose(1, 2).unflatten(2, grid)
+            lesion_scores = (lesion_logits[:, 1:] - lesion_logits[:, :1]).flatten(2).amax(-1)
         loss = None
         if labels is not None:
-            loss = multi_task_loss(logits, labels, self.config)
+            counts = num_items_in_batch
+            loss = multi_task_loss(logits, labels, self.config, counts)
             if lesion_logits is not None and lesion_labels is not None:
-                token_loss = lesion_token_loss(lesion_logits, lesion_labels, self.config.lesion_background_weight)
+                token_loss = lesion_token_loss(
+                    lesion_logits, lesion_labels, self.config.lesion_background_weight, counts
+                )
                 evidence = self.classifier(outputs.last_hidden_state)[
                     ..., self.config.task_slices[self.config.lesion_task]
                 ]
-                evidence_loss = lesion_evidence_loss(evidence, lesion_labels.flatten(1))
+                evidence_loss = lesion_evidence_loss(evidence, lesion_labels.flatten(1), counts)
                 loss = loss + self.config.lesion_loss_weight * (token_loss + evidence_loss)
         return MammoSwinImageClassifierOutput(
             loss=loss,
@@ -256,8 +265,31 @@ class MammoSwinForImageClassification(SwinForImageClassification):
             attentions=outputs.attentions,
             reshaped_hidden_states=outputs.reshaped_hidden_states,
             lesion_logits=lesion_logits,
+            lesion_scores=lesion_scores,
         )
 
-    def probabilities(self, logits: torch.Tensor) -> dict[str, torch.Tensor]:
-        """For each task's name the probabilities (batch, labels): the softmax over the task's own slice."""
-        return {name: logits[:, part].float().softmax(-1) for name, part in self.config.task_slices.items()}
+    def probabilities(self, logits: torch.Tensor, lesion_scores: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+        """For each task's name the probabilities (batch, labels): the softmax over the task's own slice.
+
+        Args:
+            logits: (batch, labels of all tasks).
+            lesion_scores: As in the output; needed where ``config.score_from`` takes the lesion task's from there.
+
+        Raises:
+            UsageError: It is needed and not given.
+        """
+        return probabilities(self.config, logits, lesion_scores)
+
+
+def probabilities(
+    config: MammoSwinConfig, logits: torch.Tensor, lesion_scores: torch.Tensor | None = None
+) -> dict[str, torch.Tensor]:
+    """As `MammoSwinForImageClassification.probabilities`, from a configuration alone."""
+    shares = {name: logits[:, part].float().softmax(-1) for name, part in config.task_slices.items()}
+    if config.score_from != "pooled":
+        if lesion_scores is None:
+            raise UsageError(f"score_from is {config.score_from!r}", remedy="give the output's lesion_scores too")
+        lesion = lesion_scores.float().softmax(-1)
+        pooled = shares[config.lesion_task]
+        shares[config.lesion_task] = lesion if config.score_from == "lesion" else (pooled + lesion) / 2
+    return shares

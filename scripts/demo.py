@@ -23,7 +23,7 @@ from mammo_hf.data import label_subset
 from mammo_hf.data.phantom import write_phantom
 from mammo_hf.explainers import explain
 from mammo_hf.explainers.overlay import tinted
-from mammo_hf.training.arguments import sensible_defaults
+from mammo_hf.training.arguments import ClassificationSettings, sensible_defaults
 from mammo_hf.training.classification import train_classifier
 from mammo_hf.training.collection import open_collection, prepared_images, usable_tasks
 from mammo_hf.training.datasets import LabelledImages, MaskedImages, rows_of
@@ -91,7 +91,7 @@ def _train(
             model=str(out / "mim"),
             tasks=tasks,
             patients=patients,
-            lesion_loss=lesion_loss,
+            settings=ClassificationSettings(lesion_loss=lesion_loss),
             checkpoint=out / name,
             plots=out / "plots" / name,
         )

@@ -14,7 +14,7 @@ from ..data.prepare import is_prepared
 from ..data.subsets import save_subset
 from ..errors import UsageError
 from ..image_processing_mammo import MammoImageProcessor
-from ..training.arguments import check_number, sensible_defaults
+from ..training.arguments import ClassificationSettings, check_number, sensible_defaults
 from ..training.classification import train_classifier
 from ..training.collection import (
     check_labels,
@@ -117,7 +117,7 @@ def main(arguments: list[str]) -> None:
             model=_start_of_stage_2(args),
             tasks=tasks,
             patients=patients,
-            lesion_loss=args.lesion_loss,
+            settings=ClassificationSettings(lesion_loss=args.lesion_loss),
             checkpoint=_classifier(out),
             resume="cls" in resume,
             **common,
@@ -138,8 +138,7 @@ def _check(args: argparse.Namespace) -> None:
     percentage, validation = args.missing_label_percentage, args.validation
     check_number("--missing_label_percentage", percentage, 0 < percentage <= 100, "above 0 and at most 100")
     check_number("--validation", validation, 0 < validation < 1, "above 0 and below 1")
-    if args.lesion_loss is not None:
-        check_number("--lesion_loss", args.lesion_loss, 0 <= args.lesion_loss < float("inf"), "0 or more")
+    ClassificationSettings(lesion_loss=args.lesion_loss).check()
     if not (args.train_mim or args.train_cls or args.visualize):
         raise UsageError("nothing to do", remedy="give --train_mim, --train_cls, --visualize, or several of them")
     if args.visualize and not args.train_cls and not (_classifier(out) / "config.json").is_file():

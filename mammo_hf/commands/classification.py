@@ -33,6 +33,7 @@ def main(arguments: list[str]) -> None:
     check_stage(own, args, own.model_name_or_path)
     percentage = own.label_percentage
     check_number("--label_percentage", percentage, 0 < percentage <= 100, "above 0 and at most 100")
+    own.settings().check()
     start_stage(own, args, out)
     table = open_collection(own.dataset, dicom_path=own.dicom_path, validation=own.validation, seed=args.seed)
     tasks = usable_tasks(table, tuple(own.tasks))
@@ -50,9 +51,9 @@ def main(arguments: list[str]) -> None:
         model=own.model_name_or_path,
         tasks=tasks,
         patients=patients,
-        lesion_loss=own.lesion_loss,
         checkpoint=out,
         plots=out / "plots",
+        settings=own.settings(),
         resume=args.resume_from_checkpoint,
     )
     if args.process_index == 0:

@@ -8,9 +8,14 @@ from pathlib import Path
 import torch
 from transformers import TrainingArguments
 
+from ..configuration_mammo_swin import SCORES
 from ..errors import UsageError
 from .collection import default_size
 from .sizes import parse_size
+
+SAMPLING = ("weighted", "balanced")
+TUNE = ("full", "last_stage", "head")
+SEMI_SUPERVISED = ("none", "pseudo_label", "mean_teacher")
 
 
 @dataclass
@@ -89,7 +94,72 @@ class MimArguments(MimSettings, CollectionArguments):
 
 
 @dataclass
-class ClassificationArguments(CollectionArguments):
+class ClassificationSettings:
+    """How stage 2 trains, whatever it trains on. Label smoothing is Trainer's own ``--label_smoothing_factor``."""
+
+    lesion_loss: float | None = field(
+        default=None, metadata={"help": "weight of the token loss; default 1 where findings have places, else 0"}
+    )
+    score_from: str = field(
+        default="pooled",
+        metadata={
+            "help": "the lesion task's score: pooled (what explanations explain), lesion, mean, or auto: by validation"
+        },
+    )
+    ordinal_tasks: list[str] = field(
+        default_factory=list, metadata={"help": "tasks taught by the ranked probability score, density for instance"}
+    )
+    task_weights: list[float] = field(
+        default_factory=list, metadata={"help": "one weight a task in the loss; default: all alike"}
+    )
+    sampling: str = field(
+        default="weighted",
+        metadata={"help": "weighted: each image once an epoch, classes weighted; balanced: classes equally often"},
+    )
+    tune: str = field(default="full", metadata={"help": "what is trained: full, last_stage, or head alone"})
+    head_first: int = field(default=0, metadata={"help": "updates at the start that leave the encoder alone"})
+    layer_decay: float = field(
+        default=1.0, metadata={"help": "factor of the learning rate from a layer to the one below it"}
+    )
+    weight_average: float = field(
+        default=0.0, metadata={"help": "decay of an average of the weights that is saved instead of them; 0: none"}
+    )
+    semi_supervised: str = field(
+        default="none", metadata={"help": "learn from unlabelled images too: none, pseudo_label or mean_teacher"}
+    )
+    unlabelled_ratio: int = field(default=2, metadata={"help": "unlabelled images for each labelled one"})
+    confidence: float = field(
+        default=0.95, metadata={"help": "how sure a pseudo-label must be, of the class that is predicted most"}
+    )
+    consistency_weight: float = field(
+        default=1.0, metadata={"help": "weight of the unlabelled images' loss at its full height"}
+    )
+
+    def check(self) -> None:
+        """Refuses what no training can be made of.
+
+        Raises:
+            UsageError: Names the argument and its range.
+        """
+        if self.lesion_loss is not None:
+            check_number("--lesion_loss", self.lesion_loss, 0 <= self.lesion_loss < float("inf"), "0 or more")
+        check_choice("--score_from", self.score_from, (*SCORES, "auto"))
+        check_choice("--sampling", self.sampling, SAMPLING)
+        check_choice("--tune", self.tune, TUNE)
+        check_choice("--semi_supervised", self.semi_supervised, SEMI_SUPERVISED)
+        check_number("--head_first", self.head_first, self.head_first >= 0, "0 or more")
+        check_number("--layer_decay", self.layer_decay, 0 < self.layer_decay <= 1, "above 0 and at most 1")
+        check_number("--weight_average", self.weight_average, 0 <= self.weight_average < 1, "at least 0 and below 1")
+        check_number("--unlabelled_ratio", self.unlabelled_ratio, self.unlabelled_ratio >= 1, "1 or more")
+        check_number("--confidence", self.confidence, 0 < self.confidence < 1, "above 0 and below 1")
+        weight = self.consistency_weight
+        check_number("--consistency_weight", weight, 0 <= weight < float("inf"), "0 or more")
+        for weight in self.task_weights:
+            check_number("--task_weights", weight, 0 <= weight < float("inf"), "0 or more")
+
+
+@dataclass
+class ClassificationArguments(ClassificationSettings, CollectionArguments):
     """Stage 2's own."""
 
     model_name_or_path: str = field(
@@ -102,9 +172,10 @@ class ClassificationArguments(CollectionArguments):
     label_percentage: float = field(
         default=100, metadata={"help": "share in percent of the labelled training patients that is used"}
     )
-    lesion_loss: float | None = field(
-        default=None, metadata={"help": "weight of the token loss; default 1 where findings have places, else 0"}
-    )
+
+    def settings(self) -> ClassificationSettings:
+        """How to train, without what to train on."""
+        return ClassificationSettings(**{own.name: getattr(self, own.name) for own in fields(ClassificationSettings)})
 
 
 def sensible_defaults(
@@ -169,3 +240,9 @@ def check_number(name: str, value: float, holds: bool, rule: str) -> None:
     """Raises UsageError where a number breaks its rule; NaN breaks every one."""
     if not holds:
         raise UsageError(f"is {value}", source=name, remedy=f"it must be {rule}")
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raises UsageError where a word is not among its choices."""
+    if value not in choices:
+        raise UsageError(f"is {value!r}", source=name, remedy=f"use {', '.join(choices)}")

@@ -21,6 +21,7 @@ class Augmentation:
         gamma: Largest change of the display curve: intensity ** g with g in [1 / (1 + gamma), 1 + gamma].
         flip: Whether cranio-caudal views are turned upside down at random: that is the other breast's view after both
             are oriented to one side. A medio-lateral oblique view has the pectoral muscle on top and is left alone.
+        noise: Largest standard deviation of noise that is added to whatever is not background.
     """
 
     rotation: float = 10.0
@@ -28,6 +29,7 @@ class Augmentation:
     shift: float = 0.04
     gamma: float = 0.2
     flip: bool = True
+    noise: float = 0.0
 
     def __call__(
         self, intensity: torch.Tensor, lesions: torch.Tensor, *, view: str | None, generator: np.random.Generator
@@ -52,7 +54,16 @@ class Augmentation:
         )
         gamma = math.exp(log_gamma * math.log1p(self.gamma))
         moved = _warp(intensity, matrix, "bilinear").clamp(0, 1) ** gamma
+        if self.noise:
+            grain = generator.standard_normal(moved.shape, np.float32) * generator.uniform(0, self.noise)
+            moved = torch.where(moved > 0, (moved + torch.from_numpy(grain.astype(np.float32))).clamp(0, 1), moved)
         return moved, _warp(lesions, matrix, "nearest")
+
+
+# what a teacher sees, and what its pupil must read alike (Sohn et al. 2020, arXiv 2001.07685); nothing is cut out,
+# since a lesion may be all that makes an image malignant
+WEAK_VIEW = Augmentation(rotation=4.0, scale=0.04, shift=0.02, gamma=0.05)
+STRONG_VIEW = Augmentation(rotation=20.0, scale=0.2, shift=0.06, gamma=0.6, noise=0.05)
 
 
 def _affine(angle: float, scale: float, shift: tuple[float, float], aspect: float, turned: bool) -> torch.Tensor:

@@ -9,22 +9,27 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
-from transformers import EvalPrediction, Trainer, TrainingArguments
+from transformers import TrainingArguments
 
 from ..configuration_mammo_swin import SIZES, MammoSwinConfig
-from ..errors import DataError
-from ..evaluation import UndefinedMetric, accuracy, auroc, evaluate_task, macro_auroc
+from ..errors import DataError, UsageError
 from ..image_processing_mammo import MammoImageProcessor
 from ..modeling_mammo_swin import MammoSwinForImageClassification
-from .arguments import check_number
+from .arguments import ClassificationSettings
 from .augmentation import Augmentation
+from .classification_trainer import ClassificationTrainer
 from .datasets import EpochOfDatasets, LabelledImages, rows_of
 from .loading import load_model
 from .mim import starting_config
-from .plots import plot_loss_curves, plot_metric_curves, plot_roc
-from .running import SwinTrainer, run, without_last_batch_surprise, without_validation
+from .running import run, without_last_batch_surprise, without_validation
+from .scoring import best_metric, choose_score, draw_curves, epoch_metrics, evaluate
+from .semi_supervised import ClassThresholds, SemiSupervisedTrainer, TwoViews, WithUnlabelled
+from .tuning import HeadFirst, freeze
+from .weight_average import WeightAverage
 
 logger = logging.getLogger(__name__)
+
+TEACHER_DECAY = 0.99  # of a teacher of few updates; Tarvainen & Valpola 2017 take 0.99 at first and 0.999 later
 
 Tasks = list[dict[str, Any]]
 
@@ -62,9 +67,9 @@ def train_classifier(
     model: str,
     tasks: Tasks,
     patients: tuple[str, ...],
-    lesion_loss: float | None,
     checkpoint: Path,
     plots: Path,
+    settings: ClassificationSettings | None = None,
     resume: str | bool | None = None,
 ) -> dict[str, Any]:
     """Trains the classifier, chooses the best epoch on validation patients, and reads the test split once.
@@ -75,52 +80,51 @@ def train_classifier(
         args: Trainer's own; ``output_dir`` holds its checkpoints.
         model: A size, or a checkpoint folder of stage 1 or 2.
         tasks: In the order of the prepared ``labels``.
-        patients: Whose training rows are used: a label subset.
-        lesion_loss: Weight of the token loss; ``None``: 1 where findings have places, else 0.
+        patients: Whose training rows' labels are used: a label subset. Other rows may be learnt from without.
         checkpoint: Where the model and the processor are saved.
         plots: Folder of the curves.
+        settings: Of losses, sampling, what is tuned, and unlabelled images.
         resume: As in ``run``.
 
     Returns:
         Figures for ``metrics.json``: counts, weights, and each task's figures on validation and test.
     """
+    settings = settings or ClassificationSettings()
+    settings.check()
     split = _labelled_rows(prepared, patients)
-    labels = np.array(prepared.select(split["train"])["labels"], dtype=np.int64).reshape(-1, len(tasks))
+    training = prepared.select(split["train"])
+    labels = np.array(training["labels"], dtype=np.int64).reshape(-1, len(tasks))
     weights = class_weights(labels, tasks)
-    places = sum(lesions is not None for lesions in prepared.select(split["train"])["lesions"])
-    lesion_loss = float(bool(places)) if lesion_loss is None else lesion_loss
-    check_number("the lesion loss", lesion_loss, 0 <= lesion_loss < float("inf"), "0 or more")
+    places = sum(lesions is not None for lesions in training["lesions"])
+    lesion_loss = float(bool(places)) if settings.lesion_loss is None else settings.lesion_loss
     if lesion_loss and not places:
         raise DataError("no finding of a training row has a place", remedy="set the lesion loss to 0")
-    network = _network(model, processor, args.seed, tasks, weights, lesion_loss)
-    size = (processor.size["height"], processor.size["width"])
-    grid = network.config.stage_grids(*size)[-1] if lesion_loss else None
-    images = {
-        name: LabelledImages(
-            prepared.select(rows),
-            processor,
-            seed=args.seed,
-            augmentation=Augmentation() if name == "train" else None,
-            lesion_grid=grid if name == "train" else None,
-        )
-        for name, rows in split.items()
-    }
+    balanced = settings.sampling == "balanced"
+    logger.info("class weights: %s", "none, classes are drawn equally often" if balanced else weights)
+    network = _network(model, processor, args, tasks, None if balanced else weights, lesion_loss, settings)
+    images = _images(prepared, split, processor, network, args.seed, bool(lesion_loss), balanced)
     without_last_batch_surprise(len(images["train"]), args.per_device_train_batch_size, "training images")
-    trainer = _trainer(network, args, images, tasks)
+    unlabelled = _unlabelled(prepared, split["train"], processor, args.seed, settings)
+    trainer = _trainer(network, args, images, unlabelled, tasks, settings)
     run(trainer, resume)
+    if trainer.average is not None:
+        trainer.average.apply()
     figures: dict[str, Any] = {
         "train_images": len(images["train"]),
         "train_images_with_places": places,
         "train_patients": len(set(images["train"].prepared["patient"])),
-        "class_weights": weights,
+        "unlabelled_images": 0 if unlabelled is None else len(unlabelled),
+        "class_weights": network.config.class_weights,
         "processes": args.world_size,
         "lesion_loss_weight": lesion_loss,
     }
+    if settings.score_from == "auto" and lesion_loss:
+        figures["score_from"] = choose_score(trainer, images["validation"])
     figures |= {name: evaluate(trainer, images[name], tasks, args.seed) for name in ("validation", "test")}
     if trainer.is_world_process_zero():
         network.save_pretrained(checkpoint)
         processor.save_pretrained(checkpoint)
-        _draw(trainer, images["test"], tasks, plots, figures)
+        draw_curves(trainer, images["test"], tasks, plots, figures)
     for part in ("validation", "test"):
         figures[part] = {name: value for name, value in figures[part].items() if name != "scores"}
     return figures
@@ -136,120 +140,125 @@ def _labelled_rows(prepared: datasets.Dataset, patients: tuple[str, ...]) -> dic
     return rows
 
 
+def _images(
+    prepared: datasets.Dataset,
+    split: dict[str, list[int]],
+    processor: MammoImageProcessor,
+    network: MammoSwinForImageClassification,
+    seed: int,
+    with_places: bool,
+    balanced: bool,
+) -> dict[str, LabelledImages]:
+    grid = network.config.stage_grids(processor.size["height"], processor.size["width"])[-1] if with_places else None
+    of_training = {"augmentation": Augmentation(), "lesion_grid": grid, "balanced": balanced}
+    return {
+        name: LabelledImages(prepared.select(rows), processor, seed=seed, **(of_training if name == "train" else {}))
+        for name, rows in split.items()
+    }
+
+
+def _unlabelled(
+    prepared: datasets.Dataset,
+    labelled: list[int],
+    processor: MammoImageProcessor,
+    seed: int,
+    settings: ClassificationSettings,
+) -> TwoViews | None:
+    """Images of training patients and unlabelled ones whose labels are not used."""
+    if settings.semi_supervised == "none":
+        return None
+    used = set(labelled)
+    rows = [i for i in rows_of(prepared, ("train", "unlabelled")) if i not in used]
+    if not rows:
+        raise DataError(
+            f"no unlabelled image for {settings.semi_supervised}",
+            remedy="use a share of the labels (--label_percentage 25), add images, or leave --semi_supervised out",
+        )
+    return TwoViews(prepared.select(rows), processor, seed=seed)
+
+
 def _network(
     model: str,
     processor: MammoImageProcessor,
-    seed: int,
+    args: TrainingArguments,
     tasks: Tasks,
-    weights: dict[str, list[float]],
+    weights: dict[str, list[float]] | None,
     lesion_loss: float,
+    settings: ClassificationSettings,
 ) -> MammoSwinForImageClassification:
-    torch.manual_seed(seed)
+    torch.manual_seed(args.seed)
+    names = [task["name"] for task in tasks]
+    if settings.task_weights and len(settings.task_weights) != len(names):
+        raise UsageError(
+            f"{len(settings.task_weights)} weights for the tasks {', '.join(names)}",
+            source="--task_weights",
+            remedy="give one a task",
+        )
+    score = settings.score_from if lesion_loss and settings.score_from != "auto" else "pooled"
+    if score != settings.score_from != "auto":
+        logger.warning("without the places of lesions the score is the pooled one, not %s", settings.score_from)
     config: MammoSwinConfig = starting_config(
         model,
         (processor.size["height"], processor.size["width"]),
         num_channels=processor.num_channels,
         tasks=tasks,
         class_weights=weights,
-        lesion_task=tasks[0]["name"] if lesion_loss else None,
+        task_weights=dict(zip(names, settings.task_weights, strict=True)) if settings.task_weights else None,
+        ordinal_tasks=[name for name in settings.ordinal_tasks if name in names] or None,
+        label_smoothing=args.label_smoothing_factor,
+        lesion_task=names[0] if lesion_loss else None,
         lesion_loss_weight=lesion_loss,
+        score_from=score,
     )
-    if model in SIZES:
-        return MammoSwinForImageClassification(config)
-    return load_model(MammoSwinForImageClassification, model, config=config)
+    args.label_smoothing_factor = 0.0  # Trainer's own would smooth over the labels of all tasks at once
+    network = (
+        MammoSwinForImageClassification(config)
+        if model in SIZES
+        else load_model(MammoSwinForImageClassification, model, config=config)
+    )
+    freeze(network, settings.tune)
+    return network
 
 
 def _trainer(
-    network: MammoSwinForImageClassification, args: TrainingArguments, images: dict[str, LabelledImages], tasks: Tasks
-) -> Trainer:
+    network: MammoSwinForImageClassification,
+    args: TrainingArguments,
+    images: dict[str, LabelledImages],
+    unlabelled: TwoViews | None,
+    tasks: Tasks,
+    settings: ClassificationSettings,
+) -> ClassificationTrainer:
     args.label_names = ["labels"]
     args.remove_unused_columns = False
     validation = images["validation"] if len(images["validation"]) else None
     if validation is None:
         without_validation(args)
     if args.load_best_model_at_end:
-        chosen = None if validation is None else _best_metric(validation, tasks)
+        chosen = None if validation is None else best_metric(validation, tasks)
         args.metric_for_best_model = chosen or "eval_loss"
         args.greater_is_better = chosen is not None
         logger.info("the best epoch is chosen by %s", args.metric_for_best_model)
     config: MammoSwinConfig = network.config
-    return SwinTrainer(
+    training: Any = images["train"]
+    if unlabelled is not None:
+        training = WithUnlabelled(images["train"], unlabelled, settings.unlabelled_ratio)
+    decay = settings.weight_average or (TEACHER_DECAY if settings.semi_supervised == "mean_teacher" else 0.0)
+    common: dict[str, Any] = {
+        "train_dataset": training,
+        "eval_dataset": validation,
+        "compute_metrics": lambda prediction: epoch_metrics(prediction, config),
+        "callbacks": [EpochOfDatasets(training)] + [HeadFirst(settings.head_first)] * bool(settings.head_first),
+        "layer_decay": settings.layer_decay,
+        "average": WeightAverage(network, decay) if decay else None,
+    }
+    if unlabelled is None:
+        return ClassificationTrainer(network, args, **common)
+    thresholds = ClassThresholds(config, settings.confidence)
+    return SemiSupervisedTrainer(
         network,
         args,
-        train_dataset=images["train"],
-        eval_dataset=validation,
-        compute_metrics=lambda prediction: epoch_metrics(prediction, config),
-        callbacks=[EpochOfDatasets(images["train"])],
+        method=settings.semi_supervised,
+        thresholds=thresholds,
+        consistency_weight=settings.consistency_weight,
+        **common,
     )
-
-
-def _best_metric(validation: LabelledImages, tasks: Tasks) -> str | None:
-    known = {labels[0] for labels in validation.prepared["labels"] if labels[0] >= 0}
-    if len(known) == len(tasks[0]["labels"]):
-        return f"eval_{tasks[0]['name']}_auroc"
-    logger.warning("validation lacks a class of %s: its AUC is null, the loss chooses the epoch", tasks[0]["name"])
-    return None
-
-
-def epoch_metrics(prediction: EvalPrediction, config: MammoSwinConfig) -> dict[str, float]:
-    """Accuracy and AUC of each task on the rows whose label is known; an undefined one is left out."""
-    logits, labels = _arrays(prediction)
-    if not np.isfinite(logits).all():
-        raise DataError("the training has diverged: its scores are not finite", remedy="lower the learning rate")
-    metrics = {}
-    for index, (name, part) in enumerate(config.task_slices.items()):
-        known = labels[:, index] >= 0
-        scores = torch.from_numpy(logits[known, part]).float().softmax(-1).numpy()
-        truth = labels[known, index]
-        try:
-            metrics[f"{name}_accuracy"] = accuracy(truth, scores.argmax(-1))
-            metrics[f"{name}_auroc"] = (
-                auroc(truth, scores[:, 1]) if scores.shape[1] == 2 else macro_auroc(truth, scores)
-            )
-        except UndefinedMetric:
-            continue
-    return metrics
-
-
-def _arrays(prediction: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Logits and labels of a prediction; the lesion head's output comes along where there is one."""
-    logits = prediction.predictions
-    return (logits[0] if isinstance(logits, tuple) else logits), prediction.label_ids
-
-
-def evaluate(trainer: Trainer, images: LabelledImages, tasks: Tasks, seed: int) -> dict[str, Any]:
-    """Each task's figures on some images, with intervals by patient; null with its reason where undefined."""
-    if not len(images):
-        return {"reason": "no labelled image"}
-    prediction = trainer.predict(images)
-    logits, labels = _arrays(prediction)
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    probabilities = model.probabilities(torch.from_numpy(logits))
-    breasts = [f"{p} {side}" for p, side in zip(images.prepared["patient"], images.prepared["laterality"], strict=True)]
-    figures: dict[str, Any] = {
-        task["name"]: evaluate_task(
-            task,
-            labels[:, index],
-            probabilities[task["name"]].double().numpy(),
-            images.prepared["patient"],
-            groupings={"breast": breasts, "patient": images.prepared["patient"]},
-            seed=seed,
-        )
-        for index, task in enumerate(tasks)
-    }
-    figures["scores"] = {"labels": labels, "probabilities": probabilities}
-    return figures
-
-
-def _draw(trainer: Trainer, test: LabelledImages, tasks: Tasks, plots: Path, figures: dict[str, Any]) -> None:
-    plots.mkdir(parents=True, exist_ok=True)
-    remark = "training adds the loss of the lesion tokens, validation does not" if figures["lesion_loss_weight"] else ""
-    plot_loss_curves(trainer.state.log_history, plots / "classifier_loss.png", "Classification", remark)
-    plot_metric_curves(trainer.state.log_history, plots / "classifier_metrics.png")
-    task = tasks[0]
-    result = figures["test"].get(task["name"])
-    if result is None or result["auroc"] is None or len(task["labels"]) != 2:
-        return
-    labels = figures["test"]["scores"]["labels"][:, 0]
-    scores = figures["test"]["scores"]["probabilities"][task["name"]][:, 1].numpy()
-    plot_roc(labels[labels >= 0], scores[labels >= 0], plots / "roc.png", interval=result["auroc_interval"])

@@ -115,18 +115,58 @@ class MaskedImages(PreparedImages):
 
 
 class LabelledImages(PreparedImages):
-    """For stage 2: an image, its labels (tasks,), and, where asked for, the lesion labels of the last stage's grid."""
+    """For stage 2: an image, its labels (tasks,), and, where asked for, the lesion labels of the last stage's grid.
 
-    def __init__(self, *args: Any, lesion_grid: tuple[int, int] | None = None, **kwargs: Any) -> None:
+    Args:
+        args: As `PreparedImages`.
+        lesion_grid: (rows, columns) of the last stage; ``None``: no lesion labels.
+        balanced: Whether each epoch draws the first task's classes equally often, instead of each image once.
+        kwargs: As `PreparedImages`.
+    """
+
+    def __init__(
+        self, *args: Any, lesion_grid: tuple[int, int] | None = None, balanced: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.lesion_grid = lesion_grid
+        self.balanced = balanced
+        self._drawn: tuple[int, np.ndarray] | None = None
+
+    def row_of(self, index: int) -> int:
+        """The prepared row that stands at a place of this epoch."""
+        if not self.balanced:
+            return index
+        if self._drawn is None or self._drawn[0] != self.epoch:
+            labels = np.array([labels[0] for labels in self.prepared["labels"]])
+            self._drawn = (self.epoch, balanced_rows(labels, np.random.default_rng([self.seed, self.epoch])))
+        return int(self._drawn[1][index])
 
     def __getitem__(self, index: int) -> Example:
+        index = self.row_of(index)
         intensity, lesions, row = self.intensity_and_lesions(index)
         example = {"pixel_values": self.normalized(intensity), "labels": torch.tensor(row["labels"])}
         if self.lesion_grid is not None:
             example["lesion_labels"] = lesion_tokens(lesions, self.lesion_grid)
         return example
+
+
+def balanced_rows(labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """As many rows as there are labels, each known class equally often, up to one.
+
+    Args:
+        labels: int (n,), -100 where not known; those rows are drawn as a class of their own.
+        generator: Decides which rows of a class are repeated or left out, and the order.
+    """
+    classes = np.unique(labels)
+    shares = np.full(len(classes), len(labels) // len(classes))
+    shares[: len(labels) % len(classes)] += 1
+    drawn = []
+    for label, share in zip(classes, shares, strict=True):
+        rows = np.flatnonzero(labels == label)
+        # whole rounds, so that none is repeated before each has come
+        rounds = [generator.permutation(rows) for _ in range(-(-share // len(rows)))]
+        drawn.append(np.concatenate(rounds)[:share])
+    return generator.permutation(np.concatenate(drawn))
 
 
 def lesion_tokens(lesions: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:

@@ -11,52 +11,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy, get_last_checkpoint
 
 from ..errors import MammoError, UsageError
-from .loading import load_model
 from .progress import show_progress
-from .streaming import StreamedMaskedImages, StreamLoader
 
 logger = logging.getLogger(__name__)
-
-
-class SwinTrainer(Trainer):
-    """A Trainer that reads its own checkpoints of a Swin back whole.
-
-    transformers 5 saves a Swin under the names of its published checkpoints, which differ from the module's, and its
-    Trainer loads a checkpoint by the module's: the encoder would silently keep the weights it has, both when the best
-    epoch is loaded and after a resume. ``from_pretrained`` knows both names.
-    """
-
-    def get_train_dataloader(self) -> DataLoader:
-        """Trainer's own; for a stream, which divides itself among the processes, one that does not divide it again."""
-        if not isinstance(self.train_dataset, StreamedMaskedImages):
-            return super().get_train_dataloader()
-        return StreamLoader(
-            self.train_dataset,
-            batch_size=self._train_batch_size,
-            collate_fn=self.data_collator,
-            num_workers=self.args.dataloader_num_workers,
-            pin_memory=self.args.dataloader_pin_memory,
-            persistent_workers=self.args.dataloader_persistent_workers,
-        )
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-            return
-        target = self.accelerator.unwrap_model(self.model if model is None else model)
-        stored = load_model(type(target), resume_from_checkpoint, config=target.config)
-        target.load_state_dict(stored.state_dict())
-
-    def _load_best_model(self) -> None:
-        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
-            super()._load_best_model()
-            return
-        self._load_from_checkpoint(str(self.state.best_model_checkpoint))
 
 
 class Interrupted(MammoError):  # noqa: N818 (a state of the run, not a fault)

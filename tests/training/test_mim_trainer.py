@@ -7,8 +7,8 @@ from made_images import Made, network, trainer
 
 from mammo_hf import MammoSwinForMaskedImageModeling
 from mammo_hf.training.masked_examples import MaskedCollator
-from mammo_hf.training.mim_trainer import Diverged
 from mammo_hf.training.running import last_whole_checkpoint
+from mammo_hf.training.swin_trainer import Diverged
 from mammo_hf.training.weight_average import FILE, WeightAverage
 
 

@@ -12,7 +12,8 @@ from mammo_hf import MammoImageProcessor
 from mammo_hf.errors import DataError
 from mammo_hf.training import classification
 from mammo_hf.training.arguments import sensible_defaults
-from mammo_hf.training.classification import class_weights, epoch_metrics, train_classifier
+from mammo_hf.training.classification import class_weights, train_classifier
+from mammo_hf.training.scoring import epoch_metrics
 
 SIDE = 112
 TASKS = [{"name": "pathology", "labels": ["benign", "malignant"]}]
@@ -44,7 +45,7 @@ def trainer(prepared, tmp_path, monkeypatch):
     """The Trainer as stage 2 sets it up, untrained; `evaluated` holds the images it was asked about after."""
     seen = {"evaluated": []}
     monkeypatch.setattr(classification, "run", lambda made, resume: seen.update(trainer=made))
-    monkeypatch.setattr(classification, "_draw", lambda *arguments: None)
+    monkeypatch.setattr(classification, "draw_curves", lambda *arguments: None)
     evaluate = classification.evaluate
 
     def watched(made, images, tasks, seed):
@@ -62,7 +63,6 @@ def trainer(prepared, tmp_path, monkeypatch):
         model="nano",
         tasks=TASKS,
         patients=tuple(prepared["patient"]),  # of every split: only the training ones may count
-        lesion_loss=None,
         checkpoint=tmp_path / "checkpoint",
         plots=tmp_path / "plots",
     )
@@ -122,7 +122,6 @@ def test_without_a_validation_image_it_trains_to_the_last_epoch(prepared, tmp_pa
         model="nano",
         tasks=TASKS,
         patients=tuple(rows["patient"]),
-        lesion_loss=None,
         checkpoint=tmp_path / "checkpoint",
         plots=tmp_path / "plots",
     )
