@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+BACKGROUND = 1e-3  # of the display range; what interpolation leaves of an edge is below it
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -56,7 +58,9 @@ class Augmentation:
         moved = _warp(intensity, matrix, "bilinear").clamp(0, 1) ** gamma
         if self.noise:
             grain = generator.standard_normal(moved.shape, np.float32) * generator.uniform(0, self.noise)
-            moved = torch.where(moved > 0, (moved + torch.from_numpy(grain.astype(np.float32))).clamp(0, 1), moved)
+            moved = torch.where(
+                moved > BACKGROUND, (moved + torch.from_numpy(grain.astype(np.float32))).clamp(0, 1), moved
+            )
         return moved, _warp(lesions, matrix, "nearest")
 
 

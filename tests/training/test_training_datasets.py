@@ -8,7 +8,7 @@ from mammo_hf import BlockwiseMasking, MammoImageProcessor
 from mammo_hf.data.prepare import SCHEMA
 from mammo_hf.training.augmentation import Augmentation
 from mammo_hf.training.classification import class_weights
-from mammo_hf.training.datasets import LabelledImages, MaskedImages, lesion_tokens, rows_of
+from mammo_hf.training.datasets import LabelledImages, MaskedImages, balanced_rows, lesion_tokens, rows_of
 
 PROCESSOR = MammoImageProcessor(size=(64, 32))
 
@@ -105,3 +105,14 @@ def test_a_token_that_a_lesion_only_grazes_is_not_judged():
     assert tokens.tolist() == [[0, 0], [2, 0], [-100, 0], [0, 0]]
     lesions[0, 4:8] = 0
     assert lesion_tokens(lesions, (4, 2)).tolist() == [[0, 0], [0, 0], [2, 0], [0, 0]]  # there is no better token
+
+
+def test_balanced_rows_draw_each_class_equally_and_repeat_only_after_a_whole_round():
+    labels = np.array([0] * 9 + [1] * 2 + [-100])
+    drawn = balanced_rows(labels, np.random.default_rng(0))
+    assert len(drawn) == len(labels)
+    assert {label: int((labels[drawn] == label).sum()) for label in (0, 1, -100)} == {0: 4, 1: 4, -100: 4}
+    assert len(set(drawn[labels[drawn] == 0])) == 4
+    assert np.bincount(drawn[labels[drawn] == 1])[9:11].tolist() == [2, 2]
+    other = balanced_rows(labels, np.random.default_rng(1))
+    assert not np.array_equal(drawn, other)
