@@ -195,17 +195,20 @@ class MammoTable:
         if saved is not None:
             sides, note = pin_sides(self, sides, read_split(saved))
             notes.append(note)
-        columns = self.dataset.to_dict()
-        columns["split"] = [
-            sides.get(patient, split) for patient, split in zip(columns["patient"], splits, strict=True)
-        ]
+        result = self.on_sides(sides)
         words = {"train": "training", "unlabelled": "unlabelled images"}[taken_from]
         for side in shares:
-            images, patients = columns["split"].count(side), sum(found == side for found in sides.values())
+            images, patients = result.column("split").count(side), sum(found == side for found in sides.values())
             notes.append(f"{side}: {patients} patients ({images} images) taken from {words}, seed {seed}")
-        result = self._with(Dataset.from_dict(columns, features=self.dataset.features))
         result.notes = notes
         return result
+
+    def on_sides(self, sides: Mapping[str, str]) -> MammoTable:
+        """The table with these patients on these sides, and the others where they are."""
+        columns = self.dataset.to_dict()
+        patients = zip(columns["patient"], columns["split"], strict=True)
+        columns["split"] = [sides.get(patient, split) for patient, split in patients]
+        return self._with(Dataset.from_dict(columns, features=self.dataset.features))
 
     def _with(self, dataset: Dataset) -> MammoTable:
         return MammoTable(

@@ -60,6 +60,31 @@ def bootstrap_interval(
             source="bootstrap_interval",
             remedy="ask for at least 1 resample and a level between 0 and 1",
         )
+    results = bootstrap_values(metric, references, scores, groups=groups, resamples=resamples, seed=seed)
+    defined = results[~np.isnan(results)]
+    if 2 * defined.size < resamples:
+        raise UndefinedMetric(f"undefined on {resamples - defined.size} of {resamples} resamples of the patients")
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def bootstrap_values(
+    metric: Metric,
+    references: ArrayLike,
+    scores: ArrayLike,
+    *,
+    groups: Sequence[object] | np.ndarray,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> np.ndarray:
+    """The metric on each resample: float64 (resamples,), NaN where it is undefined.
+
+    The same groups and seed give the same resamples, whatever the scores: values of two models are paired.
+
+    Raises:
+        UndefinedMetric: The metric is undefined on the data, or there is one group.
+        DataError: The lengths differ or a group is missing.
+    """
     truth, values = np.asarray(references), np.asarray(scores)
     metric(truth, values)
     codes, n_groups = _group_codes(groups, len(truth))
@@ -67,19 +92,12 @@ def bootstrap_interval(
         raise UndefinedMetric("all images are of one patient, so no interval can be drawn")
     of_resamples = _WEIGHTED[metric] if metric in _WEIGHTED else _one_by_one(metric)
     block = max(1, _BLOCK // len(truth))
-    results = np.concatenate(
+    return np.concatenate(
         [
             of_resamples(truth, values, counts[:, codes])
             for counts in _draws(n_groups, resamples, block, np.random.default_rng(seed))
         ]
     )
-    defined = results[~np.isnan(results)]
-    if 2 * defined.size < resamples:
-        raise UndefinedMetric(
-            f"undefined on {resamples - defined.size} of {resamples} resamples of {n_groups} patients"
-        )
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
 
 
 def _group_codes(groups: Sequence[object] | np.ndarray, n: int) -> tuple[np.ndarray, int]:

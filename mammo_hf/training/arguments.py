@@ -13,7 +13,7 @@ from ..errors import UsageError
 from .collection import default_size
 from .sizes import parse_size
 
-SAMPLING = ("weighted", "balanced")
+SAMPLING = ("weighted", "balanced", "natural")
 TUNE = ("full", "last_stage", "head")
 SEMI_SUPERVISED = ("none", "pseudo_label", "mean_teacher")
 
@@ -114,7 +114,9 @@ class ClassificationSettings:
     )
     sampling: str = field(
         default="weighted",
-        metadata={"help": "weighted: each image once an epoch, classes weighted; balanced: classes equally often"},
+        metadata={
+            "help": "weighted: classes weighted in the loss; balanced: they are drawn equally often; natural: neither"
+        },
     )
     tune: str = field(default="full", metadata={"help": "what is trained: full, last_stage, or head alone"})
     head_first: int = field(default=0, metadata={"help": "updates at the start that leave the encoder alone"})

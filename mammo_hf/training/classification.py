@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,22 @@ def class_weights(labels: np.ndarray, tasks: Tasks) -> dict[str, list[float]]:
     return weights
 
 
-def train_classifier(
+@dataclass
+class FittedClassifier:
+    """A classifier at its best epoch, and what it was trained and chosen on.
+
+    Attributes:
+        trainer: Holds the model, and predicts.
+        images: Of each split, those with a label.
+        figures: Counts and weights for ``metrics.json``.
+    """
+
+    trainer: ClassificationTrainer
+    images: dict[str, LabelledImages]
+    figures: dict[str, Any]
+
+
+def fit_classifier(
     prepared: datasets.Dataset,
     processor: MammoImageProcessor,
     args: TrainingArguments,
@@ -67,42 +83,36 @@ def train_classifier(
     model: str,
     tasks: Tasks,
     patients: tuple[str, ...],
-    checkpoint: Path,
-    plots: Path,
     settings: ClassificationSettings | None = None,
     resume: str | bool | None = None,
-) -> dict[str, Any]:
-    """Trains the classifier, chooses the best epoch on validation patients, and reads the test split once.
+) -> FittedClassifier:
+    """Trains the classifier and chooses the best epoch on validation patients; the test split is not read.
 
     Args:
         prepared: Prepared images of all splits.
-        processor: Saved beside the model.
+        processor: Of the images.
         args: Trainer's own; ``output_dir`` holds its checkpoints.
         model: A size, or a checkpoint folder of stage 1 or 2.
         tasks: In the order of the prepared ``labels``.
         patients: Whose training rows' labels are used: a label subset. Other rows may be learnt from without.
-        checkpoint: Where the model and the processor are saved.
-        plots: Folder of the curves.
         settings: Of losses, sampling, what is tuned, and unlabelled images.
         resume: As in ``run``.
-
-    Returns:
-        Figures for ``metrics.json``: counts, weights, and each task's figures on validation and test.
     """
     settings = settings or ClassificationSettings()
     settings.check()
     split = _labelled_rows(prepared, patients)
     training = prepared.select(split["train"])
     labels = np.array(training["labels"], dtype=np.int64).reshape(-1, len(tasks))
-    weights = class_weights(labels, tasks)
+    weights: dict[str, list[float]] | None = class_weights(labels, tasks)
+    if settings.sampling != "weighted":
+        weights = None
+    logger.info("class weights: %s", weights or f"none, sampling is {settings.sampling}")
     places = sum(lesions is not None for lesions in training["lesions"])
     lesion_loss = float(bool(places)) if settings.lesion_loss is None else settings.lesion_loss
     if lesion_loss and not places:
         raise DataError("no finding of a training row has a place", remedy="set the lesion loss to 0")
-    balanced = settings.sampling == "balanced"
-    logger.info("class weights: %s", "none, classes are drawn equally often" if balanced else weights)
-    network = _network(model, processor, args, tasks, None if balanced else weights, lesion_loss, settings)
-    images = _images(prepared, split, processor, network, args.seed, bool(lesion_loss), balanced)
+    network = _network(model, processor, args, tasks, weights, lesion_loss, settings)
+    images = _images(prepared, split, processor, network, args.seed, settings.sampling == "balanced")
     without_last_batch_surprise(len(images["train"]), args.per_device_train_batch_size, "training images")
     unlabelled = _unlabelled(prepared, split["train"], processor, args.seed, settings)
     trainer = _trainer(network, args, images, unlabelled, tasks, settings)
@@ -114,15 +124,45 @@ def train_classifier(
         "train_images_with_places": places,
         "train_patients": len(set(images["train"].prepared["patient"])),
         "unlabelled_images": 0 if unlabelled is None else len(unlabelled),
-        "class_weights": network.config.class_weights,
+        "updates": trainer.state.global_step,
+        "class_weights": weights,
         "processes": args.world_size,
         "lesion_loss_weight": lesion_loss,
     }
     if settings.score_from == "auto" and lesion_loss:
         figures["score_from"] = choose_score(trainer, images["validation"])
+    return FittedClassifier(trainer, images, figures)
+
+
+def train_classifier(
+    prepared: datasets.Dataset,
+    processor: MammoImageProcessor,
+    args: TrainingArguments,
+    *,
+    tasks: Tasks,
+    checkpoint: Path,
+    plots: Path,
+    **how: Any,
+) -> dict[str, Any]:
+    """Trains the classifier as `fit_classifier`, saves it, and reads the test split once.
+
+    Args:
+        prepared: Prepared images of all splits.
+        processor: Saved beside the model.
+        args: Trainer's own; ``output_dir`` holds its checkpoints.
+        tasks: In the order of the prepared ``labels``.
+        checkpoint: Where the model and the processor are saved.
+        plots: Folder of the curves.
+        how: The rest of `fit_classifier`'s: model, patients, settings, resume.
+
+    Returns:
+        Figures for ``metrics.json``: counts, weights, and each task's figures on validation and test.
+    """
+    fitted = fit_classifier(prepared, processor, args, tasks=tasks, **how)
+    trainer, images, figures = fitted.trainer, fitted.images, fitted.figures
     figures |= {name: evaluate(trainer, images[name], tasks, args.seed) for name in ("validation", "test")}
     if trainer.is_world_process_zero():
-        network.save_pretrained(checkpoint)
+        trainer.accelerator.unwrap_model(trainer.model).save_pretrained(checkpoint)
         processor.save_pretrained(checkpoint)
         draw_curves(trainer, images["test"], tasks, plots, figures)
     for part in ("validation", "test"):
@@ -146,10 +186,11 @@ def _images(
     processor: MammoImageProcessor,
     network: MammoSwinForImageClassification,
     seed: int,
-    with_places: bool,
     balanced: bool,
 ) -> dict[str, LabelledImages]:
-    grid = network.config.stage_grids(processor.size["height"], processor.size["width"])[-1] if with_places else None
+    grid = None
+    if network.lesion_head is not None:
+        grid = network.config.stage_grids(processor.size["height"], processor.size["width"])[-1]
     of_training = {"augmentation": Augmentation(), "lesion_grid": grid, "balanced": balanced}
     return {
         name: LabelledImages(prepared.select(rows), processor, seed=seed, **(of_training if name == "train" else {}))

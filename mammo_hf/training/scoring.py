@@ -82,14 +82,18 @@ def choose_score(trainer: Trainer, validation: LabelledImages) -> str:
     return config.score_from
 
 
+def predicted_probabilities(trainer: Trainer, images: LabelledImages) -> tuple[np.ndarray, dict[str, torch.Tensor]]:
+    """Labels int64 (images, tasks), and for each task's name the probabilities (images, labels), in their order."""
+    logits, lesion_scores, labels = _arrays(trainer.predict(images))
+    config = trainer.accelerator.unwrap_model(trainer.model).config
+    return labels, probabilities(config, torch.from_numpy(logits), lesion_scores)
+
+
 def evaluate(trainer: Trainer, images: LabelledImages, tasks: Tasks, seed: int) -> dict[str, Any]:
     """Each task's figures on some images, with intervals by patient; null with its reason where undefined."""
     if not len(images):
         return {"reason": "no labelled image"}
-    prediction = trainer.predict(images)
-    logits, lesion_scores, labels = _arrays(prediction)
-    config = trainer.accelerator.unwrap_model(trainer.model).config
-    shares = probabilities(config, torch.from_numpy(logits), lesion_scores)
+    labels, shares = predicted_probabilities(trainer, images)
     breasts = [f"{p} {side}" for p, side in zip(images.prepared["patient"], images.prepared["laterality"], strict=True)]
     figures: dict[str, Any] = {
         task["name"]: evaluate_task(

@@ -1,0 +1,174 @@
+"""What a grid says: each arm's AUC with its interval, what it gains over what it must beat, the labels it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import rankdata
+
+from ..evaluation import UndefinedMetric, auroc, macro_auroc
+from ..evaluation.intervals import bootstrap_values
+from .cells import FROZEN_RANDOM, SCRATCH, STOCK, Arm, Cell
+from .results import Results
+from .study import CellResult
+
+RESAMPLES = 2000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Tested:
+    """An arm at a share of the labels, over all its seeds and folds.
+
+    Attributes:
+        arm: The arm.
+        percentage: The share.
+        by_seed: The AUC of each seed.
+        resampled: Its mean over the seeds on each resample of the patients, (resamples,).
+        facts: Means over the cells: training patients, images, seconds, updates.
+        reason: Why there is no AUC; empty where there is one.
+    """
+
+    arm: Arm
+    percentage: float
+    by_seed: tuple[float, ...]
+    resampled: np.ndarray
+    facts: dict[str, float]
+    reason: str = ""
+
+    @property
+    def auroc(self) -> float | None:
+        """The mean over the seeds."""
+        return float(np.mean(self.by_seed)) if self.by_seed else None
+
+
+def tested(results: Results, arm: Arm, percentage: float, seeds: int, folds: int) -> Tested:
+    """Gathers an arm's cells.
+
+    With folds, each image is scored once a seed; scores are ranked within their fold first, so that a fold whose scores
+    lie higher as a whole does not count as better. The AUC is the macro average where there are more than two classes.
+    """
+    areas, resampled, facts, reason = [], [], [], ""
+    for seed in range(seeds):
+        of_folds = [results.load(Cell(arm, percentage, seed, fold)) for fold in (range(folds) if folds else (-1,))]
+        whole = [one for one in of_folds if isinstance(one, CellResult)]
+        if len(whole) < len(of_folds):
+            reason = next((one for one in of_folds if isinstance(one, str)), "not run yet")
+            continue
+        labels = np.concatenate([one.labels for one in whole])
+        patients = np.concatenate([one.patients for one in whole])
+        scores = np.concatenate([_ranked(one.probabilities) if folds else one.probabilities for one in whole])
+        metric, values = (auroc, scores[:, 1]) if scores.shape[1] == 2 else (macro_auroc, scores)
+        try:
+            areas.append(metric(labels, values))
+            resampled.append(bootstrap_values(metric, labels, values, groups=patients, resamples=RESAMPLES))
+        except UndefinedMetric as error:
+            reason = error.reason
+            continue
+        facts += [one.facts for one in whole]
+    if reason and areas:
+        reason = f"of {len(areas)} seeds alone: {reason}"
+    means = np.mean(resampled, axis=0) if resampled else np.empty(0)
+    return Tested(arm, percentage, tuple(areas), means, _means(facts), reason)
+
+
+def _ranked(probabilities: np.ndarray) -> np.ndarray:
+    ranks: np.ndarray = rankdata(probabilities, axis=0) / len(probabilities)
+    return ranks
+
+
+def _means(facts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    names = ("train_patients", "train_images", "updates", "seconds")
+    known = [name for name in names if facts and all(name in one for one in facts)]
+    return {name: float(np.mean([one[name] for one in facts])) for name in known}
+
+
+def interval(values: np.ndarray) -> tuple[float, float] | None:
+    """The percentile interval of resampled values; ``None`` where more than half are undefined."""
+    defined = values[~np.isnan(values)]
+    if not values.size or 2 * defined.size < values.size:
+        return None
+    low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def reference_of(arm: Arm) -> Arm | None:
+    """What an arm is compared with: the same without what its encoder was pre-trained on."""
+    if arm.tune == "baseline" or arm.init in (SCRATCH, STOCK, FROZEN_RANDOM):
+        return None
+    init = FROZEN_RANDOM if arm.tune == "head" else SCRATCH
+    return Arm(init, arm.tune, arm.pool, arm.lesion_loss, arm.semi_supervised)
+
+
+def is_baseline(arm: Arm) -> bool:
+    """Whether an arm is there to be beaten."""
+    return arm.tune == "baseline" or arm.init in (STOCK, FROZEN_RANDOM)
+
+
+def summarise(
+    results: Results, arms: Sequence[Arm], percentages: Sequence[float], seeds: int, folds: int
+) -> list[dict[str, Any]]:
+    """One row an arm and share, as JSON takes it.
+
+    Each has ``arm``, ``percentage``, ``auroc``, ``interval``, ``by_seed``, and the counts; ``gain`` and
+    ``gain_interval`` over its reference; ``best_baseline``, and ``beats_baselines``: whether the interval of the
+    paired difference from it lies above 0; or ``reason``.
+    """
+    found = {(arm, p): tested(results, arm, p, seeds, folds) for arm in arms for p in percentages}
+    rows = []
+    for (arm, percentage), one in found.items():
+        row: dict[str, Any] = {"arm": arm.name, "tune": arm.tune, "baseline": is_baseline(arm)}
+        row |= {"percentage": percentage, "auroc": one.auroc, "interval": interval(one.resampled)}
+        row |= {"by_seed": list(one.by_seed), **one.facts}
+        if one.reason:
+            row["reason"] = one.reason
+        other = reference_of(arm)
+        reference = None if other is None else found.get((other, percentage))
+        if reference is not None and one.by_seed and reference.by_seed:
+            row["reference"] = reference.arm.name
+            row["gain"] = _mean(one) - _mean(reference)
+            row["gain_interval"] = interval(one.resampled - reference.resampled)
+        beside = [tried for (_, p), tried in found.items() if p == percentage]
+        rivals = [tried for tried in beside if is_baseline(tried.arm) and tried.by_seed]
+        if not is_baseline(arm) and one.by_seed and rivals:
+            best = max(rivals, key=_mean)
+            apart = interval(one.resampled - best.resampled)
+            row |= {"best_baseline": best.arm.name, "best_baseline_auroc": best.auroc}
+            row["beats_baselines"] = apart is not None and apart[0] > 0
+        rows.append(row)
+    return rows
+
+
+def _mean(one: Tested) -> float:
+    return float(np.mean(one.by_seed))
+
+
+def labels_needed(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """With how many labels each pre-trained arm reaches what its reference reaches with all.
+
+    Returns:
+        For each arm that has a reference: ``arm``, ``reference``, ``of`` (the reference's AUC at the largest share),
+        and ``percentage``, the smallest share measured at which the arm's AUC is at least that; ``None``: at none.
+    """
+    by_arm: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        by_arm.setdefault(row["arm"], []).append(row)
+    found = []
+    for name, own in by_arm.items():
+        reference = next((row["reference"] for row in own if "reference" in row), None)
+        if reference is None:
+            continue
+        most = max(by_arm[reference], key=lambda row: float(row["percentage"]))
+        reached = [
+            row["percentage"]
+            for row in own
+            if row["auroc"] is not None and most["auroc"] is not None and row["auroc"] >= most["auroc"]
+        ]
+        found.append(
+            {"arm": name, "reference": reference, "of": most["auroc"], "at": most["percentage"],
+             "percentage": min(reached, default=None)}
+        )  # fmt: skip
+    return found
