@@ -2,7 +2,9 @@
 
 A finding is drawn as a level (how deep inside the shape a point lies) and then painted by rank: the deepest pixel gets
 the brightest value, the last of a fixed number of pixels the faintest. A smooth and a spiculated mass of the same
-diameter so get the very same set of values, hence equal area, contrast, sum and maximum; likewise calcifications.
+diameter so get the very same set of values, hence equal area, contrast, sum and maximum; likewise calcifications. And
+the smooth mass holds lobules of fat, as a hamartoma does, with as much edge as the other one's spicules have: or the
+fine detail of the whole image, a single number, would tell them apart.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ PATHOLOGIES = ("benign", "malignant")
 _MASS_REACH = 1.15  # no spicule ends farther from the centre, in diameters
 _CLUSTER_REACH = 0.62
 _HALO, _HALO_REACH = 0.55, 1.4  # the halo's standard deviation, and where it has faded away, in diameters
+_LOBULE = 0.063  # mean radius of a lobule of fat, in diameters
 _UNSHARPNESS = 0.0008  # blur of focal spot and screen, in image heights
 _MASS_PIXELS, _CLUSTER_PIXELS = 96, 200  # a finding is drawn at least this finely, whatever the picture's own pixels
 
@@ -90,8 +93,8 @@ def draw_finding(
     rows, columns = axis[:, None], axis[None, :]
     area = 0.25 * np.pi * (pixels * fine) ** 2
     if draft.kind == "mass":
-        painted = _by_rank((_disc if pathology == "benign" else _star)(rows, columns, rng), area)
-        outline = painted > 0
+        painted = _by_rank((_fatty_disc if pathology == "benign" else _star)(rows, columns, rng), area)
+        outline = ndimage.binary_fill_holes(painted > 0)
     else:
         grains = _round_grains if pathology == "benign" else _pleomorphic_grains
         painted = _by_rank(grains(rows, columns, rng, draft), draft.count * area * (draft.grain / draft.diameter) ** 2)
@@ -100,14 +103,16 @@ def draw_finding(
     # as many pixels as the outline's area, those covered most: a cut at one half would lose thin spicules
     added = ndimage.gaussian_filter(_shrink(painted, fine), spread, mode="constant")
     if draft.halo:
-        added -= np.float32(draft.halo) * _halo(axis.reshape(-1, fine).mean(1), cover)
+        # the fat inside the finding is as dark as that around it
+        tissue = _shrink((painted > 0).astype(np.float32), fine)
+        added -= np.float32(draft.halo) * _halo(axis.reshape(-1, fine).mean(1), tissue)
     return added * np.float32(draft.contrast), _by_rank(cover, cover.sum()) > 0
 
 
-def _halo(axis: np.ndarray, cover: np.ndarray) -> np.ndarray:
-    """The rim of fat around a finding; of the same sum for every shape, so that the image's mean tells none."""
+def _halo(axis: np.ndarray, tissue: np.ndarray) -> np.ndarray:
+    """The fat around and in a finding; of the same sum for every shape, so that the image's mean tells none."""
     bell = np.exp(-0.5 * (axis[:, None] ** 2 + axis[None, :] ** 2) / _HALO**2)
-    rim = bell * (1.0 - cover)
+    rim = bell * (1.0 - tissue)
     return np.asarray(rim * (0.6 * bell.sum() / rim.sum()), np.float32)
 
 
@@ -142,6 +147,15 @@ def _disc(rows: np.ndarray, columns: np.ndarray, rng: np.random.Generator) -> np
     return 0.5 * _wavy_radius(np.arctan2(short, long), rng, 0.05, range(2, 5)) - radius
 
 
+def _fatty_disc(rows: np.ndarray, columns: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A disc with small round lobules of fat in it, scaled to the area of a disc of diameter 1."""
+    level = _disc(rows, columns, rng)
+    for row, column in _scattered(rng, int(rng.integers(9, 14)), 1.0, within=0.36):
+        radius = np.float32(_LOBULE * rng.uniform(0.8, 1.2))
+        level = np.minimum(level, np.hypot(rows - np.float32(row), columns - np.float32(column)) - radius)
+    return level
+
+
 def _star(rows: np.ndarray, columns: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """An irregular core with tapering spicules, scaled to the area of a disc of diameter 1."""
     core = (int(rng.integers(2**32)), rng.uniform(0.36, 0.40))
@@ -170,11 +184,11 @@ def _turned(rows: np.ndarray, columns: np.ndarray, angle: float) -> tuple[np.nda
     return columns * cosine + rows * sine, rows * cosine - columns * sine
 
 
-def _scattered(rng: np.random.Generator, count: int, apart: float) -> np.ndarray:
-    """Points (count, 2) in the cluster's disc, as far as possible not touching."""
+def _scattered(rng: np.random.Generator, count: int, apart: float, within: float = 0.42) -> np.ndarray:
+    """Points (count, 2) in a disc of radius ``within``, as far as possible not touching."""
     points = np.empty((0, 2))
     for _ in range(count):
-        radius, angle = 0.42 * np.sqrt(rng.uniform(size=40)), rng.uniform(0, 2 * np.pi, 40)
+        radius, angle = within * np.sqrt(rng.uniform(size=40)), rng.uniform(0, 2 * np.pi, 40)
         tries = np.stack([radius * np.sin(angle), radius * np.cos(angle)], axis=-1)
         gaps = np.linalg.norm(tries[:, None] - points[None], axis=-1).min(axis=1, initial=np.inf)
         points = np.vstack([points, tries[int(np.argmax(np.minimum(gaps, apart)))]])

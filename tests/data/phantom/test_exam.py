@@ -119,6 +119,20 @@ def test_no_global_statistic_tells_the_pathology() -> None:
     assert roc_auc_score(malignant, scores) < 0.5 + reach
 
 
+def test_the_fine_detail_does_not_tell_large_haloed_masses() -> None:
+    # the settings at which a demonstration can learn in minutes: no shortcut may learn them sooner
+    obvious = {"mass_share": 1.0, "lesion_scale": 2.0, "lesion_contrast": 1.1, "lesion_halo": 1.4}
+    detail, malignant = [], []
+    for index in range(24):
+        for name in ("benign", "malignant"):
+            for image, _ in affected(draw_exam(index, seed=1, size=SMALL, pathology=name, **obvious)):
+                inside = breast(image)
+                fine = image.astype(np.float64) - ndimage.uniform_filter(image.astype(np.float64), 5)
+                detail.append(fine[inside].std())
+                malignant.append(name == "malignant")
+    assert abs(roc_auc_score(malignant, detail) - 0.5) < 0.12
+
+
 def test_density_is_independent_of_pathology() -> None:
     cases = [(exam.density, exam.findings[0].pathology) for exam in exams()]
     table = np.array(

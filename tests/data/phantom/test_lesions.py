@@ -33,7 +33,9 @@ def test_only_the_shape_differs_between_benign_and_malignant(kind: str, seed: in
     (smooth, smooth_mask), (ragged, ragged_mask) = both(draft, seed, height)
     assert smooth.shape == ragged.shape
     assert ragged.sum() == pytest.approx(smooth.sum(), rel=0.01)
-    assert ragged_mask.sum() == pytest.approx(smooth_mask.sum(), rel=0.01, abs=2)
+    # the smooth mass's outline holds its lobules of fat too, about a sixth of it
+    held = 0.25 if kind == "mass" else 0.01
+    assert 0.99 * ragged_mask.sum() - 2 <= smooth_mask.sum() <= (1 + held) * ragged_mask.sum() + 2
     # at the picture's own resolution blur takes a little from thin structures; the brightest stay alike
     if height * draft.grain > 8:
         assert ragged.max() == pytest.approx(smooth.max(), rel=0.05)
@@ -71,7 +73,9 @@ def test_a_mass_has_the_diameter_and_contrast_it_was_given() -> None:
         draft = draft_finding(np.random.default_rng(seed), "mass")
         assert 0.04 <= draft.diameter <= 0.06
         for added, mask in both(draft, seed):
-            assert mask.sum() == pytest.approx(np.pi / 4 * (draft.diameter * HEIGHT) ** 2, rel=0.01)
+            tissue = (added > 0.25 * draft.contrast).sum()
+            assert tissue == pytest.approx(np.pi / 4 * (draft.diameter * HEIGHT) ** 2, rel=0.05)
+            assert (added > 0.25 * draft.contrast)[~mask].sum() < 0.06 * tissue
             assert added.max() == pytest.approx(draft.contrast, rel=0.02)
 
 
@@ -98,6 +102,19 @@ def test_scale_and_contrast_enlarge_and_strengthen(kind: str) -> None:
     for (small_added, small_mask), (added, mask) in zip(both(plain, 1), both(large, 1), strict=True):
         assert mask.sum() == pytest.approx(4 * small_mask.sum(), rel=0.02)
         assert added.sum() == pytest.approx(6 * small_added.sum(), rel=0.02)
+
+
+def test_a_benign_mass_has_as_much_edge_as_a_malignant_one() -> None:
+    def edge(added: np.ndarray) -> float:
+        return float(np.square(added - ndimage.uniform_filter(added, 5)).sum())
+
+    for halo in (0.0, 1.4):
+        ratios = []
+        for seed in range(12):
+            draft = draft_finding(np.random.default_rng(seed), "mass", scale=2.0, halo=halo)
+            (smooth, _), (ragged, _) = both(draft, seed, 224)
+            ratios.append(edge(smooth) / edge(ragged))
+        assert 0.8 < np.mean(ratios) < 1.25
 
 
 @pytest.mark.parametrize("kind", KINDS)
