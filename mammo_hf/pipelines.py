@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from transformers import Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from .evaluation import calibrated
 from .explainers import explain
 from .explainers.targets import task_slices
 from .modeling_mammo_swin import MammoSwinForImageClassification
@@ -16,7 +16,7 @@ TASK = "mammogram-classification"
 
 
 class MammogramClassificationPipeline(Pipeline):
-    """Scores each label of each task of a mammogram.
+    """Scores each label of each task of a mammogram; the scores are calibrated where ``config.calibration`` says how.
 
     ``pipeline("mammogram-classification", model=...)(image, explainer="grad_cam", top_k=None)``: ``image`` is whatever
     ``MammoImageProcessor`` takes. Each image gives a list of ``{"task", "label", "score"}``, within a task by falling
@@ -54,9 +54,11 @@ class MammogramClassificationPipeline(Pipeline):
     def postprocess(self, model_outputs: dict[str, Any], top_k: int | None = None) -> list[dict[str, Any]]:
         """Logits of one image to the list of scores."""
         results = []
+        logits = model_outputs["logits"].double().numpy()
+        calibrations = getattr(self.model.config, "calibration", None) or {}
         for name, part in task_slices(self.model.config).items():
-            scores = torch.softmax(model_outputs["logits"][0, part].float(), -1)
-            ranked = scores.argsort(descending=True)[:top_k]
+            scores = calibrated(logits[:, part], calibrations.get(name))[0]
+            ranked = (-scores).argsort(kind="stable")[:top_k]
             for place, index in enumerate(ranked.tolist()):
                 label = self.model.config.id2label[part.start + index].split(":", 1)[-1]
                 result = {"task": name, "label": label, "score": float(scores[index])}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .calibration import calibrated, fit_calibration
 from .classification import UNKNOWN, evaluate_task
 from .comparisons import DeLong, delong, paired_delong, paired_permutation
 from .intervals import bootstrap_interval, bootstrap_intervals, paired_interval
@@ -25,22 +26,27 @@ from .metrics import (
     sensitivity_at_specificity,
     specificity_at_sensitivity,
 )
+from .operating_points import at_operating_point, choose_operating_points
 
 __all__ = [
     "UNKNOWN",
     "DeLong",
     "UndefinedMetric",
     "accuracy",
+    "at_operating_point",
     "auprc",
     "auroc",
     "balanced_accuracy",
     "bootstrap_interval",
     "bootstrap_intervals",
     "brier",
+    "calibrated",
+    "choose_operating_points",
     "confusion",
     "delong",
     "ece",
     "evaluate_task",
+    "fit_calibration",
     "macro_auroc",
     "metric_names",
     "metric_path",

@@ -100,7 +100,7 @@ def bootstrap_intervals(
     truth, values = np.asarray(references), np.asarray(scores)
     rows = {name: rows_of(metric) for name, metric in metrics.items()}
     drawn = resampled(rows, truth, values, groups=groups, resamples=resamples, seed=seed)
-    n_groups = len(set(list(groups)))
+    n_groups = len(set(groups))
     found: dict[str, Interval | UndefinedMetric] = {}
     for name, results in drawn.items():
         try:
@@ -149,7 +149,7 @@ def paired_interval(
         metric(truth, scores)
         rows = {"": rows_of(metric)}
         results.append(resampled(rows, truth, scores, groups=groups, resamples=resamples, seed=seed)[""])
-    return percentiles(results[1] - results[0], len(set(list(groups))), level)
+    return percentiles(results[1] - results[0], len(set(groups)), level)
 
 
 def resampled(

@@ -73,6 +73,7 @@ def check_classes(references: ArrayLike, probabilities: ArrayLike) -> tuple[np.n
 
 
 def check_predictions(references: ArrayLike, predictions: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """True and predicted class numbers as int64 ``(n,)``, at least one."""
     truth, predicted = _class_numbers(references, "references"), _class_numbers(predictions, "predictions")
     if truth.shape != predicted.shape:
         raise DataError(f"lengths {truth.size} and {predicted.size} differ", source="references and predictions")

@@ -1,4 +1,4 @@
-"""The expected calibration error as an ``evaluate`` metric: ``references`` 0 or 1, ``prediction_scores`` one probability an image."""
+"""ECE as an ``evaluate`` metric: ``references`` 0 or 1, ``prediction_scores`` one probability an image."""
 
 from __future__ import annotations
 

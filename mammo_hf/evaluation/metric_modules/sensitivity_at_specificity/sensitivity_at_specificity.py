@@ -1,4 +1,4 @@
-"""Sensitivity at a specificity as an ``evaluate`` metric: ``references`` 0 or 1, ``prediction_scores`` one number an image."""
+"""Sensitivity at a specificity as an ``evaluate`` metric: ``references`` 0 or 1, ``prediction_scores`` ``(n,)``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Specificity at a sensitivity as an ``evaluate`` metric: ``references`` 0 or 1, ``prediction_scores`` one number an image."""
+"""Specificity at a sensitivity as an ``evaluate`` metric: ``references`` 0 or 1, ``prediction_scores`` ``(n,)``."""
 
 from __future__ import annotations
 
