@@ -121,7 +121,7 @@ def paired_permutation(
     both, pooled = np.concatenate([truth, truth]), np.concatenate([one, other])
     exchanged = np.random.default_rng(seed).integers(0, 2, (permutations, n_groups))[:, codes].astype(np.float64)
     # a model after an exchange is a choice among both models' scores: the pooled scores, half of them weighing nothing
-    rows, block, extreme = rows_of(metric), max(1, 500_000 // len(both)), 0
+    rows, block, extreme = rows_of(metric), max(1, 100_000 // len(both)), 0
     for start in range(0, permutations, block):
         part = exchanged[start : start + block]
         ours = rows(Weighted(both, pooled, np.concatenate([1 - part, part], axis=1)))

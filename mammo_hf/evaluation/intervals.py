@@ -22,8 +22,8 @@ Interval = tuple[float, float]
 FEW_PATIENTS = 50
 """Below this an interval covers less than it says; see ``benchmarks/bench_intervals.py``."""
 
-# weights held at once (resamples x images): a few arrays of this many float64, small enough to stay near the processor
-_BLOCK = 500_000
+# weights held at once (resamples x images): few enough that they stay in the processor's cache
+_BLOCK = 100_000
 
 
 def bootstrap_interval(
