@@ -15,7 +15,8 @@ import numpy as np
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from mammo_hf.evaluation import UndefinedMetric, auroc, bootstrap_interval, delong
+from mammo_hf.evaluation import auroc, bootstrap_interval, delong
+from mammo_hf.evaluation.intervals import bca, resampled, rows_of, without_each
 
 IMAGES = 2
 WITHIN = 0.8  # share of the variance that is the patient's own
@@ -31,38 +32,40 @@ def main() -> None:
     print(
         f"coverage of 95 % intervals of the AUC: {args.trials} trials, {args.resamples} resamples, {IMAGES} images of"
     )
-    print(
-        "each patient, half of the patients ill; in brackets: the mean width; last: how often each misses on each side"
-    )
-    print(
-        f"{'patients':>8} {'AUC':>5} {'bootstrap by patient':>22} {'bootstrap by image':>20} {'DeLong by patient':>19}"
-    )
+    print("each patient, half of the patients ill; in brackets: the mean width; last: on which side it misses")
+    heads = ("BCa by patient", "percentile by patient", "percentile by image", "DeLong by patient")
+    print("patients   AUC " + "".join(f"{head:>24}" for head in heads))
     for patients in args.patients:
         for area in args.auc:
             print(_row(patients, area, args.trials, args.resamples), flush=True)
-    print("\nbootstrap by image is there to show what it costs to take the images of a patient for independent")
+    print(
+        "\npercentile by image (every fourth trial) shows what it costs to take the images of a patient for independent"
+    )
     _speed()
 
 
 def _row(patients: int, area: float, trials: int, resamples: int) -> str:
-    intervals: dict[str, list[tuple[float, float]]] = {"patient": [], "image": [], "delong": []}
+    found: dict[str, list[tuple[float, float]]] = {"bca": [], "percentile": [], "image": [], "delong": []}
     for trial in range(trials):
         labels, scores, groups = draw(np.random.default_rng([patients, round(1000 * area), trial]), patients, area)
-        try:
-            by_patient = bootstrap_interval(auroc, labels, scores, groups=groups, resamples=resamples, seed=trial)
-        except UndefinedMetric:
-            continue  # all ill or all healthy: the metric has no value, and so there is no interval to judge
-        intervals["patient"].append(by_patient)
-        intervals["delong"].append(delong(labels, scores, groups=groups).interval)
-        if trial < trials // 4:
+        rows, drawn = {"": rows_of(auroc)}, {"resamples": resamples, "seed": trial}
+        value, left_out = auroc(labels, scores), without_each(rows, labels, scores, groups=groups)[""]
+        draws = resampled(rows, labels, scores, groups=groups, **drawn)[""]
+        found["bca"].append(bca(draws, value, left_out, patients))
+        found["percentile"].append(_percentiles(draws))
+        if trial % 4 == 0:
             every = np.arange(labels.size)
-            by_image = bootstrap_interval(auroc, labels, scores, groups=every, resamples=resamples // 2, seed=trial)
-            intervals["image"].append(by_image)
-    texts = {name: coverage(np.array(found), area) for name, found in intervals.items()}
-    low, high = np.array(intervals["patient"]).T
-    misses = f"above {100 * np.mean(low > area):.1f} %, below {100 * np.mean(high < area):.1f} %"
-    columns = f"{texts['patient']:>22} {texts['image']:>20} {texts['delong']:>19}"
-    return f"{patients:>8} {area:>5.2f} {columns}   {misses}"
+            found["image"].append(_percentiles(resampled(rows, labels, scores, groups=every, **drawn)[""]))
+        found["delong"].append(delong(labels, scores, groups=groups).interval)
+    low, high = np.array(found["bca"]).T
+    misses = f"BCa lies above {100 * np.mean(low > area):.1f} %, below {100 * np.mean(high < area):.1f} %"
+    columns = "".join(f"{coverage(np.array(intervals), area):>24}" for intervals in found.values())
+    return f"{patients:>8}  {area:.2f} {columns}   {misses}"
+
+
+def _percentiles(draws: np.ndarray) -> tuple[float, float]:
+    low, high = np.nanquantile(draws, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def draw(rng: np.random.Generator, patients: int, area: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

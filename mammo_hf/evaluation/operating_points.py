@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .intervals import Groups, percentiles, resampled
+from .intervals import Groups, row_intervals
 from .metrics import Ranking, UndefinedMetric, Weighted, confusion
 from .metrics.inputs import check_binary
 from .metrics.weighted import ratio
@@ -106,15 +106,13 @@ def at_operating_point(
         if np.isnan(found):
             result[f"{name}_reason"] = _NOTHING[name]
     try:
-        drawn = resampled(_SHARES, truth, called, groups=groups, resamples=resamples, seed=seed)
+        intervals = row_intervals(_SHARES, truth, called, groups=groups, resamples=resamples, seed=seed)
     except UndefinedMetric as error:
         return result | {f"{name}_interval": None for name in _SHARES} | {"interval_reason": error.reason}
-    n_groups = len(set(groups))
-    for name, values_of in drawn.items():
-        try:
-            result[f"{name}_interval"] = None if result[name] is None else list(percentiles(values_of, n_groups))
-        except UndefinedMetric:
-            result[f"{name}_interval"] = None
+    for name, interval in intervals.items():
+        result[f"{name}_interval"] = (
+            list(interval) if isinstance(interval, tuple) and result[name] is not None else None
+        )
     return result
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from mammo_hf.errors import DataError, UsageError
 from mammo_hf.evaluation import (
@@ -28,6 +29,7 @@ from mammo_hf.evaluation import (
     sensitivity_at_specificity,
     specificity_at_sensitivity,
 )
+from mammo_hf.evaluation.intervals import resampled, rows_of
 
 
 def _cohort(patients: int, images: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -209,3 +211,30 @@ def test_ten_thousand_images_take_seconds() -> None:
     start = time.process_time()
     bootstrap_interval(auroc, labels, scores, groups=groups, resamples=2000)
     assert time.process_time() - start < 5
+
+
+def test_the_interval_is_scipys_bca_where_every_image_is_a_patient() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 2
+    scores = 1.5 * labels + rng.normal(size=60)
+    ours = bootstrap_interval(auroc, labels, scores, groups=np.arange(60), resamples=4000)
+    found = stats.bootstrap(
+        (labels, scores),
+        lambda y, s: auroc(y, s),
+        paired=True,
+        vectorized=False,
+        method="BCa",
+        n_resamples=2000,
+        rng=np.random.default_rng(1),
+    ).confidence_interval
+    assert ours == pytest.approx((found.low, found.high), abs=0.015)
+    # and not the percentile interval, which lies higher
+    draws = resampled({"": rows_of(auroc)}, labels, scores, groups=np.arange(60), resamples=4000)[""]
+    assert ours[0] < np.quantile(draws, 0.025) - 0.01
+
+
+def test_leaving_out_parts_of_many_groups_accelerates_as_leaving_out_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels, scores, groups = _cohort(600, 1)
+    whole = bootstrap_interval(auroc, labels, scores, groups=groups, resamples=500)
+    monkeypatch.setattr("mammo_hf.evaluation.intervals._PARTS", 100)
+    assert bootstrap_interval(auroc, labels, scores, groups=groups, resamples=500) == pytest.approx(whole, abs=2e-3)
