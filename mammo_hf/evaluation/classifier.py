@@ -19,7 +19,8 @@ from .subgroups import subgroup_figures
 
 logger = logging.getLogger(__name__)
 
-SUBGROUP_POINT = "sensitivity_90"
+# the first of these that there is
+_SUBGROUP_POINTS = ("sensitivity_90", "given")
 
 
 class HasTasks(Protocol):
@@ -157,7 +158,8 @@ def _evaluate(
         seed=seed,
     )
     result["uncalibrated"] = {"brier": _or_none(brier, scores), "ece": _or_none(ece, scores)}
-    threshold = ((points or {}).get("image") or {}).get(SUBGROUP_POINT, {}).get("threshold")
+    by_image = (points or {}).get("image", {})
+    threshold = next((by_image[rule]["threshold"] for rule in _SUBGROUP_POINTS if rule in by_image), None)
     facts = {name: [column[place] for place in scores.places] for name, column in images.facts.items()}
     result["subgroups"] = subgroup_figures(
         scores.labels,

@@ -21,11 +21,12 @@ _OF_THE_TABLE = ("view", "laterality", "exam", "age_band", "vendor", "source", "
 _BANDS_MM = (10.0, 20.0)  # the second is where a T1 tumour becomes a T2
 
 
-def facts_of(table: MammoTable, prepared: datasets.Dataset) -> dict[str, Column]:
+def facts_of(table: MammoTable | None, prepared: datasets.Dataset) -> dict[str, Column]:
     """The facts of prepared images, in their order.
 
     Args:
-        table: The table that they were prepared from, or a part of it that holds them.
+        table: The table that they were prepared from, or a part of it that holds them; ``None``: only what the prepared
+            rows tell.
         prepared: Rows with ``image_id``, ``lesions`` and ``geometry``.
 
     Returns:
@@ -33,10 +34,14 @@ def facts_of(table: MammoTable, prepared: datasets.Dataset) -> dict[str, Column]
         ``lesion_type`` where its findings have a kind; ``lesion_size`` where lesions have a place: the equivalent
         diameter, in mm where the spacing is known, else by thirds in pixels of the model's input.
     """
+    if table is None:
+        sizes = _lesion_sizes(prepared)
+        facts = {name: list(prepared[name]) for name in ("view", "laterality")}
+        return facts | ({"lesion_size": sizes} if any(size is not None for size in sizes) else {})
     places = {image_id: place for place, image_id in enumerate(table.column("image_id"))}
     order = [places[image_id] for image_id in prepared["image_id"]]
     columns = {name: table.column(name) for name in _OF_THE_TABLE if name in table.dataset.column_names}
-    facts: dict[str, Column] = {name: [values[place] for place in order] for name, values in columns.items()}
+    facts = {name: [values[place] for place in order] for name, values in columns.items()}
     kinds = [lesion_type(findings) for findings in table.column("findings")]
     if any(kind not in (None, "none") for kind in kinds):
         facts["lesion_type"] = [kinds[place] for place in order]

@@ -59,13 +59,13 @@ def score_images(
     return logits
 
 
-def scored(logits: np.ndarray, prepared: datasets.Dataset, table: MammoTable) -> Scored:
+def scored(logits: np.ndarray, prepared: datasets.Dataset, table: MammoTable | None = None) -> Scored:
     """Logits with the labels and facts of their images.
 
     Args:
         logits: ``(n, labels of all tasks)``.
         prepared: The images that they are of, with ``labels`` in the order of the tasks.
-        table: That the images were prepared from.
+        table: That the images were prepared from, where it is at hand: it knows more facts.
     """
     return Scored(
         logits=np.asarray(logits, dtype=np.float64),

@@ -14,6 +14,7 @@ from transformers import EvalPrediction, Trainer, TrainingArguments
 from ..configuration_mammo_swin import SIZES, MammoSwinConfig
 from ..errors import DataError
 from ..evaluation import UndefinedMetric, accuracy, auroc, evaluate_task, macro_auroc
+from ..evaluation.after_training import evaluate_after_training
 from ..image_processing_mammo import MammoImageProcessor
 from ..modeling_mammo_swin import MammoSwinForImageClassification
 from .arguments import check_number
@@ -118,6 +119,7 @@ def train_classifier(
     }
     figures |= {name: evaluate(trainer, images[name], tasks, args.seed) for name in ("validation", "test")}
     if trainer.is_world_process_zero():
+        _report(network, images, figures, plots / "report", checkpoint.name, args.seed)
         network.save_pretrained(checkpoint)
         processor.save_pretrained(checkpoint)
         _draw(trainer, images["test"], tasks, plots, figures)
@@ -237,8 +239,35 @@ def evaluate(trainer: Trainer, images: LabelledImages, tasks: Tasks, seed: int) 
         )
         for index, task in enumerate(tasks)
     }
-    figures["scores"] = {"labels": labels, "probabilities": probabilities}
+    figures["scores"] = {"labels": labels, "probabilities": probabilities, "logits": logits}
     return figures
+
+
+def _report(
+    network: MammoSwinForImageClassification,
+    images: dict[str, LabelledImages],
+    figures: dict[str, Any],
+    report: Path,
+    checkpoint: str,
+    seed: int,
+) -> None:
+    """Calibrates on validation, writes the report, and puts the calibrated figures in the place of the test split's."""
+    scores = {
+        name: (images[name].prepared, figures[name]["scores"]["logits"])
+        for name in ("validation", "test")
+        if "scores" in figures[name]
+    }
+    if "test" not in scores:
+        return
+    evaluation = evaluate_after_training(
+        network,
+        validation=scores.get("validation"),
+        test=scores["test"],
+        report=report,
+        checkpoint=checkpoint,
+        seed=seed,
+    )
+    figures["test"] = {**evaluation.figures, "scores": figures["test"]["scores"]}
 
 
 def _draw(trainer: Trainer, test: LabelledImages, tasks: Tasks, plots: Path, figures: dict[str, Any]) -> None:

@@ -19,7 +19,11 @@ from ..metrics.weighted import ratio
 
 GRID = np.linspace(0, 1, 101)
 _BAND_RESAMPLES = 500
-_POINT_NAMES = {"sensitivity_90": "set for 90 % sensitivity", "specificity_90": "set for 90 % specificity"}
+_POINT_NAMES = {
+    "sensitivity_90": "set for 90 % sensitivity",
+    "specificity_90": "set for 90 % specificity",
+    "given": "given threshold",
+}
 
 
 def task_plots(scores: TaskScores, figures: Mapping[str, Any], seed: int = 0) -> dict[str, str]:
@@ -124,6 +128,7 @@ def _precision(axes: Axes, scores: TaskScores, figures: Mapping[str, Any], seed:
     axes.text(0.01, truth.mean() - 0.02, "share of positives", fontsize=8, color=QUIET, va="top")
     _band(axes, _precision_rows, scores, seed)
     text = _with_interval("average precision", figures, "auprc")
+    recall, precision = np.append(0.0, recall), np.append(precision[0], precision)
     axes.plot(recall, precision, color=COLOURS[0], linewidth=1.8, drawstyle="steps-pre", label=text)
     _unit_square(axes)
     axes.legend(fontsize=8, frameon=False, labelcolor=INK, loc="lower left", bbox_to_anchor=(0, 0.02))
@@ -144,7 +149,7 @@ def _calibration(axes: Axes, scores: TaskScores, figures: Mapping[str, Any], see
         style = {"color": COLOURS[number], "marker": MARKERS[number], "linestyle": LINES[number]}
         axes.plot(probability, frequency, markersize=4.5, label=text, clip_on=False, **style)
     _unit_square(axes)
-    axes.legend(fontsize=8, frameon=False, labelcolor=INK, loc="upper left")
+    axes.legend(fontsize=8, frameon=False, labelcolor=INK, loc="best")
 
 
 def _histogram(axes: Axes, scores: TaskScores, figures: Mapping[str, Any], seed: int) -> None:
