@@ -9,7 +9,8 @@ import datasets
 import numpy as np
 
 from ..modeling_mammo_swin import MammoSwinForImageClassification
-from .classifier import Evaluation, evaluate_classifier
+from .classifier import Evaluation, evaluate_classifier, store
+from .reading import fit_reading
 from .report import About, write_report
 from .report.cohort import flow
 from .report.environment import command_line, environment
@@ -26,14 +27,14 @@ def evaluate_after_training(
     model: MammoSwinForImageClassification,
     *,
     validation: Scores | None,
-    test: Scores,
+    test: Scores | None,
     report: Path,
     checkpoint: str,
     collection: str = "the collection",
     table: MammoTable | None = None,
     seed: int = 0,
     resamples: int = 2000,
-) -> Evaluation:
+) -> Evaluation | None:
     """Fits calibration and operating points on validation, evaluates the test split, and writes the report.
 
     The model runs over nothing: both splits come with their logits. Its configuration gets ``calibration`` and
@@ -42,8 +43,9 @@ def evaluate_after_training(
 
     Args:
         model: The trained one.
-        validation: Prepared images of the validation split and their logits; ``None``: there is none.
-        test: Those of the test split.
+        validation: Prepared images of the validation split and their logits; ``None``: there is none, and what an
+            earlier training had stored is taken away.
+        test: Those of the test split; ``None``: there is none, and no report.
         report: The folder of ``report.html`` and ``report.json``.
         checkpoint: The model's name.
         collection: Its name.
@@ -55,10 +57,15 @@ def evaluate_after_training(
         UsageError: The report cannot be written.
     """
     config = model.config
+    config.calibration = config.operating_points = None
+    reading = None if validation is None else fit_reading(config.tasks, scored(validation[1], validation[0], table))
+    if test is None:
+        store(config, reading)
+        return None
     evaluation = evaluate_classifier(
         config,
         scored(test[1], test[0], table),
-        validation=None if validation is None else scored(validation[1], validation[0], table),
+        reading=reading,
         seed=seed,
         resamples=resamples,
     )

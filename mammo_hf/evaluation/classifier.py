@@ -75,6 +75,7 @@ def evaluate_classifier(
     images: Scored,
     *,
     validation: Scored | None = None,
+    reading: Reading | None = None,
     resamples: int = 2000,
     seed: int = 0,
 ) -> Evaluation:
@@ -87,6 +88,7 @@ def evaluate_classifier(
         config: The model's; changed where ``validation`` is given.
         images: The test split's, or another collection's.
         validation: The validation split's.
+        reading: What `fit_reading` gave on it, where that has been done.
         resamples: Bootstrap resamples.
         seed: Of the bootstrap.
 
@@ -97,14 +99,10 @@ def evaluate_classifier(
     Raises:
         DataError: The scores do not fit the tasks.
     """
-    reasons: Mapping[str, Mapping[str, str]] = {}
     if validation is not None:
         reading = fit_reading(config.tasks, validation)
-        config.calibration, config.operating_points = reading.calibration or None, reading.operating_points or None
-        reasons = reading.reasons
-        for name, of_task in reasons.items():
-            for what, reason in of_task.items():
-                logger.warning("%s has no %s: %s", name, what.replace("_", " "), reason)
+    store(config, reading)
+    reasons: Mapping[str, Mapping[str, str]] = {} if reading is None else reading.reasons
     own = fit_reading(config.tasks, images)
     figures, scores, warnings = {}, {}, []
     for number, (name, logits) in enumerate(task_logits(config.tasks, images.logits).items()):
@@ -118,6 +116,16 @@ def evaluate_classifier(
                 f"{name}: {result['n_patients']} patients. Below {FEW_PATIENTS} the intervals cover less than they say."
             )
     return Evaluation(figures, tuple(warnings), scores, images)
+
+
+def store(config: HasTasks, reading: Reading | None) -> None:
+    """Puts a reading into a configuration, and what it lacks, with the reason, into the log."""
+    if reading is None:
+        return
+    config.calibration, config.operating_points = reading.calibration or None, reading.operating_points or None
+    for name, of_task in reading.reasons.items():
+        for what, reason in of_task.items():
+            logger.warning("%s has no %s: %s", name, what.replace("_", " "), reason)
 
 
 def _task_scores(

@@ -257,17 +257,16 @@ def _report(
         for name in ("validation", "test")
         if "scores" in figures[name]
     }
-    if "test" not in scores:
-        return
     evaluation = evaluate_after_training(
         network,
         validation=scores.get("validation"),
-        test=scores["test"],
+        test=scores.get("test"),
         report=report,
         checkpoint=checkpoint,
         seed=seed,
     )
-    figures["test"] = {**evaluation.figures, "scores": figures["test"]["scores"]}
+    if evaluation is not None:
+        figures["test"] = {**evaluation.figures, "scores": figures["test"]["scores"]}
 
 
 def _draw(trainer: Trainer, test: LabelledImages, tasks: Tasks, plots: Path, figures: dict[str, Any]) -> None:
