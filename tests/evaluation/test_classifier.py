@@ -26,7 +26,9 @@ def evaluated() -> tuple[SimpleNamespace, Evaluation]:
     return config, evaluate_classifier(config, made_scores(seed=1), validation=made_scores(seed=0), resamples=100)
 
 
-def test_calibration_and_operating_points_are_of_validation_alone(evaluated: tuple[SimpleNamespace, Evaluation]) -> None:
+def test_calibration_and_operating_points_are_of_validation_alone(
+    evaluated: tuple[SimpleNamespace, Evaluation],
+) -> None:
     config, _ = evaluated
     alone = fit_reading(TASKS, made_scores(seed=0))
     assert (config.calibration, config.operating_points) == (alone.calibration, alone.operating_points)

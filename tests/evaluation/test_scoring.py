@@ -43,7 +43,12 @@ def _prepared(count: int = 6, spacing: tuple[float, float] | None = None) -> dat
 def _table(count: int = 6) -> MammoTable:
     rows = [
         {
-            **{"image_id": f"{number:016x}", "patient": f"{number // 2:016x}", "exam": None, "path": f"/x/{number}.dcm"},
+            **{
+                "image_id": f"{number:016x}",
+                "patient": f"{number // 2:016x}",
+                "exam": None,
+                "path": f"/x/{number}.dcm",
+            },
             **{"laterality": "L", "view": "CC", "source": "made", "split": "test", "vendor": "ge"},
             **{"pathology": "malignant" if number % 2 else "benign", "density": None},
             "findings": [finding("mass", "malignant")] if number % 2 else [],

@@ -33,7 +33,7 @@ def confident_errors(evaluation: Evaluation, count: int = 6) -> dict[str, list[d
     for name, scores in evaluation.scores.items():
         predicted = scores.after.argmax(axis=1)
         sure = scores.after.max(axis=1)
-        wrong = np.flatnonzero(predicted != scores.references)
+        wrong = np.flatnonzero((predicted != scores.references) & ~np.isnan(sure))
         worst = wrong[np.argsort(-sure[wrong], kind="stable")][:count]
         images = evaluation.images
         found[name] = [

@@ -153,6 +153,8 @@ def _calibration(axes: Axes, scores: TaskScores, figures: Mapping[str, Any], see
 
 
 def _histogram(axes: Axes, scores: TaskScores, figures: Mapping[str, Any], seed: int) -> None:
+    if not len(scores.after) or np.isnan(scores.after).any():
+        raise UndefinedMetric("no scores to draw")
     dress(axes, f"probability of {scores.labels[-1]}", "images")
     borders = np.linspace(0, 1, 21)
     for number, (label, hatch) in enumerate(zip(scores.labels, ("", "////"), strict=True)):
