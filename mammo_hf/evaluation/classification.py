@@ -123,7 +123,7 @@ def evaluate_task(
     for unit, unit_keys in groupings.items():
         of_image = as_keys(unit_keys, len(truth), unit)[known]
         units = into_units(unit, truth[known], table[known], keys[known], of_image)
-        found = {"n_units": len(units.references), "n_conflicting": units.conflicting}
+        found: dict[str, Any] = {"n_units": len(units.references), "n_conflicting": units.conflicting}
         found |= _counts(labels, units.references, units.patients)
         for rule, scores in units.scores.items():
             at = points.get(unit) if rule == "mean" else None
@@ -203,6 +203,9 @@ def _with_intervals(
             intervals = dict.fromkeys(defined, error)
     for name in metrics:
         found = intervals.get(name)
+        if isinstance(found, tuple) and found[0] == found[1]:
+            # as with classes that are apart: that is no sign of certainty
+            found = UndefinedMetric("every resample gives the same value")
         result[f"{name}_interval"] = list(found) if isinstance(found, tuple) else None
         if not isinstance(found, tuple):
             result[f"{name}_interval_reason"] = result[f"{name}_reason"] if found is None else found.reason

@@ -87,7 +87,8 @@ def at_operating_point(
     Returns:
         ``threshold``, ``confusion`` (a row a true class, a column a called one), and ``sensitivity``, ``specificity``,
         ``positive_predictive_value``, ``negative_predictive_value``, each null with ``<name>_reason`` where there is
-        nothing to divide by, and ``<name>_interval``.
+        nothing to divide by, and ``<name>_interval``; where every resample gives the same share, as with no error at
+        all, it is Wilson's, with the patients as the number.
 
     Raises:
         UndefinedMetric: No images, or a NaN.
@@ -109,11 +110,24 @@ def at_operating_point(
         intervals = row_intervals(_SHARES, truth, called, groups=groups, resamples=resamples, seed=seed)
     except UndefinedMetric as error:
         return result | {f"{name}_interval": None for name in _SHARES} | {"interval_reason": error.reason}
+    keys = np.asarray(list(groups))
     for name, interval in intervals.items():
-        result[f"{name}_interval"] = (
-            list(interval) if isinstance(interval, tuple) and result[name] is not None else None
-        )
+        if result[name] is None or not isinstance(interval, tuple):
+            result[f"{name}_interval"] = None
+        elif interval[0] < interval[1]:
+            result[f"{name}_interval"] = list(interval)
+        else:
+            counted = _COUNTED[name](truth, called)
+            result[f"{name}_interval"] = _wilson(result[name], len(set(keys[counted].tolist())))
     return result
+
+
+def _wilson(share: float, n: int) -> list[float]:
+    """Wilson's 95 % interval of a share of n patients: where all agree, resamples would say that it cannot be else."""
+    z = 1.959964
+    centre, reach = share + z**2 / (2 * n), z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    low, high = (centre - reach) / (1 + z**2 / n), (centre + reach) / (1 + z**2 / n)
+    return [float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1))]
 
 
 def _share(data: Weighted, row: int, along_row: bool) -> np.ndarray:
@@ -129,6 +143,12 @@ _SHARES = {
     "specificity": partial(_share, row=0, along_row=True),
     "positive_predictive_value": partial(_share, row=1, along_row=False),
     "negative_predictive_value": partial(_share, row=0, along_row=False),
+}
+_COUNTED = {
+    "sensitivity": lambda truth, called: truth == 1,
+    "specificity": lambda truth, called: truth == 0,
+    "positive_predictive_value": lambda truth, called: called == 1,
+    "negative_predictive_value": lambda truth, called: called == 0,
 }
 _NOTHING = {
     "sensitivity": "no positive image",

@@ -93,7 +93,9 @@ def _cell(
     draw: dict[str, Any] = {"groups": patients, "resamples": resamples, "seed": seed}
     try:
         cell["auroc"] = area(references, scores)
-        cell["auroc_interval"] = list(bootstrap_interval(area, references, scores, **draw))
+        low, high = bootstrap_interval(area, references, scores, **draw)
+        # a point, as with classes that are apart, is no sign of certainty
+        cell["auroc_interval"] = [low, high] if low < high else None
     except UndefinedMetric as error:
         cell.setdefault("auroc", None)
         missing = [label for label, count in zip(labels, counts, strict=True) if not count]

@@ -29,7 +29,7 @@ def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model") / "classifier"
     model = tiny_classifier()
     model.config.calibration = {"pathology": {"method": "platt", "slope": 0.5, "intercept": -0.25}}
-    points = dict.fromkeys(("image", "breast", "patient"), {"sensitivity_90": POINT, "specificity_90": POINT})
+    points = {unit: {"sensitivity_90": POINT, "specificity_90": POINT} for unit in ("image", "breast", "patient")}
     model.config.operating_points = {"pathology": points}
     model.save_pretrained(folder)
     MammoImageProcessor(size=(112, 56)).save_pretrained(folder)

@@ -51,6 +51,16 @@ def test_intervals_are_by_patient_and_equal_the_share_on_each_resample() -> None
     assert found["sensitivity_interval"] == pytest.approx(list(expected))
 
 
+def test_no_error_at_all_is_no_certainty() -> None:
+    labels, scores = np.repeat([0, 1], 20), np.repeat([0.1, 0.9], 20)
+    found = at_operating_point(labels, scores, 0.5, groups=np.arange(40) // 2, resamples=100)
+    assert found["specificity"] == 1
+    # ten patients without an alarm: Wilson's 1 / (1 + z^2 / 10)
+    assert found["specificity_interval"] == pytest.approx([0.7225, 1], abs=1e-3)
+    by_image = at_operating_point(labels, scores, 0.5, groups=np.arange(40), resamples=100)
+    assert by_image["specificity_interval"][0] > found["specificity_interval"][0]
+
+
 def test_what_cannot_be_said_is_null_with_its_reason() -> None:
     found = at_operating_point([1, 1], [0.2, 0.9], 0.5, groups=["a", "b"], resamples=20)
     assert found["confusion"] == [[0, 0], [1, 1]]

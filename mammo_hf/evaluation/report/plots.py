@@ -65,7 +65,7 @@ def label_efficiency_plot(rows: Sequence[Mapping[str, Any]]) -> str:
         own = sorted((row for row in rows if row["series"] == series), key=lambda row: float(row["percentage"]))
         x, y = ([float(row[key]) for row in own] for key in ("percentage", "value"))
         colour = COLOURS[number % len(COLOURS)]
-        style = {"marker": MARKERS[number % len(MARKERS)], "linestyle": LINES[number % len(LINES)]}
+        style: dict[str, Any] = {"marker": MARKERS[number % len(MARKERS)], "linestyle": LINES[number % len(LINES)]}
         axes.plot(x, y, color=colour, label=series, **style)
         if all(row.get("low") is not None and row.get("high") is not None for row in own):
             low, high = ([float(row[key]) for row in own] for key in ("low", "high"))
@@ -96,7 +96,12 @@ def _roc(axes: Axes, scores: TaskScores, figures: Mapping[str, Any], seed: int) 
     for number, (rule, point) in enumerate((figures.get("operating_points") or {}).items(), start=1):
         if point and None not in (point["sensitivity"], point["specificity"]):
             place = (1 - point["specificity"], point["sensitivity"])
-            style = {"color": COLOURS[number], "marker": MARKERS[number], "linestyle": "none", "markersize": 7}
+            style: dict[str, Any] = {
+                "color": COLOURS[number],
+                "marker": MARKERS[number],
+                "linestyle": "none",
+                "markersize": 7,
+            }
             axes.plot(*place, label=_POINT_NAMES.get(rule, rule), zorder=4, clip_on=False, **style)
     _unit_square(axes)
     axes.legend(fontsize=8, frameon=False, labelcolor=INK, loc="lower right")
@@ -112,7 +117,7 @@ def _roc_of_classes(axes: Axes, scores: TaskScores, figures: Mapping[str, Any], 
         except UndefinedMetric:
             continue
         text = f"{label} against the rest: {auroc(truth, scores.after[:, number]):.2f}"
-        style = {"color": COLOURS[number % len(COLOURS)], "linestyle": LINES[number % len(LINES)]}
+        style: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "linestyle": LINES[number % len(LINES)]}
         axes.plot(alarms, hits, linewidth=1.8, label=text, **style)
     if len(axes.lines) == 1:
         raise UndefinedMetric("no class has a curve")
@@ -146,7 +151,7 @@ def _calibration(axes: Axes, scores: TaskScores, figures: Mapping[str, Any], see
         probability, frequency, _ = reliability(scores.references, table[:, 1] if binary else table)
         error = figures["ece"] if name == "after" else figures["uncalibrated"]["ece"]
         text = f"{name} calibration" + ("" if error is None else f", error {error:.3f}")
-        style = {"color": COLOURS[number], "marker": MARKERS[number], "linestyle": LINES[number]}
+        style: dict[str, Any] = {"color": COLOURS[number], "marker": MARKERS[number], "linestyle": LINES[number]}
         axes.plot(probability, frequency, markersize=4.5, label=text, clip_on=False, **style)
     _unit_square(axes)
     axes.legend(fontsize=8, frameon=False, labelcolor=INK, loc="best")
@@ -159,8 +164,8 @@ def _histogram(axes: Axes, scores: TaskScores, figures: Mapping[str, Any], seed:
     borders = np.linspace(0, 1, 21)
     for number, (label, hatch) in enumerate(zip(scores.labels, ("", "////"), strict=True)):
         values = scores.after[scores.references == number, 1]
-        style = {"color": COLOURS[number], "alpha": 0.45, "hatch": hatch, "edgecolor": COLOURS[number]}
-        axes.hist(values, borders, label=f"{label} ({len(values)})", **style)
+        style: dict[str, Any] = {"color": COLOURS[number], "alpha": 0.45, "hatch": hatch, "edgecolor": COLOURS[number]}
+        axes.hist(values, borders.tolist(), label=f"{label} ({len(values)})", **style)
     points = (figures.get("chosen_operating_points") or {}).get("image") or {}
     for number, (rule, point) in enumerate(points.items()):
         text = _POINT_NAMES.get(rule, rule)
@@ -178,7 +183,7 @@ def _confusion(axes: Axes, scores: TaskScores, figures: Mapping[str, Any], seed:
     axes.imshow(np.nan_to_num(shares), cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(table.shape):
         dark = np.nan_to_num(shares)[row, column] > 0.5
-        axes.text(column, row, table[row, column], ha="center", va="center", color="white" if dark else INK)
+        axes.text(column, row, str(table[row, column]), ha="center", va="center", color="white" if dark else INK)
     ticks = range(len(scores.labels))
     axes.set(xticks=ticks, yticks=ticks, xticklabels=scores.labels, yticklabels=scores.labels)
     axes.set_xlabel("predicted", color=INK)

@@ -91,13 +91,13 @@ def write_report(evaluation: Evaluation, about: About, out: str | os.PathLike[st
     Raises:
         UsageError: They cannot be written.
     """
-    cohort = cohort_table(evaluation.images, about.tasks)
-    checklists = filled(checklist_facts(evaluation, about))
     folder = Path(out)
-    targets = folder / "report.html", folder / "report.json"
-    contents = _html(evaluation, about, cohort, checklists), _json(evaluation, about, cohort, checklists)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        cohort = cohort_table(evaluation.images, about.tasks)
+        checklists = filled(checklist_facts(evaluation, about))
+        targets = folder / "report.html", folder / "report.json"
+        contents = _html(evaluation, about, cohort, checklists), _json(evaluation, about, cohort, checklists)
         for target, content in zip(targets, contents, strict=True):
             part = target.with_name(f".{target.name}.{os.getpid()}")
             part.write_text(content, encoding="utf-8")
@@ -163,15 +163,18 @@ def metrics_table(figures: Mapping[str, Any]) -> dict[str, Any]:
         for rule in RULES:
             parts[UNIT_NAMES.get(unit, unit), rule.replace("_", "-")] = of_unit[rule]
     order = {**OF_TWO_CLASSES, **OF_SEVERAL_CLASSES, **OF_PREDICTIONS, "quadratic_kappa": None}
-    rows, notes = [], {}
+    rows: list[tuple[str, list[Any]]] = []
+    notes: dict[str, list[str]] = {}
     for name in (name for name in order if name in figures):
         cells = []
         for (unit, rule), part in parts.items():
             cells.append((part[name], part[f"{name}_interval"]))
-            reason = part.get(f"{name}_reason")
+            reason, no_interval = part.get(f"{name}_reason"), part.get(f"{name}_interval_reason")
+            where = f"{METRIC_NAMES[name]}, {unit} {rule}".strip()
             if reason is not None:
-                where = f"{METRIC_NAMES[name]}, {unit} {rule}".strip()
-                notes.setdefault(reason, []).append(where)
+                notes.setdefault(f"Not defined, because {reason}", []).append(where)
+            elif no_interval is not None:
+                notes.setdefault(f"No interval, because {no_interval}", []).append(where)
         rows.append((METRIC_NAMES[name], cells))
     return {"columns": list(parts), "rows": rows, "notes": notes}
 

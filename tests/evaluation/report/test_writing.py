@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -100,9 +101,10 @@ def test_whatever_cannot_be_had_is_a_dash_with_its_reason(change: str, tmp_path:
         images.logits[:] = 1
     elif change == "nan":
         images.logits[:] = np.nan
-    config = SimpleNamespace(tasks=TASKS, calibration=None, operating_points=None)
+    config = SimpleNamespace(tasks=TASKS[:1], calibration=None, operating_points=None)
+    images = dataclasses.replace(images, logits=images.logits[:, :2], labels=images.labels[:, :1])
     found = evaluate_classifier(config, images, resamples=100)
-    html, _ = write_report(found, _about(errors=confident_errors(found)), tmp_path)
+    html, _ = write_report(found, _about(errors=confident_errors(found), tasks=TASKS[:1]), tmp_path)
     text = html.read_text(encoding="utf-8")
     reason = {
         "no label": "no images with a known label",
