@@ -90,8 +90,9 @@ def evaluate_after_training(
 def model_facts(model: MammoSwinForImageClassification) -> dict[str, object]:
     """Of a report's `About.model`."""
     config = model.config
+    size = config.image_size
     return {
-        "image_size": list(config.image_size),
+        "image_size": [size, size] if isinstance(size, int) else list(size),
         "parameters": model.num_parameters(),
         "size": f"Swin transformer of {len(config.depths)} stages, width {config.embed_dim}",
     }
