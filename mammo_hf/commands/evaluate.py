@@ -95,7 +95,7 @@ def main(arguments: list[str]) -> None:
         trained_here=False if args.external else None,
         seed=args.seed,
         resamples=args.resamples,
-        flow=flow(table, prepared, args.split, [] if folder_of(chosen) else read_rejected(out / "prepared")),
+        flow=flow(table, prepared, args.split, _unreadable(table, chosen, out / "prepared")),
         errors=errors,
         label_efficiency=efficiency,
         environment=environment(str(model.device)),
@@ -186,6 +186,14 @@ def _chosen(table: MammoTable, split: str, tasks: Tasks, dataset: str) -> MammoT
     if not len(chosen):
         raise DataError(f"no image of the {split} split has a label that the model knows", source=dataset)
     return chosen
+
+
+def _unreadable(table: MammoTable, chosen: MammoTable, prepared: Path) -> list[tuple[str, str]]:
+    """What preparing has left out, without what the table had left out before."""
+    if folder_of(chosen) is not None:
+        return []
+    before = {rejected.source for rejected in table.rejected}
+    return [(source, reason) for source, reason in read_rejected(prepared) if source not in before]
 
 
 def _given(tasks: Tasks, threshold: float) -> dict[str, Any]:

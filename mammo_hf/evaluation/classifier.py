@@ -113,7 +113,7 @@ def evaluate_classifier(
         figures[name], scores[name] = result, of_task
         if 0 < result["n_patients"] < FEW_PATIENTS:
             warnings.append(
-                f"{name}: {result['n_patients']} patients. Below {FEW_PATIENTS} the intervals cover less than they say."
+                f"{name}: {result['n_patients']} patients. Below {FEW_PATIENTS} intervals may cover less than they say."
             )
     return Evaluation(figures, tuple(warnings), scores, images)
 

@@ -71,8 +71,10 @@ def flow(
     of_split = table if split == "all" else table.where(split=split)
     readable = len(of_split) - len(rejected)
     steps: list[dict[str, Any]] = [
-        _step("listed by the collection", len(table), table.column("patient"), [r.reason for r in table.rejected]),
-        _step("all splits" if split == "all" else f"of the {split} split", len(of_split), of_split.column("patient")),
+        _step("found in the collection", len(table), table.column("patient"), [r.reason for r in table.rejected]),
+        _step(
+            "of all splits" if split == "all" else f"of the {split} split", len(of_split), of_split.column("patient")
+        ),
         {
             **_step("readable", readable, [], [reason for _, reason in rejected]),
             "patients": None,

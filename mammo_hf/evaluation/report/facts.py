@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from .writing import About
 
 
+def part_name(split: str) -> str:
+    """A split in words."""
+    return "whole collection" if split == "all" else f"{split} split"
+
+
 def checklist_facts(evaluation: Evaluation, about: About) -> dict[str, str | None]:
     """The values that the checklists' answers are made of; ``None`` where the run does not know."""
     images, figures = evaluation.images, evaluation.figures
@@ -32,7 +37,7 @@ def checklist_facts(evaluation: Evaluation, about: About) -> dict[str, str | Non
         "tasks": "; ".join(f"{task['name']} ({', '.join(task['labels'])})" for task in about.tasks),
         "checkpoint": about.checkpoint,
         "collection": about.collection,
-        "split": about.split,
+        "part": part_name(about.split),
         "evaluated": f"{len(images):,} images of {len(set(images.patients)):,} patients",
         "unknown": "; ".join(f"{name}: {of_task['n_unknown']:,} images" for name, of_task in figures.items()),
         "vendors": f"Vendors: {', '.join(vendors)}." if vendors else None,

@@ -19,7 +19,7 @@ from ..subgroups import FACTS, FEWEST_PATIENTS
 from ..units import RULES
 from .checklists import Item, filled
 from .cohort import cohort_table
-from .facts import checklist_facts
+from .facts import checklist_facts, part_name
 from .plots import label_efficiency_plot, task_plots
 
 METRIC_NAMES = {
@@ -151,6 +151,7 @@ def _html(evaluation: Evaluation, about: About, cohort: list[dict[str, Any]], ch
         plots=plots,
         tables=tables,
         efficiency=efficiency,
+        part=part_name(about.split),
         facts=FACTS,
         fewest=FEWEST_PATIENTS,
     )

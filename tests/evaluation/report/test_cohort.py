@@ -43,7 +43,7 @@ def test_the_flow_goes_from_the_collection_to_what_was_evaluated() -> None:
     assert steps[0]["left_out"] == {"holds no image": 2}
     assert steps[2]["left_out"] == {"is cut short": 1}
     assert "secret" not in str(steps)
-    assert flow(_table(), evaluated, "all")[1]["step"] == "all splits"
+    assert flow(_table(), evaluated, "all")[1]["step"] == "of all splits"
 
 
 def test_many_reasons_are_put_together() -> None:

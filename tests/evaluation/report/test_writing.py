@@ -87,7 +87,7 @@ def test_a_name_is_text_and_never_markup(written: tuple[str, dict[str, Any]]) ->
 
 
 def test_few_patients_are_warned_of(written: tuple[str, dict[str, Any]]) -> None:
-    assert "density: 40 patients. Below 50 the intervals cover less than they say." in written[0]
+    assert "density: 40 patients. Below 50 intervals may cover less than they say." in written[0]
 
 
 @pytest.mark.parametrize("change", ["no label", "one class", "equal", "one patient", "nan"])
