@@ -75,6 +75,7 @@ def test_a_threshold_of_ones_own_and_a_report_without_pictures(checkpoint, colle
     assert np.sum(at["confusion"]) == report["tasks"]["pathology"]["n_images"]
 
 
+@pytest.mark.slow
 def test_all_images_and_a_prepared_folder(checkpoint, collection, tmp_path):
     assert _run(checkpoint, collection, tmp_path / "a", "--split", "all", "--without_pictures") == 0
     whole = json.loads((tmp_path / "a" / "report.json").read_text())
