@@ -162,6 +162,7 @@ def _evaluate(
         images.patients,
         groupings=images.groupings(),
         operating_points=points,
+        ordinal=True if task["name"] in (getattr(config, "ordinal_tasks", None) or ()) else None,
         resamples=resamples,
         seed=seed,
     )

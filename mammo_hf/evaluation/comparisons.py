@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from ..errors import UsageError
-from .intervals import Groups, Interval, Metric, _group_codes, rows_of
+from .intervals import Groups, Interval, Metric, group_codes, rows_of
 from .metrics import UndefinedMetric, Weighted
 from .metrics.inputs import check_binary
 
@@ -117,7 +117,7 @@ def paired_permutation(
         raise UsageError(f"permutations {permutations}", source="paired_permutation", remedy="ask for at least 1")
     truth, one, other = np.asarray(references), np.asarray(first), np.asarray(second)
     found = abs(metric(truth, other) - metric(truth, one))
-    codes, n_groups = _group_codes(groups, len(truth))
+    codes, n_groups = group_codes(groups, len(truth))
     both, pooled = np.concatenate([truth, truth]), np.concatenate([one, other])
     exchanged = np.random.default_rng(seed).integers(0, 2, (permutations, n_groups))[:, codes].astype(np.float64)
     # a model after an exchange is a choice among both models' scores: the pooled scores, half of them weighing nothing
@@ -134,7 +134,7 @@ def _areas(references: ArrayLike, models: list[ArrayLike], groups: Groups | None
     """AUCs ``(models,)`` and their covariance ``(models, models)``."""
     checked = [check_binary(references, scores) for scores in models]
     positive = checked[0][0]
-    keys, n_groups = _group_codes(np.arange(positive.size) if groups is None else groups, positive.size)
+    keys, n_groups = group_codes(np.arange(positive.size) if groups is None else groups, positive.size)
     components = [_components(positive, scores) for _, scores in checked]
     areas = np.array([of_positives.mean() for of_positives, _ in components])
     sums = []

@@ -197,7 +197,7 @@ def resampled(
     """
     if resamples < 1:
         raise UsageError(f"resamples {resamples}", source="bootstrap", remedy="ask for at least 1")
-    codes, n_groups = _group_codes(groups, len(references))
+    codes, n_groups = group_codes(groups, len(references))
     if n_groups < 2:
         raise UndefinedMetric("all images are of one patient, so no interval can be drawn")
     block = max(1, _BLOCK // len(references))
@@ -208,7 +208,7 @@ def without_each(
     rows: Mapping[str, Rows], references: np.ndarray, scores: np.ndarray, *, groups: Groups
 ) -> dict[str, np.ndarray]:
     """Metrics of weighted rows with each group left out, of many groups with each of 500 parts of them left out."""
-    codes, n_groups = _group_codes(groups, len(references))
+    codes, n_groups = group_codes(groups, len(references))
     parts = min(n_groups, _PARTS)
     block = max(1, _BLOCK // len(references))
     part_of = np.arange(n_groups) % parts
@@ -278,7 +278,7 @@ def bca(draws: np.ndarray, value: float, left_out: np.ndarray, n_groups: int, le
     return float(low), float(high)
 
 
-def _group_codes(groups: Groups, n: int) -> tuple[np.ndarray, int]:
+def group_codes(groups: Groups, n: int) -> tuple[np.ndarray, int]:
     """Each image's group as a number, by the groups' sorted order so that the order of rows does not matter."""
     keys = list(groups)
     if len(keys) != n:
