@@ -14,6 +14,7 @@ COMMANDS = {
     "mim": "stage 1: masked image modelling",
     "classification": "stage 2: several tasks from few labels",
     "crops": "contact sheets of a folder, with breast masks and crops drawn",
+    "evaluate": "figures with intervals of a classifier on any collection, as one report",
     "label-efficiency": "how many labels a method needs, beside baselines",
     "explain": "pictures of where a classifier looked",
     "explainers": "the explainers that are installed",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -20,6 +21,9 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 SCORES = ("pooled", "lesion", "mean")
+
+# the numbers of each kind of calibration, the first of them above 0
+_CALIBRATIONS: dict[Any, tuple[str, ...]] = {"temperature": ("temperature",), "platt": ("slope", "intercept")}
 
 
 class MammoSwinConfig(SwinConfig):
@@ -44,12 +48,17 @@ class MammoSwinConfig(SwinConfig):
         decoder: Of masked image modelling: "conv", or "linear" as in stock Swin.
         sparse_encoder: Whether masked image modelling runs the encoder on visible tokens where size and mask allow it.
         loss_region: Where its loss is taken: "masked", "masked_breast" or "all".
+        calibration: For each task's name how its probabilities are calibrated: ``{"method": "temperature",
+            "temperature": ...}`` or ``{"method": "platt", "slope": ..., "intercept": ...}``; a task that is not there
+            has the plain softmax.
+        operating_points: For each task's name the thresholds that validation images fixed, as
+            ``evaluation.choose_operating_points`` gives them, by image, breast and patient.
         normalized_patch: Side in pixels of the patches whose mean and deviation are taken out of its target; ``None``:
             the target is the image.
 
     Raises:
         UsageError: A task without labels, two tasks of one name, weights that do not fit the tasks, an unknown decoder,
-            region or score, a normalised patch that does not tile the image.
+            region or score, a normalised patch that does not tile the image, a calibration that is none.
         DataError: ``id2label`` contradicts ``tasks``.
     """
 
@@ -73,6 +82,8 @@ class MammoSwinConfig(SwinConfig):
     sparse_encoder: bool = True
     loss_region: str = "masked"
     normalized_patch: int | None = None
+    calibration: dict[str, Any] | None = None
+    operating_points: dict[str, Any] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         self.image_size = list(_pair(self.image_size))
@@ -91,6 +102,7 @@ class MammoSwinConfig(SwinConfig):
             self.id2label = dict(enumerate(names))
             self.label2id = {name: index for index, name in enumerate(names)}
             kwargs.pop("num_labels", None)
+        self._check_calibration()
         super().__post_init__(**kwargs)
 
     def _task_list(self) -> list[dict[str, Any]]:
@@ -120,6 +132,21 @@ class MammoSwinConfig(SwinConfig):
             raise UsageError(f"score_from is {self.score_from!r}", remedy=f"use {' or '.join(SCORES)}")
         if self.score_from != "pooled" and self.lesion_task is None:
             raise UsageError(f"score_from is {self.score_from!r} without a lesion head", remedy="name a lesion_task")
+
+    def _check_calibration(self) -> None:
+        labels = {task["name"]: task["labels"] for task in self._task_list()}
+        for name in {**(self.calibration or {}), **(self.operating_points or {})}:
+            if name not in labels:
+                raise UsageError(f"calibration or operating points of {name!r}, which is not among {list(labels)}")
+        for name, entry in (self.calibration or {}).items():
+            method = entry.get("method") if isinstance(entry, dict) else None
+            numbers = [entry.get(key) for key in _CALIBRATIONS.get(method, ())]
+            fits = bool(numbers) and all(isinstance(n, int | float) and math.isfinite(n) for n in numbers)
+            if not fits or numbers[0] <= 0 or (method == "platt" and len(labels[name]) != 2):
+                raise UsageError(
+                    f"calibration[{name!r}] is {entry}",
+                    remedy="use temperature above 0, or for two labels platt with slope above 0 and intercept",
+                )
 
     def _check_masked_modelling(self) -> None:
         for name, value, known in (

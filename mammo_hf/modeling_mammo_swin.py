@@ -6,6 +6,7 @@ stands outside ``swin.`` and ``classifier``, so that stock classes load our chec
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -285,11 +286,27 @@ def probabilities(
     config: MammoSwinConfig, logits: torch.Tensor, lesion_scores: torch.Tensor | None = None
 ) -> dict[str, torch.Tensor]:
     """As `MammoSwinForImageClassification.probabilities`, from a configuration alone."""
-    shares = {name: logits[:, part].float().softmax(-1) for name, part in config.task_slices.items()}
-    if config.score_from != "pooled":
-        if lesion_scores is None:
-            raise UsageError(f"score_from is {config.score_from!r}", remedy="give the output's lesion_scores too")
-        lesion = lesion_scores.float().softmax(-1)
-        pooled = shares[config.lesion_task]
-        shares[config.lesion_task] = lesion if config.score_from == "lesion" else (pooled + lesion) / 2
-    return shares
+    chosen = score_logits(config, logits, lesion_scores).float()
+    return {name: chosen[:, part].softmax(-1) for name, part in config.task_slices.items()}
+
+
+def score_logits(
+    config: MammoSwinConfig, logits: torch.Tensor, lesion_scores: torch.Tensor | None = None
+) -> torch.Tensor:
+    """The logits whose softmax over a task's slice is the task's score, (batch, labels of all tasks).
+
+    The classifier's own, but for the lesion task where ``config.score_from`` takes it from the lesion head.
+
+    Raises:
+        UsageError: ``lesion_scores`` is needed and not given.
+    """
+    if config.score_from == "pooled":
+        return logits
+    if lesion_scores is None:
+        raise UsageError(f"score_from is {config.score_from!r}", remedy="give the output's lesion_scores too")
+    part = config.task_slices[str(config.lesion_task)]
+    lesion, pooled = lesion_scores.float().log_softmax(-1), logits[:, part].float().log_softmax(-1)
+    chosen = logits.clone()
+    both = torch.logaddexp(lesion, pooled) - math.log(2)
+    chosen[:, part] = (lesion if config.score_from == "lesion" else both).to(logits.dtype)
+    return chosen

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from transformers import Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from .evaluation import calibrated
 from .explainers import explain
 from .explainers.targets import task_slices
-from .modeling_mammo_swin import MammoSwinForImageClassification
+from .modeling_mammo_swin import MammoSwinForImageClassification, score_logits
 
 TASK = "mammogram-classification"
 
 
 class MammogramClassificationPipeline(Pipeline):
-    """Scores each label of each task of a mammogram.
+    """Scores each label of each task of a mammogram; the scores are calibrated where ``config.calibration`` says how.
 
     ``pipeline("mammogram-classification", model=...)(image, explainer="grad_cam", top_k=None)``: ``image`` is whatever
     ``MammoImageProcessor`` takes. Each image gives a list of ``{"task", "label", "score"}``, within a task by falling
@@ -42,21 +42,24 @@ class MammogramClassificationPipeline(Pipeline):
 
     def _forward(self, model_inputs: dict[str, Any], explainer: str | None = None) -> dict[str, Any]:
         pixels, geometry = model_inputs["pixel_values"], model_inputs["geometry"]
-        logits = self.model(pixel_values=pixels).logits
+        output = self.model(pixel_values=pixels)
+        logits = output.logits
         explanations = {}
         if explainer is not None:
             images = self.image_processor.denormalize(pixels.float().cpu().numpy())
             for name, part in task_slices(self.model.config).items():
                 targets = [int(index) + part.start for index in logits[:, part].argmax(-1)]
                 explanations[name] = explain(self.model, pixels, targets, explainer, images=images, geometry=geometry)
-        return {"logits": logits, "explanations": explanations}
+        return {"logits": score_logits(self.model.config, logits, output.lesion_scores), "explanations": explanations}
 
     def postprocess(self, model_outputs: dict[str, Any], top_k: int | None = None) -> list[dict[str, Any]]:
         """Logits of one image to the list of scores."""
         results = []
+        logits = model_outputs["logits"].double().numpy()
+        calibrations = getattr(self.model.config, "calibration", None) or {}
         for name, part in task_slices(self.model.config).items():
-            scores = torch.softmax(model_outputs["logits"][0, part].float(), -1)
-            ranked = scores.argsort(descending=True)[:top_k]
+            scores = calibrated(logits[:, part], calibrations.get(name))[0]
+            ranked = (-scores).argsort(kind="stable")[:top_k]
             for place, index in enumerate(ranked.tolist()):
                 label = self.model.config.id2label[part.start + index].split(":", 1)[-1]
                 result = {"task": name, "label": label, "score": float(scores[index])}

@@ -76,3 +76,32 @@ def test_a_size_that_fits_no_window_names_the_nearest():
     three.check_image_size(224, 112)
     assert three.encoder_stride == 16
     assert three.stage_grids(224, 112) == [(56, 28), (28, 14), (14, 7)]
+
+
+TWO_TASKS = [{"name": "pathology", "labels": ["benign", "malignant"]}, {"name": "density", "labels": ["a", "b", "c"]}]
+
+
+def test_calibration_and_operating_points_come_back(tmp_path):
+    calibration = {"pathology": {"method": "platt", "slope": 1.5, "intercept": -0.25, "n_images": 40, "n_patients": 30}}
+    points = {"pathology": {"image": {"sensitivity_90": {"threshold": 0.25}}}}
+    config = MammoSwinConfig(**SIZES["nano"], tasks=TWO_TASKS, calibration=calibration, operating_points=points)
+    config.save_pretrained(tmp_path)
+    again = MammoSwinConfig.from_pretrained(tmp_path)
+    assert (again.calibration, again.operating_points) == (calibration, points)
+
+
+@pytest.mark.parametrize(
+    "calibration",
+    [
+        {"tissue": {"method": "temperature", "temperature": 1.0}},
+        {"density": {"method": "platt", "slope": 1.0, "intercept": 0.0}},
+        {"density": {"method": "temperature", "temperature": 0.0}},
+        {"density": {"method": "temperature"}},
+        {"density": {"method": "isotonic"}},
+        {"pathology": {"method": "platt", "slope": float("nan"), "intercept": 0.0}},
+        {"pathology": 1.5},
+    ],
+)
+def test_a_calibration_that_is_none_is_refused(calibration):
+    with pytest.raises(UsageError, match="calibration"):
+        MammoSwinConfig(**SIZES["nano"], tasks=TWO_TASKS, calibration=calibration)

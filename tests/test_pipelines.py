@@ -36,6 +36,22 @@ def test_a_file_becomes_scores_and_explanations(checkpoint, tmp_path):
     assert len(read(pixels, top_k=1)) == 2
 
 
+def test_scores_are_calibrated_as_the_configuration_says(checkpoint, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 4096, (300, 150)).astype(np.uint16)
+    before = {r["label"]: r["score"] for r in pipeline("mammogram-classification", model=str(checkpoint))(pixels)}
+    model = tiny_classifier()
+    model.config.calibration = {
+        "pathology": {"method": "platt", "slope": 0.5, "intercept": 1.0},
+        "density": {"method": "temperature", "temperature": 4.0},
+    }
+    model.save_pretrained(checkpoint)
+    after = {r["label"]: r["score"] for r in pipeline("mammogram-classification", model=str(checkpoint))(pixels)}
+    log_odds = np.log(before["malignant"] / before["benign"])
+    assert after["malignant"] == pytest.approx(1 / (1 + np.exp(-0.5 * log_odds - 1)), rel=1e-4)
+    softened = np.array([before[label] for label in "abc"]) ** 0.25
+    assert [after[label] for label in "abc"] == pytest.approx(list(softened / softened.sum()), rel=1e-4)
+
+
 @pytest.mark.parametrize(
     "first", ["import mammo_hf.pipelines", "from mammo_hf import MammogramClassificationPipeline", "import mammo_hf"]
 )

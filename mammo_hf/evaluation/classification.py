@@ -14,13 +14,53 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import DataError
-from .intervals import bootstrap_interval
-from .metrics import UndefinedMetric, accuracy, auroc, balanced_accuracy, check_classes, confusion, macro_auroc
+from .intervals import bootstrap_intervals
+from .metrics import (
+    UndefinedMetric,
+    accuracy,
+    auprc,
+    auroc,
+    balanced_accuracy,
+    brier,
+    check_classes,
+    confusion,
+    ece,
+    macro_auroc,
+    partial_auc,
+    pf1,
+    quadratic_kappa,
+    sensitivity_at_specificity,
+    specificity_at_sensitivity,
+)
+from .operating_points import at_operating_point
+from .units import into_units
 
 Keys = Sequence[object] | np.ndarray
+Metrics = dict[str, Callable[..., float]]
+Points = Mapping[str, Mapping[str, Mapping[str, float]]]
 
 # the value that a label has where it is not known, as in torch's cross-entropy
 UNKNOWN = -100
+
+# tasks whose labels stand in an order, so that a miss by two is worse than a miss by one
+ORDINAL = ("density", "birads", "tissue", "cancer_within_years")
+
+OF_TWO_CLASSES: Metrics = {
+    "auroc": auroc,
+    "auprc": auprc,
+    "partial_auroc": partial_auc,
+    "sensitivity_at_90_specificity": partial(sensitivity_at_specificity, specificity=0.9),
+    "sensitivity_at_95_specificity": partial(sensitivity_at_specificity, specificity=0.95),
+    "specificity_at_90_sensitivity": partial(specificity_at_sensitivity, sensitivity=0.9),
+    "specificity_at_95_sensitivity": partial(specificity_at_sensitivity, sensitivity=0.95),
+    "pf1": pf1,
+    "brier": brier,
+    "ece": ece,
+}
+OF_SEVERAL_CLASSES: Metrics = {"auroc": macro_auroc, "brier": brier, "ece": ece}
+OF_PREDICTIONS: Metrics = {"accuracy": accuracy, "balanced_accuracy": balanced_accuracy}
+# these say something of one class alone
+_NEED_NO_SECOND_CLASS = ("accuracy", "balanced_accuracy", "quadratic_kappa", "brier", "ece")
 
 
 def evaluate_task(
@@ -30,17 +70,18 @@ def evaluate_task(
     patients: Keys,
     *,
     groupings: Mapping[str, Keys] | None = None,
+    operating_points: Points | None = None,
+    ordinal: bool | None = None,
     resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Evaluate one task on the images whose label is known.
 
     With two classes ``auroc`` is that of the last label (the positive); with more it is the macro average, one against
-    the rest. Its interval is the 95 % bootstrap over patients. A prediction is the class of highest probability.
+    the rest. Intervals are the 95 % bootstrap over patients. A prediction is the class of highest probability.
 
-    A unit of a grouping (a breast, a patient) gets the mean probabilities of its labelled images. With two classes it
-    is positive if any of its images is; with more, a unit whose images disagree has no label and is left out and
-    counted in ``n_conflicting``.
+    A unit of a grouping (a breast, a patient) is scored by the mean, the maximum and the noisy-or of its labelled
+    images, each reported by itself; see `into_units`.
 
     Args:
         task: ``{"name": str, "labels": [str, ...]}``, as in a model's ``config.tasks``.
@@ -48,92 +89,143 @@ def evaluate_task(
         probabilities: ``(n, classes)``.
         patients: ``(n,)`` patient keys; they are counted and resampled, never written out.
         groupings: For each kind of unit, such as ``"breast"`` and ``"patient"``, the ``(n,)`` keys of its units.
+        operating_points: For ``"image"`` and kinds of unit the thresholds that validation fixed, as
+            `choose_operating_points` gives them; those of a unit are held against its mean.
+        ordinal: Whether the labels stand in an order; ``None``: for density, BI-RADS, tissue and years to cancer.
         resamples: Bootstrap resamples.
         seed: Seed of the bootstrap.
 
     Returns:
         ``task``, ``labels``, ``positive`` (two classes), ``n_images``, ``n_unknown``, ``n_patients``, ``class_counts``
-        (label to count), ``auroc``, ``auroc_interval`` (``[low, high]``), ``accuracy``, ``balanced_accuracy``,
-        ``confusion`` (a row a true class), and for each of them that is null ``<name>_reason``; with groupings also
-        ``units``: for each, the same figures and ``n_units``, ``n_conflicting``.
+        (label to count), the metrics of this module's tables with ``<name>_interval`` (``[low, high]``), ``confusion``
+        (a row a true class), ``operating_points`` where given, and for each of them that is null ``<name>_reason``;
+        with groupings also ``units``: for each ``n_units``, ``n_conflicting``, ``n_patients``, ``class_counts``, and
+        under ``mean``, ``max`` and ``noisy_or`` the same figures.
 
     Raises:
         DataError: Shapes do not fit the task, a label is outside its vocabulary, or a unit spans two patients.
     """
-    labels = [str(label) for label in task["labels"]]
-    truth, table, keys = _checked(str(task["name"]), labels, references, probabilities, patients)
+    name, labels = str(task["name"]), [str(label) for label in task["labels"]]
+    truth, table, keys = _checked(name, labels, references, probabilities, patients)
     known = truth != UNKNOWN
-    result: dict[str, Any] = {"task": str(task["name"]), "labels": labels}
+    result: dict[str, Any] = {"task": name, "labels": labels}
     if len(labels) == 2:
         result["positive"] = labels[-1]
     result |= {"n_images": int(known.sum()), "n_unknown": int((~known).sum())}
-    figures = partial(_figures, labels, resamples=resamples, seed=seed)
-    result |= figures(truth[known], table[known], keys[known])
-    if groupings is not None:
-        result["units"] = {}
-        for name, units in groupings.items():
-            unit_keys = _as_keys(units, len(truth), name)
-            grouped, conflicting = _group(name, truth[known], table[known], keys[known], unit_keys[known])
-            counts = {"n_units": len(grouped[0]), "n_conflicting": conflicting}
-            result["units"][name] = counts | figures(*grouped)
+    ordinal = name in ORDINAL if ordinal is None else ordinal
+    figures = partial(_figures, labels, ordinal=ordinal and len(labels) > 2, resamples=resamples, seed=seed)
+    points = operating_points or {}
+    result |= _counts(labels, truth[known], keys[known])
+    result |= figures(truth[known], table[known], keys[known], points=points.get("image"))
+    if groupings is None:
+        return result
+    result["units"] = {}
+    for unit, unit_keys in groupings.items():
+        of_image = as_keys(unit_keys, len(truth), unit)[known]
+        units = into_units(unit, truth[known], table[known], keys[known], of_image)
+        found: dict[str, Any] = {"n_units": len(units.references), "n_conflicting": units.conflicting}
+        found |= _counts(labels, units.references, units.patients)
+        for rule, scores in units.scores.items():
+            at = points.get(unit) if rule == "mean" else None
+            found[rule] = figures(units.references, scores, units.patients, points=at)
+        result["units"][unit] = found
     return result
+
+
+def _counts(labels: list[str], truth: np.ndarray, patients: np.ndarray) -> dict[str, Any]:
+    counts = np.bincount(truth, minlength=len(labels)).tolist()
+    return {
+        "n_patients": len(set(patients.tolist())),
+        "class_counts": dict(zip(labels, counts, strict=True)),
+    }
 
 
 def _figures(
-    labels: list[str], truth: np.ndarray, table: np.ndarray, patients: np.ndarray, *, resamples: int, seed: int
+    labels: list[str],
+    truth: np.ndarray,
+    table: np.ndarray,
+    patients: np.ndarray,
+    *,
+    points: Mapping[str, Mapping[str, float]] | None,
+    ordinal: bool,
+    resamples: int,
+    seed: int,
 ) -> dict[str, Any]:
     binary = len(labels) == 2
-    area, scores = (auroc, table[:, 1]) if binary else (macro_auroc, table)
-    predicted = partial(_of_predictions, truth, table)
-    figures: dict[str, Callable[[], Any]] = {
-        "auroc": lambda: area(truth, scores),
-        "auroc_interval": lambda: list(
-            bootstrap_interval(area, truth, scores, groups=patients, resamples=resamples, seed=seed)
-        ),
-        "accuracy": lambda: predicted(accuracy),
-        "balanced_accuracy": lambda: predicted(balanced_accuracy),
-        "confusion": lambda: predicted(partial(confusion, classes=len(labels))).tolist(),
-    }
-    counts = np.bincount(truth, minlength=len(labels))
-    result: dict[str, Any] = {
-        "n_patients": len(set(patients.tolist())),
-        "class_counts": {label: int(count) for label, count in zip(labels, counts, strict=True)},
-    }
-    missing = [label for label, count in zip(labels, counts, strict=True) if not count]
-    for name, figure in figures.items():
-        try:
-            result[name] = figure()
-        except UndefinedMetric as error:
-            result[name] = None
-            # a label's name says more than the class number that the metric knows
-            lacking = truth.size and missing and name.startswith("auroc")
-            result[f"{name}_reason"] = f"no image is labelled {' or '.join(missing)}" if lacking else error.reason
+    of_predictions = OF_PREDICTIONS | ({"quadratic_kappa": quadratic_kappa} if ordinal else {})
+    draw: dict[str, Any] = {"groups": patients, "resamples": resamples, "seed": seed}
+    missing = [
+        label for label, count in zip(labels, np.bincount(truth, minlength=len(labels)), strict=True) if not count
+    ]
+    # a label's name says more than the class number that a metric knows
+    lacking = f"no image is labelled {' or '.join(missing)}" if truth.size and missing else None
+    bad = int(np.isnan(table).any(axis=1).sum())
+    if bad:
+        # a NaN would be predicted as the class where it stands
+        lacking = f"{bad} of {len(table)} images have NaN probabilities"
+    result: dict[str, Any] = {}
+    if binary:
+        result |= _with_intervals(OF_TWO_CLASSES, truth, table[:, 1], lacking, draw)
+    else:
+        result |= _with_intervals(OF_SEVERAL_CLASSES, truth, table, lacking, draw)
+    predicted = np.full(len(truth), -1) if bad else table.argmax(axis=1)
+    result |= _with_intervals(of_predictions, truth, predicted, lacking if bad else None, draw, refused=bool(bad))
+    _set(result, "confusion", lambda: _counted(truth, predicted, len(labels), lacking if bad else None))
+    if binary and points:
+        result["operating_points"] = {}
+        for rule, point in points.items():
+            at = partial(at_operating_point, truth, table[:, 1], point["threshold"], **draw)
+            _set(result["operating_points"], rule, at)
     return result
 
 
-def _of_predictions(truth: np.ndarray, table: np.ndarray, metric: Callable[[np.ndarray, np.ndarray], Any]) -> Any:
-    """A metric of the predicted classes; NaN would be predicted as the class where it stands, so it is refused."""
-    bad = int(np.isnan(table).any(axis=1).sum())
-    if bad:
-        raise UndefinedMetric(f"{bad} of {len(table)} images have NaN probabilities")
-    return metric(truth, table.argmax(axis=1))
+def _with_intervals(
+    metrics: Metrics,
+    truth: np.ndarray,
+    values: np.ndarray,
+    lacking: str | None,
+    draw: dict[str, Any],
+    refused: bool = False,
+) -> dict[str, Any]:
+    """Each metric with its interval, or null with the reason."""
+    result: dict[str, Any] = {}
+    for name, metric in metrics.items():
+        if refused:
+            result |= {name: None, f"{name}_reason": lacking}
+        else:
+            _set(result, name, partial(metric, truth, values), None if name in _NEED_NO_SECOND_CLASS else lacking)
+    defined = {name: metric for name, metric in metrics.items() if result[name] is not None}
+    intervals: dict[str, Any] = {}
+    if defined:
+        try:
+            intervals |= bootstrap_intervals(defined, truth, values, **draw)
+        except UndefinedMetric as error:
+            intervals = dict.fromkeys(defined, error)
+    for name in metrics:
+        found = intervals.get(name)
+        if isinstance(found, tuple) and found[0] == found[1]:
+            # as with classes that are apart: that is no sign of certainty
+            found = UndefinedMetric("every resample gives the same value")
+        result[f"{name}_interval"] = list(found) if isinstance(found, tuple) else None
+        if not isinstance(found, tuple):
+            result[f"{name}_interval_reason"] = result[f"{name}_reason"] if found is None else found.reason
+    return result
 
 
-def _group(
-    name: str, truth: np.ndarray, table: np.ndarray, patients: np.ndarray, units: np.ndarray
-) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], int]:
-    """Mean probabilities, label and patient of each unit, and how many were left out because their images disagree."""
-    _, first, unit = np.unique(units, return_index=True, return_inverse=True)
-    if np.any(patients[first][unit] != patients):
-        raise DataError(f"a {name} holds images of two patients", source=name, remedy="make its key hold the patient")
-    sizes = np.bincount(unit, minlength=len(first))
-    sums = np.stack([np.bincount(unit, weights=column, minlength=len(first)) for column in table.T], axis=1)
-    means = sums / sizes[:, None]
-    highest, lowest = np.full(len(first), -1), np.full(len(first), table.shape[1])
-    np.maximum.at(highest, unit, truth)
-    np.minimum.at(lowest, unit, truth)
-    agreed = (highest == lowest) | (table.shape[1] == 2)
-    return (highest[agreed], means[agreed], patients[first][agreed]), int((~agreed).sum())
+def _counted(truth: np.ndarray, predicted: np.ndarray, classes: int, refused: str | None) -> list[list[int]]:
+    if refused is not None:
+        raise UndefinedMetric(refused)
+    table: list[list[int]] = confusion(truth, predicted, classes=classes).tolist()
+    return table
+
+
+def _set(result: dict[str, Any], name: str, figure: Callable[[], Any], reason: str | None = None) -> None:
+    """Puts a figure under its name, or null with the reason."""
+    try:
+        result[name] = figure()
+    except UndefinedMetric as error:
+        result[name] = None
+        result[f"{name}_reason"] = reason or error.reason
 
 
 def _checked(
@@ -151,10 +243,15 @@ def _checked(
     known = truth != UNKNOWN
     if known.any():
         check_classes(truth[known], table[known])
-    return truth.astype(np.int64), table, _as_keys(patients, len(truth), "patients")
+    return truth.astype(np.int64), table, as_keys(patients, len(truth), "patients")
 
 
-def _as_keys(keys: Keys, n: int, name: str) -> np.ndarray:
+def as_keys(keys: Keys, n: int, name: str) -> np.ndarray:
+    """Keys of ``n`` images as an array.
+
+    Raises:
+        DataError: There are more or fewer, or an image has none.
+    """
     listed = list(keys)
     if len(listed) != n:
         raise DataError(f"{len(listed)} keys for {n} images", source=name)

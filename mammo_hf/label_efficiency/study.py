@@ -13,6 +13,7 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
+from scipy.special import softmax
 from transformers import TrainingArguments
 
 from ..data import MammoTable, load
@@ -22,7 +23,7 @@ from ..image_processing_mammo import MammoImageProcessor
 from ..training.arguments import ClassificationSettings
 from ..training.classification import fit_classifier
 from ..training.collection import prepared_images, usable_tasks
-from ..training.scoring import predicted_probabilities
+from ..training.scoring import predicted_logits
 from .baselines import statistics_table
 from .cells import FROZEN_RANDOM, SCRATCH, STOCK, Arm, Cell
 from .features import frozen_encoder, frozen_features
@@ -187,9 +188,9 @@ class Study:
                 sampling="natural" if arm.init == STOCK else "weighted",
             ),
         )
-        _, shares = predicted_probabilities(fitted.trainer, fitted.images["test"])
+        logits = predicted_logits(fitted.trainer, fitted.images["test"])
         shutil.rmtree(folder, ignore_errors=True)
-        return shares[self.task["name"]].double().numpy(), fitted.figures
+        return softmax(logits, axis=-1), fitted.figures
 
     def _arguments(self, folder: Path, seed: int) -> TrainingArguments:
         chosen = self.settings

@@ -10,17 +10,16 @@ import numpy as np
 from scipy.stats import rankdata
 
 from ..evaluation import UndefinedMetric, auroc, macro_auroc
-from ..evaluation.intervals import bootstrap_values
+from ..evaluation.intervals import bca, resampled, rows_of, without_each
 from .cells import FROZEN_RANDOM, SCRATCH, STOCK, Arm, Cell
 from .results import Results
 from .study import CellResult
 
 RESAMPLES = 2000
-LEVEL = 0.95
 
 
 @dataclass(frozen=True)
-class Tested:
+class ArmResult:
     """An arm at a share of the labels, over all its seeds and folds.
 
     Attributes:
@@ -28,6 +27,7 @@ class Tested:
         percentage: The share.
         by_seed: The AUC of each seed.
         resampled: Its mean over the seeds on each resample of the patients, (resamples,).
+        left_out: And with each patient left out.
         facts: Means over the cells: training patients, images, seconds, updates.
         reason: Why there is no AUC; empty where there is one.
     """
@@ -36,6 +36,7 @@ class Tested:
     percentage: float
     by_seed: tuple[float, ...]
     resampled: np.ndarray
+    left_out: np.ndarray
     facts: dict[str, float]
     reason: str = ""
 
@@ -45,13 +46,13 @@ class Tested:
         return float(np.mean(self.by_seed)) if self.by_seed else None
 
 
-def tested(results: Results, arm: Arm, percentage: float, seeds: int, folds: int) -> Tested:
+def arm_result(results: Results, arm: Arm, percentage: float, seeds: int, folds: int) -> ArmResult:
     """Gathers an arm's cells.
 
     With folds, each image is scored once a seed; scores are ranked within their fold first, so that a fold whose scores
     lie higher as a whole does not count as better. The AUC is the macro average where there are more than two classes.
     """
-    areas, resampled, facts, reason = [], [], [], ""
+    areas, draws, without, facts, reason = [], [], [], [], ""
     for seed in range(seeds):
         of_folds = [results.load(Cell(arm, percentage, seed, fold)) for fold in (range(folds) if folds else (-1,))]
         whole = [one for one in of_folds if isinstance(one, CellResult)]
@@ -64,15 +65,17 @@ def tested(results: Results, arm: Arm, percentage: float, seeds: int, folds: int
         metric, values = (auroc, scores[:, 1]) if scores.shape[1] == 2 else (macro_auroc, scores)
         try:
             areas.append(metric(labels, values))
-            resampled.append(bootstrap_values(metric, labels, values, groups=patients, resamples=RESAMPLES))
+            rows = {"": rows_of(metric)}
+            draws.append(resampled(rows, labels, values, groups=patients, resamples=RESAMPLES)[""])
+            without.append(without_each(rows, labels, values, groups=patients)[""])
         except UndefinedMetric as error:
             reason = error.reason
             continue
         facts += [one.facts for one in whole]
     if reason and areas:
         reason = f"of {len(areas)} seeds alone: {reason}"
-    means = np.mean(resampled, axis=0) if resampled else np.empty(0)
-    return Tested(arm, percentage, tuple(areas), means, _means(facts), reason)
+    mean_draws, mean_without = (np.mean(parts, axis=0) if parts else np.empty(0) for parts in (draws, without))
+    return ArmResult(arm, percentage, tuple(areas), mean_draws, mean_without, _means(facts), reason)
 
 
 def _ranked(probabilities: np.ndarray) -> np.ndarray:
@@ -86,13 +89,17 @@ def _means(facts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return {name: float(np.mean([one[name] for one in facts])) for name in known}
 
 
-def interval(values: np.ndarray) -> tuple[float, float] | None:
-    """The percentile interval of resampled values; ``None`` where more than half are undefined."""
-    defined = values[~np.isnan(values)]
-    if not values.size or 2 * defined.size < values.size:
+def interval(one: ArmResult, other: ArmResult | None = None) -> tuple[float, float] | None:
+    """The BCa interval of an arm's AUC, or of by how much it is greater than another's; ``None``: there is none."""
+    if not one.by_seed or (other is not None and not other.by_seed):
         return None
-    low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
+    draws, value, left_out = one.resampled, _mean(one), one.left_out
+    if other is not None:
+        draws, value, left_out = draws - other.resampled, value - _mean(other), left_out - other.left_out
+    try:
+        return bca(draws, value, left_out, len(left_out))
+    except UndefinedMetric:
+        return None
 
 
 def reference_of(arm: Arm) -> Arm | None:
@@ -117,11 +124,11 @@ def summarise(
     ``gain_interval`` over its reference; ``best_baseline``, and ``beats_baselines``: whether the interval of the
     paired difference from it lies above 0; or ``reason``.
     """
-    found = {(arm, p): tested(results, arm, p, seeds, folds) for arm in arms for p in percentages}
+    found = {(arm, p): arm_result(results, arm, p, seeds, folds) for arm in arms for p in percentages}
     rows = []
     for (arm, percentage), one in found.items():
         row: dict[str, Any] = {"arm": arm.name, "tune": arm.tune, "baseline": is_baseline(arm)}
-        row |= {"percentage": percentage, "auroc": one.auroc, "interval": interval(one.resampled)}
+        row |= {"percentage": percentage, "auroc": one.auroc, "interval": interval(one)}
         row |= {"by_seed": list(one.by_seed), **one.facts}
         if one.reason:
             row["reason"] = one.reason
@@ -130,19 +137,19 @@ def summarise(
         if reference is not None and one.by_seed and reference.by_seed:
             row["reference"] = reference.arm.name
             row["gain"] = _mean(one) - _mean(reference)
-            row["gain_interval"] = interval(one.resampled - reference.resampled)
+            row["gain_interval"] = interval(one, reference)
         beside = [tried for (_, p), tried in found.items() if p == percentage]
         rivals = [tried for tried in beside if is_baseline(tried.arm) and tried.by_seed]
         if not is_baseline(arm) and one.by_seed and rivals:
             best = max(rivals, key=_mean)
-            apart = interval(one.resampled - best.resampled)
+            apart = interval(one, best)
             row |= {"best_baseline": best.arm.name, "best_baseline_auroc": best.auroc}
             row["beats_baselines"] = apart is not None and apart[0] > 0
         rows.append(row)
     return rows
 
 
-def _mean(one: Tested) -> float:
+def _mean(one: ArmResult) -> float:
     return float(np.mean(one.by_seed))
 
 

@@ -23,7 +23,7 @@ from .datasets import EpochOfDatasets, LabelledImages, rows_of
 from .loading import load_model
 from .mim import starting_config
 from .running import run, without_last_batch_surprise, without_validation
-from .scoring import best_metric, choose_score, draw_curves, epoch_metrics, evaluate
+from .scoring import best_metric, choose_score, draw_curves, epoch_metrics, evaluate, predicted_logits
 from .semi_supervised import ClassThresholds, SemiSupervisedTrainer, TwoViews, WithUnlabelled
 from .tuning import HeadFirst, freeze
 from .weight_average import WeightAverage
@@ -160,13 +160,14 @@ def train_classifier(
     """
     fitted = fit_classifier(prepared, processor, args, tasks=tasks, **how)
     trainer, images, figures = fitted.trainer, fitted.images, fitted.figures
-    figures |= {name: evaluate(trainer, images[name], tasks, args.seed) for name in ("validation", "test")}
+    # each split once, by all processes together
+    logits = {name: predicted_logits(trainer, images[name]) for name in ("validation", "test") if len(images[name])}
     if trainer.is_world_process_zero():
-        trainer.accelerator.unwrap_model(trainer.model).save_pretrained(checkpoint)
+        network = trainer.accelerator.unwrap_model(trainer.model)
+        figures |= evaluate(network, images, logits, seed=args.seed, report=plots / "report", name=checkpoint.name)
+        network.save_pretrained(checkpoint)
         processor.save_pretrained(checkpoint)
-        draw_curves(trainer, images["test"], tasks, plots, figures)
-    for part in ("validation", "test"):
-        figures[part] = {name: value for name, value in figures[part].items() if name != "scores"}
+        draw_curves(trainer, images["test"], logits.get("test"), plots, figures)
     return figures
 
 

@@ -6,14 +6,18 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import torch
+from scipy.special import softmax
 from transformers import EvalPrediction, Trainer
 
 from ..configuration_mammo_swin import SCORES, MammoSwinConfig
 from ..errors import DataError
 from ..evaluation import UndefinedMetric, accuracy, auroc, evaluate_task, macro_auroc
-from ..modeling_mammo_swin import probabilities
+from ..evaluation.after_training import evaluate_after_training
+from ..evaluation.scoring import scored
+from ..modeling_mammo_swin import MammoSwinForImageClassification, probabilities, score_logits
 from .datasets import LabelledImages
 from .plots import plot_loss_curves, plot_metric_curves, plot_roc
 
@@ -82,44 +86,76 @@ def choose_score(trainer: Trainer, validation: LabelledImages) -> str:
     return config.score_from
 
 
-def predicted_probabilities(trainer: Trainer, images: LabelledImages) -> tuple[np.ndarray, dict[str, torch.Tensor]]:
-    """Labels int64 (images, tasks), and for each task's name the probabilities (images, labels), in their order."""
-    logits, lesion_scores, labels = _arrays(trainer.predict(images))
+def predicted_logits(trainer: Trainer, images: LabelledImages) -> np.ndarray:
+    """The logits of the scores, float64 (images, labels of all tasks), in the images' order."""
+    logits, lesion_scores, _ = _arrays(trainer.predict(images))
     config = trainer.accelerator.unwrap_model(trainer.model).config
-    return labels, probabilities(config, torch.from_numpy(logits), lesion_scores)
+    return score_logits(config, torch.from_numpy(logits), lesion_scores).double().numpy()
 
 
-def evaluate(trainer: Trainer, images: LabelledImages, tasks: Tasks, seed: int) -> dict[str, Any]:
-    """Each task's figures on some images, with intervals by patient; null with its reason where undefined."""
-    if not len(images):
-        return {"reason": "no labelled image"}
-    labels, shares = predicted_probabilities(trainer, images)
-    breasts = [f"{p} {side}" for p, side in zip(images.prepared["patient"], images.prepared["laterality"], strict=True)]
-    figures: dict[str, Any] = {
-        task["name"]: evaluate_task(
-            task,
-            labels[:, index],
-            shares[task["name"]].double().numpy(),
-            images.prepared["patient"],
-            groupings={"breast": breasts, "patient": images.prepared["patient"]},
-            seed=seed,
-        )
-        for index, task in enumerate(tasks)
-    }
-    figures["scores"] = {"labels": labels, "probabilities": shares}
+def evaluate(
+    network: MammoSwinForImageClassification,
+    images: dict[str, LabelledImages],
+    logits: dict[str, np.ndarray],
+    *,
+    seed: int,
+    report: Path,
+    name: str,
+) -> dict[str, Any]:
+    """Figures on validation; calibration and operating points fixed there; the test split read as they say.
+
+    Args:
+        network: Its configuration gets ``calibration`` and ``operating_points``.
+        images: Of the validation and the test split.
+        logits: Theirs, where they have images.
+        seed: Of the bootstrap.
+        report: The folder of the report.
+        name: Of the checkpoint.
+
+    Returns:
+        ``validation`` and ``test``: each task's figures with intervals by patient, null with a reason where undefined.
+    """
+    known = {split: (images[split].prepared, values) for split, values in logits.items()}
+    missing = {"reason": "no labelled image"}
+    figures: dict[str, Any] = {"validation": missing, "test": missing}
+    if "validation" in known:
+        figures["validation"] = _uncalibrated(network.config, *known["validation"], seed)
+    evaluation = evaluate_after_training(
+        network, validation=known.get("validation"), test=known.get("test"), report=report, checkpoint=name, seed=seed
+    )
+    if evaluation is not None:
+        figures["test"] = evaluation.figures
     return figures
 
 
-def draw_curves(trainer: Trainer, test: LabelledImages, tasks: Tasks, plots: Path, figures: dict[str, Any]) -> None:
+def _uncalibrated(config: MammoSwinConfig, prepared: datasets.Dataset, logits: np.ndarray, seed: int) -> dict[str, Any]:
+    images = scored(logits, prepared)
+    return {
+        task["name"]: evaluate_task(
+            task,
+            images.labels[:, index],
+            softmax(logits[:, part], axis=-1),
+            images.patients,
+            groupings=images.groupings(),
+            seed=seed,
+        )
+        for index, (task, part) in enumerate(zip(config.tasks, config.task_slices.values(), strict=True))
+    }
+
+
+def draw_curves(
+    trainer: Trainer, test: LabelledImages, logits: np.ndarray | None, plots: Path, figures: dict[str, Any]
+) -> None:
     """Loss and metric curves of the run, and the ROC curve of the test images where the first task has two labels."""
     plots.mkdir(parents=True, exist_ok=True)
     remark = "training adds the loss of the lesion tokens, validation does not" if figures["lesion_loss_weight"] else ""
     plot_loss_curves(trainer.state.log_history, plots / "classifier_loss.png", "Classification", remark)
     plot_metric_curves(trainer.state.log_history, plots / "classifier_metrics.png")
-    task = tasks[0]
-    result = figures["test"].get(task["name"])
-    if result is None or result["auroc"] is None or len(task["labels"]) != 2:
+    config: MammoSwinConfig = trainer.accelerator.unwrap_model(trainer.model).config
+    name, part = next(iter(config.task_slices.items()))
+    result = figures["test"].get(name)
+    if logits is None or result is None or result["auroc"] is None or part.stop - part.start != 2:
         return
-    labels = figures["test"]["scores"]["labels"][:, 0]
-    scores = figures["test"]["scores"]["probabilities"][task["name"]][:, 1].numpy()
+    labels = np.array(test.prepared["labels"])[:, 0]
+    scores = softmax(logits[:, part], axis=-1)[:, 1]
     plot_roc(labels[labels >= 0], scores[labels >= 0], plots / "roc.png", interval=result["auroc_interval"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mammo_hf.errors import DataError
-from mammo_hf.evaluation import auroc, bootstrap_interval, evaluate_task, macro_auroc
+from mammo_hf.evaluation import auroc, bootstrap_interval, evaluate_task, macro_auroc, quadratic_kappa
 
 PATHOLOGY = {"name": "pathology", "labels": ["benign", "malignant"]}
 DENSITY = {"name": "density", "labels": ["a", "b", "c", "d"]}
@@ -105,13 +105,16 @@ def test_units_take_the_mean_of_their_images() -> None:
     )
     breast, patient = result["units"]["breast"], result["units"]["patient"]
     assert result["auroc"] < 1
-    assert breast["auroc"] == 1
-    assert breast["confusion"] == [[2, 0], [1, 1]]
+    assert breast["mean"]["auroc"] == 1
+    assert breast["mean"]["confusion"] == [[2, 0], [1, 1]]
+    # by the highest image p1's malignant breast leads, by the lowest it would not
+    assert breast["max"]["auroc"] == 1
+    assert breast["max"]["confusion"] == [[2, 0], [0, 2]]
     assert (breast["n_units"], breast["n_patients"], breast["n_conflicting"]) == (4, 2, 0)
     # a patient with one malignant breast is malignant, so here both are
     assert patient["class_counts"] == {"benign": 0, "malignant": 2}
-    assert patient["auroc"] is None
-    assert patient["auroc_reason"] == "no image is labelled benign"
+    assert patient["mean"]["auroc"] is None
+    assert patient["mean"]["auroc_reason"] == "no image is labelled benign"
 
 
 def test_a_unit_of_many_images_has_no_larger_score() -> None:
@@ -120,7 +123,8 @@ def test_a_unit_of_many_images_has_no_larger_score() -> None:
     patients = ["p1", "p1", "p1", "p2"]
     table = np.stack([1 - positive, positive], axis=1)
     unit = evaluate_task(PATHOLOGY, labels, table, patients, groupings={"patient": patients})["units"]["patient"]
-    assert unit["auroc"] == 1
+    assert unit["mean"]["auroc"] == 1
+    assert unit["max"]["auroc"] == 1
 
 
 def test_units_use_labelled_images_only() -> None:
@@ -129,7 +133,7 @@ def test_units_use_labelled_images_only() -> None:
     patients = ["p1", "p1", "p2", "p2"]
     table = np.stack([1 - positive, positive], axis=1)
     result = evaluate_task(PATHOLOGY, labels, table, patients, groupings={"patient": patients}, resamples=50)
-    assert result["units"]["patient"]["auroc"] == 1
+    assert result["units"]["patient"]["mean"]["auroc"] == 1
 
 
 def test_units_whose_images_disagree_in_a_task_of_several_classes_are_counted_and_left_out() -> None:
@@ -168,3 +172,48 @@ def test_the_result_is_json_without_nan_and_without_patient_keys() -> None:
 def test_what_does_not_fit_the_task_is_an_error(labels: list[int], shape: tuple[int, int], patients: int) -> None:
     with pytest.raises(DataError):
         evaluate_task(PATHOLOGY, labels, np.full(shape, 0.5), [f"p{i}" for i in range(patients)])
+
+
+def test_operating_points_are_held_against_image_and_unit_and_change_nothing_else() -> None:
+    labels, probabilities, patients = _binary(40)
+    points = {"image": {"sensitivity_90": {"threshold": 0.0}}, "patient": {"sensitivity_90": {"threshold": 0.9}}}
+    plain = evaluate_task(PATHOLOGY, labels, probabilities, patients, groupings={"patient": patients}, resamples=50)
+    result = evaluate_task(
+        PATHOLOGY,
+        labels,
+        probabilities,
+        patients,
+        groupings={"patient": patients},
+        operating_points=points,
+        resamples=50,
+    )
+    at = result.pop("operating_points")["sensitivity_90"]
+    assert at["confusion"] == [[0, 20], [0, 20]]
+    assert (at["sensitivity"], at["specificity"]) == (1, 0)
+    assert (at["negative_predictive_value"], at["negative_predictive_value_reason"]) == (
+        None,
+        "no image is called negative",
+    )
+    of_patient = result["units"]["patient"]["mean"].pop("operating_points")["sensitivity_90"]
+    called = probabilities[:, 1] >= 0.9
+    assert np.array(of_patient["confusion"])[1, 1] == (called & (labels == 1)).sum()
+    assert result == plain
+
+
+def test_kappa_is_for_classes_in_an_order() -> None:
+    rng = np.random.default_rng(1)
+    labels, probabilities = np.arange(80) % 4, rng.dirichlet(np.ones(4), 80)
+    of_density = evaluate_task(DENSITY, labels, probabilities, np.arange(80), resamples=50)
+    assert of_density["quadratic_kappa"] == quadratic_kappa(labels, probabilities.argmax(axis=1))
+    shape = {"name": "shape", "labels": DENSITY["labels"]}
+    assert "quadratic_kappa" not in evaluate_task(shape, labels, probabilities, np.arange(80), resamples=50)
+
+
+def test_scores_that_are_all_equal_are_figures_and_no_warnings(recwarn: pytest.WarningsRecorder) -> None:
+    labels, _, patients = _binary(40)
+    result = evaluate_task(PATHOLOGY, labels, np.full((40, 2), 0.5), patients, resamples=100)
+    assert (result["auroc"], result["auroc_interval"]) == (0.5, None)
+    assert result["auroc_interval_reason"] == "every resample gives the same value"
+    assert result["auprc"] == 0.5
+    assert result["sensitivity_at_90_specificity"] == 0
+    assert not recwarn.list

@@ -1,14 +1,35 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from mammo_hf.errors import DataError, UsageError
-from mammo_hf.evaluation import UndefinedMetric, accuracy, auroc, bootstrap_interval, macro_auroc
+from mammo_hf.evaluation import (
+    UndefinedMetric,
+    accuracy,
+    auprc,
+    auroc,
+    balanced_accuracy,
+    bootstrap_interval,
+    bootstrap_intervals,
+    brier,
+    ece,
+    macro_auroc,
+    paired_interval,
+    partial_auc,
+    pf1,
+    quadratic_kappa,
+    sensitivity_at_specificity,
+    specificity_at_sensitivity,
+)
+from mammo_hf.evaluation.intervals import resampled, rows_of
 
 
 def _cohort(patients: int, images: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -29,6 +50,46 @@ def test_the_fast_path_equals_the_metric_on_each_resample(seed: int) -> None:
     fast = bootstrap_interval(auroc, labels, scores, groups=groups, resamples=60, seed=seed)
     slow = bootstrap_interval(lambda y, s: auroc(y, s), labels, scores, groups=groups, resamples=60, seed=seed)
     assert fast == pytest.approx(slow, abs=1e-12)
+
+
+OF_SCORES = (auprc, brier, ece, partial_auc, pf1, sensitivity_at_specificity, specificity_at_sensitivity)
+
+
+@given(st.integers(0, 1000), st.sampled_from(OF_SCORES))
+def test_every_metric_of_scores_has_a_fast_path_that_equals_it(seed: int, metric: Callable[..., float]) -> None:
+    rng = np.random.default_rng(seed)
+    labels, scores = np.append([0, 1], rng.integers(0, 2, 28)), rng.integers(0, 11, 30) / 10
+    groups = np.append([0, 1], rng.integers(0, 12, 28))
+    # a resample of few images may be too small for the bins, which the weights do not know
+    options = {"bins": 2} if metric is ece else {}
+    fast = bootstrap_interval(partial(metric, **options), labels, scores, groups=groups, resamples=40, seed=seed)
+    slow = bootstrap_interval(
+        lambda y, s: metric(y, s, **options), labels, scores, groups=groups, resamples=40, seed=seed
+    )
+    assert fast == pytest.approx(slow, abs=1e-12)
+
+
+@given(st.integers(0, 1000), st.sampled_from([accuracy, balanced_accuracy, quadratic_kappa]))
+def test_every_metric_of_predictions_has_a_fast_path_that_equals_it(seed: int, metric: Callable[..., float]) -> None:
+    rng = np.random.default_rng(seed)
+    labels, predicted, groups = rng.integers(0, 4, 30), rng.integers(0, 4, 30), rng.integers(0, 12, 30)
+    fast = bootstrap_interval(metric, labels, predicted, groups=groups, resamples=40, seed=seed)
+    slow = bootstrap_interval(lambda y, s: metric(y, s), labels, predicted, groups=groups, resamples=40, seed=seed)
+    assert fast == pytest.approx(slow, abs=1e-12)
+
+
+def test_several_metrics_share_their_resamples_and_each_has_its_own_reason() -> None:
+    labels, scores, groups = _cohort(40, 2)
+    both = bootstrap_intervals({"a": auroc, "b": auprc}, labels, scores, groups=groups, resamples=100)
+    assert both["a"] == bootstrap_interval(auroc, labels, scores, groups=groups, resamples=100)
+    assert both["b"] == bootstrap_interval(auprc, labels, scores, groups=groups, resamples=100)
+    rare = bootstrap_intervals({"a": auroc, "b": brier}, [1] + [0] * 9, np.full(10, 0.5), groups=np.arange(10) // 5)
+    assert isinstance(rare["b"], tuple)
+
+
+def test_the_difference_of_a_model_from_itself_is_nothing() -> None:
+    labels, scores, groups = _cohort(40, 2)
+    assert paired_interval(auroc, labels, scores, 2 * scores, groups=groups, resamples=100) == (0, 0)
 
 
 def test_the_fast_path_of_the_macro_auroc_equals_the_metric_on_each_resample() -> None:
@@ -150,3 +211,30 @@ def test_ten_thousand_images_take_seconds() -> None:
     start = time.process_time()
     bootstrap_interval(auroc, labels, scores, groups=groups, resamples=2000)
     assert time.process_time() - start < 5
+
+
+def test_the_interval_is_scipys_bca_where_every_image_is_a_patient() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 2
+    scores = 1.5 * labels + rng.normal(size=60)
+    ours = bootstrap_interval(auroc, labels, scores, groups=np.arange(60), resamples=4000)
+    found = stats.bootstrap(
+        (labels, scores),
+        lambda y, s: auroc(y, s),
+        paired=True,
+        vectorized=False,
+        method="BCa",
+        n_resamples=2000,
+        rng=np.random.default_rng(1),
+    ).confidence_interval
+    assert ours == pytest.approx((found.low, found.high), abs=0.015)
+    # and not the percentile interval, which lies higher
+    draws = resampled({"": rows_of(auroc)}, labels, scores, groups=np.arange(60), resamples=4000)[""]
+    assert ours[0] < np.quantile(draws, 0.025) - 0.01
+
+
+def test_leaving_out_parts_of_many_groups_accelerates_as_leaving_out_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels, scores, groups = _cohort(600, 1)
+    whole = bootstrap_interval(auroc, labels, scores, groups=groups, resamples=500)
+    monkeypatch.setattr("mammo_hf.evaluation.intervals._PARTS", 100)
+    assert bootstrap_interval(auroc, labels, scores, groups=groups, resamples=500) == pytest.approx(whole, abs=2e-3)

@@ -63,7 +63,7 @@ def test_attentive_pooling_finds_the_one_token_that_tells():
 def test_64_images_are_overfitted():
     generator = np.random.default_rng(0)
     features, labels = generator.standard_normal((64, 200)), generator.integers(0, 2, 64)
-    tokens = generator.standard_normal((64, 20, 32)).astype(np.float32)
+    tokens = generator.standard_normal((64, 20, 160)).astype(np.float32)
     patients = np.arange(64).astype(str)
     fitted = logistic_probabilities(features, labels, patients, features, 2)
     assert auroc(labels, fitted[:, 1]) == 1.0

@@ -46,13 +46,13 @@ def trainer(prepared, tmp_path, monkeypatch):
     seen = {"evaluated": []}
     monkeypatch.setattr(classification, "run", lambda made, resume: seen.update(trainer=made))
     monkeypatch.setattr(classification, "draw_curves", lambda *arguments: None)
-    evaluate = classification.evaluate
+    predicted = classification.predicted_logits
 
-    def watched(made, images, tasks, seed):
+    def watched(made, images):
         seen["evaluated"].append(images)
-        return evaluate(made, images, tasks, seed)
+        return predicted(made, images)
 
-    monkeypatch.setattr(classification, "evaluate", watched)
+    monkeypatch.setattr(classification, "predicted_logits", watched)
     args = sensible_defaults(
         str(tmp_path / "trainer"), epochs=1, batch_size=4, learning_rate=1e-3, seed=0, num_workers=0, device="cpu"
     )

@@ -20,10 +20,11 @@ _INPUTS = {
 }
 
 
-def metric_class(function: Callable[[np.ndarray, np.ndarray], float], inputs: str) -> type[evaluate.Metric]:
+def metric_class(function: Callable[..., float], inputs: str) -> type[evaluate.Metric]:
     """An ``evaluate.Metric`` whose ``compute`` is the function.
 
-    ``compute`` returns ``{name: value}``, or ``{name: None, name_reason: why}`` where the metric is undefined.
+    ``compute`` returns ``{name: value}``, or ``{name: None, name_reason: why}`` where the metric is undefined. Further
+    arguments of ``compute`` are options of the function.
 
     Args:
         function: A metric of ``(references, second)``; its name and docstring become the module's.
@@ -45,8 +46,10 @@ def metric_class(function: Callable[[np.ndarray, np.ndarray], float], inputs: st
             )
 
         def _compute(self, references: Any, **inputs: Any) -> dict[str, float | str | None]:
+            # what is no feature is an option of the function, such as compute(..., specificity=0.95)
+            values = np.asarray(inputs.pop(second))
             try:
-                return {name: function(np.asarray(references), np.asarray(inputs[second]))}
+                return {name: function(np.asarray(references), values, **inputs)}
             except UndefinedMetric as error:
                 return {name: None, f"{name}_reason": error.reason}
 

@@ -37,6 +37,8 @@ def _inputs(name: str) -> dict[str, np.ndarray]:
         labels = rng.integers(0, 2, 30_000)
         return {"references": labels, "prediction_scores": 0.5 + 1e-5 * (labels + rng.normal(size=labels.size))}
     labels = np.arange(300) % 3
+    if name not in ("accuracy", "balanced_accuracy", "macro_auroc", "quadratic_kappa"):
+        return {"references": labels // 2, "prediction_scores": rng.random(300)}
     if name == "macro_auroc":
         return {"references": labels, "prediction_scores": rng.dirichlet(np.ones(3), 300)}
     return {"references": labels, "predictions": rng.integers(0, 3, 300)}
@@ -62,6 +64,16 @@ def test_batches_add_up_and_an_undefined_value_does_not_stop_the_metric() -> Non
     metric.add_batch(references=[0, 1], prediction_scores=[0.1, 0.2])
     metric.add_batch(references=[0, 1], prediction_scores=[0.3, 0.15])
     assert metric.compute() == {"auroc": evaluation.auroc([0, 1, 0, 1], [0.1, 0.2, 0.3, 0.15])}
+
+
+def test_options_of_a_function_are_arguments_of_compute() -> None:
+    import evaluate
+
+    labels, scores = np.arange(200) % 2, np.random.default_rng(0).random(200)
+    metric = evaluate.load(metric_path("sensitivity_at_specificity"))
+    found = metric.compute(references=labels, prediction_scores=scores, specificity=0.5)
+    assert found == {"sensitivity_at_specificity": evaluation.sensitivity_at_specificity(labels, scores, 0.5)}
+    assert found != metric.compute(references=labels, prediction_scores=scores)
 
 
 def test_the_names_are_those_of_functions_and_files() -> None:

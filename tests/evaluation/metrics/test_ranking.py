@@ -8,15 +8,20 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from mammo_hf.errors import DataError
+from mammo_hf.errors import DataError, UsageError
 from mammo_hf.evaluation import (
     UndefinedMetric,
     accuracy,
+    auprc,
     auroc,
     balanced_accuracy,
     confusion,
     macro_auroc,
+    partial_auc,
+    pr_curve,
     roc_curve,
+    sensitivity_at_specificity,
+    specificity_at_sensitivity,
 )
 
 
@@ -53,6 +58,57 @@ def test_roc_curve_equals_scikit_learns_and_its_area_is_the_auroc(case: tuple[np
         np.testing.assert_allclose(ours, theirs, atol=1e-12)
     false_positive_rate, true_positive_rate, _ = roc_curve(labels, scores)
     assert np.trapezoid(true_positive_rate, false_positive_rate) == pytest.approx(auroc(labels, scores), abs=1e-12)
+
+
+@given(labels_and_scores())
+def test_average_precision_and_its_curve_equal_scikit_learns(case: tuple[np.ndarray, np.ndarray]) -> None:
+    labels, scores = case
+    assert auprc(labels, scores) == pytest.approx(reference.average_precision_score(labels, scores), abs=1e-12)
+    precision, recall, thresholds = pr_curve(labels, scores)
+    expected = [part[::-1] for part in reference.precision_recall_curve(labels, scores)]
+    np.testing.assert_allclose(thresholds, expected[2])
+    np.testing.assert_allclose(precision, expected[0][1:], atol=1e-12)
+    np.testing.assert_allclose(recall, expected[1][1:], atol=1e-12)
+
+
+@given(labels_and_scores(), st.sampled_from([0.05, 0.1, 0.37, 0.5, 1.0]))
+def test_partial_auc_equals_scikit_learns(case: tuple[np.ndarray, np.ndarray], max_fpr: float) -> None:
+    labels, scores = case
+    expected = reference.roc_auc_score(labels, scores, max_fpr=max_fpr)
+    assert partial_auc(labels, scores, max_fpr) == pytest.approx(expected, abs=1e-12)
+
+
+@given(labels_and_scores(), st.sampled_from([0.0, 0.5, 0.8, 0.9, 0.95, 1.0]))
+def test_sensitivity_and_specificity_are_points_of_the_roc_curve(
+    case: tuple[np.ndarray, np.ndarray], share: float
+) -> None:
+    labels, scores = case
+    alarms, hits, _ = reference.roc_curve(labels, scores, drop_intermediate=False)
+    assert sensitivity_at_specificity(labels, scores, share) == max(hits[1 - alarms >= share - 1e-12])
+    expected = max(1 - alarms[hits >= share - 1e-12])
+    assert specificity_at_sensitivity(labels, scores, share) == pytest.approx(expected)
+    # read the other way round it is the same question
+    mirrored = specificity_at_sensitivity(1 - labels, -scores, share)
+    assert sensitivity_at_specificity(labels, scores, share) == pytest.approx(mirrored)
+
+
+def test_nine_in_ten_is_not_lost_to_rounding() -> None:
+    # 1 - 0.9 is a hair less than 0.1: one alarm in ten negatives is still allowed
+    labels, scores = np.array([1, 1] + [0] * 10), np.array([9, 3] + [5] + [1] * 9)
+    assert sensitivity_at_specificity(labels, scores, 0.9) == 1
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: sensitivity_at_specificity([0, 1], [0, 1], 1.1),
+        lambda: specificity_at_sensitivity([0, 1], [0, 1], -0.1),
+        lambda: partial_auc([0, 1], [0, 1], 0),
+    ],
+)
+def test_an_operating_point_out_of_range_is_told(call: object) -> None:
+    with pytest.raises(UsageError, match="it must be"):
+        call()  # type: ignore[operator]
 
 
 @given(class_pairs())

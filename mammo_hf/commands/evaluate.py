@@ -1,0 +1,216 @@
+"""Evaluates a classifier on a collection, its own or another: figures with intervals, plots, checklists, one report.
+
+mammo-hf evaluate out/cls --dataset data/inbreast --split all --external --output_dir out/inbreast
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..data import MammoTable, assert_no_leak, load
+from ..data.prepare import folder_of, is_prepared, prepared_table
+from ..errors import DataError, UsageError
+from ..evaluation.after_training import model_facts
+from ..evaluation.classifier import evaluate_classifier
+from ..evaluation.report import About, write_report
+from ..evaluation.report.cohort import flow, read_rejected
+from ..evaluation.report.environment import command_line, environment
+from ..evaluation.report.pictures import add_pictures, confident_errors
+from ..evaluation.scoring import score_images, scored
+from ..modeling_mammo_swin import MammoSwinForImageClassification
+from ..training.arguments import check_number
+from ..training.collection import prepared_images
+from ..training.loading import load_model, load_processor, read_config
+from .running import check_outputs, log_to
+
+logger = logging.getLogger(__name__)
+
+FROM_CHECKPOINT = "from-checkpoint"
+Tasks = list[dict[str, Any]]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    p = argparse.ArgumentParser(prog="mammo-hf evaluate", description=(__doc__ or "").split("\n")[0])
+    p.add_argument("checkpoint", help="folder of a classifier that training wrote")
+    p.add_argument("--dataset", required=True, help="the collection: its folder, NAME:FOLDER, or a prepared folder")
+    p.add_argument(
+        "--split", default="test", help="test, validation, train, or all: every labelled image (default %(default)s)"
+    )
+    p.add_argument(
+        "--operating_point",
+        default=FROM_CHECKPOINT,
+        help=f"{FROM_CHECKPOINT} (default), or a threshold from 0 to 1 for every task of two labels",
+    )
+    p.add_argument("--output_dir", default="evaluation", help="for report.html and report.json (default %(default)s)")
+    p.add_argument("--external", action="store_true", help="the model was not trained on this collection")
+    p.add_argument("--without_pictures", action="store_true", help="no image of a patient in the report")
+    p.add_argument("--label_efficiency", help="JSON file: rows of series, percentage, value, low, high")
+    p.add_argument("--resamples", type=int, default=2000, help="of the bootstrap (default %(default)s)")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--batch_size", type=int, default=16)
+    p.add_argument("--num_workers", type=int, default=2)
+    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    return p
+
+
+def main(arguments: list[str]) -> None:
+    """Runs ``mammo-hf evaluate``."""
+    args = parser().parse_args(arguments)
+    checkpoint, out = Path(args.checkpoint), Path(args.output_dir)
+    tasks, threshold, efficiency = _check(args)
+    check_outputs(out)
+    log_to("console", out)
+    table = _open(args.dataset)
+    chosen = _chosen(table, args.split, tasks, args.dataset)
+    processor = load_processor(checkpoint)
+    model = load_model(MammoSwinForImageClassification, checkpoint).eval()
+    if threshold is not None:
+        model.config.operating_points = _given(tasks, threshold)
+    model.to("cuda" if args.device != "cpu" and torch.cuda.is_available() else "cpu")
+    prepared = prepared_images(chosen, processor, out / "prepared", tasks=tasks, num_workers=args.num_workers)
+    if not len(prepared):
+        raise DataError("no image could be read", source=args.dataset, remedy=f"see {out / 'prepared'}/rejected.csv")
+    logits = score_images(
+        model, prepared, processor, batch_size=args.batch_size, num_workers=min(args.num_workers, len(prepared) // 64)
+    )
+    images = scored(logits, prepared, chosen)
+    evaluation = evaluate_classifier(model.config, images, resamples=args.resamples, seed=args.seed)
+    errors = confident_errors(evaluation)
+    if not args.without_pictures:
+        add_pictures(errors, model, prepared, processor)
+    about = About(
+        checkpoint=checkpoint.resolve().name,
+        collection=str(chosen[0]["source"]),
+        split=args.split,
+        tasks=tasks,
+        model=model_facts(model),
+        trained_here=False if args.external else None,
+        seed=args.seed,
+        resamples=args.resamples,
+        flow=flow(table, prepared, args.split, _unreadable(table, chosen, out / "prepared")),
+        errors=errors,
+        label_efficiency=efficiency,
+        environment=environment(str(model.device)),
+        command=command_line(["mammo-hf", "evaluate", *arguments]),
+    )
+    written = write_report(evaluation, about, out)
+    _print(evaluation.figures, evaluation.warnings)
+    print(f"written: {written[0]}, {written[1].name}")
+
+
+def _check(args: argparse.Namespace) -> tuple[Tasks, float | None, list[dict[str, Any]]]:
+    """What can be said before an image is read: the model's tasks, the threshold, the label efficiency's rows."""
+    checkpoint = Path(args.checkpoint)
+    if not (checkpoint / "config.json").is_file():
+        raise UsageError("there is no classifier here", source=checkpoint, remedy="give the folder that training wrote")
+    tasks: Tasks = read_config(checkpoint).get("tasks") or []
+    if not tasks:
+        raise UsageError("is no classifier of tasks", source=checkpoint, remedy="give the folder that stage 2 wrote")
+    if not (Path(args.dataset).exists() or ":" in args.dataset):
+        raise UsageError("is no folder", source=args.dataset, remedy="give --dataset the collection's folder")
+    check_number("--resamples", args.resamples, args.resamples >= 100, "100 or more")
+    check_number("--seed", args.seed, args.seed >= 0, "0 or more")
+    check_number("--batch_size", args.batch_size, args.batch_size >= 1, "1 or more")
+    check_number("--num_workers", args.num_workers, args.num_workers >= 0, "0 or more")
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("CUDA is not available here", source="--device cuda", remedy="use --device cpu, or auto")
+    threshold = None
+    if args.operating_point != FROM_CHECKPOINT:
+        try:
+            threshold = float(args.operating_point)
+        except ValueError:
+            threshold = float("nan")
+        if not 0 <= threshold <= 1:
+            raise UsageError(
+                f"is {args.operating_point!r}",
+                source="--operating_point",
+                remedy=f"use {FROM_CHECKPOINT}, or a threshold from 0 to 1",
+            )
+    return tasks, threshold, _efficiency(args.label_efficiency)
+
+
+def _efficiency(path: str | None) -> list[dict[str, Any]]:
+    if path is None:
+        return []
+    try:
+        rows: list[dict[str, Any]] = json.loads(Path(path).read_text(encoding="utf-8"))
+        for row in rows:
+            float(row["percentage"]), float(row["value"]), row["series"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            "cannot be read as rows of series, percentage and value", source=path, remedy="check the JSON file"
+        ) from error
+    return rows
+
+
+def _open(dataset: str) -> MammoTable:
+    table = prepared_table(dataset) if is_prepared(dataset) else load(dataset)
+    assert_no_leak(table)
+    for note in table.notes:
+        logger.info("%s", note)
+    return table
+
+
+def _chosen(table: MammoTable, split: str, tasks: Tasks, dataset: str) -> MammoTable:
+    """The images of the split that have a label of one of the model's tasks, one that the model knows."""
+    counts = Counter(table.column("split"))
+    if split != "all" and not counts[split]:
+        has = ", ".join(f"{name} ({count} images)" for name, count in counts.items()) or "no image"
+        raise DataError(
+            f"has no {split!r} split, it has {has}",
+            source=dataset,
+            remedy="give --split one of these, or all where the model was trained on none of them",
+        )
+    known = {task["name"] for task in table.tasks}
+    common = [task for task in tasks if task["name"] in known]
+    if not common:
+        raise DataError(
+            f"has none of the model's tasks: {', '.join(task['name'] for task in tasks)}",
+            source=dataset,
+            remedy=f"it has {', '.join(sorted(known)) or 'no labels'}",
+        )
+    of_split = table if split == "all" else table.where(split=split)
+    for task in common:
+        foreign = Counter(value for value in of_split.column(task["name"]) if value not in (None, *task["labels"]))
+        for label, count in foreign.items():
+            logger.warning("%s: %d images are labelled %s, which the model does not know", task["name"], count, label)
+    chosen = of_split.where(lambda row: any(row[task["name"]] in task["labels"] for task in common))
+    if not len(chosen):
+        raise DataError(f"no image of the {split} split has a label that the model knows", source=dataset)
+    return chosen
+
+
+def _unreadable(table: MammoTable, chosen: MammoTable, prepared: Path) -> list[tuple[str, str]]:
+    """What preparing has left out, without what the table had left out before."""
+    if folder_of(chosen) is not None:
+        return []
+    before = {rejected.source for rejected in table.rejected}
+    return [(source, reason) for source, reason in read_rejected(prepared) if source not in before]
+
+
+def _given(tasks: Tasks, threshold: float) -> dict[str, Any]:
+    point = {"given": {"threshold": threshold, "sensitivity": None, "specificity": None}}
+    return {
+        task["name"]: dict.fromkeys(("image", "breast", "patient"), point) for task in tasks if len(task["labels"]) == 2
+    }
+
+
+def _print(figures: dict[str, dict[str, Any]], warnings: tuple[str, ...]) -> None:
+    for name, of_task in figures.items():
+        for unit, part in (("image", of_task), ("patient, mean", of_task["units"]["patient"]["mean"])):
+            if part["auroc"] is None:
+                print(f"{name}, by {unit}: no AUC, {part['auroc_reason']}")
+                continue
+            interval = part["auroc_interval"]
+            reach = "" if interval is None else f", 95 % interval by patient {interval[0]:.2f} to {interval[1]:.2f}"
+            print(f"{name}, by {unit}: AUC {part['auroc']:.2f}{reach}")
+    for warning in warnings:
+        print(f"note: {warning}")

@@ -1,0 +1,8 @@
+"""The Brier score as an ``evaluate`` metric: ``references`` 0 or 1, ``prediction_scores`` one probability an image."""
+
+from __future__ import annotations
+
+from mammo_hf.evaluation.metric_modules.factory import metric_class
+from mammo_hf.evaluation.metrics import brier
+
+Brier = metric_class(brier, "scores")

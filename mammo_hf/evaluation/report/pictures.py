@@ -1,0 +1,87 @@
+"""The most confident errors as pictures: the image beside where the model looked for what it said."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+
+from ...explainers import explain
+from ...explainers.overlay import side_by_side
+from ...image_processing_mammo import MammoImageProcessor
+from ...modeling_mammo_swin import MammoSwinForImageClassification
+from ...training.datasets import LabelledImages
+from ...training.visualization import lesion_mask
+from ..classifier import Evaluation
+
+EXPLAINER = "grad_cam"
+_TALLEST = 448  # pixels a panel
+
+
+def confident_errors(evaluation: Evaluation, count: int = 6) -> dict[str, list[dict[str, Any]]]:
+    """For each task the images whose wrong label got the highest calibrated probability.
+
+    Returns:
+        By task's name, worst first: ``image`` (its place in the split, from 1), ``image_id``, ``true``, ``predicted``,
+        ``probability`` and the facts ``view``, ``laterality``, ``lesion_type`` where known.
+    """
+    found = {}
+    for name, scores in evaluation.scores.items():
+        predicted = scores.after.argmax(axis=1)
+        sure = scores.after.max(axis=1)
+        wrong = np.flatnonzero((predicted != scores.references) & ~np.isnan(sure))
+        worst = wrong[np.argsort(-sure[wrong], kind="stable")][:count]
+        images = evaluation.images
+        found[name] = [
+            {
+                "image": int(scores.places[row]) + 1,
+                "image_id": str(images.image_ids[scores.places[row]]) if len(images.image_ids) else None,
+                "true": scores.labels[scores.references[row]],
+                "predicted": scores.labels[predicted[row]],
+                "probability": float(sure[row]),
+            }
+            | {
+                fact: images.facts[fact][scores.places[row]]
+                for fact in ("view", "laterality", "lesion_type")
+                if fact in images.facts
+            }
+            for row in worst
+        ]
+    return found
+
+
+def add_pictures(
+    errors: dict[str, list[dict[str, Any]]],
+    model: MammoSwinForImageClassification,
+    prepared: datasets.Dataset,
+    processor: MammoImageProcessor,
+) -> None:
+    """Puts under ``picture`` of each error the image and its explanation at the predicted label, as a data URI.
+
+    Args:
+        errors: What `confident_errors` gave, of these prepared images.
+        model: The classifier.
+        prepared: In the order that was evaluated.
+        processor: The model's.
+    """
+    images = LabelledImages(prepared, processor)
+    for name, of_task in errors.items():
+        for error in of_task:
+            intensity, _, row = images.intensity_and_lesions(error["image"] - 1)
+            pixels = images.normalized(intensity)[None].to(model.device)
+            map_ = explain(model, pixels, f"{name}:{error['predicted']}", EXPLAINER).map[0]
+            error["picture"] = _picture(intensity[0], map_, lesion_mask(row, (row["size"][0], row["size"][1])))
+
+
+def _picture(intensity: torch.Tensor, map_: np.ndarray, outline: np.ndarray | None) -> str:
+    scale = max(1, _TALLEST // intensity.shape[0])
+    picture = side_by_side(intensity.numpy(), {"where it looked": map_}, outline, scale=scale)
+    if picture.height > 1.5 * _TALLEST:
+        picture.thumbnail((picture.width, int(1.2 * _TALLEST)))
+    content = io.BytesIO()
+    picture.save(content, format="JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode()

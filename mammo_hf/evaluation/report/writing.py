@@ -1,0 +1,193 @@
+"""Writing a report: the figures as JSON, and one HTML file with its plots, pictures and style inside."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from ...errors import UsageError
+from ..classification import OF_PREDICTIONS, OF_SEVERAL_CLASSES, OF_TWO_CLASSES
+from ..classifier import Evaluation
+from ..subgroups import FACTS, FEWEST_PATIENTS
+from ..units import RULES
+from .checklists import Item, filled
+from .cohort import cohort_table
+from .facts import checklist_facts, part_name
+from .plots import label_efficiency_plot, task_plots
+
+METRIC_NAMES = {
+    "auroc": "AUROC",
+    "auprc": "average precision",
+    "partial_auroc": "partial AUROC (false positive rate up to 10 %)",
+    "sensitivity_at_90_specificity": "sensitivity at 90 % specificity",
+    "sensitivity_at_95_specificity": "sensitivity at 95 % specificity",
+    "specificity_at_90_sensitivity": "specificity at 90 % sensitivity",
+    "specificity_at_95_sensitivity": "specificity at 95 % sensitivity",
+    "pf1": "probabilistic F1",
+    "brier": "Brier score (lower is better)",
+    "ece": "calibration error (lower is better)",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "quadratic_kappa": "quadratic kappa",
+}
+UNIT_NAMES = {"breast": "by breast", "patient": "by patient"}
+
+
+@dataclass(frozen=True)
+class About:
+    """What a report says besides the figures.
+
+    Attributes:
+        checkpoint: The model's name, no path.
+        collection: The collection's name.
+        split: Which part of it.
+        tasks: ``config.tasks``.
+        model: ``image_size`` (height, width), ``parameters``: how many, ``size``: in words.
+        trained_here: Whether the model was trained on another split of the same collection; ``None``: not known.
+        seed: Of the bootstrap.
+        resamples: How many.
+        flow: Steps of `cohort.flow`.
+        errors: What `confident_errors` gave, with pictures or without.
+        label_efficiency: Rows for `label_efficiency_plot`.
+        environment: What `environment` gave.
+        command: What `command_line` gave.
+    """
+
+    checkpoint: str
+    collection: str
+    split: str
+    tasks: Sequence[dict[str, Any]]
+    model: Mapping[str, Any]
+    trained_here: bool | None = None
+    seed: int = 0
+    resamples: int = 2000
+    flow: Sequence[Mapping[str, Any]] = ()
+    errors: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    label_efficiency: Sequence[Mapping[str, Any]] = ()
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    command: str = ""
+
+
+def write_report(evaluation: Evaluation, about: About, out: str | os.PathLike[str]) -> tuple[Path, Path]:
+    """Writes ``report.html`` and ``report.json`` into a folder.
+
+    Neither holds a patient's key, a path or a date of an examination; the pictures of errors are images of patients.
+
+    Args:
+        evaluation: What `evaluate_classifier` gave.
+        about: What else the report says.
+        out: The folder.
+
+    Returns:
+        The two paths.
+
+    Raises:
+        UsageError: They cannot be written.
+    """
+    folder = Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        cohort = cohort_table(evaluation.images, about.tasks)
+        checklists = filled(checklist_facts(evaluation, about))
+        targets = folder / "report.html", folder / "report.json"
+        contents = _html(evaluation, about, cohort, checklists), _json(evaluation, about, cohort, checklists)
+        for target, content in zip(targets, contents, strict=True):
+            part = target.with_name(f".{target.name}.{os.getpid()}")
+            part.write_text(content, encoding="utf-8")
+            part.replace(target)
+    except OSError as error:
+        raise UsageError(
+            f"cannot be written ({error.strerror})", source=folder, remedy="choose a folder that you may write to"
+        ) from error
+    return targets
+
+
+def _json(evaluation: Evaluation, about: About, cohort: list[dict[str, Any]], checklists: dict[str, list[Item]]) -> str:
+    errors = {
+        name: [{key: value for key, value in error.items() if key != "picture"} for error in of_task]
+        for name, of_task in about.errors.items()
+    }
+    content = {
+        "checkpoint": about.checkpoint,
+        "collection": about.collection,
+        "split": about.split,
+        "model": about.model,
+        "seed": about.seed,
+        "resamples": about.resamples,
+        "warnings": evaluation.warnings,
+        "flow": about.flow,
+        "cohort": cohort,
+        "tasks": evaluation.figures,
+        "confident_errors": errors,
+        "label_efficiency": about.label_efficiency,
+        "checklists": {name: [item._asdict() for item in items] for name, items in checklists.items()},
+        "environment": about.environment,
+        "command": about.command,
+    }
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+
+def _html(evaluation: Evaluation, about: About, cohort: list[dict[str, Any]], checklists: dict[str, list[Item]]) -> str:
+    loader = jinja2.PackageLoader("mammo_hf.evaluation.report", "")
+    templates = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    templates.filters |= {"share": _share, "interval": _interval, "picture": _picture}
+    plots = {
+        name: task_plots(scores, evaluation.figures[name], about.seed) for name, scores in evaluation.scores.items()
+    }
+    tables = {name: metrics_table(figures) for name, figures in evaluation.figures.items()}
+    efficiency = label_efficiency_plot(about.label_efficiency) if about.label_efficiency else None
+    return templates.get_template("report.html.j2").render(
+        about=about,
+        evaluation=evaluation,
+        cohort=cohort,
+        checklists=checklists,
+        plots=plots,
+        tables=tables,
+        efficiency=efficiency,
+        part=part_name(about.split),
+        facts=FACTS,
+        fewest=FEWEST_PATIENTS,
+    )
+
+
+def metrics_table(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """One task's metrics as a table: ``columns`` of unit and rule, ``rows`` of name and cells, ``notes`` on gaps."""
+    parts: dict[tuple[str, str], Mapping[str, Any]] = {("by image", ""): figures}
+    for unit, of_unit in figures.get("units", {}).items():
+        for rule in RULES:
+            parts[UNIT_NAMES.get(unit, unit), rule.replace("_", "-")] = of_unit[rule]
+    order = {**OF_TWO_CLASSES, **OF_SEVERAL_CLASSES, **OF_PREDICTIONS, "quadratic_kappa": None}
+    rows: list[tuple[str, list[Any]]] = []
+    notes: dict[str, list[str]] = {}
+    for name in (name for name in order if name in figures):
+        cells = []
+        for (unit, rule), part in parts.items():
+            cells.append((part[name], part[f"{name}_interval"]))
+            reason, no_interval = part.get(f"{name}_reason"), part.get(f"{name}_interval_reason")
+            where = f"{METRIC_NAMES[name]}, {unit} {rule}".strip()
+            if reason is not None:
+                notes.setdefault(f"Not defined, because {reason}", []).append(where)
+            elif no_interval is not None:
+                notes.setdefault(f"No interval, because {no_interval}", []).append(where)
+        rows.append((METRIC_NAMES[name], cells))
+    return {"columns": list(parts), "rows": rows, "notes": notes}
+
+
+def _share(value: float | None, digits: int = 2) -> str:
+    return "\N{EN DASH}" if value is None else f"{value:.{digits}f}"
+
+
+def _interval(interval: Sequence[float] | None, digits: int = 2) -> str:
+    return "" if interval is None else f"{interval[0]:.{digits}f}\N{EN DASH}{interval[1]:.{digits}f}"
+
+
+def _picture(svg: str) -> str:
+    # as pictures of their own: the names inside of one SVG then cannot meet those of another
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import datasets
+from made_scores import TASKS, made_scores
+
+from mammo_hf import MammoTable
+from mammo_hf.data.table import Rejected
+from mammo_hf.evaluation.report.cohort import cohort_table, flow, read_rejected
+
+LABELS = [{"name": "pathology", "labels": ["benign", "malignant"]}]
+
+
+def test_the_cohort_counts_images_and_patients_and_hides_small_cells() -> None:
+    rows = cohort_table(made_scores(), TASKS)
+    by_name = {(row["of"], row["value"]): (row["images"], row["patients"]) for row in rows}
+    assert by_name["pathology", "malignant"] == (60, 30)
+    assert by_name["density", "not known"] == (40, 20)
+    assert by_name["vendor", "not known"] == (6, 3)  # what is not known tells of nobody
+    assert [row["value"] for row in rows if row["of"] == "view"] == ["CC", "MLO"]
+    small = cohort_table(made_scores(patients=8), TASKS)
+    assert {row["images"] for row in small if row["value"] != "not known"} == {None}
+
+
+def _table() -> MammoTable:
+    rows = [
+        {
+            **{"image_id": f"{number:016x}", "patient": f"{number // 2:016x}", "exam": None, "path": f"/x/{number}"},
+            **{"laterality": "L", "view": "CC", "source": "made", "split": "test" if number < 8 else "train"},
+            **{"pathology": "benign", "findings": []},
+        }
+        for number in range(12)
+    ]
+    rejected = [Rejected("/secret/a", "holds no image"), Rejected("/secret/b", "holds no image")]
+    return MammoTable.from_rows(rows, tasks=LABELS, salt_name="made", rejected=rejected)
+
+
+def test_the_flow_goes_from_the_collection_to_what_was_evaluated() -> None:
+    evaluated = datasets.Dataset.from_dict({"patient": ["p", "p", "q"]})
+    steps = flow(_table(), evaluated, "test", [("/secret/c", "is cut short")])
+    assert [(step["images"], step["patients"]) for step in steps] == [(12, 6), (8, 4), (7, None), (3, 2)]
+    assert steps[0]["left_out"] == {"holds no image": 2}
+    assert steps[2]["left_out"] == {"is cut short": 1}
+    assert "secret" not in str(steps)
+    assert flow(_table(), evaluated, "all")[1]["step"] == "of all splits"
+
+
+def test_many_reasons_are_put_together() -> None:
+    evaluated = datasets.Dataset.from_dict({"patient": ["p"]})
+    rejected = [("x", f"reason {number}") for number in range(12)]
+    left_out = flow(_table(), evaluated, "test", rejected)[2]["left_out"]
+    assert left_out["other reasons"] == 4
+    assert sum(left_out.values()) == 12
+
+
+def test_rejected_files_of_a_prepared_folder(tmp_path: Path) -> None:
+    assert read_rejected(tmp_path) == []
+    (tmp_path / "rejected.csv").write_text("source,reason\n/x/a.dcm,is cut short\n")
+    assert read_rejected(tmp_path) == [("/x/a.dcm", "is cut short")]

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import datasets
+import numpy as np
+from made_scores import TASKS, made_scores
+
+from mammo_hf import MammoSwinForImageClassification
+from mammo_hf.configuration_mammo_swin import MammoSwinConfig
+from mammo_hf.evaluation.after_training import evaluate_after_training
+
+SIZE = (56, 56)
+
+
+def _model() -> MammoSwinForImageClassification:
+    config = MammoSwinConfig(embed_dim=8, depths=[2, 2], num_heads=[1, 2], image_size=SIZE, tasks=TASKS)
+    return MammoSwinForImageClassification(config)
+
+
+def _split(patients: int, seed: int) -> tuple[datasets.Dataset, np.ndarray]:
+    images = made_scores(patients, seed)
+    count = len(images)
+    columns = {
+        "image_id": list(images.image_ids),
+        "patient": list(images.patients),
+        "labels": images.labels.tolist(),
+        "view": images.facts["view"],
+        "laterality": images.facts["laterality"],
+        "lesions": [None] * count,
+        "geometry": ["{}"] * count,
+        "size": [list(SIZE)] * count,
+    }
+    return datasets.Dataset.from_dict(columns), images.logits
+
+
+def test_the_saved_checkpoint_carries_what_validation_fixed_and_the_model_runs_over_nothing(tmp_path: Path) -> None:
+    model = _model()
+    model.forward = None  # type: ignore[assignment]
+    validation, test = _split(60, 0), _split(30, 1)
+    found = evaluate_after_training(
+        model, validation=validation, test=test, report=tmp_path / "report", checkpoint="cls", resamples=100
+    )
+    assert found is not None
+    model.config.save_pretrained(tmp_path / "saved")
+    stored = MammoSwinConfig.from_pretrained(tmp_path / "saved")
+    assert stored.calibration["pathology"]["n_patients"] == 60  # of validation: the test split has 30
+    assert stored.operating_points["pathology"].keys() == {"image", "breast", "patient"}
+    assert found.figures["pathology"]["calibration"] == stored.calibration["pathology"]
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert report["tasks"]["pathology"]["n_patients"] == 30
+    # what training writes may be pushed: no picture of a patient is among it
+    assert "data:image/jpeg" not in (tmp_path / "report" / "report.html").read_text()
+
+
+def test_an_earlier_trainings_calibration_does_not_stay(tmp_path: Path) -> None:
+    model = _model()
+    model.config.calibration = {"pathology": {"method": "temperature", "temperature": 9.0}}
+    model.config.operating_points = {"pathology": {}}
+    found = evaluate_after_training(
+        model, validation=None, test=_split(30, 1), report=tmp_path, checkpoint="cls", resamples=100
+    )
+    assert (model.config.calibration, model.config.operating_points) == (None, None)
+    assert found is not None
+    assert found.figures["pathology"]["calibration_reason"] == "the checkpoint holds none"
+
+
+def test_without_a_test_split_the_checkpoint_is_still_calibrated(tmp_path: Path) -> None:
+    model = _model()
+    found = evaluate_after_training(
+        model, validation=_split(60, 0), test=None, report=tmp_path / "report", checkpoint="cls"
+    )
+    assert found is None
+    assert model.config.calibration.keys() == {"pathology", "density"}
+    assert not (tmp_path / "report").exists()
