@@ -16,9 +16,9 @@ from ..data.subsets import save_subset
 from ..image_processing_mammo import MammoImageProcessor
 from ..training.arguments import ClassificationArguments, check_number
 from ..training.classification import train_classifier
-from ..training.collection import check_labels, open_collection, prepared_images, usable_tasks
+from ..training.collection import check_labels, check_near_duplicates, prepared_images, usable_tasks
 from .running import write_metrics
-from .stages import check_stage, end_stage, parse_stage, start_stage
+from .stages import check_stage, end_stage, open_stage, parse_stage, start_stage
 
 
 def main(arguments: list[str]) -> None:
@@ -34,15 +34,17 @@ def main(arguments: list[str]) -> None:
     percentage = own.label_percentage
     check_number("--label_percentage", percentage, 0 < percentage <= 100, "above 0 and at most 100")
     start_stage(own, args, out)
-    table = open_collection(own.dataset, dicom_path=own.dicom_path, validation=own.validation, seed=args.seed)
-    tasks = usable_tasks(table, tuple(own.tasks))
-    check_labels(table, tasks[0])
+    table = open_stage(own, args, own.model_name_or_path, out)
+    tasks = usable_tasks(table, own.tasks)
+    check_labels(table, tasks)
     patients = label_subset(table, percentage=own.label_percentage, seed=args.seed, task=tasks[0]["name"])
     height, width = own.size()
     processor = MammoImageProcessor(size={"height": height, "width": width})
     prepared = prepared_images(
         table, processor, own.prepared_folder(str(out)), tasks=tasks, num_workers=own.prepare_workers
     )
+    if own.near_duplicates:
+        check_near_duplicates(table, prepared)
     figures = train_classifier(
         prepared,
         processor,
