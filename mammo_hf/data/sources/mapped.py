@@ -14,8 +14,9 @@ from ..schema import task_list
 from ..table import MammoTable, Rejected
 from .contents import Contents
 from .delimited import read_columns, read_table
-from .mapped_rows import ImageRows, Record, table_rows
+from .mapped_rows import table_rows
 from .mapping import Field, Join, Mapping, read_mapping
+from .table_records import ImageRows, Record
 from .walking import find_tables, missing_files, walk
 
 _HEADER_COLUMNS = (
@@ -40,9 +41,9 @@ class MappedSource:
         self.QUIRKS = mapping.quirks
         split = mapping.columns.get("split")
         self.OFFICIAL_SPLIT = f"by {split.template}" if split is not None and split.columns() else "none"
-        needed = [
-            name for name in (mapping.table, *(join.table for join in mapping.joins if not join.optional)) if name
-        ]
+        joined = [join.table for join in mapping.joins if not join.optional]
+        events = mapping.follow_up.table if mapping.follow_up is not None else None
+        needed = list(dict.fromkeys(name for name in (mapping.table, *joined, events) if name))
         self._tables = needed
         self.LOOKS_FOR = f"{' and '.join(needed)}, in the folder or at most two folders below"
 
@@ -101,7 +102,7 @@ class MappedSource:
         images: dict[str, ImageRows] = {}
         for record in records:
             images.setdefault(record.path, ImageRows(record.path, [])).records.append(record)
-        rows, more = table_rows(self.mapping, list(images.values()), root, rejected)
+        rows, more = table_rows(self.mapping, list(images.values()), root, rejected, _events(self.mapping, found))
         if not rows:
             reason = f"; the first: {rejected[0].source}: {rejected[0].reason}" if rejected else ""
             raise DataError(f"holds no image that can be used{reason}", source=root, remedy=self.LOOKS_FOR)
@@ -153,7 +154,8 @@ def _all_columns(mapping: Mapping) -> set[str]:
     fields = [*mapping.columns.values(), *mapping.labels.values()]
     for value in mapping.findings.values():
         fields += value if isinstance(value, tuple) else [value]
-    return {name for field in fields for name in field.columns()}
+    follow_up = mapping.follow_up.columns() if mapping.follow_up is not None else set()
+    return {name for field in fields for name in field.columns()}.union(follow_up)
 
 
 def _check_all_columns(mapping: Mapping, found: dict[str, Path]) -> None:
@@ -223,6 +225,16 @@ def _header_records(root: Path, rejected: list[Rejected]) -> Iterator[Record]:
         row = {name: getattr(facts, name) for name in _HEADER_COLUMNS}
         row |= {"laterality": facts.laterality.value, "view": facts.view.value}
         yield Record(path, facts.instance_uid or os.path.relpath(path, root), os.path.relpath(path, root), [row])
+
+
+def _events(mapping: Mapping, found: dict[str, Path]) -> list[Record]:
+    """The rows of the follow-up's own table."""
+    if mapping.follow_up is None or mapping.follow_up.table is None:
+        return []
+    path = found[mapping.follow_up.table.lower()]
+    rows = read_table(path)
+    _check_columns(path, rows, mapping.follow_up.event_columns())
+    return [Record("", "", f"{path}, row {number}", [row]) for number, row in enumerate(rows, start=1)]
 
 
 def _joined(records: list[Record], join: Join, table: Path) -> tuple[list[Record], list[str]]:
