@@ -61,10 +61,10 @@ def _prepared(folder: str | Path, options: dict[str, Any]) -> MammoTable:
 def _in_one(source: str | Path, options: dict[str, Any]) -> tuple[str | Path, str | Path | None, dict[str, Any]]:
     """What a single text says: source, folder and options; the folder is ``None`` where the text is the folder."""
     name, colon, folder = str(source).partition(":")
-    if colon and name in source_names():
-        return name, folder, options
     path = Path(source).expanduser()
-    if path.suffix.lower() == ".toml" and path.is_file():
+    if colon and (name in source_names() or not path.exists()):
+        return name, folder, options
+    if path.suffix.lower() == ".toml" and not path.is_dir():
         return "csv", path.parent, {"mapping": path, **options}
     return source, None, options
 
