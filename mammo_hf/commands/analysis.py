@@ -9,20 +9,21 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..data import MammoTable, label_subset
+from ..data import MammoTable
 from ..data.prepare import is_prepared
 from ..data.seen import SPLIT_FILE, read_seen, save_training_split
 from ..data.subsets import save_subset
 from ..data.training_split import TEST_SHARE, VALIDATION_SHARE
 from ..errors import UsageError
 from ..image_processing_mammo import MammoImageProcessor
-from ..training.arguments import check_number, check_split, sensible_defaults
+from ..training.arguments import check_file, check_number, check_split, sensible_defaults
 from ..training.classification import train_classifier
 from ..training.collection import (
     check_labels,
     check_near_duplicates,
     check_test_images,
     default_size,
+    labelled_patients,
     open_collection,
     prepared_images,
     usable_tasks,
@@ -55,6 +56,9 @@ def parser() -> argparse.ArgumentParser:
         type=float,
         default=100,
         help="the share in percent of the labelled training data that IS USED, by patient (default %(default)s: all)",
+    )
+    p.add_argument(
+        "--label_file", help="a checkpoint's label_subset.json: its patients' labels are used, instead of a share"
     )
     p.add_argument("--batch_size", type=int, default=4, help="default %(default)s")
     p.add_argument("--num_workers", type=int, default=2, help="processes that read images (default %(default)s)")
@@ -113,9 +117,10 @@ def main(arguments: list[str]) -> None:
     table = _open(args)
     tasks = usable_tasks(table, args.tasks)
     patients: tuple[str, ...] = ()
+    labels: dict[str, Any] = {"percentage": args.missing_label_percentage, "seed": args.seed}
     if args.train_cls:
         check_labels(table, tasks)
-        patients = label_subset(table, percentage=args.missing_label_percentage, seed=args.seed, task=tasks[0]["name"])
+        patients = labelled_patients(table, tasks[0]["name"], saved=args.label_file, **labels)
     if args.visualize:
         check_test_images(table)
     resume = _what_resumes(args)
@@ -150,7 +155,7 @@ def main(arguments: list[str]) -> None:
             resume="cls" in resume,
             **common,
         )
-        save_subset(patients, _classifier(out) / "label_subset.json", percentage=args.missing_label_percentage)
+        save_subset(patients, _classifier(out) / "label_subset.json", task=tasks[0]["name"], **labels)
         write_metrics(out, "classifier", figures | about)
     if args.visualize:
         visualize(_classifier(out), prepared, out / "visualizations")
@@ -182,6 +187,7 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("no such file", source=args.dicom_path, remedy="--dicom_path takes a text file of DICOM paths")
     percentage = args.missing_label_percentage
     check_number("--missing_label_percentage", percentage, 0 < percentage <= 100, "above 0 and at most 100")
+    check_file("--label_file", args.label_file)
     check_split(args.validation, args.test_share, args.split_file)
     if args.lesion_loss is not None:
         check_number("--lesion_loss", args.lesion_loss, 0 <= args.lesion_loss < float("inf"), "0 or more")

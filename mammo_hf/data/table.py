@@ -205,7 +205,10 @@ class MammoTable:
         words = {"train": "training", "unlabelled": "unlabelled images"}[taken_from]
         for side in shares:
             images, patients = columns["split"].count(side), sum(found == side for found in sides.values())
-            notes.append(f"{side}: {patients} patients ({images} images) taken from {words}, seed {seed}")
+            how = (
+                f"taken from {words}, seed {seed}" if saved is None else "by the saved split, new patients by the rule"
+            )
+            notes.append(f"{side}: {patients} patients ({images} images) {how}")
         return self._with(Dataset.from_dict(columns, features=self.dataset.features)).with_notes(*notes)
 
     def with_notes(self, *notes: str) -> MammoTable:

@@ -126,6 +126,12 @@ class ClassificationArguments(CollectionArguments):
     label_percentage: float = field(
         default=100, metadata={"help": "share in percent of the labelled training patients that is used"}
     )
+    label_file: str | None = field(
+        default=None,
+        metadata={
+            "help": "the label_subset.json beside a checkpoint: its patients' labels are used, instead of a share"
+        },
+    )
     lesion_loss: float | None = field(
         default=None, metadata={"help": "weight of the token loss; default 1 where findings have places, else 0"}
     )
@@ -198,8 +204,15 @@ def check_split(validation: float, test_share: float, split_file: str | None) ->
     check_number("--validation", validation, 0 < validation < 1, "above 0 and below 1")
     rest = f"at least 0, and below {1 - validation:g} beside --validation {validation:g}"
     check_number("--test_share", test_share, 0 <= test_share < 1 - validation, rest)
-    if split_file is not None and not Path(split_file).is_file():
-        raise UsageError("no such file", source=split_file, remedy="--split_file takes a saved split, split.json")
+    check_file("--split_file", split_file)
+
+
+def check_file(name: str, path: str | None) -> None:
+    """Raises UsageError where a file that an argument names is not there."""
+    if path is not None and not Path(path).is_file():
+        raise UsageError(
+            "no such file", source=path, remedy=f"{name} takes a file that training wrote beside a checkpoint"
+        )
 
 
 def check_number(name: str, value: float, holds: bool, rule: str) -> None:

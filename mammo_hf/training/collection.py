@@ -11,7 +11,7 @@ import datasets
 from accelerate import PartialState
 
 from ..configuration_mammo_swin import SIZES
-from ..data import MammoTable, assert_no_leak, complete_split, load
+from ..data import MammoTable, assert_no_leak, complete_split, label_subset, load, read_subset
 from ..data.prepare import (
     check_canvas,
     folder_of,
@@ -154,6 +154,29 @@ def check_labels(table: MammoTable, tasks: list[dict[str, Any]]) -> None:
             f"the training rows have {has} for the task {task['name']!r}",
             remedy="check the label tables; classification needs two classes in training",
         )
+
+
+def labelled_patients(
+    table: MammoTable, task: str, *, percentage: float, seed: int, saved: str | Path | None = None
+) -> tuple[str, ...]:
+    """The training patients whose labels are used: a share by rule, or those of a saved subset.
+
+    Raises:
+        UsageError: The percentage is out of range.
+        DataError: There is no such patient, or the file is no label subset.
+    """
+    if saved is None:
+        return label_subset(table, percentage=percentage, seed=seed, task=task)
+    wanted, training = read_subset(saved), set(table.where(split="train").column("patient"))
+    patients = tuple(patient for patient in wanted if patient in training)
+    if not patients:
+        raise DataError(
+            "names no training patient of this collection", source=saved, remedy="give its --split_file too"
+        )
+    logger.info(
+        "labels of %d training patients are used, of %d that the saved subset names", len(patients), len(wanted)
+    )
+    return patients
 
 
 def check_test_images(table: MammoTable) -> None:

@@ -142,3 +142,13 @@ def test_near_duplicates_are_looked_for_in_a_stream_too(films, untrained, tmp_pa
     assert "near duplicates on two sides: none" in capsys.readouterr().err
     assert set(untrained[0].values()) == {"validation"}
     assert len(json.loads((tmp_path / "mim" / "split.json").read_text())["splits"]) == 20
+
+
+def test_a_collection_without_labels_is_pre_trained_on_whole(films, untrained, tmp_path, capsys):
+    mapping = films / "bare.toml"
+    mapping.write_text(MAPPING.partition("[tasks")[0])
+    assert stage("mim", mapping, tmp_path / "mim") == 0
+    assert set(untrained[0].values()) == {"train", "validation"}
+    assert "test: none, as no image has a label" in capsys.readouterr().err
+    assert stage("classification", mapping, tmp_path / "cls") == 1
+    assert "the collection has no task" in capsys.readouterr().err

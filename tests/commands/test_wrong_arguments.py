@@ -58,6 +58,7 @@ def fails(collection, tmp_path, capsys, monkeypatch):
         (["--test_share", "0.9"], "--test_share: is 0.9; it must be at least 0, and below 0.85 beside"),
         (["--test_share", "nan"], "--test_share: is nan"),
         (["--split_file", "nowhere.json"], "nowhere.json: no such file"),
+        (["--label_file", "nowhere.json"], "nowhere.json: no such file"),
         (["--batch_size", "0"], "batch size: is 0"),
         (["--num_workers", "-1"], "--num_workers: is -1"),
         (["--mim_epochs", "0"], "epochs: is 0"),
