@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from mammo_hf.cli import main
+from mammo_hf.configuration_mammo_swin import SIZES, MammoSwinConfig
 from mammo_hf.data import load, read_split
 from mammo_hf.data.prepare import prepare
 from mammo_hf.image_processing_mammo import MammoImageProcessor
@@ -152,3 +153,17 @@ def test_a_collection_without_labels_is_pre_trained_on_whole(films, untrained, t
     assert "test: none, as no image has a label" in capsys.readouterr().err
     assert stage("classification", mapping, tmp_path / "cls") == 1
     assert "the collection has no task" in capsys.readouterr().err
+
+
+def test_what_is_explained_are_the_test_patients_of_the_models_own_split(films, untrained, tmp_path, monkeypatch):
+    assert stage("classification", films / "ours.toml", tmp_path / "cls") == 0
+    tasks = [{"name": "pathology", "labels": ["benign", "malignant"]}]
+    MammoSwinConfig(**SIZES["nano"], image_size=(112, 112), tasks=tasks).save_pretrained(tmp_path / "cls")
+    MammoImageProcessor(size=(112, 112)).save_pretrained(tmp_path / "cls")
+    shown = []
+    monkeypatch.setattr(
+        "mammo_hf.commands.explain.visualize", lambda model, images, out, count: shown.extend(images["image_id"]) or []
+    )
+    where = ["--model", str(tmp_path / "cls"), "--output_dir", str(tmp_path / "pictures"), "--num_workers", "0"]
+    assert main(["explain", *where, "--dataset", str(films / "ours.toml")]) == 0
+    assert sorted(shown) == sorted(image for image, split in untrained[0].items() if split == "test")
