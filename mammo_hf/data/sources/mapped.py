@@ -97,7 +97,7 @@ class MappedSource:
         _check_all_columns(self.mapping, found)
         for join in self.mapping.joins:
             if join.table.lower() in found:
-                records, lonely = _joined(records, join, found[join.table.lower()])
+                records, lonely = _joined(records, join, found[join.table.lower()], _named_columns(self.mapping))
                 notes += lonely
         images: dict[str, ImageRows] = {}
         for record in records:
@@ -119,7 +119,7 @@ class MappedSource:
     ) -> tuple[list[Record], list[str]]:
         mapping = self.mapping
         assert mapping.path is not None
-        rows = read_table(table)
+        rows = read_table(table, _named_columns(mapping))
         _check_columns(table, rows, _own_columns(mapping))
         files = _Files([table.parent, root], root, rejected)
         records, missing, total = [], [], 0
@@ -156,6 +156,13 @@ def _all_columns(mapping: Mapping) -> set[str]:
         fields += value if isinstance(value, tuple) else [value]
     follow_up = mapping.follow_up.columns() if mapping.follow_up is not None else set()
     return {name for field in fields for name in field.columns()}.union(follow_up)
+
+
+def _named_columns(mapping: Mapping) -> set[str]:
+    """Every column that the mapping names in any place: the others are not kept."""
+    keys = [field for join in mapping.joins for field in (join.key, *join.match)]
+    events = mapping.follow_up.event_columns() if mapping.follow_up is not None else set()
+    return _own_columns(mapping) | _all_columns(mapping) | events | {name for key in keys for name in key.columns()}
 
 
 def _check_all_columns(mapping: Mapping, found: dict[str, Path]) -> None:
@@ -232,14 +239,14 @@ def _events(mapping: Mapping, found: dict[str, Path]) -> list[Record]:
     if mapping.follow_up is None or mapping.follow_up.table is None:
         return []
     path = found[mapping.follow_up.table.lower()]
-    rows = read_table(path)
+    rows = read_table(path, _named_columns(mapping))
     _check_columns(path, rows, mapping.follow_up.event_columns())
     return [Record("", "", f"{path}, row {number}", [row]) for number, row in enumerate(rows, start=1)]
 
 
-def _joined(records: list[Record], join: Join, table: Path) -> tuple[list[Record], list[str]]:
+def _joined(records: list[Record], join: Join, table: Path, keep: set[str]) -> tuple[list[Record], list[str]]:
     """Each record with the columns of the rows of a second table that fit it."""
-    rows = read_table(table)
+    rows = read_table(table, keep)
     _check_columns(table, rows, set(join.key.columns()))
     by_key: dict[str, list[dict[str, str]]] = {}
     for row in rows:
