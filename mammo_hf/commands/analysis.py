@@ -9,17 +9,21 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..data import label_subset
+from ..data import MammoTable
 from ..data.prepare import is_prepared
+from ..data.seen import SPLIT_FILE, read_seen, save_training_split
 from ..data.subsets import save_subset
+from ..data.training_split import TEST_SHARE, VALIDATION_SHARE
 from ..errors import UsageError
 from ..image_processing_mammo import MammoImageProcessor
-from ..training.arguments import ClassificationSettings, check_number, sensible_defaults
+from ..training.arguments import ClassificationSettings, check_file, check_number, check_split, sensible_defaults
 from ..training.classification import train_classifier
 from ..training.collection import (
     check_labels,
+    check_near_duplicates,
     check_test_images,
     default_size,
+    labelled_patients,
     open_collection,
     prepared_images,
     usable_tasks,
@@ -30,6 +34,7 @@ from ..training.running import clear_for_a_new_start
 from ..training.sizes import parse_size
 from ..training.visualization import visualize
 from .running import check_outputs, log_to, write_metrics
+from .stages import check_dataset
 
 RESULTS = ("metrics.json", "plots", "visualizations", "checkpoints")
 
@@ -37,7 +42,11 @@ RESULTS = ("metrics.json", "plots", "visualizations", "checkpoints")
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     p = argparse.ArgumentParser(prog="mammo-hf analysis", description=(__doc__ or "").split("\n")[0])
-    p.add_argument("--root_dir", required=True, help="folder of the collection, or one of mammo-hf prepare")
+    p.add_argument(
+        "--root_dir",
+        required=True,
+        help="folder of the collection, SOURCE:FOLDER, a mapping's file, or what mammo-hf prepare wrote",
+    )
     p.add_argument("--dicom_path", help="text file of DICOM paths, one a line: more unlabelled images for stage 1")
     p.add_argument("--output_dir", default="./outputs", help="default %(default)s")
     p.add_argument("--mim_epochs", type=float, default=3, help="default %(default)s")
@@ -47,6 +56,9 @@ def parser() -> argparse.ArgumentParser:
         type=float,
         default=100,
         help="the share in percent of the labelled training data that IS USED, by patient (default %(default)s: all)",
+    )
+    p.add_argument(
+        "--label_file", help="a checkpoint's label_subset.json: its patients' labels are used, instead of a share"
     )
     p.add_argument("--batch_size", type=int, default=4, help="default %(default)s")
     p.add_argument("--num_workers", type=int, default=2, help="processes that read images (default %(default)s)")
@@ -61,12 +73,28 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         help="height and width, or one number (default: as prepared, or else 448 224)",
     )
-    p.add_argument("--tasks", nargs="+", default=["pathology", "density"], help="the first is the main one")
+    p.add_argument(
+        "--tasks",
+        nargs="+",
+        help="the main one first (default: pathology and density, or else the collection's first)",
+    )
     p.add_argument("--lesion_loss", type=float, help="weight of the token loss; default 1 where findings have places")
     p.add_argument("--mim_learning_rate", type=float, default=5e-4, help="default %(default)s")
     p.add_argument("--cls_learning_rate", type=float, default=5e-4, help="default %(default)s")
     p.add_argument(
-        "--validation", type=float, default=0.15, help="share of the training patients (default %(default)s)"
+        "--validation", type=float, default=VALIDATION_SHARE, help="share of training patients (default %(default)s)"
+    )
+    p.add_argument(
+        "--test_share",
+        type=float,
+        default=TEST_SHARE,
+        help="share of the patients for a test split, where the collection has none of its own (default %(default)s)",
+    )
+    p.add_argument("--split_file", help="a saved split, such as a checkpoint's split.json: patients stand as there")
+    p.add_argument(
+        "--near_duplicates",
+        action="store_true",
+        help="also look for films that stand on two sides under two names, by their pixels",
     )
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -86,19 +114,23 @@ def main(arguments: list[str]) -> None:
         check_model(args.model if args.train_mim else _start_of_stage_2(args), size)
     _check_outputs(args)
     log_to(args.log_mode, out)
-    table = open_collection(args.root_dir, dicom_path=args.dicom_path, validation=args.validation, seed=args.seed)
-    tasks = usable_tasks(table, tuple(args.tasks))
+    table = _open(args)
+    tasks = usable_tasks(table, args.tasks)
     patients: tuple[str, ...] = ()
+    labels: dict[str, Any] = {"percentage": args.missing_label_percentage, "seed": args.seed}
     if args.train_cls:
-        check_labels(table, tasks[0])
-        patients = label_subset(table, percentage=args.missing_label_percentage, seed=args.seed, task=tasks[0]["name"])
+        check_labels(table, tasks)
+        patients = labelled_patients(table, tasks[0]["name"], saved=args.label_file, **labels)
     if args.visualize:
         check_test_images(table)
     resume = _what_resumes(args)
     prepared = prepared_images(table, processor, out / "prepared", tasks=tasks, num_workers=args.num_workers)
     about = {"seed": args.seed, "image_size": list(size), "model": Path(args.model).name}
     common: dict[str, Any] = {"plots": out / "plots"}
+    if args.near_duplicates:
+        check_near_duplicates(table, prepared)
     if args.train_mim:
+        _save_split(args, table, _mim(out), args.model)
         figures = train_mim(
             prepared,
             processor,
@@ -110,6 +142,7 @@ def main(arguments: list[str]) -> None:
         )
         write_metrics(out, "mim", figures | about)
     if args.train_cls:
+        _save_split(args, table, _classifier(out), _start_of_stage_2(args))
         figures = train_classifier(
             prepared,
             processor,
@@ -122,23 +155,41 @@ def main(arguments: list[str]) -> None:
             resume="cls" in resume,
             **common,
         )
-        save_subset(patients, _classifier(out) / "label_subset.json", percentage=args.missing_label_percentage)
+        save_subset(patients, _classifier(out) / "label_subset.json", task=tasks[0]["name"], **labels)
         write_metrics(out, "classifier", figures | about)
     if args.visualize:
         visualize(_classifier(out), prepared, out / "visualizations")
     print(f"done; look at {', '.join(str(out / name) for name in RESULTS if (out / name).exists())}")
 
 
+def _open(args: argparse.Namespace) -> MammoTable:
+    """The collection, split, with no test patient whom a checkpoint that is gone on from has learnt from."""
+    out = Path(args.output_dir)
+    kept = {_mim(out): not args.train_mim or args.resume, _classifier(out): not args.train_cls or args.resume}
+    starts = [args.model, *(folder for folder in kept if kept[folder] and (folder / SPLIT_FILE).is_file())]
+    return open_collection(args.root_dir, dicom_path=args.dicom_path, starts=starts, **_split_arguments(args))
+
+
+def _save_split(args: argparse.Namespace, table: MammoTable, checkpoint: Path, start: str) -> None:
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    shares = {name: value for name, value in _split_arguments(args).items() if name != "split_file"}
+    save_training_split(table, checkpoint, before=read_seen(start) or frozenset(), **shares)
+
+
+def _split_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    return {name: getattr(args, name) for name in ("validation", "test_share", "split_file", "seed")}
+
+
 def _check(args: argparse.Namespace) -> None:
     out = Path(args.output_dir)
-    if not Path(args.root_dir).is_dir():
-        raise UsageError("is no folder", source=args.root_dir, remedy="give --root_dir the collection's folder")
+    check_dataset(args.root_dir, "--root_dir")
     if args.dicom_path and not Path(args.dicom_path).is_file():
         raise UsageError("no such file", source=args.dicom_path, remedy="--dicom_path takes a text file of DICOM paths")
-    percentage, validation = args.missing_label_percentage, args.validation
+    percentage = args.missing_label_percentage
     check_number("--missing_label_percentage", percentage, 0 < percentage <= 100, "above 0 and at most 100")
-    check_number("--validation", validation, 0 < validation < 1, "above 0 and below 1")
     ClassificationSettings(lesion_loss=args.lesion_loss).check()
+    check_file("--label_file", args.label_file)
+    check_split(args.validation, args.test_share, args.split_file)
     if not (args.train_mim or args.train_cls or args.visualize):
         raise UsageError("nothing to do", remedy="give --train_mim, --train_cls, --visualize, or several of them")
     if args.visualize and not args.train_cls and not (_classifier(out) / "config.json").is_file():

@@ -7,18 +7,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from transformers import HfArgumentParser, TrainingArguments
 
-from ..data import label_subset
 from ..data.subsets import save_subset
 from ..image_processing_mammo import MammoImageProcessor
-from ..training.arguments import ClassificationArguments, check_number
+from ..training.arguments import ClassificationArguments, check_file, check_number
 from ..training.classification import train_classifier
-from ..training.collection import check_labels, open_collection, prepared_images, usable_tasks
+from ..training.collection import check_labels, check_near_duplicates, labelled_patients, prepared_images, usable_tasks
 from .running import write_metrics
-from .stages import check_stage, end_stage, parse_stage, start_stage
+from .stages import check_stage, end_stage, open_stage, parse_stage, start_stage
 
 
 def main(arguments: list[str]) -> None:
@@ -34,16 +33,20 @@ def main(arguments: list[str]) -> None:
     percentage = own.label_percentage
     check_number("--label_percentage", percentage, 0 < percentage <= 100, "above 0 and at most 100")
     own.settings().check()
+    check_file("--label_file", own.label_file)
     start_stage(own, args, out)
-    table = open_collection(own.dataset, dicom_path=own.dicom_path, validation=own.validation, seed=args.seed)
-    tasks = usable_tasks(table, tuple(own.tasks))
-    check_labels(table, tasks[0])
-    patients = label_subset(table, percentage=own.label_percentage, seed=args.seed, task=tasks[0]["name"])
+    table = open_stage(own, args, own.model_name_or_path, out)
+    tasks = usable_tasks(table, own.tasks)
+    check_labels(table, tasks)
+    labels: dict[str, Any] = {"percentage": percentage, "seed": args.seed}
+    patients = labelled_patients(table, tasks[0]["name"], saved=own.label_file, **labels)
     height, width = own.size()
     processor = MammoImageProcessor(size={"height": height, "width": width})
     prepared = prepared_images(
         table, processor, own.prepared_folder(str(out)), tasks=tasks, num_workers=own.prepare_workers
     )
+    if own.near_duplicates:
+        check_near_duplicates(table, prepared)
     figures = train_classifier(
         prepared,
         processor,
@@ -57,6 +60,6 @@ def main(arguments: list[str]) -> None:
         resume=args.resume_from_checkpoint,
     )
     if args.process_index == 0:
-        save_subset(patients, out / "label_subset.json", percentage=own.label_percentage)
+        save_subset(patients, out / "label_subset.json", task=tasks[0]["name"], **labels)
         write_metrics(out, "classifier", figures | {"seed": args.seed})
     end_stage()

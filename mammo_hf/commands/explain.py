@@ -9,12 +9,14 @@ import argparse
 from pathlib import Path
 
 from ..data import load
+from ..data.seen import SPLIT_FILE
 from ..errors import DataError, UsageError
 from ..training.arguments import check_number
 from ..training.collection import prepared_images
 from ..training.loading import load_processor, read_config
 from ..training.visualization import visualize
 from .running import check_outputs, log_to
+from .stages import check_dataset
 
 
 def main(arguments: list[str]) -> None:
@@ -29,8 +31,7 @@ def main(arguments: list[str]) -> None:
     model, out = Path(args.model), Path(args.output_dir)
     if not (model / "config.json").is_file():
         raise UsageError("there is no classifier here", source=model, remedy="give the folder that training wrote")
-    if not Path(args.dataset).is_dir():
-        raise UsageError("is no folder", source=args.dataset, remedy="give --dataset the collection's folder")
+    check_dataset(args.dataset, "--dataset")
     check_number("--count", args.count, args.count >= 1, "1 or more")
     check_number("--num_workers", args.num_workers, args.num_workers >= 0, "0 or more")
     tasks = read_config(model).get("tasks")
@@ -40,9 +41,12 @@ def main(arguments: list[str]) -> None:
     check_outputs(out, out / "prepared")
     log_to("console", out)
     # nothing is trained here: a validation split is not wanted, and a collection of test images alone has none
-    table = load(args.dataset).where(split="test")
+    table = load(args.dataset)
+    if "test" not in table.column("split") and (model / SPLIT_FILE).is_file():
+        table = table.split(validation=0, saved=model / SPLIT_FILE)
+    table = table.where(split="test")
     if not len(table):
-        raise DataError("holds no test image to explain", source=args.dataset, remedy="check the test tables")
+        raise DataError("holds no test image to explain", source=args.dataset, remedy="check its test tables")
     prepared = prepared_images(table, processor, out / "prepared", tasks=tasks, num_workers=args.num_workers)
     written = visualize(model, prepared, out, count=args.count)
     print(f"{len(written)} pictures in {out}")

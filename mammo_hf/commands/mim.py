@@ -12,10 +12,10 @@ from transformers import HfArgumentParser, TrainingArguments
 
 from ..image_processing_mammo import MammoImageProcessor
 from ..training.arguments import MimArguments
-from ..training.collection import open_collection, prepared_images, streamed_images, usable_tasks
+from ..training.collection import check_near_duplicates, prepared_images, streamed_images, usable_tasks
 from ..training.mim import train_mim
 from .running import write_metrics
-from .stages import check_stage, end_stage, parse_stage, start_stage
+from .stages import check_stage, end_stage, open_stage, parse_stage, start_stage
 
 
 def main(arguments: list[str]) -> None:
@@ -26,21 +26,23 @@ def main(arguments: list[str]) -> None:
     out = Path(args.output_dir or "mim")
     check_stage(own, args, own.model)
     start_stage(own, args, out)
-    table = open_collection(own.dataset, dicom_path=own.dicom_path, validation=own.validation, seed=args.seed)
+    table = open_stage(own, args, own.model, out)
     height, width = own.size()
     processor = MammoImageProcessor(
         size={"height": height, "width": width}, mask_block_size=own.mask_block_size, mask_ratio=own.mask_ratio
     )
-    tasks, stream = usable_tasks(table), None
+    tasks, stream, kept = usable_tasks(table), None, table
     if own.streaming:
-        stream, table = streamed_images(table, processor, seed=args.seed), table.where(split="validation")
+        stream, kept = streamed_images(table, processor, seed=args.seed), table.where(split="validation")
     prepared = prepared_images(
-        table,
+        kept,
         processor,
         own.prepared_folder(str(out)),
         tasks=tasks,
         num_workers=own.prepare_workers,
     )
+    if own.near_duplicates:
+        check_near_duplicates(table, None if own.streaming else prepared)
     figures = train_mim(
         prepared,
         processor,

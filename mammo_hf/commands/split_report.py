@@ -12,9 +12,10 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..data import assert_no_leak, load, save_split
+from ..data import MammoTable, assert_no_leak, complete_split, load, save_split
 from ..data.records import write_record
 from ..data.split_report import split_report
+from ..data.training_split import TEST_SHARE, VALIDATION_SHARE
 from ..training.figures import COLOURS, INK, dress, save_figure
 from .running import writable_folder
 
@@ -25,30 +26,50 @@ _SHOWN = 8  # values of one column; the rest is counted together
 def main(arguments: list[str]) -> None:
     """Runs ``mammo-hf split-report``."""
     parser = argparse.ArgumentParser(prog="mammo-hf split-report", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("dataset", help="the collection's folder")
+    parser.add_argument(
+        "dataset", help="folder of the collection, SOURCE:FOLDER, a mapping's file, or a prepared folder"
+    )
     parser.add_argument("out", type=Path, help="folder for split.json, split.png and patients.json (the saved split)")
     parser.add_argument("--source", help="the collection's name, where its files do not tell it")
     parser.add_argument("--mapping", help="with --source csv: the mapping's TOML file")
-    parser.add_argument("--validation", type=float, default=0.15, help="share of the training patients")
-    parser.add_argument("--test", type=float, default=0.0, help="share for a test split, where none is official")
+    parser.add_argument("--validation", type=float, default=VALIDATION_SHARE, help="share of the training patients")
+    parser.add_argument(
+        "--test_share",
+        "--test",
+        type=float,
+        default=TEST_SHARE,
+        help="share for a test split, where none is official (default %(default)s, as training has it)",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--task", help="what to stratify by (default: the first)")
-    parser.add_argument("--saved", type=Path, help="a saved split: its patients stand as they stood there")
+    parser.add_argument("--split_file", "--saved", help="a saved split: its patients stand as they stood there")
     args = parser.parse_args(arguments)
-    options = {} if args.mapping is None else {"mapping": args.mapping}
-    given = (args.source, args.dataset) if args.source else (args.dataset,)
-    table = load(*given, **options).split(args.validation, args.seed, args.task, test=args.test, saved=args.saved)
+    table = complete_split(
+        _load(args),
+        validation=args.validation,
+        test=args.test_share,
+        seed=args.seed,
+        task=args.task,
+        saved=args.split_file,
+    )
     assert_no_leak(table)
     report = split_report(table)
     out = writable_folder(args.out)
     write_record(report, out / "split.json")
-    save_split(table, out / "patients.json", seed=args.seed, validation=args.validation, test=args.test, task=args.task)
+    about = {name: getattr(args, name) for name in ("seed", "validation", "test_share", "task")}
+    save_split(table, out / "patients.json", **about)
     draw_report(report, out / "split.png", table[0]["source"])
     for split, counts in report["splits"].items():
         print(f"{split}: " + ", ".join(f"{count} {what}" for what, count in counts.items()))
     for note in report["notes"]:
         print(note)
     print(f"no leak found; written: {out / 'split.json'}, split.png, patients.json")
+
+
+def _load(args: argparse.Namespace) -> MammoTable:
+    options = {} if args.mapping is None else {"mapping": args.mapping}
+    name = args.source or ("csv" if options else None)
+    return load(args.dataset) if name is None else load(name, args.dataset, **options)
 
 
 def draw_report(report: dict[str, Any], path: Path, title: str) -> Path:

@@ -8,9 +8,12 @@ from typing import Any
 from accelerate import PartialState
 from transformers import HfArgumentParser, TrainingArguments
 
+from ..data import MammoTable
 from ..data.prepare import is_prepared
+from ..data.seen import SPLIT_FILE, read_seen, save_training_split
 from ..errors import UsageError
-from ..training.arguments import CollectionArguments, check_arguments, check_number
+from ..training.arguments import CollectionArguments, check_arguments
+from ..training.collection import open_collection
 from ..training.mim import check_model
 from ..training.running import checkpoint_to_resume, clear_for_a_new_start
 from .running import check_outputs, log_to
@@ -34,13 +37,42 @@ def check_stage(own: CollectionArguments, args: TrainingArguments, model: str) -
     Raises:
         UsageError: Names the argument.
     """
-    # a source by name ("folder:/data"), a mapping and an object store's URL are looked at when they are opened
-    if not (Path(own.dataset).is_dir() or Path(own.dataset).suffix == ".toml" or ":" in own.dataset):
-        raise UsageError("is no folder", source=own.dataset, remedy="give --dataset the collection's folder")
+    check_dataset(own.dataset, "--dataset")
     check_arguments(args)
-    check_number("--validation", own.validation, 0 < own.validation < 1, "above 0 and below 1")
-    check_number("--prepare_workers", own.prepare_workers, own.prepare_workers >= 0, "0 or more")
+    own.check()
     check_model(model, own.size())
+
+
+def check_dataset(dataset: str, argument: str) -> None:
+    """Refuses what can be no collection, before anything is read.
+
+    Raises:
+        UsageError: Names the argument that wants it.
+    """
+    # a source by name ("folder:/data"), a mapping and an object store's URL are looked at when they are opened
+    if not (Path(dataset).is_dir() or Path(dataset).suffix == ".toml" or ":" in dataset):
+        raise UsageError("is no folder", source=dataset, remedy=f"give {argument} the collection's folder")
+
+
+def open_stage(own: CollectionArguments, args: TrainingArguments, model: str, out: Path) -> MammoTable:
+    """The collection of a stage, split as its arguments say; the split is written beside the checkpoint to be.
+
+    Raises:
+        MammoError: See `mammo_hf.training.collection.open_collection`.
+    """
+    resumed = checkpoint_to_resume(out, args.resume_from_checkpoint) is not None and (out / SPLIT_FILE).is_file()
+    shares: dict[str, Any] = {"validation": own.validation, "test_share": own.test_share, "seed": args.seed}
+    table = open_collection(
+        own.dataset,
+        dicom_path=own.dicom_path,
+        split_file=own.split_file,
+        starts=[model, out] if resumed else [model],
+        **shares,
+    )
+    if args.process_index == 0:
+        # before training: a run that is gone on with must know whom it has learnt from
+        save_training_split(table, out, before=read_seen(model) or frozenset(), **shares)
+    return table
 
 
 def start_stage(own: CollectionArguments, args: TrainingArguments, out: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 _PUBLIC = {
     "MammoTable": "table",
     "assert_no_leak": "leaks",
+    "complete_split": "training_split",
     "label_subset": "subsets",
     "load": "loading",
     "read_split": "splits",
@@ -23,10 +24,12 @@ if TYPE_CHECKING:
     from .splits import read_split, save_split
     from .subsets import label_subset, read_subset, save_subset
     from .table import MammoTable
+    from .training_split import complete_split
 
 __all__ = [
     "MammoTable",
     "assert_no_leak",
+    "complete_split",
     "label_subset",
     "load",
     "read_split",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from ..errors import DataError
@@ -23,6 +23,7 @@ def assert_no_leak(
     table: MammoTable,
     *,
     pretraining: MammoTable | None = None,
+    seen: Collection[str] = (),
     prepared: PreparedImages | None = None,
     max_distance: int | None = None,
 ) -> None:
@@ -36,6 +37,8 @@ def assert_no_leak(
         table: The table.
         pretraining: The table of stage 1, where it is another: its images of the training, unlabelled and validation
             splits stand on the training side. Patients are compared where both tables have the same salt.
+        seen: Patients that an earlier stage has learnt from, where its table is not at hand; see
+            `mammo_hf.data.seen`.
         prepared: Prepared images of the table or tables: with them, near duplicates are looked for too, such as one
             film scanned into two sets under two names.
         max_distance: Bits of 256 in which near duplicates may differ; ``None`` for the measured default.
@@ -47,15 +50,17 @@ def assert_no_leak(
     values = {name: table.column(name) for name in columns}
     sides = [_SIDE[split] for split in table.column("split")]
     if pretraining is not None:
-        seen = [index for index, split in enumerate(pretraining.column("split")) if split != "test"]
+        learnt = [index for index, split in enumerate(pretraining.column("split")) if split != "test"]
         for name in columns:
             other = pretraining.column(name)
-            values[name] += [other[index] for index in seen]
+            values[name] += [other[index] for index in learnt]
         # a validation image of this table may have been seen in pre-training: that is no leak into the test split
-        sides = ["training" if side == "validation" else side for side in sides] + ["training"] * len(seen)
+        sides = ["training" if side == "validation" else side for side in sides] + ["training"] * len(learnt)
     problems = []
     for name in ("patient", "exam", "image_id"):
         problems += _describe(name, _on_two_sides(zip(values[name], sides, strict=True)))
+    tested = set(table.where(split="test").column("patient")) if seen else set()
+    problems += _describe("patient", {key: ["an earlier stage", "test"] for key in sorted(tested.intersection(seen))})
     contents = _contents(values["path"])
     shared = _on_two_sides(zip(contents, sides, strict=True))
     problems += _describe(
@@ -69,7 +74,7 @@ def assert_no_leak(
         raise DataError(
             "leak between splits: " + "; ".join(problems),
             source="table",
-            remedy="put all images of a patient on one side",
+            remedy="put all images of a patient on one side; a saved split keeps the sides of an earlier stage",
         )
 
 

@@ -17,7 +17,8 @@ def load(source: str | Path, root: str | Path | None = None, **options: Any) -> 
     Args:
         source: A source's name, such as "cbis-ddsm", with `root`; or alone, as a command line has it: the collection's
             folder, whose source is then recognised by its files; name and folder in one, "folder:/data/archive"; or a
-            mapping that lies in the collection's folder, "/data/ours/ours.toml".
+            mapping that lies in the collection's folder, "/data/ours/ours.toml"; or what ``mammo-hf prepare`` wrote,
+            folder or URL.
         root: The collection's folder.
         **options: The source's own options, such as CBIS-DDSM's `dicom_path`.
 
@@ -25,9 +26,11 @@ def load(source: str | Path, root: str | Path | None = None, **options: Any) -> 
         The table, not yet split for validation. Its `notes` say what was moved, not found or left out.
 
     Raises:
-        UsageError: An unknown source or option, or a folder that is not there.
+        UsageError: An unknown source or option, a folder that is not there, or one that is not prepared to its end.
         DataError: No source recognises the folder, or the collection cannot be read.
     """
+    if root is None and ("://" in str(source) or (Path(source) / "layout.json").is_file()):
+        return _prepared(source, options)
     if root is None:
         source, root, options = _in_one(source, options)
     if root is None:
@@ -46,13 +49,22 @@ def load(source: str | Path, root: str | Path | None = None, **options: Any) -> 
     return table
 
 
+def _prepared(folder: str | Path, options: dict[str, Any]) -> MammoTable:
+    from .prepare import prepared_table  # brings transformers along, which tables of source files do without
+
+    if options:
+        name = next(iter(options))
+        raise UsageError("adds nothing to images that are prepared", source=name, remedy="give it to mammo-hf prepare")
+    return prepared_table(folder)
+
+
 def _in_one(source: str | Path, options: dict[str, Any]) -> tuple[str | Path, str | Path | None, dict[str, Any]]:
     """What a single text says: source, folder and options; the folder is ``None`` where the text is the folder."""
     name, colon, folder = str(source).partition(":")
-    if colon and name in source_names():
-        return name, folder, options
     path = Path(source).expanduser()
-    if path.suffix.lower() == ".toml" and path.is_file():
+    if colon and (name in source_names() or not path.exists()):
+        return name, folder, options
+    if path.suffix.lower() == ".toml" and not path.is_dir():
         return "csv", path.parent, {"mapping": path, **options}
     return source, None, options
 

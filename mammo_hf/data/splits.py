@@ -57,6 +57,9 @@ def strata(table: MammoTable, task: str | None, split: str = "train") -> dict[st
     Returns:
         From each label that occurs to its patients; under ``None`` those with no label known.
     """
+    if task is None and not table.tasks:
+        patients = table.where(split=split).column("patient")
+        return {None: list(dict.fromkeys(patients))} if patients else {}
     chosen = find_task(table, task)
     rank = {label: position for position, label in enumerate(chosen["labels"])}
     gravest: dict[str, str | None] = {}
@@ -128,7 +131,7 @@ def choose_sides(
 _WORDS = {"train": "training", "unlabelled": "unlabelled"}
 
 
-def save_split(table: MammoTable, path: str | Path, **about: str | float | None) -> None:
+def save_split(table: MammoTable, path: str | Path, **about: str | float | list[str] | None) -> None:
     """Writes on which side each patient stands, so that others, and later versions of the data, split alike.
 
     Args:

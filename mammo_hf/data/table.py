@@ -174,10 +174,11 @@ class MammoTable:
         they are, and so do unlabelled rows, unless there are no others: then they are divided.
 
         Args:
-            validation: Share of the training patients, above 0 and below 1.
+            validation: Share of the training patients, above 0 and below 1; 0: no validation split is made.
             seed: The seed.
             task: The task to stratify by; ``None`` for the table's first.
-            test: Share of the training patients for a test split, where the collection has none of its own.
+            test: Share of the training patients for a test split, where the collection has none of its own; 0: none
+                is made.
             saved: A file that `save_split` wrote: its patients stand as they stood there, and the rule is for those
                 who are new.
 
@@ -189,9 +190,11 @@ class MammoTable:
         assert_no_leak(self)
         splits = self.column("split")
         taken_from = "train" if "train" in splits or "unlabelled" not in splits else "unlabelled"
-        shares = {"test": test, "validation": validation} if test else {"validation": validation}
+        shares = {side: share for side, share in (("test", test), ("validation", validation)) if share}
+        if not shares and saved is None:
+            raise UsageError("are both 0: there is nothing to split", source="validation and test")
         sides = choose_sides(self, shares, seed=seed, task=task, taken_from=taken_from)
-        notes = [*self.notes]
+        notes = []
         if saved is not None:
             sides, note = pin_sides(self, sides, read_split(saved))
             notes.append(note)
@@ -199,9 +202,17 @@ class MammoTable:
         words = {"train": "training", "unlabelled": "unlabelled images"}[taken_from]
         for side in shares:
             images, patients = result.column("split").count(side), sum(found == side for found in sides.values())
-            notes.append(f"{side}: {patients} patients ({images} images) taken from {words}, seed {seed}")
-        result.notes = notes
-        return result
+            how = (
+                f"taken from {words}, seed {seed}" if saved is None else "by the saved split, new patients by the rule"
+            )
+            notes.append(f"{side}: {patients} patients ({images} images) {how}")
+        return result.with_notes(*notes)
+
+    def with_notes(self, *notes: str) -> MammoTable:
+        """The same table with further notes."""
+        table = self._with(self.dataset)
+        table.notes = [*self.notes, *notes]
+        return table
 
     def on_sides(self, sides: Mapping[str, str]) -> MammoTable:
         """The table with these patients on these sides, and the others where they are."""

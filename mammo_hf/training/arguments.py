@@ -9,6 +9,7 @@ import torch
 from transformers import TrainingArguments
 
 from ..configuration_mammo_swin import SCORES
+from ..data.training_split import TEST_SHARE, VALIDATION_SHARE
 from ..errors import UsageError
 from .collection import default_size
 from .sizes import parse_size
@@ -22,7 +23,9 @@ SEMI_SUPERVISED = ("none", "pseudo_label", "mean_teacher")
 class CollectionArguments:
     """Where the images come from and how large the model sees them."""
 
-    dataset: str = field(metadata={"help": "folder of the collection, or one that mammo-hf prepare wrote"})
+    dataset: str = field(
+        metadata={"help": "folder of the collection, SOURCE:FOLDER, a mapping's file, or what mammo-hf prepare wrote"}
+    )
     dicom_path: str | None = field(
         default=None, metadata={"help": "text file of DICOM paths, one a line: adds unlabelled images for stage 1"}
     )
@@ -31,7 +34,18 @@ class CollectionArguments:
         metadata={"help": "height and width in pixels, or one number; default: as prepared, or else 448 224"},
     )
     validation: float = field(
-        default=0.15, metadata={"help": "share of the training patients that choose the best epoch"}
+        default=VALIDATION_SHARE, metadata={"help": "share of the training patients that choose the best epoch"}
+    )
+    test_share: float = field(
+        default=TEST_SHARE,
+        metadata={"help": "share of the patients for a test split where the collection has none of its own; 0: none"},
+    )
+    split_file: str | None = field(
+        default=None,
+        metadata={"help": "a saved split, such as the split.json beside a checkpoint: its patients stand as there"},
+    )
+    near_duplicates: bool = field(
+        default=False, metadata={"help": "also look for films that stand on two sides under two names, by their pixels"}
     )
     prepare_workers: int = field(default=2, metadata={"help": "processes that prepare images beside the main one"})
     prepared_dir: str | None = field(
@@ -41,6 +55,15 @@ class CollectionArguments:
     def size(self) -> tuple[int, int]:
         """(height, width) of the model's input."""
         return parse_size(self.image_size) if self.image_size else default_size(self.dataset)
+
+    def check(self) -> None:
+        """Refuses what cannot be, before an image is read.
+
+        Raises:
+            UsageError: Names the argument.
+        """
+        check_split(self.validation, self.test_share, self.split_file)
+        check_number("--prepare_workers", self.prepare_workers, self.prepare_workers >= 0, "0 or more")
 
     def prepared_folder(self, output_dir: str) -> Path:
         """Where the prepared images are kept."""
@@ -168,11 +191,18 @@ class ClassificationArguments(ClassificationSettings, CollectionArguments):
         default="tiny",
         metadata={"help": "nano, tiny, small, base, large, or a checkpoint folder, of stage 1 for instance"},
     )
-    tasks: list[str] = field(
-        default_factory=lambda: ["pathology", "density"], metadata={"help": "tasks; the first is the main one"}
+    tasks: list[str] | None = field(
+        default=None,
+        metadata={"help": "tasks, the main one first; default: pathology and density, or else the collection's first"},
     )
     label_percentage: float = field(
         default=100, metadata={"help": "share in percent of the labelled training patients that is used"}
+    )
+    label_file: str | None = field(
+        default=None,
+        metadata={
+            "help": "the label_subset.json beside a checkpoint: its patients' labels are used, instead of a share"
+        },
     )
 
     def settings(self) -> ClassificationSettings:
@@ -236,6 +266,26 @@ def check_arguments(args: TrainingArguments) -> None:
     check_number("the seed", args.seed, 0 <= args.seed < 2**32, "at least 0 and below 2 ** 32")
     if args.max_steps <= 0:
         check_number("the number of epochs", epochs, 0 < epochs < float("inf"), "above 0")
+
+
+def check_split(validation: float, test_share: float, split_file: str | None) -> None:
+    """Refuses shares that leave nothing to train on, and a saved split that is not there.
+
+    Raises:
+        UsageError: Names the argument.
+    """
+    check_number("--validation", validation, 0 < validation < 1, "above 0 and below 1")
+    rest = f"at least 0, and below {1 - validation:g} beside --validation {validation:g}"
+    check_number("--test_share", test_share, 0 <= test_share < 1 - validation, rest)
+    check_file("--split_file", split_file)
+
+
+def check_file(name: str, path: str | None) -> None:
+    """Raises UsageError where a file that an argument names is not there."""
+    if path is not None and not Path(path).is_file():
+        raise UsageError(
+            "no such file", source=path, remedy=f"{name} takes a file that training wrote beside a checkpoint"
+        )
 
 
 def check_number(name: str, value: float, holds: bool, rule: str) -> None:

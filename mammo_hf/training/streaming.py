@@ -18,7 +18,7 @@ from accelerate import PartialState
 from datasets.distributed import split_dataset_by_node
 from torch.utils.data import DataLoader, IterableDataset
 
-from ..data.prepare import SCHEMA, shards_of
+from ..data.prepare import SCHEMA, shards_of, stream_prepared
 from ..errors import UsageError
 from .augmentation import Augmentation
 from .masked_examples import Example, masked_example
@@ -77,9 +77,7 @@ class StreamedMaskedImages(IterableDataset[Example]):
         # numbers, not texts: eight bytes an image in every worker
         self._wanted = np.sort(np.array([int(image_id, 16) for image_id in image_ids], np.uint64))
         self._counts = shards.counts(image_ids)
-        stream = datasets.load_dataset(
-            "parquet", data_files={"images": shards.files}, split="images", streaming=True, columns=SCHEMA.names
-        )
+        stream = stream_prepared(folder, SCHEMA.names)
         stream = stream.filter(self._is_wanted).shuffle(seed=seed, buffer_size=shuffle_buffer)
         rank = state.process_index if rank is None else rank
         self._stream: datasets.IterableDataset = split_dataset_by_node(stream, rank, self.world_size)

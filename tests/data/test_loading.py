@@ -78,3 +78,18 @@ def test_name_and_folder_in_one_text_and_a_mapping_beside_its_table(tmp_path):
     (film.parent / "ours.csv").write_text(f"file,pid,d\n{film.name},Doe,B\n")
     table = load(film.parent / "ours.toml")
     assert (table[0]["path"], table[0]["density"]) == (str(film), "b")
+
+
+def test_a_source_or_a_mapping_that_is_not_there_is_named_as_such(tmp_path):
+    with pytest.raises(UsageError, match=r"folders: is no known source; did you mean folder\?"):
+        load(f"folders:{tmp_path}")
+    with pytest.raises(UsageError, match=r"mine\.toml: cannot be read; a mapping is a TOML file"):
+        load(tmp_path / "mine.toml")
+    (tmp_path / "odd:name").mkdir()
+    with pytest.raises(DataError, match="holds no known collection"):
+        load(tmp_path / "odd:name")
+
+
+def test_a_store_that_no_client_reaches_is_an_error_of_ours():
+    with pytest.raises(UsageError, match="nowhere://bucket/folder: cannot be reached"):
+        load("nowhere://bucket/folder")

@@ -1,11 +1,19 @@
 import pytest
 
-from mammo_hf import MammoImageProcessor, load
+from mammo_hf import MammoImageProcessor, MammoTable, load
 from mammo_hf.data.phantom import write_phantom
 from mammo_hf.data.prepare import prepare
-from mammo_hf.errors import UsageError
+from mammo_hf.data.subsets import save_subset
+from mammo_hf.errors import DataError, UsageError
 from mammo_hf.training.arguments import MimArguments
-from mammo_hf.training.collection import open_collection, prepared_images, streamed_images, usable_tasks
+from mammo_hf.training.collection import (
+    check_labels,
+    labelled_patients,
+    open_collection,
+    prepared_images,
+    streamed_images,
+    usable_tasks,
+)
 
 PROCESSOR = MammoImageProcessor(size=(64, 32))
 
@@ -76,3 +84,29 @@ def test_an_unfinished_folder_is_said_to_be_one(prepared, tmp_path):
 def test_source_files_are_no_stream(raw):
     with pytest.raises(UsageError, match="mammo-hf prepare"):
         streamed_images(open_collection(raw), PROCESSOR, seed=0)
+
+
+def test_the_very_same_patients_keep_their_labels_by_a_file(prepared, tmp_path):
+    table = open_collection(prepared)
+    chosen = labelled_patients(table, "pathology", percentage=50, seed=1)
+    save_subset(chosen, tmp_path / "labels.json", percentage=50)
+    others = labelled_patients(table, "pathology", percentage=100, seed=2, saved=tmp_path / "labels.json")
+    assert others == chosen
+    save_subset([*chosen, "0123456789abcdef"], tmp_path / "labels.json")
+    assert labelled_patients(table, "pathology", percentage=100, seed=2, saved=tmp_path / "labels.json") == chosen
+    save_subset(["0123456789abcdef"], tmp_path / "labels.json")
+    with pytest.raises(DataError, match="names no training patient"):
+        labelled_patients(table, "pathology", percentage=100, seed=2, saved=tmp_path / "labels.json")
+
+
+def test_the_tasks_that_a_collection_has_and_none_that_it_lacks(prepared):
+    table = open_collection(prepared)
+    assert next(task["name"] for task in usable_tasks(table)) == "pathology"
+    with pytest.raises(UsageError, match="no task 'weather'"):
+        usable_tasks(table, ["weather"])
+    only = {task["name"]: task for task in table.tasks}
+    dense = MammoTable(table.dataset, tasks=[only["birads"], only["density"]], salt_name="s")
+    assert next(task["name"] for task in usable_tasks(dense)) == "birads"
+    assert usable_tasks(MammoTable(table.dataset, tasks=[], salt_name="s")) == []
+    with pytest.raises(DataError, match="has no task"):
+        check_labels(table, [])

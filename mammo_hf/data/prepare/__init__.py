@@ -18,6 +18,7 @@ from .reading import (
     prepared_processor,
     prepared_table,
     shards_of,
+    stream_prepared,
 )
 from .row import FULL_SCALE, SCHEMA, Recipe, prepared_row
 from .running import SHARD_SIZE, Summary, prepare
@@ -44,4 +45,5 @@ __all__ = [
     "prepared_row",
     "prepared_table",
     "shards_of",
+    "stream_prepared",
 ]

@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 import fsspec
 
+from ...errors import UsageError
 from .files import is_remote
 
 
@@ -25,7 +26,10 @@ class Folder:
         self.url = os.fspath(url)
         self.is_remote = is_remote(self.url)
         if self.is_remote:
-            self._filesystem, self._root = fsspec.core.url_to_fs(self.url)
+            try:
+                self._filesystem, self._root = fsspec.core.url_to_fs(self.url)
+            except (ImportError, ValueError) as error:  # no client for this store, or no such protocol
+                raise UsageError(f"cannot be reached: {error}", source=self.url, remedy="install its client") from error
         else:
             self._filesystem, self._root = fsspec.filesystem("file"), os.path.abspath(os.path.expanduser(self.url))
 

@@ -80,6 +80,19 @@ def open_prepared(folder: str | os.PathLike[str], images: Sequence[str] | None =
     return loaded
 
 
+def stream_prepared(folder: str | os.PathLike[str], columns: Sequence[str]) -> datasets.IterableDataset:
+    """The rows of a prepared folder of the format parquet as a stream: nothing is unpacked, nothing kept.
+
+    Raises:
+        UsageError: The folder is not finished, or of another format.
+    """
+    files = {SPLIT_NAME: shards_of(folder, "parquet").files}
+    stream: datasets.IterableDataset = datasets.load_dataset(
+        "parquet", data_files=files, split=SPLIT_NAME, streaming=True, columns=list(columns)
+    )
+    return stream
+
+
 @dataclass(frozen=True)
 class Shards:
     """The files of a prepared folder's rows, in order."""

@@ -64,20 +64,21 @@ class Recipe:
     copied: tuple[tuple[str, pa.DataType], ...]
 
     @classmethod
-    def of(cls, table: MammoTable, processor: MammoImageProcessor, lesion_task: str) -> Recipe:
-        """The recipe for a table.
+    def of(cls, table: MammoTable, processor: MammoImageProcessor, lesion_task: str | None) -> Recipe:
+        """The recipe for a table; without a lesion task it is the first, and of a table without tasks none.
 
         Raises:
             UsageError: The table has no such task.
         """
         tasks = {task["name"]: task for task in table.tasks}
-        if lesion_task not in tasks:
+        if lesion_task is not None and lesion_task not in tasks:
             raise UsageError(
                 f"no task {lesion_task!r} in this collection", source="lesion_task", remedy=f"use {', '.join(tasks)}"
             )
         types = table.dataset.features.arrow_schema
         copied = tuple((name, types.field(name).type) for name in types.names if _is_copied(types.field(name)))
-        return cls(processor, tuple(tasks.values()), tasks[lesion_task], copied)
+        chosen = tasks[lesion_task] if lesion_task else next(iter(tasks.values()), {"name": "", "labels": []})
+        return cls(processor, tuple(tasks.values()), chosen, copied)
 
     @cached_property
     def fit(self) -> dict[str, Any]:

@@ -88,7 +88,7 @@ def prepare(
     if not len(table):
         raise DataError("the table has no image to prepare", remedy="check the collection")
     started, folder = time.monotonic(), Folder(out)
-    recipe = Recipe.of(table, processor, lesion_task or table.tasks[0]["name"])
+    recipe = Recipe.of(table, processor, lesion_task)
     run = executor or (here if num_workers == 0 else pool(num_workers))
     with writing_errors(folder), _alone(folder):
         layout = Layout.of(folder, len(table), shard_size=shard_size, format=format)

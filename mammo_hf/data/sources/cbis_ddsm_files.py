@@ -13,9 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ...errors import DataError, UsageError
 from ..table import Rejected
-from .cbis_ddsm_tables import Film, patient_name
+from .cbis_ddsm_cases import Film, patient_name
 from .walking import walk
 
 _NAME = re.compile(
@@ -100,41 +99,3 @@ def named_files(root: Path, rejected: list[Rejected]) -> Iterator[ImageFile]:
         rejected: Takes the folders that cannot be listed.
     """
     return (parse_path(path, str(root)) for path in walk(root, rejected))
-
-
-def read_dicom_list(dicom_path: str | Path, root: Path, rejected: list[Rejected]) -> list[ImageFile]:
-    """Reads a text file of DICOM paths.
-
-    One path a line, absolute or relative to the text file (or else to `root`); blank lines and lines that begin with
-    ``#`` are skipped.
-
-    Args:
-        dicom_path: The text file.
-        root: The collection's folder.
-        rejected: Takes the paths where there is no file.
-
-    Raises:
-        UsageError: The text file is not there.
-        DataError: It cannot be read as text, or names no file that is there.
-    """
-    source = Path(dicom_path)
-    if not source.is_file():
-        raise UsageError("no such file", source=source, remedy="--dicom_path takes a text file of DICOM paths")
-    try:
-        lines = [line.strip() for line in source.read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError("cannot be read as text", source=source, remedy="give one DICOM path a line") from error
-    files: dict[str, ImageFile] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line or line.startswith("#"):
-            continue
-        places = [os.path.normpath(folder / line) for folder in (source.parent, root)]
-        path = next((place for place in places if os.path.isfile(place)), None)
-        if path is None:
-            rejected.append(Rejected(places[0], f"line {number} of {source.name} names it, but there is no such file"))
-        else:
-            below = str(root) if Path(path).is_relative_to(root) else ""
-            files.setdefault(os.path.realpath(path), parse_path(path, below))
-    if not files:
-        raise DataError("names no file that is there", source=source, remedy="give one DICOM path a line")
-    return list(files.values())

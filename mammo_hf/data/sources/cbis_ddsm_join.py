@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from .cbis_ddsm_cases import Abnormality, Film
 from .cbis_ddsm_files import ImageFile, Name
-from .cbis_ddsm_tables import Abnormality, Film
 from .contents import Contents
 
 

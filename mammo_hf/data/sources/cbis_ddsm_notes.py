@@ -8,10 +8,10 @@ from collections.abc import Collection, Iterable, Sequence
 from ..privacy import salted_hash
 from ..schema import Row
 from ..table import Rejected
+from .cbis_ddsm_cases import CaseDescriptions
 from .cbis_ddsm_files import ImageFile
 from .cbis_ddsm_join import SortedFiles
 from .cbis_ddsm_rows import NAME
-from .cbis_ddsm_tables import CaseDescriptions
 from .contents import Contents
 
 
@@ -51,10 +51,7 @@ def collection_notes(
         (both, f"{both} films are there more than once (mass and calcification set); each file carries all findings"),
         (images.copies, f"{images.copies} further copies of films are not used"),
         (unknown, f"{unknown} images stand in no table: without labels, in their patient's split"),
-        (
-            mask_counts["no mask"],
-            f"{mask_counts['no mask']} of {mask_counts['findings']} findings have no mask",
-        ),
+        (mask_counts["no mask"], f"{mask_counts['no mask']} of {mask_counts['findings']} findings have no mask"),
         (
             mask_counts["masks of another size"],
             f"{mask_counts['masks of another size']} masks are left out: they do not have their film's size",

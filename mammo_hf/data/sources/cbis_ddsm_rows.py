@@ -11,9 +11,9 @@ from ..grouping import gravest
 from ..privacy import salted_hash
 from ..schema import TASKS as COMMON
 from ..schema import Row
+from .cbis_ddsm_cases import Abnormality, Film
 from .cbis_ddsm_files import Name
 from .cbis_ddsm_join import SortedFiles, choose_mask, region_files
-from .cbis_ddsm_tables import Abnormality, Film
 from .contents import Contents
 
 NAME = "cbis-ddsm"

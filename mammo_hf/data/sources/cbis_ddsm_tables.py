@@ -10,11 +10,10 @@ import csv
 import io
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from ...errors import DataError
+from .cbis_ddsm_cases import Abnormality, CaseDescriptions, Film, patient_name
 from .delimited import read_text
 from .walking import find_tables
 
@@ -42,49 +41,6 @@ _NEEDED = (
     "pathology",
     "assessment",
 )
-
-
-class Film(NamedTuple):
-    """What one film shows: the breast of a patient in one view."""
-
-    patient: str
-    laterality: str
-    view: str
-
-
-class Abnormality(NamedTuple):
-    """One row of a table; `place` names it in messages by its table and number, without the patient."""
-
-    kind: str
-    split: str
-    film: Film
-    number: int
-    pathology: str
-    density: str | None
-    place: str
-    birads: str
-
-
-@dataclass(frozen=True)
-class CaseDescriptions:
-    """The abnormalities of all tables that are there, and the names of the tables that are not."""
-
-    abnormalities: tuple[Abnormality, ...]
-    missing: tuple[str, ...]
-
-    def official_splits(self) -> dict[str, set[str]]:
-        """From each patient to the official splits that they stand in: usually one, for 31 patients two."""
-        splits: dict[str, set[str]] = {}
-        for row in self.abnormalities:
-            splits.setdefault(row.film.patient, set()).add(row.split)
-        return splits
-
-    def by_film(self) -> dict[Film, list[Abnormality]]:
-        """The abnormalities that each film shows, of masses and calcifications together."""
-        films: dict[Film, list[Abnormality]] = {}
-        for row in self.abnormalities:
-            films.setdefault(row.film, []).append(row)
-        return films
 
 
 def read_case_descriptions(root: Path) -> CaseDescriptions:
@@ -148,11 +104,6 @@ def _read_table(path: Path, kind: str, split: str) -> Iterator[Abnormality]:
         )
         label = _look_up(_PATHOLOGY, pathology, place, "pathology")
         yield Abnormality(kind, split, film, int(abnormality), label, _DENSITY[density], place, assessment)
-
-
-def patient_name(number: int) -> str:
-    """The patient's name as the tables write it: ``P_`` and five digits."""
-    return f"P_{number:05d}"
 
 
 def _look_up(words: dict[str, str], value: str, place: str, column: str) -> str:

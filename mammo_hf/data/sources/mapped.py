@@ -14,8 +14,9 @@ from ..schema import task_list
 from ..table import MammoTable, Rejected
 from .contents import Contents
 from .delimited import read_columns, read_table
-from .mapped_rows import ImageRows, Record, table_rows
+from .mapped_rows import table_rows
 from .mapping import Field, Join, Mapping, read_mapping
+from .table_records import ImageRows, Record
 from .walking import find_tables, missing_files, walk
 
 _HEADER_COLUMNS = (
@@ -40,9 +41,9 @@ class MappedSource:
         self.QUIRKS = mapping.quirks
         split = mapping.columns.get("split")
         self.OFFICIAL_SPLIT = f"by {split.template}" if split is not None and split.columns() else "none"
-        needed = [
-            name for name in (mapping.table, *(join.table for join in mapping.joins if not join.optional)) if name
-        ]
+        joined = [join.table for join in mapping.joins if not join.optional]
+        events = mapping.follow_up.table if mapping.follow_up is not None else None
+        needed = list(dict.fromkeys(name for name in (mapping.table, *joined, events) if name))
         self._tables = needed
         self.LOOKS_FOR = f"{' and '.join(needed)}, in the folder or at most two folders below"
 
@@ -96,12 +97,12 @@ class MappedSource:
         _check_all_columns(self.mapping, found)
         for join in self.mapping.joins:
             if join.table.lower() in found:
-                records, lonely = _joined(records, join, found[join.table.lower()])
+                records, lonely = _joined(records, join, found[join.table.lower()], _named_columns(self.mapping))
                 notes += lonely
         images: dict[str, ImageRows] = {}
         for record in records:
             images.setdefault(record.path, ImageRows(record.path, [])).records.append(record)
-        rows, more = table_rows(self.mapping, list(images.values()), root, rejected)
+        rows, more = table_rows(self.mapping, list(images.values()), root, rejected, _events(self.mapping, found))
         if not rows:
             reason = f"; the first: {rejected[0].source}: {rejected[0].reason}" if rejected else ""
             raise DataError(f"holds no image that can be used{reason}", source=root, remedy=self.LOOKS_FOR)
@@ -118,7 +119,7 @@ class MappedSource:
     ) -> tuple[list[Record], list[str]]:
         mapping = self.mapping
         assert mapping.path is not None
-        rows = read_table(table)
+        rows = read_table(table, _named_columns(mapping))
         _check_columns(table, rows, _own_columns(mapping))
         files = _Files([table.parent, root], root, rejected)
         records, missing, total = [], [], 0
@@ -153,7 +154,15 @@ def _all_columns(mapping: Mapping) -> set[str]:
     fields = [*mapping.columns.values(), *mapping.labels.values()]
     for value in mapping.findings.values():
         fields += value if isinstance(value, tuple) else [value]
-    return {name for field in fields for name in field.columns()}
+    follow_up = mapping.follow_up.columns() if mapping.follow_up is not None else set()
+    return {name for field in fields for name in field.columns()}.union(follow_up)
+
+
+def _named_columns(mapping: Mapping) -> set[str]:
+    """Every column that the mapping names in any place: the others are not kept."""
+    keys = [field for join in mapping.joins for field in (join.key, *join.match)]
+    events = mapping.follow_up.event_columns() if mapping.follow_up is not None else set()
+    return _own_columns(mapping) | _all_columns(mapping) | events | {name for key in keys for name in key.columns()}
 
 
 def _check_all_columns(mapping: Mapping, found: dict[str, Path]) -> None:
@@ -225,9 +234,19 @@ def _header_records(root: Path, rejected: list[Rejected]) -> Iterator[Record]:
         yield Record(path, facts.instance_uid or os.path.relpath(path, root), os.path.relpath(path, root), [row])
 
 
-def _joined(records: list[Record], join: Join, table: Path) -> tuple[list[Record], list[str]]:
+def _events(mapping: Mapping, found: dict[str, Path]) -> list[Record]:
+    """The rows of the follow-up's own table."""
+    if mapping.follow_up is None or mapping.follow_up.table is None:
+        return []
+    path = found[mapping.follow_up.table.lower()]
+    rows = read_table(path, _named_columns(mapping))
+    _check_columns(path, rows, mapping.follow_up.event_columns())
+    return [Record("", "", f"{path}, row {number}", [row]) for number, row in enumerate(rows, start=1)]
+
+
+def _joined(records: list[Record], join: Join, table: Path, keep: set[str]) -> tuple[list[Record], list[str]]:
     """Each record with the columns of the rows of a second table that fit it."""
-    rows = read_table(table)
+    rows = read_table(table, keep)
     _check_columns(table, rows, set(join.key.columns()))
     by_key: dict[str, list[dict[str, str]]] = {}
     for row in rows:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 import os
 from collections.abc import Mapping as Mapped
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from PIL import Image
 
@@ -20,34 +21,22 @@ from ..privacy import private_salt, salted_hash
 from ..schema import SPLITS, Row, age_band
 from ..table import Rejected
 from .contents import read_shape
+from .follow_up import TASK as FOLLOW_UP
+from .follow_up import follow_up_labels
 from .mapping import Field, Mapping
+from .table_records import ImageRows, Record, wrong
 
 _CORNERS = 64  # of the polygon that stands for an ellipse: its area is 0.2 % too small
 
 
-class Record(NamedTuple):
-    """One row about an image: its file, the file's name in the table, the place for messages, and its columns.
-
-    With joined tables there is one context for each combination of rows that fit.
-    """
-
-    path: str
-    name: str
-    place: str
-    contexts: list[dict[str, str]]
-
-
-class ImageRows(NamedTuple):
-    """All rows about one image."""
-
-    path: str
-    records: list[Record]
-
-
 def table_rows(
-    mapping: Mapping, images: Sequence[ImageRows], root: Path, rejected: list[Rejected]
+    mapping: Mapping,
+    images: Sequence[ImageRows],
+    root: Path,
+    rejected: list[Rejected],
+    events: Sequence[Record] = (),
 ) -> tuple[list[Row], list[str]]:
-    """The rows of all images, and notes.
+    """The rows of all images, and notes; `events` are the rows of the follow-up's own table.
 
     Raises:
         DataError: A value that the mapping does not know, or rows that contradict each other.
@@ -65,11 +54,15 @@ def table_rows(
                 source=first.place,
                 remedy="correct the table, or name the examinations in columns.exam",
             )
-        for name, labels in mapping.tasks.items():
-            row[name] = _label(mapping, image, name, labels)
+        for name in mapping.labels:
+            row[name] = _label(mapping, image, name, mapping.tasks[name])
         row["findings"] = _findings(mapping, image, root, rejected)
         rows.append(row)
     _spread_over_breasts(rows, mapping)
+    if mapping.follow_up is not None:
+        patients = [mapping.columns["patient"].text(image.records[0].contexts[0]) for image in images]
+        for row, label in zip(rows, follow_up_labels(mapping.follow_up, images, patients, events), strict=True):
+            row[FOLLOW_UP] = label
     notes = []
     unlabelled = sum(all(row[name] is None for name in mapping.tasks) for row in rows)
     if mapping.tasks and unlabelled:
@@ -87,14 +80,14 @@ def _facts(mapping: Mapping, record: Record, salt: str) -> tuple[Row, str | None
 
     patient = text("patient")
     if not patient:
-        raise _wrong(record, columns["patient"], "must name the patient")
+        raise wrong(record, columns["patient"], "must name the patient")
     exam = text("exam") or None
     sides = _word(record, columns.get("laterality"), context, _side)
     if sides not in (None, "", "L", "R"):
-        raise _wrong(record, columns["laterality"], "must be left or right")
+        raise wrong(record, columns["laterality"], "must be left or right")
     split = _word(record, columns.get("split"), context, str.lower) or "train"
     if split not in SPLITS:
-        raise _wrong(record, columns["split"], f"must lead to one of {', '.join(SPLITS)}")
+        raise wrong(record, columns["split"], f"must lead to one of {', '.join(SPLITS)}")
     vendor = _word(record, columns.get("vendor"), context, lambda word: Vendor.from_dicom(word).value or word.lower())
     age = text("age") or None
     row = {
@@ -126,7 +119,7 @@ def _word(record: Record, field: Field | None, context: Mapped[str, str], usual:
     if not field.values:
         return usual(words[0]) or None
     if words[0] not in field.values:
-        raise _wrong(record, field, f"must be one of {', '.join(field.values)}")
+        raise wrong(record, field, f"must be one of {', '.join(field.values)}")
     return field.values[words[0]]
 
 
@@ -140,7 +133,7 @@ def _label(mapping: Mapping, image: ImageRows, name: str, labels: Sequence[str])
             for word in field.words(context):
                 label = field.values.get(word) if field.values else word.lower()
                 if label not in labels:
-                    raise _wrong(record, field, f"must be one of {', '.join(field.values or labels)}")
+                    raise wrong(record, field, f"must be one of {', '.join(field.values or labels)}")
                 words.append(label)
         said.append((gravest(words, labels), record))
     known = [entry for entry in said if entry[0] is not None]
@@ -176,6 +169,9 @@ def _findings_of(
     circle = _numbers(record, fields.get("circle"), context)
     mask = fields["mask_path"].text(context) if "mask_path" in fields else ""
     shapes = fields["shapes"].text(context) if "shapes" in fields else ""
+    boxes = _boxes(record, fields.get("boxes"), context)
+    if boxes:
+        return [finding(kind, pathology, box=place) for place in boxes]
     if shapes:
         return [finding(kind, pathology, **place) for place in _via_shapes(shapes, record, fields["shapes"])]
     path = _mask(mask, record, root, rejected) if mask else None
@@ -188,7 +184,7 @@ def _first_of(order: Sequence[str], record: Record, field: Field | None, context
     words = [] if field is None else field.words(context)
     translated = [field.values.get(word) if field and field.values else word.lower() for word in words]
     if field is not None and not set(translated) <= set(order):
-        raise _wrong(record, field, f"must lead to one of {', '.join(order)}")
+        raise wrong(record, field, f"must lead to one of {', '.join(order)}")
     return next((word for word in order if word in translated), None)
 
 
@@ -200,10 +196,24 @@ def _numbers(record: Record, fields: tuple[Field, ...] | None, context: Mapped[s
         try:
             numbers.append(float(field.text(context)))
         except ValueError:
-            raise _wrong(record, field, "must be a number of pixels") from None
+            raise wrong(record, field, "must be a number of pixels") from None
         if not math.isfinite(numbers[-1]):
-            raise _wrong(record, field, "must be a number of pixels")
+            raise wrong(record, field, "must be a number of pixels")
     return numbers
+
+
+def _boxes(record: Record, field: Field | None, context: Mapped[str, str]) -> list[tuple[float, ...]]:
+    """Boxes in one cell, as a list or tuple of (top, left, bottom, right), in text as Python writes it."""
+    if field is None or not field.words(context):
+        return []
+    try:
+        given = ast.literal_eval(field.text(context))
+        places = [tuple(float(value) for value in place) for place in given]
+    except (ValueError, TypeError, SyntaxError):
+        places = [()]
+    if not all(len(place) == 4 and all(map(math.isfinite, place)) for place in places):
+        raise wrong(record, field, "must be a list of (top, left, bottom, right) in pixels")
+    return places
 
 
 def _via_shapes(text: str, record: Record, field: Field) -> list[dict[str, Any]]:
@@ -212,7 +222,7 @@ def _via_shapes(text: str, record: Record, field: Field) -> list[dict[str, Any]]
         given = json.loads(text)
         return [place for shape in (given if isinstance(given, list) else [given]) for place in _via_shape(shape)]
     except (ValueError, KeyError, TypeError):
-        raise _wrong(record, field, "must be shapes of the VGG Image Annotator in JSON") from None
+        raise wrong(record, field, "must be shapes of the VGG Image Annotator in JSON") from None
 
 
 def _via_shape(shape: dict[str, Any]) -> list[dict[str, Any]]:
@@ -274,10 +284,3 @@ def _spread_over_breasts(rows: list[Row], mapping: Mapping) -> None:
             label = gravest([row[name] for row in breast], mapping.tasks[name])
             for row in breast:
                 row[name] = label
-
-
-def _wrong(record: Record, field: Field, rule: str) -> DataError:
-    columns = ", ".join(f"'{name}'" for name in field.columns()) or f"'{field.template}'"
-    return DataError(
-        f"column {columns} {rule}", source=record.place, remedy="correct the table, or the mapping's values and unknown"
-    )

@@ -20,6 +20,10 @@ from ..schema import TASKS
 _PLACE = re.compile(r"\{([^{}]+)\}")
 _TOP = ("name", "title", "licence", "private", "quirks", "images", "columns", "join", "tasks", "findings")
 _FIELD = ("from", "match", "to", "values", "unknown", "separator")
+_FOLLOW_UP = (
+    *("years_to_cancer", "years_followed"),
+    *("exam_date", "cancer_date", "seen_date", "date_format", "table", "patient"),
+)
 _COLUMNS = ("image_id", "patient", "exam", "laterality", "view", "age", "vendor", "split")
 
 
@@ -75,6 +79,34 @@ class Join:
 
 
 @dataclass(frozen=True)
+class FollowUp:
+    """Where tables say when cancer was found, and until when nobody found any: in years from the exam, or as dates.
+
+    With a `table` the dates are of all its rows whose `patient` is the image's, whether or not they belong to an image.
+    """
+
+    years_to_cancer: Field | None = None
+    years_followed: Field | None = None
+    exam_date: Field | None = None
+    cancer_date: Field | None = None
+    seen_date: Field | None = None
+    date_format: str | None = None
+    table: str | None = None
+    patient: Field | None = None
+
+    def columns(self) -> set[str]:
+        """The columns of the images' tables that its templates name."""
+        fields = [self.years_to_cancer, self.years_followed, self.exam_date]
+        fields += [self.cancer_date, self.seen_date] if self.table is None else []
+        return {name for field in fields if field is not None for name in field.columns()}
+
+    def event_columns(self) -> set[str]:
+        """The columns of its own table that its templates name."""
+        fields = [self.patient, self.cancer_date, self.seen_date] if self.table is not None else []
+        return {name for field in fields if field is not None for name in field.columns()}
+
+
+@dataclass(frozen=True)
 class Mapping:
     """A mapping, as read from TOML; see `read_mapping`."""
 
@@ -93,6 +125,7 @@ class Mapping:
     labels: Mapped[str, Field]
     by_breast: frozenset[str]
     findings: Mapped[str, Any]
+    follow_up: FollowUp | None = None
 
 
 def read_mapping(path: str | Path) -> Mapping:
@@ -128,8 +161,11 @@ def _mapping(content: dict[str, Any]) -> Mapping:
     columns = {name: _field(value, f"columns.{name}") for name, value in columns.items()}
     if "patient" not in columns:
         raise ValueError("columns.patient is needed: splits are by patient")
-    tasks, labels, by_breast = {}, {}, set()
+    tasks, labels, by_breast, follow_up = {}, {}, set(), None
     for name, given in content.get("tasks", {}).items():
+        if name == "cancer_within_years" and "from" not in given:
+            tasks[name], follow_up = TASKS[name], _follow_up(given)
+            continue
         _known(given, (*_FIELD, "labels", "by_breast"), f"tasks.{name}.")
         labels[name] = _field({key: given[key] for key in given if key not in ("labels", "by_breast")}, f"tasks.{name}")
         tasks[name] = _labels(name, given, labels[name])
@@ -151,6 +187,7 @@ def _mapping(content: dict[str, Any]) -> Mapping:
         labels=labels,
         by_breast=frozenset(by_breast),
         findings=_findings(content.get("findings", {})),
+        follow_up=follow_up,
     )
 
 
@@ -165,6 +202,22 @@ def _labels(name: str, given: dict[str, Any], field: Field) -> tuple[str, ...]:
     return tuple(label for label in TASKS[name] if label in used)
 
 
+def _follow_up(given: dict[str, Any]) -> FollowUp:
+    prefix = "tasks.cancer_within_years"
+    _known(given, _FOLLOW_UP, f"{prefix}.")
+    by_years, by_dates = {"years_to_cancer", "years_followed"}, {"exam_date", "cancer_date", "seen_date"}
+    there = set(given) - {"date_format", "table", "patient"}
+    if ("table" in given) != ("patient" in given) or ("table" in given and "exam_date" not in given):
+        raise ValueError(f"{prefix}.table and patient go together, with dates")
+    if there not in (by_years, by_dates):
+        raise ValueError(f"{prefix} needs years_to_cancer and years_followed, or exam_date, cancer_date and seen_date")
+    texts = ("date_format", "table")
+    keys: dict[str, Any] = {
+        key: value if key in texts else _field(value, f"{prefix}.{key}") for key, value in given.items()
+    }
+    return FollowUp(**keys)
+
+
 def _join(given: dict[str, Any]) -> Join:
     _known(given, ("table", "key", "match", "optional"), "join.")
     match = given["match"] if isinstance(given["match"], list) else [given["match"]]
@@ -177,7 +230,7 @@ def _join(given: dict[str, Any]) -> Join:
 
 
 def _findings(given: dict[str, Any]) -> dict[str, Any]:
-    _known(given, ("kind", "pathology", "box", "circle", "shapes", "mask_path"), "findings.")
+    _known(given, ("kind", "pathology", "box", "boxes", "circle", "shapes", "mask_path"), "findings.")
     result: dict[str, Any] = {}
     for key, value in given.items():
         if key in ("box", "circle"):

@@ -5,8 +5,9 @@ import os
 import pytest
 from cbis_miniature import COLLECTION, LAYOUTS, Finding, film_path, mask_pixels, region_paths, write_dicom, write_images
 
-from mammo_hf.data.sources.cbis_ddsm_files import Name, named_files, parse_name, parse_path, read_dicom_list
-from mammo_hf.data.sources.cbis_ddsm_tables import Film
+from mammo_hf.data.sources.cbis_ddsm_cases import Film
+from mammo_hf.data.sources.cbis_ddsm_files import Name, named_files, parse_name, parse_path
+from mammo_hf.data.sources.cbis_ddsm_gathering import read_dicom_list
 from mammo_hf.errors import DataError, UsageError
 
 LEFT_CC = Film("P_00001", "L", "CC")

@@ -5,7 +5,8 @@ from collections import Counter
 import pytest
 from cbis_miniature import COLLECTION, TABLES, Finding, write_tables
 
-from mammo_hf.data.sources.cbis_ddsm_tables import Film, read_case_descriptions
+from mammo_hf.data.sources.cbis_ddsm_cases import Film
+from mammo_hf.data.sources.cbis_ddsm_tables import read_case_descriptions
 from mammo_hf.data.sources.walking import find_tables
 from mammo_hf.errors import DataError
 

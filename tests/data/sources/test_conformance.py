@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 from cbis_miniature import write_collection
+from PIL import Image
 from test_mini_mias import write as write_mias
 
+from mammo_hf.data import load
 from mammo_hf.data.sources import cbis_ddsm, mini_mias
 from mammo_hf.data.sources.discovery import NAMES
 from mammo_hf.errors import DataError
@@ -39,6 +44,59 @@ def root(tmp_path):
 def test_ours_pass(root, tmp_path):
     check_source("mini-mias", root)
     check_source(cbis_ddsm, write_collection(tmp_path / "cbis"))
+
+
+def test_a_source_is_short_and_so_is_each_file_of_ours():
+    folder = Path(mini_mias.__file__).parent
+    plugins = [path for path in folder.glob("*.py") if "\nLOOKS_FOR = " in path.read_text(encoding="utf-8")]
+    assert {"cbis_ddsm", "csv_source", "folder", "mini_mias"} == {path.stem for path in plugins}
+    for path in [*plugins, *folder.glob("cbis_ddsm_*.py")]:
+        assert len(path.read_text(encoding="utf-8").splitlines()) < 120, path.name
+
+
+PLUGIN = """
+from pathlib import Path
+
+from mammo_hf.data import MammoTable
+from mammo_hf.data.privacy import salted_hash
+from mammo_hf.data.schema import task_list
+from mammo_hf.errors import DataError
+
+NAME, LOOKS_FOR, LICENCE, OFFICIAL_SPLIT, QUIRKS = "ours", "p1_L_benign.png", "ours alone", "none", ()
+TASKS = {"pathology": ("benign", "malignant")}
+
+
+def recognises(root):
+    return any(Path(root).glob("p*_?_*.png"))
+
+
+def load(root):
+    rows = []
+    for path in sorted(Path(root).glob("p*_?_*.png")):
+        patient, side, label = path.stem.split("_")
+        known = {"image_id": salted_hash(path.stem, NAME), "patient": salted_hash(patient, NAME), "exam": None}
+        rows.append({**known, "path": str(path), "laterality": side, "view": None, "source": NAME, "split": "train"})
+        rows[-1] |= {"pathology": label, "findings": []}
+    if not rows:
+        raise DataError("holds no film", source=root, remedy=LOOKS_FOR)
+    return MammoTable.from_rows(rows, tasks=task_list(TASKS), salt_name=NAME)
+"""
+
+
+def test_a_package_of_its_own_is_found_checked_and_loaded(tmp_path, monkeypatch):
+    package, films = tmp_path / "site" / "our_package", tmp_path / "films"
+    about = tmp_path / "site" / "our_package-0.1.dist-info"
+    for folder in (package, films, about):
+        folder.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "source.py").write_text(PLUGIN)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: our-package\nVersion: 0.1\n")
+    (about / "entry_points.txt").write_text("[mammo_hf.sources]\nours = our_package.source\n")
+    for number, label in enumerate(("benign", "malignant")):
+        Image.fromarray(np.full((20, 10), number, np.uint8)).save(films / f"p{number}_L_{label}.png")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    assert check_source("ours", films).column("pathology") == ["benign", "malignant"]
+    assert load(films)[0]["source"] == "ours"
 
 
 def test_a_variant_that_changes_nothing_passes(root):

@@ -39,3 +39,11 @@ def test_what_is_wrong_is_named(tmp_path, text, problem):
 def test_a_table_that_is_not_there(tmp_path):
     with pytest.raises(DataError, match=r"table\.csv: cannot be read"):
         read_table(tmp_path / "table.csv")
+
+
+def test_only_the_columns_that_are_wanted_are_kept(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b,c\n1, 2 ,3\n\n4,5,6\n")
+    assert read_table(tmp_path / "t.csv", {"b", "c", "z"}) == [{"b": "2", "c": "3"}, {"b": "5", "c": "6"}]
+    (tmp_path / "t.csv").write_text("a,b,c\n1,2\n")
+    with pytest.raises(DataError, match="row 1: has 2 values for 3 columns"):
+        read_table(tmp_path / "t.csv", {"a"})

@@ -182,6 +182,17 @@ def test_shapes_of_the_image_annotator(tmp_path):
     assert rect["box"] == [2, 1, 6, 4]
 
 
+def test_several_boxes_in_one_cell(tmp_path):
+    mapping = MAPPING.replace('shapes = "{shapes}"', 'boxes = "{shapes}"')
+    write(tmp_path, {"shapes": "[[1, 2, 5.5, 6], [0, 0, 3, 3]]"}, {"file": "2.png", "shapes": "()"}, mapping=mapping)
+    first, second = read(tmp_path)
+    assert [entry["box"] for entry in first["findings"]] == [[1, 2, 5.5, 6], [0, 0, 3, 3]]
+    assert second["findings"] == []
+    for text in ("[1, 2, 3, 4]", "[[1, 2, 3]]", "import os", "[['a', 1, 2, 3]]", "[[1, 2, 1e999, 4]]"):
+        with pytest.raises(DataError, match="row 1: column 'shapes' must be a list of"):
+            read(write(tmp_path, {"shapes": text}, mapping=mapping))
+
+
 def test_a_joined_table_gives_the_gravest_of_its_rows_and_says_what_fits_nothing(tmp_path):
     joined = MAPPING.replace('from = "{result}"', 'from = "{biopsy}"') + (
         '[[join]]\ntable = "biopsies.csv"\nkey = "{who} {breast}"\nmatch = ["{pid} {side}", "{pid} B"]\n'

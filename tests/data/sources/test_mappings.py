@@ -153,21 +153,32 @@ def test_embed_joins_the_clinical_rows_of_a_side(real_data, tmp_path):
     with open(real_data / "tables" / "embed" / "AWS_Open_Data_Clinical_Legend.csv", encoding="utf-8-sig") as file:
         for row in csv.reader(file):
             meaning.setdefault(row[0].strip(), {})[row[2].strip()] = row[3].strip().lower()
-    columns = (
-        "empi_anon,acc_anon,FinalImageType,spot_mag,ImageLateralityFinal,ViewPosition,Manufacturer,anon_dicom_path"
-    )
+    columns = "empi_anon,acc_anon,FinalImageType,spot_mag,ImageLateralityFinal,ViewPosition,Manufacturer"
+    columns += ",anon_dicom_path,study_date_anon,ROI_coords"
     path = "/mnt/NAS2/mammo/anon_dicom/cohort_1/{}/1.2/{}.dcm"
     codes = sorted(meaning["asses"])
-    images = [f"{100 + n},{900 + n},2D,,L,CC,HOLOGIC Inc.,{path.format(100 + n, 'l')}" for n in range(len(codes))]
-    images.append(f"100,900,cview,,L,CC,HOLOGIC Inc.,{path.format(100, 'c')}")
-    images.append(f"100,900,2D,,R,MLO,HOLOGIC Inc.,{path.format(100, 'r')}")
+    day, regions = "2012-03-04", '"((2, 1, 9, 7), (1, 1, 5, 5))"'
+    images = [
+        f"{100 + n},{900 + n},2D,{('', '0')[n % 2]},L,CC,HOLOGIC Inc.,{path.format(100 + n, 'l')},{day},{regions}"
+        for n in range(len(codes))
+    ]
+    images.append(f"100,900,cview,,L,CC,HOLOGIC Inc.,{path.format(100, 'c')},{day},()")
+    images.append(f"100,900,2D,1,L,CC,HOLOGIC Inc.,{path.format(100, 'c')},{day},()")
+    images.append(f"100,900,2D,,R,MLO,HOLOGIC Inc.,{path.format(100, 'r')},{day},()")
     write_table(tmp_path / "tables" / "EMBED_OpenData_metadata.csv", columns, *images)
-    clinical = [f"{100 + n},{900 + n},L,{code},{1 + n % 5},50" for n, code in enumerate(codes)]
+    # severity, side and day of a biopsy by patient: cancer at once, of the other breast, benign; then nothing
+    biopsies = ["0.0,L,2012-04-01", "1,R,2014-05-01", "4.0,L,2012-04-01"]
+    clinical = [
+        f"{100 + n},{900 + n},{day},L,{code},{1 + n % 5},50,{biopsies[n] if n < len(biopsies) else ',,'}"
+        for n, code in enumerate(codes)
+    ]
     write_table(
         tmp_path / "tables" / "EMBED_OpenData_clinical.csv",
-        "empi_anon,acc_anon,side,asses,tissueden,age_at_study",
+        "empi_anon,acc_anon,study_date_anon,side,asses,tissueden,age_at_study,path_severity,bside,procdate_anon",
         *clinical,
-        "100,900,B,B,1,50",
+        "100,900,2012-03-04,B,B,1,50,,,",
+        "102,990,2017-03-04,B,B,1,55,,,",  # exams of which no image is here
+        "103,991,2017-03-03,B,B,1,55,,,",
     )
     for n in range(len(codes)):
         dicom(tmp_path / "images" / "cohort_1" / str(100 + n) / "1.2" / "l.dcm", n)
@@ -182,6 +193,11 @@ def test_embed_joins_the_clinical_rows_of_a_side(real_data, tmp_path):
     assert table[len(codes)]["birads"] == "2"
     assert set(table.column("vendor")) == {"hologic"}
     assert table.column("density")[:5] == ["a", "b", "c", "d", None]
+    assert table.column("pathology") == ["malignant", None, "benign", *[None] * (len(table) - 3)]
+    # the right breast of the first woman is of a woman with cancer; the fourth is seen for a day less than five years
+    assert table.column("cancer_within_years") == ["1", "3", "none", *[None] * (len(table) - 4), "1"]
+    assert [entry["box"] for entry in table[0]["findings"]] == [[2, 1, 9, 7], [1, 1, 5, 5]]
+    assert table[len(codes)]["findings"] == []
 
 
 def test_pictures_of_any_kind_can_be_prepared(real_data):

@@ -1,0 +1,174 @@
+"""The cost of preparing one image, measured here, and from it the plan for a collection of millions.
+
+python benchmarks/scale_plan.py                                 EMBED's 3.4 million images; prints the plan
+python benchmarks/scale_plan.py --write docs/scale.md           and puts it into the page, between its two marks
+python benchmarks/scale_plan.py --images 480323 --vcpu_hour 0.05 --node_cpus 96 --hours 12
+
+What is measured is rounded first and calculated with afterwards, so that everybody can follow the arithmetic on paper.
+Times are processor time of one core, reading the best of three: others at work on the machine hardly lengthen them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from pydicom.uid import JPEG2000Lossless
+
+from mammo_hf import MammoImageProcessor, MammoTable, load
+from mammo_hf.data.phantom import write_phantom
+from mammo_hf.data.prepare import SHARD_SIZE, prepare
+
+FRAME, CANVAS = (4096, 3328), (896, 448)
+BEGIN, END = "<!-- written by benchmarks/scale_plan.py -->\n", "<!-- end -->\n"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What an image of one transfer syntax costs."""
+
+    name: str
+    read_ms: int
+    write_ms: int
+    megabytes: float
+
+
+@dataclass(frozen=True)
+class Assumed:
+    """What is not measured."""
+
+    images: int
+    vcpu_hour: float
+    terabyte_month: float
+    node_cpus: int
+    hours: float
+
+
+def plan(machine: str, sources: list[Source], kept_kb: int, assumed: Assumed) -> str:
+    """The plan as text: what is measured, what is assumed, and the arithmetic."""
+    lines = [f"measured: {FRAME[0]} x {FRAME[1]} in 16 bits to {CANVAS[0]} x {CANVAS[1]}, one core of {machine}"]
+    lines += [
+        f"  {one.name}: {one.read_ms:,} ms to read, {one.write_ms:,} ms to write, {one.megabytes} MB a file"
+        for one in sources
+    ]
+    lines += [
+        f"  kept: {kept_kb:,} kB an image in parquet",
+        f"assumed: {assumed.vcpu_hour:g} a CPU hour, {assumed.terabyte_month:g} a terabyte and month, "
+        f"{assumed.node_cpus} CPUs a node, each as fast as this core; "
+        f"done in {assumed.hours:g} hours; reading from the store costs nothing",
+        f"for {assumed.images:,} images:",
+    ]
+    for one in sources:
+        lines += _of_source(one, assumed)
+    terabytes = round(kept_kb * assumed.images / 1e9, 2)
+    kept_price = terabytes * assumed.terabyte_month
+    shards = math.ceil(assumed.images / SHARD_SIZE)
+    lines += [
+        "  kept",
+        f"    {kept_kb:,} kB x {assumed.images:,} = {terabytes:,.2f} TB, in {shards:,} shards of {SHARD_SIZE}",
+        f"    price: {terabytes:,.2f} TB x {assumed.terabyte_month:g} = {kept_price:,.2f} a month",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _of_source(one: Source, assumed: Assumed) -> list[str]:
+    hours = round((one.read_ms + one.write_ms) * assumed.images / 3.6e6, 1)
+    nodes = hours / (assumed.hours * assumed.node_cpus)
+    whole = max(1, math.ceil(nodes))
+    terabytes = round(one.megabytes * assumed.images / 1e6, 1)
+    rate = terabytes * 1e3 / (whole * assumed.hours * 3600)
+    return [
+        f"  {one.name}",
+        f"    ({one.read_ms:,} + {one.write_ms:,}) ms x {assumed.images:,} / 3,600,000 = {hours:,} CPU hours",
+        f"    price: {hours:,} h x {assumed.vcpu_hour:g} = {hours * assumed.vcpu_hour:,.2f}",
+        f"    nodes: {hours:,} h / ({assumed.hours:g} h x {assumed.node_cpus}) = {nodes:.2f}, so {whole}",
+        f"    read: {one.megabytes} MB x {assumed.images:,} = {terabytes:,} TB, "
+        f"in {assumed.hours:g} h by {whole} node(s): {rate:.2f} GB/s each",
+    ]
+
+
+def measure(work: Path) -> tuple[list[Source], int]:
+    """What an image costs here, for both transfer syntaxes, and the bytes that are kept of it in kB."""
+    write_phantom(work / "frames", patients=1, seed=0, size=FRAME, progress=False)
+    table = load(work / "frames")
+    processor, out = MammoImageProcessor(size=CANVAS), work / "prepared"
+    summary = prepare(table, processor, out, format="parquet")
+    write_ms = round(1e3 * cpu(lambda: rewrite(table, processor, out)) / len(table))
+    plain = [Path(path) for path in table.column("path")[:2]]
+    packed = [compressed(path, work / f"packed-{number}.dcm") for number, path in enumerate(plain)]
+    sources = []
+    for name, paths in {"uncompressed": plain, "JPEG 2000 lossless": packed}.items():
+        read = min(cpu(lambda paths=paths: [processor.fit(path) for path in paths]) for _ in range(3)) / len(paths)
+        size = float(np.mean([path.stat().st_size for path in paths]))
+        sources.append(Source(name, round(1e3 * read), write_ms, round(size / 1e6, 1)))
+    return sources, round(summary.size / summary.images / 1e3)
+
+
+def cpu(work: Callable[[], Any]) -> float:
+    """Processor seconds of some work in this process."""
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
+def rewrite(table: MammoTable, processor: MammoImageProcessor, out: Path) -> None:
+    """Writes all shards again, copying their pixels: another column has changed."""
+    changed = table.dataset.map(lambda row: {"view": None})
+    prepare(MammoTable(changed, tasks=table.tasks, salt_name=table.salt_name), processor, out, format="parquet")
+
+
+def compressed(path: Path, out: Path) -> Path:
+    """A copy of a file in JPEG 2000."""
+    dataset = pydicom.dcmread(path)
+    dataset.compress(JPEG2000Lossless)
+    dataset.save_as(out)
+    return out
+
+
+def machine() -> str:
+    """The processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def put_into(page: Path, text: str) -> None:
+    """Replaces what stands between the page's marks."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    page.write_text(f"{before}{BEGIN}```\n{text}```\n{END}{after}", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--images", type=int, default=3_400_000, help="of the collection (default %(default)s)")
+    parser.add_argument("--vcpu_hour", type=float, default=0.04, help="price of a CPU for an hour (%(default)s)")
+    parser.add_argument(
+        "--terabyte_month", type=float, default=23, help="price of a terabyte for a month (%(default)s)"
+    )
+    parser.add_argument("--node_cpus", type=int, default=64, help="CPUs of a node (%(default)s)")
+    parser.add_argument("--hours", type=float, default=6, help="in which it should be done (%(default)s)")
+    parser.add_argument("--write", type=Path, help="a page to put the plan into")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as work:
+        sources, kept = measure(Path(work))
+    wanted = {name: getattr(args, name) for name in Assumed.__dataclass_fields__}
+    text = plan(machine(), sources, kept, Assumed(**wanted))
+    print(text, end="", flush=True)
+    if args.write:
+        put_into(args.write, text)
+
+
+if __name__ == "__main__":
+    main()
