@@ -8,14 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..errors import UsageError
-
-
-def peak(values: np.ndarray) -> tuple[int, int]:
-    """(row, column) of a map's maximum; of a plateau the pixel of it that is nearest to its centre."""
-    places = np.argwhere(values == values.max())
-    centre = places.mean(axis=0)
-    row, column = places[((places - centre) ** 2).sum(axis=1).argmin()]
-    return int(row), int(column)
+from .places import peak
 
 
 def pointing_hit(values: np.ndarray, lesion: np.ndarray) -> bool:
