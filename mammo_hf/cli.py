@@ -15,6 +15,7 @@ COMMANDS = {
     "classification": "stage 2: several tasks from few labels",
     "crops": "contact sheets of a folder, with breast masks and crops drawn",
     "explain": "pictures of where a classifier looked",
+    "evaluate-explanations": "how well explainers find lesions, and how true they are to the model",
     "explainers": "the explainers that are installed",
     "inspect": "what DICOM files hold and how they are read, or why not",
     "prepare": "read a collection once, for any number of trainings",
@@ -26,7 +27,7 @@ COMMANDS = {
 
 def usage() -> str:
     """What ``mammo-hf --help`` prints."""
-    lines = [f"  {name:<16}{text}" for name, text in COMMANDS.items()]
+    lines = [f"  {name:<23}{text}" for name, text in COMMANDS.items()]
     return "usage: mammo-hf COMMAND [options]     (mammo-hf COMMAND --help tells a command's own)\n\n" + "\n".join(
         lines
     )

@@ -21,6 +21,7 @@ OPACITY = 0.75  # where the map is 1: tissue still shows through
 # it, its lightest end would be white on dense tissue
 DARKEST, LIGHTEST = 0.25, 0.9
 LEVELS = (0.25, 0.5, 0.75)  # of the map, at which contours are drawn
+LINES_FROM = 0.3  # thin lines need lighter colours than areas
 GAP = 8
 CAPTIONS = {
     "grad_cam": "Grad-CAM",
@@ -106,7 +107,7 @@ def contoured(image: np.ndarray, values: np.ndarray, width: int = 1) -> np.ndarr
         line = inside & ~ndimage.binary_erosion(inside, iterations=width, border_value=1)
         rim = ndimage.binary_dilation(line) & ~inside
         picture[rim] = picture[rim] // 3
-        picture[line] = np.rint(np.array(_colours(level)) * 255)
+        picture[line] = np.rint(_colours(LINES_FROM + (1 - LINES_FROM) * level) * 255)
     return picture
 
 
@@ -171,7 +172,7 @@ def _panel(
 ) -> Image.Image:
     """One panel at screen size; each part is enlarged by itself, so that lines stay sharp."""
     grey, map_ = _enlarged(image, size), _enlarged(values, size)
-    large = tinted(grey, map_) if style == "heat" else contoured(grey, map_, width=max(1, size[1] // 300))
+    large = tinted(grey, map_) if style == "heat" else contoured(grey, map_, width=max(1, size[1] // 150))
     return Image.fromarray(large if outline is None else with_outline(large, _enlarged(outline, size)))
 
 

@@ -10,7 +10,8 @@ import torch
 
 from ..errors import DataError, UsageError
 from ..explainers import explain
-from ..explainers.localisation import brightest, pointing_hit
+from ..explainers.baselines import brightest
+from ..explainers.localisation import pointing_hit
 from ..explainers.overlay import side_by_side
 from ..modeling_mammo_swin import MammoSwinForImageClassification
 from .datasets import LabelledImages, rows_of
