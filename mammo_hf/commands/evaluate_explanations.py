@@ -121,7 +121,7 @@ def _report(figures: dict) -> str:
     if supervised:
         lines += [
             "",
-            f"Supervised ({', '.join(supervised)}): taught from lesions' places, not found by the classifier.",
+            f"Supervised ({', '.join(supervised)}): taught from lesions' places, not why it decided.",
         ]
     lines += ["", "Pointing game, each explainer less each baseline on the same images:", "", _differences(figures)]
     if figures["sanity"]:

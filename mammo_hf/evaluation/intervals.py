@@ -32,7 +32,7 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of a metric, drawing groups (patients) with replacement.
 
-    AUROC and macro AUROC are computed for all resamples at once; any other metric is called on each resample. Both
+    AUROC, macro AUROC and the mean score are computed for all resamples at once; any other metric is called on each resample. Both
     ways see the same resamples for the same seed. Resamples on which the metric is undefined are left out. The
     interval covers less than its level below about 50 patients, and is a point where every resample gives the same
     value (perfect separation).
@@ -142,7 +142,18 @@ def _one_by_one(metric: Metric) -> Callable[[np.ndarray, np.ndarray, np.ndarray]
     return of_resamples
 
 
+def mean_score(references: np.ndarray, scores: np.ndarray) -> float:
+    """The mean of ``scores``, as a metric: for figures that each image has by itself, without a reference."""
+    return float(np.mean(scores))
+
+
+def _weighted_mean(references: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    means: np.ndarray = weights @ scores / weights.sum(axis=1)
+    return means
+
+
 _WEIGHTED: dict[Metric, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {
     auroc: _weighted_auroc,
     macro_auroc: _weighted_macro_auroc,
+    mean_score: _weighted_mean,
 }

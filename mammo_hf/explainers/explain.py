@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 from transformers import PreTrainedModel
 
 from ..errors import UsageError
@@ -19,6 +18,7 @@ from .explanation import Explanation
 from .model_state import lent
 from .swin_taps import swin_of
 from .targets import Predicted, Target, label_names, probabilities, resolve
+from .upsampling import upsampled
 
 # a spread below this share of the largest value is rounding: the map is the same everywhere
 FLAT = 1e-5
@@ -72,11 +72,11 @@ def explain(
         raw = _checked_maps(raw, len(pixel_values), name)
         _check_facts(facts, len(pixel_values), name)
         logits = passes.logits().float().cpu()
-    coarse = raw.mean(dim=1, keepdim=True) if raw.ndim == 4 else raw[:, None]
+    coarse = raw.mean(dim=1) if raw.ndim == 4 else raw
     size = (pixel_values.shape[-2], pixel_values.shape[-1])
     # what speaks against the target is no place where the model found it
     coarse = coarse.relu()
-    maps, flat = _scaled(functional.interpolate(coarse, size=size, mode="bilinear", align_corners=False)[:, 0].numpy())
+    maps, flat = _scaled(upsampled(coarse, size).numpy())
     if images is None:
         images, _ = _scaled(pixel_values.float().mean(dim=1).cpu().numpy())
     return Explanation(

@@ -12,7 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ..errors import DataError, UsageError
-from ..evaluation.intervals import bootstrap_interval
+from ..evaluation.intervals import bootstrap_interval, mean_score
 from ..evaluation.metrics import UndefinedMetric
 from .baselines import brightest, centre, random_map
 from .discovery import find_explainer
@@ -28,7 +28,6 @@ BATCH = 8
 NEAR_MM = 10.0
 PLACEMENT = ("pointing_game", "energy_over_chance", "pixel_auroc", "best_iou", "within_10_mm")
 FAITHFULNESS = ("deletion", "insertion", "sensitivity_n")
-BASELINES = ("brightest tissue", "centre of the breast", "random", "untrained model")
 Figures = dict[str, Any]
 
 
@@ -94,6 +93,8 @@ def evaluate_explainers(
     maps, reasons = _maps_of(model, cases, names, targets)
     baselines = {
         "brightest tissue": [brightest(case.image, case.breast) for case in cases],
+        # as coarse as a token map is
+        "brightest region": [brightest(case.image, case.breast, len(case.image) / 28) for case in cases],
         "centre of the breast": [centre(case.breast) for case in cases],
         "random": [random_map(case.breast, [seed, place]) for place, case in enumerate(cases)],
         "untrained model": _maps_of(untrained(model, seed), cases, ["grad_cam"], targets)[0]["grad_cam"],
@@ -136,14 +137,10 @@ def summary(values: np.ndarray, patients: Sequence[str], seed: int = 0) -> Figur
         return {"value": None, "interval": None, "images": 0}
     found, groups = values[known], [patient for patient, there in zip(patients, known, strict=True) if there]
     try:
-        interval = list(bootstrap_interval(_mean, found, found, groups=groups, seed=seed))
+        interval = list(bootstrap_interval(mean_score, found, found, groups=groups, seed=seed))
     except UndefinedMetric:
         interval = None
     return {"value": float(found.mean()), "interval": interval, "images": int(known.sum())}
-
-
-def _mean(references: np.ndarray, scores: np.ndarray) -> float:
-    return float(scores.mean())
 
 
 def _targets(model: PreTrainedModel, cases: Sequence[Case], target: str) -> list[int]:
