@@ -32,10 +32,10 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of a metric, drawing groups (patients) with replacement.
 
-    AUROC, macro AUROC and the mean score are computed for all resamples at once; any other metric is called on each resample. Both
-    ways see the same resamples for the same seed. Resamples on which the metric is undefined are left out. The
-    interval covers less than its level below about 50 patients, and is a point where every resample gives the same
-    value (perfect separation).
+    AUROC, macro AUROC and the mean score are computed for all resamples at once; any other metric is called on each
+    resample. Both ways see the same resamples for the same seed. Resamples on which the metric is undefined are left
+    out. The interval covers less than its level below about 50 patients, and is a point where every resample gives the
+    same value (perfect separation).
 
     Args:
         metric: A function of ``(references, scores)``, such as :func:`~mammo_hf.evaluation.auroc`.
