@@ -27,9 +27,8 @@ def score_of(model: PreTrainedModel, target: Sequence[int]) -> Callable[[torch.T
     def scores(pixels: torch.Tensor) -> torch.Tensor:
         logits = model(pixels).logits
         repeated = indices * (len(pixels) // len(indices))
-        return torch.stack(
-            [score(row[None], [index], model.config) for row, index in zip(logits, repeated, strict=True)]
-        )
+        rows = zip(logits.split(1), repeated, strict=True)
+        return torch.stack([score(row, [index], model.config) for row, index in rows])
 
     return scores
 
