@@ -9,8 +9,8 @@ and scaling to [0, 1]. The peak is what a step holds at most beyond the model it
 
 pytorch-grad-cam is installed without its dependencies into a folder of this benchmark's own (--peer_folder), with
 ttach and OpenCV, and gets a stand-in for torchvision, of which it uses nothing here but the names. Its maps are
-compared with ours for the same layer and a right reshape. Where it cannot be had (or with --peer by-hand), the same work is
-done here: hooks on the layer, and a backward pass through the whole model.
+compared with ours for the same layer and a right reshape. Where it cannot be had (or with --peer by-hand), the same
+work is done here: hooks on the layer, and a backward pass through the whole model.
 """
 
 from __future__ import annotations

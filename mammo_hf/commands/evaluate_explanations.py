@@ -47,7 +47,9 @@ def main(arguments: list[str]) -> None:
     if not len(table):
         raise DataError(f"holds no image of the split {args.split!r}", source=args.dataset, remedy="use --split all")
     prepared = prepared_images(table, processor, out / "prepared", tasks=tasks, num_workers=args.num_workers)
-    known = [place for place in rows_of(prepared, set(prepared["split"])) if prepared[place]["lesions"] is not None]
+    known = [
+        place for place in rows_of(prepared, sorted(set(prepared["split"]))) if prepared[place]["lesions"] is not None
+    ]
     if args.count is not None and args.count < len(known):
         known = [known[place] for place in np.linspace(0, len(known) - 1, args.count).round().astype(int)]
     cases = lesion_cases(LabelledImages(prepared.select(known), processor), args.spacing_mm)
@@ -102,7 +104,8 @@ def _parsed(arguments: list[str]) -> argparse.Namespace:
         ("--num_workers", args.num_workers, 0),
     ):
         check_number(option, least if value is None else value, value is None or value >= least, f"{least} or more")
-    check_number("--spacing_mm", args.spacing_mm or 1, args.spacing_mm is None or args.spacing_mm > 0, "above 0")
+    if args.spacing_mm is not None:
+        check_number("--spacing_mm", args.spacing_mm, args.spacing_mm > 0, "above 0")
     for name in args.explainers:
         find_explainer(name)  # before images are prepared
     return args

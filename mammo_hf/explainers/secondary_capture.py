@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,6 @@ from PIL import Image, ImageDraw, ImageFont
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
-from .. import __version__
 from ..dicom import Mammogram, read_mammogram
 from ..errors import UsageError
 from ..resizing import resize_area
@@ -106,7 +106,7 @@ def _picture(explanation: Explanation, mammogram: Mammogram, index: int, style: 
         grey, values = resize_area(grey, size), resize_area(values, size)
     width = max(1, size[0] // 700)
     pixels = tinted(grey, values) if style == "heat" else contoured(grey, values, width)
-    lines = (*BURNED_IN, f"{explanation.explainer}, mammo_hf {__version__}", explanation.about(index))
+    lines = (*BURNED_IN, f"{explanation.explainer}, mammo_hf {version('mammo-hf')}", explanation.about(index))
     return _Picture(_with_words(pixels, grey, lines), (rows / size[0], columns / size[1]))
 
 
@@ -153,7 +153,7 @@ def _describe(
     dataset.SeriesDescription = _ascii(f"RESEARCH USE ONLY: {explanation.explainer}", 64)
     dataset.setdefault("BodyPartExamined", "BREAST")
     dataset.Manufacturer = "mammo_hf"
-    dataset.SoftwareVersions = __version__
+    dataset.SoftwareVersions = version("mammo-hf")
     dataset.ConversionType = "WSD"
     dataset.InstanceNumber = source.get("InstanceNumber", "1")
     dataset.ImageType = ["DERIVED", "SECONDARY"]
