@@ -42,13 +42,17 @@ class MammogramClassificationPipeline(Pipeline):
 
     def _forward(self, model_inputs: dict[str, Any], explainer: str | None = None) -> dict[str, Any]:
         pixels, geometry = model_inputs["pixel_values"], model_inputs["geometry"]
-        logits = self.model(pixel_values=pixels).logits
-        explanations = {}
-        if explainer is not None:
-            images = self.image_processor.denormalize(pixels.float().cpu().numpy())
-            for name, part in task_slices(self.model.config).items():
-                targets = [int(index) + part.start for index in logits[:, part].argmax(-1)]
-                explanations[name] = explain(self.model, pixels, targets, explainer, images=images, geometry=geometry)
+        if explainer is None:
+            return {"logits": self.model(pixel_values=pixels).logits, "explanations": {}}
+        images = self.image_processor.denormalize(pixels.float().cpu().numpy())
+        explanations: dict[str, Any] = {}
+        logits = None
+        for name, part in task_slices(self.model.config).items():
+            # the first task's explanation brings the scores of all along, from its own pass
+            targets = None if logits is None else [int(index) + part.start for index in logits[:, part].argmax(-1)]
+            explanations[name] = explain(self.model, pixels, targets, explainer, images=images, geometry=geometry)
+            if logits is None:
+                logits = torch.tensor(explanations[name].logits)
         return {"logits": logits, "explanations": explanations}
 
     def postprocess(self, model_outputs: dict[str, Any], top_k: int | None = None) -> list[dict[str, Any]]:
