@@ -15,11 +15,11 @@ from ..data.prepare import is_prepared, prepared_table
 from ..errors import DataError, UsageError
 from ..explainers import explainers, find_explainer
 from ..explainers.study import evaluate_explainers
-from ..explainers.study_report import explanation_table, plot_study, sanity_table
 from ..modeling_mammo_swin import MammoSwinForImageClassification
 from ..training.arguments import check_number
 from ..training.collection import prepared_images
 from ..training.datasets import LabelledImages, rows_of
+from ..training.explanation_report import explanation_table, plot_study, sanity_table
 from ..training.lesion_cases import lesion_cases
 from ..training.loading import load_model, load_processor, read_config
 from .running import check_outputs, log_to, write_metrics

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..training.figures import COLOURS, INK, LINES, MARKERS, QUIET, dress, new_figure, save_figure
+from .figures import COLOURS, INK, LINES, MARKERS, QUIET, dress, new_figure, save_figure
 
 Figures = dict[str, Any]
 
