@@ -117,7 +117,7 @@ def _draw_sanity(axes: Any, sanity: Figures) -> None:
             label=name,
         )
     axes.axhline(0, color=INK, linewidth=1, linestyle=(0, (1, 2)))
-    axes.set(xticks=range(len(sanity["parts"]) + 1), ylim=(-0.5, 1.05))
+    axes.set(xticks=range(len(sanity["parts"]) + 1), ylim=(-1, 1.05))
     axes.set_xticklabels(["nothing", *sanity["parts"]], rotation=20)
     axes.legend(fontsize=8, frameon=False, labelcolor=INK, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
