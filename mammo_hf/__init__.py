@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from .data import MammoTable, load
     from .dicom import Mammogram, MammogramError, read_mammogram
     from .errors import MammoError
-    from .explainers import Explanation, explain
+    from .explainers.explain import explain
+    from .explainers.explanation import Explanation
     from .geometry import Geometry
     from .image_processing_mammo import MammoImageProcessor
     from .masking import BlockwiseMasking

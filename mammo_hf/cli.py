@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": "figures with intervals of a classifier on any collection, as one report",
     "label-efficiency": "how many labels a method needs, beside baselines",
     "explain": "pictures of where a classifier looked",
+    "evaluate-explanations": "how well explainers find lesions, and how true they are to the model",
     "explainers": "the explainers that are installed",
     "inspect": "what DICOM files hold and how they are read, or why not",
     "prepare": "read a collection once, for any number of trainings",
@@ -28,7 +29,7 @@ COMMANDS = {
 
 def usage() -> str:
     """What ``mammo-hf --help`` prints."""
-    lines = [f"  {name:<16}{text}" for name, text in COMMANDS.items()]
+    lines = [f"  {name:<23}{text}" for name, text in COMMANDS.items()]
     return "usage: mammo-hf COMMAND [options]     (mammo-hf COMMAND --help tells a command's own)\n\n" + "\n".join(
         lines
     )

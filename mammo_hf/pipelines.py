@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from transformers import Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
@@ -42,15 +43,25 @@ class MammogramClassificationPipeline(Pipeline):
 
     def _forward(self, model_inputs: dict[str, Any], explainer: str | None = None) -> dict[str, Any]:
         pixels, geometry = model_inputs["pixel_values"], model_inputs["geometry"]
+        if explainer is None:
+            return {"logits": self._score_logits(pixels), "explanations": {}}
+        images = self.image_processor.denormalize(pixels.float().cpu().numpy())
+        explanations: dict[str, Any] = {}
+        logits = None
+        for name, part in task_slices(self.model.config).items():
+            # the first task's explanation brings the scores of all along, from its own pass
+            targets = None if logits is None else [int(index) + part.start for index in logits[:, part].argmax(-1)]
+            explanations[name] = explain(self.model, pixels, targets, explainer, images=images, geometry=geometry)
+            if logits is None:
+                logits = torch.tensor(explanations[name].logits)
+        if getattr(self.model.config, "score_from", "pooled") != "pooled":
+            # explained is the pooled score, the lesion head's comes from a pass of its own
+            logits = self._score_logits(pixels)
+        return {"logits": logits, "explanations": explanations}
+
+    def _score_logits(self, pixels: torch.Tensor) -> torch.Tensor:
         output = self.model(pixel_values=pixels)
-        logits = output.logits
-        explanations = {}
-        if explainer is not None:
-            images = self.image_processor.denormalize(pixels.float().cpu().numpy())
-            for name, part in task_slices(self.model.config).items():
-                targets = [int(index) + part.start for index in logits[:, part].argmax(-1)]
-                explanations[name] = explain(self.model, pixels, targets, explainer, images=images, geometry=geometry)
-        return {"logits": score_logits(self.model.config, logits, output.lesion_scores), "explanations": explanations}
+        return score_logits(self.model.config, output.logits, output.lesion_scores)
 
     def postprocess(self, model_outputs: dict[str, Any], top_k: int | None = None) -> list[dict[str, Any]]:
         """Logits of one image to the list of scores."""

@@ -98,6 +98,33 @@ def test_one_that_mixes_images_up_is_told():
         check_explainer(SimpleNamespace(REQUIRES=(), available=lambda: True, explain_map=explain_map))
 
 
+def test_one_that_keeps_what_it_saw_is_told():
+    kept = []
+
+    def explain_map(model, pixel_values, target):
+        kept.append(pixel_values.clone())
+        return grad_cam.explain_map(model, pixel_values, target)
+
+    with pytest.raises(AssertionError, match="leaves 1 tensors in memory"):
+        check_explainer(SimpleNamespace(REQUIRES=(), available=lambda: True, explain_map=explain_map))
+
+
+def test_one_that_fails_in_half_precision_is_told():
+    def explain_map(model, pixel_values, target):
+        maps = grad_cam.explain_map(model, pixel_values, target)
+        return maps / 0 if pixel_values.dtype == torch.bfloat16 else maps
+
+    with pytest.raises(AssertionError, match="in bfloat16"):
+        check_explainer(SimpleNamespace(REQUIRES=(), available=lambda: True, explain_map=explain_map))
+
+
+def test_one_that_reports_facts_beside_its_maps_passes():
+    def explain_map(model, pixel_values, target):
+        return grad_cam.explain_map(model, pixel_values, target), {"error": [0.0] * len(target)}
+
+    check_explainer(SimpleNamespace(REQUIRES=(), available=lambda: True, explain_map=explain_map))
+
+
 def test_one_that_lacks_its_package_is_told():
     lacking = SimpleNamespace(REQUIRES=("captum",), available=lambda: False)
     with pytest.raises(AssertionError, match="needs captum"):

@@ -11,10 +11,11 @@ from pathlib import Path
 from ..data import load
 from ..data.seen import SPLIT_FILE
 from ..errors import DataError, UsageError
+from ..explainers import find_explainer
 from ..training.arguments import check_number
 from ..training.collection import prepared_images
 from ..training.loading import load_processor, read_config
-from ..training.visualization import visualize
+from ..training.visualization import SEED_EXPLAINERS, visualize
 from .running import check_outputs, log_to
 from .stages import check_dataset
 
@@ -26,6 +27,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--dataset", required=True, help="folder of the collection")
     parser.add_argument("--output_dir", required=True, help="folder for the pictures")
     parser.add_argument("--count", type=int, default=12, help="how many images (default %(default)s)")
+    parser.add_argument("--explainers", nargs="+", default=list(SEED_EXPLAINERS), help="default: %(default)s")
     parser.add_argument("--num_workers", type=int, default=2)
     args = parser.parse_args(arguments)
     model, out = Path(args.model), Path(args.output_dir)
@@ -34,6 +36,8 @@ def main(arguments: list[str]) -> None:
     check_dataset(args.dataset, "--dataset")
     check_number("--count", args.count, args.count >= 1, "1 or more")
     check_number("--num_workers", args.num_workers, args.num_workers >= 0, "0 or more")
+    for name in args.explainers:
+        find_explainer(name)  # before images are prepared
     tasks = read_config(model).get("tasks")
     if not tasks:
         raise UsageError("is no classifier of tasks", source=model, remedy="give the folder that stage 2 wrote")
@@ -48,5 +52,5 @@ def main(arguments: list[str]) -> None:
     if not len(table):
         raise DataError("holds no test image to explain", source=args.dataset, remedy="check its test tables")
     prepared = prepared_images(table, processor, out / "prepared", tasks=tasks, num_workers=args.num_workers)
-    written = visualize(model, prepared, out, count=args.count)
+    written = visualize(model, prepared, out, count=args.count, explainers=args.explainers)
     print(f"{len(written)} pictures in {out}")

@@ -11,4 +11,5 @@ def main(arguments: list[str]) -> None:
     """Runs ``mammo-hf explainers``."""
     argparse.ArgumentParser(prog="mammo-hf explainers", description=(__doc__ or "")).parse_args(arguments)
     for name, found in sorted(explainers().items()):
-        print(f"{name:<24}{found.reason or 'ready'}")
+        state = found.reason or ("ready, supervised" if found.supervised else "ready")
+        print(f"{name:<32}{state:<19}{found.about}".rstrip())

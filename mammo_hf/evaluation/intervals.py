@@ -44,10 +44,10 @@ def bootstrap_interval(
 ) -> Interval:
     """BCa bootstrap interval of a metric, drawing groups (patients) with replacement.
 
-    The metrics of this package, also with options bound by ``functools.partial``, are computed for all resamples at
-    once; any other is called on each resample. Both ways see the same resamples for the same seed. Resamples on which
-    the metric is undefined are left out. The interval covers less than its level below about 50 patients, and is a
-    point where every resample gives the same value (perfect separation).
+    The metrics of this package, also with options bound by ``functools.partial``, and `mean_score` are computed for all
+    resamples at once; any other is called on each resample. Both ways see the same resamples for the same seed.
+    Resamples on which the metric is undefined are left out. The interval covers less than its level below about 50
+    patients, and is a point where every resample gives the same value (perfect separation).
 
     Args:
         metric: A function of ``(references, scores)``, such as :func:`~mammo_hf.evaluation.auroc`.
@@ -238,6 +238,8 @@ def _on_each(
 
 def rows_of(metric: Metric) -> Rows:
     """The metric for all rows of weights at once; one that is not of this package is called row by row."""
+    if metric is mean_score:
+        return _mean_of_rows
     if metric in ROWS:
         return ROWS[metric]
     if isinstance(metric, partial) and metric.func in ROWS and not metric.args:
@@ -312,3 +314,13 @@ def _one_by_one(metric: Metric) -> Rows:
         return results
 
     return rows
+
+
+def mean_score(references: np.ndarray, scores: np.ndarray) -> float:
+    """The mean of ``scores``, as a metric: for figures that each image has by itself, without a reference."""
+    return float(np.mean(scores))
+
+
+def _mean_of_rows(data: Weighted) -> np.ndarray:
+    means: np.ndarray = data.weights @ data.scores / data.weights.sum(axis=1)
+    return means

@@ -1,14 +1,25 @@
 """Where a model looked: one verb, ``explain``, over explainers that are found as entry points.
 
-What the author of a plugin needs stands here too: ``Explainer``, ``lent`` and ``score``.
+What the author of a plugin needs stands here too: ``Explainer``, ``lent``, ``score`` and ``gradients_of``.
 """
 
 from __future__ import annotations
 
-from .base import Explainer, Explanation
+from .base import Explainer
 from .discovery import Found, explainers, find_explainer
 from .explain import explain
+from .explanation import Explanation
 from .model_state import lent
-from .targets import score
+from .targets import gradients_of, score
 
-__all__ = ["Explainer", "Explanation", "Found", "explain", "explainers", "find_explainer", "lent", "score"]
+__all__ = [
+    "Explainer",
+    "Explanation",
+    "Found",
+    "explain",
+    "explainers",
+    "find_explainer",
+    "gradients_of",
+    "lent",
+    "score",
+]

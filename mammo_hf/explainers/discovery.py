@@ -24,11 +24,15 @@ class Found:
         name: As it is called in ``explain(..., explainer=name)``.
         module: The plugin; ``None`` where it cannot be used.
         reason: Why it cannot be used; ``None`` where it can.
+        about: The first line of its module's docstring.
+        supervised: Whether its map was taught from lesions' places.
     """
 
     name: str
     module: Explainer | None
     reason: str | None
+    about: str = ""
+    supervised: bool = False
 
 
 def explainers() -> dict[str, Found]:
@@ -91,4 +95,5 @@ def _load(entry: EntryPoint) -> Found:
     except (Exception, SystemExit) as error:
         # whatever a stranger's module raises on import must not take the others down; the reason is kept
         return Found(entry.name, None, f"{type(error).__name__}: {error}")
-    return Found(entry.name, plugin, None)
+    about = next(iter((getattr(plugin, "__doc__", None) or "").strip().splitlines()), "")
+    return Found(entry.name, plugin, None, about, bool(getattr(plugin, "SUPERVISED", False)))

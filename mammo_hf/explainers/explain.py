@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 from transformers import PreTrainedModel
 
 from ..errors import UsageError
 from ..geometry import Geometry
-from .base import Explainer, Explanation
+from .base import Explainer, Facts
 from .discovery import find_explainer
+from .explanation import Explanation
 from .model_state import lent
-from .targets import Target, label_names, predicted, resolve
+from .swin_taps import swin_of
+from .targets import Predicted, Target, label_names, probabilities, resolve
+from .upsampling import upsampled
 
 # a spread below this share of the largest value is rounding: the map is the same everywhere
 FLAT = 1e-5
@@ -28,40 +32,51 @@ def explain(
     *,
     images: np.ndarray | None = None,
     geometry: Sequence[Geometry] | None = None,
+    **options: Any,
 ) -> Explanation:
     """Explains a score of a classifier on a batch of images; the model comes back as it was.
 
+    The scores come with the map, from the same pass where the explainer runs the model on the images as they are.
+
     Args:
-        model: A classifier; the built-in explainers need a Swin.
+        model: A classifier; most of the built-in explainers need a Swin.
         pixel_values: (batch, channels, height, width), normalised.
         target: "task:label", a label, an index, one for each image, or ``None`` for what the first task predicts.
-        explainer: "attention", "grad_cam", "grad_cam_attention", a plugin's name, or a plugin itself.
+        explainer: A name (``mammo-hf explainers`` lists them), or a plugin itself.
         images: (batch, height, width) in [0, 1] for overlays; without it the pixel values, scaled to their range.
         geometry: For each image the way back to source pixels.
+        options: What the explainer takes besides, such as ``stage=1``.
 
     Returns:
         Maps at the input's size, each scaled to [0, 1]; one that carries nothing is 0 everywhere and flagged.
 
     Raises:
-        UsageError: An unknown explainer or target, an input that does not fit the model, or an explainer whose maps
-            are not what was agreed.
+        UsageError: An unknown explainer, option or target, an input that does not fit the model, or an explainer whose
+            maps are not what was agreed.
     """
     plugin = find_explainer(explainer) if isinstance(explainer, str) else explainer
     name = explainer if isinstance(explainer, str) else str(getattr(explainer, "__name__", type(explainer).__name__))
+    model = getattr(
+        model, "_orig_mod", model
+    )  # what torch.compile wrapped: its graph would not see an explainer's hooks
     _check_input(model, pixel_values, images, geometry)
+    _check_options(plugin, name, options)
     # lent here too, so that a plugin that forgets, or fails half way, leaves no trace
     with lent(model):
-        pixel_values = pixel_values.detach().clone()
-        if target is None:
-            with torch.no_grad():
-                indices = predicted(model(pixel_values).logits, model.config)
-        else:
+        passes = _Passes(model, pixel_values)
+        indices: Sequence[int] = Predicted(passes.logits, len(pixel_values), model.config)
+        if target is not None:
             indices = resolve(target, len(pixel_values), model.config)
-        raw = _checked_maps(plugin.explain_map(model, pixel_values, indices), len(pixel_values), name)
-    heads = raw.numpy() if raw.ndim == 4 else None
-    coarse = raw.mean(dim=1, keepdim=True) if raw.ndim == 4 else raw[:, None]
+        result = plugin.explain_map(model, pixel_values.detach().clone(), indices, **options)
+        raw, facts = result if isinstance(result, tuple) else (result, {})
+        raw = _checked_maps(raw, len(pixel_values), name)
+        _check_facts(facts, len(pixel_values), name)
+        logits = passes.logits().float().cpu()
+    coarse = raw.mean(dim=1) if raw.ndim == 4 else raw
     size = (pixel_values.shape[-2], pixel_values.shape[-1])
-    maps, flat = _scaled(functional.interpolate(coarse, size=size, mode="bilinear", align_corners=False)[:, 0].numpy())
+    # what speaks against the target is no place where the model found it
+    coarse = coarse.relu()
+    maps, flat = _scaled(upsampled(coarse, size).numpy())
     if images is None:
         images, _ = _scaled(pixel_values.float().mean(dim=1).cpu().numpy())
     return Explanation(
@@ -71,8 +86,35 @@ def explain(
         flat=flat,
         images=np.array(images, np.float32),
         geometry=None if geometry is None else tuple(geometry),
-        heads=heads,
+        heads=raw.numpy() if raw.ndim == 4 else None,
+        logits=logits.numpy(),
+        score=tuple(probabilities(logits, indices, model.config).tolist()),
+        facts=facts,
+        supervised=bool(getattr(plugin, "SUPERVISED", False)),
     )
+
+
+class _Passes:
+    """The model's logits on the images as they are: from an explainer's own pass, or from one of ours."""
+
+    def __init__(self, model: PreTrainedModel, pixel_values: torch.Tensor) -> None:
+        self._model, self._pixels, self._found = model, pixel_values.detach(), None
+        model.register_forward_hook(self._see, with_kwargs=True)
+
+    def _see(self, model: Any, inputs: tuple, named: dict[str, Any], output: Any) -> None:
+        seen = named.get("pixel_values", inputs[0] if inputs else None)
+        logits = getattr(output, "logits", None)
+        # an explainer may also run the model on images that it has changed, or on some of them
+        if self._found is None and isinstance(logits, torch.Tensor) and isinstance(seen, torch.Tensor):
+            same = seen.shape == self._pixels.shape and seen.dtype == self._pixels.dtype
+            self._found = logits.detach() if same and torch.equal(seen.detach(), self._pixels) else None
+
+    def logits(self) -> torch.Tensor:
+        """(batch, labels); the model is run where it was not yet."""
+        if self._found is None:
+            with torch.no_grad():
+                self._found = self._model(self._pixels.clone()).logits
+        return self._found
 
 
 def _check_input(
@@ -85,6 +127,10 @@ def _check_input(
             source="pixel_values",
             remedy="give a tensor (batch, channels, height, width)",
         )
+    if not hasattr(model, "config") or not hasattr(model.config, "num_labels"):
+        raise UsageError(
+            f"{type(model).__name__} is no classifier of transformers", source="model", remedy="give one with a config"
+        )
     channels = getattr(model.config, "num_channels", pixel_values.shape[1])
     if pixel_values.shape[1] != channels:
         raise UsageError(
@@ -94,7 +140,9 @@ def _check_input(
         )
     if not torch.isfinite(pixel_values).all():
         raise UsageError("holds values that are not finite", source="pixel_values", remedy="check the images")
-    count, size = len(pixel_values), tuple(pixel_values.shape[-2:])
+    count, size = len(pixel_values), (pixel_values.shape[-2], pixel_values.shape[-1])
+    if hasattr(model, "swin"):
+        swin_of(model, *size)  # whatever the explainer: stock Swin stays altered after an image that is too small
     if images is not None and np.shape(images) != (count, *size):
         raise UsageError(
             f"shape {np.shape(images)}", source="images", remedy=f"give (batch, height, width) = {(count, *size)}"
@@ -104,6 +152,29 @@ def _check_input(
             f"sizes {[tuple(one.size) for one in geometry]} for {count} images of {size}",
             source="geometry",
             remedy="give the one that the processor returned for each image",
+        )
+
+
+def _check_options(plugin: Explainer, name: str, options: dict[str, Any]) -> None:
+    if not options:
+        return
+    parameters = inspect.signature(plugin.explain_map).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    known = [parameter.name for parameter in list(parameters)[3:]]
+    unknown = [option for option in options if option not in known]
+    if unknown:
+        raise UsageError(
+            f"takes no option {unknown[0]!r}", source=name, remedy=f"it takes {', '.join(known) if known else 'none'}"
+        )
+
+
+def _check_facts(facts: Facts, count: int, name: str) -> None:
+    if not isinstance(facts, Mapping) or any(len(values) != count for values in facts.values()):
+        raise UsageError(
+            "reports something else than a number for each image",
+            source=name,
+            remedy='beside its maps an explainer gives {"what it is": [a number for each image]}',
         )
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import torch
-from transformers import PreTrainedModel, SwinConfig
+from collections.abc import Sequence
 
-from .model_state import lent
-from .swin_taps import feature_tap
-from .swin_windows import stage_grids
-from .targets import score
+import torch
+from transformers import PreTrainedModel
+
+from .swin_taps import tokens_and_gradient
 
 REQUIRES: tuple[str, ...] = ()
-FINE_ENOUGH = 14  # rows of a grid that still shows a lesion's place
 
 
 def available() -> bool:
@@ -19,20 +17,18 @@ def available() -> bool:
     return True
 
 
-def explain_map(model: PreTrainedModel, pixel_values: torch.Tensor, target: list[int]) -> torch.Tensor:
+def explain_map(
+    model: PreTrainedModel, pixel_values: torch.Tensor, target: Sequence[int], *, stage: int | None = None
+) -> torch.Tensor:
     """(batch, rows, columns): positive part of the sum of channels, each weighted by its gradient's spatial mean.
 
     Equations 1 and 2 of the paper. Gradients flow through what lies behind the stage alone.
+
+    Args:
+        model: A Swin classifier.
+        pixel_values: (batch, channels, height, width), normalised.
+        target: For each image an index into the logits.
+        stage: Index of the stage; the last whose grid has at least 14 rows where not given.
     """
-    size = (pixel_values.shape[-2], pixel_values.shape[-1])
-    with lent(model), feature_tap(model, size, default_stage(model.config, *size)) as tap:
-        logits = model(pixel_values).logits
-        (gradient,) = torch.autograd.grad(score(logits, target, model.config), tap.tokens)
-    weights = gradient.float().mean(dim=1, keepdim=True)
-    return (tap.tokens.detach().float() * weights).sum(-1).relu().unflatten(1, tap.grid)
-
-
-def default_stage(config: SwinConfig, height: int, width: int) -> int:
-    """The last stage whose grid has at least 14 rows; where none has, the first, which is the finest."""
-    fine = [stage for stage, (rows, _) in enumerate(stage_grids(config, height, width)) if rows >= FINE_ENOUGH]
-    return fine[-1] if fine else 0
+    tokens, gradient = tokens_and_gradient(model, pixel_values, target, stage)
+    return (tokens * gradient.mean(dim=(1, 2), keepdim=True)).sum(-1).relu()

@@ -5,12 +5,14 @@ Chefer et al. 2021 (arXiv 2103.15679, equation 5): the positive part of gradient
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from transformers import PreTrainedModel
 
 from .model_state import lent
 from .swin_taps import attention_tap
-from .targets import score
+from .targets import gradients_of, score
 
 REQUIRES: tuple[str, ...] = ()
 
@@ -20,13 +22,22 @@ def available() -> bool:
     return True
 
 
-def explain_map(model: PreTrainedModel, pixel_values: torch.Tensor, target: list[int]) -> torch.Tensor:
-    """(batch, heads, rows, columns): positive part of gradient times attention of the last layer, mean over queries.
+def explain_map(
+    model: PreTrainedModel, pixel_values: torch.Tensor, target: Sequence[int], *, stage: int = -1, block: int = -1
+) -> torch.Tensor:
+    """(batch, heads, rows, columns): positive part of gradient times attention of one block, mean over queries.
 
-    Gradients flow through the last block alone.
+    Gradients flow through this block and what lies behind it.
+
+    Args:
+        model: A Swin classifier.
+        pixel_values: (batch, channels, height, width), normalised.
+        target: For each image an index into the logits.
+        stage: Index of the stage, -1 for the last.
+        block: Index of the block in the stage.
     """
     size = (pixel_values.shape[-2], pixel_values.shape[-1])
-    with lent(model, eager=True), attention_tap(model, size, gradients=True) as tap:
+    with lent(model), attention_tap(model, size, stage, block, gradients=True) as tap:
         logits = model(pixel_values).logits
-        (gradient,) = torch.autograd.grad(score(logits, target, model.config), tap.weights)
+        (gradient,) = gradients_of(score(logits, target, model.config), [tap.weights])
     return tap.windows.received((gradient.float() * tap.weights.detach().float()).relu())

@@ -1,4 +1,7 @@
-"""How often an explanation points at the lesion, beside what the brightest tissue would do."""
+"""How well a map is placed on a lesion: its peak, its energy, its pixels, its regions.
+
+None of these says that a map is true to the model: one that always shows the lesion would do well for any model.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,8 @@ import numpy as np
 from scipy import ndimage
 
 from ..errors import UsageError
-
-
-def peak(values: np.ndarray) -> tuple[int, int]:
-    """(row, column) of a map's maximum; of a plateau the pixel of it that is nearest to its centre."""
-    places = np.argwhere(values == values.max())
-    centre = places.mean(axis=0)
-    row, column = places[((places - centre) ** 2).sum(axis=1).argmin()]
-    return int(row), int(column)
+from ..evaluation.metrics import auroc
+from .places import peak
 
 
 def pointing_hit(values: np.ndarray, lesion: np.ndarray) -> bool:
@@ -56,13 +53,56 @@ def pointing_game(maps: Iterable[np.ndarray], lesions: Iterable[np.ndarray]) -> 
     return float(np.mean(hits))
 
 
-def brightest(image: np.ndarray, breast: np.ndarray | None = None, sigma: float = 1.0) -> np.ndarray:
-    """The baseline's map: the image itself, lightly smoothed so that single bright pixels of noise do not win.
+def energy_over_chance(values: np.ndarray, lesion: np.ndarray, breast: np.ndarray) -> float:
+    """The map's energy inside the lesion over what an even map of the breast would have there; 1 is chance.
+
+    The energy-based pointing game (Wang et al. 2020, arXiv 1910.01279, section 4.3), divided by the lesion's share of
+    the breast: a large lesion is easier to hit. What the map has outside the breast counts against it.
 
     Args:
-        image: (height, width) in [0, 1].
-        breast: Mask (height, width) of the breast; what lies outside it, such as a film label, becomes 0.
-        sigma: Of the Gaussian, in pixels.
+        values: Map (height, width), 0 or more.
+        lesion: Mask (height, width).
+        breast: Mask (height, width); the lesion is counted to it.
     """
-    smooth = ndimage.gaussian_filter(np.asarray(image, np.float32), sigma)
-    return smooth if breast is None else np.where(breast > 0, smooth, 0)
+    inside = lesion > 0
+    whole = float(values.sum())
+    share = inside.sum() / np.count_nonzero(inside | (breast > 0))
+    return float(values[inside].sum()) / whole / float(share) if whole > 0 else 0.0
+
+
+def pixel_auroc(values: np.ndarray, lesion: np.ndarray, breast: np.ndarray) -> float:
+    """The chance that a pixel of the lesion has a higher value than one of the breast beside it; 0.5 is chance.
+
+    Args:
+        values: Map (height, width).
+        lesion: Mask (height, width).
+        breast: Mask (height, width); the background is left out, because telling it from tissue is no merit.
+
+    Raises:
+        UndefinedMetric: The lesion fills the breast.
+    """
+    inside = lesion > 0
+    counted = inside | (breast > 0)
+    return auroc(inside[counted], values[counted])
+
+
+def best_iou(values: np.ndarray, lesion: np.ndarray) -> float:
+    """Intersection over union of the lesion and the pixels above a threshold, at the threshold where it is largest.
+
+    An upper bound: the threshold is chosen knowing the lesion.
+    """
+    order = np.argsort(-values, axis=None, kind="stable")
+    ordered = values.ravel()[order]
+    hits = np.cumsum((lesion > 0).ravel()[order])
+    # pixels of one value go in together, and those at zero never do
+    last = np.append(ordered[1:] != ordered[:-1], True) & (ordered > 0)
+    union = np.arange(1, hits.size + 1) + hits[-1] - hits
+    return float((hits / union)[last].max(initial=0.0))
+
+
+def distance_to_lesion(values: np.ndarray, lesion: np.ndarray) -> float:
+    """How far the map's peak is from the lesion, in pixels; 0 inside it, infinite where the map is flat."""
+    if np.ptp(values) == 0:
+        return float("inf")
+    away: np.ndarray = ndimage.distance_transform_edt(lesion <= 0)
+    return float(away[peak(values)])

@@ -30,7 +30,8 @@ def lent(model: PreTrainedModel, *, eager: bool = False) -> Iterator[PreTrainedM
     Restored: mode of every module, attention implementation, ``requires_grad``, gradients, hooks, window and shift of
     Swin's layers (stock Swin alters them for small images, for good), and the random state.
 
-    Meanwhile no parameter takes gradients, so that a graph starts only where an explainer puts a leaf.
+    Meanwhile no parameter takes gradients, so that a graph starts only where an explainer puts a leaf; and what
+    ``module.compile()`` compiled runs uncompiled, because a compiled graph does not see hooks that come later.
 
     Args:
         model: The model.
@@ -41,9 +42,12 @@ def lent(model: PreTrainedModel, *, eager: bool = False) -> Iterator[PreTrainedM
     windows = [(m, m.window_size, m.shift_size) for m in model.modules() if hasattr(m, "shift_size")]
     hooks = [(table, dict(table)) for module in model.modules() for table in _hook_tables(module)]
     implementation = model.config._attn_implementation
+    compiled = [(m, m._compiled_call_impl) for m in model.modules() if getattr(m, "_compiled_call_impl", None)]
     try:
         with _same_random_state(model), torch.inference_mode(False), torch.enable_grad():
             model.eval()
+            for module, _ in compiled:
+                module._compiled_call_impl = None
             for parameter, _, _ in parameters:
                 parameter.requires_grad_(False)
                 parameter.grad = None  # what is added in place would otherwise be added to the caller's
@@ -55,6 +59,8 @@ def lent(model: PreTrainedModel, *, eager: bool = False) -> Iterator[PreTrainedM
             model.set_attn_implementation(implementation)
         for module, mode in modes:
             module.training = mode
+        for module, call in compiled:
+            module._compiled_call_impl = call
         for layer, window, shift in windows:
             layer.window_size, layer.shift_size = window, shift
         for table, before in hooks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal, get_args
 
 import matplotlib
 import numpy as np
@@ -10,14 +11,58 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from ..errors import UsageError
+from .scale_bar import with_footer
 
+Style = Literal["heat", "contour", "side_by_side"]
+STYLES: tuple[str, ...] = get_args(Style)
 OUTLINE = (0, 255, 220)  # no colour of the map's scale, and legible beside it, also without red-green vision
 OPACITY = 0.75  # where the map is 1: tissue still shows through
 # inferno rises evenly in lightness, and so in grey print; its darkest quarter would blacken tissue instead of marking
 # it, its lightest end would be white on dense tissue
 DARKEST, LIGHTEST = 0.25, 0.9
+LEVELS = (0.25, 0.5, 0.75)  # of the map, at which contours are drawn
+LINES_FROM = 0.3  # thin lines need lighter colours than areas
 GAP = 8
-CAPTIONS = {"grad_cam": "Grad-CAM", "grad_cam_attention": "attention-weighted Grad-CAM"}
+CAPTIONS = {
+    "grad_cam": "Grad-CAM",
+    "grad_cam_attention": "attention-weighted Grad-CAM",
+    "hires_cam": "HiResCAM",
+    "layer_cam": "LayerCAM",
+    "legrad": "LeGrad",
+    "lesion_head": "lesion head (supervised)",
+}
+
+
+def drawn(
+    image: np.ndarray,
+    maps: Mapping[str, np.ndarray],
+    style: Style = "heat",
+    outline: np.ndarray | None = None,
+    scale: int = 1,
+    mm: float | None = None,
+    about: str = "",
+) -> Image.Image:
+    """One map over its image in a style, with a scale bar below it.
+
+    Args:
+        image: (height, width) in [0, 1].
+        maps: Name of the explainer to map (height, width) in [0, 1]; one, or several side by side.
+        style: See ``Explanation.overlay``.
+        outline: Lesion mask (height, width); its rim is drawn.
+        scale: Whole number of screen pixels a model pixel.
+        mm: Side of a model pixel in mm; without it there is no bar.
+        about: What stands below panels.
+
+    Raises:
+        UsageError: The sizes differ.
+    """
+    if style == "side_by_side":
+        return side_by_side(image, maps, outline, max(scale, 2), mm, about)
+    (values,) = maps.values()
+    _check_sizes(image, {"values": values, "outline": outline})
+    size = (image.shape[0] * scale, image.shape[1] * scale)
+    picture = _panel(image, values, outline, size, style)
+    return picture if mm is None else with_footer(picture, mm / scale)
 
 
 def tinted(image: np.ndarray, values: np.ndarray, outline: np.ndarray | None = None) -> np.ndarray:
@@ -34,11 +79,36 @@ def tinted(image: np.ndarray, values: np.ndarray, outline: np.ndarray | None = N
     """
     _check_sizes(image, {"values": values, "outline": outline})
     values = np.clip(values, 0, 1)
-    colours = matplotlib.colormaps["inferno"](DARKEST + (LIGHTEST - DARKEST) * values)[..., :3]
+    colours = _colours(values)
     alpha = OPACITY * values[..., None] ** 1.5
     picture = np.clip(image, 0, 1)[..., None] * (1 - alpha) + colours * alpha
     picture = np.rint(picture * 255).astype(np.uint8)
     return picture if outline is None else with_outline(picture, outline)
+
+
+def contoured(image: np.ndarray, values: np.ndarray, width: int = 1) -> np.ndarray:
+    """An image under lines where a map passes 0.25, 0.5 and 0.75: uint8 RGB (height, width, 3).
+
+    The higher, the lighter; a dark rim keeps each line visible on dense tissue.
+
+    Args:
+        image: (height, width) in [0, 1].
+        values: Map (height, width) in [0, 1].
+        width: Of a line in pixels.
+
+    Raises:
+        UsageError: The sizes differ.
+    """
+    _check_sizes(image, {"values": values})
+    grey = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    picture = np.repeat(grey[..., None], 3, axis=-1)
+    for level in LEVELS:
+        inside = values >= level
+        line = inside & ~ndimage.binary_erosion(inside, iterations=width, border_value=1)
+        rim = ndimage.binary_dilation(line) & ~inside
+        picture[rim] = picture[rim] // 3
+        picture[line] = np.rint(_colours(LINES_FROM + (1 - LINES_FROM) * level) * 255)
+    return picture
 
 
 def with_outline(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -51,15 +121,22 @@ def with_outline(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def side_by_side(
-    image: np.ndarray, maps: Mapping[str, np.ndarray], outline: np.ndarray | None = None, scale: int = 2
+    image: np.ndarray,
+    maps: Mapping[str, np.ndarray],
+    outline: np.ndarray | None = None,
+    scale: int = 2,
+    mm: float | None = None,
+    about: str = "",
 ) -> Image.Image:
-    """The image alone and under each map, captioned, with the colours' scale at the right.
+    """The image alone and under each map, captioned, with the colours' scale at the right and one in mm below.
 
     Args:
         image: (height, width) in [0, 1].
         maps: Caption, or name of an explainer, to map (height, width) in [0, 1].
         outline: Lesion mask, outlined in each panel.
         scale: Whole number of screen pixels a model pixel.
+        mm: Side of a model pixel in mm; without it there is no bar.
+        about: A line below the panels.
 
     Raises:
         UsageError: The sizes differ.
@@ -74,7 +151,7 @@ def side_by_side(
     ]
     width = max(size[1], *(int(font.getlength(name)) + 4 for name, _ in panels))
     band = int(font.size) + 8
-    bar = _scale_bar(size[0], font)
+    bar = _colour_bar(size[0], font)
     page = Image.new("RGB", (len(panels) * (width + GAP) + bar.width, size[0] + band), "white")
     draw = ImageDraw.Draw(page)
     for place, (name, values) in enumerate(panels):
@@ -82,21 +159,31 @@ def side_by_side(
         page.paste(_panel(image, values, outline, size), (left + (width - size[1]) // 2, band))
         draw.text((left + width // 2, band // 2), name, fill="black", font=font, anchor="mm")
     page.paste(bar, (len(panels) * (width + GAP), band))
-    return page
+    return with_footer(page, None if mm is None else mm / scale, about, ink="black") if mm or about else page
 
 
-def _panel(image: np.ndarray, values: np.ndarray, outline: np.ndarray | None, size: tuple[int, int]) -> Image.Image:
-    """One panel at screen size; each part is enlarged by itself, so that the outline stays sharp."""
-    large = tinted(_enlarged(image, size), _enlarged(values, size))
+def _colours(values: np.ndarray | float) -> np.ndarray:
+    """RGB in [0, 1] of values in [0, 1]."""
+    return np.asarray(matplotlib.colormaps["inferno"](DARKEST + (LIGHTEST - DARKEST) * np.asarray(values)))[..., :3]
+
+
+def _panel(
+    image: np.ndarray, values: np.ndarray, outline: np.ndarray | None, size: tuple[int, int], style: Style = "heat"
+) -> Image.Image:
+    """One panel at screen size; each part is enlarged by itself, so that lines stay sharp."""
+    grey, map_ = _enlarged(image, size), _enlarged(values, size)
+    large = tinted(grey, map_) if style == "heat" else contoured(grey, map_, width=max(1, size[1] // 150))
     return Image.fromarray(large if outline is None else with_outline(large, _enlarged(outline, size)))
 
 
 def _enlarged(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    if values.shape == size:
+        return values
     picture = Image.fromarray(np.asarray(values, np.float32))
     return np.asarray(picture.resize(size[::-1], Image.Resampling.BILINEAR))
 
 
-def _scale_bar(height: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> Image.Image:
+def _colour_bar(height: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> Image.Image:
     """The colours from 0 to 1 as they look over a mid grey."""
     length = min(height, 160)
     bar = Image.new("RGB", (int(font.getlength("0.0")) + 26, height), "white")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import copy
+import operator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -11,7 +13,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ..errors import UsageError
-from .swin_windows import Windows, stage_grids
+from .model_state import lent
+from .swin_windows import Windows, default_stage, stage_grids
+from .targets import gradients_of, score
 
 
 @dataclass
@@ -19,7 +23,7 @@ class AttentionTap:
     """What one block's attention was in the last forward pass.
 
     Attributes:
-        weights: (batch * windows, heads, window^2 queries, window^2 keys), softmaxed; needs eager attention.
+        weights: (batch * windows, heads, window^2 queries, window^2 keys), softmaxed.
         windows: How the block had cut its grid.
     """
 
@@ -63,17 +67,33 @@ def swin_of(model: PreTrainedModel, height: int, width: int) -> nn.Module:
     return swin
 
 
+def checked_stage(model: PreTrainedModel, stage: int) -> int:
+    """A stage's index, 0 and up; -1 is the last.
+
+    Raises:
+        UsageError: The model has no such stage.
+    """
+    stages = len(model.config.depths)
+    place = operator.index(stage) if hasattr(stage, "__index__") else stages
+    if not -stages <= place < stages:
+        raise UsageError(
+            f"the model has no stage {stage!r}", source="stage", remedy=f"use 0 to {stages - 1}, or -1 for the last"
+        )
+    return place % stages
+
+
 @contextmanager
 def attention_tap(
     model: PreTrainedModel, size: tuple[int, int], stage: int = -1, block: int = -1, *, gradients: bool = False
 ) -> Iterator[AttentionTap]:
     """Records a block's attention weights in the forward passes of the ``with`` block.
 
-    The windows are read from the block while it runs: stock Swin alters its window and shift for small grids, for
-    good, so that the configuration alone does not tell them.
+    Fused attention gives no weights, so that this block, and no other, runs eagerly meanwhile. The windows are read
+    from the block while it runs: stock Swin alters its window and shift for small grids, for good, so that the
+    configuration alone does not tell them.
 
     Args:
-        model: A Swin classifier with eager attention.
+        model: A Swin classifier.
         size: (height, width) of the input in pixels.
         stage: Index of the stage.
         block: Index of the block in the stage.
@@ -81,10 +101,12 @@ def attention_tap(
             weights without a backward pass through the blocks before it.
 
     Raises:
-        UsageError: See ``swin_of``.
+        UsageError: See ``swin_of`` and ``checked_stage``.
     """
+    swin = swin_of(model, *size)
+    stage = checked_stage(model, stage)
     grid = stage_grids(model.config, *size)[stage]
-    layer = swin_of(model, *size).encoder.layers[stage].blocks[block]
+    layer = swin.encoder.layers[stage].blocks[block]
     tap = AttentionTap()
 
     def keep(module: nn.Module, inputs: tuple, output: tuple) -> None:
@@ -94,11 +116,44 @@ def attention_tap(
     handles = [layer.attention.register_forward_hook(keep)]
     if gradients:
         handles.append(layer.register_forward_pre_hook(lambda module, inputs: (_leaf(inputs[0]), *inputs[1:])))
+    config = layer.attention.config
+    layer.attention.config = copy.copy(config)
+    layer.attention.config._attn_implementation = "eager"
     try:
         yield tap
     finally:
+        layer.attention.config = config
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def attention_taps(
+    model: PreTrainedModel, size: tuple[int, int], first: int = 0, *, gradients: bool = False
+) -> Iterator[list[list[AttentionTap]]]:
+    """Records the attention weights of every block from a stage on; a list for each stage.
+
+    Args:
+        model: A Swin classifier.
+        size: (height, width) of the input in pixels.
+        first: The stage to begin with.
+        gradients: Whether the graph starts at the first of these blocks.
+
+    Raises:
+        UsageError: See ``swin_of`` and ``checked_stage``.
+    """
+    first = checked_stage(model, first)
+    with ExitStack() as stack:
+        yield [
+            [
+                stack.enter_context(
+                    attention_tap(model, size, stage, block, gradients=gradients and (stage, block) == (first, 0))
+                )
+                for block in range(depth)
+            ]
+            for stage, depth in enumerate(model.config.depths)
+            if stage >= first
+        ]
 
 
 @contextmanager
@@ -111,13 +166,14 @@ def feature_tap(model: PreTrainedModel, size: tuple[int, int], stage: int) -> It
     Args:
         model: A Swin classifier.
         size: (height, width) of the input in pixels.
-        stage: Index of the stage, 0 and up.
+        stage: Index of the stage.
 
     Raises:
-        UsageError: See ``swin_of``.
+        UsageError: See ``swin_of`` and ``checked_stage``.
     """
-    tap = FeatureTap(stage_grids(model.config, *size)[stage])
     swin = swin_of(model, *size)
+    stage = checked_stage(model, stage)
+    tap = FeatureTap(stage_grids(model.config, *size)[stage])
 
     def keep(tokens: torch.Tensor) -> torch.Tensor:
         tap.tokens = _leaf(tokens)
@@ -132,6 +188,34 @@ def feature_tap(model: PreTrainedModel, size: tuple[int, int], stage: int) -> It
         yield tap
     finally:
         handle.remove()
+
+
+def tokens_and_gradient(
+    model: PreTrainedModel, pixel_values: torch.Tensor, target: Sequence[int], stage: int | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A stage's tokens and the gradient of the targets' score by them: what every CAM is made of.
+
+    Gradients flow through what lies behind the stage alone.
+
+    Args:
+        model: A Swin classifier.
+        pixel_values: (batch, channels, height, width), normalised.
+        target: For each image an index into the logits.
+        stage: Index of the stage; the last whose grid has at least 14 rows where not given.
+
+    Returns:
+        Both float32 (batch, rows, columns, channels).
+
+    Raises:
+        UsageError: See ``swin_of``, ``checked_stage`` and ``gradients_of``.
+    """
+    size = (pixel_values.shape[-2], pixel_values.shape[-1])
+    with lent(model):
+        stage = default_stage(swin_of(model, *size).config, *size) if stage is None else stage
+        with feature_tap(model, size, stage) as tap:
+            logits = model(pixel_values).logits
+            (gradient,) = gradients_of(score(logits, target, model.config), [tap.tokens])
+    return tuple(part.detach().float().unflatten(1, tap.grid) for part in (tap.tokens, gradient))
 
 
 def _leaf(tensor: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -57,8 +58,38 @@ def resolve(target: Target, count: int, config: Any) -> list[int]:
     return [_index(one, config) for one in targets]
 
 
+class Predicted(Sequence[int]):
+    """What the first task predicts for each image, found when it is first asked for.
+
+    An explainer that runs the model before it asks for its targets, as ``score`` does, needs no second pass.
+
+    Args:
+        logits: Gives the logits (batch, labels) of the images.
+        count: How many images there are.
+        config: The model's.
+    """
+
+    def __init__(self, logits: Callable[[], torch.Tensor], count: int, config: Any) -> None:
+        self._logits, self._count, self._config = logits, count, config
+
+    @cached_property
+    def _indices(self) -> list[int]:
+        return predicted(self._logits(), self._config)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._indices[place]
+
+
 def score(logits: torch.Tensor, indices: Sequence[int], config: Any) -> torch.Tensor:
-    """The scalar whose gradient is taken: over images the sum of the target's logit less its rivals' mean.
+    """The scalar whose gradient is taken: the sum of ``scores`` over images."""
+    return scores(logits, indices, config).sum()
+
+
+def scores(logits: torch.Tensor, indices: Sequence[int], config: Any) -> torch.Tensor:
+    """(batch,): the target's logit less its rivals' mean.
 
     The rivals are the other labels of its task. A task's softmax sees only differences between its logits: a bare
     logit may rise together with all others and say nothing. With two labels this is the log-odds. Probabilities are
@@ -69,12 +100,46 @@ def score(logits: torch.Tensor, indices: Sequence[int], config: Any) -> torch.Te
         indices: For each image the target's index.
         config: The model's.
     """
-    total = logits.new_zeros(())
+    parts = []
     for row, index in zip(logits, indices, strict=True):
-        part = next(part for part in task_slices(config).values() if part.start <= index < part.stop)
+        part = _task_of(index, config)
         rivals = [place for place in range(part.start, part.stop) if place != index]
-        total = total + row[index] - (row[rivals].mean() if rivals else 0)
-    return total
+        parts.append(row[index] - row[rivals].mean() if rivals else row[index])
+    return torch.stack(parts)
+
+
+def probabilities(logits: torch.Tensor, indices: Sequence[int], config: Any) -> torch.Tensor:
+    """(batch,) float32: the target's probability, softmax over its task's own slice."""
+    parts = [(row, index, _task_of(index, config)) for row, index in zip(logits.float(), indices, strict=True)]
+    return torch.stack([row[part].softmax(-1)[index - part.start] for row, index, part in parts])
+
+
+def gradients_of(total: torch.Tensor, inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """The gradient of a score by each of some tensors; zeros where the score does not depend on one.
+
+    Raises:
+        UsageError: None can flow, as through a quantised layer.
+    """
+    problem = "no gradient flows through this model (are its layers quantised?)"
+    remedy = "explain the model in float32 or bfloat16, or use attention or occlusion, which need none"
+    if not total.requires_grad:
+        raise UsageError(problem, source="model", remedy=remedy)
+    try:
+        found = torch.autograd.grad(total, inputs, allow_unused=True)
+    except (RuntimeError, NotImplementedError) as error:
+        if "out of memory" in str(error):
+            raise
+        raise UsageError(problem, source="model", remedy=remedy) from error
+    if all(gradient is None for gradient in found):  # not zero, which a gradient may be, but not known
+        raise UsageError(problem, source="model", remedy=remedy)
+    return tuple(
+        torch.zeros_like(tensor) if gradient is None else gradient
+        for tensor, gradient in zip(inputs, found, strict=True)
+    )
+
+
+def _task_of(index: int, config: Any) -> slice:
+    return next(part for part in task_slices(config).values() if part.start <= index < part.stop)
 
 
 def _index(target: str | SupportsIndex, config: Any) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import datasets
@@ -10,7 +11,8 @@ import torch
 
 from ..errors import DataError, UsageError
 from ..explainers import explain
-from ..explainers.localisation import brightest, pointing_hit
+from ..explainers.baselines import brightest
+from ..explainers.localisation import pointing_hit
 from ..explainers.overlay import side_by_side
 from ..modeling_mammo_swin import MammoSwinForImageClassification
 from .datasets import LabelledImages, rows_of
@@ -28,17 +30,25 @@ def lesion_mask(row: dict[str, object], size: tuple[int, int]) -> np.ndarray | N
     return mask if mask.any() else None
 
 
-def visualize(checkpoint: Path, prepared: datasets.Dataset, out: Path, *, count: int = 12) -> list[Path]:
-    """Draws the three explanations of some test images, those with a lesion's outline first.
+def visualize(
+    checkpoint: Path,
+    prepared: datasets.Dataset,
+    out: Path,
+    *,
+    count: int = 12,
+    explainers: Sequence[str] = SEED_EXPLAINERS,
+) -> list[Path]:
+    """Draws explanations of some test images side by side, those with a lesion's outline first.
 
     Args:
         checkpoint: Folder of a classifier and its processor.
         prepared: Prepared images at the processor's size.
         out: Folder for the pictures, ``001.png`` and on.
         count: How many images.
+        explainers: Whose maps.
 
     Raises:
-        UsageError: The checkpoint is not there.
+        UsageError: The checkpoint or an explainer is not there.
         DataError: There is no labelled test image, or the checkpoint is damaged.
     """
     if not (checkpoint / "config.json").is_file():
@@ -55,7 +65,7 @@ def visualize(checkpoint: Path, prepared: datasets.Dataset, out: Path, *, count:
     for index in range(len(images)):
         intensity, _, row = images.intensity_and_lesions(index)
         pixels = images.normalized(intensity)[None]
-        maps = {name: explain(model, pixels, explainer=name).map[0] for name in SEED_EXPLAINERS}
+        maps = {name: explain(model, pixels, explainer=name).map[0] for name in explainers}
         picture = side_by_side(intensity[0].numpy(), maps, lesion_mask(row, (row["size"][0], row["size"][1])))
         written.append(out / f"{index + 1:03d}.png")
         picture.save(written[-1])

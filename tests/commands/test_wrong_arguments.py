@@ -195,6 +195,7 @@ def test_a_folder_without_tables_names_all_four(fails, collection, tmp_path):
         (["--num_workers", "-1"], "--num_workers: is -1"),
         (["--dataset", "nowhere"], "nowhere: is no folder"),
         (["--model", "nowhere"], "nowhere: there is no classifier here"),
+        (["--explainers", "gradcam"], "did you mean grad_cam"),
         ([], "is no classifier of tasks"),
     ],
 )

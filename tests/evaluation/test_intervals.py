@@ -29,7 +29,7 @@ from mammo_hf.evaluation import (
     sensitivity_at_specificity,
     specificity_at_sensitivity,
 )
-from mammo_hf.evaluation.intervals import resampled, rows_of
+from mammo_hf.evaluation.intervals import mean_score, resampled, rows_of
 
 
 def _cohort(patients: int, images: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -97,6 +97,14 @@ def test_the_fast_path_of_the_macro_auroc_equals_the_metric_on_each_resample() -
     labels, scores, groups = np.arange(60) % 3, rng.dirichlet(np.ones(3), 60), np.arange(60) // 2
     fast = bootstrap_interval(macro_auroc, labels, scores, groups=groups, resamples=100)
     slow = bootstrap_interval(lambda y, s: macro_auroc(y, s), labels, scores, groups=groups, resamples=100)
+    assert fast == pytest.approx(slow, abs=1e-12)
+
+
+def test_the_fast_path_of_the_mean_equals_the_metric_on_each_resample() -> None:
+    rng = np.random.default_rng(0)
+    scores, groups = rng.random(40), rng.integers(0, 9, 40)
+    fast = bootstrap_interval(mean_score, scores, scores, groups=groups, resamples=100)
+    slow = bootstrap_interval(lambda y, s: float(s.mean()), scores, scores, groups=groups, resamples=100)
     assert fast == pytest.approx(slow, abs=1e-12)
 
 

@@ -1,4 +1,4 @@
-"""Swin's last block once more, by brute force: every pair of tokens, on the plane, no windows cut and none put back."""
+"""Swin's blocks once more, by brute force: every pair of tokens, on the plane, no windows cut and none put back."""
 
 import torch
 from transformers import SwinConfig, SwinForImageClassification
@@ -23,9 +23,9 @@ def stock_classifier(image_size, depths=(2,), seed=0, num_labels=2):
     return model
 
 
-def dense_attention(model, pixels):
-    """(heads, tokens, padded tokens): what each token looks at in the last block; and what that block works with."""
-    layer = model.swin.encoder.layers[-1].blocks[-1]
+def dense_attention(model, pixels, stage=-1, block=-1):
+    """(heads, tokens, padded tokens): what each token looks at in a block; and what that block works with."""
+    layer = model.swin.encoder.layers[stage].blocks[block]
     caught = []
     handle = layer.register_forward_pre_hook(lambda module, inputs: caught.append(inputs))
     with torch.no_grad():
@@ -63,3 +63,32 @@ def dense_logits(model, weights, value, tokens):
     tokens = tokens + layer.attention.o_proj(mixed)
     tokens = tokens + layer.mlp(layer.layernorm_after(tokens))
     return model.classifier(model.swin.layernorm(tokens).mean(0))
+
+
+def dense_rollout(model, pixels):
+    """(rows, columns): the first stage's relevance for the pooled tokens, as a product of whole matrices."""
+    steps = []
+    for stage, layers in enumerate(model.swin.encoder.layers):
+        for block in range(len(layers.blocks)):
+            weights, image, _, _, grid = dense_attention(model, pixels, stage, block)
+            among_tokens = weights.mean(0)[:, image]
+            among_tokens = among_tokens / among_tokens.sum(1, keepdim=True)
+            steps.append((among_tokens + torch.eye(len(among_tokens))) / 2)
+        if layers.downsample is not None:
+            steps.append(_merging(*grid))
+        if stage == 0:
+            first = grid
+    relevance = torch.full((len(steps[-1]),), 1 / len(steps[-1]))
+    for step in reversed(steps):
+        relevance = relevance @ step
+    return relevance.view(first)
+
+
+def _merging(rows, columns):
+    """(merged tokens, tokens): what share of a merged token each token has."""
+    merged = torch.zeros((rows + 1) // 2, (columns + 1) // 2, rows, columns)
+    for row in range(rows):
+        for column in range(columns):
+            merged[row // 2, column // 2, row, column] = 1
+    merged = merged.flatten(2).flatten(0, 1)
+    return merged / merged.sum(1, keepdim=True)

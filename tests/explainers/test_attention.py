@@ -32,6 +32,28 @@ def test_equals_brute_force_over_pairs_of_tokens(size, depths):
         torch.testing.assert_close(found[index], expected.unflatten(1, grid), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize(("stage", "block"), [(0, 0), (0, 1), (1, 0), (-1, -2)])
+@pytest.mark.parametrize("size", [(112, 56), (72, 116)])
+def test_any_stage_and_block_equals_brute_force(stage, block, size):
+    # 72 x 116 pixels: 18 x 29 and 9 x 15 tokens, padded in both stages, and an odd side merged
+    model, pixels = stock_classifier(size, (2, 2)), torch.randn(1, 1, *size)
+    weights, image, _, _, grid = dense_attention(model, pixels, stage, block)
+    found = attention.explain_map(model, pixels, [0], stage=stage, block=block)[0]
+    torch.testing.assert_close(found, (weights[:, :, image].sum(1) / 49).unflatten(1, grid), rtol=1e-4, atol=1e-6)
+
+
+def test_only_the_block_that_is_asked_runs_eagerly():
+    model, ran = tiny_classifier(), {}
+    for name, module in model.named_modules():
+        if name.endswith("attention"):
+            module.register_forward_hook(
+                lambda module, inputs, output, name=name: ran.update({name: output[1] is not None})
+            )
+    attention.explain_map(model, torch.randn(1, 1, 112, 56), [0])
+    assert [name for name, weights in ran.items() if weights] == ["swin.encoder.layers.1.blocks.1.attention"]
+    assert model.swin.encoder.layers[1].blocks[1].attention.config is model.config
+
+
 def test_windows_are_those_that_the_model_used():
     # one small image changes stock Swin's shift for good; put back by the configuration the map would be shifted
     model, pixels = stock_classifier((112, 112)), torch.randn(1, 1, 112, 112)

@@ -3,9 +3,14 @@ from types import ModuleType
 
 import pytest
 
+from mammo_hf.cli import main
 from mammo_hf.errors import UsageError
 from mammo_hf.explainers import explainers, find_explainer
 
+OURS = (
+    *("attention", "attention_rollout", "grad_cam", "grad_cam_attention", "hires_cam", "layer_cam", "legrad"),
+    *("lesion_head", "occlusion"),
+)
 GOOD = "REQUIRES = ()\ndef available(): return True\ndef explain_map(model, pixel_values, target): return 1\n"
 
 
@@ -31,9 +36,25 @@ def plugin(tmp_path, monkeypatch):
 
 def test_ours_are_there():
     found = explainers()
-    for name in ("attention", "grad_cam", "grad_cam_attention"):
+    for name in OURS:
         assert found[name].reason is None
         assert isinstance(found[name].module, ModuleType)
+
+
+def test_the_supervised_one_is_named_as_such_and_no_other():
+    found = explainers()
+    assert [name for name in OURS if found[name].supervised] == ["lesion_head"]
+    assert found["lesion_head"].about == "The trained map of the lesion head, where the checkpoint has one."
+
+
+def test_the_command_lists_names_states_and_what_they_are(plugin, capsys):
+    plugin("raising", "raise RuntimeError('broken on import')")
+    assert main(["explainers"]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert set(OURS) < set(lines)
+    assert "RuntimeError: broken on import" in lines["raising"]
+    assert "ready, supervised" in lines["lesion_head"]
+    assert "Grad-CAM: a stage's channels" in lines["grad_cam"]
 
 
 def test_a_plugin_is_found(plugin):
@@ -88,7 +109,7 @@ def test_of_two_plugins_with_one_name_the_second_is_listed_as_such(plugin):
 
 
 def test_an_unknown_name_gets_the_nearest_and_the_list():
-    with pytest.raises(UsageError, match=r"did you mean grad_cam\?.*attention, grad_cam, grad_cam_attention"):
+    with pytest.raises(UsageError, match=r"did you mean grad_cam\?.*attention, attention_rollout, grad_cam"):
         find_explainer("gradcam")
     with pytest.raises(UsageError, match="there are: attention"):
         find_explainer("zzz")

@@ -4,6 +4,7 @@ from dense_swin import stock_classifier
 from transformers import SwinConfig
 
 from mammo_hf.explainers import explain, grad_cam
+from mammo_hf.explainers.swin_windows import default_stage
 from mammo_hf.testing import check_explainer, tiny_classifier
 
 
@@ -63,10 +64,10 @@ def test_goes_where_the_lesion_is(token):
 
 def test_stage_is_the_last_with_fourteen_rows():
     config = SwinConfig(patch_size=4, depths=[2, 2, 6, 2])
-    assert grad_cam.default_stage(config, 896, 448) == 3
-    assert grad_cam.default_stage(config, 448, 224) == 3
-    assert grad_cam.default_stage(config, 224, 224) == 2
-    assert grad_cam.default_stage(config, 40, 40) == 0
+    assert default_stage(config, 896, 448) == 3
+    assert default_stage(config, 448, 224) == 3
+    assert default_stage(config, 224, 224) == 2
+    assert default_stage(config, 40, 40) == 0
 
 
 @pytest.mark.parametrize("size", [(112, 56), (56, 56)])

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from mammo_hf.errors import UsageError
-from mammo_hf.explainers.overlay import OUTLINE, side_by_side, tinted, with_outline
+from mammo_hf.explainers.overlay import OUTLINE, contoured, side_by_side, tinted, with_outline
 
 LUMA = np.array([0.2126, 0.7152, 0.0722])
 
@@ -71,3 +72,40 @@ def test_other_sizes_are_refused():
         tinted(image, image, np.zeros((5, 5)))
     with pytest.raises(UsageError, match="grad_cam"):
         side_by_side(image, {"grad_cam": np.zeros((5, 5))})
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_contours_leave_the_image_alone_but_for_their_lines(seed):
+    rng = np.random.default_rng(seed)
+    image = rng.random((40, 20))
+    rows, columns = np.mgrid[:40, :20]
+    values = np.exp(-((rows - 20) ** 2 + (columns - 9) ** 2) / rng.uniform(10, 60))
+    picture, grey = contoured(image, values), np.rint(image * 255).astype(np.uint8)
+    changed = (picture != grey[..., None]).any(-1)
+    assert changed.any()
+    # nothing is drawn far from where the map passes a level
+    near = np.zeros(image.shape, bool)
+    for level in (0.25, 0.5, 0.75):
+        inside = values >= level
+        near |= ndimage.binary_dilation(inside, iterations=2) & ~ndimage.binary_erosion(inside, iterations=2)
+    assert not (changed & ~near).any()
+    assert (contoured(image, np.zeros_like(image)) == grey[..., None]).all()
+
+
+def test_the_higher_contour_is_the_lighter_one():
+    values = np.linspace(0, 1, 64)[None].repeat(8, axis=0)
+    lightness = (contoured(np.full(values.shape, 0.2), values).astype(float) @ LUMA)[4]
+    lines = [lightness[np.argmax(values[0] >= level)] for level in (0.25, 0.5, 0.75)]
+    assert lines[0] < lines[1] < lines[2]
+
+
+def test_three_kinds_of_colour_blindness_leave_the_order_of_colours():
+    # what is left of colours without long, medium or short cones (Machado et al. 2009, severity 1), in linear light
+    protanopia = [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+    deuteranopia = [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]]
+    tritanopia = [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]]
+    picture = tinted(np.full((1, 64), 0.3), np.linspace(0, 1, 64)[None])[0] / 255
+    for matrix in (protanopia, deuteranopia, tritanopia):
+        lightness = (picture**2.2 @ np.array(matrix).T).clip(0, 1) @ LUMA
+        assert (np.diff(lightness)[32:] > 0).all()
+        assert lightness[-1] > 2 * lightness[0]

@@ -1,0 +1,194 @@
+"""What comes of explaining: an ``Explanation``, frozen, with its places, its pictures and its files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from pydicom.dataset import Dataset
+
+from ..errors import UsageError
+from ..geometry import Geometry
+from .base import Facts
+from .files import save_explanation
+from .overlay import STYLES, Style, drawn
+from .places import Box, Peak, find_boxes, find_peaks
+from .secondary_capture import secondary_capture
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Where a model looked, for each image of a batch.
+
+    Attributes:
+        map: float32 (batch, height, width) in [0, 1] at the model's input size; 1 is the image's strongest place.
+        target: The label that was explained, for each image, such as "pathology:malignant".
+        explainer: The explainer's name.
+        flat: For each image whether the map carries nothing (no gradient reached it); such a map is 0 everywhere.
+        images: float32 (batch, height, width) in [0, 1], the images for overlays.
+        geometry: For each image the way back to source pixels, where it was given.
+        heads: float32 (batch, heads, rows, columns) on the token grid, unscaled, where the explainer keeps heads.
+        logits: float32 (batch, labels), the model's output on the images; from the same pass where there was one.
+        score: For each image the probability of its target among the labels of the target's task.
+        facts: What the explainer reports beside its map, a number for each image.
+        supervised: Whether the map was taught from lesions' places: it shows what was taught, not why it decided.
+    """
+
+    map: np.ndarray
+    target: tuple[str, ...]
+    explainer: str
+    flat: tuple[bool, ...]
+    images: np.ndarray
+    geometry: tuple[Geometry, ...] | None = None
+    heads: np.ndarray | None = None
+    logits: np.ndarray | None = None
+    score: tuple[float, ...] = ()
+    facts: Facts = field(default_factory=dict)
+    supervised: bool = False
+
+    def __post_init__(self) -> None:
+        for array in (self.map, self.images, self.heads, self.logits):
+            if array is not None:
+                array.setflags(write=False)
+        facts: Mapping[str, Sequence[float]] = {name: tuple(values) for name, values in self.facts.items()}
+        object.__setattr__(self, "facts", MappingProxyType(facts))
+
+    def in_source(self, index: int = 0) -> np.ndarray:
+        """The map of one image in its source's pixels, float32 (source height, source width); 0 outside the crop.
+
+        Raises:
+            UsageError: The geometry was not given, or there is no such image.
+        """
+        geometry = self.geometry_of(index)
+        if geometry is None:
+            raise UsageError("no geometry is known", remedy="pass geometry= to explain (return_geometry=True gives it)")
+        return geometry.map_to_source(self.map[index])
+
+    def peaks(self, n: int = 3, index: int = 0) -> list[Peak]:
+        """The map's highest places, strongest first; fewer than ``n`` where there are no more.
+
+        Two are at least a 14th part of the image's height apart. Each is given in model pixels and, where the geometry
+        is known, in source pixels, and in mm where the size of a source pixel is.
+
+        Raises:
+            UsageError: There is no such image, or ``n`` is below 1.
+        """
+        return find_peaks(self.map[self.checked(index)], n, self.geometry_of(index))
+
+    def boxes(self, threshold: float = 0.5, index: int = 0) -> list[Box]:
+        """A box around each connected region in which the map is at or above a threshold, strongest first.
+
+        Raises:
+            UsageError: There is no such image, or the threshold is not above 0 and at most 1.
+        """
+        return find_boxes(self.map[self.checked(index)], threshold, self.geometry_of(index))
+
+    def overlay(
+        self, index: int = 0, *, style: Style = "heat", outline: np.ndarray | None = None, scale: int = 1
+    ) -> Image.Image:
+        """The image with the map over it, and below it a bar of some mm where the size of a pixel is known.
+
+        Args:
+            index: Of the image in the batch.
+            style: "heat": colour that grows with the map and leaves the image as it is where the map is zero.
+                "contour": lines at a quarter, a half and three quarters, which hide no tissue. "side_by_side": the
+                image alone beside the image with heat, with the scale of colours.
+            outline: A lesion's mask (height, width) whose rim is drawn.
+            scale: Whole number of screen pixels a model pixel.
+
+        Raises:
+            UsageError: There is no such image or style, or the mask has another size.
+        """
+        if style not in STYLES:
+            raise UsageError(f"{style!r} is no style", source="style", remedy=f"use one of {', '.join(STYLES)}")
+        if not isinstance(scale, int) or scale < 1:
+            raise UsageError(f"is {scale!r}", source="scale", remedy="give a whole number from 1")
+        image, values = self.images[self.checked(index)], self.map[index]
+        return drawn(
+            image,
+            {self.explainer: values},
+            style,
+            outline,
+            scale,
+            mm_a_pixel(self.geometry_of(index)),
+            self.about(index),
+        )
+
+    def save(
+        self, path: str | os.PathLike[str], index: int = 0, *, style: Style = "heat", outline: np.ndarray | None = None
+    ) -> Path:
+        """Writes an overlay of one image (.png), all maps with their targets (.npz), or the places (.json).
+
+        All or nothing: an interrupted or failed call leaves whatever stood there before.
+
+        Raises:
+            UsageError: Another suffix, no such image or style, or a folder that cannot be written to.
+        """
+        return save_explanation(self, path, self.checked(index), style, outline)
+
+    def to_dicom(self, source: str | os.PathLike[str] | Dataset, index: int = 0, *, style: Style = "heat") -> Dataset:
+        """A Secondary Capture of the overlay that belongs into the original's study; ``save_as(path)`` writes it.
+
+        See ``mammo_hf.explainers.secondary_capture``.
+
+        Args:
+            source: The DICOM file that was explained, or its dataset.
+            index: Of the image in the batch.
+            style: "heat" or "contour".
+
+        Raises:
+            UsageError: No geometry is known, the source is another image than the one that was explained, or a style
+                that is not drawn on one image.
+            MammogramError: The source cannot be read.
+        """
+        return secondary_capture(self, source, self.checked(index), style)
+
+    def about(self, index: int = 0) -> str:
+        """One line on what is shown: the target, its score, and what must be known of the map."""
+        score = f" {self.score[index]:.2f}" if self.score else ""
+        notes = ["the map is empty"] * self.flat[index] + ["supervised"] * self.supervised
+        return f"{self.target[index]}{score}" + "".join(f", {note}" for note in notes)
+
+    def geometry_of(self, index: int) -> Geometry | None:
+        """The way back of one image, where it is known."""
+        return None if self.geometry is None else self.geometry[self.checked(index)]
+
+    def checked(self, index: int) -> int:
+        """The index, if there is such an image.
+
+        Raises:
+            UsageError: There is none.
+        """
+        if not 0 <= index < len(self.map):
+            raise UsageError(f"there is no image {index} among {len(self.map)}", source="index")
+        return index
+
+    def to_dict(self, index: int = 0) -> dict[str, Any]:
+        """What can be said of one image's map in words and numbers that JSON takes."""
+        geometry = self.geometry_of(self.checked(index))
+        return {
+            "explainer": self.explainer,
+            "supervised": self.supervised,
+            "target": self.target[index],
+            "score": self.score[index] if self.score else None,
+            "flat": self.flat[index],
+            "size": list(self.map.shape[1:]),
+            "geometry": None if geometry is None else geometry.to_dict(),
+            "facts": {name: values[index] for name, values in self.facts.items()},
+            "peaks": [peak.to_dict() for peak in self.peaks(index=index)],
+            "boxes": [box.to_dict() for box in self.boxes(index=index)],
+        }
+
+
+def mm_a_pixel(geometry: Geometry | None) -> float | None:
+    """The side of a model pixel in mm; ``None`` where it is not known."""
+    if geometry is None or geometry.spacing_mm is None:
+        return None
+    # crops keep their shape, so that both directions agree up to rounding
+    return float(np.mean([spacing / scale for spacing, scale in zip(geometry.spacing_mm, geometry.scale, strict=True)]))
