@@ -5,6 +5,7 @@ Training then never decodes DICOM. What cannot be read goes to ``rejected.csv`` 
 
 from __future__ import annotations
 
+from .breast_cells import packed_breast, unpacked_breast
 from .layout import Layout
 from .lesions import LESION_CELL, UNKNOWN_PATHOLOGY, lesion_map
 from .reading import (
@@ -38,10 +39,12 @@ __all__ = [
     "is_prepared",
     "lesion_map",
     "open_prepared",
+    "packed_breast",
     "prepare",
     "prepared_lesion_task",
     "prepared_processor",
     "prepared_row",
     "prepared_table",
     "shards_of",
+    "unpacked_breast",
 ]
