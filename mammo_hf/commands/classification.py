@@ -53,6 +53,7 @@ def main(arguments: list[str]) -> None:
         lesion_loss=own.lesion_loss,
         checkpoint=out,
         plots=out / "plots",
+        window_size=own.window_size,
         resume=args.resume_from_checkpoint,
     )
     if args.process_index == 0:

@@ -10,7 +10,13 @@ from transformers import HfArgumentParser, TrainingArguments
 
 from ..data.prepare import is_prepared
 from ..errors import UsageError
-from ..training.arguments import CollectionArguments, check_arguments, check_number
+from ..training.arguments import (
+    ClassificationArguments,
+    CollectionArguments,
+    MimArguments,
+    check_arguments,
+    check_number,
+)
 from ..training.mim import check_model
 from ..training.running import checkpoint_to_resume, clear_for_a_new_start
 from .running import check_outputs, log_to
@@ -28,7 +34,7 @@ def parse_stage(parser: HfArgumentParser, arguments: list[str]) -> tuple[Any, ..
         raise UsageError(f"Trainer refuses its arguments: {error}", remedy="see --help") from error
 
 
-def check_stage(own: CollectionArguments, args: TrainingArguments, model: str) -> None:
+def check_stage(own: MimArguments | ClassificationArguments, args: TrainingArguments, model: str) -> None:
     """Everything about the arguments that can be said before an image is read.
 
     Raises:
@@ -40,7 +46,7 @@ def check_stage(own: CollectionArguments, args: TrainingArguments, model: str) -
     check_arguments(args)
     check_number("--validation", own.validation, 0 < own.validation < 1, "above 0 and below 1")
     check_number("--prepare_workers", own.prepare_workers, own.prepare_workers >= 0, "0 or more")
-    check_model(model, own.size())
+    check_model(model, own.size(), own.window_size)
 
 
 def start_stage(own: CollectionArguments, args: TrainingArguments, out: Path) -> None:

@@ -12,6 +12,9 @@ from ..errors import UsageError
 from .collection import default_size
 from .sizes import parse_size
 
+WINDOW_HELP = "side of the attention windows in tokens; default: the model's, or else 7"
+MODEL_HELP = "nano, tiny, small, base, large, a checkpoint folder of any Swin, or a .pth file of Swin or SimMIM"
+
 
 @dataclass
 class CollectionArguments:
@@ -55,9 +58,7 @@ class MimSettings:
         default=None, metadata={"help": "side in pixels of patches that the target is normalised by; default: none"}
     )
     mask_within: str = field(default="image", metadata={"help": "image, or breast: nothing is spent on background"})
-    window_size: int | None = field(
-        default=None, metadata={"help": "side of the attention windows in tokens; default: the model's, or else 7"}
-    )
+    window_size: int | None = field(default=None, metadata={"help": WINDOW_HELP})
     layer_decay: float = field(
         default=1.0, metadata={"help": "factor of the learning rate from a layer to the one below it"}
     )
@@ -75,7 +76,7 @@ class MimArguments(MimSettings, CollectionArguments):
 
     model: str = field(
         default="tiny",
-        metadata={"help": "nano, tiny, small, base, large, a checkpoint folder, or a .pth file of Swin or SimMIM"},
+        metadata={"help": MODEL_HELP},
     )
     mask_block_size: int = field(default=16, metadata={"help": "side of the hidden blocks in pixels"})
     mask_ratio: float = field(default=0.5, metadata={"help": "share of the blocks that is hidden"})
@@ -94,8 +95,9 @@ class ClassificationArguments(CollectionArguments):
 
     model_name_or_path: str = field(
         default="tiny",
-        metadata={"help": "nano, tiny, small, base, large, or a checkpoint folder, of stage 1 for instance"},
+        metadata={"help": MODEL_HELP},
     )
+    window_size: int | None = field(default=None, metadata={"help": WINDOW_HELP})
     tasks: list[str] = field(
         default_factory=lambda: ["pathology", "density"], metadata={"help": "tasks; the first is the main one"}
     )

@@ -19,10 +19,10 @@ from ..modeling_mammo_swin import MammoSwinForImageClassification
 from .arguments import check_number
 from .augmentation import Augmentation
 from .datasets import EpochOfDatasets, LabelledImages, rows_of
-from .loading import load_model
-from .mim import starting_config
+from .mim import other_window, starting_config
 from .plots import plot_loss_curves, plot_metric_curves, plot_roc
 from .running import SwinTrainer, run, without_last_batch_surprise, without_validation
+from .starting_weights import load_starting_weights
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +65,7 @@ def train_classifier(
     lesion_loss: float | None,
     checkpoint: Path,
     plots: Path,
+    window_size: int | None = None,
     resume: str | bool | None = None,
 ) -> dict[str, Any]:
     """Trains the classifier, chooses the best epoch on validation patients, and reads the test split once.
@@ -73,12 +74,14 @@ def train_classifier(
         prepared: Prepared images of all splits.
         processor: Saved beside the model.
         args: Trainer's own; ``output_dir`` holds its checkpoints.
-        model: A size, or a checkpoint folder of stage 1 or 2.
+        model: A size, a checkpoint folder of stage 1 or 2 or of any stock Swin, or a ``.pth`` file of the Swin or
+            SimMIM repositories.
         tasks: In the order of the prepared ``labels``.
         patients: Whose training rows are used: a label subset.
         lesion_loss: Weight of the token loss; ``None``: 1 where findings have places, else 0.
         checkpoint: Where the model and the processor are saved.
         plots: Folder of the curves.
+        window_size: Side of the attention windows in tokens; ``None``: the model's.
         resume: As in ``run``.
 
     Returns:
@@ -92,7 +95,7 @@ def train_classifier(
     check_number("the lesion loss", lesion_loss, 0 <= lesion_loss < float("inf"), "0 or more")
     if lesion_loss and not places:
         raise DataError("no finding of a training row has a place", remedy="set the lesion loss to 0")
-    network = _network(model, processor, args.seed, tasks, weights, lesion_loss)
+    network = _network(model, processor, args.seed, tasks, weights, lesion_loss, window_size)
     size = (processor.size["height"], processor.size["width"])
     grid = network.config.stage_grids(*size)[-1] if lesion_loss else None
     images = {
@@ -143,6 +146,7 @@ def _network(
     tasks: Tasks,
     weights: dict[str, list[float]],
     lesion_loss: float,
+    window_size: int | None,
 ) -> MammoSwinForImageClassification:
     torch.manual_seed(seed)
     config: MammoSwinConfig = starting_config(
@@ -153,10 +157,13 @@ def _network(
         class_weights=weights,
         lesion_task=tasks[0]["name"] if lesion_loss else None,
         lesion_loss_weight=lesion_loss,
+        **other_window(window_size),
     )
-    if model in SIZES:
-        return MammoSwinForImageClassification(config)
-    return load_model(MammoSwinForImageClassification, model, config=config)
+    config.check_image_size(*config.image_size)
+    network = MammoSwinForImageClassification(config)
+    if model not in SIZES:
+        load_starting_weights(network, model)
+    return network
 
 
 def _trainer(
