@@ -17,7 +17,7 @@ from ..training.arguments import (
     check_arguments,
     check_number,
 )
-from ..training.mim import check_model
+from ..training.mim import check_model, model_changes, other_window
 from ..training.running import checkpoint_to_resume, clear_for_a_new_start
 from .running import check_outputs, log_to
 
@@ -46,7 +46,8 @@ def check_stage(own: MimArguments | ClassificationArguments, args: TrainingArgum
     check_arguments(args)
     check_number("--validation", own.validation, 0 < own.validation < 1, "above 0 and below 1")
     check_number("--prepare_workers", own.prepare_workers, own.prepare_workers >= 0, "0 or more")
-    check_model(model, own.size(), own.window_size)
+    changes = model_changes(own.settings()) if isinstance(own, MimArguments) else other_window(own.window_size)
+    check_model(model, own.size(), **changes)
 
 
 def start_stage(own: CollectionArguments, args: TrainingArguments, out: Path) -> None:

@@ -8,8 +8,11 @@ from pathlib import Path
 import torch
 from transformers import TrainingArguments
 
+from ..configuration_mammo_swin import DECODERS, LOSS_REGIONS
 from ..errors import UsageError
+from ..masking import PLACES
 from .collection import default_size
+from .probes import PROBES
 from .sizes import parse_size
 
 WINDOW_HELP = "side of the attention windows in tokens; default: the model's, or else 7"
@@ -47,7 +50,11 @@ class CollectionArguments:
 
 @dataclass
 class MimSettings:
-    """How stage 1 trains, whatever it trains on."""
+    """How stage 1 trains, whatever it trains on.
+
+    Raises:
+        UsageError: A word that is not known, or a number out of its range.
+    """
 
     decoder: str = field(default="conv", metadata={"help": "conv, or linear as in SimMIM"})
     sparse_encoder: bool = field(
@@ -68,6 +75,18 @@ class MimSettings:
     probes: list[str] = field(
         default_factory=list, metadata={"help": "linear, knn: classifiers on frozen features at each evaluation"}
     )
+
+    def __post_init__(self) -> None:
+        for name, values, known in (
+            ("decoder", [self.decoder], DECODERS),
+            ("loss_region", [self.loss_region], LOSS_REGIONS),
+            ("mask_within", [self.mask_within], PLACES),
+            ("probes", self.probes, PROBES),
+        ):
+            for value in values:
+                check_word(f"--{name}", value, known)
+        check_number("--layer_decay", self.layer_decay, 0 < self.layer_decay <= 1, "above 0 and at most 1")
+        check_number("--weight_average", self.weight_average, 0 <= self.weight_average < 1, "at least 0 and below 1")
 
 
 @dataclass
@@ -171,3 +190,9 @@ def check_number(name: str, value: float, holds: bool, rule: str) -> None:
     """Raises UsageError where a number breaks its rule; NaN breaks every one."""
     if not holds:
         raise UsageError(f"is {value}", source=name, remedy=f"it must be {rule}")
+
+
+def check_word(name: str, value: str, known: tuple[str, ...]) -> None:
+    """Raises UsageError where a value is none of those that are known."""
+    if value not in known:
+        raise UsageError(f"is {value!r}", source=name, remedy=f"use {', '.join(known[:-1])} or {known[-1]}")

@@ -63,18 +63,29 @@ def other_window(window_size: int | None) -> dict[str, Any]:
     return {} if window_size is None else {"window_size": window_size}
 
 
-def check_model(model: str, image_size: tuple[int, int], window_size: int | None = None) -> None:
+def model_changes(settings: MimSettings) -> dict[str, Any]:
+    """The changes of configuration that stage 1's settings mean."""
+    return {
+        "decoder": settings.decoder,
+        "sparse_encoder": settings.sparse_encoder,
+        "loss_region": settings.loss_region,
+        "normalized_patch": settings.normalized_patch,
+        **other_window(settings.window_size),
+    }
+
+
+def check_model(model: str, image_size: tuple[int, int], **changes: Any) -> None:
     """Refuses a model that is not there, or whose windows do not fit the image, before an image is read.
 
     Args:
         model: A size or a checkpoint.
         image_size: (height, width) in pixels.
-        window_size: Side of the attention windows in tokens; ``None``: the model's.
+        changes: Of the configuration.
 
     Raises:
         UsageError: As `starting_config`, or the size does not fit; the nearest that does is named.
     """
-    starting_config(model, image_size, **other_window(window_size)).check_image_size(*image_size)
+    starting_config(model, image_size, **changes).check_image_size(*image_size)
 
 
 def train_mim(
@@ -156,16 +167,7 @@ def _network(
 ) -> MammoSwinForMaskedImageModeling:
     torch.manual_seed(seed)
     size = (processor.size["height"], processor.size["width"])
-    config = starting_config(
-        model,
-        size,
-        num_channels=processor.num_channels,
-        decoder=settings.decoder,
-        sparse_encoder=settings.sparse_encoder,
-        loss_region=settings.loss_region,
-        normalized_patch=settings.normalized_patch,
-        **other_window(settings.window_size),
-    )
+    config = starting_config(model, size, num_channels=processor.num_channels, **model_changes(settings))
     config.check_image_size(*size)
     network = MammoSwinForMaskedImageModeling(config)
     if model not in SIZES:
