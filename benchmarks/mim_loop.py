@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import statistics
 import tempfile
 import time
 from collections.abc import Iterator
@@ -52,9 +53,10 @@ class TakingTurns(TrainerCallback):
         self._since = _now()
         self.bare.append((self._since[0] - ended[0], self._since[1] - ended[1]))
 
-    def share(self, kind: int) -> float:
-        """The bare steps' time over the loop's: CPU (0) or the clock's (1)."""
-        return sum(bare[kind] for bare in self.bare[WARM:]) / sum(loop[kind] for loop in self.loop[WARM:])
+    def medians(self, kind: int) -> tuple[float, float]:
+        """Seconds of a step of the loop and of a bare one: CPU (0) or the clock's (1)."""
+        loop, bare = (statistics.median(taken[kind] for taken in steps[WARM:]) for steps in (self.loop, self.bare))
+        return loop, bare
 
 
 def _now() -> tuple[float, float]:
@@ -96,12 +98,17 @@ def _measured(folder: Path, model: str, size: tuple[int, int], batch_size: int, 
         use_cpu=device == "cpu",
     )
     MimTrainer(network, settings, train_dataset=images, data_collator=collator, callbacks=[turns]).train()
-    seconds = sum(taken[1] for taken in turns.loop[WARM:]) / (steps - WARM)
+    started = _now()[0]
+    for first in range(8):
+        collator([images[first + index] for index in range(batch_size)])
+    reading = (_now()[0] - started) / 8
+    (loop, bare), (loop_wall, bare_wall) = turns.medians(0), turns.medians(1)
     return {
         "model": model,
         "size": f"{size[0]} x {size[1]}",
         "batch": batch_size,
-        "images a second": f"{batch_size / seconds:.1f}",
-        "of the bare step's, CPU time": f"{100 * turns.share(0):.1f} %",
-        "by the clock": f"{100 * turns.share(1):.1f} %",
+        "images a second": f"{batch_size / loop_wall:.1f}",
+        "of the bare step's, CPU time": f"{100 * bare / loop:.1f} %",
+        "by the clock": f"{100 * bare_wall / loop_wall:.1f} %",
+        "reading, masking and packing": f"{100 * reading / loop:.1f} % of the loop",
     }
