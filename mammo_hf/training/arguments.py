@@ -84,7 +84,7 @@ class MimSettings:
             ("probes", self.probes, PROBES),
         ):
             for value in values:
-                check_word(f"--{name}", value, known)
+                check_choice(f"--{name}", value, known)
         check_number("--layer_decay", self.layer_decay, 0 < self.layer_decay <= 1, "above 0 and at most 1")
         check_number("--weight_average", self.weight_average, 0 <= self.weight_average < 1, "at least 0 and below 1")
 
@@ -192,7 +192,7 @@ def check_number(name: str, value: float, holds: bool, rule: str) -> None:
         raise UsageError(f"is {value}", source=name, remedy=f"it must be {rule}")
 
 
-def check_word(name: str, value: str, known: tuple[str, ...]) -> None:
-    """Raises UsageError where a value is none of those that are known."""
-    if value not in known:
-        raise UsageError(f"is {value!r}", source=name, remedy=f"use {', '.join(known[:-1])} or {known[-1]}")
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raises UsageError where a word is not among its choices."""
+    if value not in choices:
+        raise UsageError(f"is {value!r}", source=name, remedy=f"use {', '.join(choices)}")
