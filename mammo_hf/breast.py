@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
 
 from .breast_mask import breast_region, rim_share
 from .pectoral import pectoral_mask
+
+if TYPE_CHECKING:
+    from .geometry import Geometry
 
 LONGEST_SIDE = 256  # pixels of the subsampled view that is searched, up to twice as many less one
 MARGIN = 0.02  # of the image's longer side
@@ -56,6 +60,26 @@ class Breast:
         """
         mask = self.mask if margin == 0 else ndimage.maximum_filter(self.mask, 2 * margin + 1)
         return sampled(mask, rows, columns, self.stride)
+
+    def on_canvas(self, geometry: Geometry, *, cell: int = 1, margin: int = 0) -> np.ndarray:
+        """Where the breast lies on the model's canvas, without a pectoral muscle that was looked for and found.
+
+        Args:
+            geometry: From source pixels to the canvas.
+            cell: Side in canvas pixels of what one entry stands for, by its centre.
+            margin: As in ``mask_at``.
+
+        Returns:
+            bool (height // cell, width // cell); false in the padding.
+        """
+        centres = [(np.arange(side // cell) + 0.5) * cell for side in geometry.size]
+        rows, columns = (geometry.to_source(np.stack([c, c], axis=-1))[:, i] for i, c in enumerate(centres))
+        shown_rows, shown_columns = (
+            (c > start) & (c < start + length)
+            for c, start, length in zip(centres, geometry.offset, geometry.resized, strict=True)
+        )
+        inside = self.mask_at(rows, columns, margin) & shown_rows[:, None] & shown_columns
+        return inside if self.pectoral is None else inside & ~sampled(self.pectoral, rows, columns, self.stride)
 
 
 def sampled(mask: np.ndarray, rows: np.ndarray, columns: np.ndarray, stride: int) -> np.ndarray:

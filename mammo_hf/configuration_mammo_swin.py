@@ -11,6 +11,8 @@ from transformers import SwinConfig
 
 from .errors import DataError, UsageError
 
+DECODERS = ("conv", "linear")
+LOSS_REGIONS = ("masked", "masked_breast", "all")
 SIZES: dict[str, dict[str, Any]] = {
     # nano is for tests and demonstrations; the others are the paper's (Liu et al. 2021, arXiv 2103.14030, section 3.3)
     "nano": {"embed_dim": 32, "depths": [2, 2, 2], "num_heads": [1, 2, 4], "drop_path_rate": 0.0},
@@ -150,8 +152,8 @@ class MammoSwinConfig(SwinConfig):
 
     def _check_masked_modelling(self) -> None:
         for name, value, known in (
-            ("decoder", self.decoder, ("conv", "linear")),
-            ("loss_region", self.loss_region, ("masked", "masked_breast", "all")),
+            ("decoder", self.decoder, DECODERS),
+            ("loss_region", self.loss_region, LOSS_REGIONS),
         ):
             if value not in known:
                 raise UsageError(f"{name} is {value!r}", remedy=f"use {' or '.join(map(repr, known))}")

@@ -7,13 +7,14 @@ installed package alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from transformers import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 
-from .breast import LONGEST_SIDE, MARGIN, Breast, find_breast, sampled
+from .breast import LONGEST_SIDE, MARGIN, Breast, find_breast
 from .errors import UsageError
 from .geometry import Geometry
 from .image_source import ImageSource, open_image
@@ -204,19 +205,9 @@ class MammoImageProcessor(BaseImageProcessor):
 
     def _kept(self, geometry: Geometry, breast: Breast) -> np.ndarray:
         """Which canvas pixels show the source and are not blanked, bool (height, width)."""
-        kept = np.zeros(geometry.size, bool)
-        top, left = geometry.offset
-        rows, columns = geometry.resized
-        kept[top : top + rows, left : left + columns] = True
-        # the centres of the canvas' rows and columns, on the source; those in the padding are not asked for
-        on_rows = geometry.to_source(np.stack([np.arange(geometry.size[0]) + 0.5] * 2, axis=-1))[:, 0]
-        on_columns = geometry.to_source(np.stack([np.arange(geometry.size[1]) + 0.5] * 2, axis=-1))[:, 1]
         if self.blank_outside_breast and breast.mask.any():
-            margin = 1 + round(self.crop_margin * max(breast.mask.shape))
-            kept &= breast.mask_at(on_rows, on_columns, margin)
-        if breast.pectoral is not None:
-            kept &= ~sampled(breast.pectoral, on_rows, on_columns, breast.stride)
-        return kept
+            return breast.on_canvas(geometry, margin=1 + round(self.crop_margin * max(breast.mask.shape)))
+        return replace(breast, mask=np.ones_like(breast.mask)).on_canvas(geometry)
 
     def _fit_geometry(self, source: ImageSource, crop: tuple[int, int, int, int], flip: bool) -> Geometry:
         height, width = self.size["height"], self.size["width"]

@@ -8,6 +8,8 @@ import numpy as np
 
 from .errors import DataError, UsageError
 
+PLACES = ("image", "breast")
+
 
 @dataclass(frozen=True)
 class BlockwiseMasking:
@@ -37,7 +39,7 @@ class BlockwiseMasking:
             )
         if not 0 < self.ratio < 1:
             raise UsageError(f"a mask ratio of {self.ratio} is not between 0 and 1", remedy="use 0.5, for instance")
-        if self.within not in ("image", "breast"):
+        if self.within not in PLACES:
             raise UsageError(f"within is {self.within!r}", remedy="use 'image' or 'breast'")
 
     def __call__(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 
 import torch
@@ -14,12 +13,15 @@ class ConvDecoder(nn.Module):
 
     1024-512-256-128-64 for Swin-B. A doubling is a 2 x 2 transposed convolution, whose kernel equals its stride so
     that no chequerboard can arise, and a depthwise 3 x 3 one that joins neighbours: about a ninth of the cost of plain
-    3 x 3 convolutions at these widths. What four doublings leave of the stride is done by a pixel shuffle.
+    3 x 3 convolutions at these widths. The last doubling, or what four of them leave, is done by a pixel shuffle: at
+    full resolution even the narrowest layers would cost more than all others together.
     """
 
     def __init__(self, hidden_size: int, num_channels: int, stride: int) -> None:
         super().__init__()
-        doublings = min(4, int(math.log2(stride)))
+        doublings = min(4, (stride & -stride).bit_length() - 1)
+        if stride == 2**doublings:
+            doublings -= 1
         shuffle = stride // 2**doublings
         widths = [max(hidden_size // 2**i, 4) for i in range(doublings + 1)]
         self.blocks = nn.Sequential(

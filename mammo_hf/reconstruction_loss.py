@@ -7,8 +7,6 @@ from torch.nn import functional
 
 from .errors import UsageError
 
-LOSS_REGIONS = ("masked", "masked_breast", "all")
-
 
 def counted_pixels(
     bool_masked_pos: torch.Tensor,

@@ -232,8 +232,25 @@ def test_the_pectoral_muscle_is_blanked_only_when_asked_and_not_in_a_cc_view():
     intensity, geometry = processor.fit(oblique)
     row, column = geometry.to_model([60, 60]).astype(int)
     assert intensity[row, column] == 0
+    assert not processor.fit_breast(oblique)[2].on_canvas(geometry)[row, column]
     assert MammoImageProcessor(size=(224, 112)).fit(oblique)[0][row, column] > 0
     assert processor.fit(mammogram_dataset(pixels, bits_stored=12, view="CC"))[0][row, column] > 0
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_the_found_breast_lies_on_the_canvas_where_the_image_does(processor, side):
+    rows, columns = np.mgrid[:300, :200]
+    inside = ((rows - 150) / 140) ** 2 + (columns / 80) ** 2 < 1
+    pixels = (inside * 30000).astype(np.uint16)[:, :: -1 if side == "right" else 1]
+    intensity, geometry, breast = processor.fit_breast(pixels)
+    assert geometry.flip == (side == "right")
+    assert geometry.resized[1] < geometry.size[1]  # there is padding
+    found, cells = breast.on_canvas(geometry), breast.on_canvas(geometry, cell=4)
+    assert found.shape == intensity.shape
+    assert cells.shape == (56, 28)
+    for mask, seen in ((found, intensity > 0.2), (cells, intensity[2::4, 2::4] > 0.2)):
+        assert (mask & seen).sum() / (mask | seen).sum() > 0.93
+    assert not found[:, geometry.resized[1] :].any()
 
 
 @pytest.mark.parametrize("margin", [-0.1, 1.5])

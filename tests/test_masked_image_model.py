@@ -2,13 +2,14 @@
 
 import logging
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModel, SwinConfig, SwinForMaskedImageModeling
 
 from mammo_hf import BlockwiseMasking, MammoSwinConfig, MammoSwinForMaskedImageModeling
 from mammo_hf.errors import UsageError
-from mammo_hf.visible_tokens import say_dense
+from mammo_hf.visible_tokens import say_dense, visible_tokens
 
 SHAPE = {"embed_dim": 8, "depths": [2, 2, 2], "num_heads": [1, 2, 4], "image_size": (224, 112), "drop_path_rate": 0.0}
 
@@ -147,3 +148,22 @@ def test_exports_without_torchscript():
     pixels = torch.randn(1, 1, 112, 56)
     exported = torch.export.export(model, (pixels,), strict=False)
     torch.testing.assert_close(exported.module()(pixels)["reconstruction"], model(pixels).reconstruction)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sparse", [True, False])
+def test_compiled_it_is_one_graph_and_gives_the_same(sparse):
+    model = model_of(depths=[1, 1], num_heads=[1, 2], image_size=(112, 56), sparse_encoder=sparse).train()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    for seed in range(2):  # another mask leaves another number of visible tokens in each window
+        masks = np.stack([BlockwiseMasking(8)((112, 56), seed=seed, index=index) for index in range(2)])
+        packed = visible_tokens(masks, (28, 14), stages=2, window=7) if sparse else None
+        given = {"bool_masked_pos": torch.from_numpy(masks), "visible": packed}
+        pixels, results = torch.randn(2, 1, 112, 56), []
+        for network in (model, compiled):
+            model.zero_grad()
+            loss = network(pixels, **given).loss
+            loss.backward()
+            results.append([loss, *(p.grad.clone() for p in model.parameters() if p.requires_grad)])
+        for one, other in zip(*results, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)

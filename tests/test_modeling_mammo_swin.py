@@ -104,7 +104,9 @@ def test_stock_keeps_the_clamped_windows():
     assert stock.swin.encoder.layers[1].blocks[1].shift_size == 0
 
 
-@pytest.mark.parametrize(("hidden", "stride", "widths"), [(1024, 32, [512, 256, 128, 64]), (128, 16, [64, 32, 16, 8])])
+@pytest.mark.parametrize(
+    ("hidden", "stride", "widths"), [(1024, 32, [512, 256, 128, 64]), (128, 16, [64, 32, 16]), (64, 12, [32, 16])]
+)
 def test_decoder_widths_and_size(hidden, stride, widths):
     decoder = ConvDecoder(hidden, 1, stride)
     assert [block[0].out_channels for block in decoder.blocks] == widths

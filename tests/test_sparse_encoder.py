@@ -117,6 +117,21 @@ def test_values_and_gradients_equal_dense_attention_with_masked_keys(shape):
         assert "k_proj.bias" in name or gradient.abs().max() > 1e-3, name
 
 
+@pytest.mark.parametrize("sparse", [True, False])
+def test_sdpa_and_eager_agree(sparse):
+    model = model_of("four stages", sparse_encoder=sparse)
+    pixels, masks = inputs(model)
+    results = []
+    for implementation in ("sdpa", "eager"):
+        model.set_attn_implementation(implementation)
+        model.zero_grad()
+        output = model(pixels, bool_masked_pos=masks)
+        output.loss.backward()
+        results.append([output.reconstruction, *(p.grad for p in model.parameters() if p.requires_grad)])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
 def test_an_image_that_is_hidden_whole_beside_one_that_is_not():
     model = model_of("four stages")
     pixels, masks = inputs(model)

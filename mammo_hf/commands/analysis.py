@@ -187,7 +187,7 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("no such file", source=args.dicom_path, remedy="--dicom_path takes a text file of DICOM paths")
     percentage = args.missing_label_percentage
     check_number("--missing_label_percentage", percentage, 0 < percentage <= 100, "above 0 and at most 100")
-    ClassificationSettings(lesion_loss=args.lesion_loss).check()
+    ClassificationSettings(lesion_loss=args.lesion_loss)  # checks it
     check_file("--label_file", args.label_file)
     check_split(args.validation, args.test_share, args.split_file)
     if not (args.train_mim or args.train_cls or args.visualize):

@@ -32,7 +32,6 @@ def main(arguments: list[str]) -> None:
     check_stage(own, args, own.model_name_or_path)
     percentage = own.label_percentage
     check_number("--label_percentage", percentage, 0 < percentage <= 100, "above 0 and at most 100")
-    own.settings().check()
     check_file("--label_file", own.label_file)
     start_stage(own, args, out)
     table = open_stage(own, args, own.model_name_or_path, out)

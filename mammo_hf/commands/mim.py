@@ -17,20 +17,36 @@ from ..training.mim import train_mim
 from .running import write_metrics
 from .stages import check_stage, end_stage, open_stage, parse_stage, start_stage
 
+# where Trainer's own defaults, which are for fine-tuning, would not pre-train; each can be given
+DEFAULTS = {
+    "learning_rate": 5e-4,
+    "lr_scheduler_type": "cosine",
+    "warmup_steps": 0.1,  # below 1: the share of all steps
+    "weight_decay": 0.05,
+    "eval_strategy": "epoch",
+}
+
+
+def stage_parser() -> HfArgumentParser:
+    """The command's own arguments and all of Trainer's."""
+    parser = HfArgumentParser((MimArguments, TrainingArguments), prog="mammo-hf mim")  # type: ignore[arg-type]
+    parser.set_defaults(**DEFAULTS)
+    return parser
+
 
 def main(arguments: list[str]) -> None:
-    """Runs ``mammo-hf mim``: its own arguments and all of Trainer's."""
-    parser = HfArgumentParser((MimArguments, TrainingArguments), prog="mammo-hf mim")  # type: ignore[arg-type]
-    parsed = parse_stage(parser, arguments)
+    """Runs ``mammo-hf mim``."""
+    parsed = parse_stage(stage_parser(), arguments)
     own, args = cast(MimArguments, parsed[0]), cast(TrainingArguments, parsed[1])
     out = Path(args.output_dir or "mim")
     check_stage(own, args, own.model)
-    start_stage(own, args, out)
-    table = open_stage(own, args, own.model, out)
     height, width = own.size()
     processor = MammoImageProcessor(
         size={"height": height, "width": width}, mask_block_size=own.mask_block_size, mask_ratio=own.mask_ratio
     )
+    processor.masking()((height, width), seed=0)  # refuses blocks that do not tile the image
+    start_stage(own, args, out)
+    table = open_stage(own, args, own.model, out)
     tasks, stream, kept = usable_tasks(table), None, table
     if own.streaming:
         stream, kept = streamed_images(table, processor, seed=args.seed), table.where(split="validation")

@@ -12,9 +12,9 @@ from ..data import MammoTable
 from ..data.prepare import is_prepared
 from ..data.seen import SPLIT_FILE, read_seen, save_training_split
 from ..errors import UsageError
-from ..training.arguments import CollectionArguments, check_arguments
+from ..training.arguments import ClassificationArguments, CollectionArguments, MimArguments, check_arguments
 from ..training.collection import open_collection
-from ..training.mim import check_model
+from ..training.mim import check_model, model_changes, other_window
 from ..training.running import checkpoint_to_resume, clear_for_a_new_start
 from .running import check_outputs, log_to
 
@@ -31,7 +31,7 @@ def parse_stage(parser: HfArgumentParser, arguments: list[str]) -> tuple[Any, ..
         raise UsageError(f"Trainer refuses its arguments: {error}", remedy="see --help") from error
 
 
-def check_stage(own: CollectionArguments, args: TrainingArguments, model: str) -> None:
+def check_stage(own: MimArguments | ClassificationArguments, args: TrainingArguments, model: str) -> None:
     """Everything about the arguments that can be said before an image is read.
 
     Raises:
@@ -40,7 +40,8 @@ def check_stage(own: CollectionArguments, args: TrainingArguments, model: str) -
     check_dataset(own.dataset, "--dataset")
     check_arguments(args)
     own.check()
-    check_model(model, own.size())
+    changes = model_changes(own.settings()) if isinstance(own, MimArguments) else other_window(own.window_size)
+    check_model(model, own.size(), **changes)
 
 
 def check_dataset(dataset: str, argument: str) -> None:

@@ -8,15 +8,19 @@ from pathlib import Path
 import torch
 from transformers import TrainingArguments
 
-from ..configuration_mammo_swin import SCORES
+from ..configuration_mammo_swin import DECODERS, LOSS_REGIONS, SCORES
 from ..data.training_split import TEST_SHARE, VALIDATION_SHARE
 from ..errors import UsageError
+from ..masking import PLACES
 from .collection import default_size
+from .probes import PROBES
 from .sizes import parse_size
 
 SAMPLING = ("weighted", "balanced", "natural")
 TUNE = ("full", "last_stage", "head")
 SEMI_SUPERVISED = ("none", "pseudo_label", "mean_teacher")
+WINDOW_HELP = "side of the attention windows in tokens; default: the model's, or else 7"
+MODEL_HELP = "nano, tiny, small, base, large, a checkpoint folder of any Swin, or a .pth file of Swin or SimMIM"
 
 
 @dataclass
@@ -72,7 +76,11 @@ class CollectionArguments:
 
 @dataclass
 class MimSettings:
-    """How stage 1 trains, whatever it trains on."""
+    """How stage 1 trains, whatever it trains on.
+
+    Raises:
+        UsageError: A word that is not known, or a number out of its range.
+    """
 
     decoder: str = field(default="conv", metadata={"help": "conv, or linear as in SimMIM"})
     sparse_encoder: bool = field(
@@ -83,9 +91,7 @@ class MimSettings:
         default=None, metadata={"help": "side in pixels of patches that the target is normalised by; default: none"}
     )
     mask_within: str = field(default="image", metadata={"help": "image, or breast: nothing is spent on background"})
-    window_size: int | None = field(
-        default=None, metadata={"help": "side of the attention windows in tokens; default: the model's, or else 7"}
-    )
+    window_size: int | None = field(default=None, metadata={"help": WINDOW_HELP})
     layer_decay: float = field(
         default=1.0, metadata={"help": "factor of the learning rate from a layer to the one below it"}
     )
@@ -96,6 +102,18 @@ class MimSettings:
         default_factory=list, metadata={"help": "linear, knn: classifiers on frozen features at each evaluation"}
     )
 
+    def __post_init__(self) -> None:
+        for name, values, known in (
+            ("decoder", [self.decoder], DECODERS),
+            ("loss_region", [self.loss_region], LOSS_REGIONS),
+            ("mask_within", [self.mask_within], PLACES),
+            ("probes", self.probes, PROBES),
+        ):
+            for value in values:
+                check_choice(f"--{name}", value, known)
+        check_number("--layer_decay", self.layer_decay, 0 < self.layer_decay <= 1, "above 0 and at most 1")
+        check_number("--weight_average", self.weight_average, 0 <= self.weight_average < 1, "at least 0 and below 1")
+
 
 @dataclass
 class MimArguments(MimSettings, CollectionArguments):
@@ -103,7 +121,7 @@ class MimArguments(MimSettings, CollectionArguments):
 
     model: str = field(
         default="tiny",
-        metadata={"help": "nano, tiny, small, base, large, a checkpoint folder, or a .pth file of Swin or SimMIM"},
+        metadata={"help": MODEL_HELP},
     )
     mask_block_size: int = field(default=16, metadata={"help": "side of the hidden blocks in pixels"})
     mask_ratio: float = field(default=0.5, metadata={"help": "share of the blocks that is hidden"})
@@ -118,7 +136,11 @@ class MimArguments(MimSettings, CollectionArguments):
 
 @dataclass
 class ClassificationSettings:
-    """How stage 2 trains, whatever it trains on. Label smoothing is Trainer's own ``--label_smoothing_factor``."""
+    """How stage 2 trains, whatever it trains on. Label smoothing is Trainer's own ``--label_smoothing_factor``.
+
+    Raises:
+        UsageError: A word that is not known, or a number out of its range.
+    """
 
     lesion_loss: float | None = field(
         default=None, metadata={"help": "weight of the token loss; default 1 where findings have places, else 0"}
@@ -141,6 +163,7 @@ class ClassificationSettings:
             "help": "weighted: classes weighted in the loss; balanced: they are drawn equally often; natural: neither"
         },
     )
+    window_size: int | None = field(default=None, metadata={"help": WINDOW_HELP})
     tune: str = field(default="full", metadata={"help": "what is trained: full, last_stage, or head alone"})
     head_first: int = field(default=0, metadata={"help": "updates at the start that leave the encoder alone"})
     layer_decay: float = field(
@@ -160,12 +183,7 @@ class ClassificationSettings:
         default=1.0, metadata={"help": "weight of the unlabelled images' loss at its full height"}
     )
 
-    def check(self) -> None:
-        """Refuses what no training can be made of.
-
-        Raises:
-            UsageError: Names the argument and its range.
-        """
+    def __post_init__(self) -> None:
         if self.lesion_loss is not None:
             check_number("--lesion_loss", self.lesion_loss, 0 <= self.lesion_loss < float("inf"), "0 or more")
         check_choice("--score_from", self.score_from, (*SCORES, "auto"))
@@ -189,7 +207,7 @@ class ClassificationArguments(ClassificationSettings, CollectionArguments):
 
     model_name_or_path: str = field(
         default="tiny",
-        metadata={"help": "nano, tiny, small, base, large, or a checkpoint folder, of stage 1 for instance"},
+        metadata={"help": MODEL_HELP},
     )
     tasks: list[str] | None = field(
         default=None,

@@ -20,11 +20,11 @@ from .arguments import ClassificationSettings
 from .augmentation import Augmentation
 from .classification_trainer import ClassificationTrainer
 from .datasets import EpochOfDatasets, LabelledImages, rows_of
-from .loading import load_model
-from .mim import starting_config
+from .mim import other_window, starting_config
 from .running import run, without_last_batch_surprise, without_validation
 from .scoring import best_metric, choose_score, draw_curves, epoch_metrics, evaluate, predicted_logits
 from .semi_supervised import ClassThresholds, SemiSupervisedTrainer, TwoViews, WithUnlabelled
+from .starting_weights import load_starting_weights
 from .tuning import HeadFirst, freeze
 from .weight_average import WeightAverage
 
@@ -92,14 +92,14 @@ def fit_classifier(
         prepared: Prepared images of all splits.
         processor: Of the images.
         args: Trainer's own; ``output_dir`` holds its checkpoints.
-        model: A size, or a checkpoint folder of stage 1 or 2.
+        model: A size, a checkpoint folder of stage 1 or 2 or of any stock Swin, or a ``.pth`` file of the Swin or
+            SimMIM repositories.
         tasks: In the order of the prepared ``labels``.
         patients: Whose training rows' labels are used: a label subset. Other rows may be learnt from without.
         settings: Of losses, sampling, what is tuned, and unlabelled images.
         resume: As in ``run``.
     """
     settings = settings or ClassificationSettings()
-    settings.check()
     split = _labelled_rows(prepared, patients)
     training = prepared.select(split["train"])
     labels = np.array(training["labels"], dtype=np.int64).reshape(-1, len(tasks))
@@ -251,13 +251,13 @@ def _network(
         lesion_task=names[0] if lesion_loss else None,
         lesion_loss_weight=lesion_loss,
         score_from=score,
+        **other_window(settings.window_size),
     )
     args.label_smoothing_factor = 0.0  # Trainer's own would smooth over the labels of all tasks at once
-    network = (
-        MammoSwinForImageClassification(config)
-        if model in SIZES
-        else load_model(MammoSwinForImageClassification, model, config=config)
-    )
+    config.check_image_size(*config.image_size)
+    network = MammoSwinForImageClassification(config)
+    if model not in SIZES:
+        load_starting_weights(network, model)
     freeze(network, settings.tune)
     return network
 

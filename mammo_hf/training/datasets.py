@@ -94,12 +94,12 @@ class MaskedImages(PreparedImages):
     """For stage 1: an image, which of its patches are hidden, and where it is padding and breast."""
 
     def __init__(
-        self, *args: Any, masking: BlockwiseMasking, fresh: bool, with_breast: bool = False, **kwargs: Any
+        self, *args: Any, masking: BlockwiseMasking, fresh: bool, needs_breast: bool = False, **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
         self.masking = masking
         self.fresh = fresh
-        self.with_breast = with_breast
+        self.needs_breast = needs_breast
 
     def __getitem__(self, index: int) -> Example:
         return masked_example(
@@ -110,7 +110,7 @@ class MaskedImages(PreparedImages):
             seed=self.seed,
             epoch=self.epoch if self.fresh else 0,
             index=index,
-            with_breast=self.with_breast,
+            needs_breast=self.needs_breast,
         )
 
 

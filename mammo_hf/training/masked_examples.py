@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..data.prepare import FULL_SCALE
+from ..data.prepare import FULL_SCALE, LESION_CELL, unpacked_breast
 from ..errors import DataError
 from ..geometry import Geometry
 from ..visible_tokens import packed_for
 from .augmentation import Augmentation
-from .breast_area import breast_patches
 
 if TYPE_CHECKING:
     from ..configuration_mammo_swin import MammoSwinConfig
@@ -33,7 +32,7 @@ def masked_example(
     seed: int,
     epoch: int,
     index: int,
-    with_breast: bool = False,
+    needs_breast: bool = False,
 ) -> Example:
     """One image and which of its patches are hidden; depends on (seed, epoch, index) alone.
 
@@ -45,33 +44,35 @@ def masked_example(
         seed: Of augmentation and mask.
         epoch: Counts up in training, and stays 0 in evaluation.
         index: The image's place in its dataset.
-        with_breast: Whether ``breast_mask`` is wanted though the masking does not need it.
+        needs_breast: Whether an image in which no breast was found is of no use, though the masking could do without.
 
     Returns:
         ``pixel_values`` (channels, height, width), ``bool_masked_pos`` (patches,), ``content_mask`` (height, width),
-        false in the padding, and ``breast_mask`` (height, width) where it is needed.
+        false in the padding, and ``breast_mask`` (height, width), true in the breast that was found when the image was
+        prepared.
 
     Raises:
         DataError: An image without a breast where that is needed, or pixels that are not finite; it names the image.
     """
-    intensity, content = _canvas(row)
+    intensity, content, breast = _canvas(row)
     if augmentation is not None:
         generator = np.random.default_rng([seed, epoch, index])
-        intensity, content = augmentation(intensity, content, view=row["view"], generator=generator)
-    size = (intensity.shape[-2], intensity.shape[-1])
-    example: Example = {}
-    breast = None
-    if with_breast or masking.within == "breast":
-        patch = masking.patch_size
-        breast = breast_patches(intensity[0].numpy(), patch)
-        if not breast.any():
-            raise DataError("no breast stands out from the background", source=f"image {row['image_id']}")
-        example["breast_mask"] = torch.from_numpy(breast.repeat(patch, 0).repeat(patch, 1))
+        intensity, content, breast = augmentation(intensity, content, breast, view=row["view"], generator=generator)
+    inside = breast[0] > 0.5
+    if (needs_breast or masking.within == "breast") and not inside.any():
+        raise DataError(
+            "no breast stands out from the background",
+            source=f"image {row['image_id']}",
+            remedy="take it out of the collection, or mask and judge the whole image",
+        )
+    inside = inside.repeat_interleave(LESION_CELL, 0).repeat_interleave(LESION_CELL, 1)
     pixels = torch.from_numpy(processor.normalize_intensity(intensity[0].numpy()))
     if not torch.isfinite(pixels).all():
         raise DataError("pixel values that are not finite", source=f"image {row['image_id']}", remedy="prepare it anew")
+    size = (intensity.shape[-2], intensity.shape[-1])
+    patches = _patches_with(inside, masking.patch_size) if masking.within == "breast" else None
     try:
-        mask = masking(size, seed=seed, epoch=epoch, index=index, breast=None if breast is None else breast.ravel())
+        mask = masking(size, seed=seed, epoch=epoch, index=index, breast=patches)
     except DataError as error:
         raise DataError(error.problem, source=f"image {row['image_id']}", remedy=error.remedy) from error
     # pixel values first: Trainer reads the batch size off the first entry
@@ -79,15 +80,18 @@ def masked_example(
         "pixel_values": pixels,
         "bool_masked_pos": torch.from_numpy(mask),
         "content_mask": content[0] > 0.5,
-        **example,
+        "breast_mask": inside,
     }
 
 
-def _canvas(row: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Intensity in [0, 1], and 1 where the canvas shows the image and not padding; both (1, height, width)."""
+def _canvas(row: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Intensity in [0, 1], 1 where the canvas shows the image and not padding, and 1 where cells lie in the breast.
+
+    The first two are (1, height, width), the breast (1, height / 4, width / 4).
+    """
     height, width = row["size"]
     pixels = np.frombuffer(row["pixels"], np.uint16).reshape(1, height, width)
-    intensity = torch.from_numpy(pixels.astype(np.float32) / FULL_SCALE)
+    intensity = torch.from_numpy(np.divide(pixels, FULL_SCALE, dtype=np.float32))
     content = torch.ones(1, height, width)
     placement = json.loads(row["geometry"])
     if placement:
@@ -95,7 +99,15 @@ def _canvas(row: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         content.zero_()
         (top, left), (rows, columns) = geometry.offset, geometry.resized
         content[0, top : top + rows, left : left + columns] = 1.0
-    return intensity, content
+    cells = unpacked_breast(row["breast"], (height, width))
+    return intensity, content, torch.from_numpy(cells.astype(np.float32))[None]
+
+
+def _patches_with(inside: torch.Tensor, patch: int) -> np.ndarray:
+    """Which patches hold a part of the breast, bool (patches,), row by row."""
+    height, width = inside.shape
+    parts: np.ndarray = inside.numpy().reshape(height // patch, patch, width // patch, patch).any(axis=(1, 3))
+    return parts.ravel()
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ from .plots import plot_loss_curves
 from .probes import Probes
 from .reconstruction import ReconstructionPanel, reconstruct, reconstruction_quality
 from .running import run, without_last_batch_surprise, without_validation
-from .starting_weights import load_starting_weights, simmim_config
+from .simmim_checkpoint import simmim_config
+from .starting_weights import load_starting_weights
 from .streaming import StreamedMaskedImages
 from .weight_average import WeightAverage
 
@@ -44,7 +45,7 @@ def starting_config(model: str, image_size: tuple[int, int], **changes: Any) -> 
     if model in SIZES:
         return MammoSwinConfig(**{**SIZES[model], **changes}, image_size=image_size)
     if Path(model).is_file():
-        return MammoSwinConfig(**{**simmim_config(Path(model)), **changes}, image_size=image_size)
+        return MammoSwinConfig(**{**simmim_config(Path(model)), **changes, "image_size": image_size})
     if not (Path(model) / "config.json").is_file():
         raise UsageError(
             "neither a model size nor a checkpoint folder", source=model, remedy=f"use {', '.join(SIZES)} or a folder"
@@ -57,13 +58,34 @@ def starting_config(model: str, image_size: tuple[int, int], **changes: Any) -> 
     return MammoSwinConfig(**{**config_dict, **changes, "image_size": image_size})
 
 
-def check_model(model: str, image_size: tuple[int, int]) -> None:
+def other_window(window_size: int | None) -> dict[str, Any]:
+    """The change of configuration that a window asked for means; ``None``: the model's own stays."""
+    return {} if window_size is None else {"window_size": window_size}
+
+
+def model_changes(settings: MimSettings) -> dict[str, Any]:
+    """The changes of configuration that stage 1's settings mean."""
+    return {
+        "decoder": settings.decoder,
+        "sparse_encoder": settings.sparse_encoder,
+        "loss_region": settings.loss_region,
+        "normalized_patch": settings.normalized_patch,
+        **other_window(settings.window_size),
+    }
+
+
+def check_model(model: str, image_size: tuple[int, int], **changes: Any) -> None:
     """Refuses a model that is not there, or whose windows do not fit the image, before an image is read.
+
+    Args:
+        model: A size or a checkpoint.
+        image_size: (height, width) in pixels.
+        changes: Of the configuration.
 
     Raises:
         UsageError: As `starting_config`, or the size does not fit; the nearest that does is named.
     """
-    starting_config(model, image_size).check_image_size(*image_size)
+    starting_config(model, image_size, **changes).check_image_size(*image_size)
 
 
 def train_mim(
@@ -84,7 +106,7 @@ def train_mim(
         prepared: Prepared images; training and unlabelled ones are learnt from, validation ones choose the checkpoint.
         processor: Saved beside the model.
         args: Trainer's own; ``output_dir`` holds its checkpoints.
-        model: A size, a checkpoint folder, or a ``.pth`` file of the Swin or SimMIM repositories.
+        model: A size, a checkpoint folder of any Swin, or a ``.pth`` file of the Swin or SimMIM repositories.
         checkpoint: Where the model and the processor are saved.
         plots: Folder of the loss curve and the reconstruction panels.
         settings: Of decoder, loss, masks, learning rates and probes.
@@ -145,17 +167,7 @@ def _network(
 ) -> MammoSwinForMaskedImageModeling:
     torch.manual_seed(seed)
     size = (processor.size["height"], processor.size["width"])
-    changes: dict[str, Any] = {} if settings.window_size is None else {"window_size": settings.window_size}
-    config = starting_config(
-        model,
-        size,
-        num_channels=processor.num_channels,
-        decoder=settings.decoder,
-        sparse_encoder=settings.sparse_encoder,
-        loss_region=settings.loss_region,
-        normalized_patch=settings.normalized_patch,
-        **changes,
-    )
+    config = starting_config(model, size, num_channels=processor.num_channels, **model_changes(settings))
     config.check_image_size(*size)
     network = MammoSwinForMaskedImageModeling(config)
     if model not in SIZES:
@@ -187,15 +199,33 @@ def _masked_images(
     if not (learnt if stream is None else len(stream)):
         raise DataError("no image of a training patient to pre-train on", remedy="check the split of the collection")
     masking = replace(processor.masking(), within=settings.mask_within)
-    with_breast = settings.loss_region == "masked_breast"
-    common: dict[str, Any] = {"seed": seed, "masking": masking, "with_breast": with_breast}
+    needs_breast = settings.loss_region == "masked_breast"
+    if needs_breast or settings.mask_within == "breast":
+        check_breasts(prepared, rows_of(prepared, ("validation",)) + (learnt if stream is None else []))
+    common: dict[str, Any] = {"seed": seed, "masking": masking, "needs_breast": needs_breast}
     if stream is not None:
-        stream.masking, stream.with_breast = masking, with_breast
+        stream.masking, stream.needs_breast = masking, needs_breast
     training = stream or MaskedImages(
         prepared.select(learnt), processor, augmentation=Augmentation(), fresh=True, **common
     )
     validation = MaskedImages(prepared.select(rows_of(prepared, ("validation",))), processor, fresh=False, **common)
     return training, validation
+
+
+def check_breasts(prepared: datasets.Dataset, rows: list[int]) -> None:
+    """Refuses, before the first step, images in which no breast was found, where masks or loss ask for one.
+
+    Raises:
+        DataError: Names the first of them.
+    """
+    chosen = prepared.select(rows).select_columns(["image_id", "breast"])
+    without = [row["image_id"] for row in chosen if not any(row["breast"])]
+    if without:
+        raise DataError(
+            f"no breast stands out from the background, nor in {len(without) - 1} other images",
+            source=f"image {without[0]}",
+            remedy="take them out of the collection, or mask and judge the whole image",
+        )
 
 
 def draw_reconstructions(network: MammoSwinForMaskedImageModeling, images: MaskedImages, path: Path) -> None:

@@ -13,7 +13,6 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from ..modeling_mammo_swin import MammoSwinForMaskedImageModeling
 from ..reconstruction_loss import denormalized
-from .breast_area import breast_patches
 from .masked_examples import MaskedCollator
 from .panels import plot_reconstruction
 from .reconstruction_quality import quality
@@ -57,9 +56,7 @@ def _reconstructed(
     mask = hidden.numpy().reshape(-1, rows, columns)
     mask = mask.repeat(height // rows, axis=1).repeat(width // columns, axis=2)
     inputs = images.processor.denormalize(pixels.cpu().numpy())
-    patch = height // rows
-    breast = np.stack([breast_patches(image, patch).repeat(patch, 0).repeat(patch, 1) for image in inputs])
-    content = batch["content_mask"].numpy()
+    content, breast = batch["content_mask"].numpy(), batch["breast_mask"].numpy()
     # nothing was learnt of the padding, and what stands there is no guess at an image: it stays as it is
     rebuilt = np.where(content, images.processor.denormalize(output.cpu().numpy()), inputs)
     return inputs, mask, rebuilt, mask & breast & content
@@ -115,4 +112,5 @@ def show_in_trackers(trainer: Trainer, picture: Path, name: str, step: int) -> N
             callback.tb_writer.add_image(name, image, step, dataformats="HWC")
         elif kind in ("WandbCallback", "TrackioCallback"):
             tracker = importlib.import_module("wandb" if kind == "WandbCallback" else "trackio")
-            tracker.log({name: tracker.Image(str(picture))})
+            # the step as Trainer's own callbacks give it: the axis that everything is drawn over
+            tracker.log({name: tracker.Image(str(picture)), "train/global_step": step})

@@ -71,7 +71,7 @@ class StreamedMaskedImages(IterableDataset[Example]):
             )
         self.processor = processor
         self.masking = processor.masking()
-        self.with_breast = False
+        self.needs_breast = False
         self.augmentation = augmentation
         self.seed = seed
         # numbers, not texts: eight bytes an image in every worker
@@ -116,7 +116,7 @@ class StreamedMaskedImages(IterableDataset[Example]):
                 seed=self.seed,
                 epoch=self.epoch,
                 index=image,
-                with_breast=self.with_breast,
+                needs_breast=self.needs_breast,
             )
 
     def _is_wanted(self, row: dict[str, Any]) -> bool:

@@ -78,13 +78,13 @@ class SwinTrainer(Trainer):
         """
         loss = super().training_step(*args, **kwargs)
         if not torch.isfinite(loss):
-            last = last_whole_checkpoint(str(self.args.output_dir))
-            raise Diverged(
-                f"the loss became {float(loss)} at step {self.state.global_step + 1}",
-                source=self.args.output_dir,
-                remedy=f"the last good checkpoint is {last or 'none yet'}: resume with a smaller learning rate",
-            )
+            raise self._diverged(f"the loss became {float(loss)} at step {self.state.global_step + 1}")
         return loss
+
+    def _diverged(self, problem: str) -> Diverged:
+        last = last_whole_checkpoint(str(self.args.output_dir))
+        remedy = f"the last good checkpoint is {last or 'none yet'}: resume with a smaller learning rate"
+        return Diverged(problem, source=self.args.output_dir, remedy=remedy)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Trainer's evaluation, with the averaged weights where there are some."""
@@ -94,7 +94,13 @@ class SwinTrainer(Trainer):
             return super().evaluate(*args, **kwargs)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Trainer's own, and the average beside the weights of a checkpoint."""
+        """Trainer's own, and the average beside the weights of a checkpoint.
+
+        Raises:
+            Diverged: The weights are not finite, though the loss still was; no checkpoint is made of them.
+        """
+        if _internal_call and not all(torch.isfinite(weights).all() for weights in self.model.parameters()):
+            raise self._diverged(f"the weights are no longer finite after step {self.state.global_step}")
         super().save_model(output_dir, _internal_call)
         # here, and not when the checkpoint is whole: a kill in between would leave a whole one without its average
         if self.average is not None and _internal_call and self.args.should_save:

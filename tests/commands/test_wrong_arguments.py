@@ -158,6 +158,31 @@ def test_labels_that_teach_nothing_are_told_before_pre_training(fails, command, 
     assert (status, "no labels at all" in error) == (1, True), error
 
 
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (["--image_size", "224", "100"], "224 x 112, the nearest size that fits"),
+        (["--model", "tiny", "--image_size", "224", "112"], "224 x 224, the nearest size that fits"),
+        (["--window_size", "8"], "128 x 128, the nearest size that fits"),
+        (["--mask_block_size", "18"], "18 pixels is no multiple of the patch of 4; use 16"),
+        (["--mask_block_size", "32"], "not tiled by blocks of 32 pixels"),
+        (["--mask_ratio", "0"], "mask ratio of 0.0 is not between 0 and 1"),
+        (["--mask_ratio", "1"], "mask ratio of 1.0 is not between 0 and 1"),
+        (["--mask_within", "nipple"], "--mask_within: is 'nipple'; use image, breast"),
+        (["--loss_region", "breast"], "--loss_region: is 'breast'"),
+        (["--normalized_patch", "15"], "patches of 15 pixels do not tile"),
+        (["--decoder", "deep"], "--decoder: is 'deep'; use conv, linear"),
+        (["--probes", "linear", "forest"], "--probes: is 'forest'"),
+        (["--layer_decay", "1.5"], "--layer_decay: is 1.5"),
+        (["--weight_average", "1"], "--weight_average: is 1.0"),
+    ],
+)
+def test_what_stage_1_cannot_do_is_told_before_an_image_is_read(fails, changes, says):
+    status, error = fails("mim", *changes)
+    assert status == 2, error
+    assert says in error
+
+
 def test_nothing_to_explain_is_told_before_training(fails, collection, tmp_path):
     root = tmp_path / "cbis"
     write_phantom(root, patients=12, seed=0, size=(112, 112), num_proc=1, progress=False)

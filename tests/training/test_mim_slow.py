@@ -2,13 +2,16 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
+from transformers import AutoModel, SwinConfig, SwinForImageClassification
 
 from mammo_hf.data.phantom import write_phantom
 
@@ -89,3 +92,32 @@ def test_killed_and_resumed_it_ends_bit_for_bit_where_it_would_have(collection, 
     assert len(curves[0]) == 12
     assert curves[0] == curves[1]
     assert (whole / "model.safetensors").read_bytes() == (killed / "model.safetensors").read_bytes()
+
+
+def test_both_stages_start_from_a_stock_checkpoint_of_colour_images(collection, tmp_path):
+    shape = {"embed_dim": 16, "depths": [2, 2], "num_heads": [1, 2]}
+    stock = SwinForImageClassification(SwinConfig(**shape, image_size=48, window_size=6, num_labels=3))
+    stock.save_pretrained(tmp_path / "stock")
+    common = ["--dataset", str(collection), "--image_size", "112", "56", "--window_size", "7", "--use_cpu", "true"]
+    common += ["--report_to", "none", "--prepare_workers", "0", "--max_steps", "1", "--learning_rate", "1e-9"]
+    common += ["--per_device_train_batch_size", "4", "--prepared_dir", str(tmp_path / "prepared")]
+    said = {}
+    for command, option, heads in (
+        ("mim", "--model", ("decoder.", "deep_mask_token", "swin.embeddings.mask_token")),
+        ("classification", "--model_name_or_path", ("classifier.", "lesion_head.")),
+    ):
+        out = tmp_path / command
+        line = [sys.executable, str(ROOT / f"scripts/run_{command}.py"), option, str(tmp_path / "stock")]
+        line += ["--output_dir", str(out), *common, "--disable_tqdm", "true"]
+        if command == "mim":
+            line += ["--mask_block_size", "8"]
+        done = subprocess.run(line, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        (said[command],) = re.findall(r"stock: \d+ tensors taken, new: (.*)", done.stderr)
+        assert all(name.startswith(heads) for name in said[command].split(", ")), said
+        trained = AutoModel.from_pretrained(out)
+        assert trained.config.window_size == 7
+        kernel, colours = (model.embeddings.patch_embeddings.projection.weight for model in (trained, stock.swin))
+        torch.testing.assert_close(kernel, colours.sum(1, keepdim=True), rtol=0, atol=1e-6)
+        depth = trained.encoder.layers[1].blocks[1].mlp.fc1.weight
+        torch.testing.assert_close(depth, stock.swin.encoder.layers[1].blocks[1].mlp.fc1.weight, rtol=0, atol=1e-6)

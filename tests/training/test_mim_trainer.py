@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from made_images import Made, network, trainer
+from transformers import TrainerCallback
 
 from mammo_hf import MammoSwinForMaskedImageModeling
 from mammo_hf.training.masked_examples import MaskedCollator
@@ -54,6 +55,26 @@ def test_a_loss_that_is_no_number_stops_and_names_the_last_checkpoint(tmp_path):
         run.train()
     stored = MammoSwinForMaskedImageModeling.from_pretrained(tmp_path / "checkpoint-2")
     assert all(torch.isfinite(value).all() for value in stored.parameters())
+
+
+class BreaksItsWeights(TrainerCallback):
+    """As a gradient that overflows does: the loss of the step was finite, the weights after it are not."""
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        if state.global_step == 3:
+            with torch.no_grad():
+                model.deep_mask_token.fill_(float("nan"))
+
+
+def test_broken_weights_do_not_become_a_checkpoint(tmp_path):
+    steps = {"save_strategy": "steps", "save_steps": 1, "max_steps": 4}
+    run = trainer(tmp_path, network(), per_device_train_batch_size=2, **steps)
+    run.add_callback(BreaksItsWeights())
+    with pytest.raises(Diverged, match="weights are no longer finite after step 3") as caught:
+        run.train()
+    assert "checkpoint-2" in str(caught.value)
+    assert last_whole_checkpoint(tmp_path).endswith("checkpoint-2")
+    assert not (tmp_path / "checkpoint-3" / "model.safetensors").exists()
 
 
 def test_a_checkpoint_cut_short_is_not_resumed_from(tmp_path):

@@ -1,8 +1,10 @@
 import logging
+import sys
+import types
 
 import pytest
 import torch
-from transformers import SwinConfig, SwinForImageClassification, SwinForMaskedImageModeling
+from transformers import SwinConfig, SwinForImageClassification, SwinForMaskedImageModeling, SwinModel
 
 from mammo_hf import MammoSwinForImageClassification, MammoSwinForMaskedImageModeling
 from mammo_hf.errors import UsageError
@@ -42,6 +44,59 @@ def test_a_stock_checkpoint_of_colour_images_gives_equal_features_on_grey_ones(k
         rtol=1e-4,
         atol=1e-4,
     )
+
+
+TASKS = [{"name": "pathology", "labels": ["benign", "malignant"]}]
+
+
+def classifier_of(source, size, **changes):
+    config = starting_config(str(source), size, num_channels=1, tasks=TASKS, lesion_task="pathology", **changes)
+    return MammoSwinForImageClassification(config).eval()
+
+
+@pytest.mark.parametrize("kind", [SwinForImageClassification, SwinForMaskedImageModeling, SwinModel])
+def test_a_classifier_starts_from_a_stock_checkpoint_of_colour_images(kind, tmp_path):
+    stock = spread(kind(SwinConfig(**TINY, image_size=56, encoder_stride=8)))
+    stock.save_pretrained(tmp_path)
+    model = classifier_of(tmp_path, (112, 56))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    new = load_starting_weights(model, tmp_path)
+    assert set(new) == {name for name in before if name.startswith(("classifier.", "lesion_head."))}
+    assert all(torch.equal(model.state_dict()[name], before[name]) for name in new)
+    grey = torch.randn(2, 1, 112, 56)
+    encoder = stock if kind is SwinModel else stock.swin
+    torch.testing.assert_close(
+        model.swin(grey).last_hidden_state,
+        encoder(grey.expand(-1, 3, -1, -1)).last_hidden_state,
+        rtol=1e-4,
+        atol=1e-4,
+    )
+
+
+def test_a_head_of_other_labels_is_not_taken_over_though_its_shape_fits(tmp_path):
+    stock = SwinForImageClassification(SwinConfig(**TINY, image_size=56, num_channels=1, id2label={0: "cat", 1: "dog"}))
+    stock.save_pretrained(tmp_path / "stock")
+    assert stock.classifier.weight.shape == (2, 16)
+    assert "classifier.weight" in load_starting_weights(classifier_of(tmp_path / "stock", (56, 56)), tmp_path / "stock")
+    first = spread(classifier_of(tmp_path / "stock", (56, 56)))
+    first.save_pretrained(tmp_path / "ours")
+    model = classifier_of(tmp_path / "ours", (56, 56))
+    assert load_starting_weights(model, tmp_path / "ours") == []
+    pixels = torch.randn(2, 1, 56, 56)
+    torch.testing.assert_close(model(pixels).logits, first(pixels).logits)
+
+
+def test_a_table_of_absolute_positions_is_interpolated_to_another_rectangle(tmp_path):
+    stock = SwinModel(SwinConfig(**TINY, image_size=56, num_channels=1, use_absolute_embeddings=True))
+    rows, columns = torch.meshgrid(torch.linspace(0, 1, 14), torch.linspace(0, 1, 14), indexing="ij")
+    with torch.no_grad():
+        stock.embeddings.position_embeddings[0, :, 0] = (rows + 2 * columns).flatten()
+    stock.save_pretrained(tmp_path)
+    model = classifier_of(tmp_path, (112, 56))
+    load_starting_weights(model, tmp_path)
+    rows, columns = torch.meshgrid(torch.linspace(0, 1, 28), torch.linspace(0, 1, 14), indexing="ij")
+    found = model.swin.embeddings.position_embeddings[0, :, 0]
+    torch.testing.assert_close(found, (rows + 2 * columns).flatten(), rtol=0, atol=0.05)
 
 
 def test_another_window_interpolates_the_position_tables(tmp_path):
@@ -88,13 +143,29 @@ def simmim_names(model):
     return state
 
 
-def test_simmims_own_checkpoints(tmp_path):
+class CfgNode(dict):
+    """As yacs has it: SimMIM saves its settings beside the weights."""
+
+
+def test_simmims_own_checkpoints(tmp_path, monkeypatch):
     config = starting_config("nano", (112, 112), **TINY | {"decoder": "linear"}, num_channels=1)
     published = spread(MammoSwinForMaskedImageModeling(config))
-    torch.save({"model": simmim_names(published)}, tmp_path / "simmim.pth")
+    yacs = types.ModuleType("yacs.config")
+    yacs.CfgNode = CfgNode
+    monkeypatch.setattr(CfgNode, "__module__", "yacs.config")
+    settings = CfgNode(MODEL=CfgNode(TYPE="swin"))
+    with monkeypatch.context() as installed:  # where it is saved, not where it is read
+        installed.setitem(sys.modules, "yacs", types.ModuleType("yacs"))
+        installed.setitem(sys.modules, "yacs.config", yacs)
+        torch.save({"model": simmim_names(published), "config": settings, "epoch": 3}, tmp_path / "simmim.pth")
     model = ours(tmp_path / "simmim.pth", (112, 56), decoder="linear")
     assert (model.config.depths, model.config.num_heads, model.config.window_size) == ([2, 2], [1, 2], 7)
     assert load_starting_weights(model, tmp_path / "simmim.pth") == ["deep_mask_token"]
+    classifier = classifier_of(tmp_path / "simmim.pth", (112, 56))
+    new = load_starting_weights(classifier, tmp_path / "simmim.pth")
+    assert new == ["classifier.weight", "classifier.bias", "lesion_head.weight", "lesion_head.bias"]
+    for name, value in classifier.swin.state_dict().items():
+        assert torch.equal(value, published.swin.state_dict()[name]), name
     pixels = torch.randn(1, 1, 112, 56)
     torch.testing.assert_close(model(pixels).reconstruction, published(pixels).reconstruction)
 

@@ -26,6 +26,7 @@ def prepared(count=3):
                 "laterality": "L", "view": "CC", "labels": [1, -100], "size": [64, 32], "geometry": "{}",
                 "pixels": generator.integers(0, 65536, (64, 32)).astype(np.uint16).tobytes(),
                 "lesions": None if index == 2 else lesions.tobytes(),
+                "breast": np.packbits(np.ones((16, 8), bool)).tobytes(),
             }
         )  # fmt: skip
     return datasets.Dataset(pa.Table.from_pylist(rows, schema=SCHEMA))

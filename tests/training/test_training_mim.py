@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datasets
 import numpy as np
+import pytest
 import torch
 
 from mammo_hf import MammoImageProcessor
+from mammo_hf.errors import DataError
 from mammo_hf.training.arguments import MimSettings
 from mammo_hf.training.mim import _masked_images
 
@@ -16,8 +18,12 @@ SIDE = 112
 def prepared():
     values = np.random.default_rng(0).integers(0, 65536, (SIDE, SIDE), dtype=np.uint16).tobytes()
     splits = ["train", "validation", "test", "unlabelled"]
+    breast = {name: np.packbits(np.full((28, 28), name != "unlabelled")).tobytes() for name in splits}
     rows = [
-        {"split": split, "view": "CC", "size": [SIDE, SIDE], "pixels": values, "geometry": "null", "image_id": split}
+        {
+            **{"split": split, "view": "CC", "size": [SIDE, SIDE], "pixels": values, "geometry": "null"},
+            **{"image_id": split, "breast": breast[split]},
+        }
         for split in splits
     ]
     return datasets.Dataset.from_list(rows)
@@ -36,3 +42,9 @@ def test_which_images_are_learnt_from_and_which_are_left_as_they_are():
     stored = np.frombuffer(validation.prepared[0]["pixels"], np.uint16).reshape(SIDE, SIDE) / 65535
     shown = validation.processor.denormalize(before[1]["pixel_values"].numpy())
     np.testing.assert_allclose(shown, stored, atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [MimSettings(mask_within="breast"), MimSettings(loss_region="masked_breast")])
+def test_an_image_without_a_breast_is_named_before_the_first_step(settings):
+    with pytest.raises(DataError, match="image unlabelled"):
+        _masked_images(prepared(), MammoImageProcessor(size=SIDE), 0, settings, None)

@@ -5,6 +5,7 @@ Training then never decodes DICOM. What cannot be read goes to ``rejected.csv`` 
 
 from __future__ import annotations
 
+from .breast_cells import packed_breast, unpacked_breast
 from .layout import Layout
 from .lesions import LESION_CELL, UNKNOWN_PATHOLOGY, lesion_map
 from .reading import (
@@ -39,6 +40,7 @@ __all__ = [
     "is_prepared",
     "lesion_map",
     "open_prepared",
+    "packed_breast",
     "prepare",
     "prepared_lesion_task",
     "prepared_processor",
@@ -46,4 +48,5 @@ __all__ = [
     "prepared_table",
     "shards_of",
     "stream_prepared",
+    "unpacked_breast",
 ]

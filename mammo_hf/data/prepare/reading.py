@@ -22,7 +22,7 @@ from .keys import fit_parameters
 from .layout import FINISHED, LAYOUT, PROCESSOR, SPLIT_NAME, Layout, read_about
 from .row import KEYS, SCHEMA
 
-_HEAVY = ("pixels", "size", "lesions", "geometry", "labels", *KEYS)
+_HEAVY = ("pixels", "size", "lesions", "geometry", "breast", "labels", *KEYS)
 
 
 def is_prepared(folder: str | os.PathLike[str]) -> bool:
@@ -193,6 +193,13 @@ def for_training(
     }
     if not lesions:
         columns["lesions"] = ([None] * len(found), datasets.Value("binary"))
+    missing = [name for name in SCHEMA.names if name not in prepared.column_names]
+    if missing:
+        raise UsageError(
+            f"was prepared by an earlier version: there is no column {missing[0]!r}",
+            source="prepared images",
+            remedy="prepare the collection again",
+        )
     prepared = prepared.select_columns([name for name in SCHEMA.names if name not in columns])
     for name, (values, feature) in columns.items():
         prepared = prepared.add_column(name, values, feature=feature)

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from ...errors import MammoError, UsageError
 from ...geometry import Geometry
+from .breast_cells import packed_breast
 from .files import readable
 from .keys import Keys, fit_parameters
 from .lesions import lesion_map
@@ -35,6 +36,7 @@ SCHEMA = pa.schema(
         ("size", pa.list_(pa.int32())),
         ("lesions", pa.binary()),
         ("geometry", pa.string()),
+        ("breast", pa.binary()),
     ]
 )
 """The columns that training reads. A folder holds the table's other plain columns too, and the keys."""
@@ -110,9 +112,10 @@ def prepared_row(row: Row, recipe: Recipe, keys: Keys, before: Row | None = None
         before: The row as an earlier run prepared it; what its keys allow is taken from it.
 
     Returns:
-        ``pixels`` uint16 (height, width) as bytes, 65535 for intensity 1; ``size`` (height, width); ``lesions`` uint8
-        (height / 4, width / 4) as bytes or null; ``labels`` with -100 where not known; ``geometry`` as JSON; the
-        copied columns; the keys. And what was wrong with a mask: it does not take its film along.
+        ``pixels`` uint16 (height, width) as bytes, 65535 for intensity 1; ``size`` (height, width); ``breast`` one bit
+        for each 4 x 4 pixels; ``lesions`` uint8 (height / 4, width / 4) as bytes or null; ``labels`` with -100 where
+        not known; ``geometry`` as JSON; the copied columns; the keys. And what was wrong with a mask: it does not take
+        its film along.
 
     Raises:
         MammoError: The film cannot be read.
@@ -122,11 +125,12 @@ def prepared_row(row: Row, recipe: Recipe, keys: Keys, before: Row | None = None
     prepared = {name: row.get(name) for name, _ in recipe.copied}
     prepared["labels"] = labels_of(row, recipe.tasks)
     prepared.update(zip(KEYS, keys, strict=True))
-    if before is not None and before["pixels_key"] == keys.pixels:
-        prepared |= {name: before[name] for name in ("pixels", "size", "geometry")}
+    if before is not None and before["pixels_key"] == keys.pixels and before.get("breast") is not None:
+        prepared |= {name: before[name] for name in ("pixels", "size", "geometry", "breast")}
         geometry = Geometry.from_dict(json.loads(before["geometry"]))
     else:
-        intensity, geometry = recipe.processor.fit(readable(row["path"]))
+        intensity, geometry, breast = recipe.processor.fit_breast(readable(row["path"]))
+        prepared["breast"] = packed_breast(breast, geometry)
         prepared["pixels"] = np.rint(intensity * FULL_SCALE).astype(np.uint16).tobytes()
         prepared["size"] = list(intensity.shape)
         prepared["geometry"] = json.dumps(geometry.to_dict())

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mammo_hf import MammoImageProcessor, load
-from mammo_hf.data.prepare import open_prepared, prepare, running
+from mammo_hf.data.prepare import open_prepared, prepare, running, unpacked_breast
 from mammo_hf.data.prepare.folder import Folder
 from mammo_hf.errors import DataError, UsageError
 
@@ -20,9 +20,12 @@ def test_equals_the_processor_within_half_a_step(collection, small, tmp_path):
     prepared = open_prepared(tmp_path)
     assert len(prepared) == len(rows) == len(set(prepared["image_id"]))
     for stored in prepared:
-        intensity, _ = small.fit(rows[stored["image_id"]]["path"])
+        intensity, geometry, breast = small.fit_breast(rows[stored["image_id"]]["path"])
         pixels = np.frombuffer(stored["pixels"], np.uint16).reshape(stored["size"]) / 65535
         assert np.abs(pixels - intensity).max() <= 0.5 / 65535 + 1e-7
+        found = unpacked_breast(stored["breast"], tuple(stored["size"]))
+        assert np.array_equal(found, breast.on_canvas(geometry, cell=4))
+        assert 0.2 < found.mean() < 0.95
 
 
 def test_a_second_run_touches_nothing(collection, small, tmp_path):
@@ -109,10 +112,10 @@ def test_what_a_new_codec_can_read_is_rejected_no_longer(collection, small, tmp_
         raise DataError("needs a decoder that is not installed", source=image)
 
     with monkeypatch.context() as patch:
-        fit = MammoImageProcessor.fit
+        fit = MammoImageProcessor.fit_breast
         missing = collection[2]["path"]
         patch.setattr(
-            MammoImageProcessor, "fit", lambda self, image: (no_codec if image == missing else fit)(self, image)
+            MammoImageProcessor, "fit_breast", lambda self, image: (no_codec if image == missing else fit)(self, image)
         )
         assert prepare(collection, small, tmp_path).rejected == 1
     assert prepare(collection, small, tmp_path).rejected == 0
