@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import ndimage
 
-from .breast_mask import breast_region, rim_share
+from .breast_mask import breast_region, dilated, rim_share
 from .pectoral import pectoral_mask
 
 LONGEST_SIDE = 256  # pixels of the subsampled view that is searched, up to twice as many less one
@@ -43,19 +42,27 @@ class Breast:
     notes: tuple[str, ...] = ()
     pectoral: np.ndarray | None = None
 
-    def mask_at(self, rows: np.ndarray, columns: np.ndarray, margin: int = 0) -> np.ndarray:
+    def widened(self, margin: int) -> Breast:
+        """With ``margin`` pixels of the mask added around the mask; the box stays."""
+        return replace(self, mask=dilated(self.mask, margin))
+
+    def mask_at(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Whether source pixels belong to the breast.
 
         Args:
             rows: (height,) positions in source pixels, those outside the image count as its edge.
             columns: (width,) likewise.
-            margin: In pixels of the mask, added around it.
 
         Returns:
             bool (height, width): one entry for each pair of a row and a column.
         """
-        mask = self.mask if margin == 0 else ndimage.maximum_filter(self.mask, 2 * margin + 1)
-        return sampled(mask, rows, columns, self.stride)
+        return sampled(self.mask, rows, columns, self.stride)
+
+    def columns_of(self, rows: slice) -> slice:
+        """The columns between which the mask lies in some rows, in source pixels; none where it does not."""
+        band = self.mask[rows.start // self.stride : -(-rows.stop // self.stride)].any(0)
+        columns = np.flatnonzero(band)
+        return slice(int(columns[0]) * self.stride, int(columns[-1] + 1) * self.stride) if len(columns) else slice(0, 0)
 
 
 def sampled(mask: np.ndarray, rows: np.ndarray, columns: np.ndarray, stride: int) -> np.ndarray:
@@ -64,7 +71,7 @@ def sampled(mask: np.ndarray, rows: np.ndarray, columns: np.ndarray, stride: int
         np.clip(np.asarray(positions) // stride, 0, length - 1).astype(np.intp)
         for positions, length in zip((rows, columns), mask.shape, strict=True)
     )
-    return mask[i[:, None], j]
+    return mask[i][:, j]
 
 
 def find_breast(

@@ -120,7 +120,7 @@ def _otsu(counts: np.ndarray, centres: np.ndarray) -> int:
 def largest_region(bright: np.ndarray) -> np.ndarray:
     """The largest bright region with what hangs on it by a narrow neck cut off, and its holes filled."""
     neck = max(1, round(NECK * max(bright.shape)))
-    core = _dilated(_eroded(bright, neck), neck)
+    core = dilated(_eroded(bright, neck), neck)
     regions, count = ndimage.label(core)
     if count == 0:
         return core
@@ -130,7 +130,7 @@ def largest_region(bright: np.ndarray) -> np.ndarray:
         return np.zeros(core.shape, bool)
     core = regions == sizes.argmax()
     # the opening has rounded the outline and cut the nipple: what was bright right beside the region comes back
-    return _without_holes(_connected(_dilated(core, neck) & bright, core))
+    return _without_holes(_connected(dilated(core, neck) & bright, core))
 
 
 def is_breast_shaped(mask: np.ndarray) -> bool:
@@ -167,12 +167,9 @@ def _outline_score(mask: np.ndarray, steepness: np.ndarray) -> float:
 
 
 def _connected(region: np.ndarray, seed: np.ndarray) -> np.ndarray:
-    """The parts of a region that hang together with the seed."""
-    regions, count = ndimage.label(region)
-    kept = np.zeros(count + 1, bool)
-    kept[regions[seed]] = True
-    kept[0] = False
-    return kept[regions]
+    """The part of a region that hangs together with the seed, which is a connected part of it."""
+    regions, _ = ndimage.label(region)
+    return np.asarray(regions == regions.ravel()[seed.argmax()])
 
 
 def _without_holes(mask: np.ndarray) -> np.ndarray:
@@ -182,30 +179,33 @@ def _without_holes(mask: np.ndarray) -> np.ndarray:
         rows = np.flatnonzero(column)
         if len(rows):
             closed[rows[0] + 1 : rows[-1] + 2, edge] = True
-    regions, count = ndimage.label(~closed)
-    # everything that hangs together with the rim of the padding is outside
-    outside = np.zeros(count + 1, bool)
-    for rim in (regions[0], regions[-1], regions[:, 0], regions[:, -1]):
-        outside[rim] = True
-    outside[0] = False
-    return ~outside[regions[1:-1, 1:-1]]
+    regions, _ = ndimage.label(~closed)
+    # the padding's rim is one region, or two, above and below, where both edges are closed; all else is enclosed
+    inner = regions[1:-1, 1:-1]
+    return np.asarray((inner != regions[0, 0]) & (inner != regions[-1, 0]))
 
 
 def _eroded(mask: np.ndarray, radius: int) -> np.ndarray:
     """By a square of 2 * radius + 1; outside the image counts as empty, so that bands along its edge go."""
-    count = _box_counts(mask, radius)
-    return count == (2 * radius + 1) ** 2
+    return _over_squares(np.logical_and, mask, radius)
 
 
-def _dilated(mask: np.ndarray, radius: int) -> np.ndarray:
-    return _box_counts(mask, radius) > 0
+def dilated(mask: np.ndarray, radius: int) -> np.ndarray:
+    """A mask, bool (height, width), widened by a square of 2 * radius + 1 pixels."""
+    return _over_squares(np.logical_or, mask, radius)
 
 
-def _box_counts(mask: np.ndarray, radius: int) -> np.ndarray:
-    """How many pixels of the mask lie in the square around each pixel: running sums, whatever the radius."""
-    width = 2 * radius + 1
-    sums = np.cumsum(np.pad(mask, ((radius + 1, radius), (0, 0))), axis=0, dtype=np.int32)
-    sums = sums[width:] - sums[:-width]
-    sums = np.cumsum(np.pad(sums, ((0, 0), (radius + 1, radius))), axis=1, dtype=np.int32)
-    counts: np.ndarray = sums[:, width:] - sums[:, :-width]
-    return counts
+def _over_squares(combine: np.ufunc, mask: np.ndarray, radius: int) -> np.ndarray:
+    """All or any of the pixels in the square around each pixel; those outside the image are ``False``.
+
+    A run of 2 n pixels is made of two runs of n, so the steps grow with the logarithm of the radius.
+    """
+    found = np.pad(mask, radius)
+    for _ in range(2):
+        length, wanted = 1, 2 * radius + 1
+        while length < wanted:
+            step = min(length, wanted - length)
+            found = combine(found[:-step], found[step:])
+            length += step
+        found = found.T
+    return found
