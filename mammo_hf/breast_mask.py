@@ -120,7 +120,7 @@ def _otsu(counts: np.ndarray, centres: np.ndarray) -> int:
 def largest_region(bright: np.ndarray) -> np.ndarray:
     """The largest bright region with what hangs on it by a narrow neck cut off, and its holes filled."""
     neck = max(1, round(NECK * max(bright.shape)))
-    core = dilated(_eroded(bright, neck), neck)
+    core = dilated(eroded(bright, neck), neck)
     regions, count = ndimage.label(core)
     if count == 0:
         return core
@@ -130,7 +130,7 @@ def largest_region(bright: np.ndarray) -> np.ndarray:
         return np.zeros(core.shape, bool)
     core = regions == sizes.argmax()
     # the opening has rounded the outline and cut the nipple: what was bright right beside the region comes back
-    return _without_holes(_connected(dilated(core, neck) & bright, core))
+    return without_holes(connected(dilated(core, neck) & bright, core))
 
 
 def is_breast_shaped(mask: np.ndarray) -> bool:
@@ -156,7 +156,7 @@ def _outline_score(mask: np.ndarray, steepness: np.ndarray) -> float:
     The outline of the breast is steep and smooth; one drawn through background or between fat and gland is neither.
     """
     inner = np.zeros(mask.shape, bool)
-    inner[1:-1, 1:-1] = _eroded(mask, 1)[1:-1, 1:-1] | ~mask[1:-1, 1:-1]
+    inner[1:-1, 1:-1] = eroded(mask, 1)[1:-1, 1:-1] | ~mask[1:-1, 1:-1]
     outline = ~inner
     outline[[0, -1]] = outline[:, [0, -1]] = False
     steps = steepness[outline]
@@ -166,13 +166,13 @@ def _outline_score(mask: np.ndarray, steepness: np.ndarray) -> float:
     return float(flattest * np.sqrt(np.count_nonzero(mask)) / len(steps))
 
 
-def _connected(region: np.ndarray, seed: np.ndarray) -> np.ndarray:
+def connected(region: np.ndarray, seed: np.ndarray) -> np.ndarray:
     """The part of a region that hangs together with the seed, which is a connected part of it."""
     regions, _ = ndimage.label(region)
     return np.asarray(regions == regions.ravel()[seed.argmax()])
 
 
-def _without_holes(mask: np.ndarray) -> np.ndarray:
+def without_holes(mask: np.ndarray) -> np.ndarray:
     """Fills what the mask encloses, alone or together with the image's left or right edge (the chest wall)."""
     closed = np.pad(mask, 1)
     for edge, column in ((0, mask[:, 0]), (-1, mask[:, -1])):
@@ -185,7 +185,7 @@ def _without_holes(mask: np.ndarray) -> np.ndarray:
     return np.asarray((inner != regions[0, 0]) & (inner != regions[-1, 0]))
 
 
-def _eroded(mask: np.ndarray, radius: int) -> np.ndarray:
+def eroded(mask: np.ndarray, radius: int) -> np.ndarray:
     """By a square of 2 * radius + 1; outside the image counts as empty, so that bands along its edge go."""
     return _over_squares(np.logical_and, mask, radius)
 

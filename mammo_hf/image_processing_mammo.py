@@ -218,6 +218,29 @@ class MammoImageProcessor(BaseImageProcessor):
             return None
         return breast.widened(1 + round(self.crop_margin * max(breast.mask.shape)))
 
+    def kept_at(self, breast: Breast, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Whether the model sees source pixels, which are neither cropped away nor blanked.
+
+        Args:
+            breast: What ``find_breast`` gave.
+            rows: (height,) rows of the source.
+            columns: (width,) columns of the source.
+
+        Returns:
+            bool (height, width): one entry for each pair of a row and a column.
+        """
+        kept = self._unblanked(breast, self._shown(breast), rows, columns)
+        if self.crop_to_breast:
+            top, left, bottom, right = breast.box
+            kept &= ((rows >= top) & (rows < bottom))[:, None] & ((columns >= left) & (columns < right))
+        return kept
+
+    def _unblanked(self, breast: Breast, shown: Breast | None, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        kept = np.ones((len(rows), len(columns)), bool) if shown is None else shown.mask_at(rows, columns)
+        if breast.pectoral is not None:
+            kept &= ~sampled(breast.pectoral, rows, columns, breast.stride)
+        return kept
+
     def _kept(self, geometry: Geometry, breast: Breast, shown: Breast | None) -> np.ndarray:
         """Which canvas pixels show the source and are not blanked, bool (height, width)."""
         kept = np.zeros(geometry.size, bool)
@@ -227,11 +250,7 @@ class MammoImageProcessor(BaseImageProcessor):
         # the centres of the canvas' rows and columns, on the source; those in the padding are not asked for
         on_rows = geometry.to_source(np.stack([np.arange(geometry.size[0]) + 0.5] * 2, axis=-1))[:, 0]
         on_columns = geometry.to_source(np.stack([np.arange(geometry.size[1]) + 0.5] * 2, axis=-1))[:, 1]
-        if shown is not None:
-            kept &= shown.mask_at(on_rows, on_columns)
-        if breast.pectoral is not None:
-            kept &= ~sampled(breast.pectoral, on_rows, on_columns, breast.stride)
-        return kept
+        return kept & self._unblanked(breast, shown, on_rows, on_columns)
 
     def _fit_geometry(self, source: ImageSource, crop: tuple[int, int, int, int], flip: bool) -> Geometry:
         height, width = self.size["height"], self.size["width"]

@@ -157,7 +157,7 @@ def test_erosion_and_dilation_by_squares_equal_those_of_scipy(rows, columns, rad
     mask = np.random.default_rng(seed).random((rows, columns)) < share
     square = np.ones((2 * radius + 1, 2 * radius + 1), bool)
     np.testing.assert_array_equal(breast_mask.dilated(mask, radius), ndimage.binary_dilation(mask, square))
-    np.testing.assert_array_equal(breast_mask._eroded(mask, radius), ndimage.binary_erosion(mask, square))
+    np.testing.assert_array_equal(breast_mask.eroded(mask, radius), ndimage.binary_erosion(mask, square))
 
 
 @given(st.integers(0, 60), st.integers(1, 30), st.integers(1, 7))
