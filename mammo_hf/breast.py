@@ -135,11 +135,11 @@ def _mask_and_polarity(intensity: np.ndarray) -> tuple[np.ndarray, bool]:
     """The breast's mask, and whether it was found in the negative."""
     region = breast_region(intensity)
     if rim_share(region.mask) < MOST_RIM:
-        return with_faint_skin(intensity, region.mask), False
+        return with_faint_skin(region.smooth, region.mask), False
     # it lies around the image as a background does: is there a breast in the negative?
     other = breast_region(-intensity)
     found = other.shaped and other.mask.mean() >= LEAST_NEGATIVE and rim_share(other.mask) < MOST_RIM
-    return (with_faint_skin(-intensity, other.mask), True) if found else (region.mask, False)
+    return (with_faint_skin(other.smooth, other.mask), True) if found else (region.mask, False)
 
 
 def _chest_wall(mask: np.ndarray) -> str | None:

@@ -7,7 +7,6 @@ background. Close to the breast the background is known better, so a lower thres
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
 
 from .breast_mask import connected, dilated, eroded, without_holes
 
@@ -20,11 +19,11 @@ MOST_AT_REACH = 0.3  # of what lies as far out as is looked for: where more is t
 LEAST_LIT = 0.25  # of the background, where it is not the darkest value itself as beyond the film's edge
 
 
-def with_faint_skin(view: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def with_faint_skin(smooth: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """A breast's mask, grown to its skin line.
 
     Args:
-        view: Intensity (height, width); tissue is brighter than the background.
+        smooth: Intensity (height, width) without its noise; tissue is brighter than the background.
         mask: bool, likewise: the breast, one connected region.
 
     Returns:
@@ -33,7 +32,6 @@ def with_faint_skin(view: np.ndarray, mask: np.ndarray) -> np.ndarray:
     longest = max(mask.shape)
     reach, narrow = max(1, round(REACH * longest)), max(1, round(NARROW * longest))
     near = dilated(mask, reach)
-    smooth = ndimage.uniform_filter(view.astype(np.float32, copy=False), 3)
     threshold = _threshold(smooth, mask, dilated(near, reach) & ~near)
     if threshold is None:
         return mask

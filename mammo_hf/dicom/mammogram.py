@@ -177,5 +177,5 @@ class Mammogram:
             index[:] = stored[top : top + step]
             if table.first_stored_value:
                 index -= table.first_stored_value
-            # every value has an entry, so no index is ever clipped: it only spares numpy a copy of the result
-            np.take(table.values, index, out=result[top : top + step], mode="clip")
+            # every value has an entry, so no index ever wraps around: it only spares numpy a copy of the result
+            np.take(table.values, index, out=result[top : top + step], mode="wrap")
