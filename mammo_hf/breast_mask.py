@@ -186,7 +186,7 @@ def without_holes(mask: np.ndarray) -> np.ndarray:
     inside = mask[box]
     closed = _framed(inside, 1)
     for edge, at_edge in ((0, box[1].start == 0), (-1, box[1].stop == mask.shape[1])):
-        touching = np.flatnonzero(inside[:, edge]) if at_edge and inside.size else ()
+        touching = np.flatnonzero(inside[:, edge]) if at_edge and inside.size else np.zeros(0, np.intp)
         if len(touching):
             closed[touching[0] + 1 : touching[-1] + 2, edge] = True
     regions, _ = ndimage.label(~closed)

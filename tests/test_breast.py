@@ -181,3 +181,25 @@ def test_real_films_show_their_chest_wall_on_the_side_of_the_table(real_data):
     for row in rows:
         image = np.asarray(Image.open(real_data / "ddsm-299" / row["path"]).convert("L")) / np.float32(255)
         assert find_breast(image).chest_wall == row["laterality"].lower(), row["path"]
+
+
+@given(st.integers(1, 25), st.integers(1, 25), st.floats(0, 1), st.integers(0, 99))
+def test_holes_are_filled_alone_and_with_the_chest_walls_edge(rows, columns, share, seed):
+    mask = np.random.default_rng(seed).random((rows, columns)) < share
+    # scipy fills what is enclosed; the edges on which the mask lies are closed from its first to its last row
+    closed = np.pad(mask, 1)
+    for edge in (0, -1):
+        touching = np.flatnonzero(mask[:, edge])
+        if len(touching):
+            closed[touching[0] + 1 : touching[-1] + 2, edge] = True
+    expected = ndimage.binary_fill_holes(closed)[1:-1, 1:-1]
+    np.testing.assert_array_equal(breast_mask.without_holes(mask), expected)
+
+
+@given(st.integers(1, 25), st.integers(1, 25), st.integers(0, 99))
+def test_what_hangs_together_with_a_seed(rows, columns, seed):
+    region = np.random.default_rng(seed).random((rows, columns)) < 0.6
+    region[rows // 2, columns // 2] = True
+    start = np.zeros_like(region)
+    start[rows // 2, columns // 2] = True
+    np.testing.assert_array_equal(breast_mask.connected(region, start), ndimage.binary_propagation(start, mask=region))
