@@ -22,6 +22,7 @@ from ..data.loading import load
 from ..errors import DataError, MammoError, UsageError
 from ..image_processing_mammo import MammoImageProcessor
 from ..image_source import open_image
+from .processors import load_processor
 from .running import writable_folder
 
 SUFFIXES = {".dcm", ".dicom", ".png", ".jpg", ".jpeg", ".pgm", ".tif", ".tiff", ""}
@@ -37,9 +38,9 @@ def main(arguments: list[str]) -> None:
     args = _parser().parse_args(arguments)
     if min(args.columns, args.rows) < 1 or args.tile < 16:
         raise UsageError("a sheet of no pictures", remedy="--columns and --rows from 1, --tile from 16")
+    processor = load_processor(args.processor)
     images = _annotated(args) if args.lesions else {path: [] for path in image_paths(Path(args.folder))}
     out = writable_folder(Path(args.output_dir))
-    processor = MammoImageProcessor.from_pretrained(args.processor) if args.processor else MammoImageProcessor()
     processor.blank_pectoral_muscle = processor.blank_pectoral_muscle or args.pectoral
     facts: list[Facts] = []
     tiles = _tiles(images, Path(args.folder), processor, args.tile, args.columns * args.rows, facts)

@@ -22,6 +22,7 @@ from ..dicom.report import file_report, report_text, summary_table
 from ..display import Display
 from ..errors import DataError, UsageError
 from ..slabs import Slab
+from .processors import load_processor
 from .running import writable_folder
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def main(arguments: list[str]) -> None:
     """Runs ``mammo-hf inspect``."""
     args = _parser().parse_args(arguments)
     files, walked = _files(args.paths)
-    processor = _processor(args) if args.png or args.processor else None
+    processor = load_processor(args.processor) if args.png or args.processor else None
     options = asdict(_display(args, processor))
     pictures = _Pictures(Path(args.png), processor) if args.png and processor is not None else None
     reports: list[dict[str, Any]] = []
@@ -81,7 +82,9 @@ def _parser() -> argparse.ArgumentParser:
 def _display(args: argparse.Namespace, processor: MammoImageProcessor | None) -> Display:
     """What is asked for; the processor's own, or the default, where nothing is."""
     display = Display() if processor is None else processor.display
-    window = int(args.window) if args.window is not None and args.window.isdecimal() else args.window
+    window = args.window
+    if window is not None and window.removeprefix("-").isdecimal():
+        window = int(window)
     asked = {"window": window, "prefer": args.prefer, "on_missing_window": args.on_missing_window}
     return replace(display, **{name: value for name, value in asked.items() if value is not None})
 
@@ -107,14 +110,6 @@ def _below(folder: Path) -> Iterator[Path]:
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if path.is_file() and not hidden and path.name != "DICOMDIR":
             yield path
-
-
-def _processor(args: argparse.Namespace) -> MammoImageProcessor:
-    from ..image_processing_mammo import MammoImageProcessor  # transformers is slow to import, and only this needs it
-
-    if args.processor:
-        return MammoImageProcessor.from_pretrained(args.processor)
-    return MammoImageProcessor()
 
 
 class _Pictures:

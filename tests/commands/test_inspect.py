@@ -96,6 +96,23 @@ def test_files_are_shown_as_a_processor_says(folder: Path, tmp_path: Path, capsy
     assert main(["inspect", str(folder / "one" / "a.dcm"), *strict, "--window", "0"]) == 0
 
 
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (["--processor", "/none"], "/none: no such folder or model"),
+        (["--processor", "."], "no preprocessor_config.json that can be read"),
+        (["--window", "-1"], "window is -1"),
+        (["--window", ""], "window is ''"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_a_usage_error(
+    folder: Path, option: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    assert main(["inspect", "b.dcm", *option]) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_a_picture_shows_the_crop_and_what_the_model_sees(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "pictures"
     (folder / "a.dcm").write_bytes((folder / "one" / "a.dcm").read_bytes())
