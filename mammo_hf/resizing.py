@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import sparse
 
-STRIP = 1 << 18  # source pixels looked at together: they and what is made of them stay in the processor's cache
+STRIP = 1 << 19  # source pixels looked at together: they and what is made of them stay in the processor's cache
 
 
 def resize_area(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -15,7 +15,7 @@ from .intensity import IntensityTable
 from .pixel_data import StoredFrames
 
 # values looked up at a time: the index that numpy needs of them then stays in the processor's cache
-_BLOCK = 1 << 15
+_BLOCK = 1 << 16
 _ALL = slice(None)
 
 
