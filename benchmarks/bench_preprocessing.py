@@ -185,8 +185,8 @@ def print_peaks(files: dict[str, Path]) -> None:
     stored = ROWS * COLUMNS * 2 / 2**20
     for name in ("SIGMOID", "JPEG 2000"):
         frames = {how: peak_megabytes(files[name], how) / stored for how in CALLS}
-        print(f"peak memory, {name}: {frames['ours']:.2f} stored frames (uncropped {frames['uncropped']:.2f}, the frame "
-              f"read alone {frames['frame']:.2f}, bare {frames['bare']:.2f}, naive {frames['naive']:.2f})   "
+        print(f"peak memory, {name}: {frames['ours']:.2f} stored frames (uncropped {frames['uncropped']:.2f}, "
+              f"the frame read alone {frames['frame']:.2f}, bare {frames['bare']:.2f}, naive {frames['naive']:.2f})   "
               f"at most {MOST_FRAMES:g}: {verdict(frames['ours'] <= MOST_FRAMES)}")  # fmt: skip
 
 
