@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import ndimage
 
-from .breast_mask import breast_region, rim_share
+from .breast_mask import breast_region, dilated, rim_share
+from .collimation import exposed_field
 from .pectoral import pectoral_mask
+from .skin_line import with_faint_skin
 
 if TYPE_CHECKING:
     from .geometry import Geometry
@@ -20,6 +21,7 @@ MARGIN = 0.02  # of the image's longer side
 CHEST_WALL_RATIO = 1.2
 # of the image: a dark region this large on a bright background is a breast shown as a negative
 LEAST_NEGATIVE = 0.15
+NOTED_FIELD = 0.95  # of the image: a scanner's narrow edge is not worth a word
 MOST_RIM = 0.65  # of the image's rim; a region that covers more of it may be the background
 
 
@@ -37,6 +39,7 @@ class Breast:
         negative: Whether tissue is dark on a bright background.
         notes: What was unusual, as short texts.
         pectoral: As ``mask``, the pectoral muscle; ``None`` where it was not looked for or not found.
+        field: Rows and columns of the mask that lie within bright collimated edges.
     """
 
     box: tuple[int, int, int, int]
@@ -46,28 +49,38 @@ class Breast:
     negative: bool = False
     notes: tuple[str, ...] = ()
     pectoral: np.ndarray | None = None
+    field: tuple[slice, slice] = (slice(None), slice(None))
 
-    def mask_at(self, rows: np.ndarray, columns: np.ndarray, margin: int = 0) -> np.ndarray:
+    def widened(self, margin: int) -> Breast:
+        """With ``margin`` pixels of the mask added around the mask, within the field; the box stays."""
+        mask = np.zeros(self.mask.shape, bool)
+        mask[self.field] = dilated(self.mask, margin)[self.field]
+        return replace(self, mask=mask)
+
+    def mask_at(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Whether source pixels belong to the breast.
 
         Args:
             rows: (height,) positions in source pixels, those outside the image count as its edge.
             columns: (width,) likewise.
-            margin: In pixels of the mask, added around it.
 
         Returns:
             bool (height, width): one entry for each pair of a row and a column.
         """
-        mask = self.mask if margin == 0 else ndimage.maximum_filter(self.mask, 2 * margin + 1)
-        return sampled(mask, rows, columns, self.stride)
+        return sampled(self.mask, rows, columns, self.stride)
 
-    def on_canvas(self, geometry: Geometry, *, cell: int = 1, margin: int = 0) -> np.ndarray:
+    def columns_of(self, rows: slice) -> slice:
+        """The columns between which the mask lies in some rows, in source pixels; none where it does not."""
+        band = self.mask[rows.start // self.stride : -(-rows.stop // self.stride)].any(0)
+        columns = np.flatnonzero(band)
+        return slice(int(columns[0]) * self.stride, int(columns[-1] + 1) * self.stride) if len(columns) else slice(0, 0)
+
+    def on_canvas(self, geometry: Geometry, *, cell: int = 1) -> np.ndarray:
         """Where the breast lies on the model's canvas, without a pectoral muscle that was looked for and found.
 
         Args:
             geometry: From source pixels to the canvas.
             cell: Side in canvas pixels of what one entry stands for, by its centre.
-            margin: As in ``mask_at``.
 
         Returns:
             bool (height // cell, width // cell); false in the padding.
@@ -78,7 +91,7 @@ class Breast:
             (c > start) & (c < start + length)
             for c, start, length in zip(centres, geometry.offset, geometry.resized, strict=True)
         )
-        inside = self.mask_at(rows, columns, margin) & shown_rows[:, None] & shown_columns
+        inside = self.mask_at(rows, columns) & shown_rows[:, None] & shown_columns
         return inside if self.pectoral is None else inside & ~sampled(self.pectoral, rows, columns, self.stride)
 
 
@@ -88,7 +101,7 @@ def sampled(mask: np.ndarray, rows: np.ndarray, columns: np.ndarray, stride: int
         np.clip(np.asarray(positions) // stride, 0, length - 1).astype(np.intp)
         for positions, length in zip((rows, columns), mask.shape, strict=True)
     )
-    return mask[i[:, None], j]
+    return mask[i][:, j]
 
 
 def find_breast(
@@ -115,11 +128,15 @@ def find_breast(
         The breast; the whole image as its box where nothing stands out from the background.
     """
     height, width = size or intensity.shape
-    mask, negative = _mask_and_polarity(intensity)
+    field = exposed_field(intensity)
+    mask = np.zeros(intensity.shape, bool)
+    mask[field], negative = _mask_and_polarity(intensity[field])
     if not mask.any():
         return Breast((0, 0, height, width), mask, stride, expected_chest_wall, notes=("no breast was found",))
     seen = _chest_wall(mask)
     notes = []
+    if mask[field].size < NOTED_FIELD * mask.size:
+        notes.append("bright edges around the exposed field are left out")
     if negative:
         notes.append("tissue is dark on a bright background")
     if seen is None:
@@ -129,23 +146,23 @@ def find_breast(
             f"the header speaks for a chest wall at the {expected_chest_wall}, the image shows it at the {seen}"
         )
     chest_wall = seen or expected_chest_wall
-    box = _box(mask, chest_wall, stride, (height, width), round(margin * max(height, width)))
+    limits = _limits(field, intensity.shape, stride, (height, width))
+    box = _box(mask, chest_wall, stride, limits, round(margin * max(height, width)))
     muscle = None
     if pectoral and chest_wall is not None:
         muscle = pectoral_mask(-intensity if negative else intensity, mask, chest_wall)
-    return Breast(box, mask, stride, chest_wall, negative, tuple(notes), muscle)
+    return Breast(box, mask, stride, chest_wall, negative, tuple(notes), muscle, field)
 
 
 def _mask_and_polarity(intensity: np.ndarray) -> tuple[np.ndarray, bool]:
     """The breast's mask, and whether it was found in the negative."""
     region = breast_region(intensity)
-    rim = rim_share(region.mask)
-    if rim < MOST_RIM:
-        return region.mask, False
+    if rim_share(region.mask) < MOST_RIM:
+        return with_faint_skin(region.smooth, region.mask), False
     # it lies around the image as a background does: is there a breast in the negative?
     other = breast_region(-intensity)
     found = other.shaped and other.mask.mean() >= LEAST_NEGATIVE and rim_share(other.mask) < MOST_RIM
-    return (other.mask, True) if found else (region.mask, False)
+    return (with_faint_skin(other.smooth, other.mask), True) if found else (region.mask, False)
 
 
 def _chest_wall(mask: np.ndarray) -> str | None:
@@ -160,7 +177,7 @@ def _chest_wall(mask: np.ndarray) -> str | None:
 
 
 def _box(
-    mask: np.ndarray, chest_wall: str | None, stride: int, size: tuple[int, int], margin: int
+    mask: np.ndarray, chest_wall: str | None, stride: int, limits: tuple[int, int, int, int], margin: int
 ) -> tuple[int, int, int, int]:
     """The box in source pixels; at the chest wall the breast runs into the edge of the film, so no margin there."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
@@ -169,4 +186,17 @@ def _box(
     top, bottom = rows[0] * stride - margin, (rows[-1] + 1) * stride + margin
     left = columns[0] * stride - (0 if chest_wall == "left" else margin)
     right = (columns[-1] + 1) * stride + (0 if chest_wall == "right" else margin)
-    return int(max(top, 0)), int(max(left, 0)), int(min(bottom, size[0])), int(min(right, size[1]))
+    first, start, last, end = limits
+    return int(max(top, first)), int(max(left, start)), int(min(bottom, last)), int(min(right, end))
+
+
+def _limits(
+    field: tuple[slice, slice], shape: tuple[int, ...], stride: int, size: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    """What the box may reach, in source pixels: the image, or the rows and columns surely within collimated edges."""
+    first, start = (side.start * stride for side in field)
+    last, end = (
+        length if side.stop == steps else (side.stop - 1) * stride + 1
+        for side, steps, length in zip(field, shape, size, strict=True)
+    )
+    return first, start, last, end

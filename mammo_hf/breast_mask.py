@@ -38,11 +38,13 @@ class Region(NamedTuple):
         mask: bool (height, width).
         score: How steep and smooth its outline is, for comparison with others of the same image.
         shaped: Whether it has the shape of a breast.
+        smooth: float32 (height, width), the view that was looked at.
     """
 
     mask: np.ndarray
     score: float
     shaped: bool
+    smooth: np.ndarray
 
 
 def breast_region(view: np.ndarray) -> Region:
@@ -56,12 +58,12 @@ def breast_region(view: np.ndarray) -> Region:
         The best region; one of no pixels where nothing stands out.
     """
     if view.size == 0 or np.ptp(view) < EMPTY:
-        return Region(np.zeros(view.shape, bool), 0.0, False)
+        return Region(np.zeros(view.shape, bool), 0.0, False, view)
     smooth = ndimage.uniform_filter(view.astype(np.float32, copy=False), 3)
     # the square root makes the faint skin line count as much as edges inside the gland
     steepness = _steepness(np.sqrt(smooth - smooth.min()))
     masks = [largest_region(smooth > threshold) for threshold in skin_thresholds(smooth)]
-    regions = [Region(mask, _outline_score(mask, steepness), is_breast_shaped(mask)) for mask in masks]
+    regions = [Region(mask, _outline_score(mask, steepness), is_breast_shaped(mask), smooth) for mask in masks]
     shaped = [region for region in regions if region.shaped]
     if not shaped:  # the breast may fill the image
         return regions[-1]
@@ -120,7 +122,7 @@ def _otsu(counts: np.ndarray, centres: np.ndarray) -> int:
 def largest_region(bright: np.ndarray) -> np.ndarray:
     """The largest bright region with what hangs on it by a narrow neck cut off, and its holes filled."""
     neck = max(1, round(NECK * max(bright.shape)))
-    core = _dilated(_eroded(bright, neck), neck)
+    core = dilated(eroded(bright, neck), neck)
     regions, count = ndimage.label(core)
     if count == 0:
         return core
@@ -130,7 +132,7 @@ def largest_region(bright: np.ndarray) -> np.ndarray:
         return np.zeros(core.shape, bool)
     core = regions == sizes.argmax()
     # the opening has rounded the outline and cut the nipple: what was bright right beside the region comes back
-    return _without_holes(_connected(_dilated(core, neck) & bright, core))
+    return without_holes(connected(dilated(core, neck) & bright, core))
 
 
 def is_breast_shaped(mask: np.ndarray) -> bool:
@@ -146,8 +148,11 @@ def is_breast_shaped(mask: np.ndarray) -> bool:
 
 
 def _steepness(image: np.ndarray) -> np.ndarray:
-    rows, columns = np.gradient(image)
-    return np.asarray(np.hypot(rows, columns))
+    """The length of the gradient; 0 along the image's edges, where no outline is judged."""
+    steepness = np.zeros_like(image)
+    down, across = image[2:, 1:-1] - image[:-2, 1:-1], image[1:-1, 2:] - image[1:-1, :-2]
+    steepness[1:-1, 1:-1] = 0.5 * np.sqrt(down * down + across * across)
+    return steepness
 
 
 def _outline_score(mask: np.ndarray, steepness: np.ndarray) -> float:
@@ -156,7 +161,7 @@ def _outline_score(mask: np.ndarray, steepness: np.ndarray) -> float:
     The outline of the breast is steep and smooth; one drawn through background or between fat and gland is neither.
     """
     inner = np.zeros(mask.shape, bool)
-    inner[1:-1, 1:-1] = _eroded(mask, 1)[1:-1, 1:-1] | ~mask[1:-1, 1:-1]
+    inner[1:-1, 1:-1] = eroded(mask, 1)[1:-1, 1:-1] | ~mask[1:-1, 1:-1]
     outline = ~inner
     outline[[0, -1]] = outline[:, [0, -1]] = False
     steps = steepness[outline]
@@ -166,46 +171,66 @@ def _outline_score(mask: np.ndarray, steepness: np.ndarray) -> float:
     return float(flattest * np.sqrt(np.count_nonzero(mask)) / len(steps))
 
 
-def _connected(region: np.ndarray, seed: np.ndarray) -> np.ndarray:
-    """The parts of a region that hang together with the seed."""
-    regions, count = ndimage.label(region)
-    kept = np.zeros(count + 1, bool)
-    kept[regions[seed]] = True
-    kept[0] = False
-    return kept[regions]
+def connected(region: np.ndarray, seed: np.ndarray) -> np.ndarray:
+    """The part of a region that hangs together with the seed, which is a connected part of it."""
+    found = np.zeros(region.shape, bool)
+    box = _box_of(region)
+    regions, _ = ndimage.label(region[box])
+    found[box] = regions == regions.ravel()[seed[box].argmax()]
+    return found
 
 
-def _without_holes(mask: np.ndarray) -> np.ndarray:
+def without_holes(mask: np.ndarray) -> np.ndarray:
     """Fills what the mask encloses, alone or together with the image's left or right edge (the chest wall)."""
-    closed = np.pad(mask, 1)
-    for edge, column in ((0, mask[:, 0]), (-1, mask[:, -1])):
-        rows = np.flatnonzero(column)
-        if len(rows):
-            closed[rows[0] + 1 : rows[-1] + 2, edge] = True
-    regions, count = ndimage.label(~closed)
-    # everything that hangs together with the rim of the padding is outside
-    outside = np.zeros(count + 1, bool)
-    for rim in (regions[0], regions[-1], regions[:, 0], regions[:, -1]):
-        outside[rim] = True
-    outside[0] = False
-    return ~outside[regions[1:-1, 1:-1]]
+    box = _box_of(mask)
+    inside = mask[box]
+    closed = _framed(inside, 1)
+    for edge, at_edge in ((0, box[1].start == 0), (-1, box[1].stop == mask.shape[1])):
+        touching = np.flatnonzero(inside[:, edge]) if at_edge and inside.size else np.zeros(0, np.intp)
+        if len(touching):
+            closed[touching[0] + 1 : touching[-1] + 2, edge] = True
+    regions, _ = ndimage.label(~closed)
+    # the padding's rim is one region, or two, above and below, where both edges are closed; all else is enclosed
+    filled = mask.copy()
+    filled[box] = (regions != regions[0, 0])[1:-1, 1:-1] & (regions != regions[-1, 0])[1:-1, 1:-1]
+    return filled
 
 
-def _eroded(mask: np.ndarray, radius: int) -> np.ndarray:
+def _box_of(mask: np.ndarray) -> tuple[slice, slice]:
+    """The rows and columns that a mask lies in."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return slice(0, 0), slice(0, 0)
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def eroded(mask: np.ndarray, radius: int) -> np.ndarray:
     """By a square of 2 * radius + 1; outside the image counts as empty, so that bands along its edge go."""
-    count = _box_counts(mask, radius)
-    return count == (2 * radius + 1) ** 2
+    return _over_squares(np.logical_and, mask, radius)
 
 
-def _dilated(mask: np.ndarray, radius: int) -> np.ndarray:
-    return _box_counts(mask, radius) > 0
+def dilated(mask: np.ndarray, radius: int) -> np.ndarray:
+    """A mask, bool (height, width), widened by a square of 2 * radius + 1 pixels."""
+    return _over_squares(np.logical_or, mask, radius)
 
 
-def _box_counts(mask: np.ndarray, radius: int) -> np.ndarray:
-    """How many pixels of the mask lie in the square around each pixel: running sums, whatever the radius."""
-    width = 2 * radius + 1
-    sums = np.cumsum(np.pad(mask, ((radius + 1, radius), (0, 0))), axis=0, dtype=np.int32)
-    sums = sums[width:] - sums[:-width]
-    sums = np.cumsum(np.pad(sums, ((0, 0), (radius + 1, radius))), axis=1, dtype=np.int32)
-    counts: np.ndarray = sums[:, width:] - sums[:, :-width]
-    return counts
+def _framed(mask: np.ndarray, width: int) -> np.ndarray:
+    framed = np.zeros((mask.shape[0] + 2 * width, mask.shape[1] + 2 * width), bool)
+    framed[width : framed.shape[0] - width, width : framed.shape[1] - width] = mask
+    return framed
+
+
+def _over_squares(combine: np.ufunc, mask: np.ndarray, radius: int) -> np.ndarray:
+    """All or any of the pixels in the square around each pixel; those outside the image are ``False``.
+
+    A run of 2 n pixels is made of two runs of n, so the steps grow with the logarithm of the radius.
+    """
+    found = _framed(mask, radius)
+    for _ in range(2):
+        length, wanted = 1, 2 * radius + 1
+        while length < wanted:
+            step = min(length, wanted - length)
+            found = combine(found[:-step], found[step:])
+            length += step
+        found = found.T
+    return found

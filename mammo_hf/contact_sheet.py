@@ -16,6 +16,7 @@ MASK_COLOUR = (60, 230, 90)
 CROP_COLOUR = (255, 210, 40)
 CHEST_WALL_COLOUR = (255, 60, 60)
 PECTORAL_COLOUR = (60, 200, 255)
+LESION_COLOUR = (255, 90, 255)
 TEXT_COLOUR = (230, 230, 230)
 
 
@@ -30,21 +31,24 @@ def sheets(tiles: Iterable[Image.Image], columns: int, rows: int) -> Iterator[Im
         yield sheet
 
 
-def tile(view: np.ndarray, breast: Breast, caption: str, side: int) -> Image.Image:
+def tile(view: np.ndarray, breast: Breast, caption: str, side: int, lesions: Iterable[np.ndarray] = ()) -> Image.Image:
     """One image with what was found in it.
 
     Green: the outline of the breast mask. Blue: that of the pectoral muscle. Yellow: the crop. Red: the chest wall.
+    Violet: known lesions.
 
     Args:
         view: Intensity in [0, 1], every ``breast.stride``-th pixel of the image.
         breast: What was found.
         caption: Text under the picture, cut to its width.
         side: Of the square that the picture is fitted into, in pixels.
+        lesions: bool, of the image's size each.
     """
     scale = side / max(view.shape)
     size = max(1, round(view.shape[1] * scale)), max(1, round(view.shape[0] * scale))
     picture = np.asarray(Image.fromarray(_stretched(view)).resize(size, Image.Resampling.BOX).convert("RGB")).copy()
-    for mask, colour in ((breast.mask, MASK_COLOUR), (breast.pectoral, PECTORAL_COLOUR)):
+    places = [(lesion, LESION_COLOUR) for lesion in lesions]
+    for mask, colour in ((breast.mask, MASK_COLOUR), (breast.pectoral, PECTORAL_COLOUR), *places):
         if mask is not None:
             picture[_outline(np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)))] = colour
     drawn = Image.new("RGB", (side + 4, side + 4 + CAPTION_HEIGHT))

@@ -125,8 +125,8 @@ class Geometry:
         """Resizes by area, mirrors and pads the cropped part (..., crop height, crop width), float32."""
         return self._on_canvas(resize_area(cropped, self.resized))
 
-    def place_strips(self, read: Callable[[slice], np.ndarray]) -> np.ndarray:
-        """As ``place``, where ``read`` gives some rows of the cropped part at a time."""
+    def place_strips(self, read: Callable[[slice], tuple[np.ndarray, int]]) -> np.ndarray:
+        """As ``place``, where ``read`` gives some rows of the cropped part at a time; see ``resize_area_strips``."""
         top, left, bottom, right = self.crop
         return self._on_canvas(resize_area_strips(read, (bottom - top, right - left), self.resized))
 

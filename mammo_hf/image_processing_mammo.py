@@ -6,6 +6,7 @@ installed package alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,14 +15,17 @@ import numpy as np
 from transformers import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 
-from .breast import LONGEST_SIDE, MARGIN, Breast, find_breast
+from .breast import LONGEST_SIDE, MARGIN, Breast, find_breast, sampled
+from .display import Display
 from .errors import UsageError
 from .geometry import Geometry
 from .image_source import ImageSource, open_image
 from .masking import BlockwiseMasking
 from .slabs import Slab
 
-FORMAT_VERSION = 1
+# of preprocessor_config.json: raised with each key that is added, and where the same keys would give other pixels.
+# Files of earlier versions are read, with the default for what they do not say, and saved as the present one
+FORMAT_VERSION = 2
 # what transformers itself writes into a preprocessor_config.json or passes on loading
 _TRANSFORMERS_KEYS = {
     "image_processor_type",
@@ -50,12 +54,15 @@ class MammoImageProcessor(BaseImageProcessor):
         orient: Whether to mirror images so that the chest wall is at the left edge.
         on_missing_window: How DICOM files are shown that are For Processing or have no window: "robust", "full_range",
             or "raise" to refuse them. A ``Mammogram`` is taken as it was read.
+        window: Which of several windows or VOI LUTs of a DICOM file: its index, or its explanation, as "SOFTER".
+            "NORMAL" takes the first where none is explained so. A file that has not the asked one is refused.
+        prefer: "lut" or "window", where a DICOM file has both.
         tomosynthesis: Which slices of a volume make the picture: {"slices": ..., "projection": ...}, or the former
             alone. slices: "middle", "all", an index, or [start, stop]; projection of several: "maximum" or "mean".
         mask_block_size: Side in pixels of the blocks that ``return_mask`` hides.
         mask_ratio: Share of the blocks that is hidden.
         patch_size: Side in pixels of the encoder's patches.
-        format_version: Of ``preprocessor_config.json``.
+        format_version: Of the ``preprocessor_config.json`` that is read; one of a newer format is refused.
 
     Raises:
         UsageError: A value that makes no sense, an unknown key, or a file of a newer format.
@@ -76,6 +83,8 @@ class MammoImageProcessor(BaseImageProcessor):
         invert_negatives: bool = True,
         orient: bool = True,
         on_missing_window: str = "robust",
+        window: int | str = "NORMAL",
+        prefer: str = "lut",
         tomosynthesis: dict[str, Any] | str | int = "middle",
         mask_block_size: int = 16,
         mask_ratio: float = 0.5,
@@ -108,19 +117,23 @@ class MammoImageProcessor(BaseImageProcessor):
         self.blank_pectoral_muscle = blank_pectoral_muscle
         self.invert_negatives = invert_negatives
         self.orient = orient
-        if on_missing_window not in ("robust", "full_range", "raise"):
-            raise UsageError(f"on_missing_window is {on_missing_window!r}", remedy="use robust, full_range or raise")
-        self.on_missing_window = on_missing_window
+        self.on_missing_window, self.window, self.prefer = on_missing_window, window, prefer
+        _ = self.display  # raises where one of the three makes no sense
         self.tomosynthesis = Slab.from_policy(tomosynthesis).to_policy()
         self.mask_block_size = mask_block_size
         self.mask_ratio = mask_ratio
         self.patch_size = patch_size
-        self.format_version = format_version
+        self.format_version = FORMAT_VERSION
         self.masking()  # raises where block, ratio and patch do not go together
 
     def masking(self) -> BlockwiseMasking:
         """The masking that ``preprocessor_config.json`` describes."""
         return BlockwiseMasking(self.mask_block_size, self.mask_ratio, self.patch_size)
+
+    @property
+    def display(self) -> Display:
+        """How the values of DICOM files are shown."""
+        return Display(self.window, self.prefer, self.on_missing_window)
 
     def preprocess(
         self,
@@ -177,13 +190,11 @@ class MammoImageProcessor(BaseImageProcessor):
         breast = self.find_breast(source)
         crop = breast.box if self.crop_to_breast else (0, 0, *source.size)
         geometry = self._fit_geometry(source, crop, self.orient and breast.chest_wall == "right")
-        top, left, _, right = crop
-        intensity = geometry.place_strips(
-            lambda rows: source.view(slice(top + rows.start, top + rows.stop), slice(left, right))
-        )
+        shown = self._shown(breast)
+        intensity = geometry.place_strips(lambda rows: _strip(source, geometry, shown, rows))
         if breast.negative and self.invert_negatives:
             intensity = 1 - intensity
-        intensity[~self._kept(geometry, breast)] = 0
+        intensity *= self._kept(geometry, breast, shown)
         return np.clip(intensity, 0, 1, out=intensity), geometry, breast
 
     def find_breast(self, image: Any) -> Breast:
@@ -200,14 +211,41 @@ class MammoImageProcessor(BaseImageProcessor):
         )
 
     def _opened(self, image: Any) -> ImageSource:
-        slab = Slab.from_policy(self.tomosynthesis)
-        return open_image(image, on_missing_window=self.on_missing_window, slab=slab)
+        return open_image(image, display=self.display, slab=Slab.from_policy(self.tomosynthesis))
 
-    def _kept(self, geometry: Geometry, breast: Breast) -> np.ndarray:
+    def _shown(self, breast: Breast) -> Breast | None:
+        """The breast with its margin, outside which all is blanked; ``None`` where nothing is."""
+        if not (self.blank_outside_breast and breast.mask.any()):
+            return None
+        return breast.widened(1 + round(self.crop_margin * max(breast.mask.shape)))
+
+    def kept_at(self, breast: Breast, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Whether the model sees source pixels, which are neither cropped away nor blanked.
+
+        Args:
+            breast: What ``find_breast`` gave.
+            rows: (height,) rows of the source.
+            columns: (width,) columns of the source.
+
+        Returns:
+            bool (height, width): one entry for each pair of a row and a column.
+        """
+        kept = self._unblanked(breast, self._shown(breast), rows, columns)
+        if self.crop_to_breast:
+            top, left, bottom, right = breast.box
+            kept &= ((rows >= top) & (rows < bottom))[:, None] & ((columns >= left) & (columns < right))
+        return kept
+
+    def _unblanked(self, breast: Breast, shown: Breast | None, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        kept = np.ones((len(rows), len(columns)), bool) if shown is None else shown.mask_at(rows, columns)
+        if breast.pectoral is not None:
+            kept &= ~sampled(breast.pectoral, rows, columns, breast.stride)
+        return kept
+
+    def _kept(self, geometry: Geometry, breast: Breast, shown: Breast | None) -> np.ndarray:
         """Which canvas pixels show the source and are not blanked, bool (height, width)."""
-        if self.blank_outside_breast and breast.mask.any():
-            return breast.on_canvas(geometry, margin=1 + round(self.crop_margin * max(breast.mask.shape)))
-        return replace(breast, mask=np.ones_like(breast.mask)).on_canvas(geometry)
+        seen = replace(breast, mask=np.ones_like(breast.mask)) if shown is None else shown
+        return seen.on_canvas(geometry)
 
     def _fit_geometry(self, source: ImageSource, crop: tuple[int, int, int, int], flip: bool) -> Geometry:
         height, width = self.size["height"], self.size["width"]
@@ -228,6 +266,19 @@ class MammoImageProcessor(BaseImageProcessor):
         """(..., channels, height, width) as the model sees it to intensity (..., height, width) in [0, 1]."""
         values = np.asarray(pixel_values, np.float32).mean(axis=-3)
         return np.clip(values * self.image_std[0] + self.image_mean[0], 0, 1)
+
+
+def _strip(source: ImageSource, geometry: Geometry, shown: Breast | None, rows: slice) -> tuple[np.ndarray, int]:
+    """Some rows of the crop, without the columns that no kept pixel of the canvas looks at, and the first column."""
+    top, left, _, right = geometry.crop
+    rows = slice(top + rows.start, top + rows.stop)
+    if shown is None:
+        return source.view(rows, slice(left, right)), 0
+    # a canvas pixel is kept by its centre; what lies under it reaches half its size further
+    reach_down, reach_across = (math.ceil(1 / scale) for scale in geometry.scale)
+    columns = shown.columns_of(slice(max(0, rows.start - reach_down), rows.stop + reach_down))
+    first = min(max(left, columns.start - reach_across), right)
+    return source.view(rows, slice(first, max(first, min(right, columns.stop + reach_across)))), first - left
 
 
 def _size_dict(size: dict[str, int] | Sequence[int] | int) -> dict[str, int]:

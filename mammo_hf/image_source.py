@@ -8,12 +8,14 @@ from __future__ import annotations
 import importlib
 import io
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from .display import Display
 from .errors import DataError, UsageError
 from .slabs import Slab
 
@@ -59,12 +61,12 @@ class ImageSource:
         return np.asarray(self.mammogram.intensity(frame=0, rows=rows, columns=columns))
 
 
-def open_image(image: Any, *, on_missing_window: str = "robust", slab: Slab | None = None) -> ImageSource:
+def open_image(image: Any, *, display: Display | None = None, slab: Slab | None = None) -> ImageSource:
     """Opens an image.
 
     Args:
         image: A path, bytes, ``Mammogram``, pydicom ``Dataset``, array, tensor or PIL image.
-        on_missing_window: How a DICOM file without a window is shown; see ``mammo_hf.dicom.read_mammogram``.
+        display: How the values of a DICOM file are shown; a ``Mammogram`` is taken as it was read.
         slab: Which slices of a volume make the picture; the middle one where not given.
 
     Raises:
@@ -77,7 +79,7 @@ def open_image(image: Any, *, on_missing_window: str = "robust", slab: Slab | No
     if hasattr(image, "intensity_table"):
         return ImageSource(mammogram=image, slab=slab)
     if isinstance(image, (str, os.PathLike, bytes, bytearray)) or hasattr(image, "PixelData"):
-        return ImageSource(mammogram=_read_dicom(image, on_missing_window), slab=slab)
+        return ImageSource(mammogram=_read_dicom(image, display or Display()), slab=slab)
     if hasattr(image, "__array__"):
         return ImageSource(_from_array(np.asarray(image)))
     raise UsageError(
@@ -110,14 +112,14 @@ def _open_picture(image: Any) -> np.ndarray | None:
         raise DataError("the picture is damaged or cut off", source=source, remedy="copy the file again") from error
 
 
-def _read_dicom(source: Any, on_missing_window: str) -> Any:
+def _read_dicom(source: Any, display: Display) -> Any:
     try:
         dicom = importlib.import_module("mammo_hf.dicom")
     except ImportError as error:
         raise UsageError("DICOM is read by the package mammo_hf", remedy="pip install mammo-hf") from error
     # a bytearray as bytes, a path as a Path: the reader takes those
     readable = bytes(source) if isinstance(source, bytearray) else Path(source) if isinstance(source, str) else source
-    return dicom.read_mammogram(readable, on_missing_window=on_missing_window)
+    return dicom.read_mammogram(readable, **asdict(display))
 
 
 def _from_picture(picture: Image.Image) -> np.ndarray:

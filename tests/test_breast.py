@@ -1,7 +1,11 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
+from scipy import ndimage
 
+from mammo_hf import breast_mask
 from mammo_hf.breast import find_breast
 
 
@@ -142,7 +146,29 @@ def test_mask_at_answers_for_source_pixels():
     found = find_breast(image[::3, ::3], stride=3, size=image.shape)
     sampled = found.mask_at(np.arange(300) + 0.5, np.arange(200) + 0.5)
     np.testing.assert_array_equal(sampled[::3, ::3], found.mask)
-    assert found.mask_at(np.arange(300), np.arange(200), margin=2).sum() > sampled.sum()
+    wider = found.widened(2)
+    assert wider.box == found.box
+    assert (wider.mask & ~found.mask).sum() > 0
+    assert not (found.mask & ~wider.mask).any()
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 9), st.floats(0, 1), st.integers(0, 99))
+def test_erosion_and_dilation_by_squares_equal_those_of_scipy(rows, columns, radius, share, seed):
+    mask = np.random.default_rng(seed).random((rows, columns)) < share
+    square = np.ones((2 * radius + 1, 2 * radius + 1), bool)
+    np.testing.assert_array_equal(breast_mask.dilated(mask, radius), ndimage.binary_dilation(mask, square))
+    np.testing.assert_array_equal(breast_mask.eroded(mask, radius), ndimage.binary_erosion(mask, square))
+
+
+@given(st.integers(0, 60), st.integers(1, 30), st.integers(1, 7))
+def test_the_columns_of_some_rows_hold_the_mask_there(first, count, stride):
+    found = find_breast(film()[::stride, ::stride], stride=stride, size=(300, 200))
+    rows = slice(first, first + count)
+    there = found.mask_at(np.arange(rows.start, rows.stop), np.arange(200)).any(0)
+    columns = found.columns_of(rows)
+    assert not there[: columns.start].any()
+    assert not there[columns.stop :].any()
+    assert (columns.stop > columns.start) == there.any()
 
 
 def test_real_films_show_their_chest_wall_on_the_side_of_the_table(real_data):
@@ -155,3 +181,25 @@ def test_real_films_show_their_chest_wall_on_the_side_of_the_table(real_data):
     for row in rows:
         image = np.asarray(Image.open(real_data / "ddsm-299" / row["path"]).convert("L")) / np.float32(255)
         assert find_breast(image).chest_wall == row["laterality"].lower(), row["path"]
+
+
+@given(st.integers(1, 25), st.integers(1, 25), st.floats(0, 1), st.integers(0, 99))
+def test_holes_are_filled_alone_and_with_the_chest_walls_edge(rows, columns, share, seed):
+    mask = np.random.default_rng(seed).random((rows, columns)) < share
+    # scipy fills what is enclosed; the edges on which the mask lies are closed from its first to its last row
+    closed = np.pad(mask, 1)
+    for edge in (0, -1):
+        touching = np.flatnonzero(mask[:, edge])
+        if len(touching):
+            closed[touching[0] + 1 : touching[-1] + 2, edge] = True
+    expected = ndimage.binary_fill_holes(closed)[1:-1, 1:-1]
+    np.testing.assert_array_equal(breast_mask.without_holes(mask), expected)
+
+
+@given(st.integers(1, 25), st.integers(1, 25), st.integers(0, 99))
+def test_what_hangs_together_with_a_seed(rows, columns, seed):
+    region = np.random.default_rng(seed).random((rows, columns)) < 0.6
+    region[rows // 2, columns // 2] = True
+    start = np.zeros_like(region)
+    start[rows // 2, columns // 2] = True
+    np.testing.assert_array_equal(breast_mask.connected(region, start), ndimage.binary_propagation(start, mask=region))

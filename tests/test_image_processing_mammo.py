@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydicom.dataset import Dataset
 from transformers import AutoImageProcessor
 
 import mammo_hf
 from mammo_hf import BlockwiseMasking, MammoImageProcessor, read_mammogram
 from mammo_hf.dicom import mammogram_dataset
 from mammo_hf.errors import DataError, MammoError, UsageError
+from mammo_hf.image_processing_mammo import FORMAT_VERSION
 
 
 @pytest.fixture
@@ -115,9 +117,64 @@ def test_unknown_keys_and_newer_formats_are_refused(tmp_path):
     path.write_text(json.dumps({**stored, "sharpen": True}))
     with pytest.raises(UsageError, match="sharpen"):
         MammoImageProcessor.from_pretrained(tmp_path)
-    path.write_text(json.dumps({**stored, "format_version": 99}))
-    with pytest.raises(UsageError, match="99"):
+    path.write_text(json.dumps({**stored, "format_version": FORMAT_VERSION + 1}))
+    with pytest.raises(UsageError, match=f"format_version {FORMAT_VERSION + 1}"):
         MammoImageProcessor.from_pretrained(tmp_path)
+
+
+def test_a_file_of_an_earlier_format_is_read_and_saved_as_the_present_one(tmp_path, pixels):
+    MammoImageProcessor(size=(224, 112)).save_pretrained(tmp_path)
+    path = tmp_path / "preprocessor_config.json"
+    stored = json.loads(path.read_text())
+    assert stored["format_version"] == FORMAT_VERSION
+    first = {key: value for key, value in stored.items() if key not in ("window", "prefer")}
+    path.write_text(json.dumps({**first, "format_version": 1}))
+    old = MammoImageProcessor.from_pretrained(tmp_path)
+    assert (old.window, old.prefer) == ("NORMAL", "lut")
+    old.save_pretrained(tmp_path)
+    assert json.loads(path.read_text()) == stored
+
+
+def test_which_window_is_shown_is_an_argument_that_stands_in_the_json(pixels, tmp_path):
+    windows = {"WindowCenter": [30000, 20000], "WindowWidth": [60000, 10000]}
+    item = Dataset()
+    item.LUTDescriptor, item.LUTData = [2, 0, 16], [0, 65535]
+    names = {"WindowCenterWidthExplanation": ["NORMAL", "HARDER"]}
+    dataset = mammogram_dataset(pixels, VOILUTSequence=[item], **windows, **names)
+    pictures = []
+    for choice in ({}, {"prefer": "window"}, {"window": "HARDER"}, {"prefer": "window", "window": 1}):
+        processor = MammoImageProcessor(size=(224, 112), crop_to_breast=False, **choice)
+        processor.save_pretrained(tmp_path)
+        again = MammoImageProcessor.from_pretrained(tmp_path)
+        assert (again.window, again.prefer) == (processor.window, processor.prefer)
+        expected = processor.fit(read_mammogram(dataset, **choice))[0]
+        pictures.append(again.fit(dataset)[0])
+        np.testing.assert_array_equal(pictures[-1], expected)
+    assert not np.allclose(pictures[0], pictures[1])
+    assert not np.allclose(pictures[1], pictures[2])
+    np.testing.assert_array_equal(pictures[2], pictures[3])
+    with pytest.raises(MammoError, match="none explained as SOFTER"):
+        MammoImageProcessor(window="SOFTER").fit(dataset)
+
+
+@pytest.mark.parametrize("wrong", [{"window": -1}, {"window": 1.5}, {"window": ""}, {"prefer": "newest"}])
+def test_an_impossible_choice_of_window_is_refused(wrong):
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        MammoImageProcessor(**wrong)
+
+
+@pytest.mark.parametrize("blank", [True, False])
+@pytest.mark.parametrize("margin", [0.0, 0.02, 0.3])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_leaving_out_what_is_blanked_changes_no_pixel(pixels, blank, margin, side):
+    # the look-up skips columns that no kept pixel looks at: nothing else may change
+    film = np.ascontiguousarray(pixels if side == "left" else pixels[:, ::-1])
+    for size in ((224, 112), (37, 150), (400, 400)):
+        processor = MammoImageProcessor(size=size, blank_outside_breast=blank, crop_margin=margin)
+        intensity, geometry, breast = processor.fit_breast(film)
+        whole = geometry.map_to_model(film / np.float32(65535))
+        kept = processor._kept(geometry, breast, processor._shown(breast))
+        np.testing.assert_allclose(intensity, np.clip(whole * kept, 0, 1), atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,10 @@ from tqdm.auto import tqdm
 
 from ..dicom import Mammogram
 from ..dicom.report import file_report, report_text, summary_table
+from ..display import Display
 from ..errors import DataError, UsageError
 from ..slabs import Slab
+from .processors import load_processor
 from .running import writable_folder
 
 if TYPE_CHECKING:
@@ -34,9 +37,9 @@ def main(arguments: list[str]) -> None:
     """Runs ``mammo-hf inspect``."""
     args = _parser().parse_args(arguments)
     files, walked = _files(args.paths)
-    options = {"on_missing_window": args.on_missing_window, "prefer": args.prefer, "window": _window(args.window)}
-    processor = _processor(args) if args.png else None
-    pictures = _Pictures(Path(args.png), processor) if processor is not None else None
+    processor = load_processor(args.processor) if args.png or args.processor else None
+    options = asdict(_display(args, processor))
+    pictures = _Pictures(Path(args.png), processor) if args.png and processor is not None else None
     reports: list[dict[str, Any]] = []
     for file in tqdm(files, unit="file", disable=None if walked else True, desc="inspect"):
         report, mammogram = file_report(file, **options)
@@ -65,20 +68,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("paths", nargs="+", metavar="FILE", help="DICOM files, or folders to walk")
     parser.add_argument("--json", action="store_true", help="one line of JSON a file, for programs")
     parser.add_argument("--png", metavar="FOLDER", help="writes there what the model sees, beside the original")
-    parser.add_argument("--processor", metavar="MODEL", help="whose preprocessor_config.json --png uses")
-    parser.add_argument("--window", help="of several: its index or explanation (default NORMAL, else the first)")
-    parser.add_argument("--prefer", choices=("lut", "window"), default="lut", help="where a file has both")
+    parser.add_argument("--processor", metavar="MODEL", help="whose preprocessor_config.json says how files are shown")
+    parser.add_argument("--window", help="of several: its index or explanation (default NORMAL)")
+    parser.add_argument("--prefer", choices=("lut", "window"), help="where a file has both (default lut)")
     parser.add_argument(
         *("--on_missing_window",),
         choices=("robust", "full_range", "raise"),
-        default="robust",
-        help="For Processing, or no window (default %(default)s)",
+        help="For Processing, or no window (default robust)",
     )
     return parser
 
 
-def _window(given: str | None) -> int | str | None:
-    return int(given) if given is not None and given.isdigit() else given
+def _display(args: argparse.Namespace, processor: MammoImageProcessor | None) -> Display:
+    """What is asked for; the processor's own, or the default, where nothing is."""
+    display = Display() if processor is None else processor.display
+    window = args.window
+    if window is not None and window.removeprefix("-").isdecimal():
+        window = int(window)
+    asked = {"window": window, "prefer": args.prefer, "on_missing_window": args.on_missing_window}
+    return replace(display, **{name: value for name, value in asked.items() if value is not None})
 
 
 def _files(paths: list[str]) -> tuple[list[Path], bool]:
@@ -102,14 +110,6 @@ def _below(folder: Path) -> Iterator[Path]:
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if path.is_file() and not hidden and path.name != "DICOMDIR":
             yield path
-
-
-def _processor(args: argparse.Namespace) -> MammoImageProcessor:
-    from ..image_processing_mammo import MammoImageProcessor  # transformers is slow to import, and only this needs it
-
-    if args.processor:
-        return MammoImageProcessor.from_pretrained(args.processor)
-    return MammoImageProcessor()
 
 
 class _Pictures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
@@ -158,15 +159,23 @@ def _grayscale_contradictions(dataset: Dataset, image: ImagePixel, intent: Prese
             notes.append(f"{keyword} has an empty item")
     if items(dataset, "ModalityLUTSequence") and text(dataset, "RescaleSlope"):
         notes.append("ModalityLUTSequence and RescaleSlope are both there; the former is used")
-    if intent is PresentationIntent.FOR_PROCESSING and (
-        text(dataset, "WindowCenter") or items(dataset, "VOILUTSequence")
-    ):
-        notes.append("has a window or VOI LUT, which For Processing values are not meant for; used only if asked for")
-    sign = word(dataset, "PixelIntensityRelationshipSign")
-    # PS3.3 C.8.11.3.1.2: with more X-rays giving higher values (1), dense tissue is low and white is MONOCHROME1
-    if intent is PresentationIntent.FOR_PROCESSING and (sign, photometric) in (
-        (1, Photometric.MONOCHROME2),
-        (0xFFFF, Photometric.MONOCHROME1),
-    ):
-        notes.append(f"PixelIntensityRelationshipSign is {1 if sign == 1 else -1} with {photometric.value}")
+    if intent is PresentationIntent.FOR_PROCESSING:
+        notes += _raw_contradictions(dataset, photometric)
     return tuple(notes)
+
+
+def _raw_contradictions(dataset: Dataset, photometric: Photometric) -> Iterator[str]:
+    """What is odd in how a For Processing image says its values follow the X-ray beam (PS3.3 C.8.11.3.1.2)."""
+    if text(dataset, "WindowCenter") or items(dataset, "VOILUTSequence"):
+        yield "has a window or VOI LUT, which For Processing values are not meant for; used only if asked for"
+    relationship = text(dataset, "PixelIntensityRelationship").upper()
+    if relationship not in ("LIN", "LOG"):
+        taken = "LOG" if relationship == "DISP" else "LIN"
+        yield f"PixelIntensityRelationship is neither LIN nor LOG; taken as {taken}"
+    sign = word(dataset, "PixelIntensityRelationshipSign")
+    if sign not in (1, 0xFFFF):
+        by = "MONOCHROME1" if photometric is Photometric.MONOCHROME1 else "the image"
+        yield f"PixelIntensityRelationshipSign is neither 1 nor -1; decided by {by}"
+    # with more X-rays giving higher values (1), dense tissue is low and white is MONOCHROME1
+    elif (sign == 1) != (photometric is Photometric.MONOCHROME1):
+        yield f"PixelIntensityRelationshipSign is {1 if sign == 1 else -1} with {photometric.value}; the sign is used"

@@ -23,7 +23,7 @@ from .errors import MammogramError
 from .lookup_table import lookup_table
 from .missing_window import MissingWindow, Signal, processing_signal, robust_intensity, uses_its_range
 from .types import Photometric, PresentationIntent
-from .voi import Choice, find_voi
+from .voi import NORMAL, Choice, find_voi, is_normal
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def intensity_table(
     photometric: Photometric,
     intent: PresentationIntent = PresentationIntent.UNKNOWN,
     prefer: str = "lut",
-    window: Choice = None,
+    window: Choice = NORMAL,
     on_missing_window: MissingWindow = "full_range",
     sample: Callable[[], np.ndarray] | None = None,
     frame: int = 0,
@@ -61,7 +61,8 @@ def intensity_table(
         bits_stored: Bits of a stored value, 1 to 16.
         signed: Whether stored values are two's complement.
         photometric: MONOCHROME1 is inverted.
-        intent: What the image was made for: the window of a For Processing image is used only if ``window`` asks.
+        intent: What the image was made for: the window of a For Processing image is used only if ``window`` asks for
+            another one than "NORMAL".
         prefer: "lut" or "window", where the dataset has both.
         window: Which of several windows or VOI LUTs.
         on_missing_window: What to do where there is none; "robust" needs ``sample``.
@@ -77,7 +78,7 @@ def intensity_table(
     modality, low, high = _apply_modality(dataset, stored, frame)
     padding = _is_padding(dataset, stored)
     raw = intent is PresentationIntent.FOR_PROCESSING
-    voi = None if raw and window is None else find_voi(dataset, low, high, prefer, window, frame)
+    voi = None if raw and is_normal(window) else find_voi(dataset, low, high, prefer, window, frame)
     inverted = is_inverted(dataset, photometric)
     if voi is not None:
         intensity, source = voi.transform(modality), voi.source

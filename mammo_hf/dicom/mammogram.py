@@ -14,8 +14,8 @@ from .header import MammogramHeader
 from .intensity import IntensityTable
 from .pixel_data import StoredFrames
 
-# values looked up at a time: the index that numpy makes of them then stays in the processor's cache
-_BLOCK = 1 << 17
+# values looked up at a time: the index that numpy needs of them then stays in the processor's cache
+_BLOCK = 1 << 16
 _ALL = slice(None)
 
 
@@ -171,9 +171,11 @@ class Mammogram:
         """Fill ``result`` ``(rows, columns)`` with the intensity of ``stored``."""
         table = self.tables[frame if len(self.tables) > 1 else 0]
         step = max(1, _BLOCK // max(1, stored.shape[1]))
+        indices = np.empty((min(step, len(stored)), stored.shape[1]), np.intp)
         for top in range(0, len(stored), step):
-            index = stored[top : top + step].astype(np.intp)
+            index = indices[: len(stored) - top]
+            index[:] = stored[top : top + step]
             if table.first_stored_value:
                 index -= table.first_stored_value
-            # every value has an entry, so no index is ever clipped: it only spares numpy a copy of the result
-            np.take(table.values, index, out=result[top : top + step], mode="clip")
+            # every value has an entry, so no index ever wraps around: it only spares numpy a copy of the result
+            np.take(table.values, index, out=result[top : top + step], mode="wrap")

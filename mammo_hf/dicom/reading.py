@@ -9,7 +9,7 @@ from typing import BinaryIO, Literal
 
 from pydicom.dataset import Dataset
 
-from ..errors import UsageError
+from ..display import Display
 from .elements import text
 from .errors import MammogramError
 from .header import find_intent, mammogram_header
@@ -19,6 +19,7 @@ from .mammogram import Mammogram
 from .missing_window import MissingWindow
 from .parsing import parse
 from .pixel_data import stored_frames
+from .voi import NORMAL
 
 # PS3.3 C.7.3.1.1.1. Everything else is let through: film scans and anonymised files say OT, RG, CR or nothing.
 _OTHER_MODALITIES = {
@@ -36,7 +37,7 @@ def read_mammogram(
     *,
     max_pixels: int = MAX_PIXELS,
     prefer: Literal["lut", "window"] = "lut",
-    window: int | str | None = None,
+    window: int | str = NORMAL,
     on_missing_window: MissingWindow = "robust",
 ) -> Mammogram:
     """Read one mammogram: a plain image, or a tomosynthesis volume.
@@ -48,8 +49,8 @@ def read_mammogram(
             have sixteen times as many.
         prefer: What is used where a file has both: its VOI LUT, as the IHE Mammography Image profile asks of displays,
             or its window.
-        window: Which of several windows or VOI LUTs: its index, or its explanation such as "SOFTER"; ``None`` for the
-            one explained as "NORMAL", else the first.
+        window: Which of several windows or VOI LUTs: its index, or its explanation such as "SOFTER". "NORMAL" takes the
+            first where none is explained so, and leaves those of a For Processing image alone.
         on_missing_window: What to do with For Processing images and those that have neither window nor VOI LUT:
             "robust" shows what lies between air and the brightest tissue (see ``missing_window``), "full_range" all
             that the bits can hold, "raise" refuses. ``Mammogram.intensity_source`` says what was done.
@@ -62,7 +63,7 @@ def read_mammogram(
         MammogramError: The source cannot be opened, is no DICOM, holds no grayscale image, is another kind of image
             (CT, ultrasound, ...), is damaged, needs a decoder that is not installed, or has not the asked window.
     """
-    _check_arguments(prefer, on_missing_window)
+    Display(window, prefer, on_missing_window)  # raises where one is none of those above
     name = _name(source)
     with _refusing(name):
         dataset, syntax, place = parse(source)
@@ -92,15 +93,6 @@ def read_mammogram(
         tables = frame_tables(dataset, image.frames, table)
         header = mammogram_header(dataset, image, frames.notes)
         return Mammogram(frames, tables, header, name)
-
-
-def _check_arguments(prefer: str, on_missing_window: str) -> None:
-    for name, value, allowed in (
-        ("prefer", prefer, ("lut", "window")),
-        ("on_missing_window", on_missing_window, ("robust", "full_range", "raise")),
-    ):
-        if value not in allowed:
-            raise UsageError(f"{name} is {value!r}", remedy=f"use one of {', '.join(allowed)}")
 
 
 def _extended_offsets(dataset: Dataset) -> tuple[bytes, bytes] | None:

@@ -31,36 +31,54 @@ class VOI:
     transform: Transform
 
 
-Choice = int | str | None
-"""Which of several windows or tables: its index, its explanation, or ``None`` for NORMAL, else the first."""
+Choice = int | str
+"""Which of several windows or tables: its index or its explanation."""
+
+NORMAL = "NORMAL"
+"""The choice where nothing else is asked for: the one explained so, else the first."""
+
+
+def is_normal(choice: Choice) -> bool:
+    """Whether nothing else than NORMAL is asked for."""
+    return isinstance(choice, str) and choice.strip().upper() == NORMAL
+
+
+class _NotAmongThemError(MammogramError):
+    """There are windows or tables, and the one that is asked for is not among them."""
 
 
 def find_voi(
-    dataset: Dataset, low: float, high: float, prefer: str = "lut", choice: Choice = None, frame: int = 0
+    dataset: Dataset, low: float, high: float, prefer: str = "lut", choice: Choice = NORMAL, frame: int = 0
 ) -> VOI | None:
     """The VOI rule of a dataset, ``None`` if it offers none.
 
-    Where there are several windows or tables, the one explained as "NORMAL" is taken, else the first, if none is asked
-    for. A multi-frame image may hold them in the Frame VOI LUT functional group (PS3.3 C.7.6.16.2.10).
+    A multi-frame image may hold them in the Frame VOI LUT functional group (PS3.3 C.7.6.16.2.10).
 
     Args:
         dataset: The image.
         low: The lowest modality value that can occur.
         high: The highest modality value that can occur.
         prefer: Which one where both are there: "lut", as the IHE Mammography Image profile asks of displays, or
-            "window".
-        choice: Which of several.
+            "window". The other is asked where the preferred one has not the choice.
+        choice: Which of several; "NORMAL" takes the first where none is explained so.
         frame: The frame whose functional group is asked.
 
     Raises:
         MammogramError: The window or table that is to be used is malformed, or there is none such.
     """
+    finders = (_find_lut, _find_window) if prefer == "lut" else (_find_window, _find_lut)
+    missing: MammogramError | None = None
     for holder in (dataset, *group_of_frame(dataset, "FrameVOILUTSequence", frame)):
-        finders = (_find_lut, _find_window) if prefer == "lut" else (_find_window, _find_lut)
         for find in finders:
-            voi = find(holder, low, high, choice)
+            try:
+                voi = find(holder, low, high, choice)
+            except _NotAmongThemError as error:
+                missing = missing or error
+                continue
             if voi is not None:
                 return voi
+    if missing is not None:
+        raise missing
     return None
 
 
@@ -69,14 +87,13 @@ def _choose(explanations: tuple[str, ...], count: int, choice: Choice) -> tuple[
     upper = [explanation.upper() for explanation in explanations[:count]]
     if isinstance(choice, int):
         index = choice
-    elif choice is not None:
-        index = upper.index(choice.upper()) if choice.upper() in upper else -1
     else:
-        index = upper.index("NORMAL") if "NORMAL" in upper else 0
+        asked_for = choice.strip().upper()
+        index = upper.index(asked_for) if asked_for in upper else 0 if is_normal(choice) else -1
     if not 0 <= index < count:
         asked = f"number {choice}" if isinstance(choice, int) else f"explained as {choice}"
-        raise MammogramError(
-            f"has {count} windows or VOI LUTs, none {asked}", remedy="ask for another one, or for none in particular"
+        raise _NotAmongThemError(
+            f"has {count} windows or VOI LUTs, none {asked}", remedy='ask for another one, or for "NORMAL"'
         )
     if index < len(upper) and upper[index] in _KNOWN_EXPLANATIONS:
         return index, f" '{upper[index]}'"

@@ -143,7 +143,9 @@ def _describe_pixels(dataset: Dataset, pixels: np.ndarray, bits: int, photometri
     dataset.PhotometricInterpretation = photometric.value
     # PS3.3 C.8.11.3.1.2: the pair that each photometric interpretation asks for
     dataset.PresentationLUTShape = "INVERSE" if photometric is Photometric.MONOCHROME1 else "IDENTITY"
-    dataset.PixelIntensityRelationship = "LOG"
+    # a detector's signal is proportional to the X-rays that reach it; what is made for display is not
+    raw = dataset.PresentationIntentType == "FOR PROCESSING"
+    dataset.PixelIntensityRelationship = "LIN" if raw else "LOG"
     # and whether more X-rays, where the tissue is thin and dark, give higher values
     dataset.PixelIntensityRelationshipSign = 1 if photometric is Photometric.MONOCHROME1 else -1
     dataset.RescaleIntercept, dataset.RescaleSlope, dataset.RescaleType = "0", "1", "US"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mammo_hf import MammoImageProcessor
 from mammo_hf.cli import main
 from mammo_hf.dicom import mammogram_dataset
 
@@ -83,6 +84,33 @@ def test_the_window_can_be_chosen(folder: Path, capsys: pytest.CaptureFixture[st
     assert "none explained as SOFTER" in capsys.readouterr().out
     assert main(["inspect", str(folder / "b.dcm"), "--on_missing_window", "raise"]) == 1
     assert "has no window and no VOI LUT" in capsys.readouterr().out
+
+
+def test_files_are_shown_as_a_processor_says(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    MammoImageProcessor(on_missing_window="raise", window="SOFTER").save_pretrained(tmp_path / "model")
+    strict = ["--processor", str(tmp_path / "model")]
+    assert main(["inspect", str(folder / "b.dcm"), *strict]) == 1
+    assert "has no window and no VOI LUT" in capsys.readouterr().out
+    assert main(["inspect", str(folder / "one" / "a.dcm"), *strict]) == 1
+    assert "none explained as SOFTER" in capsys.readouterr().out
+    assert main(["inspect", str(folder / "one" / "a.dcm"), *strict, "--window", "0"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (["--processor", "/none"], "/none: no such folder or model"),
+        (["--processor", "."], "no preprocessor_config.json that can be read"),
+        (["--window", "-1"], "window is -1"),
+        (["--window", ""], "window is ''"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_a_usage_error(
+    folder: Path, option: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    assert main(["inspect", "b.dcm", *option]) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_a_picture_shows_the_crop_and_what_the_model_sees(folder: Path, tmp_path: Path) -> None:

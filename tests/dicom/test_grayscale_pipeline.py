@@ -106,7 +106,7 @@ def files(draw: st.DrawFn) -> Drawn:
     chosen = names.index("NORMAL") if "NORMAL" in names and how == "default" else 0
     if how != "default":
         chosen = draw(st.integers(0, number - 1))
-    window = {"default": None, "index": chosen, "explanation": names[chosen].lower()}[how]
+    window = {"default": "NORMAL", "index": chosen, "explanation": names[chosen].lower()}[how]
     background = None
     if draw(st.booleans()):
         ends = sorted(draw(st.lists(st.integers(low, high), min_size=2, max_size=2)))

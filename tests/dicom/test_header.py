@@ -22,6 +22,8 @@ from mammo_hf.dicom import (
 from mammo_hf.dicom.header import find_intent, mammogram_header
 from mammo_hf.dicom.image_pixel import image_pixel
 
+RAW = {"PresentationIntentType": "FOR PROCESSING"}
+
 
 def header(**keywords: object) -> MammogramHeader:
     dataset = mammogram_dataset(np.zeros((6, 4), np.int16), bits_stored=12, laterality="R", view="MLO", **keywords)
@@ -76,6 +78,16 @@ def test_the_intent_comes_from_the_sop_class_where_it_is_not_said() -> None:
         ({"WindowCenter": 5}, "WindowCenter and WindowWidth do not come together"),
         ({"VOILUTSequence": [Dataset()]}, "VOILUTSequence has an empty item"),
         ({"ModalityLUTSequence": [Dataset()]}, "ModalityLUTSequence and RescaleSlope are both there"),
+        ({**RAW, "WindowCenter": 5, "WindowWidth": 9}, "which For Processing values are not meant for"),
+        ({**RAW, "PixelIntensityRelationship": None}, "neither LIN nor LOG; taken as LIN"),
+        ({**RAW, "PixelIntensityRelationship": "DISP"}, "neither LIN nor LOG; taken as LOG"),
+        ({**RAW, "PixelIntensityRelationshipSign": None}, "neither 1 nor -1; decided by the image"),
+        ({**RAW, "PixelIntensityRelationshipSign": 7}, "neither 1 nor -1; decided by the image"),
+        ({**RAW, "PixelIntensityRelationshipSign": 1}, "Sign is 1 with MONOCHROME2; the sign is used"),
+        (
+            {**RAW, "PixelIntensityRelationshipSign": -1, "photometric": "MONOCHROME1"},
+            "Sign is -1 with MONOCHROME1; the sign is used",
+        ),
         ({"PixelSpacing": [3, 3]}, "PixelSpacing is neither"),
         ({"Laterality": "L"}, "Laterality says L"),
     ],

@@ -114,10 +114,17 @@ def test_a_modality_lut_equals_pydicom_alone_and_under_a_window(
     # under a window pydicom's output has the range of the descriptor; without one it is that of the entries in reach,
     # since a table of 12-bit entries is often called one of 16
     reached = apply_modality_lut(kind.stored, dataset)
+    assume(reached.min() < reached.max())  # a table that gives one value to all is refused
     low, high = (0, (1 << depth) - 1) if windowed else (int(reached.min()), int(reached.max()))
-    assume(low < high)
     expected = kind.by_pydicom(dataset, low, high)
     np.testing.assert_allclose(kind.table(dataset).values, expected, rtol=0, atol=1e-6)
+
+
+def test_a_modality_lut_that_gives_one_value_to_all_is_refused() -> None:
+    item = table_item(127, 8, 2, 0)
+    dataset = Kind(8, True, "MONOCHROME2").dataset(ModalityLUTSequence=[item], WindowCenter=100, WindowWidth=77)
+    with pytest.raises(MammogramError, match="leaves no range of values"):
+        Kind(8, True, "MONOCHROME2").table(dataset)
 
 
 @pytest.mark.filterwarnings("ignore:Applying a VOI LUT on a float input")

@@ -35,6 +35,17 @@ def correlation(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.corrcoef(first.ravel(), second.ravel())[0, 1])
 
 
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_what_the_writer_says_of_raw_values_is_what_the_reader_takes_them_for(photometric: str) -> None:
+    # PS3.3 C.8.11.3.1.2: the sign that goes with the photometric interpretation, and values linear in the beam
+    beam = exposed(9000) if photometric == "MONOCHROME1" else 16383 - exposed(9000)
+    mammogram = shown(beam, photometric=photometric, **RAW)
+    assert mammogram.header.contradictions == ()
+    assert mammogram.intensity_source.startswith("log, percentiles")
+    tissue = attenuation() > 0
+    assert correlation(mammogram.intensity(0)[tissue], attenuation()[tissue]) > 0.8
+
+
 @settings(max_examples=20)
 @given(st.floats(2000, 16000), st.sampled_from(["MONOCHROME1", "MONOCHROME2"]))
 def test_a_raw_image_is_linear_in_the_attenuation_whatever_the_exposure(scale: float, photometric: str) -> None:
@@ -91,6 +102,7 @@ def test_the_window_of_a_raw_image_is_used_only_if_asked_for() -> None:
     mammogram = read_mammogram(dataset)
     assert mammogram.intensity_source.startswith("log, percentiles")
     assert any("not meant for" in note for note in mammogram.header.contradictions)
+    assert read_mammogram(dataset, window="normal").intensity_source == mammogram.intensity_source
     assert read_mammogram(dataset, window=0).intensity_source == "window (LINEAR), For Processing"
     assert read_mammogram(dataset, on_missing_window="full_range").intensity_source.startswith("full range")
 
@@ -125,7 +137,17 @@ def test_it_can_be_refused(keywords: dict[str, object], reason: str) -> None:
         read_mammogram(mammogram_dataset(exposed(9000), bits_stored=14, **keywords), on_missing_window="raise")
 
 
-@pytest.mark.parametrize("option", [{"on_missing_window": "guess"}, {"prefer": "both"}])
-def test_an_unknown_rule_is_a_usage_error(option: dict[str, str]) -> None:
-    with pytest.raises(UsageError, match="use one of"):
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"on_missing_window": "guess"},
+        {"prefer": "both"},
+        {"window": -1},
+        {"window": " "},
+        {"window": True},
+        {"window": None},
+    ],
+)
+def test_an_unknown_rule_is_a_usage_error(option: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match=r"use (one of|an index)"):
         read_mammogram(mammogram_dataset(exposed(9000)), **option)  # type: ignore[arg-type]

@@ -24,6 +24,56 @@ def found(dataset: Dataset, prefer: str = "lut") -> VOI:
     return voi
 
 
+def several(kind: str, explanations: list[str]) -> Dataset:
+    """A dataset with a window, or VOI LUT, for each explanation; the windows' centres and the LUTs' ends differ."""
+    dataset = Dataset()
+    if kind == "window":
+        dataset.WindowCenter = [1000 + 100 * index for index in range(len(explanations))]
+        dataset.WindowWidth = [500] * len(explanations)
+        dataset.WindowCenterWidthExplanation = explanations
+        return dataset
+    dataset.VOILUTSequence = []
+    for index, explanation in enumerate(explanations):
+        item = Dataset()
+        item.LUTExplanation = explanation
+        item.LUTDescriptor, item.LUTData = [2, 0, 12], [0, 4000 + index]
+        dataset.VOILUTSequence.append(item)
+    return dataset
+
+
+@pytest.mark.parametrize(("kind", "name"), [("window", "window {} (LINEAR)"), ("lut", "VOI LUT {}")])
+@pytest.mark.parametrize(
+    ("choice", "found"),
+    [(0, "HARDER"), (2, "SOFTER"), ("softer", "SOFTER"), (" Normal", "NORMAL"), ("NORMAL", "NORMAL")],
+)
+def test_one_of_several_is_chosen_by_index_or_explanation(kind: str, name: str, choice: int | str, found: str) -> None:
+    voi = find_voi(several(kind, ["HARDER", "NORMAL", "SOFTER"]), 0, 4095, choice=choice)
+    assert voi is not None
+    assert voi.source == name.format(f"'{found}'")
+
+
+@pytest.mark.parametrize("kind", ["window", "lut"])
+@pytest.mark.parametrize("choice", [3, "BRIGHTER"])
+def test_one_that_is_not_there_is_refused(kind: str, choice: int | str) -> None:
+    with pytest.raises(MammogramError, match="has 3 windows or VOI LUTs, none"):
+        find_voi(several(kind, ["HARDER", "NORMAL", "SOFTER"]), 0, 4095, choice=choice)
+    assert find_voi(Dataset(), 0, 4095, choice=choice) is None
+
+
+def test_where_the_preferred_kind_has_not_the_choice_the_other_is_asked() -> None:
+    dataset = several("lut", ["NORMAL"])
+    dataset.update(several("window", ["NORMAL", "SOFTER"]))
+    for prefer, choice, source in (
+        ("lut", "SOFTER", "window 'SOFTER' (LINEAR)"),
+        ("lut", 1, "window 'SOFTER' (LINEAR)"),
+        ("lut", "NORMAL", "VOI LUT 'NORMAL'"),
+        ("window", "NORMAL", "window 'NORMAL' (LINEAR)"),
+    ):
+        voi = find_voi(dataset, 0, 4095, prefer, choice)
+        assert voi is not None
+        assert voi.source == source
+
+
 def test_no_window_is_none() -> None:
     assert find_voi(Dataset(), 0, 4095) is None
     assert find_voi(window("", ""), 0, 4095) is None
@@ -51,17 +101,17 @@ def test_extreme_widths_stay_finite(function: str, width: str) -> None:
 
 
 def test_the_normal_window_is_chosen_wherever_it_stands() -> None:
-    several = found(window([10, 20, 30], [5, 6, 7], explanation=["HARDER", "NORMAL", "SOFTER"]))
-    assert several.source == "window 'NORMAL' (LINEAR)"
+    chosen = found(window([10, 20, 30], [5, 6, 7], explanation=["HARDER", "NORMAL", "SOFTER"]))
+    assert chosen.source == "window 'NORMAL' (LINEAR)"
     values = np.linspace(0, 50, 101)
-    np.testing.assert_array_equal(several.transform(values), found(window(20, 6)).transform(values))
+    np.testing.assert_array_equal(chosen.transform(values), found(window(20, 6)).transform(values))
 
 
 def test_else_the_first_window_is_chosen_and_free_text_is_not_repeated() -> None:
-    several = found(window([10, 20], [5, 6], "SIGMOID", ["Doe Jane", "other"]))
-    assert several.source == "window 1 of 2 (SIGMOID)"
+    chosen = found(window([10, 20], [5, 6], "SIGMOID", ["Doe Jane", "other"]))
+    assert chosen.source == "window 1 of 2 (SIGMOID)"
     values = np.linspace(0, 50, 101)
-    np.testing.assert_array_equal(several.transform(values), found(window(10, 5, "SIGMOID")).transform(values))
+    np.testing.assert_array_equal(chosen.transform(values), found(window(10, 5, "SIGMOID")).transform(values))
 
 
 def test_the_normal_table_is_chosen_among_filled_ones() -> None:

@@ -66,6 +66,9 @@ def test_keywords_replace_add_and_take_out() -> None:
 def test_the_sop_class_follows_the_kind_of_image() -> None:
     processing = mammogram_dataset(PIXELS, PresentationIntentType="FOR PROCESSING")
     assert processing.SOPClassUID == DigitalMammographyXRayImageStorageForProcessing
+    # PS3.3 C.8.11.3: what a detector gives is linear in the beam
+    assert processing.PixelIntensityRelationship == "LIN"
+    assert mammogram_dataset(PIXELS).PixelIntensityRelationship == "LOG"
     volume = mammogram_dataset(np.stack([PIXELS, PIXELS]))
     assert (volume.SOPClassUID, volume.NumberOfFrames) == (BreastTomosynthesisImageStorage, 2)
 
