@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +69,24 @@ def main(arguments: list[str]) -> None:
     grid = list(cells(chosen, sorted(set(args.percentages)), args.seeds, args.folds))
     writable_folder(args.output_dir)
     log_to("console", args.output_dir)
-    logging.getLogger("mammo_hf.training").setLevel(logging.WARNING)  # of each cell's training
     _announce(settings, grid, Results(args.output_dir, settings), args)
     if args.dry_run:
         return
-    run_cells(settings, grid, args.processes)
+    with _quiet_training():
+        run_cells(settings, grid, args.processes)
     _write(args, chosen, Results(args.output_dir, settings))
+
+
+@contextmanager
+def _quiet_training() -> Iterator[None]:
+    """Leaves out what each cell's training tells."""
+    told = logging.getLogger("mammo_hf.training")
+    before = told.level
+    told.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        told.setLevel(before)
 
 
 def _settings(args: argparse.Namespace) -> StudySettings:

@@ -6,10 +6,10 @@ import json
 
 import numpy as np
 
+from ..data.prepare import LESION_CELL, unpacked_breast
 from ..explainers.explanation import mm_a_pixel
 from ..explainers.study import Case
 from ..geometry import Geometry
-from .breast_area import breast_patches
 from .datasets import LabelledImages
 from .visualization import lesion_mask
 
@@ -24,17 +24,17 @@ def lesion_cases(images: LabelledImages, spacing_mm: float | None = None) -> lis
     cases = []
     for index in range(len(images)):
         intensity, _, row = images.intensity_and_lesions(index)
-        image = intensity[0].numpy()
-        lesion = lesion_mask(row, (row["size"][0], row["size"][1]))
+        size = (row["size"][0], row["size"][1])
+        lesion = lesion_mask(row, size)
         if lesion is None:
             continue
         geometry = Geometry.from_dict(json.loads(row["geometry"]))
         cases.append(
             Case(
-                image=image,
+                image=intensity[0].numpy(),
                 pixel_values=images.normalized(intensity),
                 lesion=lesion,
-                breast=breast_patches(image).repeat(4, axis=0).repeat(4, axis=1),
+                breast=unpacked_breast(row["breast"], size).repeat(LESION_CELL, axis=0).repeat(LESION_CELL, axis=1),
                 patient=row["patient"],
                 label=row["labels"][0],
                 mm_a_pixel=_mm_a_pixel(geometry, spacing_mm),

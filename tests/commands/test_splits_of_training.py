@@ -162,7 +162,8 @@ def test_what_is_explained_are_the_test_patients_of_the_models_own_split(films, 
     MammoImageProcessor(size=(112, 112)).save_pretrained(tmp_path / "cls")
     shown = []
     monkeypatch.setattr(
-        "mammo_hf.commands.explain.visualize", lambda model, images, out, count: shown.extend(images["image_id"]) or []
+        "mammo_hf.commands.explain.visualize",
+        lambda model, images, out, count, explainers: shown.extend(images["image_id"]) or [],
     )
     where = ["--model", str(tmp_path / "cls"), "--output_dir", str(tmp_path / "pictures"), "--num_workers", "0"]
     assert main(["explain", *where, "--dataset", str(films / "ours.toml")]) == 0
