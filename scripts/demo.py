@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--output_dir", default="demo")
     parser.add_argument("--patients", type=int, default=240, help="four views each (default %(default)s)")
     parser.add_argument("--mim_epochs", type=float, default=5, help="default %(default)s")
-    parser.add_argument("--cls_epochs", type=float, default=22, help="default %(default)s")
+    parser.add_argument("--cls_epochs", type=float, default=18, help="default %(default)s")
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING)
     quiet()
