@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from transformers import SwinConfig
 
 from .errors import DataError, UsageError
+from .task_slices import slices_of
 
 DECODERS = ("conv", "linear")
 LOSS_REGIONS = ("masked", "masked_breast", "all")
@@ -167,11 +168,7 @@ class MammoSwinConfig(SwinConfig):
     @property
     def task_slices(self) -> dict[str, slice]:
         """For each task's name the slice of the logits that is its own, in order."""
-        slices, start = {}, 0
-        for task in self._task_list():
-            slices[task["name"]] = slice(start, start + len(task["labels"]))
-            start += len(task["labels"])
-        return slices
+        return slices_of(self._task_list())
 
     def stage_grids(self, height: int, width: int) -> list[tuple[int, int]]:
         """The token grid (rows, columns) of each stage for an input of (height, width) pixels."""

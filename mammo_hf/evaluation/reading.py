@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
+from ..task_slices import slices_of
 from .calibration import calibrated, fit_calibration
 from .metrics import UndefinedMetric
 from .operating_points import choose_operating_points
@@ -39,13 +40,10 @@ def task_logits(tasks: Tasks, logits: np.ndarray) -> dict[str, np.ndarray]:
     Raises:
         DataError: The logits are of other tasks.
     """
-    slices, start = {}, 0
-    for task in tasks:
-        slices[str(task["name"])] = logits[:, start : start + len(task["labels"])]
-        start += len(task["labels"])
-    if logits.shape[1] != start:
-        raise DataError(f"{logits.shape[1]} logits for tasks of {start} labels", source="logits")
-    return slices
+    labels = sum(len(task["labels"]) for task in tasks)
+    if logits.shape[1] != labels:
+        raise DataError(f"{logits.shape[1]} logits for tasks of {labels} labels", source="logits")
+    return {name: logits[:, part] for name, part in slices_of(tasks).items()}
 
 
 def fit_reading(tasks: Tasks, images: Scored, method: str | None = None) -> Reading:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ..errors import UsageError
+from ..task_slices import slices_of
 
 Target = str | SupportsIndex | Sequence[str | SupportsIndex] | np.ndarray | torch.Tensor | None
 
@@ -20,11 +21,7 @@ def task_slices(config: Any) -> dict[str, slice]:
 
     Stock transformers keeps ``config.tasks`` of our checkpoints as plain data, so it is read as such.
     """
-    slices, start = {}, 0
-    for task in getattr(config, "tasks", None) or []:
-        slices[task["name"]] = slice(start, start + len(task["labels"]))
-        start += len(task["labels"])
-    return slices or {"": slice(0, config.num_labels)}
+    return slices_of(getattr(config, "tasks", None) or []) or {"": slice(0, config.num_labels)}
 
 
 def label_names(config: Any) -> list[str]:
