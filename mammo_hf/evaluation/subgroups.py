@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .intervals import bootstrap_interval
-from .metrics import UndefinedMetric, auroc, macro_auroc
+from .metrics import UndefinedMetric, auroc_of
 from .operating_points import at_operating_point
 
 FEWEST_PATIENTS = 10
@@ -88,8 +88,7 @@ def _cell(
         "n_patients": len(set(patients.tolist())),
         "class_counts": dict(zip(labels, counts, strict=True)),
     }
-    binary = len(labels) == 2
-    area, scores = (auroc, probabilities[:, 1]) if binary else (macro_auroc, probabilities)
+    area, scores = auroc_of(probabilities)
     draw: dict[str, Any] = {"groups": patients, "resamples": resamples, "seed": seed}
     try:
         cell["auroc"] = area(references, scores)
@@ -101,7 +100,7 @@ def _cell(
         missing = [label for label, count in zip(labels, counts, strict=True) if not count]
         reason = f"no image is labelled {' or '.join(missing)}" if missing else error.reason
         cell |= {"auroc_interval": None, "auroc_reason": reason}
-    if binary and threshold is not None and not np.isnan(scores).any():
+    if len(labels) == 2 and threshold is not None and not np.isnan(scores).any():
         at = at_operating_point(references, scores, threshold, **draw)
         kept = ("sensitivity", "specificity")
         cell |= {key: value for key, value in at.items() if key.startswith(kept)}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from ..evaluation import UndefinedMetric, auroc, macro_auroc
+from ..evaluation import UndefinedMetric, auroc_of
 from ..evaluation.intervals import bca, resampled, rows_of, without_each
 from .cells import FROZEN_RANDOM, SCRATCH, STOCK, Arm, Cell
 from .results import Results
@@ -62,7 +62,7 @@ def arm_result(results: Results, arm: Arm, percentage: float, seeds: int, folds:
         labels = np.concatenate([one.labels for one in whole])
         patients = np.concatenate([one.patients for one in whole])
         scores = np.concatenate([_ranked(one.probabilities) if folds else one.probabilities for one in whole])
-        metric, values = (auroc, scores[:, 1]) if scores.shape[1] == 2 else (macro_auroc, scores)
+        metric, values = auroc_of(scores)
         try:
             areas.append(metric(labels, values))
             rows = {"": rows_of(metric)}

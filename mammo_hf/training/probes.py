@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..errors import UsageError
-from ..evaluation import UndefinedMetric, auroc, macro_auroc
+from ..evaluation import UndefinedMetric, auroc_of
 
 if TYPE_CHECKING:
     from ..modeling_mammo_swin import MammoSwinForMaskedImageModeling
@@ -111,7 +111,8 @@ class Probes(TrainerCallback):
         for kind in self.kinds:
             scores = (linear_scores if kind == "linear" else knn_scores)(train, labels, test)
             try:
-                area = auroc(truth, scores[:, 1]) if scores.shape[1] == 2 else macro_auroc(truth, scores)
+                metric, values = auroc_of(scores)
+                area = metric(truth, values)
             except UndefinedMetric as reason:
                 logger.warning("the %s probe has no AUC: %s", kind, reason)
                 continue

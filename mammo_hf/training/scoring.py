@@ -14,7 +14,7 @@ from transformers import EvalPrediction, Trainer
 
 from ..configuration_mammo_swin import SCORES, MammoSwinConfig
 from ..errors import DataError
-from ..evaluation import UndefinedMetric, accuracy, auroc, evaluate_task, macro_auroc
+from ..evaluation import UndefinedMetric, accuracy, auroc_of, evaluate_task
 from ..evaluation.after_training import evaluate_after_training
 from ..evaluation.scoring import scored
 from ..modeling_mammo_swin import MammoSwinForImageClassification, probabilities, score_logits
@@ -54,7 +54,8 @@ def epoch_metrics(prediction: EvalPrediction, config: MammoSwinConfig) -> dict[s
 
 
 def _area(truth: np.ndarray, scores: np.ndarray) -> float:
-    return auroc(truth, scores[:, 1]) if scores.shape[1] == 2 else macro_auroc(truth, scores)
+    metric, values = auroc_of(scores)
+    return metric(truth, values)
 
 
 def _arrays(prediction: Any) -> tuple[np.ndarray, torch.Tensor | None, np.ndarray]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -55,6 +57,15 @@ def macro_auroc(references: ArrayLike, probabilities: ArrayLike) -> float:
     """
     numbers, table = check_classes(references, probabilities)
     return float(np.mean([auroc(numbers == k, table[:, k]) for k in range(table.shape[1])]))
+
+
+def auroc_of(probabilities: np.ndarray) -> tuple[Callable[..., float], np.ndarray]:
+    """The AUC that a task's probabilities ``(n, classes)`` have, and the scores that it takes.
+
+    Returns:
+        With two classes `auroc` and the last column, with more `macro_auroc` and the whole table.
+    """
+    return (auroc, probabilities[:, 1]) if probabilities.shape[1] == 2 else (macro_auroc, probabilities)
 
 
 def macro_auroc_rows(data: Weighted) -> np.ndarray:
