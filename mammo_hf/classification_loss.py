@@ -29,10 +29,13 @@ def loss_counts(labels: torch.Tensor, lesion_labels: torch.Tensor | None = None)
     """
     labels = labels.unsqueeze(1) if labels.ndim == 1 else labels
     known = (labels != -100).sum(0)
-    tokens = known.new_zeros(2)
-    if lesion_labels is not None:
-        tokens = torch.stack([(lesion_labels > 0).sum(), (lesion_labels == 0).sum()])
+    tokens = labels.new_zeros(2) if lesion_labels is None else _token_counts(lesion_labels)
     return torch.cat([known, tokens]).float()
+
+
+def _token_counts(lesion_labels: torch.Tensor) -> torch.Tensor:
+    """Tokens with a lesion, and tokens known to have none: (2,)."""
+    return torch.stack([(lesion_labels > 0).sum(), (lesion_labels == 0).sum()])
 
 
 def multi_task_loss(
@@ -109,7 +112,7 @@ def lesion_token_loss(
         background: Weight of a token without a lesion, against 1 for one with.
         counts: `loss_counts` of the whole update; ``None``: of this batch.
     """
-    lesion, none = (loss_counts(lesion_labels.flatten(1)[:, :1], lesion_labels) if counts is None else counts)[-2:]
+    lesion, none = _token_counts(lesion_labels) if counts is None else counts[-2:]
     weight = torch.ones(lesion_logits.shape[1], device=lesion_logits.device)
     weight[0] = background
     total = functional.cross_entropy(lesion_logits.float(), lesion_labels, weight, reduction="sum")
@@ -136,7 +139,7 @@ def lesion_evidence_loss(
     """
     evidence = evidence.float()
     lesion, none = lesion_labels > 0, lesion_labels == 0
-    of_lesions, of_none = (loss_counts(lesion_labels[:, :1], lesion_labels) if counts is None else counts)[-2:]
+    of_lesions, of_none = _token_counts(lesion_labels) if counts is None else counts[-2:]
     inside = functional.cross_entropy(evidence[lesion], lesion_labels[lesion] - 1, reduction="sum")
     outside = -functional.log_softmax(evidence[none], -1).mean(-1) - math.log(evidence.shape[-1])
     return inside / of_lesions.clamp(min=1) + ELSEWHERE_WEIGHT * outside.sum() / of_none.clamp(min=1)
