@@ -77,9 +77,11 @@ def _trained(
             seed=0,
             num_workers=0,
             show_progress=False,
+            max_steps=args.steps,
+            eval_strategy="no",
+            save_strategy="no",
+            load_best_model_at_end=False,
         )
-        settings.max_steps, settings.load_best_model_at_end = args.steps, False
-        settings.eval_strategy = settings.save_strategy = "no"
         started = time.process_time()
         figures = train_mim(
             prepared,

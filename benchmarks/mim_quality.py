@@ -73,9 +73,11 @@ def _trained(
         seed=seed,
         num_workers=0,
         show_progress=False,
+        max_steps=args.steps,
+        eval_strategy="no",
+        save_strategy="no",
+        load_best_model_at_end=False,
     )
-    trainer_args.max_steps, trainer_args.load_best_model_at_end = args.steps, False
-    trainer_args.eval_strategy = trainer_args.save_strategy = "no"
     started = time.process_time()
     figures = train_mim(
         prepared,

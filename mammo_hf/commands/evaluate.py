@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from ..data import MammoTable, assert_no_leak, load
-from ..data.prepare import folder_of, is_prepared, prepared_table
+from ..data.prepare import folder_of
 from ..errors import DataError, UsageError
 from ..evaluation.after_training import model_facts
 from ..evaluation.classifier import evaluate_classifier
@@ -25,7 +25,7 @@ from ..evaluation.report.environment import command_line, environment
 from ..evaluation.report.pictures import add_pictures, confident_errors
 from ..evaluation.scoring import score_images, scored
 from ..modeling_mammo_swin import MammoSwinForImageClassification
-from ..training.arguments import check_number
+from ..training.arguments import check_device, check_number
 from ..training.collection import prepared_images
 from ..training.loading import load_model, load_processor, read_config
 from .running import check_outputs, log_to
@@ -120,8 +120,7 @@ def _check(args: argparse.Namespace) -> tuple[Tasks, float | None, list[dict[str
     check_number("--seed", args.seed, args.seed >= 0, "0 or more")
     check_number("--batch_size", args.batch_size, args.batch_size >= 1, "1 or more")
     check_number("--num_workers", args.num_workers, args.num_workers >= 0, "0 or more")
-    if args.device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("CUDA is not available here", source="--device cuda", remedy="use --device cpu, or auto")
+    check_device(args.device)
     threshold = None
     if args.operating_point != FROM_CHECKPOINT:
         try:
@@ -152,7 +151,7 @@ def _efficiency(path: str | None) -> list[dict[str, Any]]:
 
 
 def _open(dataset: str) -> MammoTable:
-    table = prepared_table(dataset) if is_prepared(dataset) else load(dataset)
+    table = load(dataset)
     assert_no_leak(table)
     for note in table.notes:
         logger.info("%s", note)

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from ..data import load
-from ..data.prepare import is_prepared, prepared_table
 from ..errors import DataError, UsageError
 from ..explainers import explainers, find_explainer
 from ..explainers.study import evaluate_explainers
@@ -42,7 +41,7 @@ def main(arguments: list[str]) -> None:
     processor = load_processor(model_folder)
     check_outputs(out, out / "prepared")
     log_to("console", out)
-    table = prepared_table(args.dataset) if is_prepared(args.dataset) else load(args.dataset)
+    table = load(args.dataset)
     table = table if args.split == "all" else table.where(split=args.split)
     if not len(table):
         raise DataError(f"holds no image of the split {args.split!r}", source=args.dataset, remedy="use --split all")

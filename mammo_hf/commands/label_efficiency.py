@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from ..data.prepare import is_prepared
-from ..errors import UsageError
 from ..label_efficiency.cells import POOLS, SCRATCH, Arm, Cell, arms, cells
 from ..label_efficiency.results import Results
 from ..label_efficiency.running import ENOUGH_UPDATES, estimate_seconds, run_cells
@@ -27,6 +26,7 @@ from ..training.collection import default_size
 from ..training.mim import check_model
 from ..training.sizes import parse_size
 from .running import log_to, writable_folder
+from .stages import check_dataset
 
 
 def parser() -> argparse.ArgumentParser:
@@ -69,12 +69,13 @@ def main(arguments: list[str]) -> None:
     grid = list(cells(chosen, sorted(set(args.percentages)), args.seeds, args.folds))
     writable_folder(args.output_dir)
     log_to("console", args.output_dir)
-    _announce(settings, grid, Results(args.output_dir, settings), args)
+    results = Results(args.output_dir, settings)
+    _announce(settings, grid, results, args)
     if args.dry_run:
         return
     with _quiet_training():
         run_cells(settings, grid, args.processes)
-    _write(args, chosen, Results(args.output_dir, settings))
+    _write(args, chosen, results)
 
 
 @contextmanager
@@ -90,9 +91,7 @@ def _quiet_training() -> Iterator[None]:
 
 
 def _settings(args: argparse.Namespace) -> StudySettings:
-    dataset = args.dataset
-    if not (Path(dataset).is_dir() or Path(dataset).suffix == ".toml" or ":" in dataset):
-        raise UsageError("is no folder", source=dataset, remedy="give --dataset the collection's folder")
+    check_dataset(args.dataset, "--dataset")
     for percentage in args.percentages:
         check_number("--percentages", percentage, 0 < percentage <= 100, "above 0 and at most 100")
     check_number("--seeds", args.seeds, args.seeds >= 1, "1 or more")
@@ -100,11 +99,11 @@ def _settings(args: argparse.Namespace) -> StudySettings:
     check_number("--updates", args.updates, args.updates >= 1, "1 or more")
     check_number("--validation", args.validation, 0 < args.validation < 1, "above 0 and below 1")
     check_number("--processes", args.processes, args.processes >= 1, "1 or more")
-    size = parse_size(args.image_size) if args.image_size else default_size(dataset)
+    size = parse_size(args.image_size) if args.image_size else default_size(args.dataset)
     for init in args.init:
         check_model(args.model if init == SCRATCH else init, size)
     return StudySettings(
-        dataset=dataset,
+        dataset=args.dataset,
         task=args.task,
         out=args.output_dir,
         size=size,

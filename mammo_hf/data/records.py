@@ -1,4 +1,4 @@
-"""Small JSON files that are kept beside a checkpoint: written whole or not at all, and read back with care."""
+"""Small files that are kept beside a checkpoint: written whole or not at all, and JSON read back with care."""
 
 from __future__ import annotations
 
@@ -16,10 +16,19 @@ def write_record(content: dict[str, Any], path: str | Path) -> None:
     Raises:
         DataError: The file cannot be written.
     """
+    write_whole(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def write_whole(path: str | Path, content: bytes) -> None:
+    """Writes a file; a reader sees the old file or the new one, never a part.
+
+    Raises:
+        DataError: The file cannot be written.
+    """
     path = Path(path)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        temporary.write_bytes(content)
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)

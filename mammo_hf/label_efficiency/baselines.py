@@ -6,6 +6,7 @@ shortcut.
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from scipy.ndimage import uniform_filter
 from tqdm.auto import tqdm
 
 from ..data.prepare import FULL_SCALE
+from ..data.records import write_whole
 from ..errors import MammoError
 from ..image_source import open_image
 
@@ -99,9 +101,9 @@ def statistics_table(prepared: datasets.Dataset, paths: Sequence[str], folder: P
     except MammoError as error:
         logger.warning("no baseline of acquisition statistics: %s", error)
     folder.mkdir(parents=True, exist_ok=True)
-    with path.with_suffix(".partial").open("wb") as file:
-        np.savez(file, allow_pickle=False, images=images, **found)
-    path.with_suffix(".partial").replace(path)
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, images=images, **found)
+    write_whole(path, content.getvalue())
     return found
 
 

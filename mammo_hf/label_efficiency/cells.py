@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from ..errors import UsageError
@@ -113,8 +114,9 @@ def arms(
 
 def cells(chosen: Sequence[Arm], percentages: Sequence[float], seeds: int, folds: int) -> Iterator[Cell]:
     """Every arm at every share, seed and fold; cheap arms first, so that a table is there early."""
-    for arm in sorted(chosen, key=lambda arm: arm.trained):
-        for seed in range(seeds):
-            for fold in range(folds) if folds else (-1,):
-                for percentage in percentages:
-                    yield Cell(arm, percentage, seed, fold)
+    for trained in (False, True):
+        alike = [arm for arm in chosen if arm.trained == trained]
+        # arms innermost: they share the split
+        for seed, fold, percentage in product(range(seeds), range(folds) if folds else (-1,), percentages):
+            for arm in alike:
+                yield Cell(arm, percentage, seed, fold)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..data.records import write_record, write_whole
 from ..errors import UsageError
 from .cells import Cell
 from .study import CellResult, StudySettings
@@ -40,7 +40,7 @@ class Results:
                     source=folder,
                     remedy="give the same arguments, or another --output_dir",
                 )
-        _write(path, json.dumps(about, indent=2).encode() + b"\n")
+        write_record(about, path)
 
     def __contains__(self, cell: Cell) -> bool:
         return self._path(cell).is_file() or self._failure(cell).is_file()
@@ -50,11 +50,11 @@ class Results:
         content = io.BytesIO()
         arrays = {name: value for name, value in vars(result).items() if name != "facts"}
         np.savez(content, **arrays, facts=np.array(json.dumps(result.facts)))
-        _write(self._path(cell), content.getvalue())
+        write_whole(self._path(cell), content.getvalue())
 
     def fail(self, cell: Cell, reason: str) -> None:
         """Writes why a cell has no result; it is not tried again."""
-        _write(self._failure(cell), reason.encode() + b"\n")
+        write_whole(self._failure(cell), reason.encode() + b"\n")
 
     def load(self, cell: Cell) -> CellResult | str | None:
         """A result, the reason why there is none, or ``None`` for a cell that has not been run."""
@@ -75,9 +75,3 @@ class Results:
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
-
-
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)

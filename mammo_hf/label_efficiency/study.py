@@ -12,15 +12,14 @@ from typing import Any
 
 import datasets
 import numpy as np
-import torch
 from scipy.special import softmax
 from transformers import TrainingArguments
 
 from ..data import MammoTable, load
-from ..data.prepare import for_training, is_prepared, prepared_table
+from ..data.prepare import for_training
 from ..errors import DataError
 from ..image_processing_mammo import MammoImageProcessor
-from ..training.arguments import ClassificationSettings
+from ..training.arguments import ClassificationSettings, sensible_defaults
 from ..training.classification import fit_classifier
 from ..training.collection import prepared_images, usable_tasks
 from ..training.scoring import predicted_logits
@@ -88,10 +87,12 @@ class Study:
 
     def __init__(self, settings: StudySettings) -> None:
         self.settings = settings
-        dataset = settings.dataset
-        self.table: MammoTable = prepared_table(dataset) if is_prepared(dataset) else load(dataset)
+        self.table: MammoTable = load(settings.dataset)
         self.task = usable_tasks(self.table, (settings.task,))[0]
         self.processor = MammoImageProcessor(size={"height": settings.size[0], "width": settings.size[1]})
+        # the split that was made last, which the next arm asks for again; and features, which every share asks for
+        self._last: tuple[tuple[float, int, int], Sides] | None = None
+        self._features: dict[str, dict[str, np.ndarray]] = {}
 
     @cached_property
     def prepared(self) -> datasets.Dataset:
@@ -123,21 +124,27 @@ class Study:
             return self.statistics[arm.init]
         # another random encoder for each seed; a checkpoint is the same for all
         name = f"random_{self.settings.model}_{seed}" if arm.init == FROZEN_RANDOM else Path(arm.init).name
-        encoder = frozen_encoder(arm.init, self.settings.model, self.processor, seed)
-        return frozen_features(encoder, self.prepared, self.processor, self.settings.out / "features" / name)[arm.pool]
+        if name not in self._features:
+            encoder = frozen_encoder(arm.init, self.settings.model, self.processor, seed)
+            folder = self.settings.out / "features" / name
+            self._features[name] = frozen_features(encoder, self.prepared, self.processor, folder)
+        return self._features[name][arm.pool]
 
     def sides(self, cell: Cell) -> Sides:
         """The split of a cell; the same for every arm of a seed and fold."""
-        chosen = self.settings
-        return sides_of(
-            self.table,
-            self.task,
-            percentage=cell.percentage,
-            seed=cell.seed,
-            fold=cell.fold,
-            folds=chosen.folds,
-            validation=chosen.validation,
-        )
+        key = cell.percentage, cell.seed, cell.fold
+        if self._last is None or self._last[0] != key:
+            sides = sides_of(
+                self.table,
+                self.task,
+                percentage=cell.percentage,
+                seed=cell.seed,
+                fold=cell.fold,
+                folds=self.settings.folds,
+                validation=self.settings.validation,
+            )
+            self._last = key, sides
+        return self._last[1]
 
     def run(self, cell: Cell) -> CellResult:
         """Fits a cell's arm and scores its test images.
@@ -195,26 +202,20 @@ class Study:
     def _arguments(self, folder: Path, seed: int) -> TrainingArguments:
         chosen = self.settings
         between = max(1, chosen.updates // 10)
-        return TrainingArguments(
-            output_dir=str(folder),
-            max_steps=chosen.updates,
-            per_device_train_batch_size=chosen.batch_size,
-            per_device_eval_batch_size=max(chosen.batch_size, 16),
+        return sensible_defaults(
+            str(folder),
+            epochs=1,
+            batch_size=chosen.batch_size,
             learning_rate=chosen.learning_rate,
-            lr_scheduler_type="cosine",
-            warmup_steps=0.1,
-            weight_decay=0.05,
+            seed=seed,
+            num_workers=chosen.num_workers,
+            show_progress=False,
+            max_steps=chosen.updates,
             eval_strategy="steps",
             eval_steps=between,
             save_strategy="steps",
             save_steps=between,
             save_total_limit=1,
             save_only_model=True,
-            load_best_model_at_end=True,
             logging_steps=between,
-            report_to="none",
-            dataloader_num_workers=chosen.num_workers,
-            dataloader_pin_memory=torch.cuda.is_available(),
-            disable_tqdm=True,
-            seed=seed,
         )

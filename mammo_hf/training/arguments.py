@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import TrainingArguments
@@ -238,38 +239,47 @@ def sensible_defaults(
     num_workers: int,
     device: str = "auto",
     show_progress: bool = True,
+    **others: Any,
 ) -> TrainingArguments:
     """Trainer's arguments as the one-command run sets them: an epoch's evaluation and checkpoint, the best kept.
+
+    What else Trainer takes goes before these.
 
     Raises:
         UsageError: CUDA is asked for where there is none, or a number is out of its range.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("CUDA is not available here", source="--device cuda", remedy="use --device cpu, or auto")
+    check_device(device)
     check_number("--num_workers", num_workers, num_workers >= 0, "0 or more")
-    args = TrainingArguments(
-        output_dir=output_dir,
-        num_train_epochs=epochs,
-        per_device_train_batch_size=batch_size,
-        per_device_eval_batch_size=max(batch_size, 16),
-        learning_rate=learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=0.1,
-        weight_decay=0.05,
-        eval_strategy="epoch",
-        save_strategy="epoch",
-        save_total_limit=2,
-        load_best_model_at_end=True,
-        logging_steps=10,
-        report_to="none",
-        use_cpu=device == "cpu",
-        dataloader_num_workers=num_workers,
-        dataloader_pin_memory=torch.cuda.is_available(),
-        disable_tqdm=not show_progress,
-        seed=seed,
-    )
+    defaults: dict[str, Any] = {
+        "output_dir": output_dir,
+        "num_train_epochs": epochs,
+        "per_device_train_batch_size": batch_size,
+        "per_device_eval_batch_size": max(batch_size, 16),
+        "learning_rate": learning_rate,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": 0.1,
+        "weight_decay": 0.05,
+        "eval_strategy": "epoch",
+        "save_strategy": "epoch",
+        "save_total_limit": 2,
+        "load_best_model_at_end": True,
+        "logging_steps": 10,
+        "report_to": "none",
+        "use_cpu": device == "cpu",
+        "dataloader_num_workers": num_workers,
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "disable_tqdm": not show_progress,
+        "seed": seed,
+    }
+    args = TrainingArguments(**{**defaults, **others})
     check_arguments(args)
     return args
+
+
+def check_device(device: str) -> None:
+    """Raises UsageError where CUDA is asked for and there is none."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("CUDA is not available here", source="--device cuda", remedy="use --device cpu, or auto")
 
 
 def check_arguments(args: TrainingArguments) -> None:
