@@ -45,6 +45,7 @@ def test_the_whole_way_on_real_images(real_data, tmp_path, name, films):
     assert 0 <= pathology["auroc"] <= 1
     plots = {path.name for path in (out / "plots").iterdir()}
     assert plots == {
+        "report",
         "mim_panels",
         *("mim_loss.png", "mim_reconstruction.png", "classifier_loss.png", "classifier_metrics.png", "roc.png"),
     }
