@@ -33,9 +33,9 @@ from mammo_hf.training.visualization import SEED_EXPLAINERS, lesion_mask, pointi
 
 SIZE = (224, 112)
 SEED = 0
-# what two cores can learn in minutes: masses alone, twice as large as a phantom's are by default, and set off by a halo
+# what two cores can learn in minutes: masses alone, two and a half times as large as by default, and set off by a halo
 # of dark fat rather than by brightness, which would leave nothing to find that the brightest pixel does not show
-LESIONS: dict[str, Any] = {"mass_share": 1.0, "lesion_scale": 2.0, "lesion_contrast": 1.1, "lesion_halo": 1.4}
+LESIONS: dict[str, Any] = {"mass_share": 1.0, "lesion_scale": 2.5, "lesion_contrast": 1.1, "lesion_halo": 1.4}
 LESION_LOSS = 4.0
 CAPTIONS = {"classifier": "with lesion places", "image_labels_only": "image labels only"}
 
@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--output_dir", default="demo")
     parser.add_argument("--patients", type=int, default=240, help="four views each (default %(default)s)")
     parser.add_argument("--mim_epochs", type=float, default=5, help="default %(default)s")
-    parser.add_argument("--cls_epochs", type=float, default=18, help="default %(default)s")
+    parser.add_argument("--cls_epochs", type=float, default=21, help="default %(default)s")
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING)
     quiet()
@@ -76,7 +76,7 @@ def _train(
         "mim": train_mim(
             prepared,
             processor,
-            _arguments(out, "mim", args.mim_epochs, batch_size=16),
+            _arguments(out, "mim", args.mim_epochs, batch_size=16, learning_rate=1e-3),
             model="nano",
             checkpoint=out / "mim",
             plots=out / "plots",
@@ -87,7 +87,7 @@ def _train(
         figures[name] = train_classifier(
             prepared,
             processor,
-            _arguments(out, name, args.cls_epochs, batch_size=8),
+            _arguments(out, name, args.cls_epochs, batch_size=8, learning_rate=2e-3),
             model=str(out / "mim"),
             tasks=tasks,
             patients=patients,
@@ -100,12 +100,12 @@ def _train(
     return figures
 
 
-def _arguments(out: Path, name: str, epochs: float, batch_size: int) -> Any:
+def _arguments(out: Path, name: str, epochs: float, batch_size: int, learning_rate: float) -> Any:
     return sensible_defaults(
         str(out / "trainer" / name),
         epochs=epochs,
         batch_size=batch_size,
-        learning_rate=1e-3,
+        learning_rate=learning_rate,
         seed=SEED,
         num_workers=0,
     )

@@ -121,7 +121,7 @@ def test_no_global_statistic_tells_the_pathology() -> None:
 
 def test_the_fine_detail_does_not_tell_large_haloed_masses() -> None:
     # the settings at which a demonstration can learn in minutes: no shortcut may learn them sooner
-    obvious = {"mass_share": 1.0, "lesion_scale": 2.0, "lesion_contrast": 1.1, "lesion_halo": 1.4}
+    obvious = {"mass_share": 1.0, "lesion_scale": 2.5, "lesion_contrast": 1.1, "lesion_halo": 1.4}
     detail, malignant = [], []
     for index in range(24):
         for name in ("benign", "malignant"):
