@@ -52,7 +52,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--output_dir", default="evaluation", help="for report.html and report.json (default %(default)s)")
     p.add_argument("--external", action="store_true", help="the model was not trained on this collection")
     p.add_argument("--without_pictures", action="store_true", help="no image of a patient in the report")
-    p.add_argument("--label_efficiency", help="JSON file: rows of series, percentage, value, low, high")
+    p.add_argument(
+        "--label_efficiency",
+        help="summary.json that mammo-hf label-efficiency has written; its plot goes into the report",
+    )
     p.add_argument("--resamples", type=int, default=2000, help="of the bootstrap (default %(default)s)")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--batch_size", type=int, default=16)
@@ -140,12 +143,14 @@ def _efficiency(path: str | None) -> list[dict[str, Any]]:
     if path is None:
         return []
     try:
-        rows: list[dict[str, Any]] = json.loads(Path(path).read_text(encoding="utf-8"))
+        rows: list[dict[str, Any]] = json.loads(Path(path).read_text(encoding="utf-8"))["rows"]
         for row in rows:
-            float(row["percentage"]), float(row["value"]), row["series"]
+            row["arm"], float(row["percentage"]), row["auroc"], row["interval"], row["baseline"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
-            "cannot be read as rows of series, percentage and value", source=path, remedy="check the JSON file"
+            "cannot be read as the summary of a label-efficiency study",
+            source=path,
+            remedy="give the summary.json that mammo-hf label-efficiency has written",
         ) from error
     return rows
 

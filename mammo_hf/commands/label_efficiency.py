@@ -16,13 +16,15 @@ from typing import Any
 
 from ..data.prepare import is_prepared
 from ..label_efficiency.cells import POOLS, SCRATCH, Arm, Cell, arms, cells
+from ..label_efficiency.plot import plot_label_efficiency
 from ..label_efficiency.results import Results
 from ..label_efficiency.running import ENOUGH_UPDATES, estimate_seconds, run_cells
 from ..label_efficiency.study import StudySettings
 from ..label_efficiency.summary import labels_needed, summarise
-from ..label_efficiency.table import csv_table, markdown_table, plot_label_efficiency, remarks
+from ..label_efficiency.table import csv_table, markdown_table, remarks
 from ..training.arguments import SEMI_SUPERVISED, TUNE, check_number
 from ..training.collection import default_size
+from ..training.figures import save_figure
 from ..training.mim import check_model
 from ..training.sizes import parse_size
 from .running import log_to, writable_folder
@@ -142,7 +144,8 @@ def _write(args: argparse.Namespace, chosen: list[Arm], results: Results) -> Non
     (out / "table.csv").write_text(csv_table(rows), encoding="utf-8")
     seeds = f"{args.seeds} seeds" if args.seeds > 1 else "1 seed"
     split = f"{args.folds} folds by patient" if args.folds else "the collection's test split"
-    plot_label_efficiency(rows, out / "label_efficiency.png", f"{args.task}: {seeds}, {split}")
+    figure = plot_label_efficiency(rows, f"{args.task}: {seeds}, {split}")
+    save_figure(figure, out / "label_efficiency.png")
     print(table)
     print("\n".join(said))
     print(f"\nwritten: {out / 'table.md'}, table.csv, summary.json, label_efficiency.png")

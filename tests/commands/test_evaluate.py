@@ -98,7 +98,7 @@ def test_all_images_and_a_prepared_folder(checkpoint, collection, tmp_path):
         (["--resamples", "5"], 2, "--resamples: is 5"),
         (["--batch_size", "0"], 2, "--batch_size: is 0"),
         (["--num_workers", "-1"], 2, "--num_workers: is -1"),
-        (["--label_efficiency", "nowhere.json"], 2, "nowhere.json: cannot be read as rows"),
+        (["--label_efficiency", "nowhere.json"], 2, "nowhere.json: cannot be read as the summary"),
     ],
 )
 def test_wrong_arguments(checkpoint, collection, tmp_path, capsys, monkeypatch, changes, status, says):

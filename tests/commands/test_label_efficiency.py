@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mammo_hf.cli import main
+from mammo_hf.commands import evaluate
 from mammo_hf.commands import label_efficiency as command
 from mammo_hf.configuration_mammo_swin import SIZES, MammoSwinConfig
 from mammo_hf.data.phantom import write_phantom
@@ -44,6 +45,8 @@ def test_heads_and_baselines_end_in_a_table_and_are_not_run_twice(collection, ch
     assert len(summary["rows"][0]["by_seed"]) == 2
     assert (tmp_path / "label_efficiency.png").is_file()
     assert "| mim, frozen, mean features |" in (tmp_path / "table.md").read_text()
+    # what the report of an evaluation takes
+    assert evaluate._efficiency(str(tmp_path / "summary.json")) == summary["rows"]
     monkeypatch.setattr(running, "Study", lambda settings: pytest.fail("everything is there"))
     assert main(arguments(collection, tmp_path, *grid, *pools)) == 0
 

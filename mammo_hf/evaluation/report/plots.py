@@ -1,9 +1,9 @@
-"""The plots of a report, as SVG: ROC and precision with bands, calibration, score histograms, label efficiency."""
+"""The plots of a report, as SVG: ROC and precision with bands, calibration, score histograms."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib
@@ -51,31 +51,6 @@ def task_plots(scores: TaskScores, figures: Mapping[str, Any], seed: int = 0) ->
             continue
         plots["Confusion" if function is _confusion else caption] = as_svg(figure)
     return plots
-
-
-def label_efficiency_plot(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A metric over the share of labels, a line a series.
-
-    Args:
-        rows: ``series``, ``percentage``, ``value``, and ``low`` and ``high`` or ``None``.
-    """
-    figure, (axes,) = new_figure(6.2, 4.1, 1)
-    dress(axes, "labels used (%)", str(rows[0].get("metric", "AUC")))
-    for number, series in enumerate(dict.fromkeys(str(row["series"]) for row in rows)):
-        own = sorted((row for row in rows if row["series"] == series), key=lambda row: float(row["percentage"]))
-        x, y = ([float(row[key]) for row in own] for key in ("percentage", "value"))
-        colour = COLOURS[number % len(COLOURS)]
-        style: dict[str, Any] = {"marker": MARKERS[number % len(MARKERS)], "linestyle": LINES[number % len(LINES)]}
-        axes.plot(x, y, color=colour, label=series, **style)
-        if all(row.get("low") is not None and row.get("high") is not None for row in own):
-            low, high = ([float(row[key]) for row in own] for key in ("low", "high"))
-            axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
-    axes.set_xscale("log")
-    shares = sorted({float(row["percentage"]) for row in rows})
-    axes.set_xticks(shares, [f"{share:g}" for share in shares])
-    axes.minorticks_off()
-    axes.legend(fontsize=8.5, frameon=False, labelcolor=INK)
-    return as_svg(figure)
 
 
 def as_svg(figure: Figure) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import jinja2
 
 from ...errors import UsageError
+from ...label_efficiency.plot import plot_label_efficiency
 from ..classification import OF_PREDICTIONS, OF_SEVERAL_CLASSES, OF_TWO_CLASSES
 from ..classifier import Evaluation
 from ..subgroups import FACTS, FEWEST_PATIENTS
@@ -20,7 +21,7 @@ from ..units import RULES
 from .checklists import Item, filled
 from .cohort import cohort_table
 from .facts import checklist_facts, part_name
-from .plots import label_efficiency_plot, task_plots
+from .plots import as_svg, task_plots
 
 METRIC_NAMES = {
     "auroc": "AUROC",
@@ -55,7 +56,7 @@ class About:
         resamples: How many.
         flow: Steps of `cohort.flow`.
         errors: What `confident_errors` gave, with pictures or without.
-        label_efficiency: Rows for `label_efficiency_plot`.
+        label_efficiency: Rows of a label-efficiency study, for `plot_label_efficiency`.
         environment: What `environment` gave.
         command: What `command_line` gave.
     """
@@ -142,7 +143,7 @@ def _html(evaluation: Evaluation, about: About, cohort: list[dict[str, Any]], ch
         name: task_plots(scores, evaluation.figures[name], about.seed) for name, scores in evaluation.scores.items()
     }
     tables = {name: metrics_table(figures) for name, figures in evaluation.figures.items()}
-    efficiency = label_efficiency_plot(about.label_efficiency) if about.label_efficiency else None
+    efficiency = as_svg(plot_label_efficiency(about.label_efficiency)) if about.label_efficiency else None
     return templates.get_template("report.html.j2").render(
         about=about,
         evaluation=evaluation,

@@ -13,7 +13,6 @@ from mammo_hf.evaluation.report.plots import (
     GRID,
     _precision_rows,
     _sensitivity_rows,
-    label_efficiency_plot,
     task_plots,
 )
 
@@ -42,8 +41,3 @@ def test_the_bands_rows_are_the_curves_themselves_where_nothing_is_resampled() -
     precision = _precision_rows(whole)[0]
     assert precision[-1] <= precision[0]
     assert precision[-1] >= truth.mean()
-
-
-def test_label_efficiency_without_intervals() -> None:
-    rows = [{"series": "scratch", "percentage": share, "value": 0.5} for share in (10, 100)]
-    assert "<svg" in label_efficiency_plot(rows)

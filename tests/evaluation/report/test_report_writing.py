@@ -43,7 +43,7 @@ def _about(**changes: Any) -> About:
 @pytest.fixture(scope="module")
 def written(evaluation: Evaluation, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
     rows = [
-        {"series": "scratch", "percentage": share, "value": share / 200 + 0.4, "low": 0.4, "high": 0.9}
+        {"arm": "scratch", "baseline": False, "percentage": share, "auroc": share / 200 + 0.4, "interval": [0.4, 0.9]}
         for share in (10, 100)
     ]
     about = _about(errors=confident_errors(evaluation), label_efficiency=rows)
