@@ -145,7 +145,10 @@ def _efficiency(path: str | None) -> list[dict[str, Any]]:
     try:
         rows: list[dict[str, Any]] = json.loads(Path(path).read_text(encoding="utf-8"))["rows"]
         for row in rows:
-            row["arm"], float(row["percentage"]), row["auroc"], row["interval"], row["baseline"]
+            row["arm"], row["baseline"], float(row["percentage"])
+            if row["auroc"] is not None:
+                low, high = row["interval"] or (row["auroc"], row["auroc"])
+                float(row["auroc"]), float(low), float(high)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
             "cannot be read as the summary of a label-efficiency study",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from ..training.figures import COLOURS, INK, LINES, MARKERS, QUIET, dress, new_figure
-
-Rows = Sequence[Mapping[str, Any]]
+from .table import Rows
 
 
 def plot_label_efficiency(rows: Rows, title: str = "") -> Figure:

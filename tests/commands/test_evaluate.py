@@ -108,6 +108,26 @@ def test_wrong_arguments(checkpoint, collection, tmp_path, capsys, monkeypatch, 
     assert says in error
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        '{"rows": 5}',
+        '{"rows": [{"arm": "scratch"}]}',
+        '{"rows": [{"arm": "scratch", "baseline": false, "percentage": 10, "auroc": "high", "interval": null}]}',
+        '{"rows": [{"arm": "scratch", "baseline": false, "percentage": 10, "auroc": 0.5, "interval": [0.4]}]}',
+    ],
+)
+def test_a_summary_that_is_none_is_refused_before_an_image_is_read(
+    checkpoint, collection, tmp_path, capsys, monkeypatch, content
+):
+    monkeypatch.setattr("mammo_hf.commands.evaluate.prepared_images", lambda *a, **k: pytest.fail("images were read"))
+    summary = tmp_path / "summary.json"
+    summary.write_text(content)
+    assert _run(checkpoint, collection, tmp_path / "out", "--label_efficiency", str(summary)) == 2
+    assert f"{summary}: cannot be read as the summary" in capsys.readouterr().err.strip().splitlines()[-1]
+
+
 def test_checkpoints_that_are_none(collection, tmp_path, capsys):
     assert _run(tmp_path / "nothing", collection, tmp_path / "out") == 2
     assert "there is no classifier here" in capsys.readouterr().err

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mammo_hf.label_efficiency.plot import plot_label_efficiency
+from mammo_hf.training.figures import save_figure
 
 
 def _row(arm: str, percentage: float, auroc: float | None, **changes: Any) -> dict[str, Any]:
@@ -31,3 +33,9 @@ def test_what_has_no_figure_is_left_out_and_what_has_no_interval_has_no_bar() ->
     assert axes.get_legend_handles_labels()[1] == ["scratch"]
     _, _, (bars,) = axes.containers[0]
     assert {float(y) for segment in bars.get_segments() for y in segment[:, 1]} == {0.5}
+
+
+def test_as_a_picture_it_is_small(tmp_path: Path) -> None:
+    rows = [_row(arm, percentage, 0.7) for arm in ("scratch", "pre-trained") for percentage in (10, 25, 100)]
+    path = save_figure(plot_label_efficiency(rows, "pathology"), tmp_path / "plot.png")
+    assert path.stat().st_size < 200_000
