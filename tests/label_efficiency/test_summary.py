@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from mammo_hf.errors import UsageError
 from mammo_hf.evaluation import auroc, bootstrap_interval
 from mammo_hf.label_efficiency.cells import Arm, Cell
 from mammo_hf.label_efficiency.results import Results
@@ -38,15 +37,6 @@ def results(tmp_path):
                 shared = CellResult(one.images, result(0, 99).patients, one.labels, one.probabilities, one.facts)
                 made.save(Cell(arm, percentage, seed, -1), shared)
     return made
-
-
-def test_results_come_back_as_they_were_and_other_settings_are_refused(results, tmp_path):
-    stored = results.load(Cell(PRETRAINED, 10, 0, -1))
-    np.testing.assert_array_equal(stored.probabilities, result(1.5, 0).probabilities)
-    assert stored.facts["train_images"] == 30
-    assert results.load(Cell(PRETRAINED, 50, 0, -1)) is None
-    with pytest.raises(UsageError, match="another task: 'pathology', not 'density'"):
-        Results(tmp_path, StudySettings("data", "density", tmp_path, (224, 112)))
 
 
 def test_an_arm_is_the_mean_over_its_seeds(results):
