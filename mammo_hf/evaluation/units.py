@@ -57,12 +57,22 @@ def into_units(
     np.maximum.at(highest, unit, references)
     np.minimum.at(lowest, unit, references)
     agreed = (highest == lowest) | (classes == 2)
-    scores = {rule: _aggregated(rule, probabilities, unit, count)[agreed] for rule in RULES}
+    scores = {rule: aggregated(rule, probabilities, unit, count)[agreed] for rule in RULES}
     return Units(highest[agreed], patients[first][agreed], scores, int((~agreed).sum()), first[agreed])
 
 
-def _aggregated(rule: str, probabilities: np.ndarray, unit: np.ndarray, count: int) -> np.ndarray:
-    """``(units, classes)``; NaN where an image's is."""
+def aggregated(rule: str, probabilities: np.ndarray, unit: np.ndarray, count: int) -> np.ndarray:
+    """The scores of units from those of their images; see `into_units` for the rules.
+
+    Args:
+        rule: One of ``RULES``.
+        probabilities: ``(n, classes)``.
+        unit: int ``(n,)``, the number of each image's unit.
+        count: How many units there are.
+
+    Returns:
+        ``(count, classes)``; NaN where an image's is.
+    """
     if rule == "mean":
         sums = np.stack([np.bincount(unit, weights=column, minlength=count) for column in probabilities.T], axis=1)
         return sums / np.bincount(unit, minlength=count)[:, None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -58,6 +58,26 @@ class Explanation:
                 array.setflags(write=False)
         facts: Mapping[str, Sequence[float]] = {name: tuple(values) for name, values in self.facts.items()}
         object.__setattr__(self, "facts", MappingProxyType(facts))
+
+    def of_image(self, index: int) -> Explanation:
+        """The explanation of one image of the batch, as a batch of one.
+
+        Raises:
+            UsageError: There is no such image.
+        """
+        one = slice(self.checked(index), index + 1)
+        return replace(
+            self,
+            map=self.map[one],
+            target=self.target[one],
+            flat=self.flat[one],
+            images=self.images[one],
+            geometry=None if self.geometry is None else self.geometry[one],
+            heads=None if self.heads is None else self.heads[one],
+            logits=None if self.logits is None else self.logits[one],
+            score=self.score[one],
+            facts={name: values[one] for name, values in self.facts.items()},
+        )
 
     def in_source(self, index: int = 0) -> np.ndarray:
         """The map of one image in its source's pixels, float32 (source height, source width); 0 outside the crop.

@@ -69,6 +69,20 @@ WEAK_VIEW = Augmentation(rotation=4.0, scale=0.04, shift=0.02, gamma=0.05)
 STRONG_VIEW = Augmentation(rotation=20.0, scale=0.2, shift=0.06, gamma=0.6, noise=0.05)
 
 
+def turned(intensity: torch.Tensor, angle: float, scale: float) -> torch.Tensor:
+    """Images turned and scaled about their centre, 0 where the canvas shows what was outside.
+
+    Args:
+        intensity: (batch, channels, height, width) in [0, 1].
+        angle: In radians.
+        scale: Above 1: larger.
+    """
+    height, width = intensity.shape[-2:]
+    grid = _grid(_affine(angle, scale, (0.0, 0.0), height / width, False), height, width).to(intensity)
+    grid = grid.expand(len(intensity), -1, -1, -1)
+    return functional.grid_sample(intensity, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
 def _affine(angle: float, scale: float, shift: tuple[float, float], aspect: float, turned: bool) -> torch.Tensor:
     """The 2 x 3 matrix of ``affine_grid``, in coordinates of [-1, 1] a side; ``aspect`` keeps rotations rigid."""
     cos, sin = math.cos(angle) / scale, math.sin(angle) / scale

@@ -80,7 +80,7 @@ def pool(num_workers: int) -> Executor:
                     progress.add_found(found.rows)
                     yield found
                     continue
-                with _deaf_to_interrupts():  # a worker is started here, if one is still missing
+                with no_interrupts():  # a worker is started here, if one is still missing
                     waiting.add(workers.submit(_work, shard))
                 while len(waiting) >= 2 * num_workers:
                     yield from _ended(waiting, ticks)
@@ -99,7 +99,7 @@ def pool(num_workers: int) -> Executor:
 
 
 @contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
+def no_interrupts() -> Iterator[None]:
     """For processes started meanwhile: Ctrl-C reaches the whole group, and one that imports would print a traceback.
 
     Blocked and not ignored: a process inherits the block, and an interrupt of this one comes late and is not lost.
@@ -144,16 +144,21 @@ _WORKER: dict[str, Any] = {}
 
 
 def _start_worker(folder: Folder, layout: Layout, recipe: Recipe, counter: Any) -> None:
-    # from here on Ctrl-C ends a worker without a word: the parent, which gets it too, is the one to speak
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    threading.Thread(target=_follow_parent, daemon=True).start()
+    follow_parent()
     _WORKER.update(folder=folder, layout=layout, recipe=recipe, counter=counter)
 
 
-def _follow_parent() -> None:
-    """Ends this worker when its parent was killed: nobody would ever give it work or end it."""
+def follow_parent() -> None:
+    """Binds a worker to its parent, at its start: Ctrl-C ends it without a word, and so does the parent's end."""
+    # the parent, which gets Ctrl-C too, is the one to speak
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # when the parent was killed nobody would ever give this worker work or end it
     parent = multiprocessing.parent_process()
     if parent is not None:
         multiprocessing.connection.wait([parent.sentinel])

@@ -1,0 +1,8 @@
+"""Reading mammograms with a trained classifier: one image or exam at a time, or an archive of files."""
+
+from __future__ import annotations
+
+from .loading import load_classifier
+from .running import Finished, predict
+
+__all__ = ["Finished", "load_classifier", "predict"]

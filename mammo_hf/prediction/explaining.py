@@ -1,0 +1,73 @@
+"""Explanations of scores: each task's first label, or the labels that are asked for, in as few passes as can be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import UsageError
+from ..explainers import Explainer, Explanation, explain
+from ..explainers.targets import resolve, task_slices
+from ..geometry import Geometry
+
+
+def explain_tasks(
+    model: Any,
+    pixel_values: torch.Tensor,
+    explainer: str | Explainer,
+    *,
+    tasks: Sequence[str],
+    target: str | Sequence[str] | None = None,
+    images: np.ndarray | None = None,
+    geometry: Sequence[Geometry] | None = None,
+) -> tuple[torch.Tensor, list[dict[int, Explanation]]]:
+    """Explains a batch, a label of each task.
+
+    Args:
+        model: A classifier.
+        pixel_values: (batch, channels, height, width), normalised.
+        explainer: As in `mammo_hf.explain`.
+        tasks: Names of those whose first label is explained.
+        target: Labels to explain instead, as "pathology:malignant": the same for each image.
+        images: As in `mammo_hf.explain`.
+        geometry: As in `mammo_hf.explain`.
+
+    Returns:
+        The model's own logits (batch, labels) on the CPU, and for each image its explanations by the label's place in
+        the logits.
+
+    Raises:
+        UsageError: An unknown explainer or label.
+    """
+    wanted: list[Any] = list(tasks)
+    if target is not None:
+        wanted = [resolve(one, 1, model.config)[0] for one in ([target] if isinstance(target, str) else target)]
+    if not wanted:
+        raise UsageError("names no label", source="target", remedy="name one, or leave it out")
+    found: list[dict[int, Explanation]] = [{} for _ in range(len(pixel_values))]
+    slices, logits = task_slices(model.config), None
+    for one in wanted:
+        places = None
+        if isinstance(one, int):
+            places = [one] * len(pixel_values)
+        elif logits is not None:
+            places = _first(logits, slices[one])
+        elif slices[one].start:
+            with torch.no_grad():
+                places = _first(model(pixel_values=pixel_values).logits.float().cpu(), slices[one])
+        # without places it is the first task's label, and the pass that finds it is the one that is explained
+        explanation = explain(model, pixel_values, places, explainer, images=images, geometry=geometry)
+        if explanation.logits is None:
+            raise UsageError("gave no logits", source="explainer", remedy="use one that is run by mammo_hf.explain")
+        logits = torch.tensor(explanation.logits)
+        for index, place in enumerate(places or _first(logits, next(iter(slices.values())))):
+            found[index][place] = explanation.of_image(index)
+    assert logits is not None
+    return logits, found
+
+
+def _first(logits: torch.Tensor, part: slice) -> list[int]:
+    return [int(index) + part.start for index in logits[:, part].argmax(-1)]
