@@ -15,6 +15,7 @@ import heapq
 import io
 import json
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from ..errors import UsageError
 
 Row = list[str]
 _RUN = "run.json"
+POLL = 0.2  # seconds between two looks
 
 
 class Journal:
@@ -94,6 +96,15 @@ class Journal:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+    def mark_finished(self, run: int, process: int) -> None:
+        """Says that a process has come to the end of its share."""
+        (self.folder / f"{run:04d}-{process:05d}.done").touch()
+
+    def wait_for(self, run: int, processes: int) -> None:
+        """Waits until each process of a run has come to its end; whoever launched them ends all when one fails."""
+        while len(list(self.folder.glob(f"{run:04d}-*.done"))) < processes:
+            time.sleep(POLL)
 
     def rows(self) -> Iterator[tuple[int, Row]]:
         """Every row once, in the list's order; of one that was written twice the later."""

@@ -7,7 +7,6 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from .scoring import calibrated_scores, image_logits
 logger = logging.getLogger(__name__)
 
 CPU_BATCH, GPU_BATCH = 4, 32
-_LONG = timedelta(days=30)  # how long processes wait for each other: their shares of files take as long as they take
+FEW = 16  # files that are read before a process would have started
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,8 @@ def predict(
         explainer: Draws each task's first label into ``OUTPUT.explanations``.
         tta: Test-time augmentation, see `image_logits`.
         batch_size: Images a batch; 4 on a CPU and 32 on a GPU where not given.
-        num_workers: Processes that read; one for each core of this process's share where not given.
+        num_workers: Processes that read; one for each core of this process's share where not
+            given, and none for a few files.
         device: "cpu" or "cuda"; a GPU where there is one if not given.
         name: Of the model, so that an unfinished run is not gone on with by another one.
 
@@ -96,7 +96,7 @@ def predict(
     Raises:
         UsageError: The output is there already, cannot be written, or an unfinished run with other arguments is.
     """
-    state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available(), timeout=_LONG)
+    state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
     output = Path(output)
     _check_output(output)
     labels = label_names(model.config)
@@ -116,15 +116,19 @@ def predict(
     state.wait_for_everyone()  # before anybody's new file is there
     mine = np.flatnonzero(~done)[state.process_index :: state.num_processes]
     run = _Run(model.to(state.device), processor, labels, explainer, pictures, tta)
-    workers = _cores() // state.num_processes if num_workers is None else num_workers
+    workers = num_workers
+    if workers is None:
+        workers = 0 if len(mine) * size <= FEW else max(1, _cores() // state.num_processes)
     journal.begin(number, state.process_index)
     try:
         read = _read_batches(run, journal, files, mine, size, workers, state)
     finally:
         journal.close()
-    state.wait_for_everyone()
+    journal.mark_finished(number, state.process_index)
     if not state.is_main_process:
         return None
+    # not a barrier of torch's, which would give up after half an hour: shares take as long as they take
+    journal.wait_for(number, state.num_processes)
     images, rejected = write_outputs(journal, output, labels, explained=bool(explainer))
     journal.remove()
     return Finished(output, images, rejected, read)

@@ -1,3 +1,6 @@
+import threading
+import time
+
 import pytest
 
 from mammo_hf.errors import UsageError
@@ -36,6 +39,18 @@ def test_a_batch_that_was_cut_short_is_not_done_and_its_later_rows_count(tmp_pat
     again.close()
     assert [(index, row[0]) for index, row in again.rows()] == [(0, "a"), (1, "b"), (2, "new"), (3, "d")]
     assert again.done(2).tolist() == [True, True, False]
+
+
+def test_the_first_process_waits_for_the_others_of_its_own_run(tmp_path):
+    waiting = journal(tmp_path)
+    waiting.mark_finished(0, 1)
+    waiting.mark_finished(1, 0)
+    other = threading.Timer(0.3, waiting.mark_finished, (1, 1))
+    other.start()
+    started = time.monotonic()
+    waiting.wait_for(1, 2)
+    assert time.monotonic() - started >= 0.29
+    other.join()
 
 
 def test_another_run_s_rows_are_not_gone_on_with(tmp_path):

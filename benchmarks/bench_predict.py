@@ -1,0 +1,182 @@
+"""From DICOM files to scores: how near to the bound, and beside a stock pipeline that is given ready-made PNGs.
+
+python benchmarks/bench_predict.py
+python benchmarks/bench_predict.py --model small --size 896 448 --images 48
+
+The bound is 1 / (t_model + t_decode / cores): the model on all cores, reading on one, and nothing in between. A run's
+speed is that of its last images: a short run's seconds are taken off, with the processes' start in them. The peer is a
+stock Swin of the same size under transformers' own image-classification pipeline. Also ONNX beside eager torch, one
+batch in turn. Weights are random: they cost what trained ones do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import SwinConfig, SwinForImageClassification, ViTImageProcessor, pipeline
+
+from mammo_hf import MammoImageProcessor, MammoSwinConfig, MammoSwinForImageClassification
+from mammo_hf.configuration_mammo_swin import SIZES
+from mammo_hf.data.phantom import write_phantom
+from mammo_hf.prediction import predict
+from mammo_hf.prediction.reading import read_image
+from mammo_hf.prediction.running import CPU_BATCH, GPU_BATCH
+
+TASKS = [{"name": "pathology", "labels": ["benign", "malignant"]}]
+BOUND_TARGET = 0.95
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--model", choices=list(SIZES), default="tiny")
+    parser.add_argument("--size", type=int, nargs=2, default=[448, 224])
+    parser.add_argument("--images", type=int, default=96)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batch_sizes", type=int, nargs="+", help="tries others than the default, too")
+    args = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    cores = len(os.sched_getaffinity(0))
+    sizes = SIZES[args.model] | {"image_size": tuple(args.size)}
+    model = MammoSwinForImageClassification(MammoSwinConfig(**sizes, tasks=TASKS)).eval().to(device)
+    processor = MammoImageProcessor(size=tuple(args.size))
+    print(f"Swin-{args.model} at {args.size[0]} x {args.size[1]} on {device}, {cores} cores, frames of 4096 x 3328")
+    with tempfile.TemporaryDirectory() as folder:
+        files = drawn(Path(folder), args.images)
+        for size in args.batch_sizes or [GPU_BATCH if device == "cuda" else CPU_BATCH]:
+            against_bound(model, processor, files, Path(folder), size, args.rounds, cores)
+        against_stock(model, processor, files, Path(folder), sizes, args, device)
+    onnx_beside_torch(model, processor, args.rounds)
+
+
+def drawn(folder: Path, images: int) -> list[str]:
+    """Frames by several names each: what is in the page cache is read, and the disk is not compared."""
+    write_phantom(folder / "phantom", patients=2, seed=0, size=(4096, 3328), progress=False)
+    frames = sorted((folder / "phantom").rglob("*.dcm"), key=lambda path: path.stat().st_size)[-8:]
+    files = []
+    for number in range(images):
+        files.append(folder / f"{number:04d}.dcm")
+        files[-1].symlink_to(frames[number % len(frames)])
+    return [str(file) for file in files]
+
+
+def seconds(call: Callable[[], Any]) -> float:
+    """By the clock."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def run_speed(read: Callable[[list[str]], Any], files: list[str]) -> float:
+    """Images a second, without what every run costs."""
+    few = files[: len(files) // 4]
+    short, long = seconds(lambda: read(few)), seconds(lambda: read(files))
+    return (len(files) - len(few)) / (long - short)
+
+
+def against_bound(
+    model: Any, processor: Any, files: list[str], folder: Path, batch: int, rounds: int, cores: int
+) -> None:
+    count = iter(range(10**6))
+
+    def ours(some: list[str]) -> None:
+        predict(model, processor, some, folder / f"{next(count)}.csv", batch_size=batch, num_workers=cores)
+
+    shares, parts = [], []
+    for _ in range(rounds):
+        t_decode = statistics.median(seconds(lambda f=file: read_image(processor, 0, f)) for file in files[:8])
+        pixels = torch.randn(batch, 1, *model.config.image_size, device=model.device)
+        with torch.inference_mode():
+            model(pixels)
+            t_model = statistics.median(seconds(lambda p=pixels: model(p).logits.cpu()) for _ in range(8)) / batch
+        bound = 1 / (t_model + t_decode / cores)
+        speed = run_speed(ours, files)
+        shares.append(speed / bound)
+        parts.append((t_model, t_decode, bound, speed))
+    t_model, t_decode, bound, speed = np.median(parts, axis=0)
+    share = statistics.median(shares)
+    verdict = "yes" if share >= BOUND_TARGET else "NO"
+    print(
+        f"batch {batch}: {speed:.2f} images/s; model {1e3 * t_model:.1f} ms, reading {1e3 * t_decode:.1f} ms an image, "
+        f"bound {bound:.2f} images/s: {share:.1%} of it   at least {BOUND_TARGET:.0%}: {verdict}",
+        flush=True,
+    )
+
+
+def against_stock(
+    model: Any,
+    processor: Any,
+    files: list[str],
+    folder: Path,
+    sizes: dict[str, Any],
+    args: argparse.Namespace,
+    device: str,
+) -> None:
+    """The peer gets what it can read: PNGs of the model's size, made before."""
+    pictures = []
+    for number, file in enumerate(files):
+        intensity, _ = processor.fit(file)
+        pictures.append(str(folder / f"{number:04d}.png"))
+        Image.fromarray(np.rint(intensity * 255).astype(np.uint8)).convert("RGB").save(pictures[-1])
+    stock = SwinForImageClassification(SwinConfig(**{**sizes, "num_channels": 3, "num_labels": 2})).eval()
+    plain = ViTImageProcessor(size={"height": args.size[0], "width": args.size[1]})
+    peer = pipeline("image-classification", model=stock, image_processor=plain, device=device)
+    count = iter(range(10**6))
+
+    def ours(some: list[str]) -> None:
+        predict(model, processor, some, folder / f"stock-{next(count)}.csv")
+
+    ratios = []
+    for _ in range(args.rounds):
+        own, stocks = run_speed(ours, files), run_speed(lambda some: [peer(one) for one in some], pictures)
+        ratios.append(own / stocks)
+    ratio = statistics.median(ratios)
+    print(
+        f"from DICOM against a loop of the stock pipeline over PNGs: {ratio:.2f}x its images a second   faster: "
+        f"{'yes' if ratio > 1 else 'NO'}",
+        flush=True,
+    )
+
+
+def onnx_beside_torch(model: Any, processor: Any, rounds: int) -> None:
+    try:
+        import onnxruntime
+    except ImportError:
+        print("ONNX against eager torch: onnxruntime is not installed")
+        return
+    from mammo_hf.export import export_onnx
+
+    model = model.cpu()
+    with tempfile.TemporaryDirectory() as folder:
+        difference = export_onnx(model, processor, Path(folder) / "onnx")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        session = onnxruntime.InferenceSession(Path(folder) / "onnx" / "model.onnx", options)
+        for batch in (1, CPU_BATCH):
+            pixels = torch.randn(batch, 1, *model.config.image_size)
+            feed = {"pixel_values": pixels.numpy()}
+            ratios = []
+            with torch.inference_mode():
+                model(pixels), session.run(None, feed)
+                for _ in range(3 * rounds):
+                    eager, other = seconds(lambda p=pixels: model(p)), seconds(lambda f=feed: session.run(None, f))
+                    ratios.append(eager / other)
+            ratio = statistics.median(ratios)
+            print(
+                f"ONNX against eager torch, batch {batch}, {torch.get_num_threads()} threads: {ratio:.2f}x, logits "
+                f"within {difference:.0e}   at least as fast: {'yes' if ratio >= 1 else 'NO'}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
