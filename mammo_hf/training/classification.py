@@ -16,6 +16,7 @@ from ..configuration_mammo_swin import SIZES, MammoSwinConfig
 from ..errors import DataError, UsageError
 from ..image_processing_mammo import MammoImageProcessor
 from ..modeling_mammo_swin import MammoSwinForImageClassification
+from ..publish.run_facts import ModelCardCallback
 from .arguments import ClassificationSettings
 from .augmentation import Augmentation
 from .classification_trainer import ClassificationTrainer
@@ -116,6 +117,8 @@ def fit_classifier(
     without_last_batch_surprise(len(images["train"]), args.per_device_train_batch_size, "training images")
     unlabelled = _unlabelled(prepared, split["train"], processor, args.seed, settings)
     trainer = _trainer(network, args, images, unlabelled, tasks, settings)
+    card = ModelCardCallback()
+    trainer.add_callback(card)
     run(trainer, resume)
     if trainer.average is not None:
         trainer.average.apply()
@@ -128,6 +131,7 @@ def fit_classifier(
         "class_weights": weights,
         "processes": args.world_size,
         "lesion_loss_weight": lesion_loss,
+        "run": card.facts,
     }
     if settings.score_from == "auto" and lesion_loss:
         figures["score_from"] = choose_score(trainer, images["validation"])

@@ -15,6 +15,7 @@ from ..configuration_mammo_swin import SIZES, MammoSwinConfig
 from ..errors import DataError, UsageError
 from ..image_processing_mammo import MammoImageProcessor
 from ..modeling_mammo_swin import MammoSwinForMaskedImageModeling
+from ..publish.run_facts import ModelCardCallback
 from .arguments import MimSettings
 from .augmentation import Augmentation
 from .datasets import EpochOfDatasets, LabelledImages, MaskedImages, rows_of
@@ -130,13 +131,14 @@ def train_mim(
     args.prediction_loss_only = True
     if not len(validation):
         without_validation(args)
+    card = ModelCardCallback()
     trainer = MimTrainer(
         network,
         args,
         train_dataset=training,
         eval_dataset=validation if len(validation) else None,
         data_collator=MaskedCollator(network.config, pack=args.n_gpu <= 1),
-        callbacks=[EpochOfDatasets(training)],
+        callbacks=[EpochOfDatasets(training), card],
         layer_decay=settings.layer_decay,
         average=WeightAverage(network, settings.weight_average) if settings.weight_average else None,
     )
@@ -146,7 +148,7 @@ def train_mim(
         trainer.add_callback(_probes(trainer, network, prepared, processor, settings))
     run(trainer, resume)
     figures: dict[str, Any] = {"train_images": len(training), "validation_images": len(validation)}
-    figures["processes"] = args.world_size
+    figures |= {"processes": args.world_size, "run": card.facts}
     if len(validation):
         figures["validation_loss"] = trainer.evaluate()["eval_loss"]
     if trainer.average is not None:

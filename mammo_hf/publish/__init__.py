@@ -1,0 +1,1 @@
+"""What leaves a machine: cards made of facts, and one commit to the Hub that names nobody."""
