@@ -22,6 +22,8 @@ COMMANDS = {
     "export": "a classifier as ONNX",
     "explainers": "the explainers that are installed",
     "inspect": "what DICOM files hold and how they are read, or why not",
+    "card": "write a checkpoint's model card anew",
+    "push": "publish a checkpoint on the Hugging Face Hub",
     "prepare": "read a collection once, for any number of trainings",
     "download": "fetch a public collection from the Imaging Data Commons",
     "split-report": "who stands on which side of a split, as a picture and as JSON",

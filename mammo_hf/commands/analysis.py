@@ -16,6 +16,7 @@ from ..data.subsets import save_subset
 from ..data.training_split import TEST_SHARE, VALIDATION_SHARE
 from ..errors import UsageError
 from ..image_processing_mammo import MammoImageProcessor
+from ..publish.collection_facts import collection_facts
 from ..training.arguments import ClassificationSettings, check_file, check_number, check_split, sensible_defaults
 from ..training.classification import train_classifier
 from ..training.collection import (
@@ -33,6 +34,7 @@ from ..training.mim import check_model, train_mim
 from ..training.running import clear_for_a_new_start
 from ..training.sizes import parse_size
 from ..training.visualization import visualize
+from .publishing import finish_checkpoint
 from .running import check_outputs, log_to, write_metrics
 from .stages import check_dataset
 
@@ -140,7 +142,9 @@ def main(arguments: list[str]) -> None:
             resume="mim" in resume,
             **common,
         )
-        write_metrics(out, "mim", figures | about)
+        figures |= about | {"collection": collection_facts(table, tasks)}
+        write_metrics(out, "mim", figures)
+        finish_checkpoint(_mim(out), "mim", figures, plots=out / "plots")
     if args.train_cls:
         _save_split(args, table, _classifier(out), _start_of_stage_2(args))
         figures = train_classifier(
@@ -156,7 +160,9 @@ def main(arguments: list[str]) -> None:
             **common,
         )
         save_subset(patients, _classifier(out) / "label_subset.json", task=tasks[0]["name"], **labels)
-        write_metrics(out, "classifier", figures | about)
+        figures |= about | {"collection": collection_facts(table, tasks)}
+        write_metrics(out, "classifier", figures)
+        finish_checkpoint(_classifier(out), "classifier", figures, plots=out / "plots")
     if args.visualize:
         visualize(_classifier(out), prepared, out / "visualizations")
     print(f"done; look at {', '.join(str(out / name) for name in RESULTS if (out / name).exists())}")

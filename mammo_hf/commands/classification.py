@@ -13,10 +13,11 @@ from transformers import HfArgumentParser, TrainingArguments
 
 from ..data.subsets import save_subset
 from ..image_processing_mammo import MammoImageProcessor
+from ..publish.collection_facts import collection_facts
 from ..training.arguments import ClassificationArguments, check_file, check_number
 from ..training.classification import train_classifier
 from ..training.collection import check_labels, check_near_duplicates, labelled_patients, prepared_images, usable_tasks
-from .running import write_metrics
+from .publishing import finish_checkpoint, take_over_push
 from .stages import check_stage, end_stage, open_stage, parse_stage, start_stage
 
 
@@ -30,6 +31,7 @@ def main(arguments: list[str]) -> None:
     own, args = cast(ClassificationArguments, parsed[0]), cast(TrainingArguments, parsed[1])
     out = Path(args.output_dir or "classifier")
     check_stage(own, args, own.model_name_or_path)
+    target = take_over_push(args, out)
     percentage = own.label_percentage
     check_number("--label_percentage", percentage, 0 < percentage <= 100, "above 0 and at most 100")
     check_file("--label_file", own.label_file)
@@ -60,5 +62,7 @@ def main(arguments: list[str]) -> None:
     )
     if args.process_index == 0:
         save_subset(patients, out / "label_subset.json", task=tasks[0]["name"], **labels)
-        write_metrics(out, "classifier", figures | {"seed": args.seed})
+        figures |= {"seed": args.seed, "collection": collection_facts(table, tasks)}
+        start = own.model_name_or_path
+        finish_checkpoint(out, "classifier", figures, plots=out / "plots", target=target, own=own, start=start)
     end_stage()

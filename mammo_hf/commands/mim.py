@@ -11,10 +11,11 @@ from typing import cast
 from transformers import HfArgumentParser, TrainingArguments
 
 from ..image_processing_mammo import MammoImageProcessor
+from ..publish.collection_facts import collection_facts
 from ..training.arguments import MimArguments
 from ..training.collection import check_near_duplicates, prepared_images, streamed_images, usable_tasks
 from ..training.mim import train_mim
-from .running import write_metrics
+from .publishing import finish_checkpoint, take_over_push
 from .stages import check_stage, end_stage, open_stage, parse_stage, start_stage
 
 # where Trainer's own defaults, which are for fine-tuning, would not pre-train; each can be given
@@ -40,6 +41,7 @@ def main(arguments: list[str]) -> None:
     own, args = cast(MimArguments, parsed[0]), cast(TrainingArguments, parsed[1])
     out = Path(args.output_dir or "mim")
     check_stage(own, args, own.model)
+    target = take_over_push(args, out)
     height, width = own.size()
     processor = MammoImageProcessor(
         size={"height": height, "width": width}, mask_block_size=own.mask_block_size, mask_ratio=own.mask_ratio
@@ -71,5 +73,6 @@ def main(arguments: list[str]) -> None:
         resume=args.resume_from_checkpoint,
     )
     if args.process_index == 0:
-        write_metrics(out, "mim", figures | {"seed": args.seed, "model": Path(own.model).name})
+        figures |= {"seed": args.seed, "model": Path(own.model).name, "collection": collection_facts(table, tasks)}
+        finish_checkpoint(out, "mim", figures, plots=out / "plots", target=target, own=own, start=own.model)
     end_stage()

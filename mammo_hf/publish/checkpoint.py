@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,7 +71,7 @@ class Checkpoint:
         )
 
 
-def read_checkpoint(folder: str | Path) -> Checkpoint:
+def read_checkpoint(folder: str | os.PathLike[str]) -> Checkpoint:
     """Reads a folder that training wrote.
 
     Raises:

@@ -107,7 +107,7 @@ def push_to_hub(
         message: Of the commit.
 
     Raises:
-        Identifying: A file holds something that names a person, a place or this machine; nothing was sent.
+        IdentifierError: A file holds something that names a person, a place or this machine; nothing was sent.
         HubError: The Hub or the connection failed; the folder is as it was.
         UsageError: There is no model in the folder, or the repository's name is none.
     """

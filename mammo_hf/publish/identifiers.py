@@ -39,7 +39,7 @@ _SHORTEST_IN_BINARY = 8  # bytes: shorter ones come up by chance among billions 
 _CHUNK = 1 << 24
 
 
-class Identifying(MammoError):
+class IdentifierError(MammoError):
     """Something about to be pushed may name a person, a place or a machine."""
 
 
@@ -80,7 +80,7 @@ def refuse_identifiers(
         ours: Names of files that are this package's own source.
 
     Raises:
-        Identifying: Names the file and what kind of thing was found, never the thing itself.
+        IdentifierError: Names the file and what kind of thing was found, never the thing itself.
         DataError: A file is damaged.
     """
     vocabulary = _words(_template_texts()) | _words(_keys(files))
@@ -91,7 +91,7 @@ def refuse_identifiers(
     if found:
         name, kind = found[0]
         more = f", and {len(found) - 1} more of its kind or others" if len(found) > 1 else ""
-        raise Identifying(
+        raise IdentifierError(
             f"holds {kind}{more}; nothing was sent", source=name, remedy="take it out of the folder's file, then push"
         )
 

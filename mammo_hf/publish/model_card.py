@@ -79,7 +79,7 @@ def templates() -> jinja2.Environment:
 
 
 def escaped(text: object) -> str:
-    """A name as Markdown shows it, whatever characters it has: no mark-up, no table cell, no front matter of its own."""
+    """A name as Markdown shows it, whatever characters it has: no mark-up and no table cell of its own."""
     return "".join(f"\\{c}" if c in r"\`*_{}[]<>|#~" else c for c in plain(text))
 
 

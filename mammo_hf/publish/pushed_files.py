@@ -44,7 +44,7 @@ def files_to_push(checkpoint: Checkpoint, repository: str) -> dict[str, bytes | 
         files[PROCESSOR] = _json({**checkpoint.processor, **({"auto_map": AUTO_MAP} if code else {})})
         files |= code
     if checkpoint.metrics:
-        files[METRICS] = _json(checkpoint.metrics)
+        files[METRICS] = (folder / METRICS).read_bytes()
     files[CARD] = (folder / CARD).read_text(encoding="utf-8").replace(REPOSITORY, repository).encode()
     for picture in sorted((folder / PICTURES).glob("*.png")):
         files[f"{PICTURES}/{picture.name}"] = picture

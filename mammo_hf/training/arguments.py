@@ -56,6 +56,9 @@ class CollectionArguments:
     prepared_dir: str | None = field(
         default=None, metadata={"help": "folder of the prepared images; default: prepared/ below --output_dir"}
     )
+    license: str | None = field(
+        default=None, metadata={"help": "of the model, for its card: an identifier of the Hub, such as apache-2.0"}
+    )
 
     def size(self) -> tuple[int, int]:
         """(height, width) of the model's input."""

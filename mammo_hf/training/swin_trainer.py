@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import Trainer
 
-from ..errors import MammoError
+from ..errors import MammoError, UsageError
 from .layer_decay import parameter_groups
 from .loading import load_model
 from .running import last_whole_checkpoint
@@ -40,6 +40,16 @@ class SwinTrainer(Trainer):
         self.average = average
         if average is not None:
             self.add_callback(average)
+
+    def init_hf_repo(self, *args: Any, **kwargs: Any) -> None:
+        """Refuses Trainer's own push, which takes every file of its folder along, and with them this machine's paths.
+
+        Raises:
+            UsageError: Always.
+        """
+        raise UsageError(
+            "Trainer's own push is not used", source="push_to_hub", remedy="mammo_hf.publish.hub.push_to_hub is"
+        )
 
     def get_train_dataloader(self) -> DataLoader:
         """Trainer's own; for a stream, which divides itself among the processes, one that does not divide it again."""
