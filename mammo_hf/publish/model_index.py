@@ -35,7 +35,7 @@ def card_data(checkpoint: Checkpoint) -> ModelCardData:
         base_model=about.get("base_model"),
         datasets=[_identifier(name)] if name else None,
         metrics=sorted({result.metric_type for result in results}) or None,
-        model_name=REPOSITORY,
+        model_name=REPOSITORY if results else None,
         eval_results=results or None,
     )
 

@@ -33,8 +33,8 @@ def _intensity(processor: Mapping[str, Any]) -> str:
     slices = f" Of a tomosynthesis volume: {_slices(volume)}." if isinstance(volume, Mapping) else ""
     return (
         "Stored values become displayed intensities from 0 to 1 with full depth: the file's modality LUT, then "
-        f"{first} ({which} of several), inverted for MONOCHROME1; files without either, and those For Processing, are shown by "
-        f"{without}.{slices}"
+        f"{first} ({which} of several), inverted for MONOCHROME1; files without either, and those For Processing, are "
+        f"shown by {without}.{slices}"
     )
 
 
