@@ -100,7 +100,7 @@ def _kinds(name: str, content: Content, machine: Machine, names: Sequence[str], 
     texts, binary = _texts(name, content)
     for allowed in sorted(known, key=len, reverse=True):
         texts = [text.replace(allowed, " ") for text in texts]
-    kinds = [kind for kind, pattern in PATTERNS.items() if any(pattern.search(text) for text in texts)]
+    kinds = []
     if any(re.search(rf"{re.escape(place)}(?!\w)", text) for place in machine.places for text in texts):
         kinds.append("a path of this machine")
     for one in names:
@@ -110,7 +110,7 @@ def _kinds(name: str, content: Content, machine: Machine, names: Sequence[str], 
     long = [text.encode() for text in (*machine.places, *machine.names) if len(text) >= _SHORTEST_IN_BINARY]
     if binary and _holds(content, long):
         kinds.append("a path or name of this machine")
-    return kinds
+    return kinds + [kind for kind, pattern in PATTERNS.items() if any(pattern.search(text) for text in texts)]
 
 
 def _texts(name: str, content: Content) -> tuple[list[str], bool]:

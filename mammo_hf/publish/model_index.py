@@ -14,8 +14,8 @@ from .pushed_files import REPOSITORY
 
 _PIPELINE_TAGS = {"classifier": "image-classification", "mim": "image-feature-extraction"}
 # from ours to the names that the Hub's own metrics have
-_HUB_METRICS = {"auroc": "roc_auc", "accuracy": "accuracy", "brier": "brier_score"}
-_INDEXED = ("auroc", "auprc", "sensitivity_at_90_specificity", "brier", "ece", "accuracy", "balanced_accuracy")
+_HUB_METRICS = {"auroc": "roc_auc", "brier": "brier_score"}
+_INDEXED = ("auroc", "auprc", "sensitivity_at_90_specificity", "brier", "ece", "balanced_accuracy")
 _UNITS = ("breast", "patient")
 
 
@@ -57,6 +57,7 @@ def eval_results(checkpoint: Checkpoint) -> list[EvalResult]:
                         task_name=plain(task),
                         dataset_type=_identifier(collection or "private"),
                         dataset_name=plain(collection or "a private collection"),
+                        dataset_config=plain(task),  # without it the Hub's index would put all tasks under one
                         dataset_split="test",
                         metric_type=_HUB_METRICS.get(metric, metric),
                         metric_name=f"{METRIC_NAMES[metric]} of {plain(task)} by {unit}, {_interval(part, metric)}",

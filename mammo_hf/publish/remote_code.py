@@ -7,12 +7,14 @@ for arrays and PIL images. What reads DICOM does not travel.
 from __future__ import annotations
 
 import ast
+from functools import cache
 from importlib import resources
 
 MODULE = "image_processing_mammo"
 AUTO_MAP = {"AutoImageProcessor": f"{MODULE}.MammoImageProcessor"}
 
 
+@cache
 def flat_sources(module: str = MODULE) -> dict[str, bytes]:
     """A module of this package and every sibling that it imports, by file name.
 

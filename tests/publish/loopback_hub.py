@@ -1,7 +1,8 @@
 """A Hub on this machine: what the real ``huggingface_hub`` client asks of it, and faults where a test wants them.
 
-It speaks creation of repositories and branches, preupload, LFS batch and upload, commits, trees, revisions, resolve with
-etag, commit and Range, ``validate-yaml`` and ``whoami``. Xet is switched off in the client. Nothing is written to disk.
+It speaks creation of repositories and branches, preupload, LFS batch and upload, commits, trees, revisions, resolve
+with etag, commit and Range, ``validate-yaml`` and ``whoami``. Xet is switched off in the client. Nothing is written to
+disk.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ class Repository:
 class Fault:
     """What goes wrong with requests whose line matches: the first ``after`` pass, the next ``times`` do not.
 
-    ``status`` is answered; 0: the connection is cut, before anything is read of the body, or, of an answer with content,
-    in its middle.
+    ``status`` is answered; 0: the connection is cut, before anything is read of the body, or in the middle of an answer
+    with content.
     """
 
     line: str
@@ -126,6 +127,8 @@ def loopback_hub() -> Iterator[LoopbackHub]:
 class _Handler(BaseHTTPRequestHandler):
     hub: LoopbackHub
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else each answer waits 40 ms for the client's acknowledgement
+    wbufsize = -1
 
     def log_message(self, *_: Any) -> None:
         return
@@ -133,7 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer()
 
-    do_HEAD = do_POST = do_PUT = do_GET
+    do_HEAD = do_POST = do_PUT = do_GET  # noqa: N815 (the names that http.server calls)
 
     def _answer(self) -> None:
         path = urllib.parse.urlsplit(self.path).path
@@ -149,7 +152,9 @@ class _Handler(BaseHTTPRequestHandler):
         for pattern, name in _ROUTES:
             found = re.fullmatch(pattern, path)
             if found and (self.command in name.split("_")[0].split("+")):
-                getattr(self, "_" + name.split("_", 1)[1])(body, *map(urllib.parse.unquote, found.groups()))
+                getattr(self, "_" + name.split("_", 1)[1])(
+                    body, *(urllib.parse.unquote(part) for part in found.groups() if part is not None)
+                )
                 return
         self._error(404)
 
@@ -225,7 +230,7 @@ class _Handler(BaseHTTPRequestHandler):
         content = json.loads(body)["content"]
         found = re.match(r"---\n(.*?)\n---\n", content, re.DOTALL)
         try:
-            metadata = yaml.safe_load(found.group(1)) if found else None
+            metadata = yaml.load(found.group(1), getattr(yaml, "CSafeLoader", yaml.SafeLoader)) if found else None
         except yaml.YAMLError as error:
             metadata = {"error": str(error)}
         wrong = [] if found else ["no front matter"]
@@ -272,7 +277,7 @@ class _Handler(BaseHTTPRequestHandler):
         if found is None:
             return
         repository, oid = found
-        start = f"{urllib.parse.unquote(below)}/" if below else ""
+        start = f"{below}/" if below else ""
         rows = [self._row(*item) for item in sorted(repository.commits[oid].items()) if item[0].startswith(start)]
         self._json(rows)
 
