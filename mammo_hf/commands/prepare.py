@@ -12,6 +12,7 @@ from ..data.prepare import SHARD_SIZE, Summary, prepare
 from ..data.prepare.layout import FORMATS
 from ..errors import UsageError
 from ..image_processing_mammo import MammoImageProcessor
+from ..publish.dataset_card import write_dataset_card
 from ..training.sizes import parse_size
 
 
@@ -58,6 +59,7 @@ def main(arguments: list[str]) -> None:
         max_rejected=args.max_rejected,
         executor=executor,
     )
+    write_dataset_card(args.out)
     print("\n".join(describe(summary)))
 
 

@@ -2,7 +2,7 @@ import json
 import re
 
 import pytest
-from conftest import change_json
+from hub_fixtures import change_json
 from made_checkpoint import LEFT_BEHIND
 
 from mammo_hf.errors import MammoError, UsageError

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import change_json
+from hub_fixtures import change_json
 from PIL import Image, PngImagePlugin
 from safetensors.torch import load_file, save_file
 

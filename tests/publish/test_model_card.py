@@ -5,7 +5,7 @@ import re
 
 import pytest
 import yaml
-from conftest import change_json
+from hub_fixtures import change_json
 from huggingface_hub import ModelCard
 
 from mammo_hf.errors import UsageError

@@ -8,7 +8,7 @@ import huggingface_hub
 import numpy as np
 import pytest
 import torch
-from conftest import change_json
+from hub_fixtures import change_json
 
 from mammo_hf.image_processing_mammo import MammoImageProcessor
 from mammo_hf.modeling_mammo_swin import MammoSwinForImageClassification
