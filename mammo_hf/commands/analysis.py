@@ -142,7 +142,7 @@ def main(arguments: list[str]) -> None:
             resume="mim" in resume,
             **common,
         )
-        figures |= about | {"collection": collection_facts(table, tasks)}
+        figures |= about | {"collection": collection_facts(table, tasks, args.root_dir)}
         write_metrics(out, "mim", figures)
         finish_checkpoint(_mim(out), "mim", figures, plots=out / "plots")
     if args.train_cls:
@@ -160,7 +160,7 @@ def main(arguments: list[str]) -> None:
             **common,
         )
         save_subset(patients, _classifier(out) / "label_subset.json", task=tasks[0]["name"], **labels)
-        figures |= about | {"collection": collection_facts(table, tasks)}
+        figures |= about | {"collection": collection_facts(table, tasks, args.root_dir)}
         write_metrics(out, "classifier", figures)
         finish_checkpoint(_classifier(out), "classifier", figures, plots=out / "plots")
     if args.visualize:

@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> None:
     )
     if args.process_index == 0:
         save_subset(patients, out / "label_subset.json", task=tasks[0]["name"], **labels)
-        figures |= {"seed": args.seed, "collection": collection_facts(table, tasks)}
+        figures |= {"seed": args.seed, "collection": collection_facts(table, tasks, own.dataset)}
         start = own.model_name_or_path
         finish_checkpoint(out, "classifier", figures, plots=out / "plots", target=target, own=own, start=start)
     end_stage()

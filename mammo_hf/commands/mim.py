@@ -73,6 +73,10 @@ def main(arguments: list[str]) -> None:
         resume=args.resume_from_checkpoint,
     )
     if args.process_index == 0:
-        figures |= {"seed": args.seed, "model": Path(own.model).name, "collection": collection_facts(table, tasks)}
+        figures |= {
+            "seed": args.seed,
+            "model": Path(own.model).name,
+            "collection": collection_facts(table, tasks, own.dataset),
+        }
         finish_checkpoint(out, "mim", figures, plots=out / "plots", target=target, own=own, start=own.model)
     end_stage()

@@ -6,12 +6,16 @@ mammo-hf prepare data/cbis data/cbis-896 --size 896 448 --num_proc 8
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from ..data import load
+from ..data.phantom.writing import MARKER
 from ..data.prepare import SHARD_SIZE, Summary, prepare
+from ..data.prepare.folder import Folder
 from ..data.prepare.layout import FORMATS
 from ..errors import UsageError
 from ..image_processing_mammo import MammoImageProcessor
+from ..publish.collection_facts import is_phantom
 from ..publish.dataset_card import write_dataset_card
 from ..training.sizes import parse_size
 
@@ -59,6 +63,8 @@ def main(arguments: list[str]) -> None:
         max_rejected=args.max_rejected,
         executor=executor,
     )
+    if is_phantom(args.source):
+        Folder(args.out).write_text(MARKER, (Path(args.source) / MARKER).read_text(encoding="utf-8"))
     write_dataset_card(args.out)
     print("\n".join(describe(summary)))
 

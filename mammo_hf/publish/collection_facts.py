@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..data.phantom.writing import MARKER
 from ..data.privacy import PRIVATE
 
 if TYPE_CHECKING:
     from ..data import MammoTable
 
+PHANTOMS = "mammo_hf phantoms"
 SIDES = ("train", "validation", "test", "unlabelled")
 
 
-def collection_facts(table: MammoTable, tasks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def collection_facts(table: MammoTable, tasks: Sequence[Mapping[str, Any]], dataset: str | Path) -> dict[str, Any]:
     """Counts of a table, for ``metrics.json``.
 
     Args:
         table: As it was trained on, with its splits.
         tasks: Whose labels are counted.
+        dataset: The folder that it was read from: phantoms lie there in the layout of a real collection.
 
     Returns:
         ``name``, ``None`` for a private collection; and ``splits``: for each side ``images``, ``patients``, and by
@@ -36,7 +40,14 @@ def collection_facts(table: MammoTable, tasks: Sequence[Mapping[str, Any]]) -> d
             "patients": len({columns["patient"][row] for row in rows}),
             "labels": {str(task["name"]): _counts(task, columns[str(task["name"])], rows) for task in tasks},
         }
+    if is_phantom(dataset):
+        return {"name": PHANTOMS, "splits": splits}
     return {"name": None if table.salt_name == PRIVATE else table.salt_name, "splits": splits}
+
+
+def is_phantom(dataset: str | Path) -> bool:
+    """Whether a folder, prepared or not, holds images that were drawn."""
+    return (Path(dataset) / MARKER).is_file()
 
 
 def _counts(task: Mapping[str, Any], values: Sequence[str | None], rows: Sequence[int]) -> dict[str, int]:

@@ -42,7 +42,7 @@ def dataset_card(place: Folder) -> DatasetCard:
         UsageError: The folder is not finished.
     """
     about = read_about(place)
-    facts = collection_facts(prepared_table(place.url), about["tasks"])
+    facts = collection_facts(prepared_table(place.url), about["tasks"], place.url)
     metadata = DatasetCardData(
         license="unknown",
         task_categories=["image-classification"],
@@ -59,5 +59,6 @@ def dataset_card(place: Folder) -> DatasetCard:
 
 
 def _processor(place: Folder) -> dict[str, Any]:
+    """What was done to the pixels; the mean and the deviation are applied when they are trained on."""
     found: dict[str, Any] = json.loads(place.read_text(PROCESSOR) or "{}")
-    return found
+    return {key: value for key, value in found.items() if key not in ("image_mean", "image_std")}

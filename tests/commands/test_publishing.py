@@ -49,13 +49,15 @@ def test_a_training_ends_with_a_card_of_its_own_collection(stage, tmp_path):
     assert stage("--license", "apache-2.0") == 0
     text = (tmp_path / "cls" / "README.md").read_text()
     assert "license: apache-2.0" in text
-    assert "cbis-ddsm, divided by patient" in text
+    assert "mammo\\_hf phantoms, divided by patient" in text
     assert "| train | " in text
     assert json.loads((tmp_path / "cls" / "metrics.json").read_text())["card"] == {"license": "apache-2.0"}
 
 
 def test_a_training_is_pushed_once_at_its_end(stage, hub, tmp_path, capsys):
-    assert stage("--push_to_hub", "--hub_model_id", "lab/mammo", "--hub_private_repo", "--hub_revision", "v1") == 0
+    assert (
+        stage("--push_to_hub", "--hub_model_id", "lab/mammo", "--hub_private_repo", "true", "--hub_revision", "v1") == 0
+    )
     assert "pushed: " in capsys.readouterr().out
     repository = hub.repositories["lab/mammo"]
     assert repository.private

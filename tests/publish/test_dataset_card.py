@@ -9,11 +9,11 @@ from mammo_hf.data.phantom import write_phantom
 from mammo_hf.publish.identifiers import Machine, refuse_identifiers
 
 PATTERN = re.compile(
-    r"# cbis-ddsm, prepared\n+16 mammograms, .*16 bits a pixel.* 0 files or rows were left out\."
+    r"# mammo\\_hf phantoms, prepared\n+16 mammograms, .*16 bits a pixel.* 0 files or rows were left out\."
     r"\n+## Intended use and limits\n.*only as the licence of their source allows.*"
     r"\n## Data and split\n+\| side \| images \| patients \| pathology \| density \|.*\n"
-    r"\| train \| \d+ \| \d \| benign \d+, malignant \d+ \| .*\n\| test \| \d+ \| \d \| .*"
-    r"\n## Preprocessing\n+1\. Stored values .*64 x 32 pixels.*not applied yet.*"
+    r"\| train \| \d+ \| \d \| benign: \d+, malignant: \d+ \| .*\n\| test \| \d+ \| \d \| .*"
+    r"\n## Preprocessing\n+1\. Stored values .*64 x 32 pixels.*stored as these intensities.*"
     r"\n## Columns\n+`pixels`.*\n## How to load\n.*FOLDER.*",
     re.DOTALL,
 )
@@ -31,7 +31,7 @@ def test_what_was_prepared_says_what_it_is(collection, tmp_path, form, hub):
     out = tmp_path / "prepared"
     assert main(["prepare", str(collection), str(out), "--size", "64", "32", "--format", form]) == 0
     text = (out / "README.md").read_text()
-    assert PATTERN.fullmatch(text.split("\n---\n", 1)[1])
+    assert PATTERN.fullmatch(text.split("\n---\n", 1)[1].strip())
     card = DatasetCard.load(out / "README.md")
     card.validate()
     assert (card.data.license, card.data.size_categories) == ("unknown", "n<1K")

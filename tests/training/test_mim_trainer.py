@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 from made_images import Made, network, trainer
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainingArguments
 
 from mammo_hf import MammoSwinForMaskedImageModeling
+from mammo_hf.errors import UsageError
 from mammo_hf.training.masked_examples import MaskedCollator
+from mammo_hf.training.mim_trainer import MimTrainer
 from mammo_hf.training.running import last_whole_checkpoint
 from mammo_hf.training.swin_trainer import Diverged
 from mammo_hf.training.weight_average import FILE, WeightAverage
@@ -115,3 +117,9 @@ def test_the_collator_packs_once_for_the_model():
     assert torch.equal(model(**batch).loss, model(**unpacked).loss)
     assert "visible" not in MaskedCollator(network(sparse_encoder=False).config)(examples)
     assert np.isfinite(model(**batch).loss.item())
+
+
+def test_trainers_own_push_is_refused_before_anything_is_sent(tmp_path):
+    args = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none", push_to_hub=True)
+    with pytest.raises(UsageError, match="Trainer's own push is not used"):
+        MimTrainer(torch.nn.Linear(1, 1), args)
