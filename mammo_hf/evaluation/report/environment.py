@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+_TOKEN = re.compile(r"--([a-z]+[_-])*token")
 _PACKAGES = ("mammo-hf", "torch", "transformers", "datasets", "numpy", "scipy", "pydicom")
 
 
@@ -36,6 +38,17 @@ def environment(device: str) -> dict[str, Any]:
 
 
 def command_line(arguments: Sequence[str] | None = None) -> str:
-    """The command as it was given, of each path its last part alone: folders above it may name a person."""
-    given = list(sys.argv if arguments is None else arguments)
+    """The command as it was given, without tokens, of each path its last part alone: folders may name a person."""
+    given = _without_tokens(sys.argv if arguments is None else arguments)
     return shlex.join(Path(part).name if "/" in part and not part.startswith("-") else part for part in given)
+
+
+def _without_tokens(arguments: Sequence[str]) -> list[str]:
+    kept: list[str] = []
+    for part in arguments:
+        name, mark, _ = part.partition("=")
+        if kept and _TOKEN.fullmatch(kept[-1]):
+            kept.append("...")
+        else:
+            kept.append(f"{name}=..." if mark and _TOKEN.fullmatch(name) else part)
+    return kept
