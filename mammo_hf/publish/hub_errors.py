@@ -26,6 +26,8 @@ _SAID = {
     429: ("the Hub asks for fewer requests", f"wait some minutes, then {AGAIN}"),
 }
 
+_BROKEN = ("the connection to the Hub broke, or there is none", f"check the network, then {AGAIN}")
+
 
 class HubError(MammoError):
     """The Hub did not do what was asked; nothing on this machine has changed."""
@@ -80,7 +82,12 @@ def _said(error: BaseException | None) -> tuple[str, str] | None:
             return _of_status(error)
         # the client's transport is httpx, under another name in later versions
         if type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2"):
-            return "the connection to the Hub broke, or there is none", f"check the network, then {AGAIN}"
+            return _BROKEN
+        if isinstance(error, ConnectionError | TimeoutError):
+            return _BROKEN
+        if isinstance(error, RuntimeError) and error.__cause__ is None:
+            # what uploads to the Hub's chunked storage knows no other kind of error
+            return f"the upload failed ({str(error).strip().partition(chr(10))[0][:200]})", AGAIN
         error = error.__cause__ or error.__context__
     return None
 

@@ -27,7 +27,10 @@ PATTERNS = {
     "a date": re.compile(
         r"(?<![\w.-])(?:(?:19|20)\d\d([-/.]?)(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])"
         r"|(?:0[1-9]|[12]\d|3[01])([-/.])(?:0[1-9]|1[0-2])\2(?:19|20)\d\d)(?![\w]|\.\d)"
+        r"|\b(?:\d{1,2}(?:st|nd|rd|th|\.)? )?(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*\.?"
+        r"(?: \d{1,2}(?:st|nd|rd|th)?,?)? (?:19|20)\d\d\b"
     ),
+    "the key of a patient or an image": re.compile(r"(?<![\w.])(?=\d*[a-f])[0-9a-f]{16}(?!\w)"),
     "an e-mail address": re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"),
     "a path": re.compile(r"(?<![\w./:*)\]}-])/(?:[\w.+@-]+/)+[\w.+@-]*|(?<!\w)[A-Za-z]:\\+\w"),
     "an address of storage": re.compile(r"\b(?:s3|gs|gcs|az|abfss?|hdfs|file)://\S"),
@@ -101,7 +104,7 @@ def _kinds(name: str, content: Content, machine: Machine, names: Sequence[str], 
     for allowed in sorted(known, key=len, reverse=True):
         texts = [text.replace(allowed, " ") for text in texts]
     kinds = []
-    if any(re.search(rf"{re.escape(place)}(?!\w)", text) for place in machine.places for text in texts):
+    if any(re.search(rf"(?<![\w.-]){re.escape(place)}(?!\w)", text) for place in machine.places for text in texts):
         kinds.append("a path of this machine")
     for one in names:
         if any(re.search(rf"(?<![^\W_]){re.escape(one)}(?![^\W_])", text, re.IGNORECASE) for text in texts):

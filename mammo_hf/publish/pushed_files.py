@@ -45,9 +45,10 @@ def files_to_push(checkpoint: Checkpoint, repository: str) -> dict[str, bytes | 
         files |= code
     if checkpoint.metrics:
         files[METRICS] = (folder / METRICS).read_bytes()
-    files[CARD] = (folder / CARD).read_text(encoding="utf-8").replace(REPOSITORY, repository).encode()
-    for picture in sorted((folder / PICTURES).glob("*.png")):
-        files[f"{PICTURES}/{picture.name}"] = picture
+    card = (folder / CARD).read_text(encoding="utf-8").replace(REPOSITORY, repository)
+    files[CARD] = card.encode()
+    shown = {f"{PICTURES}/{picture.name}": picture for picture in sorted((folder / PICTURES).glob("*.png"))}
+    files |= {name: picture for name, picture in shown.items() if f"({name})" in card}
     return files
 
 

@@ -174,3 +174,22 @@ def test_a_folder_without_weights(hub, checkpoint):
     with pytest.raises(UsageError, match=r"holds no model\.safetensors"):
         push_to_hub(checkpoint, NAME)
     assert hub.asked == []
+
+
+def test_a_picture_that_the_card_does_not_show_stays(hub, checkpoint):
+    (checkpoint / "card" / "film.png").write_bytes((checkpoint / "card" / "roc.png").read_bytes())
+    push_to_hub(checkpoint, NAME)
+    assert {name for name in hub.files(NAME) if name.startswith("card/")} == {"card/roc.png"}
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [(ConnectionResetError("104"), "connection"), (RuntimeError("Data processing error: x\ny"), "upload failed (Data")],
+)
+def test_the_chunked_storages_errors_are_one_line_too(hub, checkpoint, monkeypatch, error, says):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("huggingface_hub.HfApi.create_commit", fail)
+    with pytest.raises(HubError, match=re.escape(says)):
+        push_to_hub(checkpoint, NAME)

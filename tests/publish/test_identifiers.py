@@ -18,6 +18,7 @@ PLANTED = {
     "an e-mail address": "erika@praxis.example",
     "a path": "/srv/archive/muster/1.dcm",
     "an address of storage": "s3://praxis/films",
+    "the key of a patient or an image": "0123456789abcdef",
 }
 
 
@@ -84,6 +85,7 @@ def test_no_pushed_byte_holds_what_training_knew(hub, checkpoint, monkeypatch, t
     [
         (Machine(("/data/films",), ()), "read from /data/films"),
         (Machine(("/data/films",), ()), "read from /data/films/"),
+        (Machine(("/data",), ()), "root=/data"),
         (Machine((), ("emuster",)), "made by EMuster"),
         (Machine((), ("emuster",)), "out_emuster_2"),
     ],
@@ -110,7 +112,7 @@ def test_a_path_in_the_weights_bytes(tmp_path):
         "0.19570312 and 12.19570312e-3, 0.95703120190312",  # digits of numbers
         "torch 2.13.0+cpu, mammo-hf 0.1.0.dev20260101, versions 1.2.3.4",
         "![ROC](card/roc.png) https://arxiv.org/abs/2103.14030 and/or 896 x 448, 1/2 of it",
-        "N / (K N_c), w^2, 2012 to 2019",
+        "N / (K N_c), w^2, 2012 to 2019, 1234567890123456 and 0.1234567890abcdef, may 1 of 2",
     ],
 )
 def test_ordinary_text_is_let_through(text):
@@ -134,3 +136,15 @@ def test_machines_that_are_called_like_all_others_name_nobody(monkeypatch):
     monkeypatch.setattr("socket.gethostname", lambda: "localhost")
     monkeypatch.setattr("getpass.getuser", lambda: "root")
     assert Machine.here().names == ()
+
+
+def test_addresses_are_no_paths_of_this_machine():
+    refuse_identifiers({"README.md": b"https://huggingface.co/data"}, Machine(("/data",), ()))
+
+
+@pytest.mark.parametrize(
+    "date", ["1957-03-12", "19570312", "1957/03/12", "12.03.1957", "12 March 1957", "March 12, 1957", "Mar 1957"]
+)
+def test_dates_in_their_forms(date):
+    with pytest.raises(IdentifierError, match="holds a date"):
+        refuse_identifiers({"README.md": f"seen on {date}.".encode()}, NOBODY)

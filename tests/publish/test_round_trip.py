@@ -10,8 +10,9 @@ import pytest
 import torch
 from hub_fixtures import change_json
 
+from mammo_hf.configuration_mammo_swin import MammoSwinConfig
 from mammo_hf.image_processing_mammo import MammoImageProcessor
-from mammo_hf.modeling_mammo_swin import MammoSwinForImageClassification
+from mammo_hf.modeling_mammo_swin import MammoSwinForImageClassification, MammoSwinForMaskedImageModeling
 from mammo_hf.publish.hub import push_to_hub
 
 NAME = "lab/mammo"
@@ -25,7 +26,7 @@ class Blocked:
 sys.meta_path.insert(0, Blocked())
 import numpy as np, torch
 from PIL import Image
-from transformers import AutoImageProcessor, AutoModelForImageClassification
+from transformers import AutoImageProcessor, AutoModel, AutoModelForImageClassification
 torch.set_num_threads(1)
 name, first, folder = sys.argv[1:]
 image = np.load(f"{folder}/image.npy")
@@ -45,6 +46,9 @@ try:
 except Exception as error:
     dicom = str(error)
 told = {"kind": type(config).__name__, "tasks": config.tasks, "pixels": pixels, "picture": picture, "dicom": dicom}
+encoder = AutoModel.from_pretrained("lab/encoder").eval()
+with torch.no_grad():
+    told |= {"tokens": encoder(torch.tensor(pixels)).last_hidden_state.tolist()}
 told |= {"logits": logits, "pinned": read(revision=first)[2], "offline": read(local_files_only=True)[2]}
 json.dump(told, open(f"{folder}/told.json", "w"))
 assert not [name for name in sys.modules if name.partition(".")[0] == "mammo_hf"]
@@ -64,6 +68,15 @@ def logits_of(folder, image):
         return pixels, MammoSwinForImageClassification.from_pretrained(folder).eval()(pixels).logits.numpy()
 
 
+def encoder_pushed(folder):
+    """A model of stage 1 on the Hub, and its encoder."""
+    config = MammoSwinConfig(embed_dim=8, depths=[2, 2], num_heads=[1, 2], image_size=(112, 56))
+    model = MammoSwinForMaskedImageModeling(config).eval()
+    model.save_pretrained(folder)
+    push_to_hub(folder, "lab/encoder")
+    return model.swin
+
+
 def test_stock_transformers_loads_it_by_name_where_mammo_hf_is_not(hub, checkpoint, image, tmp_path):
     first = push_to_hub(checkpoint, NAME).commit
     _, before = logits_of(checkpoint, image)
@@ -72,6 +85,7 @@ def test_stock_transformers_loads_it_by_name_where_mammo_hf_is_not(hub, checkpoi
     model.save_pretrained(checkpoint)
     push_to_hub(checkpoint, NAME)
     pixels, after = logits_of(checkpoint, image)
+    encoder = encoder_pushed(tmp_path / "mim")
     np.save(tmp_path / "image.npy", image)
     (tmp_path / "stock.py").write_text(STOCK)
     command = [sys.executable, str(tmp_path / "stock.py"), NAME, first, str(tmp_path)]
@@ -85,6 +99,8 @@ def test_stock_transformers_loads_it_by_name_where_mammo_hf_is_not(hub, checkpoi
     np.testing.assert_array_equal(told["picture"], told["pixels"])
     for key, logits in (("logits", after), ("pinned", before), ("offline", after)):
         np.testing.assert_allclose(told[key], logits, atol=1e-6, err_msg=key)
+    with torch.no_grad():
+        np.testing.assert_allclose(told["tokens"], encoder(pixels).last_hidden_state, atol=1e-6)
     assert "pip install mammo-hf" in told["dicom"]
 
 
