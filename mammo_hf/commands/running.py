@@ -53,7 +53,7 @@ def log_to(target: str, output_dir: Path) -> None:
 
 def quiet() -> None:
     """Silences what other libraries tell of themselves, among it a progress bar for each file that is loaded."""
-    for name in ("httpx", "datasets", "matplotlib", "PIL"):
+    for name in ("httpx", "httpx2", "datasets", "matplotlib", "PIL"):
         logging.getLogger(name).setLevel(logging.WARNING)
     from transformers.utils import logging as of_transformers  # takes a second, which --help should not
 

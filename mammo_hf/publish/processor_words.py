@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 _MISSING_WINDOW = {
-    "robust": "what lies between air and the brightest tissue, both measured on the image",
-    "full_range": "the full range of their values",
-    "raise": "not at all: they are refused",
+    "robust": "are shown by what lies between air and the brightest tissue, both measured on the image",
+    "full_range": "are shown by the full range of their values",
+    "raise": "are refused",
 }
 
 
@@ -28,13 +28,13 @@ def _intensity(processor: Mapping[str, Any]) -> str:
     window, prefer = processor["window"], processor.get("prefer", "lut")
     which = f"number {window}" if isinstance(window, int) else f'"{window}"'
     first = "its VOI LUT before its window" if prefer == "lut" else "its window before its VOI LUT"
-    without = _MISSING_WINDOW.get(str(processor.get("on_missing_window")), "as its settings say")
+    without = _MISSING_WINDOW.get(str(processor.get("on_missing_window")), "are shown as its settings say")
     volume = processor.get("tomosynthesis")
     slices = f" Of a tomosynthesis volume: {_slices(volume)}." if isinstance(volume, Mapping) else ""
     return (
         "Stored values become displayed intensities from 0 to 1 with full depth: the file's modality LUT, then "
-        f"{first} ({which} of several), inverted for MONOCHROME1; files without either, and those For Processing, are "
-        f"shown by {without}.{slices}"
+        f"{first} ({which} of several), inverted for MONOCHROME1; files without either, and those For Processing, "
+        f"{without}.{slices}"
     )
 
 
