@@ -13,7 +13,7 @@ import torch
 
 from ..errors import MammoError
 from ..explainers import find_explainer
-from ..prediction import Finished, load_classifier, predict
+from ..prediction import Finished, identity, load_classifier, predict
 from ..prediction.files import files_to_read
 from ..prediction.outputs import rejects_path
 from ..training.arguments import check_device, check_number
@@ -72,7 +72,7 @@ def main(arguments: list[str]) -> None:
         batch_size=args.batch_size,
         num_workers=args.num_workers,
         device=None if args.device == "auto" else args.device,
-        name=f"{args.model}@{args.revision or 'main'} {args.dtype}",
+        name=identity(args.model, model),
     )
     if finished is not None:
         _tell(finished, len(files))

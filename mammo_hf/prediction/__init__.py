@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .loading import load_classifier
+from .loading import identity, load_classifier
 from .running import Finished, predict
 
-__all__ = ["Finished", "load_classifier", "predict"]
+__all__ = ["Finished", "identity", "load_classifier", "predict"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,21 @@ def load_classifier(
     if not task_slices(model.config):
         raise UsageError("has no labels", source=name, remedy="give what stage 2 wrote")
     return model, processor
+
+
+def identity(name: str, model: MammoSwinForImageClassification) -> str:
+    """What tells a classifier from another one of the same name: the Hub's commit, or its files' state on the disk.
+
+    Args:
+        name: That `load_classifier` was given.
+        model: What it gave.
+    """
+    folder = Path(name)
+    if not folder.is_dir():
+        return f"{name}@{getattr(model.config, '_commit_hash', None)} {model.dtype}"
+    files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors"))
+    states = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+    return f"{hashlib.sha256(json.dumps(states).encode()).hexdigest()[:16]} {model.dtype}"
 
 
 def _load_processor(name: str, hub: dict[str, Any]) -> MammoImageProcessor:

@@ -88,7 +88,7 @@ def predict(
         num_workers: Processes that read; one for each core of this process's share where not
             given, and none for a few files.
         device: "cpu" or "cuda"; a GPU where there is one if not given.
-        name: Of the model, so that an unfinished run is not gone on with by another one.
+        name: Of the model, as `identity` gives it: an unfinished run is not gone on with by another one.
 
     Returns:
         What was done; ``None`` in all processes but the first.

@@ -162,3 +162,13 @@ def test_what_the_map_is_worth_is_said(explanation):
     assert explanation.about(0) == "pathology:malignant 0.75"
     assert explanation.about(1) == "pathology:benign 0.75, the map is empty"
     assert "supervised" in dataclasses.replace(explanation, supervised=True).about()
+
+
+def test_one_image_of_a_batch_is_a_batch_of_one(explanation):
+    one = explanation.of_image(1)
+    assert np.array_equal(one.map, explanation.map[1:])
+    assert np.array_equal(one.logits, explanation.logits[1:])
+    assert (one.target, one.score, one.flat) == (("pathology:benign",), (0.75,), (True,))
+    assert one.to_dict(0) == explanation.to_dict(1)
+    with pytest.raises(UsageError, match="no image 2"):
+        explanation.of_image(2)

@@ -5,7 +5,7 @@ import torch
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
 from mammo_hf.errors import MammoError
-from mammo_hf.prediction import load_classifier
+from mammo_hf.prediction import identity, load_classifier
 from mammo_hf.testing import tiny_classifier
 
 
@@ -14,6 +14,16 @@ def test_a_folder_gives_model_and_processor_ready_to_read(checkpoint, processor)
     assert not model.training
     assert model.dtype is torch.bfloat16
     assert found.to_dict() == processor.to_dict()
+
+
+def test_a_model_that_was_trained_again_is_another(checkpoint):
+    model, _ = load_classifier(str(checkpoint))
+    before = identity(str(checkpoint), model)
+    assert identity(str(checkpoint), model) == before
+    tiny_classifier(seed=1).save_pretrained(checkpoint)
+    assert identity(str(checkpoint), model) != before
+    model.config._commit_hash = "0123"
+    assert "lab/model@0123" in identity("lab/model", model)
 
 
 def _without_processor(folder):

@@ -5,6 +5,7 @@ import pytest
 from mammo_hf.errors import UsageError
 from mammo_hf.prediction import load_classifier, predict, running
 from mammo_hf.prediction.files import files_to_read
+from mammo_hf.prediction.journal import Journal
 
 
 @pytest.fixture
@@ -70,6 +71,23 @@ def test_an_unfinished_run_is_not_gone_on_with_by_another(loaded, archive, tmp_p
         run(loaded, archive, tmp_path / "scores.csv")
     with pytest.raises(UsageError, match="unfinished run with another batch size, tta"):
         run(loaded, archive, tmp_path / "scores.csv", batch_size=3, tta=True)
+
+
+def test_a_disk_that_fills_loses_nothing(loaded, archive, tmp_path, monkeypatch):
+    run(loaded, archive, tmp_path / "whole.csv")
+    write = Journal.write
+
+    def full(journal, rows):
+        if rows[0][0] == 4:
+            raise OSError(28, "No space left on device")
+        write(journal, rows)
+
+    monkeypatch.setattr(Journal, "write", full)
+    with pytest.raises(OSError, match="No space"):
+        run(loaded, archive, tmp_path / "scores.csv")
+    monkeypatch.setattr(Journal, "write", write)
+    assert run(loaded, archive, tmp_path / "scores.csv").read == 6
+    assert (tmp_path / "scores.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
 def test_a_file_that_stands_twice_is_read_once(loaded, archive, tmp_path):
