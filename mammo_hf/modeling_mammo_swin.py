@@ -22,7 +22,7 @@ from transformers.utils.generic import can_return_tuple
 from .classification_loss import lesion_evidence_loss, lesion_token_loss, multi_task_loss
 from .configuration_mammo_swin import MammoSwinConfig
 from .errors import UsageError
-from .reconstruction_decoder import ConvDecoder, linear_decoder
+from .reconstruction_decoder import ConvDecoder, Smoothing, linear_decoder
 from .reconstruction_loss import counted_pixels, mean_absolute_error, normalized_target
 from .sparse_encoder import encode_visible
 from .visible_tokens import VisibleTokens, packed_for, say_dense
@@ -88,6 +88,9 @@ class MammoSwinForMaskedImageModeling(SwinPreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, Smoothing):
+            module.reset_parameters()
+            return
         super()._init_weights(module)
         if module is self and self.deep_mask_token is not None:
             # not zero: the layer norm of the merge would multiply its gradient by hundreds

@@ -6,6 +6,25 @@ from itertools import pairwise
 
 import torch
 from torch import nn
+from transformers import initialization as init
+
+
+class Smoothing(nn.Conv2d):
+    """A 3 x 3 convolution of each channel alone, at first (1, 2, 1) / 4 both ways.
+
+    That kernel takes out exactly what alternates from pixel to pixel.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(
+            channels, channels, kernel_size=3, padding=1, groups=channels, bias=False, padding_mode="replicate"
+        )
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Sets the kernel to that of a new model."""
+        row = torch.tensor([1.0, 2.0, 1.0], device=self.weight.device) / 4
+        init.copy_(self.weight, (row[:, None] * row).expand_as(self.weight))
 
 
 class ConvDecoder(nn.Module):
@@ -14,7 +33,8 @@ class ConvDecoder(nn.Module):
     1024-512-256-128-64 for Swin-B. A doubling is a 2 x 2 transposed convolution, whose kernel equals its stride so
     that no chequerboard can arise, and a depthwise 3 x 3 one that joins neighbours: about a ninth of the cost of plain
     3 x 3 convolutions at these widths. The last doubling, or what four of them leave, is done by a pixel shuffle: at
-    full resolution even the narrowest layers would cost more than all others together.
+    full resolution even the narrowest layers would cost more than all others together. The pixels of a shuffle know
+    nothing of each other, so a smoothing of the image itself joins them.
     """
 
     def __init__(self, hidden_size: int, num_channels: int, stride: int) -> None:
@@ -38,10 +58,12 @@ class ConvDecoder(nn.Module):
         self.to_pixels = nn.Sequential(
             nn.Conv2d(widths[-1], num_channels * shuffle**2, kernel_size=1), nn.PixelShuffle(shuffle)
         )
+        self.smoothing = Smoothing(num_channels)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """(batch, hidden_size, rows, columns) to (batch, num_channels, rows * stride, columns * stride)."""
-        return self.to_pixels(self.blocks(features))
+        smoothed: torch.Tensor = self.smoothing(self.to_pixels(self.blocks(features)))
+        return smoothed
 
 
 def linear_decoder(hidden_size: int, num_channels: int, stride: int) -> nn.Sequential:

@@ -114,6 +114,18 @@ def test_decoder_widths_and_size(hidden, stride, widths):
         assert decoder(torch.randn(1, hidden, 2, 1)).shape == (1, 1, 2 * stride, stride)
 
 
+def test_a_new_decoder_gives_nothing_that_alternates_from_pixel_to_pixel():
+    # through the model, whose own initialisation comes after the decoder's
+    config = MammoSwinConfig(embed_dim=8, depths=[2, 2], num_heads=[1, 2], image_size=(112, 56), decoder="conv")
+    decoder = MammoSwinForMaskedImageModeling(config).decoder
+    rows, columns = torch.meshgrid(torch.arange(20), torch.arange(20), indexing="ij")
+    with torch.no_grad():
+        for alternates in ((rows + columns) % 2, rows % 2, columns % 2):
+            image = alternates.float()[None, None]
+            assert torch.allclose(decoder.smoothing(image)[..., 1:-1, 1:-1], torch.tensor(0.5))
+        assert torch.allclose(decoder.smoothing(torch.ones(1, 1, 9, 9)), torch.tensor(1.0))
+
+
 def test_decoder_of_swin_b_is_light():
     decoder = ConvDecoder(1024, 1, 32)
     macs: list[int] = []

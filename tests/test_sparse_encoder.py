@@ -47,7 +47,8 @@ def test_equals_stock_where_nothing_is_hidden(shape, implementation):
     for name in ("hidden_states", "reshaped_hidden_states", "attentions"):
         for one, other in zip(ours[name], stock[name], strict=True):
             assert one.shape == other.shape
-            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+            # rounding is in proportion to the largest that was added up
+            assert (one - other).abs().max() <= 1e-5 * other.abs().max().clamp(min=1)
     torch.testing.assert_close(ours.reconstruction, model(pixels).reconstruction, rtol=1e-5, atol=1e-5)
 
 
