@@ -7,7 +7,7 @@ PIP_FLAGS ?=
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: help install demo picture test test-slow lint format clean
+.PHONY: chromium help install demo picture test test-slow lint format clean
 
 help:
 	@echo "make demo | picture | test | test-slow | lint | format | clean"
@@ -35,7 +35,11 @@ lint: install
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) -m "not slow"
 
-test-slow: install
+# the pages are looked at in Debian's Chromium; where it is not there and cannot be installed those tests are skipped
+chromium:
+	command -v chromium || (apt-get update && apt-get install -y --no-install-recommends chromium) || true
+
+test-slow: install chromium
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) -m slow
 
 format: install

@@ -16,6 +16,7 @@ COMMANDS = {
     "crops": "contact sheets of a folder, with breast masks and crops drawn",
     "evaluate": "figures with intervals of a classifier on any collection, as one report",
     "label-efficiency": "how many labels a method needs, beside baselines",
+    "app": "a page in the browser: drop an exam, see scores and explanations",
     "predict": "scores of a folder or a list of files as one table",
     "explain": "pictures of where a classifier looked",
     "evaluate-explanations": "how well explainers find lesions, and how true they are to the model",

@@ -79,7 +79,7 @@ def tinted(image: np.ndarray, values: np.ndarray, outline: np.ndarray | None = N
     """
     _check_sizes(image, {"values": values, "outline": outline})
     values = np.clip(values, 0, 1)
-    colours = _colours(values)
+    colours = colours_of(values)
     alpha = OPACITY * values[..., None] ** 1.5
     picture = np.clip(image, 0, 1)[..., None] * (1 - alpha) + colours * alpha
     picture = np.rint(picture * 255).astype(np.uint8)
@@ -107,7 +107,7 @@ def contoured(image: np.ndarray, values: np.ndarray, width: int = 1) -> np.ndarr
         line = inside & ~ndimage.binary_erosion(inside, iterations=width, border_value=1)
         rim = ndimage.binary_dilation(line) & ~inside
         picture[rim] = picture[rim] // 3
-        picture[line] = np.rint(_colours(LINES_FROM + (1 - LINES_FROM) * level) * 255)
+        picture[line] = np.rint(colours_of(LINES_FROM + (1 - LINES_FROM) * level) * 255)
     return picture
 
 
@@ -162,7 +162,7 @@ def side_by_side(
     return with_footer(page, None if mm is None else mm / scale, about, ink="black") if mm or about else page
 
 
-def _colours(values: np.ndarray | float) -> np.ndarray:
+def colours_of(values: np.ndarray | float) -> np.ndarray:
     """RGB in [0, 1] of values in [0, 1]."""
     return np.asarray(matplotlib.colormaps["inferno"](DARKEST + (LIGHTEST - DARKEST) * np.asarray(values)))[..., :3]
 
