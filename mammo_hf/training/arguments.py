@@ -187,6 +187,11 @@ class ClassificationSettings:
         default=1.0, metadata={"help": "weight of the unlabelled images' loss at its full height"}
     )
 
+    permute_labels: bool = field(
+        default=False,
+        metadata={"help": "train on labels dealt out anew among the images: for mammo-hf evaluate-explanations alone"},
+    )
+
     def __post_init__(self) -> None:
         if self.lesion_loss is not None:
             check_number("--lesion_loss", self.lesion_loss, 0 <= self.lesion_loss < float("inf"), "0 or more")

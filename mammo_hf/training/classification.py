@@ -22,6 +22,7 @@ from .augmentation import Augmentation
 from .classification_trainer import ClassificationTrainer
 from .datasets import EpochOfDatasets, LabelledImages, rows_of
 from .mim import other_window, starting_config
+from .permuted_labels import permuted_labels
 from .running import run, without_last_batch_surprise, without_validation
 from .scoring import best_metric, choose_score, draw_curves, epoch_metrics, evaluate, predicted_logits
 from .semi_supervised import ClassThresholds, SemiSupervisedTrainer, TwoViews, WithUnlabelled
@@ -102,6 +103,9 @@ def fit_classifier(
     """
     settings = settings or ClassificationSettings()
     split = _labelled_rows(prepared, patients)
+    if settings.permute_labels:
+        logger.warning("the labels are dealt out anew among the training images: this model can learn nothing true")
+        prepared = permuted_labels(prepared, split["train"], args.seed)
     training = prepared.select(split["train"])
     labels = np.array(training["labels"], dtype=np.int64).reshape(-1, len(tasks))
     weights: dict[str, list[float]] | None = class_weights(labels, tasks)
@@ -131,6 +135,7 @@ def fit_classifier(
         "class_weights": weights,
         "processes": args.world_size,
         "lesion_loss_weight": lesion_loss,
+        "permuted_labels": settings.permute_labels,
         "run": card.facts,
     }
     if settings.score_from == "auto" and lesion_loss:

@@ -11,7 +11,7 @@ from transformers import EvalPrediction
 from mammo_hf import MammoImageProcessor
 from mammo_hf.errors import DataError
 from mammo_hf.training import classification
-from mammo_hf.training.arguments import sensible_defaults
+from mammo_hf.training.arguments import ClassificationSettings, sensible_defaults
 from mammo_hf.training.classification import class_weights, train_classifier
 from mammo_hf.training.scoring import epoch_metrics
 
@@ -108,6 +108,33 @@ def test_scores_that_are_not_finite_end_the_training(trainer):
     prediction = EvalPrediction(np.array([[0.0, np.nan]]), np.array([[1]]))
     with pytest.raises(DataError, match="diverged"):
         epoch_metrics(prediction, trainer["trainer"].model.config)
+
+
+def test_permuted_labels_are_trained_on_and_nothing_else_is_touched(prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr(classification, "run", lambda made, resume: None)
+    args = sensible_defaults(
+        str(tmp_path / "trainer"), epochs=1, batch_size=4, learning_rate=1e-3, seed=0, num_workers=0, device="cpu"
+    )
+    patients = tuple(prepared["patient"])
+    fitted = [
+        classification.fit_classifier(
+            prepared,
+            MammoImageProcessor(size=(SIDE, SIDE)),
+            args,
+            model="nano",
+            tasks=TASKS,
+            patients=patients,
+            settings=ClassificationSettings(permute_labels=permute),
+        )
+        for permute in (False, True)
+    ]
+    own, other = (
+        [fit.images[name].prepared["labels"][:] for name in ("train", "validation", "test")] for fit in fitted
+    )
+    assert own[0] != other[0]
+    assert sorted(own[0]) == sorted(other[0])
+    assert own[1:] == other[1:]
+    assert [fit.figures["permuted_labels"] for fit in fitted] == [False, True]
 
 
 def test_without_a_validation_image_it_trains_to_the_last_epoch(prepared, tmp_path):
