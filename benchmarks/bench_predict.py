@@ -14,6 +14,8 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -55,6 +57,7 @@ def main() -> None:
         for size in args.batch_sizes or [GPU_BATCH if device == "cuda" else CPU_BATCH]:
             against_bound(model, processor, files, Path(folder), size, args.rounds, cores)
         against_stock(model, processor, files, Path(folder), sizes, args, device)
+        flat_memory(model, processor, files, Path(folder))
     onnx_beside_torch(model, processor, args.rounds)
 
 
@@ -110,6 +113,34 @@ def against_bound(
         f"bound {bound:.2f} images/s: {share:.1%} of it   at least {BOUND_TARGET:.0%}: {verdict}",
         flush=True,
     )
+
+
+def flat_memory(model: Any, processor: Any, files: list[str], folder: Path) -> None:
+    """Of a short run and a long one, each by itself: what a process has once held it does not give back."""
+    model.save_pretrained(folder / "model")
+    processor.save_pretrained(folder / "model")
+    held = []
+    for number, some in enumerate((files[: len(files) // 4], files)):
+        (folder / f"{number}.txt").write_text("\n".join(some))
+        output = folder / f"memory-{number}.csv"
+        command = [sys.executable, "-c", _PREDICT, str(folder / "model"), str(folder / f"{number}.txt"), str(output)]
+        held.append([float(one) for one in subprocess.check_output(command, text=True).split()[-2:]])
+    (few, few_read), (many, many_read) = held
+    print(
+        f"memory of the model's process: {few:.0f} MB for {len(files) // 4} files, {many:.0f} MB for {len(files)}; "
+        f"of a reading one {few_read:.0f} and {many_read:.0f} MB",
+        flush=True,
+    )
+
+
+_PREDICT = """
+import resource, sys
+from mammo_hf.cli import main
+if __name__ == "__main__":
+    main(["predict", sys.argv[1], sys.argv[2], "--output", sys.argv[3], "--num_workers", "2"])
+    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    print(*(resource.getrusage(one).ru_maxrss / 1000 for one in who))
+"""
 
 
 def against_stock(
