@@ -21,13 +21,17 @@ from .publishing import finish_checkpoint, take_over_push
 from .stages import check_stage, end_stage, open_stage, parse_stage, start_stage
 
 
-def main(arguments: list[str]) -> None:
-    """Runs ``mammo-hf classification``: its own arguments and all of Trainer's."""
-    parser = HfArgumentParser(
+def parser() -> HfArgumentParser:
+    """The command's own arguments and all of Trainer's."""
+    return HfArgumentParser(
         (ClassificationArguments, TrainingArguments),  # type: ignore[arg-type]
         prog="mammo-hf classification",
     )
-    parsed = parse_stage(parser, arguments)
+
+
+def main(arguments: list[str]) -> None:
+    """Runs ``mammo-hf classification``: its own arguments and all of Trainer's."""
+    parsed = parse_stage(parser(), arguments)
     own, args = cast(ClassificationArguments, parsed[0]), cast(TrainingArguments, parsed[1])
     out = Path(args.output_dir or "classifier")
     check_stage(own, args, own.model_name_or_path)

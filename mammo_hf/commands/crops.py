@@ -35,7 +35,7 @@ Facts = dict[str, object]
 
 def main(arguments: list[str]) -> None:
     """Runs ``mammo-hf crops``."""
-    args = _parser().parse_args(arguments)
+    args = parser().parse_args(arguments)
     if min(args.columns, args.rows) < 1 or args.tile < 16:
         raise UsageError("a sheet of no pictures", remedy="--columns and --rows from 1, --tile from 16")
     processor = load_processor(args.processor)
@@ -56,20 +56,19 @@ def main(arguments: list[str]) -> None:
         print(_cut_lesions(facts))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="mammo-hf crops", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("folder", help="images of any kind, in folders of any depth")
-    parser.add_argument("--output_dir", required=True, help="where crops_000.png, ... and crops.csv go")
-    parser.add_argument(
-        "--lesions", action="store_true", help="the folder is a collection: count crops that cut lesions"
-    )
-    parser.add_argument("--source", help="with --lesions: the collection's name, where its files do not tell it")
-    parser.add_argument("--processor", help="folder with a preprocessor_config.json (default: as it comes)")
-    parser.add_argument("--pectoral", action="store_true", help="look for the pectoral muscle, too")
-    parser.add_argument("--columns", type=int, default=10, help="pictures in a row (default %(default)s)")
-    parser.add_argument("--rows", type=int, default=7, help="rows on a sheet (default %(default)s)")
-    parser.add_argument("--tile", type=int, default=190, help="side of a picture in pixels (default %(default)s)")
-    return parser
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    p = argparse.ArgumentParser(prog="mammo-hf crops", description=(__doc__ or "").split("\n")[0])
+    p.add_argument("folder", help="images of any kind, in folders of any depth")
+    p.add_argument("--output_dir", required=True, help="where crops_000.png, ... and crops.csv go")
+    p.add_argument("--lesions", action="store_true", help="the folder is a collection: count crops that cut lesions")
+    p.add_argument("--source", help="with --lesions: the collection's name, where its files do not tell it")
+    p.add_argument("--processor", help="folder with a preprocessor_config.json (default: as it comes)")
+    p.add_argument("--pectoral", action="store_true", help="look for the pectoral muscle, too")
+    p.add_argument("--columns", type=int, default=10, help="pictures in a row (default %(default)s)")
+    p.add_argument("--rows", type=int, default=7, help="rows on a sheet (default %(default)s)")
+    p.add_argument("--tile", type=int, default=190, help="side of a picture in pixels (default %(default)s)")
+    return p
 
 
 def _annotated(args: argparse.Namespace) -> dict[Path, list[Finding]]:

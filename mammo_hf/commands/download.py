@@ -12,20 +12,19 @@ from ..data.downloading import COLLECTIONS, check_space, fetch, incomplete, sele
 from ..errors import DataError
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    p = argparse.ArgumentParser(prog="mammo-hf download", description=(__doc__ or "").split("\n")[0])
+    p.add_argument("collection", help=", ".join(COLLECTIONS))
+    p.add_argument("dest", type=Path, help="folder for the files; run again, the download goes on where it stopped")
+    p.add_argument("--subset", default="all", help="all, a number of patients; for cbis-ddsm also full, mass or calc")
+    p.add_argument("--dry_run", "--dry-run", action="store_true", help="say what would be fetched, and fetch nothing")
+    return p
+
+
 def main(arguments: list[str]) -> None:
     """Runs ``mammo-hf download``."""
-    parser = argparse.ArgumentParser(prog="mammo-hf download", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("collection", help=", ".join(COLLECTIONS))
-    parser.add_argument(
-        "dest", type=Path, help="folder for the files; run again, the download goes on where it stopped"
-    )
-    parser.add_argument(
-        "--subset", default="all", help="all, a number of patients; for cbis-ddsm also full, mass or calc"
-    )
-    parser.add_argument(
-        "--dry_run", "--dry-run", action="store_true", help="say what would be fetched, and fetch nothing"
-    )
-    args = parser.parse_args(arguments)
+    args = parser().parse_args(arguments)
     selection = select(args.collection, args.subset)
     here = len(selection.series) - len(incomplete(selection, args.dest))
     print(

@@ -70,24 +70,29 @@ def main(arguments: list[str]) -> None:
     print(text)
 
 
-def _parsed(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="mammo-hf evaluate-explanations", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--model", required=True, help="folder of a classifier")
-    parser.add_argument("--dataset", required=True, help="folder of a collection that knows where lesions are")
-    parser.add_argument("--output_dir", required=True, help="folder for table, plot and metrics.json")
-    parser.add_argument("--explainers", nargs="+", default=list(DEFAULT), help="default: %(default)s")
-    parser.add_argument("--split", choices=SPLITS, default="test", help="default %(default)s")
-    parser.add_argument("--count", type=int, help="at most so many images, spread over all")
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    p = argparse.ArgumentParser(prog="mammo-hf evaluate-explanations", description=(__doc__ or "").split("\n")[0])
+    p.add_argument("--model", required=True, help="folder of a classifier")
+    p.add_argument("--dataset", required=True, help="folder of a collection that knows where lesions are")
+    p.add_argument("--output_dir", required=True, help="folder for table, plot and metrics.json")
+    p.add_argument("--explainers", nargs="+", default=list(DEFAULT), help="default: %(default)s")
+    p.add_argument("--split", choices=SPLITS, default="test", help="default %(default)s")
+    p.add_argument("--count", type=int, help="at most so many images, spread over all")
+    p.add_argument(
         "--target", default="predicted", help="what is explained: predicted (default), label, or a label's name"
     )
-    parser.add_argument("--spacing_mm", type=float, help="side of a source pixel, for files that do not say it")
-    parser.add_argument("--faithfulness_images", type=int, default=24, help="default %(default)s; 0: not measured")
-    parser.add_argument("--sanity_images", type=int, default=16, help="default %(default)s; 0: not measured")
-    parser.add_argument("--random_labels_model", help="folder of the same model trained on permuted labels")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--num_workers", type=int, default=2)
-    args = parser.parse_args(arguments)
+    p.add_argument("--spacing_mm", type=float, help="side of a source pixel, for files that do not say it")
+    p.add_argument("--faithfulness_images", type=int, default=24, help="default %(default)s; 0: not measured")
+    p.add_argument("--sanity_images", type=int, default=16, help="default %(default)s; 0: not measured")
+    p.add_argument("--random_labels_model", help="folder of the same model trained on permuted labels")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--num_workers", type=int, default=2)
+    return p
+
+
+def _parsed(arguments: list[str]) -> argparse.Namespace:
+    args = parser().parse_args(arguments)
     for folder, option in ((args.model, "--model"), (args.random_labels_model, "--random_labels_model")):
         if folder is not None and not (Path(folder) / "config.json").is_file():
             raise UsageError(

@@ -20,16 +20,21 @@ from .running import check_outputs, log_to
 from .stages import check_dataset
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    p = argparse.ArgumentParser(prog="mammo-hf explain", description=(__doc__ or "").split("\n")[0])
+    p.add_argument("--model", required=True, help="folder of a classifier")
+    p.add_argument("--dataset", required=True, help="folder of the collection")
+    p.add_argument("--output_dir", required=True, help="folder for the pictures")
+    p.add_argument("--count", type=int, default=12, help="how many images (default %(default)s)")
+    p.add_argument("--explainers", nargs="+", default=list(SEED_EXPLAINERS), help="default: %(default)s")
+    p.add_argument("--num_workers", type=int, default=2)
+    return p
+
+
 def main(arguments: list[str]) -> None:
     """Runs ``mammo-hf explain``."""
-    parser = argparse.ArgumentParser(prog="mammo-hf explain", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--model", required=True, help="folder of a classifier")
-    parser.add_argument("--dataset", required=True, help="folder of the collection")
-    parser.add_argument("--output_dir", required=True, help="folder for the pictures")
-    parser.add_argument("--count", type=int, default=12, help="how many images (default %(default)s)")
-    parser.add_argument("--explainers", nargs="+", default=list(SEED_EXPLAINERS), help="default: %(default)s")
-    parser.add_argument("--num_workers", type=int, default=2)
-    args = parser.parse_args(arguments)
+    args = parser().parse_args(arguments)
     model, out = Path(args.model), Path(args.output_dir)
     if not (model / "config.json").is_file():
         raise UsageError("there is no classifier here", source=model, remedy="give the folder that training wrote")

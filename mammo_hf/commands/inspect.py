@@ -35,7 +35,7 @@ _CROP_COLOUR = (255, 190, 0)
 
 def main(arguments: list[str]) -> None:
     """Runs ``mammo-hf inspect``."""
-    args = _parser().parse_args(arguments)
+    args = parser().parse_args(arguments)
     files, walked = _files(args.paths)
     processor = load_processor(args.processor) if args.png or args.processor else None
     options = asdict(_display(args, processor))
@@ -59,24 +59,25 @@ def main(arguments: list[str]) -> None:
         raise DataError(f"refused: {len(refused)} of {len(reports)}")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    p = argparse.ArgumentParser(
         prog="mammo-hf inspect",
         description=(__doc__ or "").split("\n")[0],
         epilog="A folder is walked, and what was found in it is summed up. Status 1: a file given by name is refused.",
     )
-    parser.add_argument("paths", nargs="+", metavar="FILE", help="DICOM files, or folders to walk")
-    parser.add_argument("--json", action="store_true", help="one line of JSON a file, for programs")
-    parser.add_argument("--png", metavar="FOLDER", help="writes there what the model sees, beside the original")
-    parser.add_argument("--processor", metavar="MODEL", help="whose preprocessor_config.json says how files are shown")
-    parser.add_argument("--window", help="of several: its index or explanation (default NORMAL)")
-    parser.add_argument("--prefer", choices=("lut", "window"), help="where a file has both (default lut)")
-    parser.add_argument(
+    p.add_argument("paths", nargs="+", metavar="FILE", help="DICOM files, or folders to walk")
+    p.add_argument("--json", action="store_true", help="one line of JSON a file, for programs")
+    p.add_argument("--png", metavar="FOLDER", help="writes there what the model sees, beside the original")
+    p.add_argument("--processor", metavar="MODEL", help="whose preprocessor_config.json says how files are shown")
+    p.add_argument("--window", help="of several: its index or explanation (default NORMAL)")
+    p.add_argument("--prefer", choices=("lut", "window"), help="where a file has both (default lut)")
+    p.add_argument(
         *("--on_missing_window",),
         choices=("robust", "full_range", "raise"),
         help="For Processing, or no window (default robust)",
     )
-    return parser
+    return p
 
 
 def _display(args: argparse.Namespace, processor: MammoImageProcessor | None) -> Display:

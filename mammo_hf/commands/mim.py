@@ -28,16 +28,16 @@ DEFAULTS = {
 }
 
 
-def stage_parser() -> HfArgumentParser:
+def parser() -> HfArgumentParser:
     """The command's own arguments and all of Trainer's."""
-    parser = HfArgumentParser((MimArguments, TrainingArguments), prog="mammo-hf mim")  # type: ignore[arg-type]
-    parser.set_defaults(**DEFAULTS)
-    return parser
+    p = HfArgumentParser((MimArguments, TrainingArguments), prog="mammo-hf mim")  # type: ignore[arg-type]
+    p.set_defaults(**DEFAULTS)
+    return p
 
 
 def main(arguments: list[str]) -> None:
     """Runs ``mammo-hf mim``."""
-    parsed = parse_stage(stage_parser(), arguments)
+    parsed = parse_stage(parser(), arguments)
     own, args = cast(MimArguments, parsed[0]), cast(TrainingArguments, parsed[1])
     out = Path(args.output_dir or "mim")
     check_stage(own, args, own.model)

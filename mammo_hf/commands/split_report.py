@@ -23,27 +23,30 @@ _COLUMNS = 3
 _SHOWN = 8  # values of one column; the rest is counted together
 
 
-def main(arguments: list[str]) -> None:
-    """Runs ``mammo-hf split-report``."""
-    parser = argparse.ArgumentParser(prog="mammo-hf split-report", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument(
-        "dataset", help="folder of the collection, SOURCE:FOLDER, a mapping's file, or a prepared folder"
-    )
-    parser.add_argument("out", type=Path, help="folder for split.json, split.png and patients.json (the saved split)")
-    parser.add_argument("--source", help="the collection's name, where its files do not tell it")
-    parser.add_argument("--mapping", help="with --source csv: the mapping's TOML file")
-    parser.add_argument("--validation", type=float, default=VALIDATION_SHARE, help="share of the training patients")
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    p = argparse.ArgumentParser(prog="mammo-hf split-report", description=(__doc__ or "").split("\n")[0])
+    p.add_argument("dataset", help="folder of the collection, SOURCE:FOLDER, a mapping's file, or a prepared folder")
+    p.add_argument("out", type=Path, help="folder for split.json, split.png and patients.json (the saved split)")
+    p.add_argument("--source", help="the collection's name, where its files do not tell it")
+    p.add_argument("--mapping", help="with --source csv: the mapping's TOML file")
+    p.add_argument("--validation", type=float, default=VALIDATION_SHARE, help="share of the training patients")
+    p.add_argument(
         "--test_share",
         "--test",
         type=float,
         default=TEST_SHARE,
         help="share for a test split, where none is official (default %(default)s, as training has it)",
     )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--task", help="what to stratify by (default: the first)")
-    parser.add_argument("--split_file", "--saved", help="a saved split: its patients stand as they stood there")
-    args = parser.parse_args(arguments)
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--task", help="what to stratify by (default: the first)")
+    p.add_argument("--split_file", "--saved", help="a saved split: its patients stand as they stood there")
+    return p
+
+
+def main(arguments: list[str]) -> None:
+    """Runs ``mammo-hf split-report``."""
+    args = parser().parse_args(arguments)
     table = complete_split(
         _load(args),
         validation=args.validation,
