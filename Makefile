@@ -7,10 +7,10 @@ PIP_FLAGS ?=
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: chromium help install demo picture test test-slow lint format clean
+.PHONY: chromium help install demo picture docs test test-slow lint format clean
 
 help:
-	@echo "make demo | picture | test | test-slow | lint | format | clean"
+	@echo "make demo | picture | docs | test | test-slow | lint | format | clean"
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -26,6 +26,10 @@ demo: install
 # the README's picture, from a demonstration of its own
 picture: demo
 	cp demo/story.png docs/img/demo.png
+
+# the site, into build/site; a broken link or a docstring that does not fit its function fails
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: install
 	$(BIN)/ruff check .

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
 from mammo_hf.data.sources.discovery import find_source, source_names
@@ -38,4 +37,3 @@ def test_the_mapping_on_the_page_is_one(tmp_path):
         head + dates + "\n[findings]" + rest.partition("[findings]")[2], encoding="utf-8"
     )
     assert read_mapping(tmp_path / "dates.toml").follow_up.table == "visits.csv"
-    assert tomllib.loads(blocks[2].split("```")[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,8 @@ def put_file(block: Block, world: Path) -> None:
     path = world / block.value
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(block.text, encoding="utf-8")
+    if path.name == "entry_points.toml":
+        _install(path, world)
 
 
 def given_names() -> dict[str, Any]:
@@ -90,6 +93,16 @@ def _write_pushed(checkpoint: Path, folder: Path) -> None:
     for name, content in files_to_push(read_checkpoint(checkpoint), "lab/mammo-swin").items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content if isinstance(content, bytes) else content.read_bytes())
+
+
+def _install(toml: Path, world: Path) -> None:
+    """What pip leaves of a package that has these entry points."""
+    ((group, entries),) = tomllib.loads(toml.read_text(encoding="utf-8"))["project"]["entry-points"].items()
+    info = world / f"{toml.parent.name}-1.0.dist-info"
+    info.mkdir(exist_ok=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {toml.parent.name}\nVersion: 1.0\n")
+    lines = [f"{name} = {value}" for name, value in entries.items()]
+    (info / "entry_points.txt").write_text("\n".join([f"[{group}]", *lines, ""]))
 
 
 def _write_mias(folder: Path) -> None:
