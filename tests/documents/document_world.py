@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from document_blocks import ROOT, Block
+from document_blocks import Block
+from made_scores import made_scores
 from PIL import Image
+from small_archive import write_dicom
 
 from mammo_hf import MammoImageProcessor
 from mammo_hf.cli import main
@@ -19,13 +20,15 @@ from mammo_hf.publish.model_card import write_card
 from mammo_hf.publish.pushed_files import files_to_push
 from mammo_hf.testing import tiny_classifier
 
-for room in ("data", "evaluation", "prediction"):
-    sys.path.append(str(ROOT / "tests" / room))
-from made_scores import made_scores  # noqa: E402
-from small_archive import write_dicom  # noqa: E402
-
 SIZE = (112, 56)
-MIAS = ("G CIRC B 535 425 197", "G NORM", "D CIRC M 313 540 60", "D NORM", "F CIRC M 338 314 56", "F CIRC B 318 359 60")
+MIAS = 4 * (
+    "G CIRC B 535 425 197",
+    "G NORM",
+    "D CIRC M 313 540 60",
+    "D NORM",
+    "F CIRC M 338 314 56",
+    "F CIRC B 318 359 60",
+)
 
 
 def make_world(world: Path, patients: int = 6, size: tuple[int, int] = (224, 112)) -> Path:
@@ -111,8 +114,11 @@ def _write_mias(folder: Path) -> None:
     rows, columns = np.mgrid[:1024, :1024]
     for number in range(1, len(MIAS) + 1):
         breast = np.hypot(rows - 512, columns) < 450
-        noise = np.random.default_rng(number).integers(60, 120, breast.shape)
-        Image.fromarray((breast * noise).astype(np.uint8)).save(folder / f"mdb{number:03d}.pgm")
+        # coarse, so that no film is taken for a near duplicate of another
+        coarse = np.random.default_rng(number).integers(40, 200, (16, 16))
+        Image.fromarray((breast * np.kron(coarse, np.ones((64, 64)))).astype(np.uint8)).save(
+            folder / f"mdb{number:03d}.pgm"
+        )
 
 
 def _write_table_of_our_own(folder: Path) -> None:
