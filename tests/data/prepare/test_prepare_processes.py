@@ -13,7 +13,7 @@ import pytest
 from mammo_hf import MammoImageProcessor, load
 from mammo_hf.data.phantom import write_phantom
 from mammo_hf.data.prepare import open_prepared, prepare
-from mammo_hf.data.prepare.processes import _deaf_to_interrupts
+from mammo_hf.data.prepare.processes import no_interrupts
 
 pytestmark = pytest.mark.slow
 KILLS = 3
@@ -119,7 +119,7 @@ def test_a_full_disk_leaves_nothing_half_written(many, whole, tmp_path, content)
 def test_an_interrupt_while_a_process_starts_is_not_lost_and_does_not_reach_it():
     done = []
     with pytest.raises(KeyboardInterrupt):  # noqa: PT012 (where it is raised is what is tested)
-        with _deaf_to_interrupts():
+        with no_interrupts():
             # it dies of the signal unless it inherits the block
             child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(0.5)"])
             os.kill(child.pid, signal.SIGINT)
