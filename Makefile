@@ -7,10 +7,10 @@ PIP_FLAGS ?=
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: chromium help install demo picture docs test test-slow lint format clean
+.PHONY: chromium help install demo picture docs test test-slow test-lowest lint format clean
 
 help:
-	@echo "make demo | picture | docs | test | test-slow | lint | format | clean"
+	@echo "make demo | picture | docs | test | test-slow | test-lowest | lint | format | clean"
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -46,9 +46,28 @@ chromium:
 test-slow: install chromium
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) -m slow
 
+# the oldest versions that pyproject.toml admits, in an environment of their own; torch's wheels with CUDA are gigabytes:
+#   make PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu" test-lowest
+LOWEST ?= .venv-lowest
+LOWEST_EXTRAS ?= codecs download onnx ray tensorboard
+LOWEST_TESTS ?= tests/dicom tests/data tests/evaluation tests/explainers tests/export tests/prediction tests/test_*.py
+comma := ,
+space := $(subst ,, )
+
+$(LOWEST)/.installed: pyproject.toml scripts/lowest_versions.py
+	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check packaging
+	$(LOWEST)/bin/python scripts/lowest_versions.py $(LOWEST_EXTRAS) > $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c $(LOWEST)/lowest.txt \
+		-e ".[$(subst $(space),$(comma),$(LOWEST_EXTRAS))]" pytest pytest-xdist hypothesis
+	touch $@
+
+test-lowest: $(LOWEST)/.installed
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -q -n $(JOBS) -m "not slow" $(LOWEST_TESTS)
+
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info demo
+	rm -rf $(VENV) $(LOWEST) build dist *.egg-info demo
