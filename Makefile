@@ -59,7 +59,8 @@ $(LOWEST)/.installed: pyproject.toml scripts/lowest_versions.py
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check packaging
 	$(LOWEST)/bin/python scripts/lowest_versions.py $(LOWEST_EXTRAS) > $(LOWEST)/lowest.txt
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c $(LOWEST)/lowest.txt \
-		-e ".[$(subst $(space),$(comma),$(LOWEST_EXTRAS))]" pytest pytest-xdist hypothesis
+		-e ".[$(subst $(space),$(comma),$(LOWEST_EXTRAS))]" pytest pytest-xdist hypothesis \
+		pylibjpeg pylibjpeg-openjpeg python-gdcm
 	touch $@
 
 test-lowest: $(LOWEST)/.installed
