@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.prepare import is_prepared
+from ..errors import UsageError
 from ..label_efficiency.cells import POOLS, SCRATCH, Arm, Cell, arms, cells
 from ..label_efficiency.plot import plot_label_efficiency
 from ..label_efficiency.results import Results
@@ -22,7 +23,7 @@ from ..label_efficiency.running import ENOUGH_UPDATES, estimate_seconds, run_cel
 from ..label_efficiency.study import StudySettings
 from ..label_efficiency.summary import labels_needed, summarise
 from ..label_efficiency.table import csv_table, markdown_table, remarks
-from ..training.arguments import SEMI_SUPERVISED, TUNE, check_number
+from ..training.arguments import SEMI_SUPERVISED, TUNE, check_file, check_number
 from ..training.collection import default_size
 from ..training.figures import save_figure
 from ..training.mim import check_model
@@ -45,6 +46,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--semi_supervised", nargs="+", choices=SEMI_SUPERVISED, default=["none"], help="default: none")
     p.add_argument("--seeds", type=int, default=3, help="default %(default)s")
     p.add_argument("--folds", type=int, default=0, help="cross-validation by patient; 0: the official test split")
+    p.add_argument(
+        "--split_file", help="a saved split, such as the split.json of stage 1: its test patients are tested"
+    )
     p.add_argument("--model", default="tiny", help="size of encoders from scratch (default %(default)s)")
     p.add_argument("--image_size", type=int, nargs="+", help="height and width (default: as prepared, or 448 224)")
     p.add_argument("--validation", type=float, default=0.15, help="share of the training patients")
@@ -101,6 +105,9 @@ def _settings(args: argparse.Namespace) -> StudySettings:
     check_number("--updates", args.updates, args.updates >= 1, "1 or more")
     check_number("--validation", args.validation, 0 < args.validation < 1, "above 0 and below 1")
     check_number("--processes", args.processes, args.processes >= 1, "1 or more")
+    check_file("--split_file", args.split_file)
+    if args.split_file and args.folds:
+        raise UsageError("and --folds both say who is tested", source="--split_file", remedy="give one of them")
     size = parse_size(args.image_size) if args.image_size else default_size(args.dataset)
     for init in args.init:
         check_model(args.model if init == SCRATCH else init, size)
@@ -111,6 +118,7 @@ def _settings(args: argparse.Namespace) -> StudySettings:
         size=size,
         model=args.model,
         folds=args.folds,
+        split_file=args.split_file,
         validation=args.validation,
         updates=args.updates,
         batch_size=args.batch_size,
@@ -143,7 +151,8 @@ def _write(args: argparse.Namespace, chosen: list[Arm], results: Results) -> Non
     (out / "table.md").write_text(table + "\n" + "".join(f"- {line}\n" for line in said), encoding="utf-8")
     (out / "table.csv").write_text(csv_table(rows), encoding="utf-8")
     seeds = f"{args.seeds} seeds" if args.seeds > 1 else "1 seed"
-    split = f"{args.folds} folds by patient" if args.folds else "the collection's test split"
+    split = "the saved test split" if args.split_file else "the collection's test split"
+    split = f"{args.folds} folds by patient" if args.folds else split
     figure = plot_label_efficiency(rows, f"{args.task}: {seeds}, {split}")
     save_figure(figure, out / "label_efficiency.png")
     print(table)

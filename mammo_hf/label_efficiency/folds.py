@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ..data import MammoTable, assert_no_leak, label_subset
@@ -24,6 +25,38 @@ class Sides:
     patients: tuple[str, ...]
 
 
+def with_saved_test(table: MammoTable, saved: str | Path | None) -> MammoTable:
+    """The table with the test patients of a saved split; its validation patients train, and each seed draws its own.
+
+    Raises:
+        DataError: The file is no saved split, or does not fit the table.
+    """
+    if saved is None:
+        return table
+    table = table.split(0, saved=saved)
+    return table.on_sides(dict.fromkeys(table.where(split="validation").column("patient"), "train"))
+
+
+def check_unseen(sides: Sides, seen: frozenset[str], name: str) -> None:
+    """Refuses to test an encoder on patients from whom it has learnt.
+
+    Args:
+        sides: A cell's.
+        seen: The patients that the encoder has learnt from.
+        name: The arm's.
+
+    Raises:
+        DataError: There are such patients.
+    """
+    tested = seen.intersection(sides.table.where(split="test").column("patient"))
+    if tested:
+        raise DataError(
+            f"has learnt from {len(tested)} of the test patients in pre-training",
+            source=name,
+            remedy="test on those whom its split.json keeps apart: --split_file, without --folds",
+        )
+
+
 def sides_of(
     table: MammoTable, task: dict[str, Any], *, percentage: float, seed: int, fold: int, folds: int, validation: float
 ) -> Sides:
@@ -36,7 +69,8 @@ def sides_of(
         seed: Of folds, validation patients and label subset.
         fold: Which is tested; -1: the official test split.
         folds: How many there are; 0 with the official split.
-        validation: Share of the training patients that choose the epoch; 0: none are needed.
+        validation: Share of the training patients that choose the epoch; 0: none are needed. A validation split that is
+            there already stays instead.
 
     Raises:
         DataError: No labelled test image, or too few patients for the folds.
@@ -48,7 +82,7 @@ def sides_of(
         table = table.on_sides(everybody | {p: "test" if at == fold else "train" for p, at in by_fold.items()})
     if not any(value is not None for value in table.where(split="test").column(name)):
         raise DataError(f"no test image has a label of {name}", remedy="give --folds 5 to test by cross-validation")
-    if validation:
+    if validation and "validation" not in table.column("split"):
         table = table.split(validation, seed, name)
     assert_no_leak(table)
     return Sides(table, label_subset(table, percentage=percentage, seed=seed, task=name))

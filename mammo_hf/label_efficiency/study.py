@@ -21,12 +21,12 @@ from ..errors import DataError
 from ..image_processing_mammo import MammoImageProcessor
 from ..training.arguments import ClassificationSettings, sensible_defaults
 from ..training.classification import fit_classifier
-from ..training.collection import prepared_images, usable_tasks
+from ..training.collection import prepared_images, usable_tasks, whom_it_has_seen
 from ..training.scoring import predicted_logits
 from .baselines import statistics_table
 from .cells import FROZEN_RANDOM, SCRATCH, STOCK, Arm, Cell
 from .features import frozen_encoder, frozen_features
-from .folds import Sides, sides_of
+from .folds import Sides, check_unseen, sides_of, with_saved_test
 from .heads import attentive_probabilities, logistic_probabilities
 
 logger = logging.getLogger(__name__)
@@ -43,6 +43,7 @@ class StudySettings:
         size: (height, width) of the model's input.
         model: Size of an encoder that starts from scratch.
         folds: Of cross-validation by patient; 0: the collection's own test split.
+        split_file: A saved split whose test patients are tested, where the collection has no test split of its own.
         validation: Share of the training patients that choose the best evaluation of a training.
         updates: Optimiser steps of a training, whatever the share of labels.
         batch_size: Of a training.
@@ -56,6 +57,7 @@ class StudySettings:
     size: tuple[int, int]
     model: str = "tiny"
     folds: int = 0
+    split_file: str | None = None
     validation: float = 0.15
     updates: int = 3000
     batch_size: int = 8
@@ -87,12 +89,13 @@ class Study:
 
     def __init__(self, settings: StudySettings) -> None:
         self.settings = settings
-        self.table: MammoTable = load(settings.dataset)
+        self.table: MammoTable = with_saved_test(load(settings.dataset), settings.split_file)
         self.task = usable_tasks(self.table, (settings.task,))[0]
         self.processor = MammoImageProcessor(size={"height": settings.size[0], "width": settings.size[1]})
         # the split that was made last, which the next arm asks for again; and features, which every share asks for
         self._last: tuple[tuple[float, int, int], Sides] | None = None
         self._features: dict[str, dict[str, np.ndarray]] = {}
+        self._seen: dict[str, frozenset[str]] = {}
 
     @cached_property
     def prepared(self) -> datasets.Dataset:
@@ -150,10 +153,12 @@ class Study:
         """Fits a cell's arm and scores its test images.
 
         Raises:
-            DataError: A training subset has labels of one class only, or a baseline cannot be had.
+            DataError: A training subset has labels of one class only, a baseline cannot be had, or the encoder has
+                learnt from a test patient.
         """
         started = time.monotonic()
         sides = self.sides(cell)
+        check_unseen(sides, self._whom_it_has_seen(cell.arm.init), cell.arm.name)
         # the same images in the same order, so that features stand where they stood
         prepared = for_training(self.prepared, sides.table, [self.task])
         labels = np.array(prepared["labels"], dtype=np.int64)[:, 0]
@@ -167,6 +172,11 @@ class Study:
             facts = {"train_images": len(train)}
         facts |= {"train_patients": len(sides.patients), "seconds": time.monotonic() - started}
         return CellResult(np.array(prepared["image_id"])[test], patients[test], labels[test], probabilities, facts)
+
+    def _whom_it_has_seen(self, init: str) -> frozenset[str]:
+        if init not in self._seen:  # once, as it says where it is not known
+            self._seen[init] = whom_it_has_seen(init)
+        return self._seen[init]
 
     def _fit(
         self, cell: Cell, train: np.ndarray, test: np.ndarray, labels: np.ndarray, patients: np.ndarray

@@ -65,13 +65,14 @@ def open_collection(
     """
     table = load(dataset, **({} if dicom_path is None else {"dicom_path": dicom_path}))
     table = complete_split(table, validation=validation, test=test_share, seed=seed, saved=split_file)
-    assert_no_leak(table, seen=frozenset().union(*map(_whom_it_has_seen, starts)))
+    assert_no_leak(table, seen=frozenset().union(*map(whom_it_has_seen, starts)))
     for note in table.notes:
         logger.info("%s", note)
     return table
 
 
-def _whom_it_has_seen(start: str | Path) -> frozenset[str]:
+def whom_it_has_seen(start: str | Path) -> frozenset[str]:
+    """The patients that a starting point has learnt from, as the split beside it says; none of a size by name."""
     if str(start) in SIZES or not Path(start).exists():
         return frozenset()
     seen = read_seen(start)

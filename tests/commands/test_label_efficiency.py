@@ -1,6 +1,7 @@
 """The grid from a user's side: an estimate, a run that goes on where it was, a table."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from mammo_hf.cli import main
 from mammo_hf.commands import evaluate
 from mammo_hf.commands import label_efficiency as command
 from mammo_hf.configuration_mammo_swin import SIZES, MammoSwinConfig
+from mammo_hf.data import load, save_split
 from mammo_hf.data.phantom import write_phantom
 from mammo_hf.image_processing_mammo import MammoImageProcessor
 from mammo_hf.label_efficiency import running
@@ -68,6 +70,23 @@ def test_a_trained_arm_reports_its_updates_and_leaves_no_checkpoint(collection, 
     assert not list((tmp_path / "trainer").glob("*"))
 
 
+def test_an_encoder_is_not_tested_on_patients_from_whom_it_has_learnt(collection, checkpoint, tmp_path):
+    learnt = tmp_path / "learnt"
+    shutil.copytree(checkpoint, learnt)
+    split = learnt / "split.json"
+    save_split(load(collection).split(0.2, seed=0), split)
+    grid = ("--init", learnt, "--percentages", 100, "--seeds", 1)
+    name = "learnt, frozen, mean features"
+    assert main(arguments(collection, tmp_path / "folds", *grid, "--folds", 2)) == 0
+    rows = {row["arm"]: row for row in json.loads((tmp_path / "folds" / "summary.json").read_text())["rows"]}
+    assert rows[name]["auroc"] is None
+    assert "has learnt from" in rows[name]["reason"]
+    assert rows["image statistics"]["auroc"] is not None
+    assert main(arguments(collection, tmp_path / "split", *grid, "--split_file", split)) == 0
+    rows = {row["arm"]: row for row in json.loads((tmp_path / "split" / "summary.json").read_text())["rows"]}
+    assert rows[name]["auroc"] is not None
+
+
 def test_a_dry_run_says_how_long_it_will_take_and_runs_nothing(collection, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(running, "_seconds_a_step", lambda settings, arm: 0.5)
     monkeypatch.setattr(command, "run_cells", lambda *_: pytest.fail("a dry run"))
@@ -83,6 +102,7 @@ def test_a_dry_run_says_how_long_it_will_take_and_runs_nothing(collection, tmp_p
     [
         (["--percentages", "0"], "--percentages: is 0"),
         (["--folds", "1"], "--folds: is 1"),
+        (["--split_file", "nowhere.json"], "--split_file takes a file"),
         (["--seeds", "0"], "--seeds: is 0"),
         (["--init", "nowhere"], "nowhere"),
         (["--task", "cancer"], "no task 'cancer'"),

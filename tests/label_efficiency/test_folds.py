@@ -8,9 +8,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 from table_rows import cohort, patients
 
-from mammo_hf.data import assert_no_leak
+from mammo_hf.data import assert_no_leak, save_split
 from mammo_hf.errors import DataError, UsageError
-from mammo_hf.label_efficiency.folds import folds_of, sides_of
+from mammo_hf.label_efficiency.folds import check_unseen, folds_of, sides_of, with_saved_test
 
 
 def test_each_labelled_patient_is_tested_in_one_fold():
@@ -41,6 +41,34 @@ def test_the_official_test_split_stays_without_folds():
     table = cohort()
     sides = sides_of(table, table.tasks[0], percentage=100, seed=0, fold=-1, folds=0, validation=0.2)
     assert patients(sides.table, split="test") == patients(table, split="test")
+
+
+def test_a_saved_split_says_who_is_tested_and_each_seed_draws_its_own_validation(tmp_path):
+    table = cohort(test=0)
+    before = table.split(0.2, seed=0, test=0.3)
+    save_split(before, tmp_path / "split.json")
+    saved = with_saved_test(table, tmp_path / "split.json")
+    assert patients(saved, split="test") == patients(before, split="test")
+    assert not patients(saved, split="validation")
+    drawn = [
+        sides_of(saved, table.tasks[0], percentage=100, seed=seed, fold=-1, folds=0, validation=0.2) for seed in (1, 2)
+    ]
+    assert patients(drawn[0].table, split="validation") != patients(drawn[1].table, split="validation")
+    assert with_saved_test(table, None) is table
+
+
+def test_a_validation_split_of_the_collection_stays():
+    table = cohort().split(0.2, seed=5)
+    sides = sides_of(table, table.tasks[0], percentage=100, seed=0, fold=-1, folds=0, validation=0.5)
+    assert patients(sides.table, split="validation") == patients(table, split="validation")
+
+
+def test_nobody_is_tested_from_whom_the_encoder_has_learnt():
+    table = cohort()
+    sides = sides_of(table, table.tasks[0], percentage=100, seed=0, fold=-1, folds=0, validation=0.2)
+    check_unseen(sides, frozenset(patients(table, split="train")), "mim")
+    with pytest.raises(DataError, match="mim: has learnt from 1 of the test patients"):
+        check_unseen(sides, frozenset(sorted(patients(table, split="test"))[:1]), "mim")
 
 
 def test_what_cannot_be_tested_is_said():
