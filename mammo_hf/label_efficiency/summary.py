@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -121,8 +121,9 @@ def summarise(
     """One row an arm and share, as JSON takes it.
 
     Each has ``arm``, ``percentage``, ``auroc``, ``interval``, ``by_seed``, and the counts; ``gain`` and
-    ``gain_interval`` over its reference; ``best_baseline``, and ``beats_baselines``: whether the interval of the
-    paired difference from it lies above 0; or ``reason``.
+    ``gain_interval`` over its reference, and with ``unlabelled_`` before their names those over the same arm without
+    unlabelled images; ``best_baseline``, and ``beats_baselines``: whether the interval of the paired difference from it
+    lies above 0; or ``reason``.
     """
     found = {(arm, p): arm_result(results, arm, p, seeds, folds) for arm in arms for p in percentages}
     rows = []
@@ -133,11 +134,10 @@ def summarise(
         if one.reason:
             row["reason"] = one.reason
         other = reference_of(arm)
-        reference = None if other is None else found.get((other, percentage))
-        if reference is not None and one.by_seed and reference.by_seed:
-            row["reference"] = reference.arm.name
-            row["gain"] = _mean(one) - _mean(reference)
-            row["gain_interval"] = interval(one, reference)
+        row |= _gain(one, None if other is None else found.get((other, percentage)))
+        if arm.semi_supervised != "none":
+            labelled = found.get((replace(arm, semi_supervised="none"), percentage))
+            row |= {f"unlabelled_{name}": value for name, value in _gain(one, labelled).items()}
         beside = [tried for (_, p), tried in found.items() if p == percentage]
         rivals = [tried for tried in beside if is_baseline(tried.arm) and tried.by_seed]
         if not is_baseline(arm) and one.by_seed and rivals:
@@ -147,6 +147,13 @@ def summarise(
             row["beats_baselines"] = apart is not None and apart[0] > 0
         rows.append(row)
     return rows
+
+
+def _gain(one: ArmResult, reference: ArmResult | None) -> dict[str, Any]:
+    if reference is None or not one.by_seed or not reference.by_seed:
+        return {}
+    gain = _mean(one) - _mean(reference)
+    return {"reference": reference.arm.name, "gain": gain, "gain_interval": interval(one, reference)}
 
 
 def _mean(one: ArmResult) -> float:

@@ -55,12 +55,13 @@ def remarks(rows: Rows, needed: Rows) -> list[str]:
         aim = f"what {one['reference']} has with {one['at']:g} % of the labels ({one['of']:.3f})"
         found.append(f"{one['arm']} reaches {aim} {reaches}")
     for row in rows:
-        if row.get("gain_interval") is not None:
-            low, high = row["gain_interval"]
-            found.append(
-                f"{row['arm']} at {row['percentage']:g} %: {row['gain']:+.3f} ({low:+.3f} to {high:+.3f}) "
-                f"over {row['reference']}"
-            )
+        for of in ("", "unlabelled_"):
+            if row.get(f"{of}gain_interval") is not None:
+                low, high = row[f"{of}gain_interval"]
+                found.append(
+                    f"{row['arm']} at {row['percentage']:g} %: {row[f'{of}gain']:+.3f} ({low:+.3f} to {high:+.3f}) "
+                    f"over {row[f'{of}reference']}"
+                )
     missing = dict.fromkeys(f"{row['arm']}: {row['reason']}" for row in rows if row.get("reason"))
     return [*found, *missing]
 

@@ -82,6 +82,20 @@ def test_gains_are_paired_and_the_best_baseline_must_be_beaten(results):
     assert needed["of"] == at[RANDOM.name, 100]["auroc"]
 
 
+def test_what_unlabelled_images_add_is_paired_too(results):
+    teacher = Arm("out/mim", "full", semi_supervised="mean_teacher")
+    labelled = Arm("out/mim", "full")
+    for seed in range(3):
+        for arm, signal in ((teacher, 2.0), (labelled, 0.5)):
+            results.save(Cell(arm, 10, seed, -1), result(signal, seed))
+    row, alone = summarise(results, [teacher, labelled], [10], seeds=3, folds=0)
+    assert row["unlabelled_reference"] == labelled.name
+    assert row["unlabelled_gain"] == pytest.approx(row["auroc"] - alone["auroc"])
+    assert row["unlabelled_gain_interval"][0] > 0
+    assert "unlabelled_gain" not in alone
+    assert any(line.endswith(f"over {labelled.name}") for line in remarks([row, alone], []))
+
+
 def test_what_has_not_been_run_or_could_not_is_said(results):
     results.fail(Cell(RANDOM, 50, 0, -1), "the training subset has labels of one class only")
     rows = summarise(results, [PRETRAINED, RANDOM], [50], seeds=1, folds=0)

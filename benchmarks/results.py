@@ -1,0 +1,119 @@
+"""The published results: runs every command, and writes its table and plot into docs/results.md.
+
+python benchmarks/results.py --work results --mini_mias mini-mias --ddsm ddsm-299 --cdd_cesm cdd-cesm
+python benchmarks/results.py ... --only tissue_head tables      # a part; what is there already is not run again
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from results_collections import write_tables
+from results_tables import put_tables
+
+SIZE = ("--image_size", 224, 112)
+NANO = (*SIZE, "--model", "nano")
+# as little as two cores can do; a GPU's grid is --model small --image_size 896 448, more seeds, and 3,000 updates
+QUIET = (
+    *("--prepare_workers", 0, "--dataloader_num_workers", 0, "--dataloader_pin_memory", "false"),
+    *("--report_to", "none", "--disable_tqdm", "true", "--seed", 0),
+)
+MIM = (
+    *("--mask_ratio", 0.75, "--mask_within", "breast", "--per_device_train_batch_size", 16, "--learning_rate", 1e-3),
+    *("--eval_strategy", "steps", "--eval_steps", 300, "--logging_steps", 50, "--save_strategy", "no", *QUIET),
+)
+# the demonstration's phantoms, scripts/demo.py
+PHANTOM = (
+    *("--patients", 240, "--size", 448, 224, "--mass_share", 1, "--lesion_scale", 2.5, "--lesion_contrast", 1.1),
+    *("--lesion_halo", 1.4, "--num_proc", 1),
+)
+FROZEN = ("--tune", "head", "--pool", "mean", "all_stages")
+ALL_SHARES = ("--percentages", 10, 25, 50, 100)
+
+
+def study(dataset: str, task: str, init: str, *more: Any) -> tuple[Any, ...]:
+    """A label-efficiency command without its output folder."""
+    return ("label-efficiency", "--dataset", dataset, "--task", task, "--init", "scratch", init, *NANO, *more)
+
+
+def commands(work: Path, mini_mias: Path, ddsm: Path) -> dict[str, tuple[Any, ...]]:
+    """From a result's name to the command that gives it, in the order in which they are run."""
+    films, drawn, phantom = f"{work}/ddsm_mim", f"{work}/phantom_mim", f"{work}/phantom"
+    mias, abnormal = f"mini-mias:{mini_mias}", f"{work}/tables/abnormal/abnormal.toml"
+    dense, breasts = f"{work}/tables/dense/dense.toml", f"{work}/tables/breasts/breasts.toml"
+    trained = ("--seeds", 3, "--updates", 300, "--batch_size", 8, "--learning_rate", 2e-3)
+    pathology = study(phantom, "pathology", drawn, "--percentages", 10, 100, *trained)
+    last = ("--tune", "last_stage", "--max_steps", 300, "--learning_rate", 1e-3, "--per_device_train_batch_size", 8)
+    last += ("--eval_strategy", "steps", "--eval_steps", 100, "--save_strategy", "steps", "--save_steps", 100)
+    last += ("--load_best_model_at_end", "true", "--save_total_limit", 1, *QUIET)
+    return {
+        "ddsm_mim": ("mim", "--dataset", f"ddsm-299:{ddsm}", "--test_share", 0.3, "--validation", 0.05, *NANO, *MIM,
+                     "--max_steps", 1200),
+        "tissue_head": study(mias, "tissue", films, *FROZEN, *ALL_SHARES, "--seeds", 3, "--folds", 5),
+        "abnormal_head": study(abnormal, "abnormal", films, *FROZEN, *ALL_SHARES, "--seeds", 3, "--folds", 5),
+        "ddsm_head": study(f"ddsm-299:{ddsm}", "pathology", films, *FROZEN, *ALL_SHARES, "--seeds", 5,
+                           "--split_file", f"{films}/split.json"),
+        "external_dense": study(dense, "dense", films, *FROZEN, "--percentages", 10, 100, "--seeds", 5),
+        "external_pathology": study(breasts, "pathology", films, *FROZEN, "--percentages", 10, 100, "--seeds", 5),
+        "phantom": ("phantom", *PHANTOM),
+        "phantom_mim": ("mim", "--dataset", phantom, *NANO, *MIM, "--max_steps", 600),
+        "phantom_density_head": study(phantom, "density", drawn, *FROZEN, *ALL_SHARES, "--seeds", 5),
+        "phantom_pathology_head": study(phantom, "pathology", drawn, *FROZEN, *ALL_SHARES, "--seeds", 5),
+        "phantom_last_stage": (*pathology, "--tune", "last_stage", "--lesion_loss", 4),
+        "phantom_teacher": (*study(phantom, "pathology", drawn, "--percentages", 10, *trained), "--tune", "last_stage",
+                            "--lesion_loss", 4, "--semi_supervised", "none", "mean_teacher"),
+        "phantom_full": (*pathology, "--tune", "full", "--lesion_loss", 4),
+        "tissue_attentive": study(mias, "tissue", films, "--tune", "head", "--pool", "attentive", "--percentages", 10,
+                                  100, "--seeds", 3, "--folds", 5),
+        "dense_classifier": ("classification", "--dataset", dense, "--tasks", "dense", "--model_name_or_path", films,
+                             *SIZE, *last),
+        "dense_evaluation": ("evaluate", f"{work}/dense_classifier", "--dataset", dense, "--split", "test",
+                             "--external", "--without_pictures", "--num_workers", 0),
+    }  # fmt: skip
+
+
+def run(name: str, command: tuple[Any, ...], work: Path) -> None:
+    """Runs a command once; its output folder has its name, and its seconds are kept."""
+    done = work / "commands" / f"{name}.json"
+    if done.is_file():
+        return
+    out = (work / name,) if name == "phantom" else ("--output_dir", work / name)
+    words = [str(word) for word in (*command, *out)]
+    print(f"mammo-hf {shlex.join(words)}", flush=True)
+    started, before = time.monotonic(), os.times()
+    subprocess.run([sys.executable, "-m", "mammo_hf.cli", *words], check=True)
+    cpu = os.times().children_user - before.children_user
+    done.parent.mkdir(exist_ok=True)
+    done.write_text(json.dumps({"words": words, "seconds": time.monotonic() - started, "cpu_seconds": cpu}))
+
+
+def main() -> None:
+    """Runs what is asked for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--work", type=Path, required=True, help="folder of all that is written")
+    for name in ("--mini_mias", "--ddsm", "--cdd_cesm"):
+        parser.add_argument(name, type=Path, required=True, help="the collection's folder")
+    parser.add_argument("--docs", type=Path, default=Path(__file__).parents[1] / "docs")
+    parser.add_argument("--only", nargs="+", help="names of results, and tables; default: all")
+    args = parser.parse_args()
+    places = args.work, args.mini_mias, args.ddsm
+    every = commands(*places)
+    args.work.mkdir(parents=True, exist_ok=True)
+    write_tables(*places, args.cdd_cesm)
+    for name, command in every.items():
+        if args.only is None or name in args.only:
+            run(name, command, args.work)
+    if args.only is None or "tables" in args.only:
+        put_tables(args.docs, args.work, {"DDSM": args.ddsm, "MINI_MIAS": args.mini_mias, "WORK": args.work})
+
+
+if __name__ == "__main__":
+    main()

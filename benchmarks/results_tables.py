@@ -1,0 +1,114 @@
+"""What the studies wrote, put into the marked places of docs/results.md; no figure is typed by hand."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mammo_hf.label_efficiency.table import markdown_table
+
+_PLACE = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+PLOTTED = ("tissue_head", "phantom_density_head")
+
+
+def put_tables(docs: Path, work: Path, places: Mapping[str, Path]) -> None:
+    """Fills each ``<!-- name --> ... <!-- end -->`` of results.md from the folder of that result, and copies the plots.
+
+    Args:
+        docs: Holds results.md and img/.
+        work: Of the studies.
+        places: What stands for a folder in the commands that are shown, and the folder.
+    """
+    page = docs / "results.md"
+
+    def fill(found: re.Match[str]) -> str:
+        return f"{found[1]}{_section(found[2], work, places)}{found[3]}"
+
+    page.write_text(_PLACE.sub(fill, page.read_text(encoding="utf-8")), encoding="utf-8")
+    for name in PLOTTED:
+        if (work / name / "label_efficiency.png").is_file():
+            shutil.copyfile(work / name / "label_efficiency.png", docs / "img" / f"results_{name}.png")
+
+
+def _section(name: str, work: Path, places: Mapping[str, Path]) -> str:
+    done = work / "commands" / f"{name}.json"
+    if not done.is_file():
+        return "Not run yet.\n"
+    about = json.loads(done.read_text(encoding="utf-8"))
+    command = shlex.join(["mammo-hf", *about["words"]])
+    for short, folder in sorted(places.items(), key=lambda place: -len(str(place[1]))):
+        command = command.replace(str(folder), short)
+    text = f"\n```bash\n{_wrapped(command)}\n```\n\n"
+    if (work / name / "summary.json").is_file():
+        text += _study(json.loads((work / name / "summary.json").read_text(encoding="utf-8")))
+    elif (work / name / "report.json").is_file():
+        text += _evaluation(json.loads((work / name / "report.json").read_text(encoding="utf-8")))
+    elif (work / name / "metrics.json").is_file():
+        text += _stage(json.loads((work / name / "metrics.json").read_text(encoding="utf-8")))
+    return f"{text}{about['cpu_seconds'] / 60:.1f} minutes of one core.\n\n"
+
+
+def _wrapped(command: str) -> str:
+    """A command on lines of at most a hundred characters."""
+    lines = [""]
+    for word in shlex.split(command):
+        word = shlex.quote(word)
+        if len(lines[-1]) + len(word) > 100 and word.startswith("--"):
+            lines.append("   ")
+        lines[-1] += f" {word}" if lines[-1] else word
+    return " \\\n".join(lines)
+
+
+def _study(summary: Mapping[str, Any]) -> str:
+    rows, seeds, folds = summary["rows"], summary["seeds"], summary["folds"]
+    tested = f"cross-validation in {folds} folds by patient" if folds else "one test split"
+    text = (
+        f"AUC on test images, mean of {seeds} seeds; {tested}; 95 % by patient in brackets.\n\n{markdown_table(rows)}\n"
+    )
+    gains = [line for row in rows for of in ("", "unlabelled_") if (line := _gain(row, of))]
+    if gains:
+        text += f"| | labels | paired difference | from |\n|---|---|---|---|\n{''.join(gains)}\n"
+    pretrained = [row for row in rows if not row["baseline"]]
+    if not any(row.get("beats_baselines") for row in pretrained):
+        text += "No arm beats the best baseline at any share of the labels: none has shown anything here.\n\n"
+    for one in summary["labels_needed"]:
+        share = "at no share measured" if one["percentage"] is None else f"with {one['percentage']:g} %"
+        text += f"- {one['arm']} reaches what {one['reference']} has with {one['at']:g} % ({one['of']:.3f}) {share}.\n"
+    return f"{text}\n" if summary["labels_needed"] else text
+
+
+def _gain(row: Mapping[str, Any], of: str) -> str:
+    if row.get(f"{of}gain_interval") is None:
+        return ""
+    low, high = row[f"{of}gain_interval"]
+    figure = f"{row[f'{of}gain']:+.3f} ({low:+.3f} to {high:+.3f})"
+    if low > 0 or high < 0:
+        figure = f"**{figure}**"
+    return f"| {row['arm']} | {row['percentage']:g} % | {figure} | {row[f'{of}reference']} |\n"
+
+
+def _evaluation(report: Mapping[str, Any]) -> str:
+    text = "| | AUC | 95 % by patient |\n|---|---|---|\n"
+    for task, figures in report["tasks"].items():
+        for unit, part in (("images", figures), ("patients, mean", figures["units"]["patient"]["mean"])):
+            reach = part["auroc_interval"]
+            if part["auroc"] is not None and reach is not None:
+                text += f"| {task}, {unit} | {part['auroc']:.3f} | {reach[0]:.3f} to {reach[1]:.3f} |\n"
+    return f"{text}\n"
+
+
+def _stage(metrics: Mapping[str, Any]) -> str:
+    (figures,) = metrics.values()
+    inside = figures.get("hidden_inside_the_breast")
+    if inside is None:
+        return f"{figures['train_images']} training images, {figures['updates']} updates.\n"
+    return (
+        f"{figures['train_images']} training images; on {figures['validation_images']} validation images masked L1 "
+        f"{figures['validation_loss']:.3f}, and inside the breast PSNR {inside['psnr']:.1f} dB, "
+        f"SSIM {inside['ssim']:.3f}.\n"
+    )
