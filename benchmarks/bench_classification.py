@@ -1,0 +1,151 @@
+"""Images a second of stage 2's training loop, against the bare model and against stock Swin under Trainer.
+
+python benchmarks/bench_classification.py
+python benchmarks/bench_classification.py --cases nano --turns 3
+
+For each case, three ratios of images a second:
+
+- of the bare step: our loop on prepared images, with augmentation, against forward, backward and AdamW of the same
+  model on a batch that is in memory. They take turns, step by step; the ratio is that of their medians.
+- of stock: our loop against transformers' own ``SwinForImageClassification`` under ``Trainer``, on the same images as
+  tensors in memory and without augmentation, which is the most that a loop can be given. Short runs of both in turns;
+  the median over the turns of the ratio of a step's median.
+- from DICOM: our loop where each image is read from its file and cut out anew, over our loop on prepared images.
+
+No worker processes: what reading takes is then in the same thread. CPU time; on a GPU the clock's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from bench_mim import print_table
+from mim_loop import WARM, TakingTurns, _now
+from torch.utils.data import Dataset
+from transformers import SwinForImageClassification, Trainer, TrainerCallback, TrainingArguments
+
+from mammo_hf import MammoImageProcessor, MammoSwinForImageClassification
+from mammo_hf.data import load
+from mammo_hf.data.phantom import write_phantom
+from mammo_hf.training.augmentation import Augmentation
+from mammo_hf.training.classification_trainer import ClassificationTrainer
+from mammo_hf.training.collection import prepared_images
+from mammo_hf.training.datasets import LabelledImages
+from mammo_hf.training.mim import starting_config
+
+# a size of the model, its image size and batch
+CASES = {"nano": ((224, 112), 8), "tiny": ((224, 224), 4), "tiny-448": ((448, 224), 4)}
+STEPS = WARM + 8
+
+
+class FromFiles(Dataset[dict[str, torch.Tensor]]):
+    """The images of a table, each read from its file whenever it is asked for."""
+
+    def __init__(self, table: Any, processor: MammoImageProcessor, labels: list[list[int]]) -> None:
+        self.paths, self.processor, self.labels = table.column("path"), processor, labels
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        pixels = self.processor(self.paths[index], return_tensors="pt")["pixel_values"][0]
+        return {"pixel_values": pixels, "labels": torch.tensor(self.labels[index])}
+
+
+class StepSeconds(TrainerCallback):
+    """What each step took, CPU time; on a GPU the clock's."""
+
+    def __init__(self) -> None:
+        self.taken: list[float] = []
+        self._since = _now()[0]
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        now = _now()[0]
+        self.taken.append(now - self._since)
+        self._since = now
+
+    def median(self) -> float:
+        """Of a step that is not among the first."""
+        return statistics.median(self.taken[WARM:])
+
+
+def measured(folder: Path, name: str, turns: int, device: str) -> dict[str, Any]:
+    """One case's row."""
+    (size, batch_size), model = CASES[name], name.split("-")[0]
+    processor, table = MammoImageProcessor(size=size), load(folder / "phantom")
+    table = table.where(lambda row: row["pathology"] is not None)
+    prepared = prepared_images(table, processor, folder / name, tasks=table.tasks[:1])
+    images = LabelledImages(prepared, processor, augmentation=Augmentation())
+    still = LabelledImages(prepared, processor)
+    in_memory = [{**still[index], "labels": still[index]["labels"][0]} for index in range(len(still))]
+    from_files = FromFiles(table, processor, prepared["labels"])
+    settings = TrainingArguments(
+        str(folder / "trainer"),
+        max_steps=STEPS,
+        per_device_train_batch_size=batch_size,
+        report_to="none",
+        disable_tqdm=True,
+        save_strategy="no",
+        logging_strategy="no",
+        remove_unused_columns=False,
+        dataloader_pin_memory=device == "cuda",
+        use_cpu=device == "cpu",
+        label_names=["labels"],
+    )
+    torch.manual_seed(0)
+    network = MammoSwinForImageClassification(starting_config(model, size, num_channels=1, tasks=table.tasks[:1]))
+    stock = SwinForImageClassification(starting_config(model, size, num_channels=1, tasks=table.tasks[:1]))
+    batch = {name: torch.stack([images[i][name] for i in range(batch_size)]).to(device) for name in images[0]}
+    pair = TakingTurns(network.to(device), batch)
+    ClassificationTrainer(network, settings, train_dataset=images, callbacks=[pair]).train()
+    loop, bare = pair.medians(0)
+    ratios, raw = [], []
+    for _ in range(turns):
+        ours, theirs, files = (
+            _seconds(trainer, model, settings, dataset)
+            for trainer, model, dataset in (
+                (ClassificationTrainer, network, images),
+                (Trainer, stock, in_memory),
+                (ClassificationTrainer, network, from_files),
+            )
+        )
+        ratios.append(theirs / ours)
+        raw.append(ours / files)
+    return {
+        "model": model,
+        "size": f"{size[0]} x {size[1]}",
+        "batch": batch_size,
+        "images a second": f"{batch_size / loop:.1f}",
+        "of the bare step's": f"{100 * bare / loop:.1f} %",
+        "of stock's": f"{100 * statistics.median(ratios):.1f} % ({100 * min(ratios):.1f} to {100 * max(ratios):.1f})",
+        "from DICOM": f"{100 * statistics.median(raw):.1f} %",
+    }
+
+
+def _seconds(kind: type[Trainer], network: torch.nn.Module, settings: TrainingArguments, images: Any) -> float:
+    seconds = StepSeconds()
+    kind(network, settings, train_dataset=images, callbacks=[seconds]).train()
+    return seconds.median()
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
+    parser.add_argument("--turns", type=int, default=5, help="of the short runs (default %(default)s)")
+    args = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    print(f"torch {torch.__version__} on {device}, {torch.get_num_threads()} threads")
+    with tempfile.TemporaryDirectory() as folder:
+        write_phantom(Path(folder) / "phantom", patients=24, seed=0, size=(1792, 896), progress=False)
+        rows = (measured(Path(folder), name, args.turns, device) for name in args.cases)
+        print_table(rows, "Stage 2's loop on prepared images: its images a second")
+
+
+if __name__ == "__main__":
+    main()
