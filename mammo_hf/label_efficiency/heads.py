@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -37,17 +36,14 @@ def logistic_probabilities(
     Returns:
         float64 (m, classes).
     """
-    chosen = _choose(train, labels, patients)
-    fitted = _logistic(chosen).fit(train, labels)
+    fitted = make_pipeline(StandardScaler(), _logistic(C=_choose(train, labels, patients))).fit(train, labels)
     probabilities = np.zeros((len(test), classes))
     probabilities[:, np.unique(labels)] = fitted.predict_proba(test)
     return probabilities
 
 
-def _logistic(strength: float) -> Any:
-    return make_pipeline(
-        StandardScaler(), LogisticRegression(C=strength, class_weight="balanced", max_iter=500, tol=1e-3)
-    )
+def _logistic(**how: Any) -> LogisticRegression:
+    return LogisticRegression(class_weight="balanced", max_iter=500, tol=1e-3, **how)
 
 
 def _choose(train: np.ndarray, labels: np.ndarray, patients: np.ndarray) -> float:
@@ -58,18 +54,27 @@ def _choose(train: np.ndarray, labels: np.ndarray, patients: np.ndarray) -> floa
         return STRENGTHS[len(STRENGTHS) // 2]
     splits = list(StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(train, labels, patients))
     # a fold may lack a class where patients have images of several
-    splits = [(fit, judge) for fit, judge in splits if len(set(labels[fit])) == len(set(labels))]
-    losses = []
+    losses = [
+        _losses(train[fit], labels[fit], train[judge], labels[judge])
+        for fit, judge in splits
+        if len(set(labels[fit])) == len(set(labels))
+    ]
+    return STRENGTHS[int(np.argmin(np.mean(losses, axis=0)))] if losses else STRENGTHS[0]
+
+
+def _losses(train: np.ndarray, labels: np.ndarray, judged: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """The log loss on the judged rows at each strength, (strengths,)."""
+    scaler = StandardScaler().fit(train)
+    train, judged = scaler.transform(train), scaler.transform(judged)
+    model = _logistic(warm_start=True)  # each strength goes on where the one before it, which is weaker, has ended
+    found = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # of a strength that is then not chosen
         for strength in STRENGTHS:
-            judged = [
-                log_loss(labels[judge], _logistic(strength).fit(train[fit], labels[fit]).predict_proba(train[judge]),
-                         labels=np.unique(labels))
-                for fit, judge in splits
-            ]  # fmt: skip
-            losses.append(np.mean(judged) if judged else 0.0)
-    return STRENGTHS[int(np.argmin(losses))]
+            model.set_params(C=strength).fit(train, labels)
+            likelihoods = model.predict_proba(judged)[np.arange(len(truth)), np.searchsorted(model.classes_, truth)]
+            found.append(-np.log(np.maximum(likelihoods, np.finfo(float).tiny)).mean())
+    return np.array(found)
 
 
 class AttentivePooling(nn.Module):
