@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -35,8 +36,8 @@ PHANTOM = (
     *("--patients", 240, "--size", 448, 224, "--mass_share", 1, "--lesion_scale", 2.5, "--lesion_contrast", 1.1),
     *("--lesion_halo", 1.4, "--num_proc", 1),
 )
-FROZEN = ("--tune", "head", "--pool", "mean", "all_stages")
-ALL_SHARES = ("--percentages", 10, 25, 50, 100)
+FROZEN = ("--tune", "head", "--pool", "mean")
+SHARES, ENDS = ("--percentages", 10, 25, 50, 100), ("--percentages", 10, 100)
 
 
 def study(dataset: str, task: str, init: str, *more: Any) -> tuple[Any, ...]:
@@ -49,35 +50,36 @@ def commands(work: Path, mini_mias: Path, ddsm: Path) -> dict[str, tuple[Any, ..
     films, drawn, phantom = f"{work}/ddsm_mim", f"{work}/phantom_mim", f"{work}/phantom"
     mias, abnormal = f"mini-mias:{mini_mias}", f"{work}/tables/abnormal/abnormal.toml"
     dense, breasts = f"{work}/tables/dense/dense.toml", f"{work}/tables/breasts/breasts.toml"
-    trained = ("--seeds", 3, "--updates", 300, "--batch_size", 8, "--learning_rate", 2e-3)
-    pathology = study(phantom, "pathology", drawn, "--percentages", 10, 100, *trained)
+    trained = ("--seeds", 3, "--updates", 300, "--batch_size", 8, "--learning_rate", 2e-3, "--lesion_loss", 4)
+    places = study(phantom, "pathology", drawn, *trained)
     last = ("--tune", "last_stage", "--max_steps", 300, "--learning_rate", 1e-3, "--per_device_train_batch_size", 8)
     last += ("--eval_strategy", "steps", "--eval_steps", 100, "--save_strategy", "steps", "--save_steps", 100)
     last += ("--load_best_model_at_end", "true", "--save_total_limit", 1, *QUIET)
     return {
         "ddsm_mim": ("mim", "--dataset", f"ddsm-299:{ddsm}", "--test_share", 0.3, "--validation", 0.05, *NANO, *MIM,
                      "--max_steps", 1200),
-        "tissue_head": study(mias, "tissue", films, *FROZEN, *ALL_SHARES, "--seeds", 3, "--folds", 5),
-        "abnormal_head": study(abnormal, "abnormal", films, *FROZEN, *ALL_SHARES, "--seeds", 3, "--folds", 5),
-        "ddsm_head": study(f"ddsm-299:{ddsm}", "pathology", films, *FROZEN, *ALL_SHARES, "--seeds", 5,
-                           "--split_file", f"{films}/split.json"),
-        "external_dense": study(dense, "dense", films, *FROZEN, "--percentages", 10, 100, "--seeds", 5),
-        "external_pathology": study(breasts, "pathology", films, *FROZEN, "--percentages", 10, 100, "--seeds", 5),
+        "tissue_head": study(mias, "tissue", films, *FROZEN, "all_stages", *SHARES, "--seeds", 3, "--folds", 5),
         "phantom": ("phantom", *PHANTOM),
-        "phantom_mim": ("mim", "--dataset", phantom, *NANO, *MIM, "--max_steps", 600),
-        "phantom_density_head": study(phantom, "density", drawn, *FROZEN, *ALL_SHARES, "--seeds", 5),
-        "phantom_pathology_head": study(phantom, "pathology", drawn, *FROZEN, *ALL_SHARES, "--seeds", 5),
-        "phantom_last_stage": (*pathology, "--tune", "last_stage", "--lesion_loss", 4),
-        "phantom_teacher": ("label-efficiency", "--dataset", phantom, "--task", "pathology", "--init", drawn, *NANO,
-                            "--percentages", 10, *trained, "--tune", "last_stage", "--lesion_loss", 4,
-                            "--semi_supervised", "none", "mean_teacher"),
-        "phantom_full": (*pathology, "--tune", "full", "--lesion_loss", 4),
-        "tissue_attentive": study(mias, "tissue", films, "--tune", "head", "--pool", "attentive", "--percentages", 10,
-                                  100, "--seeds", 3, "--folds", 5),
+        "phantom_mim": ("mim", "--dataset", phantom, *NANO, *MIM, "--max_steps", 400),
+        "phantom_density_head": study(phantom, "density", drawn, *FROZEN, *SHARES, "--seeds", 3),
+        "ddsm_head": study(f"ddsm-299:{ddsm}", "pathology", films, *FROZEN, *SHARES, "--seeds", 3,
+                           "--split_file", f"{films}/split.json"),
+        "external_dense": study(dense, "dense", films, *FROZEN, *ENDS, "--seeds", 3),
+        "external_pathology": study(breasts, "pathology", films, *FROZEN, *ENDS, "--seeds", 3),
+        "abnormal_head": study(abnormal, "abnormal", films, *FROZEN, *ENDS, "--seeds", 3, "--folds", 5),
+        "phantom_pathology_head": study(phantom, "pathology", drawn, *FROZEN, *SHARES, "--seeds", 3),
+        # one folder: the arms that both name are trained once
+        "phantom_teacher": ("label-efficiency", "--dataset", phantom, "--init", drawn, *NANO, "--percentages", 10,
+                            *trained, "--tune", "last_stage", "--semi_supervised", "none", "mean_teacher",
+                            "--output_dir", f"{work}/phantom_trained"),
+        "phantom_last_stage": (*places, *ENDS, "--tune", "last_stage", "--output_dir", f"{work}/phantom_trained"),
+        "phantom_full": (*places, "--percentages", 10, "--tune", "full", "--output_dir", f"{work}/phantom_trained"),
         "dense_classifier": ("classification", "--dataset", dense, "--tasks", "dense", "--model_name_or_path", films,
                              *SIZE, *last),
         "dense_evaluation": ("evaluate", f"{work}/dense_classifier", "--dataset", dense, "--split", "test",
                              "--external", "--without_pictures", "--num_workers", 0),
+        "tissue_attentive": study(mias, "tissue", films, "--tune", "head", "--pool", "attentive", "--percentages", 10,
+                                  100, "--seeds", 3, "--folds", 5),
     }  # fmt: skip
 
 
@@ -86,13 +88,17 @@ def run(name: str, command: tuple[Any, ...], work: Path) -> None:
     done = work / "commands" / f"{name}.json"
     if done.is_file():
         return
-    out = (work / name,) if name == "phantom" else ("--output_dir", work / name)
-    words = [str(word) for word in (*command, *out)]
+    out: tuple[Any, ...] = (work / name,) if name == "phantom" else ("--output_dir", work / name)
+    words = [str(word) for word in (*command, *(() if "--output_dir" in command else out))]
     print(f"mammo-hf {shlex.join(words)}", flush=True)
     started, before = time.monotonic(), os.times()
     subprocess.run([sys.executable, "-m", "mammo_hf.cli", *words], check=True)
     cpu = os.times().children_user - before.children_user
     done.parent.mkdir(exist_ok=True)
+    folder = Path(words[-1])
+    for kept in ("summary.json", "metrics.json", "report.json", "label_efficiency.png"):  # the next may write there too
+        if (folder / kept).is_file():
+            shutil.copyfile(folder / kept, done.with_name(f"{name}.{kept}"))
     done.write_text(json.dumps({"words": words, "seconds": time.monotonic() - started, "cpu_seconds": cpu}))
 
 

@@ -31,8 +31,9 @@ def put_tables(docs: Path, work: Path, places: Mapping[str, Path]) -> None:
 
     page.write_text(_PLACE.sub(fill, page.read_text(encoding="utf-8")), encoding="utf-8")
     for name in PLOTTED:
-        if (work / name / "label_efficiency.png").is_file():
-            shutil.copyfile(work / name / "label_efficiency.png", docs / "img" / f"results_{name}.png")
+        plot = work / "commands" / f"{name}.label_efficiency.png"
+        if plot.is_file():
+            shutil.copyfile(plot, docs / "img" / f"results_{name}.png")
 
 
 def _section(name: str, work: Path, places: Mapping[str, Path]) -> str:
@@ -44,12 +45,10 @@ def _section(name: str, work: Path, places: Mapping[str, Path]) -> str:
     for short, folder in sorted(places.items(), key=lambda place: -len(str(place[1]))):
         command = command.replace(str(folder), short)
     text = f"\n```bash\n{_wrapped(command)}\n```\n\n"
-    if (work / name / "summary.json").is_file():
-        text += _study(json.loads((work / name / "summary.json").read_text(encoding="utf-8")))
-    elif (work / name / "report.json").is_file():
-        text += _evaluation(json.loads((work / name / "report.json").read_text(encoding="utf-8")))
-    elif (work / name / "metrics.json").is_file():
-        text += _stage(json.loads((work / name / "metrics.json").read_text(encoding="utf-8")))
+    for kept, told in (("summary", _study), ("report", _evaluation), ("metrics", _stage)):
+        path = done.with_name(f"{name}.{kept}.json")
+        if path.is_file():
+            text += told(json.loads(path.read_text(encoding="utf-8")))
     return f"{text}{about['cpu_seconds'] / 60:.1f} minutes of one core.\n\n"
 
 
