@@ -50,8 +50,9 @@ def commands(work: Path, mini_mias: Path, ddsm: Path) -> dict[str, tuple[Any, ..
     films, drawn, phantom = f"{work}/ddsm_mim", f"{work}/phantom_mim", f"{work}/phantom"
     mias, abnormal = f"mini-mias:{mini_mias}", f"{work}/tables/abnormal/abnormal.toml"
     dense, breasts = f"{work}/tables/dense/dense.toml", f"{work}/tables/breasts/breasts.toml"
-    trained = ("--seeds", 3, "--updates", 300, "--batch_size", 8, "--learning_rate", 2e-3, "--lesion_loss", 4)
+    trained = ("--seeds", 3, "--batch_size", 8, "--learning_rate", 2e-3, "--lesion_loss", 4)
     places = study(phantom, "pathology", drawn, *trained)
+    shared = ("--percentages", 10, "--updates", 300, "--output_dir", f"{work}/phantom_trained")
     last = ("--tune", "last_stage", "--max_steps", 300, "--learning_rate", 1e-3, "--per_device_train_batch_size", 8)
     last += ("--eval_strategy", "steps", "--eval_steps", 100, "--save_strategy", "steps", "--save_steps", 100)
     last += ("--load_best_model_at_end", "true", "--save_total_limit", 1, *QUIET)
@@ -69,15 +70,14 @@ def commands(work: Path, mini_mias: Path, ddsm: Path) -> dict[str, tuple[Any, ..
         "abnormal_head": study(abnormal, "abnormal", films, *FROZEN, *ENDS, "--seeds", 3, "--folds", 5),
         "phantom_pathology_head": study(phantom, "pathology", drawn, *FROZEN, *SHARES, "--seeds", 3),
         # one folder: the arms that both name are trained once
-        "phantom_teacher": ("label-efficiency", "--dataset", phantom, "--init", drawn, *NANO, "--percentages", 10,
-                            *trained, "--tune", "last_stage", "--semi_supervised", "none", "mean_teacher",
-                            "--output_dir", f"{work}/phantom_trained"),
-        "phantom_last_stage": (*places, *ENDS, "--tune", "last_stage", "--output_dir", f"{work}/phantom_trained"),
-        "phantom_full": (*places, "--percentages", 10, "--tune", "full", "--output_dir", f"{work}/phantom_trained"),
-        "dense_classifier": ("classification", "--dataset", dense, "--tasks", "dense", "--model_name_or_path", films,
-                             *SIZE, *last),
-        "dense_evaluation": ("evaluate", f"{work}/dense_classifier", "--dataset", dense, "--split", "test",
-                             "--external", "--without_pictures", "--num_workers", 0),
+        "phantom_teacher": ("label-efficiency", "--dataset", phantom, "--init", drawn, *NANO, *trained, "--tune",
+                            "last_stage", "--semi_supervised", "none", "mean_teacher", *shared),
+        "phantom_last_stage": (*places, "--tune", "last_stage", *shared),
+        "breasts_classifier": ("classification", "--dataset", breasts, "--tasks", "pathology", "--model_name_or_path",
+                               films, *SIZE, *last),
+        "breasts_evaluation": ("evaluate", f"{work}/breasts_classifier", "--dataset", breasts, "--split", "test",
+                               "--external", "--without_pictures", "--num_workers", 0),
+        "phantom_full": (*places, "--tune", "full", "--percentages", 100, "--updates", 400),
         "tissue_attentive": study(mias, "tissue", films, "--tune", "head", "--pool", "attentive", "--percentages", 10,
                                   100, "--seeds", 3, "--folds", 5),
     }  # fmt: skip
