@@ -74,11 +74,12 @@ def _study(summary: Mapping[str, Any]) -> str:
         text += f"| | labels | paired difference | from |\n|---|---|---|---|\n{''.join(gains)}\n"
     pretrained = [row for row in rows if not row["baseline"]]
     if not any(row.get("beats_baselines") for row in pretrained):
-        text += "No arm beats the best baseline at any share of the labels: none has shown anything here.\n\n"
-    for one in summary["labels_needed"]:
+        text += "No arm beats the best baseline with an interval above 0, at any share of the labels.\n\n"
+    needed = summary["labels_needed"] if len({row["percentage"] for row in rows}) > 1 else []
+    for one in needed:
         share = "at no share measured" if one["percentage"] is None else f"with {one['percentage']:g} %"
         text += f"- {one['arm']} reaches what {one['reference']} has with {one['at']:g} % ({one['of']:.3f}) {share}.\n"
-    return f"{text}\n" if summary["labels_needed"] else text
+    return f"{text}\n" if needed else text
 
 
 def _gain(row: Mapping[str, Any], of: str) -> str:
