@@ -78,8 +78,6 @@ def commands(work: Path, mini_mias: Path, ddsm: Path) -> dict[str, tuple[Any, ..
         "breasts_evaluation": ("evaluate", f"{work}/breasts_classifier", "--dataset", breasts, "--split", "test",
                                "--external", "--without_pictures", "--num_workers", 0),
         "phantom_full": (*places, "--tune", "full", "--percentages", 100, "--updates", 400),
-        "tissue_attentive": study(mias, "tissue", films, "--tune", "head", "--pool", "attentive", "--percentages", 10,
-                                  100, "--seeds", 3, "--folds", 5),
     }  # fmt: skip
 
 
