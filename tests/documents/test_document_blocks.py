@@ -16,7 +16,6 @@ NOT_RUN = {
 }
 PROGRAMS = ("mammo-hf", "python", "accelerate", "make", "pip")
 # Trainer's and accelerate's, pip's and pytest's own, which the sentences name
-TO_COME = {"docs/results.md"}
 OTHERS = {"--help", "--extra-index-url", "--num_processes"}
 
 LINES = [
@@ -82,7 +81,7 @@ def test_links_between_pages_lead_somewhere():
         for target in spans(page):
             # docs/img holds what commands write, and not all of it is kept
             if re.fullmatch(r"(docs/(?!img)|scripts/|tests/|benchmarks/|plugins/|mammo_hf/)[\w./-]+", target):
-                assert target in TO_COME or (ROOT / target).exists(), f"{page_name(page)} names {target}"
+                assert (ROOT / target).exists(), f"{page_name(page)} names {target}"
 
 
 def test_every_script_of_a_command_is_known_to_these_tests():
