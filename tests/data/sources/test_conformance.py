@@ -84,14 +84,14 @@ def load(root):
 
 
 def test_a_package_of_its_own_is_found_checked_and_loaded(tmp_path, monkeypatch):
-    package, films = tmp_path / "site" / "our_package", tmp_path / "films"
-    about = tmp_path / "site" / "our_package-0.1.dist-info"
+    package, films = tmp_path / "site" / "strangers_package", tmp_path / "films"
+    about = tmp_path / "site" / "strangers_package-0.1.dist-info"
     for folder in (package, films, about):
         folder.mkdir(parents=True)
     (package / "__init__.py").touch()
     (package / "source.py").write_text(PLUGIN)
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: our-package\nVersion: 0.1\n")
-    (about / "entry_points.txt").write_text("[mammo_hf.sources]\nours = our_package.source\n")
+    (about / "entry_points.txt").write_text("[mammo_hf.sources]\nours = strangers_package.source\n")
     for number, label in enumerate(("benign", "malignant")):
         Image.fromarray(np.full((20, 10), number, np.uint8)).save(films / f"p{number}_L_{label}.png")
     monkeypatch.syspath_prepend(tmp_path / "site")
