@@ -50,6 +50,7 @@ NOT_RUN = {
     r"^make ": "these set up an environment and run what is tested here",
     r"^pip ": "tests/test_wheel_slow.py installs what is built",
     r"^mammo-hf app (?!.*--space)": "serves until it is stopped; tests/app opens it in a browser",
+    r"\bWORK/": "hours, some on real collections; benchmarks/results.py runs them and prints these lines",
     r"benchmarks/": "a measurement of minutes; each has a test of its own where it has arithmetic",
     r"^mammo-hf download .*(?<!--dry_run)$": "fetches from the network",
     r"--ray_address": "needs a Ray cluster; tests/data/prepare starts one",
