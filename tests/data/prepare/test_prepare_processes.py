@@ -128,3 +128,20 @@ def test_an_interrupt_while_a_process_starts_is_not_lost_and_does_not_reach_it()
         done.append("never")
     assert done == ["to the end"]
     assert child.wait(20) == 0
+
+
+def test_a_process_that_is_spawned_meanwhile_inherits_the_block():
+    # in a process of its own, where none has been spawned before
+    code = (
+        "import multiprocessing, signal\n"
+        "from mammo_hf.data.prepare.processes import no_interrupts\n"
+        "if __name__ == '__main__':\n"
+        "    context = multiprocessing.get_context('spawn')\n"
+        "    with no_interrupts():\n"
+        "        child = context.Process(target=print)\n"
+        "        child.start()\n"
+        "        print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, set()))\n"
+        "    child.join()\n"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "True" in said
