@@ -9,6 +9,7 @@ import pytest
 
 from mammo_hf import MammoImageProcessor, MammoTable, load
 from mammo_hf.data.phantom import write_phantom
+from mammo_hf.data.phantom.writing import MARKER
 
 
 @pytest.fixture(scope="session")
@@ -36,10 +37,11 @@ def small() -> MammoImageProcessor:
 
 @pytest.fixture
 def content():
-    """From a prepared folder to each file's bytes by name, its lock apart."""
+    """From a prepared folder to each file's bytes by name, without its lock and what the command alone adds."""
+    others = {".lock", "README.md", MARKER}
 
     def read(folder: Path) -> dict[str, bytes]:
-        files = sorted(path for path in Path(folder).rglob("*") if path.is_file() and path.name != ".lock")
+        files = sorted(path for path in Path(folder).rglob("*") if path.is_file() and path.name not in others)
         return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
     return read
