@@ -147,7 +147,8 @@ class MammoImageProcessor(BaseImageProcessor):
         """Processes one image or a list of images.
 
         Args:
-            images: A path, bytes, ``Mammogram``, pydicom ``Dataset``, array, tensor or PIL image, or a list of them.
+            images: A path, bytes, ``Mammogram``, pydicom ``Dataset``, array, tensor or PIL image, what `open` gave, or
+                a list of them.
             return_tensors: "pt", "np" or ``None``.
             return_geometry: Whether ``geometry``, a list of ``Geometry``, is wanted.
             return_breast: Whether ``breast``, a list of ``Breast`` (mask, box, chest wall, notes), is wanted.
@@ -186,7 +187,7 @@ class MammoImageProcessor(BaseImageProcessor):
 
     def fit_breast(self, image: Any) -> tuple[np.ndarray, Geometry, Breast]:
         """As ``fit``, and what was found of the breast."""
-        source = self._opened(image)
+        source = self.open(image)
         breast = self.find_breast(source)
         crop = breast.box if self.crop_to_breast else (0, 0, *source.size)
         geometry = self._fit_geometry(source, crop, self.orient and breast.chest_wall == "right")
@@ -199,7 +200,7 @@ class MammoImageProcessor(BaseImageProcessor):
 
     def find_breast(self, image: Any) -> Breast:
         """Where the breast lies in an image, and what was unusual about it; nothing is resized."""
-        source = image if isinstance(image, ImageSource) else self._opened(image)
+        source = self.open(image)
         stride = max(1, max(source.size) // LONGEST_SIDE)
         return find_breast(
             source.view(slice(None, None, stride)),
@@ -210,7 +211,15 @@ class MammoImageProcessor(BaseImageProcessor):
             pectoral=self.blank_pectoral_muscle and source.may_show_pectoral,
         )
 
-    def _opened(self, image: Any) -> ImageSource:
+    def open(self, image: Any) -> ImageSource:
+        """An image with what its header says, as it is shown; whatever takes images takes it too, and reads no more.
+
+        Raises:
+            UsageError: An image of a kind that is not known.
+            MammogramError: A file that cannot be read.
+        """
+        if isinstance(image, ImageSource):
+            return image
         return open_image(image, display=self.display, slab=Slab.from_policy(self.tomosynthesis))
 
     def _shown(self, breast: Breast) -> Breast | None:

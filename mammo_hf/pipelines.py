@@ -15,7 +15,6 @@ from .errors import UsageError
 from .explainers import Explanation
 from .explainers.targets import resolve, task_slices
 from .image_processing_mammo import MammoImageProcessor
-from .image_source import open_image
 from .modeling_mammo_swin import MammoSwinForImageClassification
 from .prediction.exams import NamedView, check_header, into_exam, views_of
 from .prediction.explaining import explain_tasks
@@ -137,9 +136,9 @@ class MammogramClassificationPipeline(Pipeline):
     def preprocess(self, inputs: Any) -> dict[str, Any]:
         """One image to model input and its geometry."""
         if isinstance(inputs, NamedView):
-            source = open_image(inputs.image, display=self.image_processor.display)
+            source = self.image_processor.open(inputs.image)
             check_header(inputs, source.mammogram)
-            inputs = inputs.image if source.mammogram is None else source.mammogram
+            inputs = source
         return dict(self.image_processor(inputs, return_tensors="pt", return_geometry=True))
 
     def _forward(

@@ -314,3 +314,17 @@ def test_the_found_breast_lies_on_the_canvas_where_the_image_does(processor, sid
 def test_an_impossible_margin_is_refused(margin):
     with pytest.raises(UsageError, match="crop_margin"):
         MammoImageProcessor(crop_margin=margin)
+
+
+def test_what_was_opened_is_taken_for_the_image_and_read_once(tmp_path):
+    path = tmp_path / "a.dcm"
+    mammogram_dataset(np.random.default_rng(0).integers(0, 4096, (300, 150)).astype(np.uint16)).save_as(
+        path, enforce_file_format=True
+    )
+    processor = MammoImageProcessor(size=(112, 56))
+    expected = processor(str(path))["pixel_values"]
+    source = processor.open(path)
+    path.unlink()
+    assert processor.open(source) is source
+    assert np.array_equal(processor(source)["pixel_values"], expected)
+    assert processor.find_breast(source).box == processor.fit_breast(source)[2].box

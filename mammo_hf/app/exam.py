@@ -15,12 +15,10 @@ from ..dicom.report import mammogram_report
 from ..errors import DataError, MammoError
 from ..explainers.targets import task_slices
 from ..geometry import Geometry
-from ..image_source import open_image
 from ..prediction.exams import NamedView, into_exam
 from ..prediction.explaining import explain_tasks
 from ..prediction.scoring import calibrated_scores, image_logits
 from ..resizing import resize_area
-from ..slabs import Slab
 
 TALLEST = 1400  # pixels of a view on the page: what a screen shows
 STANDARD = {(side, view) for side in (Laterality.LEFT, Laterality.RIGHT) for view in (View.CC, View.MLO)}
@@ -154,12 +152,9 @@ def explained(model: Any, view: ShownView, explainer: str, target: str | None, s
 
 
 def _read(model: Any, processor: Any, image: Any, number: int) -> ShownView:
-    source = open_image(image, display=processor.display, slab=Slab.from_policy(processor.tomosynthesis))
-    mammogram = source.mammogram
-    intensity = source.view(slice(None))
-    made = processor.preprocess(
-        intensity if mammogram is None else mammogram, return_tensors="pt", return_geometry=True
-    )
+    source = processor.open(image)
+    mammogram, intensity = source.mammogram, source.view(slice(None))
+    made = processor.preprocess(source, return_tensors="pt", return_geometry=True)
     geometry, pixels = made["geometry"][0], made["pixel_values"].to(model.device, model.dtype)
     with torch.inference_mode():
         logits = image_logits(model, pixels).double().cpu().numpy()

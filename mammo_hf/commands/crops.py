@@ -21,7 +21,6 @@ from ..data.findings import Finding
 from ..data.loading import load
 from ..errors import DataError, MammoError, UsageError
 from ..image_processing_mammo import MammoImageProcessor
-from ..image_source import open_image
 from .processors import load_processor
 from .running import writable_folder
 
@@ -114,7 +113,7 @@ def _tiles(
     for path in tqdm(images, desc="looking", unit="image", leave=False):
         fact: Facts = {"file": str(path.relative_to(folder) if path.is_relative_to(folder) else path)}
         try:
-            source = open_image(path, display=processor.display)
+            source = processor.open(path)
             breast = processor.find_breast(source)
             lesions = lesion_masks(images[path], source.size) if images[path] else []
             cut = cut_share(lesions, source, breast, processor) if lesions else None

@@ -16,7 +16,6 @@ from ..data.prepare.processes import follow_parent, no_interrupts
 from ..errors import MammoError
 from ..geometry import Geometry
 from ..image_processing_mammo import MammoImageProcessor
-from ..image_source import open_image
 
 AHEAD = 8  # images a process that wait for the model at most: they hold memory
 
@@ -45,13 +44,11 @@ class ReadImage:
 def read_image(processor: MammoImageProcessor, index: int, file: str) -> ReadImage:
     """Reads one file; whatever is wrong with it becomes the reason."""
     try:
-        source = open_image(file, display=processor.display)
+        source = processor.open(file)
         facts = ("", "")
         if source.mammogram is not None:
             facts = source.mammogram.header.laterality.value, source.mammogram.header.view.value
-        # a picture's intensities, as they were read, are an image too
-        image = source.view(slice(None)) if source.mammogram is None else source.mammogram
-        made = processor.preprocess(image, return_geometry=True)
+        made = processor.preprocess(source, return_geometry=True)
         return ReadImage(index, np.asarray(made["pixel_values"][0]), made["geometry"][0], *facts)
     except MammoError as error:
         return ReadImage(index, reason=error.problem)
