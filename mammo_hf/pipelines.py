@@ -19,7 +19,7 @@ from .modeling_mammo_swin import MammoSwinForImageClassification
 from .prediction.exams import NamedView, check_header, into_exam, views_of
 from .prediction.explaining import explain_tasks
 from .prediction.files import files_below
-from .prediction.scoring import calibrated_scores, image_logits, label_of
+from .prediction.scoring import calibrated_scores, image_logits, label_of, labels_by_task
 
 TASK = "mammogram-classification"
 Result = dict[str, Any]
@@ -119,11 +119,11 @@ class MammogramClassificationPipeline(Pipeline):
         views = views_of(exam)
         top_k = kwargs.pop("top_k", None)
         each = super().__call__(views, **kwargs)
-        scores = {name: np.zeros((len(views), len(labels))) for name, labels in _labels(self.model.config).items()}
+        labels = labels_by_task(self.model.config)
+        scores = {name: np.zeros((len(views), len(of_task))) for name, of_task in labels.items()}
         for row, results in enumerate(each):
             for one in results:
-                place = _labels(self.model.config)[one["task"]].index(one["label"])
-                scores[one["task"]][row, place] = one["score"]
+                scores[one["task"]][row, labels[one["task"]].index(one["label"])] = one["score"]
         wanted = {one["task"] for one in each[0]}
         units = into_exam(views, {name: table for name, table in scores.items() if name in wanted}, aggregate)
         ranked = {unit: self._ranked(of_unit, top_k) for unit, of_unit in units.items()}
@@ -203,13 +203,6 @@ class MammogramClassificationPipeline(Pipeline):
             problem = f"{unknown[0]!r} is no task of this model" if unknown else "names no task"
             raise UsageError(problem, source="tasks", remedy=f"use {', '.join(known)}")
         return tasks
-
-
-def _labels(config: Any) -> dict[str, list[str]]:
-    return {
-        name: [label_of(config, index) for index in range(part.start, part.stop)]
-        for name, part in task_slices(config).items()
-    }
 
 
 def _cut(results: list[Result], top_k: int | None) -> list[Result]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..explainers.overlay import colours_of
+from ..explainers.overlay import blended
 
 
 def drawn_view(
@@ -30,12 +30,12 @@ def drawn_view(
     """
     rows, columns = (_part(length, zoom, at) for length, at in zip(intensity.shape, centre, strict=True))
     shown = intensity[rows[:, None], columns].astype(np.float32)
-    grey = np.clip((shown - (level - window / 2)) / window, 0, 1)[..., None].repeat(3, axis=2)
-    if values is not None and opacity > 0:
-        part = np.clip(values[rows[:, None], columns], 0, 1)
-        alpha = opacity * part[..., None] ** 1.5  # weak places hide no tissue
-        grey = grey * (1 - alpha) + colours_of(part) * alpha
-    return np.rint(grey * 255).astype(np.uint8)
+    grey = np.clip((shown - (level - window / 2)) / window, 0, 1)
+    if values is None or opacity == 0:
+        picture = grey[..., None].repeat(3, axis=2)
+    else:
+        picture = blended(grey, np.clip(values[rows[:, None], columns], 0, 1), opacity)
+    return np.rint(picture * 255).astype(np.uint8)
 
 
 def shown_centre(

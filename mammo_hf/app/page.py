@@ -108,8 +108,7 @@ class Page:
             else:
                 others.append((picture, view.name))
         gr = gradio()
-        anything = bool(shown.exam.views)
-        grid = [gr.update(value=pictures.get(key), visible=anything and len(pictures) > 0) for key in GRID]
+        grid = [gr.update(value=pictures.get(key), visible=bool(pictures)) for key in GRID]
         return [*grid, gr.update(value=others, visible=bool(others))]
 
     def click(self, shown: Shown, event: Any, *controls: Any) -> list[Any]:

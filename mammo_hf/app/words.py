@@ -5,8 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from ..explainers.targets import task_slices
-from ..prediction.scoring import label_of
+from ..explainers.targets import label_names
+from ..prediction.scoring import labels_by_task
 from .exam import ReadExam, Scores
 
 RESEARCH = (
@@ -17,20 +17,9 @@ HINT = "The exam's views hang here: oblique above cranio-caudal, right and left 
 FIRST = "the model's own choice"
 
 
-def labels_by_task(config: Any) -> dict[str, list[str]]:
-    """For each task its labels, in the logits' order."""
-    return {
-        name: [label_of(config, index) for index in range(part.start, part.stop)]
-        for name, part in task_slices(config).items()
-    }
-
-
 def targets_of(config: Any) -> list[str]:
     """What can be explained: the first task's first label, or any label by name."""
-    named = [
-        f"{task}:{label}" if task else label for task, labels in labels_by_task(config).items() for label in labels
-    ]
-    return [FIRST, *named]
+    return [FIRST, *label_names(config)]
 
 
 def scores_table(exam: ReadExam, config: Any) -> str:

@@ -79,11 +79,20 @@ def tinted(image: np.ndarray, values: np.ndarray, outline: np.ndarray | None = N
     """
     _check_sizes(image, {"values": values, "outline": outline})
     values = np.clip(values, 0, 1)
-    colours = colours_of(values)
-    alpha = OPACITY * values[..., None] ** 1.5
-    picture = np.clip(image, 0, 1)[..., None] * (1 - alpha) + colours * alpha
-    picture = np.rint(picture * 255).astype(np.uint8)
+    picture = np.rint(blended(np.clip(image, 0, 1), values, OPACITY) * 255).astype(np.uint8)
     return picture if outline is None else with_outline(picture, outline)
+
+
+def blended(image: np.ndarray, values: np.ndarray, opacity: float) -> np.ndarray:
+    """An image under a map's colours, RGB in [0, 1] (height, width, 3).
+
+    Args:
+        image: (height, width) in [0, 1].
+        values: Map (height, width) in [0, 1].
+        opacity: Of the map's strongest place.
+    """
+    alpha = opacity * values[..., None] ** 1.5  # weak places hide no tissue
+    return np.asarray(image[..., None] * (1 - alpha) + _colours(values) * alpha)
 
 
 def contoured(image: np.ndarray, values: np.ndarray, width: int = 1) -> np.ndarray:
@@ -107,7 +116,7 @@ def contoured(image: np.ndarray, values: np.ndarray, width: int = 1) -> np.ndarr
         line = inside & ~ndimage.binary_erosion(inside, iterations=width, border_value=1)
         rim = ndimage.binary_dilation(line) & ~inside
         picture[rim] = picture[rim] // 3
-        picture[line] = np.rint(colours_of(LINES_FROM + (1 - LINES_FROM) * level) * 255)
+        picture[line] = np.rint(_colours(LINES_FROM + (1 - LINES_FROM) * level) * 255)
     return picture
 
 
@@ -162,7 +171,7 @@ def side_by_side(
     return with_footer(page, None if mm is None else mm / scale, about, ink="black") if mm or about else page
 
 
-def colours_of(values: np.ndarray | float) -> np.ndarray:
+def _colours(values: np.ndarray | float) -> np.ndarray:
     """RGB in [0, 1] of values in [0, 1]."""
     return np.asarray(matplotlib.colormaps["inferno"](DARKEST + (LIGHTEST - DARKEST) * np.asarray(values)))[..., :3]
 

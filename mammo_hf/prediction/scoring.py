@@ -64,6 +64,14 @@ def calibrated_scores(config: Any, logits: np.ndarray) -> dict[str, np.ndarray]:
     return {name: calibrated(logits[:, part], calibrations.get(name)) for name, part in task_slices(config).items()}
 
 
+def labels_by_task(config: Any) -> dict[str, list[str]]:
+    """For each task's name its labels, without the task's name, in the logits' order."""
+    return {
+        name: [label_of(config, index) for index in range(part.start, part.stop)]
+        for name, part in task_slices(config).items()
+    }
+
+
 def label_of(config: Any, index: int) -> str:
     """The label at a place of the logits, without its task's name."""
     return str(config.id2label[index]).split(":", 1)[-1]
