@@ -17,9 +17,9 @@ from .explainers.targets import resolve, task_slices
 from .image_processing_mammo import MammoImageProcessor
 from .modeling_mammo_swin import MammoSwinForImageClassification
 from .prediction.exams import NamedView, check_header, into_exam, views_of
-from .prediction.explaining import explain_tasks
+from .prediction.explaining import score_and_explain
 from .prediction.files import files_below
-from .prediction.scoring import calibrated_scores, image_logits, label_of, labels_by_task
+from .prediction.scoring import calibrated_scores, label_of, labels_by_task
 
 TASK = "mammogram-classification"
 Result = dict[str, Any]
@@ -149,24 +149,18 @@ class MammogramClassificationPipeline(Pipeline):
         tasks: list[str] | None = None,
         tta: bool = False,
     ) -> dict[str, Any]:
-        pixels = model_inputs["pixel_values"]
-        if explainer is None:
-            logits = image_logits(self.model, pixels.to(self.model.dtype), self.image_processor, tta=tta)
-            return {"logits": logits.float(), "explanations": [{}] * len(pixels)}
         geometry = [one[0] if isinstance(one, list) else one for one in model_inputs["geometry"]]
-        logits, explanations = explain_tasks(
+        logits, explanations = score_and_explain(
             self.model,
-            pixels.to(self.model.dtype),
-            explainer,
-            tasks=tasks or list(task_slices(self.model.config)),
+            self.image_processor,
+            model_inputs["pixel_values"],
+            explainer=explainer,
+            tasks=tasks,
             target=target,
-            images=self.image_processor.denormalize(pixels.float().cpu().numpy()),
+            tta=tta,
             geometry=geometry,
         )
-        if tta or getattr(self.model.config, "score_from", "pooled") != "pooled":
-            # explained is the pooled score of the image as it is; what is told may come from elsewhere
-            logits = image_logits(self.model, pixels.to(self.model.dtype), self.image_processor, tta=tta)
-        return {"logits": logits.float(), "explanations": explanations}
+        return {"logits": logits, "explanations": explanations}
 
     def postprocess(
         self, model_outputs: dict[str, Any], tasks: list[str] | None = None, top_k: int | None = None

@@ -1,4 +1,4 @@
-"""Explanations of scores: each task's first label, or the labels that are asked for, in as few passes as can be."""
+"""Scores and their explanations: each task's first label, or those that are asked for, in as few passes as can be."""
 
 from __future__ import annotations
 
@@ -12,6 +12,54 @@ from ..errors import UsageError
 from ..explainers import Explainer, Explanation, explain
 from ..explainers.targets import resolve, task_slices
 from ..geometry import Geometry
+from ..image_processing_mammo import MammoImageProcessor
+from .scoring import image_logits
+
+
+def score_and_explain(
+    model: Any,
+    processor: MammoImageProcessor,
+    pixel_values: torch.Tensor,
+    *,
+    explainer: str | Explainer | None = None,
+    tasks: Sequence[str] | None = None,
+    target: str | Sequence[str] | None = None,
+    tta: bool = False,
+    geometry: Sequence[Geometry] | None = None,
+) -> tuple[torch.Tensor, list[dict[int, Explanation]]]:
+    """The logits that a batch's scores are made of, and where asked for explanations.
+
+    Args:
+        model: A classifier.
+        processor: Its own.
+        pixel_values: float32 (batch, channels, height, width), normalised.
+        explainer: As in `mammo_hf.explain`; ``None``: nothing is explained.
+        tasks: As in `explain_tasks`; all where not given.
+        target: As in `explain_tasks`.
+        tta: As in `image_logits`.
+        geometry: As in `mammo_hf.explain`.
+
+    Returns:
+        float32 (batch, labels), and for each image its explanations by the label's place in the logits.
+    """
+    given = pixel_values.to(model.device, model.dtype)
+    logits: torch.Tensor | None = None
+    explanations: list[dict[int, Explanation]] = [{} for _ in range(len(pixel_values))]
+    if explainer is not None:
+        logits, explanations = explain_tasks(
+            model,
+            given,
+            explainer,
+            tasks=tasks or list(task_slices(model.config)),
+            target=target,
+            images=processor.denormalize(pixel_values.float().cpu().numpy()),
+            geometry=geometry,
+        )
+    # explained is the pooled score of the image as it is; what is told may come from elsewhere
+    if logits is None or tta or getattr(model.config, "score_from", "pooled") != "pooled":
+        with torch.inference_mode():
+            logits = image_logits(model, given, processor, tta=tta)
+    return logits.float(), explanations
 
 
 def explain_tasks(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,15 +16,13 @@ from accelerate import PartialState
 from tqdm.auto import tqdm
 
 from ..errors import UsageError
-from ..explainers.targets import label_names, task_slices
+from ..explainers.targets import label_names
 from ..image_processing_mammo import MammoImageProcessor
-from .explaining import explain_tasks
+from .explaining import score_and_explain
 from .journal import Journal
 from .outputs import FACTS, write_outputs
 from .reading import ImageReader, ReadImage
-from .scoring import calibrated_scores, image_logits
-
-logger = logging.getLogger(__name__)
+from .scoring import calibrated_scores
 
 CPU_BATCH, GPU_BATCH = 4, 32
 FEW = 16  # files that are read before a process would have started
@@ -101,21 +98,17 @@ def predict(
     _check_output(output)
     labels = label_names(model.config)
     size = batch_size or (CPU_BATCH if state.device.type == "cpu" else GPU_BATCH)
-    journal = Journal(
-        output.with_name(f"{output.name}.part"), len(FACTS) + len(labels) + bool(explainer) + 1, len(files)
-    )
     pictures = output.with_name(f"{output.stem}.explanations") if explainer else None
+    run = _Run(model.to(state.device), processor, labels, explainer, pictures, tta)
+    cells = len(FACTS) + len(labels) + bool(explainer) + 1
+    journal = Journal(output.with_name(f"{output.name}.part"), cells, len(files))
     with state.main_process_first():
-        journal.open(
-            {"model": name or _digest(model.config.to_json_string()), "processor": _digest(processor.to_json_string())}
-            | {"list of files": _digest("\n".join(files)), "batch size": size, "explainer": explainer, "tta": tta}
-        )
+        journal.open(_facts(run, files, size, name))
         if pictures is not None:
             pictures.mkdir(exist_ok=True)
     done, number = journal.done(size), journal.next_run()
     state.wait_for_everyone()  # before anybody's new file is there
     mine = np.flatnonzero(~done)[state.process_index :: state.num_processes]
-    run = _Run(model.to(state.device), processor, labels, explainer, pictures, tta)
     workers = num_workers
     if workers is None:
         workers = 0 if len(mine) * size <= FEW else max(1, _cores() // state.num_processes)
@@ -134,6 +127,18 @@ def predict(
     return Finished(output, images, rejected, read)
 
 
+def _facts(run: _Run, files: Sequence[str], size: int, name: str) -> dict[str, Any]:
+    """What must be the same in a run that goes on with this one."""
+    return {
+        "model": name or _digest(run.model.config.to_json_string()),
+        "processor": _digest(run.processor.to_json_string()),
+        "list of files": _digest("\n".join(files)),
+        "batch size": size,
+        "explainer": run.explainer,
+        "tta": run.tta,
+    }
+
+
 def _read_batches(
     run: _Run,
     journal: Journal,
@@ -145,8 +150,14 @@ def _read_batches(
 ) -> int:
     first = _first_places(files)
     places = [index for batch in mine for index in range(batch * size, min((batch + 1) * size, len(files)))]
-    bar = tqdm(total=len(files), initial=len(files) - len(places), unit=" images", desc="reading", smoothing=0.02)
-    bar.disable = bar.disable or not state.is_main_process
+    bar = tqdm(
+        total=len(files),
+        initial=len(files) - len(places),
+        unit=" images",
+        desc="reading",
+        smoothing=0.02,
+        disable=not state.is_main_process,
+    )
     rejected = 0
     with ImageReader(run.processor, min(workers, len(places))) as reader, bar:
         coming = reader.read((index, files[index]) for index in places if first.get(index, index) == index)
@@ -168,7 +179,7 @@ def _read_batches(
 
 def _rows(run: _Run, images: list[ReadImage], files: Sequence[str]) -> list[tuple[int, list[str]]]:
     good = [image for image in images if image.pixel_values is not None]
-    scores, pictures = _scored(run, good, files) if good else (np.zeros((0, 0)), [])
+    scores, pictures = _scored(run, good) if good else (np.zeros((0, 0)), [])
     of_image = {image.index: place for place, image in enumerate(good)}
     rows = []
     for image in images:
@@ -182,29 +193,25 @@ def _rows(run: _Run, images: list[ReadImage], files: Sequence[str]) -> list[tupl
     return rows
 
 
-def _scored(run: _Run, images: list[ReadImage], files: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+def _scored(run: _Run, images: list[ReadImage]) -> tuple[np.ndarray, list[str]]:
     """(images, labels) calibrated scores, and the names of the pictures that were drawn."""
-    values = np.stack([np.asarray(image.pixel_values) for image in images])
-    pixels = torch.from_numpy(values).to(run.model.device, run.model.dtype)
-    with torch.inference_mode():
-        logits = image_logits(run.model, pixels, run.processor, tta=run.tta).double().cpu().numpy()
-    scores = np.concatenate(list(calibrated_scores(run.model.config, logits).values()), axis=1)
+    logits, explained = score_and_explain(
+        run.model,
+        run.processor,
+        torch.from_numpy(np.stack([np.asarray(image.pixel_values) for image in images])),
+        explainer=run.explainer,
+        tta=run.tta,
+        geometry=[image.geometry for image in images if image.geometry is not None],
+    )
+    of_tasks = calibrated_scores(run.model.config, logits.double().cpu().numpy())
     pictures = []
-    if run.explainer is not None and run.pictures is not None:
-        _, explained = explain_tasks(
-            run.model,
-            pixels,
-            run.explainer,
-            tasks=list(task_slices(run.model.config)),
-            images=run.processor.denormalize(values),
-            geometry=[image.geometry for image in images if image.geometry is not None],
-        )
+    if run.pictures is not None:
         for image, found in zip(images, explained, strict=True):
             names = {place: f"{image.index + 1:07d}-{run.labels[place].split(':', 1)[0]}.png" for place in found}
             for place, explanation in found.items():
                 explanation.save(run.pictures / names[place], style="side_by_side")
             pictures.append(";".join(names.values()))
-    return scores, pictures
+    return np.concatenate(list(of_tasks.values()), axis=1), pictures
 
 
 def _first_places(files: Sequence[str]) -> dict[int, int]:
