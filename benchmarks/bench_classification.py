@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 from bench_mim import print_table
-from mim_loop import WARM, TakingTurns, _now
+from mim_loop import WARM, TakingTurns, loop_settings, now
 from torch.utils.data import Dataset
 from transformers import SwinForImageClassification, Trainer, TrainerCallback, TrainingArguments
 
@@ -62,12 +62,12 @@ class StepSeconds(TrainerCallback):
 
     def __init__(self) -> None:
         self.taken: list[float] = []
-        self._since = _now()[0]
+        self._since = now()[0]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        now = _now()[0]
-        self.taken.append(now - self._since)
-        self._since = now
+        at = now()[0]
+        self.taken.append(at - self._since)
+        self._since = at
 
     def median(self) -> float:
         """Of a step that is not among the first."""
@@ -84,19 +84,7 @@ def measured(folder: Path, name: str, turns: int, device: str) -> dict[str, Any]
     still = LabelledImages(prepared, processor)
     in_memory = [{**still[index], "labels": still[index]["labels"][0]} for index in range(len(still))]
     from_files = FromFiles(table, processor, prepared["labels"])
-    settings = TrainingArguments(
-        str(folder / "trainer"),
-        max_steps=STEPS,
-        per_device_train_batch_size=batch_size,
-        report_to="none",
-        disable_tqdm=True,
-        save_strategy="no",
-        logging_strategy="no",
-        remove_unused_columns=False,
-        dataloader_pin_memory=device == "cuda",
-        use_cpu=device == "cpu",
-        label_names=["labels"],
-    )
+    settings = loop_settings(folder, STEPS, batch_size, device, label_names=["labels"])
     torch.manual_seed(0)
     network = MammoSwinForImageClassification(starting_config(model, size, num_channels=1, tasks=table.tasks[:1]))
     stock = SwinForImageClassification(starting_config(model, size, num_channels=1, tasks=table.tasks[:1]))

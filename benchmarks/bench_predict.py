@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from bench_preprocessing import verdict
 from PIL import Image
 from transformers import SwinConfig, SwinForImageClassification, ViTImageProcessor, pipeline
 
@@ -107,10 +108,10 @@ def against_bound(
         parts.append((t_model, t_decode, bound, speed))
     t_model, t_decode, bound, speed = np.median(parts, axis=0)
     share = statistics.median(shares)
-    verdict = "yes" if share >= BOUND_TARGET else "NO"
     print(
         f"batch {batch}: {speed:.2f} images/s; model {1e3 * t_model:.1f} ms, reading {1e3 * t_decode:.1f} ms an image, "
-        f"bound {bound:.2f} images/s: {share:.1%} of it   at least {BOUND_TARGET:.0%}: {verdict}",
+        f"bound {bound:.2f} images/s: {share:.1%} of it   at least {BOUND_TARGET:.0%}: "
+        f"{verdict(share >= BOUND_TARGET)}",
         flush=True,
     )
 
@@ -173,7 +174,7 @@ def against_stock(
     ratio = statistics.median(ratios)
     print(
         f"from DICOM against a loop of the stock pipeline over PNGs: {ratio:.2f}x its images a second   faster: "
-        f"{'yes' if ratio > 1 else 'NO'}",
+        f"{verdict(ratio > 1)}",
         flush=True,
     )
 
@@ -204,7 +205,7 @@ def onnx_beside_torch(model: Any, processor: Any, rounds: int) -> None:
             ratio = statistics.median(ratios)
             print(
                 f"ONNX against eager torch, batch {batch}, {torch.get_num_threads()} threads: {ratio:.2f}x, logits "
-                f"within {difference:.0e}   at least as fast: {'yes' if ratio >= 1 else 'NO'}",
+                f"within {difference:.0e}   at least as fast: {verdict(ratio >= 1)}",
                 flush=True,
             )
 

@@ -41,16 +41,16 @@ class TakingTurns(TrainerCallback):
         self.optimizer = torch.optim.AdamW([p for p in self.copy.parameters() if p.requires_grad], lr=1e-4)
         self.loop: list[tuple[float, float]] = []
         self.bare: list[tuple[float, float]] = []
-        self._since = _now()
+        self._since = now()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        ended = _now()
+        ended = now()
         self.optimizer.zero_grad()
         self.copy(**self.batch).loss.backward()
         torch.nn.utils.clip_grad_norm_(self.copy.parameters(), args.max_grad_norm)
         self.optimizer.step()
         self.loop.append((ended[0] - self._since[0], ended[1] - self._since[1]))
-        self._since = _now()
+        self._since = now()
         self.bare.append((self._since[0] - ended[0], self._since[1] - ended[1]))
 
     def medians(self, kind: int) -> tuple[float, float]:
@@ -59,11 +59,28 @@ class TakingTurns(TrainerCallback):
         return loop, bare
 
 
-def _now() -> tuple[float, float]:
+def now() -> tuple[float, float]:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
         return (time.perf_counter(),) * 2
     return time.process_time(), time.perf_counter()
+
+
+def loop_settings(folder: Path, steps: int, batch_size: int, device: str, **more: Any) -> TrainingArguments:
+    """Of a Trainer that does nothing but train."""
+    return TrainingArguments(
+        str(folder / "trainer"),
+        max_steps=steps,
+        per_device_train_batch_size=batch_size,
+        report_to="none",
+        disable_tqdm=True,
+        save_strategy="no",
+        logging_strategy="no",
+        remove_unused_columns=False,
+        dataloader_pin_memory=device == "cuda",
+        use_cpu=device == "cpu",
+        **more,
+    )
 
 
 def compare_loop(args: argparse.Namespace, device: str) -> Iterator[dict[str, Any]]:
@@ -84,24 +101,12 @@ def _measured(folder: Path, model: str, size: tuple[int, int], batch_size: int, 
     collator = MaskedCollator(network.config)
     batch = {name: value.to(device) for name, value in collator([images[index] for index in range(batch_size)]).items()}
     turns = TakingTurns(network, batch)
-    steps = WARM + 12
-    settings = TrainingArguments(
-        str(folder / "trainer"),
-        max_steps=steps,
-        per_device_train_batch_size=batch_size,
-        report_to="none",
-        disable_tqdm=True,
-        save_strategy="no",
-        logging_strategy="no",
-        remove_unused_columns=False,
-        dataloader_pin_memory=device == "cuda",
-        use_cpu=device == "cpu",
-    )
+    settings = loop_settings(folder, WARM + 12, batch_size, device)
     MimTrainer(network, settings, train_dataset=images, data_collator=collator, callbacks=[turns]).train()
-    started = _now()[0]
+    started = now()[0]
     for first in range(8):
         collator([images[first + index] for index in range(batch_size)])
-    reading = (_now()[0] - started) / 8
+    reading = (now()[0] - started) / 8
     (loop, bare), (loop_wall, bare_wall) = turns.medians(0), turns.medians(1)
     return {
         "model": model,
