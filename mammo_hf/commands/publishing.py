@@ -89,9 +89,14 @@ def push_and_note(checkpoint: Path, target: Target, places: tuple[str | Path, ..
     except HubError as error:
         remedy = f"{error.remedy}; or go on later with mammo-hf push {checkpoint} {target.name}"
         raise HubError(error.problem, source=error.source, remedy=remedy) from error
-    note = {"repository": pushed.repository, "commit": pushed.commit}
-    (checkpoint / PUSHED).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
+    note(checkpoint, pushed)
     return pushed
+
+
+def note(checkpoint: Path, pushed: Pushed) -> None:
+    """Keeps beside a checkpoint where it has been published: the card of what starts from it names it."""
+    facts = {"repository": pushed.repository, "commit": pushed.commit}
+    (checkpoint / PUSHED).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
 def _published(start: str | None) -> str | None:

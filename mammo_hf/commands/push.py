@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from ..publish.hub import Target, push_to_hub
+from .publishing import note
 
 
 def parser() -> argparse.ArgumentParser:
@@ -27,6 +28,7 @@ def main(arguments: list[str]) -> None:
     """Runs ``mammo-hf push``."""
     args = parser().parse_args(arguments)
     target = Target(args.name, private=args.private or None, revision=args.revision, token=args.token)
-    pushed = push_to_hub(Path(args.folder), target, message=args.message)
+    pushed = push_to_hub(args.folder, target, message=args.message)
+    note(Path(args.folder), pushed)
     print(f"pushed: {pushed.url}")
     print(f'load it with revision="{pushed.commit}" to keep to this very commit')

@@ -106,7 +106,10 @@ def test_push_says_where_and_which_commit(checkpoint, hub, capsys):
     assert main(["push", str(checkpoint), "lab/mammo", "--private", "--revision", "v1", "--message", "First"]) == 0
     out = capsys.readouterr().out
     assert f"{hub.url}/lab/mammo/commit/" in out
-    assert f'revision="{hub.repositories["lab/mammo"].branches["v1"]}"' in out
+    commit = hub.repositories["lab/mammo"].branches["v1"]
+    assert f'revision="{commit}"' in out
+    # the next stage's card names it
+    assert json.loads((checkpoint / "pushed.json").read_text()) == {"repository": "lab/mammo", "commit": commit}
 
 
 def test_a_card_that_somebody_has_written_is_pushed_as_it_is(checkpoint, hub):
