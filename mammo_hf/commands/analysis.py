@@ -15,15 +15,14 @@ from ..data.seen import SPLIT_FILE, read_seen, save_training_split
 from ..data.subsets import save_subset
 from ..data.training_split import TEST_SHARE, VALIDATION_SHARE
 from ..errors import UsageError
-from ..image_processing_mammo import MammoImageProcessor
 from ..publish.collection_facts import collection_facts
-from ..training.arguments import ClassificationSettings, check_file, check_number, check_split, sensible_defaults
+from ..training.arguments import ClassificationSettings, sensible_defaults
+from ..training.checks import check_file, check_number, check_split
 from ..training.classification import train_classifier
 from ..training.collection import (
     check_labels,
     check_near_duplicates,
     check_test_images,
-    default_size,
     labelled_patients,
     open_collection,
     prepared_images,
@@ -31,6 +30,7 @@ from ..training.collection import (
 )
 from ..training.loading import load_processor
 from ..training.mim import check_model, train_mim
+from ..training.processors import training_processor
 from ..training.running import clear_for_a_new_start
 from ..training.sizes import parse_size
 from ..training.visualization import visualize
@@ -73,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
         "--image_size",
         type=int,
         nargs="+",
-        help="height and width, or one number (default: as prepared, or else 448 224)",
+        help="height and width, or one number (default: as prepared or pre-trained, or else 448 224)",
     )
     p.add_argument(
         "--tasks",
@@ -108,12 +108,17 @@ def main(arguments: list[str]) -> None:
     """Runs ``mammo-hf analysis``."""
     args = parser().parse_args(arguments)
     out = Path(args.output_dir)
-    size = parse_size(args.image_size) if args.image_size else default_size(args.root_dir)
+    asked = parse_size(args.image_size) if args.image_size else None
     _check(args)
-    processor = MammoImageProcessor(size=size) if _trains(args) else load_processor(_classifier(out))
-    stages = {stage: _trainer_arguments(args, stage) for stage in _trains(args)}
+    start = args.model if args.train_mim else _start_of_stage_2(args)
+    trains = _trains(args)
+    processor = (
+        training_processor(args.root_dir, start=start, size=asked) if trains else load_processor(_classifier(out))
+    )
+    size = processor.size["height"], processor.size["width"]
+    stages = {stage: _trainer_arguments(args, stage) for stage in trains}
     if stages:
-        check_model(args.model if args.train_mim else _start_of_stage_2(args), size)
+        check_model(start, size)
     _check_outputs(args)
     log_to(args.log_mode, out)
     table = _open(args)

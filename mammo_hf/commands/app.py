@@ -12,7 +12,7 @@ from ..app.page import build_page, gradio, launch_options
 from ..app.space import write_space
 from ..errors import UsageError
 from ..prediction import load_classifier
-from ..training.arguments import check_number
+from ..training.checks import check_number
 from .running import quiet
 
 

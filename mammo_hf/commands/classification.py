@@ -12,9 +12,9 @@ from typing import Any, cast
 from transformers import HfArgumentParser, TrainingArguments
 
 from ..data.subsets import save_subset
-from ..image_processing_mammo import MammoImageProcessor
 from ..publish.collection_facts import collection_facts
-from ..training.arguments import ClassificationArguments, check_file, check_number
+from ..training.arguments import ClassificationArguments
+from ..training.checks import check_file, check_number
 from ..training.classification import train_classifier
 from ..training.collection import check_labels, check_near_duplicates, labelled_patients, prepared_images, usable_tasks
 from .publishing import finish_checkpoint, take_over_push
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> None:
     parsed = parse_stage(parser(), arguments)
     own, args = cast(ClassificationArguments, parsed[0]), cast(TrainingArguments, parsed[1])
     out = Path(args.output_dir or "classifier")
-    check_stage(own, args, own.model_name_or_path)
+    processor = check_stage(own, args, own.model_name_or_path)
     target = take_over_push(args, out)
     percentage = own.label_percentage
     check_number("--label_percentage", percentage, 0 < percentage <= 100, "above 0 and at most 100")
@@ -45,8 +45,6 @@ def main(arguments: list[str]) -> None:
     check_labels(table, tasks)
     labels: dict[str, Any] = {"percentage": percentage, "seed": args.seed}
     patients = labelled_patients(table, tasks[0]["name"], saved=own.label_file, **labels)
-    height, width = own.size()
-    processor = MammoImageProcessor(size={"height": height, "width": width})
     prepared = prepared_images(
         table, processor, own.prepared_folder(str(out)), tasks=tasks, num_workers=own.prepare_workers
     )

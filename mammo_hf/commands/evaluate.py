@@ -25,7 +25,7 @@ from ..evaluation.report.environment import command_line, environment
 from ..evaluation.report.pictures import add_pictures, confident_errors
 from ..evaluation.scoring import score_images, scored
 from ..modeling_mammo_swin import MammoSwinForImageClassification
-from ..training.arguments import check_device, check_number
+from ..training.checks import check_device, check_number
 from ..training.collection import prepared_images
 from ..training.loading import load_model, load_processor, read_config
 from .running import check_outputs, log_to

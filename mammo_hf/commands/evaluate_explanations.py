@@ -15,7 +15,7 @@ from ..errors import DataError, UsageError
 from ..explainers import explainers, find_explainer
 from ..explainers.study import evaluate_explainers
 from ..modeling_mammo_swin import MammoSwinForImageClassification
-from ..training.arguments import check_number
+from ..training.checks import check_number
 from ..training.collection import prepared_images
 from ..training.datasets import LabelledImages, rows_of
 from ..training.explanation_report import explanation_table, plot_study, sanity_table

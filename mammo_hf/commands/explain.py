@@ -12,7 +12,7 @@ from ..data import load
 from ..data.seen import SPLIT_FILE
 from ..errors import DataError, UsageError
 from ..explainers import find_explainer
-from ..training.arguments import check_number
+from ..training.checks import check_number
 from ..training.collection import prepared_images
 from ..training.loading import load_processor, read_config
 from ..training.visualization import SEED_EXPLAINERS, visualize

@@ -23,10 +23,11 @@ from ..label_efficiency.running import ENOUGH_UPDATES, estimate_seconds, run_cel
 from ..label_efficiency.study import StudySettings
 from ..label_efficiency.summary import labels_needed, summarise
 from ..label_efficiency.table import csv_table, markdown_table, remarks
-from ..training.arguments import SEMI_SUPERVISED, TUNE, check_file, check_number
-from ..training.collection import default_size
+from ..training.arguments import SEMI_SUPERVISED, TUNE
+from ..training.checks import check_file, check_number
 from ..training.figures import save_figure
 from ..training.mim import check_model
+from ..training.processors import training_processor
 from ..training.sizes import parse_size
 from .running import log_to, writable_folder
 from .stages import check_dataset
@@ -108,7 +109,9 @@ def _settings(args: argparse.Namespace) -> StudySettings:
     check_file("--split_file", args.split_file)
     if args.split_file and args.folds:
         raise UsageError("and --folds both say who is tested", source="--split_file", remedy="give one of them")
-    size = parse_size(args.image_size) if args.image_size else default_size(args.dataset)
+    asked = parse_size(args.image_size) if args.image_size else None
+    canvas = training_processor(args.dataset, size=asked).size
+    size = canvas["height"], canvas["width"]
     for init in args.init:
         check_model(args.model if init == SCRATCH else init, size)
     return StudySettings(

@@ -10,7 +10,6 @@ from typing import cast
 
 from transformers import HfArgumentParser, TrainingArguments
 
-from ..image_processing_mammo import MammoImageProcessor
 from ..publish.collection_facts import collection_facts
 from ..training.arguments import MimArguments
 from ..training.collection import check_near_duplicates, prepared_images, streamed_images, usable_tasks
@@ -40,13 +39,11 @@ def main(arguments: list[str]) -> None:
     parsed = parse_stage(parser(), arguments)
     own, args = cast(MimArguments, parsed[0]), cast(TrainingArguments, parsed[1])
     out = Path(args.output_dir or "mim")
-    check_stage(own, args, own.model)
+    blocks = {"mask_block_size": own.mask_block_size, "mask_ratio": own.mask_ratio}
+    processor = check_stage(own, args, own.model, **blocks)
     target = take_over_push(args, out)
-    height, width = own.size()
-    processor = MammoImageProcessor(
-        size={"height": height, "width": width}, mask_block_size=own.mask_block_size, mask_ratio=own.mask_ratio
-    )
-    processor.masking()((height, width), seed=0)  # refuses blocks that do not tile the image
+    # refuses blocks that do not tile the image
+    processor.masking()((processor.size["height"], processor.size["width"]), seed=0)
     start_stage(own, args, out)
     table = open_stage(own, args, own.model, out)
     tasks, stream, kept = usable_tasks(table), None, table

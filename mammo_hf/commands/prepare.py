@@ -14,9 +14,9 @@ from ..data.prepare import SHARD_SIZE, Summary, prepare
 from ..data.prepare.folder import Folder
 from ..data.prepare.layout import FORMATS
 from ..errors import UsageError
-from ..image_processing_mammo import MammoImageProcessor
 from ..publish.collection_facts import is_phantom
 from ..publish.dataset_card import write_dataset_card
+from ..training.processors import training_processor
 from ..training.sizes import parse_size
 
 
@@ -25,7 +25,10 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="mammo-hf prepare", description=(__doc__ or "").split("\n")[0])
     p.add_argument("source", help="folder of the collection, recognised by its files")
     p.add_argument("out", help="folder to write, or an fsspec URL such as s3://bucket/folder; a second run goes on")
-    p.add_argument("--size", type=int, nargs="+", default=[896, 448], help="height and width in pixels (896 448)")
+    p.add_argument(
+        "--size", type=int, nargs="+", help="height and width in pixels (default: the processor's, or 896 448)"
+    )
+    p.add_argument("--processor", help="folder with a preprocessor_config.json: how images are read and cut")
     p.add_argument("--num_proc", type=int, default=0, help="processes beside the main one (default %(default)s: none)")
     p.add_argument("--dicom_path", help="text file of DICOM paths, one a line: more unlabelled images")
     p.add_argument("--lesion_task", help="the task whose label the lesions' places get (default: the first)")
@@ -44,7 +47,8 @@ def main(arguments: list[str]) -> None:
     args = parser().parse_args(arguments)
     if args.ray_address and not args.ray:
         raise UsageError("is for a run on Ray", source="--ray_address", remedy="give --ray too")
-    processor = MammoImageProcessor(size=parse_size(args.size))
+    size = parse_size(args.size) if args.size else None if args.processor else (896, 448)
+    processor = training_processor(args.source, named=args.processor, size=size)
     table = load(args.source, **({} if args.dicom_path is None else {"dicom_path": args.dicom_path}))
     executor = None
     if args.ray:

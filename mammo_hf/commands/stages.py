@@ -12,7 +12,9 @@ from ..data import MammoTable
 from ..data.prepare import is_prepared
 from ..data.seen import SPLIT_FILE, read_seen, save_training_split
 from ..errors import UsageError
-from ..training.arguments import ClassificationArguments, CollectionArguments, MimArguments, check_arguments
+from ..image_processing_mammo import MammoImageProcessor
+from ..training.arguments import ClassificationArguments, CollectionArguments, MimArguments
+from ..training.checks import check_arguments
 from ..training.collection import open_collection
 from ..training.mim import check_model, model_changes, other_window
 from ..training.running import checkpoint_to_resume, clear_for_a_new_start
@@ -31,8 +33,16 @@ def parse_stage(parser: HfArgumentParser, arguments: list[str]) -> tuple[Any, ..
         raise UsageError(f"Trainer refuses its arguments: {error}", remedy="see --help") from error
 
 
-def check_stage(own: MimArguments | ClassificationArguments, args: TrainingArguments, model: str) -> None:
-    """Everything about the arguments that can be said before an image is read.
+def check_stage(
+    own: MimArguments | ClassificationArguments, args: TrainingArguments, model: str, **changes: Any
+) -> MammoImageProcessor:
+    """Everything about the arguments that can be said before an image is read, and the images' processor.
+
+    Args:
+        own: The stage's own arguments.
+        args: Trainer's.
+        model: What training starts from.
+        **changes: Of the processor.
 
     Raises:
         UsageError: Names the argument.
@@ -40,8 +50,10 @@ def check_stage(own: MimArguments | ClassificationArguments, args: TrainingArgum
     check_dataset(own.dataset, "--dataset")
     check_arguments(args)
     own.check()
-    changes = model_changes(own.settings()) if isinstance(own, MimArguments) else other_window(own.window_size)
-    check_model(model, own.size(), **changes)
+    processor = own.image_processor(model, **changes)
+    of_model = model_changes(own.settings()) if isinstance(own, MimArguments) else other_window(own.window_size)
+    check_model(model, (processor.size["height"], processor.size["width"]), **of_model)
+    return processor
 
 
 def check_dataset(dataset: str, argument: str) -> None:

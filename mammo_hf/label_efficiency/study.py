@@ -18,10 +18,10 @@ from transformers import TrainingArguments
 from ..data import MammoTable, load
 from ..data.prepare import for_training
 from ..errors import DataError
-from ..image_processing_mammo import MammoImageProcessor
 from ..training.arguments import ClassificationSettings, sensible_defaults
 from ..training.classification import fit_classifier
 from ..training.collection import prepared_images, usable_tasks, whom_it_has_seen
+from ..training.processors import training_processor
 from ..training.scoring import predicted_logits
 from .baselines import statistics_table
 from .cells import FROZEN_RANDOM, SCRATCH, STOCK, Arm, Cell
@@ -91,7 +91,7 @@ class Study:
         self.settings = settings
         self.table: MammoTable = with_saved_test(load(settings.dataset), settings.split_file)
         self.task = usable_tasks(self.table, (settings.task,))[0]
-        self.processor = MammoImageProcessor(size={"height": settings.size[0], "width": settings.size[1]})
+        self.processor = training_processor(settings.dataset, size=settings.size)
         # the split that was made last, which the next arm asks for again; and features, which every share asks for
         self._last: tuple[tuple[float, int, int], Sides] | None = None
         self._features: dict[str, dict[str, np.ndarray]] = {}

@@ -11,10 +11,11 @@ from transformers import TrainingArguments
 
 from ..configuration_mammo_swin import DECODERS, LOSS_REGIONS, SCORES
 from ..data.training_split import TEST_SHARE, VALIDATION_SHARE
-from ..errors import UsageError
+from ..image_processing_mammo import MammoImageProcessor
 from ..masking import PLACES
-from .collection import default_size
+from .checks import check_arguments, check_choice, check_device, check_number, check_split
 from .probes import PROBES
+from .processors import training_processor
 from .sizes import parse_size
 
 SAMPLING = ("weighted", "balanced", "natural")
@@ -36,7 +37,14 @@ class CollectionArguments:
     )
     image_size: list[int] | None = field(
         default=None,
-        metadata={"help": "height and width in pixels, or one number; default: as prepared, or else 448 224"},
+        metadata={"help": "height and width in pixels, or one number; default: the processor's, or else 448 224"},
+    )
+    processor: str | None = field(
+        default=None,
+        metadata={
+            "help": "folder with a preprocessor_config.json: how images are read; default: the prepared folder's, or "
+            "else that of the checkpoint that training starts from"
+        },
     )
     validation: float = field(
         default=VALIDATION_SHARE, metadata={"help": "share of the training patients that choose the best epoch"}
@@ -60,9 +68,14 @@ class CollectionArguments:
         default=None, metadata={"help": "of the model, for its card: an identifier of the Hub, such as apache-2.0"}
     )
 
-    def size(self) -> tuple[int, int]:
-        """(height, width) of the model's input."""
-        return parse_size(self.image_size) if self.image_size else default_size(self.dataset)
+    def image_processor(self, start: str, **changes: Any) -> MammoImageProcessor:
+        """What is done to the images of a training that starts from there.
+
+        Raises:
+            MammoError: See `mammo_hf.training.processors.training_processor`.
+        """
+        size = parse_size(self.image_size) if self.image_size else None
+        return training_processor(self.dataset, start=start, named=self.processor, size=size, **changes)
 
     def check(self) -> None:
         """Refuses what cannot be, before an image is read.
@@ -282,55 +295,3 @@ def sensible_defaults(
     args = TrainingArguments(**{**defaults, **others})
     check_arguments(args)
     return args
-
-
-def check_device(device: str) -> None:
-    """Raises UsageError where CUDA is asked for and there is none."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("CUDA is not available here", source="--device cuda", remedy="use --device cpu, or auto")
-
-
-def check_arguments(args: TrainingArguments) -> None:
-    """Refuses, before an image is read, numbers that Trainer would stumble over late or take in silence.
-
-    Raises:
-        UsageError: Names the argument and its range.
-    """
-    batch, rate, epochs = args.per_device_train_batch_size, args.learning_rate, args.num_train_epochs
-    check_number("the batch size", batch, batch >= 1, "1 or more")
-    check_number("the learning rate", rate, 0 < rate < float("inf"), "above 0")
-    check_number("the seed", args.seed, 0 <= args.seed < 2**32, "at least 0 and below 2 ** 32")
-    if args.max_steps <= 0:
-        check_number("the number of epochs", epochs, 0 < epochs < float("inf"), "above 0")
-
-
-def check_split(validation: float, test_share: float, split_file: str | None) -> None:
-    """Refuses shares that leave nothing to train on, and a saved split that is not there.
-
-    Raises:
-        UsageError: Names the argument.
-    """
-    check_number("--validation", validation, 0 < validation < 1, "above 0 and below 1")
-    rest = f"at least 0, and below {1 - validation:g} beside --validation {validation:g}"
-    check_number("--test_share", test_share, 0 <= test_share < 1 - validation, rest)
-    check_file("--split_file", split_file)
-
-
-def check_file(name: str, path: str | None) -> None:
-    """Raises UsageError where a file that an argument names is not there."""
-    if path is not None and not Path(path).is_file():
-        raise UsageError(
-            "no such file", source=path, remedy=f"{name} takes a file that training wrote beside a checkpoint"
-        )
-
-
-def check_number(name: str, value: float, holds: bool, rule: str) -> None:
-    """Raises UsageError where a number breaks its rule; NaN breaks every one."""
-    if not holds:
-        raise UsageError(f"is {value}", source=name, remedy=f"it must be {rule}")
-
-
-def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raises UsageError where a word is not among its choices."""
-    if value not in choices:
-        raise UsageError(f"is {value!r}", source=name, remedy=f"use {', '.join(choices)}")

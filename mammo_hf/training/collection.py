@@ -20,7 +20,6 @@ from ..data.prepare import (
     open_prepared,
     prepare,
     prepared_lesion_task,
-    prepared_processor,
     stream_prepared,
 )
 from ..data.seen import SPLIT_FILE, read_seen
@@ -191,14 +190,6 @@ def check_test_images(table: MammoTable) -> None:
         raise DataError(
             "the collection has no labelled test image to explain", remedy="check its test tables, or give --test_share"
         )
-
-
-def default_size(dataset: str | Path, fallback: tuple[int, int] = (448, 224)) -> tuple[int, int]:
-    """(height, width) where none is asked for: that of a prepared folder, else the fallback."""
-    if not is_prepared(dataset):
-        return fallback
-    size = prepared_processor(dataset).size
-    return size["height"], size["width"]
 
 
 def prepared_images(
