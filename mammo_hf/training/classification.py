@@ -19,6 +19,7 @@ from ..modeling_mammo_swin import MammoSwinForImageClassification
 from ..publish.run_facts import ModelCardCallback
 from .arguments import ClassificationSettings
 from .augmentation import Augmentation
+from .class_weights import Tasks, class_weights, told
 from .classification_trainer import ClassificationTrainer
 from .datasets import EpochOfDatasets, LabelledImages, rows_of
 from .mim import other_window, starting_config
@@ -33,33 +34,6 @@ from .weight_average import WeightAverage
 logger = logging.getLogger(__name__)
 
 TEACHER_DECAY = 0.99  # of a teacher of few updates; Tarvainen & Valpola 2017 take 0.99 at first and 0.999 later
-
-Tasks = list[dict[str, Any]]
-
-
-def class_weights(labels: np.ndarray, tasks: Tasks) -> dict[str, list[float]]:
-    """w_c = N / (K * N_c) of each task, over the given rows' known labels.
-
-    Args:
-        labels: int (rows, tasks), -100 where not known; of training rows alone.
-        tasks: In the columns' order.
-
-    Raises:
-        DataError: The first task has no label, or labels of one class only.
-    """
-    weights = {}
-    for index, task in enumerate(tasks):
-        known = labels[labels[:, index] >= 0, index]
-        counts = np.bincount(known, minlength=len(task["labels"]))
-        if index == 0 and np.count_nonzero(counts) < 2:
-            found = "no labels at all" if not counts.any() else f"{task['labels'][counts.argmax()]!r} only"
-            raise DataError(
-                f"the training rows have {found} for the task {task['name']!r}",
-                remedy="check the label tables and the share of labels that is used",
-            )
-        # a class that never occurs needs no weight: no row will ask for it
-        weights[task["name"]] = [len(known) / (len(counts) * n) if n else 0.0 for n in counts]
-    return weights
 
 
 @dataclass
@@ -108,10 +82,9 @@ def fit_classifier(
         prepared = permuted_labels(prepared, split["train"], args.seed)
     training = prepared.select(split["train"])
     labels = np.array(training["labels"], dtype=np.int64).reshape(-1, len(tasks))
-    weights: dict[str, list[float]] | None = class_weights(labels, tasks)
-    if settings.sampling != "weighted":
-        weights = None
-    logger.info("class weights: %s", weights or f"none, sampling is {settings.sampling}")
+    by_counts = class_weights(labels, tasks)  # refuses labels that teach nothing, whatever the sampling
+    weights = by_counts if settings.sampling == "weighted" else None
+    logger.info("class weights: %s", told(weights, tasks) if weights else f"none, sampling is {settings.sampling}")
     places = sum(lesions is not None for lesions in training["lesions"])
     lesion_loss = float(bool(places)) if settings.lesion_loss is None else settings.lesion_loss
     if lesion_loss and not places:

@@ -12,7 +12,7 @@ from mammo_hf import MammoImageProcessor
 from mammo_hf.errors import DataError
 from mammo_hf.training import classification
 from mammo_hf.training.arguments import ClassificationSettings, sensible_defaults
-from mammo_hf.training.classification import class_weights, train_classifier
+from mammo_hf.training.classification import train_classifier
 from mammo_hf.training.scoring import epoch_metrics
 
 SIDE = 112
@@ -96,12 +96,6 @@ def test_validation_chooses_the_epoch_and_the_test_split_is_read_once(trainer):
 def test_class_weights_count_training_rows_alone(trainer):
     assert trainer["figures"]["class_weights"] == {"pathology": [8 / (2 * 6), 8 / (2 * 2)]}
     assert trainer["trainer"].model.config.class_weights == trainer["figures"]["class_weights"]
-
-
-def test_class_weights_of_nothing_and_of_one_class():
-    for labels in ([[-100], [-100]], [[1], [1]]):
-        with pytest.raises(DataError, match=r"no labels at all|'malignant' only"):
-            class_weights(np.array(labels), TASKS)
 
 
 def test_scores_that_are_not_finite_end_the_training(trainer):

@@ -1,13 +1,11 @@
 import datasets
 import numpy as np
 import pyarrow as pa
-import pytest
 import torch
 
 from mammo_hf import BlockwiseMasking, MammoImageProcessor
 from mammo_hf.data.prepare import SCHEMA
 from mammo_hf.training.augmentation import Augmentation
-from mammo_hf.training.classification import class_weights
 from mammo_hf.training.datasets import LabelledImages, MaskedImages, balanced_rows, lesion_tokens, rows_of
 
 PROCESSOR = MammoImageProcessor(size=(64, 32))
@@ -88,14 +86,6 @@ def test_only_cranio_caudal_views_are_turned():
 
 def test_rows_of_splits():
     assert rows_of(prepared(), ("train", "test")) == [0, 2]
-
-
-def test_class_weights_count_known_labels():
-    tasks = [{"name": "pathology", "labels": ["benign", "malignant"]}, {"name": "density", "labels": ["a", "b", "c"]}]
-    labels = np.array([[0, 0], [0, -100], [0, 0], [1, 1], [-100, -100]])
-    weights = class_weights(labels, tasks)
-    assert weights["pathology"] == pytest.approx([4 / 6, 2.0])
-    assert weights["density"] == pytest.approx([3 / 6, 1.0, 0.0])
 
 
 def test_a_token_that_a_lesion_only_grazes_is_not_judged():

@@ -1,0 +1,25 @@
+"""Weights of classes: N / (K N_c) over known labels."""
+
+import numpy as np
+import pytest
+
+from mammo_hf.errors import DataError
+from mammo_hf.training.class_weights import class_weights, told
+
+TASKS = [{"name": "pathology", "labels": ["benign", "malignant"]}, {"name": "density", "labels": ["a", "b", "c"]}]
+
+
+def test_known_labels_alone_are_counted():
+    labels = np.array([[0, 0], [0, -100], [0, 0], [1, 1], [-100, -100]])
+    weights = class_weights(labels, TASKS)
+    assert weights["pathology"] == pytest.approx([4 / 6, 2.0])
+    assert weights["density"] == pytest.approx([3 / 6, 1.0, 0.0])
+    # they are written into a configuration and a log
+    assert all(type(weight) is float for own in weights.values() for weight in own)
+    assert told(weights, TASKS) == "pathology: benign 0.67, malignant 2.00; density: a 0.50, b 1.00, c 0.00"
+
+
+@pytest.mark.parametrize(("labels", "says"), [([[-100], [-100]], "no labels at all"), ([[1], [1]], "'malignant' only")])
+def test_nothing_and_one_class_teach_nothing(labels, says):
+    with pytest.raises(DataError, match=says):
+        class_weights(np.array(labels), TASKS[:1])
