@@ -24,7 +24,9 @@ from .outputs import FACTS, write_outputs
 from .reading import ImageReader, ReadImage
 from .scoring import calibrated_scores
 
-CPU_BATCH, GPU_BATCH = 4, 32
+GPU_BATCH = 32
+# of a batch on a CPU: with more, activations outgrow the caches and what malloc keeps, and each image takes longer
+CPU_PIXELS = 4 * 448 * 224
 FEW = 16  # files that are read before a process would have started
 
 
@@ -43,6 +45,12 @@ class Finished:
     images: int
     rejected: int
     read: int
+
+
+def default_batch(processor: MammoImageProcessor, device: str) -> int:
+    """Images a batch: 32 on a GPU; on a CPU by their size, 16 of 224 x 112, 4 of 448 x 224, 1 of 896 x 448."""
+    pixels: int = processor.size["height"] * processor.size["width"]
+    return GPU_BATCH if device != "cpu" else max(1, CPU_PIXELS // pixels)
 
 
 @dataclass(frozen=True)
@@ -81,7 +89,7 @@ def predict(
         output: ``.csv``, or ``.parquet``.
         explainer: Draws each task's first label into ``OUTPUT.explanations``.
         tta: Test-time augmentation, see `image_logits`.
-        batch_size: Images a batch; 4 on a CPU and 32 on a GPU where not given.
+        batch_size: Images a batch; see `default_batch` where not given.
         num_workers: Processes that read; one for each core of this process's share where not
             given, and none for a few files.
         device: "cpu" or "cuda"; a GPU where there is one if not given.
@@ -97,7 +105,7 @@ def predict(
     output = Path(output)
     _check_output(output)
     labels = label_names(model.config)
-    size = batch_size or (CPU_BATCH if state.device.type == "cpu" else GPU_BATCH)
+    size = batch_size or default_batch(processor, state.device.type)
     pictures = output.with_name(f"{output.stem}.explanations") if explainer else None
     run = _Run(model.to(state.device), processor, labels, explainer, pictures, tta)
     cells = len(FACTS) + len(labels) + bool(explainer) + 1

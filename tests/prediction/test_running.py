@@ -2,6 +2,7 @@ import csv
 
 import pytest
 
+from mammo_hf import MammoImageProcessor
 from mammo_hf.errors import UsageError
 from mammo_hf.prediction import load_classifier, predict, running
 from mammo_hf.prediction.files import files_to_read
@@ -127,3 +128,17 @@ def test_an_output_that_is_there_is_left_alone(loaded, archive, tmp_path):
     with pytest.raises(UsageError, match="there already"):
         run(loaded, archive, tmp_path / "scores.csv")
     assert (tmp_path / "scores.csv").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("size", "device", "images"),
+    [
+        ((448, 224), "cpu", 4),
+        ((224, 112), "cpu", 16),
+        ((896, 448), "cpu", 1),
+        ((3000, 2000), "cpu", 1),
+        ((896, 448), "cuda", 32),
+    ],
+)
+def test_large_images_are_scored_one_by_one_on_a_cpu(size, device, images):
+    assert running.default_batch(MammoImageProcessor(size=size), device) == images
