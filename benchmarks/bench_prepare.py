@@ -150,7 +150,7 @@ def speed(table: MammoTable, work: Path, workers: int) -> float:
             yield done
 
     with tempfile.TemporaryDirectory(dir=work) as out:
-        prepare(table, MammoImageProcessor(size=SIZE), out, shard_size=4, executor=run)
+        prepare(table, MammoImageProcessor(size=SIZE), out, shard_size=16, executor=run)
     start = ended[workers - 1][0]
     return sum(rows for _, rows in ended[workers:]) / (ended[-1][0] - start)
 
