@@ -44,11 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a subcommand and returns its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] in (["-h"], ["--help"]):
-        print(usage())
-        return 0
+        return run_command(lambda _: print(usage()), given)
     if given[:1] == ["--version"]:
-        print(f"mammo-hf {__version__}")
-        return 0
+        return run_command(lambda _: print(f"mammo-hf {__version__}"), given)
     if not given or given[0] not in COMMANDS:
         print(usage(), file=sys.stderr)
         if given:

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -46,3 +47,12 @@ def test_processor_and_pipeline_are_known_whichever_is_imported_first():
         )
         done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
         assert done.stdout.strip() == "True", done.stderr
+
+
+@pytest.mark.parametrize("command", ["--help", "explainers"])
+def test_a_reader_that_has_gone_is_no_error(command):
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-m", "mammo_hf.cli", command], stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")

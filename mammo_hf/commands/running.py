@@ -17,6 +17,7 @@ def run_command(command: Callable[[list[str]], None], arguments: Sequence[str] |
     """Runs a command; a known error becomes one line on standard error and its exit status."""
     try:
         command(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()  # here, where a reader that has gone is no error
     except MammoError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status
