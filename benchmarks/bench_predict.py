@@ -13,6 +13,7 @@ random: they cost what trained ones do.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import statistics
 import subprocess
@@ -32,6 +33,7 @@ from transformers import SwinConfig, SwinForImageClassification, ViTImageProcess
 from mammo_hf import MammoImageProcessor, MammoSwinConfig, MammoSwinForImageClassification
 from mammo_hf.configuration_mammo_swin import SIZES
 from mammo_hf.data.phantom import write_phantom
+from mammo_hf.export import export_onnx, load_exported
 from mammo_hf.prediction import predict
 from mammo_hf.prediction.reading import read_image
 from mammo_hf.prediction.running import default_batch
@@ -58,9 +60,15 @@ def main() -> None:
         files = drawn(Path(folder), args.images)
         for size in args.batch_sizes or [default_batch(processor, device)]:
             against_bound(model, processor, files, Path(folder), size, args.rounds, cores)
-        against_stock(model, processor, files, Path(folder), sizes, args, device)
+        against_stock("", model, processor, files, Path(folder), sizes, args, device)
         flat_memory(model, processor, files, Path(folder))
-    onnx_beside_torch(model, processor, args.rounds)
+        if importlib.util.find_spec("onnxruntime") is None:
+            print("onnxruntime is not installed")
+            return
+        difference = export_onnx(model.cpu(), processor, Path(folder) / "onnx")
+        exported, _ = load_exported(Path(folder) / "onnx")
+        onnx_beside_torch(model, exported, difference, processor, args.rounds)
+        against_stock(", exported as ONNX,", exported, processor, files, Path(folder), sizes, args, device)
 
 
 def drawn(folder: Path, images: int) -> list[str]:
@@ -152,6 +160,7 @@ if __name__ == "__main__":
 
 
 def against_stock(
+    kind: str,
     model: Any,
     processor: Any,
     files: list[str],
@@ -172,7 +181,7 @@ def against_stock(
     count = iter(range(10**6))
 
     def ours(some: list[str]) -> None:
-        predict(model, processor, some, folder / f"stock-{next(count)}.csv")
+        predict(model, processor, some, folder / f"stock-{type(model).__name__}-{next(count)}.csv")
 
     ratios = []
     for _ in range(args.rounds):
@@ -181,41 +190,27 @@ def against_stock(
         ratios.append(own / stocks)
     ratio = statistics.median(ratios)
     print(
-        f"from DICOM against a loop of the stock pipeline over PNGs: {ratio:.2f}x its images a second "
+        f"from DICOM{kind} against a loop of the stock pipeline over PNGs: {ratio:.2f}x its images a second "
         f"({min(ratios):.2f} to {max(ratios):.2f})   faster: {verdict(ratio > 1)}",
         flush=True,
     )
 
 
-def onnx_beside_torch(model: Any, processor: Any, rounds: int) -> None:
-    try:
-        import onnxruntime
-    except ImportError:
-        print("ONNX against eager torch: onnxruntime is not installed")
-        return
-    from mammo_hf.export import export_onnx
-
-    model = model.cpu()
-    with tempfile.TemporaryDirectory() as folder:
-        difference = export_onnx(model, processor, Path(folder) / "onnx")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        session = onnxruntime.InferenceSession(Path(folder) / "onnx" / "model.onnx", options)
-        for batch in sorted({1, default_batch(processor, "cpu")}):
-            pixels = torch.randn(batch, 1, *model.config.image_size)
-            feed = {"pixel_values": pixels.numpy()}
-            ratios = []
-            with torch.inference_mode():
-                model(pixels), session.run(None, feed)
-                for _ in range(3 * rounds):
-                    eager, other = seconds(lambda p=pixels: model(p)), seconds(lambda f=feed: session.run(None, f))
-                    ratios.append(eager / other)
-            ratio = statistics.median(ratios)
-            print(
-                f"ONNX against eager torch, batch {batch}, {torch.get_num_threads()} threads: {ratio:.2f}x, logits "
-                f"within {difference:.0e}   at least as fast: {verdict(ratio >= 1)}",
-                flush=True,
-            )
+def onnx_beside_torch(model: Any, exported: Any, difference: float, processor: Any, rounds: int) -> None:
+    for batch in sorted({1, default_batch(processor, "cpu")}):
+        pixels = torch.randn(batch, 1, *model.config.image_size)
+        ratios = []
+        with torch.inference_mode():
+            model(pixels), exported(pixels)
+            for _ in range(3 * rounds):
+                eager, other = seconds(lambda p=pixels: model(p)), seconds(lambda p=pixels: exported(p))
+                ratios.append(eager / other)
+        ratio = statistics.median(ratios)
+        print(
+            f"ONNX against eager torch, batch {batch}, {torch.get_num_threads()} threads: {ratio:.2f}x, logits "
+            f"within {difference:.0e}   at least as fast: {verdict(ratio >= 1)}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from ..errors import MammoError
+from ..errors import MammoError, UsageError
 from ..explainers import find_explainer
+from ..export import is_exported, load_exported
+from ..image_processing_mammo import MammoImageProcessor
 from ..prediction import Finished, identity, load_classifier, predict
 from ..prediction.files import files_to_read
 from ..prediction.outputs import rejects_path
@@ -33,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
         description=(__doc__ or "").split("\n")[0],
         epilog="The same command goes on with a run that was ended. Status 3: finished, and some files were rejected.",
     )
-    p.add_argument("model", help="folder of a classifier, or its name on the Hub")
+    p.add_argument("model", help="folder of a classifier, what export onnx made of one, or its name on the Hub")
     p.add_argument(
         "inputs", nargs="+", metavar="INPUT", help="images, folders, .txt lists, or .csv tables with a column path"
     )
@@ -61,7 +64,7 @@ def main(arguments: list[str]) -> None:
     files = files_to_read(args.inputs)
     writable_folder(output.parent)
     quiet()
-    model, processor = load_classifier(args.model, revision=args.revision, dtype=getattr(torch, args.dtype))
+    model, processor = _load(args)
     finished = predict(
         model,
         processor,
@@ -76,6 +79,16 @@ def main(arguments: list[str]) -> None:
     )
     if finished is not None:
         _tell(finished, len(files))
+
+
+def _load(args: argparse.Namespace) -> tuple[Any, MammoImageProcessor]:
+    if not is_exported(args.model):
+        return load_classifier(args.model, revision=args.revision, dtype=getattr(torch, args.dtype))
+    for name, plain in (("explainer", None), ("dtype", "float32")):
+        if getattr(args, name) != plain:
+            remedy = "give the checkpoint that it was exported from, or leave this out"
+            raise UsageError("is not to be had of an exported model", source=f"--{name}", remedy=remedy)
+    return load_exported(args.model)
 
 
 def _check(args: argparse.Namespace) -> None:

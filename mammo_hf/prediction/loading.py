@@ -59,17 +59,17 @@ def load_classifier(
     return model, processor
 
 
-def identity(name: str, model: MammoSwinForImageClassification) -> str:
+def identity(name: str, model: Any) -> str:
     """What tells a classifier from another one of the same name: the Hub's commit, or its files' state on the disk.
 
     Args:
         name: That `load_classifier` was given.
-        model: What it gave.
+        model: What it gave, or an exported classifier.
     """
     folder = Path(name)
     if not folder.is_dir():
         return f"{name}@{getattr(model.config, '_commit_hash', None)} {model.dtype}"
-    files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors"))
+    files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors", ".onnx"))
     states = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]
     return f"{hashlib.sha256(json.dumps(states).encode()).hexdigest()[:16]} {model.dtype}"
 

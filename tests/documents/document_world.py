@@ -45,6 +45,7 @@ def make_world(world: Path, patients: int = 6, size: tuple[int, int] = (224, 112
     write_dicom(world / "exam/1-1.dcm", laterality="L", view="CC")
     (world / "list.txt").write_text("exam/1-1.dcm\nl-cc.dcm\n")
     (world / "list.csv").write_text("path\nexam/1-1.dcm\nl-cc.dcm\n")
+    MammoImageProcessor(size=SIZE, tomosynthesis="all").save_pretrained(world / "data/reading")
     _write_checkpoint(world / "out/cls")
     _write_pushed(world / "out/cls", world / "lab/mammo-swin")
     return world
