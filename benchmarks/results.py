@@ -51,25 +51,9 @@ def commands(work: Path, mini_mias: Path, ddsm: Path) -> dict[str, tuple[Any, ..
     mias, abnormal = f"mini-mias:{mini_mias}", f"{work}/tables/abnormal/abnormal.toml"
     dense, breasts = f"{work}/tables/dense/dense.toml", f"{work}/tables/breasts/breasts.toml"
     trained = ("--seeds", 3, "--batch_size", 8, "--learning_rate", 2e-3)
-    teachers = (
-        "label-efficiency",
-        "--dataset",
-        phantom,
-        "--init",
-        drawn,
-        *NANO,
-        *trained,
-        "--lesion_loss",
-        4,
-        "--percentages",
-        10,
-        "--semi_supervised",
-        "none",
-        "mean_teacher",
-    )
     few, many = ("--percentages", 10, 25, 100, "--updates", 300), ("--percentages", 10, 25, 100, "--updates", 400)
-    # one folder for each: an arm that two commands name is trained once
-    last_folder, full_folder = (("--output_dir", f"{work}/phantom_{name}") for name in ("trained", "full"))
+    # one folder: an arm that two commands name is trained once
+    last_folder = ("--output_dir", f"{work}/phantom_trained")
     last = ("--tune", "last_stage", "--max_steps", 300, "--learning_rate", 1e-3, "--per_device_train_batch_size", 8)
     last += ("--eval_strategy", "steps", "--eval_steps", 100, "--save_strategy", "steps", "--save_steps", 100)
     last += ("--load_best_model_at_end", "true", "--save_total_limit", 1, *QUIET)
@@ -88,19 +72,18 @@ def commands(work: Path, mini_mias: Path, ddsm: Path) -> dict[str, tuple[Any, ..
         "phantom_pathology_head": study(phantom, "pathology", drawn, *FROZEN, *SHARES, "--seeds", 3),
         "phantom_last_stage": study(phantom, "pathology", drawn, *trained, "--lesion_loss", 0, 4, "--tune",
                                     "last_stage", *few, *last_folder),
-        "phantom_teacher": (*teachers, "--tune", "last_stage", "--updates", 300, *last_folder),
+        "phantom_teacher": ("label-efficiency", "--dataset", phantom, "--init", drawn, *NANO, *trained,
+                            "--lesion_loss", 4, "--tune", "last_stage", "--semi_supervised", "none", "mean_teacher",
+                            "--percentages", 10, "--updates", 300, *last_folder),
         "phantom_density_last_stage": study(phantom, "density", drawn, *trained, "--tune", "last_stage", *few),
-        "tissue_last_stage": study(mias, "tissue", films, *trained, "--tune", "last_stage", "--percentages", 10, 100,
+        "tissue_last_stage": study(mias, "tissue", films, *trained, "--tune", "last_stage", "--percentages", 10,
                                    "--updates", 300, "--folds", 5),
         "breasts_classifier": ("classification", "--dataset", breasts, "--tasks", "pathology", "--model_name_or_path",
                                films, *SIZE, *last),
         "breasts_evaluation": ("evaluate", f"{work}/breasts_classifier", "--dataset", breasts, "--split", "test",
                                "--external", "--without_pictures", "--num_workers", 0),
         "phantom_full": study(phantom, "pathology", drawn, *trained, "--lesion_loss", 0, 4, "--tune", "full", *many,
-                              *full_folder),
-        "phantom_full_teacher": (*teachers, "--tune", "full", "--updates", 400, *full_folder),
-        "phantom_density_full": study(phantom, "density", drawn, *trained, "--tune", "full", "--percentages", 10, 100,
-                                      "--updates", 400),
+                              "--output_dir", f"{work}/phantom_full"),
     }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from mammo_hf.label_efficiency.table import markdown_table
 
 _PLACE = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-PLOTTED = ("tissue_head", "phantom_density_head")
+PLOTTED = ("tissue_head", "phantom_density_head", "phantom_full")
 
 
 def put_tables(docs: Path, work: Path, places: Mapping[str, Path]) -> None:
