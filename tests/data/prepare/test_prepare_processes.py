@@ -130,6 +130,22 @@ def test_an_interrupt_while_a_process_starts_is_not_lost_and_does_not_reach_it()
     assert child.wait(20) == 0
 
 
+def test_an_interrupt_that_another_thread_was_given_comes_late_too():
+    seen, stay = [], threading.Event()
+    other = threading.Thread(target=stay.wait)
+    other.start()
+    try:
+        with pytest.raises(KeyboardInterrupt), no_interrupts():  # noqa: PT012 (where it is raised is what is tested)
+            signal.pthread_kill(other.ident, signal.SIGINT)
+            time.sleep(0.1)
+            seen.append("all of it was done")
+    finally:
+        stay.set()
+        other.join()
+    assert seen
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_a_process_that_is_spawned_meanwhile_inherits_the_block():
     # in a process of its own, where none has been spawned before
     code = (
