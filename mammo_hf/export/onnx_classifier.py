@@ -22,9 +22,11 @@ class OnnxOutput(NamedTuple):
 
     Attributes:
         logits: float32 (batch, labels of all tasks), those that count: whatever ``score_from`` said is done.
+        lesion_scores: None: they are in the logits already.
     """
 
     logits: torch.Tensor
+    lesion_scores: None = None
 
 
 class OnnxClassifier(nn.Module):

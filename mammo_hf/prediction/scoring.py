@@ -48,7 +48,7 @@ def _logits(model: Any, pixel_values: torch.Tensor) -> torch.Tensor:
     output = model(pixel_values=pixel_values)
     if getattr(model.config, "tasks", None) is None:
         return output.logits
-    return score_logits(model.config, output.logits, getattr(output, "lesion_scores", None))
+    return score_logits(model.config, output.logits, output.lesion_scores)
 
 
 def calibrated_scores(config: Any, logits: np.ndarray) -> dict[str, np.ndarray]:
