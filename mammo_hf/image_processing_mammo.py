@@ -126,6 +126,23 @@ class MammoImageProcessor(BaseImageProcessor):
         self.format_version = FORMAT_VERSION
         self.masking()  # raises where block, ratio and patch do not go together
 
+    @classmethod
+    def get_image_processor_dict(cls, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Transformers' own, which takes whatever JSON is in the file.
+
+        Raises:
+            ValueError: It is no object.
+        """
+        found, rest = super().get_image_processor_dict(*args, **kwargs)
+        if not isinstance(found, dict):
+            raise ValueError("preprocessor_config.json holds no JSON object")
+        return found, rest
+
+    @property
+    def canvas(self) -> tuple[int, int]:
+        """(height, width) of the model's input in pixels."""
+        return self.size["height"], self.size["width"]
+
     def masking(self) -> BlockwiseMasking:
         """The masking that ``preprocessor_config.json`` describes."""
         return BlockwiseMasking(self.mask_block_size, self.mask_ratio, self.patch_size)
@@ -167,8 +184,10 @@ class MammoImageProcessor(BaseImageProcessor):
         fitted = [self.fit_breast(image) for image in (images if isinstance(images, (list, tuple)) else [images])]
         data: dict[str, Any] = {"pixel_values": [self.normalize_intensity(intensity) for intensity, _, _ in fitted]}
         if return_mask and mask_seed is not None:
-            masking, canvas = self.masking(), (self.size["height"], self.size["width"])
-            data["bool_masked_pos"] = [masking(canvas, seed=mask_seed, index=index) for index in range(len(fitted))]
+            masking = self.masking()
+            data["bool_masked_pos"] = [
+                masking(self.canvas, seed=mask_seed, index=index) for index in range(len(fitted))
+            ]
         features = BatchFeature(data={key: np.stack(value) for key, value in data.items()}, tensor_type=return_tensors)
         if return_geometry:
             features["geometry"] = [geometry for _, geometry, _ in fitted]
@@ -257,7 +276,7 @@ class MammoImageProcessor(BaseImageProcessor):
         return seen.on_canvas(geometry)
 
     def _fit_geometry(self, source: ImageSource, crop: tuple[int, int, int, int], flip: bool) -> Geometry:
-        height, width = self.size["height"], self.size["width"]
+        height, width = self.canvas
         scale = min(height / (crop[2] - crop[0]), width / (crop[3] - crop[1]))
         resized = (
             min(max(round((crop[2] - crop[0]) * scale), 1), height),

@@ -328,3 +328,9 @@ def test_what_was_opened_is_taken_for_the_image_and_read_once(tmp_path):
     assert processor.open(source) is source
     assert np.array_equal(processor(source)["pixel_values"], expected)
     assert processor.find_breast(source).box == processor.fit_breast(source)[2].box
+
+
+def test_json_that_is_no_object_is_no_processor(tmp_path):
+    (tmp_path / "preprocessor_config.json").write_text("[1]")
+    with pytest.raises(ValueError, match="no JSON object"):
+        MammoImageProcessor.from_pretrained(tmp_path)

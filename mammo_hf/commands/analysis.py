@@ -115,10 +115,9 @@ def main(arguments: list[str]) -> None:
     processor = (
         training_processor(args.root_dir, start=start, size=asked) if trains else load_processor(_classifier(out))
     )
-    size = processor.size["height"], processor.size["width"]
     stages = {stage: _trainer_arguments(args, stage) for stage in trains}
     if stages:
-        check_model(start, size)
+        check_model(start, processor.canvas)
     _check_outputs(args)
     log_to(args.log_mode, out)
     table = _open(args)
@@ -132,7 +131,7 @@ def main(arguments: list[str]) -> None:
         check_test_images(table)
     resume = _what_resumes(args)
     prepared = prepared_images(table, processor, out / "prepared", tasks=tasks, num_workers=args.num_workers)
-    about = {"seed": args.seed, "image_size": list(size), "model": Path(args.model).name}
+    about = {"seed": args.seed, "image_size": list(processor.canvas), "model": Path(args.model).name}
     common: dict[str, Any] = {"plots": out / "plots"}
     if args.near_duplicates:
         check_near_duplicates(table, prepared)

@@ -110,8 +110,7 @@ def _settings(args: argparse.Namespace) -> StudySettings:
     if args.split_file and args.folds:
         raise UsageError("and --folds both say who is tested", source="--split_file", remedy="give one of them")
     asked = parse_size(args.image_size) if args.image_size else None
-    canvas = training_processor(args.dataset, size=asked).size
-    size = canvas["height"], canvas["width"]
+    size = training_processor(args.dataset, size=asked).canvas
     for init in args.init:
         check_model(args.model if init == SCRATCH else init, size)
     return StudySettings(

@@ -42,8 +42,7 @@ def main(arguments: list[str]) -> None:
     blocks = {"mask_block_size": own.mask_block_size, "mask_ratio": own.mask_ratio}
     processor = check_stage(own, args, own.model, **blocks)
     target = take_over_push(args, out)
-    # refuses blocks that do not tile the image
-    processor.masking()((processor.size["height"], processor.size["width"]), seed=0)
+    processor.masking()(processor.canvas, seed=0)  # refuses blocks that do not tile the image
     start_stage(own, args, out)
     table = open_stage(own, args, own.model, out)
     tasks, stream, kept = usable_tasks(table), None, table

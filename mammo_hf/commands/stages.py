@@ -52,7 +52,7 @@ def check_stage(
     own.check()
     processor = own.image_processor(model, **changes)
     of_model = model_changes(own.settings()) if isinstance(own, MimArguments) else other_window(own.window_size)
-    check_model(model, (processor.size["height"], processor.size["width"]), **of_model)
+    check_model(model, processor.canvas, **of_model)
     return processor
 
 

@@ -35,13 +35,12 @@ def frozen_encoder(init: str, model: str, processor: MammoImageProcessor, seed: 
         seed: Of the random weights.
     """
     torch.manual_seed(seed)
-    size = (processor.size["height"], processor.size["width"])
     if init == FROZEN_RANDOM:
-        config = starting_config(model, size, num_channels=processor.num_channels)
+        config = starting_config(model, processor.canvas, num_channels=processor.num_channels)
         return SwinModel(config, add_pooling_layer=False).eval()
     # without what belongs to a classifier of other tasks, whose weights would not fit
     bare = dict.fromkeys(("tasks", "class_weights", "task_weights", "ordinal_tasks", "lesion_task"))
-    config = starting_config(init, size, num_channels=processor.num_channels, **bare, score_from="pooled")
+    config = starting_config(init, processor.canvas, num_channels=processor.num_channels, **bare, score_from="pooled")
     return load_model(SwinModel, init, config=config, add_pooling_layer=False).eval()
 
 

@@ -46,14 +46,13 @@ def load_classifier(
         raise UsageError(f"is a {what}, no Swin that classifies", source=name, remedy="give what stage 2 wrote")
     processor = _load_processor(name, hub)
     model = load_model(MammoSwinForImageClassification, name, **hub, **options).eval()
-    height, width = processor.size["height"], processor.size["width"]
     if processor.num_channels != model.config.num_channels:
         raise UsageError(
             f"its processor gives {processor.num_channels} channels, its model takes {model.config.num_channels}",
             source=name,
             remedy="put the processor beside the model that it was trained with",
         )
-    model.config.check_image_size(height, width)
+    model.config.check_image_size(*processor.canvas)
     if not task_slices(model.config):
         raise UsageError("has no labels", source=name, remedy="give what stage 2 wrote")
     return model, processor

@@ -49,8 +49,8 @@ class Finished:
 
 def default_batch(processor: MammoImageProcessor, device: str) -> int:
     """Images a batch: 32 on a GPU; on a CPU by their size, 16 of 224 x 112, 4 of 448 x 224, 1 of 896 x 448."""
-    pixels: int = processor.size["height"] * processor.size["width"]
-    return GPU_BATCH if device != "cpu" else max(1, CPU_PIXELS // pixels)
+    height, width = processor.canvas
+    return GPU_BATCH if device != "cpu" else max(1, CPU_PIXELS // (height * width))
 
 
 @dataclass(frozen=True)

@@ -173,7 +173,7 @@ def _images(
 ) -> dict[str, LabelledImages]:
     grid = None
     if network.lesion_head is not None:
-        grid = network.config.stage_grids(processor.size["height"], processor.size["width"])[-1]
+        grid = network.config.stage_grids(*processor.canvas)[-1]
     of_training = {"augmentation": Augmentation(), "lesion_grid": grid, "balanced": balanced}
     return {
         name: LabelledImages(prepared.select(rows), processor, seed=seed, **(of_training if name == "train" else {}))
@@ -223,7 +223,7 @@ def _network(
         logger.warning("without the places of lesions the score is the pooled one, not %s", settings.score_from)
     config: MammoSwinConfig = starting_config(
         model,
-        (processor.size["height"], processor.size["width"]),
+        processor.canvas,
         num_channels=processor.num_channels,
         tasks=tasks,
         class_weights=weights,

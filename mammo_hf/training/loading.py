@@ -57,7 +57,7 @@ def load_processor(folder: str | Path) -> MammoImageProcessor:
     """
     try:
         processor: MammoImageProcessor = MammoImageProcessor.from_pretrained(folder)
-    except (OSError, ValueError, AttributeError) as error:  # the last of JSON that is no object
+    except (OSError, ValueError) as error:
         raise DataError(
             "its preprocessor_config.json cannot be read", source=folder, remedy="give a folder that training wrote"
         ) from error

@@ -168,9 +168,8 @@ def _network(
     model: str, processor: MammoImageProcessor, seed: int, settings: MimSettings
 ) -> MammoSwinForMaskedImageModeling:
     torch.manual_seed(seed)
-    size = (processor.size["height"], processor.size["width"])
-    config = starting_config(model, size, num_channels=processor.num_channels, **model_changes(settings))
-    config.check_image_size(*size)
+    config = starting_config(model, processor.canvas, num_channels=processor.num_channels, **model_changes(settings))
+    config.check_image_size(*processor.canvas)
     network = MammoSwinForMaskedImageModeling(config)
     if model not in SIZES:
         load_starting_weights(network, model)

@@ -64,7 +64,7 @@ def test_lesion_maps_of_another_task_are_left_out(prepared):
 def test_the_size_of_a_prepared_folder_is_the_default(raw, prepared):
     for dataset, asked, size in ((prepared, None, (64, 32)), (raw, None, (448, 224)), (prepared, [96], (96, 96))):
         processor = MimArguments(dataset=str(dataset), image_size=asked).image_processor("nano")
-        assert processor.size == dict(zip(("height", "width"), size, strict=True))
+        assert processor.canvas == size
 
 
 def test_another_size_than_the_folders_is_refused(prepared):

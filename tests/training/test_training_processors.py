@@ -20,10 +20,6 @@ def saved(folder, **arguments):
     return folder
 
 
-def size_of(processor):
-    return processor.size["height"], processor.size["width"]
-
-
 @pytest.fixture
 def prepared(tmp_path):
     films = tmp_path / "films"
@@ -52,15 +48,15 @@ def test_the_named_one_goes_before_the_prepared_folders_and_that_before_the_star
 def test_size_and_changes_are_all_that_is_changed(tmp_path):
     start = saved(tmp_path / "start", size=(96, 48), tomosynthesis="all", window="SOFTER")
     found = training_processor(tmp_path, start=start, size=(64, 64), mask_ratio=0.75)
-    assert (size_of(found), found.mask_ratio) == ((64, 64), 0.75)
+    assert (found.canvas, found.mask_ratio) == ((64, 64), 0.75)
     assert (found.tomosynthesis["slices"], found.window) == ("all", "SOFTER")
-    assert size_of(training_processor(tmp_path, start=start)) == (96, 48)
+    assert training_processor(tmp_path, start=start).canvas == (96, 48)
 
 
 @pytest.mark.parametrize("content", ['{"image_processor_type": "ViTImageProcessor", "size": 7}', "no JSON", "[]"])
 def test_somebody_elses_processor_beside_a_start_is_not_taken(tmp_path, content):
     (tmp_path / "preprocessor_config.json").write_text(content)
-    assert size_of(training_processor(tmp_path / "data", start=tmp_path)) == (448, 224)
+    assert training_processor(tmp_path / "data", start=tmp_path).canvas == (448, 224)
 
 
 def test_a_named_one_that_is_none_is_refused(tmp_path):

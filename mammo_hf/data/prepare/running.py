@@ -160,7 +160,8 @@ def _check_space(folder: Folder, layout: Layout, processor: MammoImageProcessor,
     if folder.is_remote or layout.format != "arrow":
         return
     there = sum(folder.size(name) or 0 for name in layout.data_files())
-    needed = images * processor.size["height"] * processor.size["width"] * 2 - there
+    height, width = processor.canvas
+    needed = images * height * width * 2 - there
     free = shutil.disk_usage(folder.path("")).free
     if needed > free:
         raise UsageError(
