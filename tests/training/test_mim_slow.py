@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from transformers import AutoModel, SwinConfig, SwinForImageClassification
+from two_processes import trained_by_one_and_by_two
 
 from mammo_hf.data.phantom import write_phantom
 
@@ -44,21 +44,9 @@ def losses(path):
 
 @pytest.mark.parametrize("checkpointing", ["checkpointing", "plain"])
 def test_two_processes_equal_one_with_the_same_batch(tmp_path, checkpointing):
-    worker = tmp_path / "worker.py"
-    worker.write_text(WORKER.format(tests=str(Path(__file__).parent)))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv_backend", "c10d"]
-    launch += ["--rdzv_endpoint", "localhost:0"]
-    for start, processes in (([sys.executable], 1), (launch, 2)):
-        out = tmp_path / str(processes)
-        subprocess.run(
-            [*start, str(worker), str(out), str(processes), checkpointing], check=True, timeout=400, cwd=tmp_path
-        )
-    one, two = (load_file(tmp_path / name / "model.safetensors") for name in "12")
-    assert one.keys() == two.keys()
-    for name in one:
-        assert (one[name] - two[name]).abs().max() < 1e-5, name
-    for step, loss in losses(tmp_path / "1" / "state.json").items():
-        assert losses(tmp_path / "2" / "state.json")[step] == pytest.approx(loss, abs=1e-5)
+    one, two = trained_by_one_and_by_two(WORKER, tmp_path, checkpointing)
+    for step, loss in losses(one / "state.json").items():
+        assert losses(two / "state.json")[step] == pytest.approx(loss, abs=1e-5)
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,9 @@
 """Two processes that learn from unlabelled images as well end where one with the same batches does."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
+from two_processes import trained_by_one_and_by_two
 
 pytestmark = pytest.mark.slow
 
@@ -33,21 +30,10 @@ if run.is_world_process_zero():
 
 @pytest.mark.parametrize("method", ["pseudo_label", "mean_teacher"])
 def test_two_processes_equal_one_with_the_same_batch(tmp_path, method):
-    worker = tmp_path / "worker.py"
-    worker.write_text(WORKER.format(tests=str(Path(__file__).parent)))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv_backend", "c10d"]
-    launch += ["--rdzv_endpoint", "localhost:0"]
-    for start, processes in (([sys.executable], 1), (launch, 2)):
-        out = tmp_path / str(processes)
-        out.mkdir()
-        subprocess.run([*start, str(worker), str(out), str(processes), method], check=True, timeout=400, cwd=tmp_path)
-    one, two = (load_file(tmp_path / name / "model.safetensors") for name in "12")
-    assert one.keys() == two.keys()
-    for name in one:
-        assert (one[name] - two[name]).abs().max() < 1e-5, name
-    thresholds = [json.loads((tmp_path / name / "class_thresholds.json").read_text()) for name in "12"]
+    outs = trained_by_one_and_by_two(WORKER, tmp_path, method)
+    thresholds = [json.loads((out / "class_thresholds.json").read_text()) for out in outs]
     assert thresholds[0]["pathology"] == pytest.approx(thresholds[1]["pathology"], abs=1e-6)
-    logs = [json.loads((tmp_path / name / "state.json").read_text())["log_history"] for name in "12"]
+    logs = [json.loads((out / "state.json").read_text())["log_history"] for out in outs]
     counted = [
         [entry["pathology_pseudo_labels"] for entry in log if "pathology_pseudo_labels" in entry] for log in logs
     ]

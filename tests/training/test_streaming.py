@@ -1,10 +1,9 @@
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from two_processes import END, launch
 
 from mammo_hf import MammoImageProcessor, load
 from mammo_hf.data.phantom import write_phantom
@@ -126,15 +125,9 @@ with open(f"{sys.argv[2]}/{state.process_index}.json", "w") as file:
 """
 
 
-def launch(script, *arguments):
-    ranks = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
-    ranks += ["--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0"]
-    subprocess.run([*ranks, str(script), *map(str, arguments)], check=True, timeout=300)
-
-
 @pytest.mark.slow
 def test_two_processes_see_no_image_twice_in_an_epoch(folder, table, tmp_path):
-    (tmp_path / "spy.py").write_text(SPY)
+    (tmp_path / "spy.py").write_text(SPY + END)
     launch(tmp_path / "spy.py", folder, tmp_path)
     ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
     assert [rank["processes"] for rank in ranks] == [2, 2]
