@@ -60,7 +60,9 @@ def main() -> None:
         files = drawn(Path(folder), args.images)
         for size in args.batch_sizes or [default_batch(processor, device)]:
             against_bound(model, processor, files, Path(folder), size, args.rounds, cores)
-        against_stock("", model, processor, files, Path(folder), sizes, args, device)
+        pictures = ready_made(processor, files, Path(folder))
+        peer = stock_pipeline(sizes, args.size, device)
+        against_stock("", model, processor, files, Path(folder), peer, pictures, args.rounds)
         flat_memory(model, processor, files, Path(folder))
         if importlib.util.find_spec("onnxruntime") is None:
             print("onnxruntime is not installed")
@@ -68,7 +70,7 @@ def main() -> None:
         difference = export_onnx(model.cpu(), processor, Path(folder) / "onnx")
         exported, _ = load_exported(Path(folder) / "onnx")
         onnx_beside_torch(model, exported, difference, processor, args.rounds)
-        against_stock(", exported as ONNX,", exported, processor, files, Path(folder), sizes, args, device)
+        against_stock(", exported as ONNX,", exported, processor, files, Path(folder), peer, pictures, args.rounds)
 
 
 def drawn(folder: Path, images: int) -> list[str]:
@@ -102,14 +104,14 @@ def run_speed(model: torch.nn.Module, read: Callable[[], Any]) -> float:
     return float(seen[last] - seen[first]) / (ended[last][0] - ended[first][0])
 
 
+def predict_speed(model: Any, processor: Any, files: list[str], folder: Path, **options: Any) -> float:
+    with tempfile.TemporaryDirectory(dir=folder) as out:
+        return run_speed(model, lambda: predict(model, processor, files, Path(out) / "scores.csv", **options))
+
+
 def against_bound(
     model: Any, processor: Any, files: list[str], folder: Path, batch: int, rounds: int, cores: int
 ) -> None:
-    count = iter(range(10**6))
-
-    def ours(some: list[str]) -> None:
-        predict(model, processor, some, folder / f"{next(count)}.csv", batch_size=batch, num_workers=cores)
-
     shares, parts = [], []
     for _ in range(rounds):
         t_decode = statistics.median(seconds(lambda f=file: read_image(processor, 0, f)) for file in files[:8])
@@ -118,7 +120,7 @@ def against_bound(
             model(pixels)
             t_model = statistics.median(seconds(lambda p=pixels: model(p).logits.cpu()) for _ in range(8)) / batch
         bound = 1 / (t_model + t_decode / cores)
-        speed = run_speed(model, lambda: ours(files))
+        speed = predict_speed(model, processor, files, folder, batch_size=batch, num_workers=cores)
         shares.append(speed / bound)
         parts.append((t_model, t_decode, bound, speed))
     t_model, t_decode, bound, speed = np.median(parts, axis=0)
@@ -159,35 +161,36 @@ if __name__ == "__main__":
 """
 
 
+def ready_made(processor: Any, files: list[str], folder: Path) -> list[str]:
+    """What the peer can read: PNGs of the model's size."""
+    pictures = []
+    for number, file in enumerate(files):
+        intensity, _ = processor.fit(file)
+        pictures.append(str(folder / f"{number:04d}.png"))
+        Image.fromarray(np.rint(intensity * 255).astype(np.uint8)).convert("RGB").save(pictures[-1])
+    return pictures
+
+
+def stock_pipeline(sizes: dict[str, Any], size: list[int], device: str) -> Any:
+    stock = SwinForImageClassification(SwinConfig(**{**sizes, "num_channels": 3, "num_labels": 2})).eval()
+    plain = ViTImageProcessor(size={"height": size[0], "width": size[1]})
+    return pipeline("image-classification", model=stock, image_processor=plain, device=device)
+
+
 def against_stock(
     kind: str,
     model: Any,
     processor: Any,
     files: list[str],
     folder: Path,
-    sizes: dict[str, Any],
-    args: argparse.Namespace,
-    device: str,
+    peer: Any,
+    pictures: list[str],
+    rounds: int,
 ) -> None:
-    """The peer gets what it can read: PNGs of the model's size, made before."""
-    pictures = []
-    for number, file in enumerate(files):
-        intensity, _ = processor.fit(file)
-        pictures.append(str(folder / f"{number:04d}.png"))
-        Image.fromarray(np.rint(intensity * 255).astype(np.uint8)).convert("RGB").save(pictures[-1])
-    stock = SwinForImageClassification(SwinConfig(**{**sizes, "num_channels": 3, "num_labels": 2})).eval()
-    plain = ViTImageProcessor(size={"height": args.size[0], "width": args.size[1]})
-    peer = pipeline("image-classification", model=stock, image_processor=plain, device=device)
-    count = iter(range(10**6))
-
-    def ours(some: list[str]) -> None:
-        predict(model, processor, some, folder / f"stock-{type(model).__name__}-{next(count)}.csv")
-
     ratios = []
-    for _ in range(args.rounds):
-        own = run_speed(model, lambda: ours(files))
-        stocks = run_speed(stock, lambda: [peer(one) for one in pictures[: len(files) // 2]])
-        ratios.append(own / stocks)
+    for _ in range(rounds):
+        own = predict_speed(model, processor, files, folder)
+        ratios.append(own / run_speed(peer.model, lambda: [peer(one) for one in pictures[: len(pictures) // 2]]))
     ratio = statistics.median(ratios)
     print(
         f"from DICOM{kind} against a loop of the stock pipeline over PNGs: {ratio:.2f}x its images a second "
