@@ -84,6 +84,12 @@ def commands(work: Path, mini_mias: Path, ddsm: Path) -> dict[str, tuple[Any, ..
                                "--external", "--without_pictures", "--num_workers", 0),
         "phantom_full": study(phantom, "pathology", drawn, *trained, "--lesion_loss", 0, 4, "--tune", "full", *many,
                               "--output_dir", f"{work}/phantom_full"),
+        "phantom_full_teacher": ("label-efficiency", "--dataset", phantom, "--init", drawn, *NANO, *trained,
+                                 "--lesion_loss", 4, "--tune", "full", "--semi_supervised", "none", "mean_teacher",
+                                 "--percentages", 10, "--updates", 400, "--output_dir", f"{work}/phantom_full"),
+        "tissue_attentive": study(mias, "tissue", films, "--tune", "head", "--pool", "attentive", *ENDS, "--seeds", 3,
+                                  "--folds", 5),
+        "phantom_density_full": study(phantom, "density", drawn, *trained, "--tune", "full", *many),
     }  # fmt: skip
 
 

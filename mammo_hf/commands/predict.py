@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
         "--tta", action="store_true", help="mean over five slightly turned and scaled views: five times slower"
     )
     p.add_argument("--revision", help="branch, tag or commit on the Hub")
-    p.add_argument("--batch_size", type=int, help="default: 32 on a GPU; on a CPU by the images' size, 4 of 448 x 224")
+    p.add_argument("--batch_size", type=int, help="default: 32 on a GPU; on a CPU by the images' size, 2 of 448 x 224")
     p.add_argument("--num_workers", type=int, help="processes that read (default: the cores)")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     p.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")

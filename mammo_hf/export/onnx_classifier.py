@@ -34,6 +34,7 @@ class OnnxClassifier(nn.Module):
 
     Args:
         folder: Holds ``model.onnx`` and ``tasks.json``.
+        threads: Of an operation; as many as torch takes where not given.
 
     Raises:
         UsageError: onnxruntime is not installed, or a file is missing.
@@ -43,16 +44,16 @@ class OnnxClassifier(nn.Module):
     device = torch.device("cpu")
     dtype = torch.float32
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], threads: int | None = None) -> None:
         super().__init__()
         try:
             import onnxruntime
         except ImportError as error:
             raise UsageError("onnxruntime is not installed", remedy='pip install "mammo-hf[onnx]"') from error
-        folder = Path(folder)
+        self.folder = folder = Path(folder)
         self.config = _config(folder / TASKS)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
+        options.intra_op_num_threads = threads or torch.get_num_threads()
         try:
             self.session = onnxruntime.InferenceSession(folder / MODEL, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's errors have no class of their own that it names
@@ -62,6 +63,10 @@ class OnnxClassifier(nn.Module):
         """(batch, channels, height, width), normalised, to the logits of all tasks."""
         (logits,) = self.session.run(None, {"pixel_values": pixel_values.float().cpu().numpy()})
         return OnnxOutput(torch.from_numpy(logits))
+
+    def of_one_thread(self) -> OnnxClassifier:
+        """The same, read again, to be called by several threads at once."""
+        return OnnxClassifier(self.folder, threads=1)
 
 
 def is_exported(folder: str | os.PathLike[str]) -> bool:

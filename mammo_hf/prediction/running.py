@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,12 @@ from .journal import Journal
 from .outputs import FACTS, write_outputs
 from .reading import ImageReader, ReadImage
 from .scoring import calibrated_scores
+from .side_by_side import SideBySide, replicas
 
 GPU_BATCH = 32
-# of a batch on a CPU: with more, activations outgrow the caches and what malloc keeps, and each image takes longer
-CPU_PIXELS = 4 * 448 * 224
+# of a batch on a CPU: with more, activations outgrow the caches, and each image takes longer
+CPU_PIXELS = 2 * 448 * 224
+Rows = list[tuple[int, list[str]]]
 FEW = 16  # files that are read before a process would have started
 
 
@@ -48,7 +50,7 @@ class Finished:
 
 
 def default_batch(processor: MammoImageProcessor, device: str) -> int:
-    """Images a batch: 32 on a GPU; on a CPU by their size, 16 of 224 x 112, 4 of 448 x 224, 1 of 896 x 448."""
+    """Images a batch: 32 on a GPU; on a CPU by their size, 8 of 224 x 112, 2 of 448 x 224, 1 of 896 x 448."""
     height, width = processor.canvas
     return GPU_BATCH if device != "cpu" else max(1, CPU_PIXELS // (height * width))
 
@@ -79,7 +81,8 @@ def predict(
     """Reads files and writes their scores, in the files' order.
 
     What cannot be read is written to ``OUTPUT.rejected.csv`` with its reason, and so is a file that stands twice. A
-    call that was ended at any moment is gone on with by the same call. Under ``accelerate launch`` the processes share
+    call that was ended at any moment is gone on with by the same call. On a CPU batches are scored side by side, one by
+    each of torch's threads. Under ``accelerate launch`` the processes share
     the batches; the rows are the same.
 
     Args:
@@ -167,7 +170,20 @@ def _read_batches(
         disable=not state.is_main_process,
     )
     rejected = 0
-    with ImageReader(run.processor, min(workers, len(places))) as reader, bar:
+
+    def note(rows: Rows) -> None:
+        nonlocal rejected
+        journal.write(rows)
+        rejected += sum(bool(row[-1]) for _, row in rows)
+        bar.update(len(rows))
+        if rejected:
+            bar.set_postfix_str(f"{rejected} rejected")
+
+    def score(model: Any, images: list[ReadImage]) -> Rows:
+        return _rows(replace(run, model=model), images, files)
+
+    scoring = SideBySide(score, _models(run, state))
+    with ImageReader(run.processor, min(workers, len(places))) as reader, bar, scoring.started():
         coming = reader.read((index, files[index]) for index in places if first.get(index, index) == index)
         for batch in mine:
             indices = range(batch * size, min((batch + 1) * size, len(files)))
@@ -176,16 +192,20 @@ def _read_batches(
             images += [
                 ReadImage(at, reason=f"stands twice in the list, first as number {first[at] + 1}") for at in twice
             ]
-            rows = _rows(run, sorted(images, key=lambda image: image.index), files)
-            journal.write(rows)
-            rejected += sum(bool(row[-1]) for _, row in rows)
-            bar.update(len(indices))
-            if rejected:
-                bar.set_postfix_str(f"{rejected} rejected")
+            for rows in scoring.put(sorted(images, key=lambda image: image.index)):
+                note(rows)
+        for rows in scoring.rest():
+            note(rows)
     return len(places)
 
 
-def _rows(run: _Run, images: list[ReadImage], files: Sequence[str]) -> list[tuple[int, list[str]]]:
+def _models(run: _Run, state: PartialState) -> list[Any]:
+    """One for each core of a CPU; explainers hook into the model and draw, which is done by one thread alone."""
+    alone = state.device.type != "cpu" or run.explainer is not None
+    return replicas(run.model, 1 if alone else torch.get_num_threads())
+
+
+def _rows(run: _Run, images: list[ReadImage], files: Sequence[str]) -> Rows:
     good = [image for image in images if image.pixel_values is not None]
     scores, pictures = _scored(run, good) if good else (np.zeros((0, 0)), [])
     of_image = {image.index: place for place, image in enumerate(good)}
