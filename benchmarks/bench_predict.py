@@ -4,8 +4,8 @@ python benchmarks/bench_predict.py
 python benchmarks/bench_predict.py --model small --size 896 448 --images 48
 
 The bound is 1 / (t_model + t_decode / cores): the model as it is run on all cores, reading on one, and nothing in
-between. A run's speed is that of the middle half of its passes through the model: the processes' start is not in it, and
-meanwhile as many images are read as are scored. The peer is a stock Swin of the same size under transformers' own
+between. A run's speed is that of the middle half of its passes through the model: the processes' start is not in it,
+and meanwhile as many images are read as are scored. The peer is a stock Swin of the same size under transformers' own
 image-classification pipeline, one PNG after the other. Also ONNX beside eager torch, one batch in turn. Weights are
 random: they cost what trained ones do.
 """

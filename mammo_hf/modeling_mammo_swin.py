@@ -203,6 +203,8 @@ class MammoSwinForImageClassification(SwinForImageClassification):
 
     config_class = MammoSwinConfig
     accepts_loss_kwargs = False
+    # of masked image modelling alone: a classifier that starts there leaves them behind
+    _keys_to_ignore_on_load_unexpected = (r"^decoder\.", r"^deep_mask_token$", r"^swin\.embeddings\.mask_token$")
 
     def __init__(self, config: MammoSwinConfig) -> None:
         config.check_image_size(*config.image_size)
