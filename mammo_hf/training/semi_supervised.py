@@ -119,9 +119,10 @@ def ramp(step: int, steps: int) -> float:
 class SemiSupervisedTrainer(ClassificationTrainer):
     """Trains on labels, and on agreement between two views of images without.
 
-    "pseudo_label" (FixMatch, arXiv 2001.07685): what the model says of the weak view, where it is sure enough, is the
-    label of the strong one. "mean_teacher" (arXiv 1703.01780): the strong view's probabilities follow those that the
-    average of the weights gives for the weak one. Both grow in weight over the first part of the training.
+    "pseudo_label" (FixMatch, arXiv 2001.07685): what the model says of the weak view is the label of the strong one.
+    "mean_teacher" (arXiv 1703.01780): the strong view's probabilities follow those that the average of the weights
+    gives for the weak one. Both count where the teacher is sure enough, since one that knows nothing yet would draw
+    everything towards its own indifference, and both grow in weight over the first part of the training.
 
     Args:
         method: One of the two.
@@ -190,9 +191,10 @@ class SemiSupervisedTrainer(ClassificationTrainer):
             confidence, pseudo = target.max(-1)
             sure = confidence >= self.thresholds.of(name).to(pseudo.device)[pseudo]
             if self.method == "pseudo_label":
-                losses.append((functional.cross_entropy(own, pseudo, reduction="none") * sure).mean())
+                apart = functional.cross_entropy(own, pseudo, reduction="none")
             else:
-                losses.append((own.softmax(-1) - target).square().sum(-1).mean())
+                apart = (own.softmax(-1) - target).square().sum(-1)
+            losses.append((apart * sure).mean())
             self._count(name, sure, pseudo == own.argmax(-1), pseudo == hidden[:, index], hidden[:, index] != -100)
         return torch.stack(losses).mean()
 

@@ -16,11 +16,14 @@ FILE = "weight_average.safetensors"
 
 
 class WeightAverage(TrainerCallback):
-    """After each step: average = decay * average + (1 - decay) * weights.
+    """After each step: average = d * average + (1 - d) * weights, with d = min(decay, (1 + step) / (10 + step)).
+
+    So the average reaches back over a tenth of the steps so far and no further, and early weights, which know nothing,
+    are soon forgotten.
 
     Args:
         network: Whose trainable parameters are averaged.
-        decay: In (0, 1); 0.999 averages over about a thousand steps.
+        decay: In (0, 1); 0.999 averages over about a thousand steps, once there have been ten thousand.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -34,8 +37,9 @@ class WeightAverage(TrainerCallback):
     @torch.no_grad()
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Takes the new weights in."""
+        decay = min(self.decay, (1 + state.global_step) / (10 + state.global_step))
         for name, value in self._weights():
-            self.average[name] = self.average[name].to(value.device).lerp_(value, 1 - self.decay)
+            self.average[name] = self.average[name].to(value.device).lerp_(value, 1 - decay)
 
     def save(self, folder: str | Path) -> None:
         """Puts the average into a checkpoint that is being written."""

@@ -122,11 +122,12 @@ def test_hidden_labels_are_counted_and_never_learnt_from(tmp_path):
         assert "density_pseudo_label_accuracy" not in wrong
 
 
-def test_an_unsure_teacher_teaches_nothing(tmp_path):
+@pytest.mark.parametrize("method", ["pseudo_label", "mean_teacher"])
+def test_an_unsure_teacher_teaches_nothing(tmp_path, method):
     ends = []
     for unlabelled in (HIDDEN, HIDDEN[::-1]):
         model = classifier()
-        run = trainer(tmp_path, model, images(LABELLED), unlabelled=unlabelled, confidence=0.999999)
+        run = trainer(tmp_path, model, images(LABELLED), unlabelled=unlabelled, method=method, confidence=0.999999)
         run.thresholds.decay = 1.0
         run.train()
         ends.append(model.classifier.weight.detach().clone())
