@@ -91,9 +91,12 @@ def test_rows_of_splits():
 def test_a_token_that_a_lesion_only_grazes_is_not_judged():
     lesions = torch.zeros(1, 16, 8)
     lesions[0, 4:8, 0:4] = 2  # the whole of one token of 4 x 4 cells
-    lesions[0, 8, 0:3] = 2  # three of sixteen cells of the next
-    tokens = lesion_tokens(lesions, (4, 2))
-    assert tokens.tolist() == [[0, 0], [2, 0], [-100, 0], [0, 0]]
+    lesions[0, 8, 0:4] = 2
+    lesions[0, 9, 0:3] = 2  # seven of sixteen cells of the next
+    assert lesion_tokens(lesions, (4, 2)).tolist() == [[0, 0], [2, 0], [-100, 0], [0, 0]]
+    lesions[0, 9, 3] = 2
+    assert lesion_tokens(lesions, (4, 2)).tolist() == [[0, 0], [2, 0], [2, 0], [0, 0]]
+    lesions[0, 9] = 0
     lesions[0, 4:8] = 0
     assert lesion_tokens(lesions, (4, 2)).tolist() == [[0, 0], [0, 0], [2, 0], [0, 0]]  # there is no better token
 
