@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data import load
 from ..errors import DataError, UsageError
 from ..explainers import explainers, find_explainer
 from ..explainers.study import evaluate_explainers
@@ -22,6 +21,7 @@ from ..training.explanation_report import explanation_table, plot_study, sanity_
 from ..training.lesion_cases import lesion_cases
 from ..training.loading import load_model, load_processor, read_config
 from .running import check_outputs, log_to, write_metrics
+from .stages import check_dataset, open_as_trained
 
 # not occlusion: it asks the model a hundred times and more for each image
 DEFAULT = (
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> None:
     processor = load_processor(model_folder)
     check_outputs(out, out / "prepared")
     log_to("console", out)
-    table = load(args.dataset)
+    table = open_as_trained(args.dataset, model_folder)
     table = table if args.split == "all" else table.where(split=args.split)
     if not len(table):
         raise DataError(f"holds no image of the split {args.split!r}", source=args.dataset, remedy="use --split all")
@@ -98,8 +98,7 @@ def _parsed(arguments: list[str]) -> argparse.Namespace:
             raise UsageError(
                 "there is no classifier here", source=folder, remedy=f"give {option} the folder that training wrote"
             )
-    if not Path(args.dataset).is_dir():
-        raise UsageError("is no folder", source=args.dataset, remedy="give --dataset the collection's folder")
+    check_dataset(args.dataset, "--dataset")
     for option, value, least in (
         ("--count", args.count, 1),
         ("--faithfulness_images", args.faithfulness_images, 0),

@@ -8,8 +8,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..data import load
-from ..data.seen import SPLIT_FILE
 from ..errors import DataError, UsageError
 from ..explainers import find_explainer
 from ..training.checks import check_number
@@ -17,7 +15,7 @@ from ..training.collection import prepared_images
 from ..training.loading import load_processor, read_config
 from ..training.visualization import SEED_EXPLAINERS, visualize
 from .running import check_outputs, log_to
-from .stages import check_dataset
+from .stages import check_dataset, open_as_trained
 
 
 def parser() -> argparse.ArgumentParser:
@@ -49,11 +47,7 @@ def main(arguments: list[str]) -> None:
     processor = load_processor(model)
     check_outputs(out, out / "prepared")
     log_to("console", out)
-    # nothing is trained here: a validation split is not wanted, and a collection of test images alone has none
-    table = load(args.dataset)
-    if "test" not in table.column("split") and (model / SPLIT_FILE).is_file():
-        table = table.split(validation=0, saved=model / SPLIT_FILE)
-    table = table.where(split="test")
+    table = open_as_trained(args.dataset, model).where(split="test")
     if not len(table):
         raise DataError("holds no test image to explain", source=args.dataset, remedy="check its test tables")
     prepared = prepared_images(table, processor, out / "prepared", tasks=tasks, num_workers=args.num_workers)

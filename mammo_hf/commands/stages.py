@@ -8,7 +8,7 @@ from typing import Any
 from accelerate import PartialState
 from transformers import HfArgumentParser, TrainingArguments
 
-from ..data import MammoTable
+from ..data import MammoTable, load
 from ..data.prepare import is_prepared
 from ..data.seen import SPLIT_FILE, read_seen, save_training_split
 from ..errors import UsageError
@@ -65,6 +65,20 @@ def check_dataset(dataset: str, argument: str) -> None:
     # a source by name ("folder:/data"), a mapping and an object store's URL are looked at when they are opened
     if not (Path(dataset).is_dir() or Path(dataset).suffix == ".toml" or ":" in dataset):
         raise UsageError("is no folder", source=dataset, remedy=f"give {argument} the collection's folder")
+
+
+def open_as_trained(dataset: str, model: str | Path) -> MammoTable:
+    """A collection to try a model on, with the test split of the model's training where it has none of its own.
+
+    Raises:
+        MammoError: See `mammo_hf.data.load`.
+    """
+    table = load(dataset)
+    saved = Path(model) / SPLIT_FILE
+    # nothing is trained here: a validation split is not wanted, and a collection of test images alone has none
+    if "test" not in table.column("split") and saved.is_file():
+        return table.split(validation=0, saved=saved)
+    return table
 
 
 def open_stage(own: CollectionArguments, args: TrainingArguments, model: str, out: Path) -> MammoTable:

@@ -41,9 +41,10 @@ def call(collection, classifier, tmp_path):
     return run
 
 
-def test_writes_figures_table_and_plot(call, tmp_path, capsys):
+def test_writes_figures_table_and_plot(call, collection, tmp_path, capsys):
     few = ["--faithfulness_images", 1, "--sanity_images", 1, "--explainers", "grad_cam", "attention", "lesion_head"]
-    assert call("--split", "all", "--count", 4, "--spacing_mm", 0.5, *few) == 0
+    named = ["--dataset", f"cbis-ddsm:{collection}"]
+    assert call("--split", "all", "--count", 4, "--spacing_mm", 0.5, *few, *named) == 0
     figures = json.loads((tmp_path / "out" / "metrics.json").read_text())["explanations"]
     assert figures["images"] == 4
     assert figures["explainers"]["grad_cam"]["within_10_mm"]["value"] is not None
