@@ -79,6 +79,9 @@ def trained(tmp_path_factory):
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(world)
             assert main([*words, *SHORT[words[0]]]) == 0
+    (world / "demo").mkdir()  # as make demo leaves it
+    for name, own in (("phantom", "data/cbis"), ("mim", "out/mim"), ("classifier", "out/cls")):
+        (world / "demo" / name).symlink_to(f"../{own}", target_is_directory=True)
     return world
 
 
