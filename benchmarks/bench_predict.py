@@ -111,10 +111,10 @@ def run_speed(read: Callable[[], Any]) -> float:
     return float(seen[last] - seen[first]) / (ended[last][0] - ended[first][0])
 
 
-def model_alone(model: torch.nn.Module, batch: int, cores: int) -> float:
+def model_alone(model: torch.nn.Module, batch: int) -> float:
     """Seconds an image that the model takes as `predict` runs it, with nothing to read."""
     pixels = torch.randn(batch, 1, *model.config.image_size, device=model.device)
-    own = replicas(model, cores if model.device.type == "cpu" else 1)
+    own = replicas(model, torch.get_num_threads() if model.device.type == "cpu" else 1)
     scoring = SideBySide(_pass, own)
     with scoring.started():
         for turns in (1, 8):  # the first warms up
@@ -142,7 +142,7 @@ def against_bound(
     shares, parts = [], []
     for _ in range(rounds):
         t_decode = statistics.median(seconds(lambda f=file: read_image(processor, 0, f)) for file in files[:8])
-        t_model = model_alone(model, batch, cores)
+        t_model = model_alone(model, batch)
         bound = 1 / (t_model + t_decode / cores)
         speed = predict_speed(model, processor, files, folder, batch_size=batch, num_workers=cores)
         shares.append(speed / bound)

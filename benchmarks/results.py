@@ -37,6 +37,7 @@ PHANTOM = (
     *("--lesion_halo", 1.4, "--num_proc", 1),
 )
 FROZEN = ("--tune", "head", "--pool", "mean")
+TRAINED = ("--seeds", 3, "--batch_size", 8, "--learning_rate", 2e-3)
 SHARES, ENDS = ("--percentages", 10, 25, 50, 100), ("--percentages", 10, 100)
 
 
@@ -45,15 +46,34 @@ def study(dataset: str, task: str, init: str, *more: Any) -> tuple[Any, ...]:
     return ("label-efficiency", "--dataset", dataset, "--task", task, "--init", "scratch", init, *NANO, *more)
 
 
+def teacher(dataset: str, init: str, tune: str, updates: int, out: str) -> tuple[Any, ...]:
+    """A mean teacher beside a tenth of the labels alone."""
+    return (
+        *(
+            "label-efficiency",
+            "--dataset",
+            dataset,
+            "--init",
+            init,
+            *NANO,
+            *TRAINED,
+            "--lesion_loss",
+            4,
+            "--tune",
+            tune,
+        ),
+        *("--semi_supervised", "none", "mean_teacher", "--percentages", 10, "--updates", updates, "--output_dir", out),
+    )
+
+
 def commands(work: Path, mini_mias: Path, ddsm: Path) -> dict[str, tuple[Any, ...]]:
     """From a result's name to the command that gives it, in the order in which they are run."""
     films, drawn, phantom = f"{work}/ddsm_mim", f"{work}/phantom_mim", f"{work}/phantom"
     mias, abnormal = f"mini-mias:{mini_mias}", f"{work}/tables/abnormal/abnormal.toml"
     dense, breasts = f"{work}/tables/dense/dense.toml", f"{work}/tables/breasts/breasts.toml"
-    trained = ("--seeds", 3, "--batch_size", 8, "--learning_rate", 2e-3)
     few, many = ("--percentages", 10, 25, 100, "--updates", 300), ("--percentages", 10, 25, 100, "--updates", 400)
-    # one folder: an arm that two commands name is trained once
-    last_folder = ("--output_dir", f"{work}/phantom_trained")
+    # one folder for two commands: an arm that both name is trained once
+    last_folder, full_folder = f"{work}/phantom_trained", f"{work}/phantom_full"
     last = ("--tune", "last_stage", "--max_steps", 300, "--learning_rate", 1e-3, "--per_device_train_batch_size", 8)
     last += ("--eval_strategy", "steps", "--eval_steps", 100, "--save_strategy", "steps", "--save_steps", 100)
     last += ("--load_best_model_at_end", "true", "--save_total_limit", 1, *QUIET)
@@ -70,26 +90,22 @@ def commands(work: Path, mini_mias: Path, ddsm: Path) -> dict[str, tuple[Any, ..
         "external_pathology": study(breasts, "pathology", films, *FROZEN, *ENDS, "--seeds", 3),
         "abnormal_head": study(abnormal, "abnormal", films, *FROZEN, *ENDS, "--seeds", 3, "--folds", 5),
         "phantom_pathology_head": study(phantom, "pathology", drawn, *FROZEN, *SHARES, "--seeds", 3),
-        "phantom_last_stage": study(phantom, "pathology", drawn, *trained, "--lesion_loss", 0, 4, "--tune",
-                                    "last_stage", *few, *last_folder),
-        "phantom_teacher": ("label-efficiency", "--dataset", phantom, "--init", drawn, *NANO, *trained,
-                            "--lesion_loss", 4, "--tune", "last_stage", "--semi_supervised", "none", "mean_teacher",
-                            "--percentages", 10, "--updates", 300, *last_folder),
-        "phantom_density_last_stage": study(phantom, "density", drawn, *trained, "--tune", "last_stage", *few),
-        "tissue_last_stage": study(mias, "tissue", films, *trained, "--tune", "last_stage", "--percentages", 10,
+        "phantom_last_stage": study(phantom, "pathology", drawn, *TRAINED, "--lesion_loss", 0, 4, "--tune",
+                                    "last_stage", *few, "--output_dir", last_folder),
+        "phantom_teacher": teacher(phantom, drawn, "last_stage", 300, last_folder),
+        "phantom_density_last_stage": study(phantom, "density", drawn, *TRAINED, "--tune", "last_stage", *few),
+        "tissue_last_stage": study(mias, "tissue", films, *TRAINED, "--tune", "last_stage", "--percentages", 10,
                                    "--updates", 300, "--folds", 5),
         "breasts_classifier": ("classification", "--dataset", breasts, "--tasks", "pathology", "--model_name_or_path",
                                films, *SIZE, *last),
         "breasts_evaluation": ("evaluate", f"{work}/breasts_classifier", "--dataset", breasts, "--split", "test",
                                "--external", "--without_pictures", "--num_workers", 0),
-        "phantom_full": study(phantom, "pathology", drawn, *trained, "--lesion_loss", 0, 4, "--tune", "full", *many,
-                              "--output_dir", f"{work}/phantom_full"),
-        "phantom_full_teacher": ("label-efficiency", "--dataset", phantom, "--init", drawn, *NANO, *trained,
-                                 "--lesion_loss", 4, "--tune", "full", "--semi_supervised", "none", "mean_teacher",
-                                 "--percentages", 10, "--updates", 400, "--output_dir", f"{work}/phantom_full"),
+        "phantom_full": study(phantom, "pathology", drawn, *TRAINED, "--lesion_loss", 0, 4, "--tune", "full", *many,
+                              "--output_dir", full_folder),
+        "phantom_full_teacher": teacher(phantom, drawn, "full", 400, full_folder),
         "tissue_attentive": study(mias, "tissue", films, "--tune", "head", "--pool", "attentive", *ENDS, "--seeds", 3,
                                   "--folds", 5),
-        "phantom_density_full": study(phantom, "density", drawn, *trained, "--tune", "full", *many),
+        "phantom_density_full": study(phantom, "density", drawn, *TRAINED, "--tune", "full", *many),
     }  # fmt: skip
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..errors import DataError, UsageError
+from ..errors import DataError
 from ..explainers import find_explainer
 from ..training.checks import check_number
 from ..training.collection import prepared_images
-from ..training.loading import load_processor, read_config
+from ..training.loading import load_processor, read_tasks
 from ..training.visualization import SEED_EXPLAINERS, visualize
 from .running import check_outputs, log_to
 from .stages import check_dataset, open_as_trained
@@ -34,16 +34,12 @@ def main(arguments: list[str]) -> None:
     """Runs ``mammo-hf explain``."""
     args = parser().parse_args(arguments)
     model, out = Path(args.model), Path(args.output_dir)
-    if not (model / "config.json").is_file():
-        raise UsageError("there is no classifier here", source=model, remedy="give the folder that training wrote")
     check_dataset(args.dataset, "--dataset")
     check_number("--count", args.count, args.count >= 1, "1 or more")
     check_number("--num_workers", args.num_workers, args.num_workers >= 0, "0 or more")
     for name in args.explainers:
         find_explainer(name)  # before images are prepared
-    tasks = read_config(model).get("tasks")
-    if not tasks:
-        raise UsageError("is no classifier of tasks", source=model, remedy="give the folder that stage 2 wrote")
+    tasks = read_tasks(model)
     processor = load_processor(model)
     check_outputs(out, out / "prepared")
     log_to("console", out)

@@ -82,8 +82,7 @@ def predict(
 
     What cannot be read is written to ``OUTPUT.rejected.csv`` with its reason, and so is a file that stands twice. A
     call that was ended at any moment is gone on with by the same call. On a CPU batches are scored side by side, one by
-    each of torch's threads. Under ``accelerate launch`` the processes share
-    the batches; the rows are the same.
+    each of torch's threads. Under ``accelerate launch`` the processes share the batches; the rows are the same.
 
     Args:
         model: From `load_classifier`; it is moved to the device.

@@ -31,6 +31,20 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def read_tasks(folder: Path) -> list[dict[str, Any]]:
+    """The tasks of a classifier's checkpoint.
+
+    Raises:
+        UsageError: The folder holds no checkpoint, or one of something else.
+    """
+    if not (folder / "config.json").is_file():
+        raise UsageError("there is no classifier here", source=folder, remedy="give the folder that training wrote")
+    tasks: list[dict[str, Any]] = read_config(folder).get("tasks") or []
+    if not tasks:
+        raise UsageError("is no classifier of tasks", source=folder, remedy="give the folder that stage 2 wrote")
+    return tasks
+
+
 def load_model(kind: type[Model], folder: str | Path, **options: Any) -> Model:
     """``kind.from_pretrained(folder)``.
 
