@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ..data import MammoTable, assert_no_leak, load
+from ..data import MammoTable, assert_no_leak
 from ..data.prepare import folder_of
 from ..errors import DataError, UsageError
 from ..evaluation.after_training import model_facts
@@ -27,8 +27,9 @@ from ..evaluation.scoring import score_images, scored
 from ..modeling_mammo_swin import MammoSwinForImageClassification
 from ..training.checks import check_device, check_number
 from ..training.collection import prepared_images
-from ..training.loading import load_model, load_processor, read_config
+from ..training.loading import load_model, load_processor, read_tasks
 from .running import check_outputs, log_to
+from .stages import check_dataset, open_as_trained
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ def main(arguments: list[str]) -> None:
     tasks, threshold, efficiency = _check(args)
     check_outputs(out)
     log_to("console", out)
-    table = _open(args.dataset)
+    table = _open(args.dataset, checkpoint)
     chosen = _chosen(table, args.split, tasks, args.dataset)
     processor = load_processor(checkpoint)
     model = load_model(MammoSwinForImageClassification, checkpoint).eval()
@@ -111,14 +112,8 @@ def main(arguments: list[str]) -> None:
 
 def _check(args: argparse.Namespace) -> tuple[Tasks, float | None, list[dict[str, Any]]]:
     """What can be said before an image is read: the model's tasks, the threshold, the label efficiency's rows."""
-    checkpoint = Path(args.checkpoint)
-    if not (checkpoint / "config.json").is_file():
-        raise UsageError("there is no classifier here", source=checkpoint, remedy="give the folder that training wrote")
-    tasks: Tasks = read_config(checkpoint).get("tasks") or []
-    if not tasks:
-        raise UsageError("is no classifier of tasks", source=checkpoint, remedy="give the folder that stage 2 wrote")
-    if not (Path(args.dataset).exists() or ":" in args.dataset):
-        raise UsageError("is no folder", source=args.dataset, remedy="give --dataset the collection's folder")
+    tasks: Tasks = read_tasks(Path(args.checkpoint))
+    check_dataset(args.dataset, "--dataset")
     check_number("--resamples", args.resamples, args.resamples >= 100, "100 or more")
     check_number("--seed", args.seed, args.seed >= 0, "0 or more")
     check_number("--batch_size", args.batch_size, args.batch_size >= 1, "1 or more")
@@ -158,8 +153,8 @@ def _efficiency(path: str | None) -> list[dict[str, Any]]:
     return rows
 
 
-def _open(dataset: str) -> MammoTable:
-    table = load(dataset)
+def _open(dataset: str, checkpoint: Path) -> MammoTable:
+    table = open_as_trained(dataset, checkpoint)
     assert_no_leak(table)
     for note in table.notes:
         logger.info("%s", note)

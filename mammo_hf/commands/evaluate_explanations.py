@@ -19,7 +19,7 @@ from ..training.collection import prepared_images
 from ..training.datasets import LabelledImages, rows_of
 from ..training.explanation_report import explanation_table, plot_study, sanity_table
 from ..training.lesion_cases import lesion_cases
-from ..training.loading import load_model, load_processor, read_config
+from ..training.loading import load_model, load_processor, read_tasks
 from .running import check_outputs, log_to, write_metrics
 from .stages import check_dataset, open_as_trained
 
@@ -35,9 +35,7 @@ def main(arguments: list[str]) -> None:
     """Runs ``mammo-hf evaluate-explanations``."""
     args = _parsed(arguments)
     model_folder, out = Path(args.model), Path(args.output_dir)
-    tasks = read_config(model_folder).get("tasks")
-    if not tasks:
-        raise UsageError("is no classifier of tasks", source=model_folder, remedy="give the folder that stage 2 wrote")
+    tasks = read_tasks(model_folder)
     processor = load_processor(model_folder)
     check_outputs(out, out / "prepared")
     log_to("console", out)

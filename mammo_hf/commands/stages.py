@@ -11,6 +11,7 @@ from transformers import HfArgumentParser, TrainingArguments
 from ..data import MammoTable, load
 from ..data.prepare import is_prepared
 from ..data.seen import SPLIT_FILE, read_seen, save_training_split
+from ..data.splits import read_split
 from ..errors import UsageError
 from ..image_processing_mammo import MammoImageProcessor
 from ..training.arguments import ClassificationArguments, CollectionArguments, MimArguments
@@ -68,17 +69,18 @@ def check_dataset(dataset: str, argument: str) -> None:
 
 
 def open_as_trained(dataset: str, model: str | Path) -> MammoTable:
-    """A collection to try a model on, with the test split of the model's training where it has none of its own.
+    """A collection to try a model on; one of its training that has no test split of its own gets the training's.
 
     Raises:
         MammoError: See `mammo_hf.data.load`.
     """
     table = load(dataset)
     saved = Path(model) / SPLIT_FILE
+    if "test" in table.column("split") or not saved.is_file():
+        return table
     # nothing is trained here: a validation split is not wanted, and a collection of test images alone has none
-    if "test" not in table.column("split") and saved.is_file():
-        return table.split(validation=0, saved=saved)
-    return table
+    trained_on = not read_split(saved).keys().isdisjoint(table.column("patient"))
+    return table.split(validation=0, saved=saved) if trained_on else table
 
 
 def open_stage(own: CollectionArguments, args: TrainingArguments, model: str, out: Path) -> MammoTable:

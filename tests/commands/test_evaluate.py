@@ -11,7 +11,9 @@ import pytest
 from mammo_hf import MammoImageProcessor
 from mammo_hf.cli import main
 from mammo_hf.configuration_mammo_swin import SIZES, MammoSwinConfig
+from mammo_hf.data import load
 from mammo_hf.data.phantom import write_phantom
+from mammo_hf.data.seen import save_training_split
 from mammo_hf.testing import tiny_classifier
 
 POINT = {"threshold": 0.4, "sensitivity": 0.9, "specificity": 0.5}
@@ -86,6 +88,20 @@ def test_all_images_and_a_prepared_folder(checkpoint, collection, tmp_path):
     assert _run(checkpoint, collection, tmp_path / "c", "--without_pictures") == 0
     again = json.loads((tmp_path / "c" / "report.json").read_text())
     assert again["tasks"]["pathology"]["auroc"] == pytest.approx(part["tasks"]["pathology"]["auroc"])
+
+
+def test_whom_training_kept_for_testing_is_tested_where_the_collection_says_nobody(checkpoint, collection, tmp_path):
+    films, model = (shutil.copytree(of, tmp_path / name) for of, name in ((collection, "films"), (checkpoint, "model")))
+    for table in films.rglob("*_test_set.csv"):
+        table.unlink()
+    for film in films.rglob("*-Test_P_*"):
+        shutil.rmtree(film)
+    trained_on = load("cbis-ddsm", films).split(seed=1, test=0.4)
+    save_training_split(trained_on, model)
+    assert _run(model, films, tmp_path / "out", "--without_pictures") == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    images = {step["step"]: step["images"] for step in report["flow"]}["of the test split"]
+    assert images == len(trained_on.where(split="test")) > 0
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -41,3 +43,9 @@ def test_a_model_is_tried_on_whom_its_training_kept_for_that(films, tmp_path):
     named = f"folder:{films}"
     assert set(stages.open_as_trained(named, tmp_path).where(split="test").column("patient")) == kept
     assert not len(stages.open_as_trained(named, tmp_path / "elsewhere").where(split="test"))
+
+
+def test_a_collection_that_a_model_was_not_trained_on_stays_as_it_is(films, tmp_path):
+    (tmp_path / "split.json").write_text(json.dumps({"splits": {f"{number:016x}": "test" for number in range(4)}}))
+    table = stages.open_as_trained(f"folder:{films}", tmp_path)
+    assert table.column("split") == load("folder", films).column("split")
