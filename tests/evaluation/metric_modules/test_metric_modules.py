@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +28,15 @@ def _alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setattr(evaluate.config, "HF_MODULES_CACHE", folder / "modules")
         patch.setattr(evaluate.config, "HF_METRICS_CACHE", folder / "metrics")
         patch.syspath_prepend(str(folder / "modules"))
+        _forget_copies()  # another test of this process may have had its own, from another folder
         yield
+    _forget_copies()
+
+
+def _forget_copies() -> None:
+    """A package that Python has imported once is looked for in that folder alone from then on."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "evaluate_modules"]:
+        del sys.modules[name]
 
 
 def _inputs(name: str) -> dict[str, np.ndarray]:
