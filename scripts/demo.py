@@ -28,6 +28,7 @@ from mammo_hf.training.classification import train_classifier
 from mammo_hf.training.collection import open_collection, prepared_images, usable_tasks
 from mammo_hf.training.datasets import LabelledImages, MaskedImages, rows_of
 from mammo_hf.training.mim import reconstruct, train_mim
+from mammo_hf.training.origin import Origin
 from mammo_hf.training.panels import plot_story
 from mammo_hf.training.visualization import SEED_EXPLAINERS, lesion_mask, pointing_figures, visualize
 
@@ -94,6 +95,7 @@ def _train(
             settings=ClassificationSettings(lesion_loss=lesion_loss),
             checkpoint=out / name,
             plots=out / "plots" / name,
+            origin=Origin.of(table, prepared, tasks=tasks, dataset=out / "phantom", folder=out / "prepared"),
         )
     for name, of_stage in figures.items():
         write_metrics(out, name, of_stage)

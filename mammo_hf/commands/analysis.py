@@ -30,6 +30,7 @@ from ..training.collection import (
 )
 from ..training.loading import load_processor
 from ..training.mim import check_model, train_mim
+from ..training.origin import Origin
 from ..training.processors import training_processor
 from ..training.running import clear_for_a_new_start
 from ..training.sizes import parse_size
@@ -160,11 +161,12 @@ def main(arguments: list[str]) -> None:
             patients=patients,
             settings=ClassificationSettings(lesion_loss=args.lesion_loss),
             checkpoint=_classifier(out),
+            origin=Origin.of(table, prepared, tasks=tasks, dataset=args.root_dir, folder=out / "prepared"),
             resume="cls" in resume,
             **common,
         )
         save_subset(patients, _classifier(out) / "label_subset.json", task=tasks[0]["name"], **labels)
-        figures |= about | {"collection": collection_facts(table, tasks, args.root_dir)}
+        figures |= about
         write_metrics(out, "classifier", figures)
         finish_checkpoint(_classifier(out), "classifier", figures, plots=out / "plots")
     if args.visualize:

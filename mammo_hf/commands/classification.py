@@ -12,11 +12,11 @@ from typing import Any, cast
 from transformers import HfArgumentParser, TrainingArguments
 
 from ..data.subsets import save_subset
-from ..publish.collection_facts import collection_facts
 from ..training.arguments import ClassificationArguments
 from ..training.checks import check_file, check_number
 from ..training.classification import train_classifier
 from ..training.collection import check_labels, check_near_duplicates, labelled_patients, prepared_images, usable_tasks
+from ..training.origin import Origin
 from .publishing import finish_checkpoint, take_over_push
 from .stages import check_stage, end_stage, open_stage, parse_stage, start_stage
 
@@ -59,12 +59,12 @@ def main(arguments: list[str]) -> None:
         patients=patients,
         checkpoint=out,
         plots=out / "plots",
+        origin=Origin.of(table, prepared, tasks=tasks, dataset=own.dataset, folder=own.prepared_folder(str(out))),
         settings=own.settings(),
         resume=args.resume_from_checkpoint,
     )
     if args.process_index == 0:
         save_subset(patients, out / "label_subset.json", task=tasks[0]["name"], **labels)
-        figures |= {"seed": args.seed, "collection": collection_facts(table, tasks, own.dataset)}
         start = own.model_name_or_path
         finish_checkpoint(out, "classifier", figures, plots=out / "plots", target=target, own=own, start=start)
     end_stage()

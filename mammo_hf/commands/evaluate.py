@@ -9,22 +9,27 @@ import argparse
 import json
 import logging
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..data import MammoTable, assert_no_leak
-from ..data.prepare import folder_of
+from ..data.seen import SPLIT_FILE, read_seen
+from ..data.splits import read_split
 from ..errors import DataError, UsageError
 from ..evaluation.after_training import model_facts
 from ..evaluation.classifier import evaluate_classifier
 from ..evaluation.report import About, write_report
-from ..evaluation.report.cohort import flow, read_rejected
+from ..evaluation.report.cohort import flow, unreadable
 from ..evaluation.report.environment import command_line, environment
 from ..evaluation.report.pictures import add_pictures, confident_errors
 from ..evaluation.scoring import score_images, scored
 from ..modeling_mammo_swin import MammoSwinForImageClassification
+from ..publish.checkpoint import read_checkpoint
+from ..publish.collection_facts import public_name
+from ..publish.processor_words import preprocessing_in_words
 from ..training.checks import check_device, check_number
 from ..training.collection import prepared_images
 from ..training.loading import load_model, load_processor, read_tasks
@@ -79,6 +84,7 @@ def main(arguments: list[str]) -> None:
     if threshold is not None:
         model.config.operating_points = _given(tasks, threshold)
     model.to("cuda" if args.device != "cpu" and torch.cuda.is_available() else "cpu")
+    trained_here, known = _learnt_from(chosen, checkpoint, args.external)
     prepared = prepared_images(chosen, processor, out / "prepared", tasks=tasks, num_workers=args.num_workers)
     if not len(prepared):
         raise DataError("no image could be read", source=args.dataset, remedy=f"see {out / 'prepared'}/rejected.csv")
@@ -87,19 +93,22 @@ def main(arguments: list[str]) -> None:
     )
     images = scored(logits, prepared, chosen)
     evaluation = evaluate_classifier(model.config, images, resamples=args.resamples, seed=args.seed)
+    evaluation = replace(evaluation, warnings=(*known, *evaluation.warnings))
     errors = confident_errors(evaluation)
     if not args.without_pictures:
         add_pictures(errors, model, prepared, processor)
     about = About(
         checkpoint=checkpoint.resolve().name,
-        collection=str(chosen[0]["source"]),
+        collection=public_name(table, args.dataset) or "a private collection",
         split=args.split,
         tasks=tasks,
         model=model_facts(model),
-        trained_here=False if args.external else None,
+        training=read_checkpoint(checkpoint).figures,
+        preprocessing=preprocessing_in_words(processor.to_dict()),
+        trained_here=trained_here,
         seed=args.seed,
         resamples=args.resamples,
-        flow=flow(table, prepared, args.split, _unreadable(table, chosen, out / "prepared")),
+        flow=flow(table, prepared, args.split, unreadable(chosen, prepared, out / "prepared")),
         errors=errors,
         label_efficiency=efficiency,
         environment=environment(str(model.device)),
@@ -190,12 +199,27 @@ def _chosen(table: MammoTable, split: str, tasks: Tasks, dataset: str) -> MammoT
     return chosen
 
 
-def _unreadable(table: MammoTable, chosen: MammoTable, prepared: Path) -> list[tuple[str, str]]:
-    """What preparing has left out, without what the table had left out before."""
-    if folder_of(chosen) is not None:
-        return []
-    before = {rejected.source for rejected in table.rejected}
-    return [(source, reason) for source, reason in read_rejected(prepared) if source not in before]
+def _learnt_from(chosen: MammoTable, checkpoint: Path, external: bool) -> tuple[bool | None, list[str]]:
+    """Whether the model was trained on other patients of this collection, and what a reader must know of that.
+
+    Raises:
+        UsageError: The collection is called external, and is not.
+    """
+    seen, patients = read_seen(checkpoint), set(chosen.column("patient"))
+    learnt = patients & (seen or frozenset())
+    if external and learnt:
+        raise UsageError(
+            f"the model has learnt from {len(learnt)} of these {len(patients)} patients, or was chosen on them",
+            source="--external",
+            remedy="leave it out, and evaluate the test split",
+        )
+    if external:
+        return False, []
+    if learnt:
+        told = f"The model has learnt from {len(learnt)} of these {len(patients)} patients, or was chosen on them"
+        return None, [f"{told}: the figures say nothing of patients whom it has not seen."]
+    own = seen is not None and not patients.isdisjoint(read_split(checkpoint / SPLIT_FILE))
+    return (True if own else None), []
 
 
 def _given(tasks: Tasks, threshold: float) -> dict[str, Any]:

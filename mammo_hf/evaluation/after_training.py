@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import datasets
 import numpy as np
@@ -30,8 +31,10 @@ def evaluate_after_training(
     test: Scores | None,
     report: Path,
     checkpoint: str,
-    collection: str = "the collection",
     table: MammoTable | None = None,
+    unreadable: Sequence[str] = (),
+    training: Mapping[str, Any] | None = None,
+    preprocessing: Sequence[str] = (),
     seed: int = 0,
     resamples: int = 2000,
 ) -> Evaluation | None:
@@ -48,8 +51,10 @@ def evaluate_after_training(
         test: Those of the test split; ``None``: there is none, and no report.
         report: The folder of ``report.html`` and ``report.json``.
         checkpoint: The model's name.
-        collection: Its name.
         table: The collection's table, for the flow and more subgroups.
+        unreadable: Why images of its test split could not be prepared, a reason each.
+        training: What is recorded of the training; the collection's name is taken from it.
+        preprocessing: What the processor does, a sentence a step.
         seed: Of the bootstrap.
         resamples: Bootstrap resamples.
 
@@ -71,20 +76,27 @@ def evaluate_after_training(
     )
     about = About(
         checkpoint=checkpoint,
-        collection=collection,
+        collection=collection_name(training or {}),
         split="test",
         tasks=config.tasks,
         model=model_facts(model),
+        training=training or {},
+        preprocessing=preprocessing,
         trained_here=True,
         seed=seed,
         resamples=resamples,
-        flow=[] if table is None else flow(table, test[0], "test"),
+        flow=[] if table is None else flow(table, test[0], "test", unreadable),
         errors=confident_errors(evaluation),
         environment=environment(str(model.device)),
         command=command_line(),
     )
     write_report(evaluation, about, report)
     return evaluation
+
+
+def collection_name(training: Mapping[str, Any]) -> str:
+    """Of the collection that a model was trained on, where that is public."""
+    return (training.get("collection") or {}).get("name") or "a private collection"
 
 
 def model_facts(model: MammoSwinForImageClassification) -> dict[str, object]:

@@ -40,14 +40,20 @@ def collection_facts(table: MammoTable, tasks: Sequence[Mapping[str, Any]], data
             "patients": len({columns["patient"][row] for row in rows}),
             "labels": {str(task["name"]): _counts(task, columns[str(task["name"])], rows) for task in tasks},
         }
+    return {"name": public_name(table, dataset), "splits": splits}
+
+
+def public_name(table: MammoTable, dataset: str | Path) -> str | None:
+    """The collection's name; ``None`` for a private one."""
     if is_phantom(dataset):
-        return {"name": PHANTOMS, "splits": splits}
-    return {"name": None if table.salt_name == PRIVATE else table.salt_name, "splits": splits}
+        return PHANTOMS
+    return None if table.salt_name == PRIVATE else table.salt_name
 
 
 def is_phantom(dataset: str | Path) -> bool:
-    """Whether a folder, prepared or not, holds images that were drawn."""
-    return (Path(dataset) / MARKER).is_file()
+    """Whether a folder, prepared or not, named alone or as NAME:FOLDER, holds images that were drawn."""
+    folders = (str(dataset), str(dataset).partition(":")[2])
+    return any((Path(folder) / MARKER).is_file() for folder in folders if folder)
 
 
 def _counts(task: Mapping[str, Any], values: Sequence[str | None], rows: Sequence[int]) -> dict[str, int]:

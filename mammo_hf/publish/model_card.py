@@ -15,6 +15,7 @@ from ..evaluation.report.writing import METRIC_NAMES, metrics_table
 from ..evaluation.subgroups import FACTS
 from ..label_efficiency.table import markdown_table, remarks
 from ..training.explanation_report import explanation_table
+from ..training.training_words import training_in_words
 from .checkpoint import CARD, PICTURES, Checkpoint, read_checkpoint
 from .model_index import card_data, plain
 from .processor_words import preprocessing_in_words
@@ -96,6 +97,7 @@ def _facts(checkpoint: Checkpoint) -> dict[str, Any]:
         "collection": figures.get("collection") or {},
         "figures": figures,
         "run": figures.get("run") or {},
+        "words": training_in_words(figures),
         "steps": preprocessing_in_words(checkpoint.processor) if checkpoint.processor else [],
         "results": {name: _results(part) for name, part in test.items()},
         "subgroups": {name: _subgroups(part) for name, part in test.items()},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from ..configuration_mammo_swin import SIZES, MammoSwinConfig
 from ..errors import DataError, UsageError
 from ..image_processing_mammo import MammoImageProcessor
 from ..modeling_mammo_swin import MammoSwinForImageClassification
+from ..publish.processor_words import preprocessing_in_words
 from ..publish.run_facts import ModelCardCallback
 from .arguments import ClassificationSettings
 from .augmentation import Augmentation
@@ -23,11 +24,12 @@ from .class_weights import Tasks, class_weights, told
 from .classification_trainer import ClassificationTrainer
 from .datasets import EpochOfDatasets, LabelledImages, rows_of
 from .mim import other_window, starting_config
+from .origin import Origin
 from .permuted_labels import permuted_labels
 from .running import run, without_last_batch_surprise, without_validation
 from .scoring import best_metric, choose_score, draw_curves, epoch_metrics, evaluate, predicted_logits
 from .semi_supervised import ClassThresholds, SemiSupervisedTrainer, TwoViews, WithUnlabelled
-from .starting_weights import load_starting_weights
+from .starting_weights import kind_of_start, load_starting_weights
 from .tuning import HeadFirst, freeze
 from .weight_average import WeightAverage
 
@@ -109,6 +111,9 @@ def fit_classifier(
         "processes": args.world_size,
         "lesion_loss_weight": lesion_loss,
         "permuted_labels": settings.permute_labels,
+        "seed": args.seed,
+        "start": "random" if model in SIZES else kind_of_start(model),
+        "settings": asdict(settings),
         "run": card.facts,
     }
     if settings.score_from == "auto" and lesion_loss:
@@ -124,9 +129,10 @@ def train_classifier(
     tasks: Tasks,
     checkpoint: Path,
     plots: Path,
+    origin: Origin | None = None,
     **how: Any,
 ) -> dict[str, Any]:
-    """Trains the classifier as `fit_classifier`, saves it, and reads the test split once.
+    """Trains the classifier as `fit_classifier`, saves it, reads the test split once, and writes a report of it.
 
     Args:
         prepared: Prepared images of all splits.
@@ -134,19 +140,32 @@ def train_classifier(
         args: Trainer's own; ``output_dir`` holds its checkpoints.
         tasks: In the order of the prepared ``labels``.
         checkpoint: Where the model and the processor are saved.
-        plots: Folder of the curves.
+        plots: Folder of the curves and of the report.
+        origin: The images' collection, for records, the report's flow and more of its subgroups.
         how: The rest of `fit_classifier`'s: model, patients, settings, resume.
 
     Returns:
         Figures for ``metrics.json``: counts, weights, and each task's figures on validation and test.
     """
     fitted = fit_classifier(prepared, processor, args, tasks=tasks, **how)
-    trainer, images, figures = fitted.trainer, fitted.images, fitted.figures
+    trainer, images = fitted.trainer, fitted.images
+    figures = fitted.figures | {"collection": {} if origin is None else dict(origin.facts)}
     # each split once, by all processes together
     logits = {name: predicted_logits(trainer, images[name]) for name in ("validation", "test") if len(images[name])}
     if trainer.is_world_process_zero():
         network = trainer.accelerator.unwrap_model(trainer.model)
-        figures |= evaluate(network, images, logits, seed=args.seed, report=plots / "report", name=checkpoint.name)
+        figures |= evaluate(
+            network,
+            images,
+            logits,
+            seed=args.seed,
+            report=plots / "report",
+            checkpoint=checkpoint.name,
+            table=origin and origin.table,
+            unreadable=origin.unreadable if origin else (),
+            training=figures,
+            preprocessing=preprocessing_in_words(processor.to_dict()),
+        )
         network.save_pretrained(checkpoint)
         processor.save_pretrained(checkpoint)
         draw_curves(trainer, images["test"], logits.get("test"), plots, figures)

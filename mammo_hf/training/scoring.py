@@ -100,8 +100,7 @@ def evaluate(
     logits: dict[str, np.ndarray],
     *,
     seed: int,
-    report: Path,
-    name: str,
+    **report: Any,
 ) -> dict[str, Any]:
     """Figures on validation; calibration and operating points fixed there; the test split read as they say.
 
@@ -110,8 +109,7 @@ def evaluate(
         images: Of the validation and the test split.
         logits: Theirs, where they have images.
         seed: Of the bootstrap.
-        report: The folder of the report.
-        name: Of the checkpoint.
+        report: The rest of `evaluate_after_training`'s: the report's folder, and what it says besides the figures.
 
     Returns:
         ``validation`` and ``test``: each task's figures with intervals by patient, null with a reason where undefined.
@@ -122,7 +120,7 @@ def evaluate(
     if "validation" in known:
         figures["validation"] = _uncalibrated(network.config, *known["validation"], seed)
     evaluation = evaluate_after_training(
-        network, validation=known.get("validation"), test=known.get("test"), report=report, checkpoint=name, seed=seed
+        network, validation=known.get("validation"), test=known.get("test"), seed=seed, **report
     )
     if evaluation is not None:
         figures["test"] = evaluation.figures

@@ -59,6 +59,17 @@ def load_starting_weights(network: PreTrainedModel, source: str | Path) -> list[
     return new
 
 
+def kind_of_start(source: str | Path) -> str:
+    """What training starts from, for the records: "masked_image_modeling", "classifier", or another "checkpoint"."""
+    if Path(source).is_file():
+        return "checkpoint"
+    config = MammoSwinConfig.from_pretrained(source)
+    made_by = " ".join(config.architectures or ())
+    if "ForMaskedImageModeling" in made_by:
+        return "masked_image_modeling"
+    return "classifier" if "MammoSwinForImageClassification" in made_by else "checkpoint"
+
+
 def _state_of_folder(folder: Path, kind: type[PreTrainedModel], config: MammoSwinConfig) -> State:
     # transformers knows both the names that it saves and those that it has in memory
     loaded: Any = load_model(kind, folder, config=config, output_loading_info=True)

@@ -53,7 +53,7 @@ def test_any_collection_is_read_as_the_checkpoint_says(checkpoint, collection, t
     assert found["calibration"] == {"method": "platt", "slope": 0.5, "intercept": -0.25}
     assert found["operating_points"]["sensitivity_90"]["threshold"] == 0.4
     assert f"pathology, by image: AUC {found['auroc']:.2f}" in printed
-    assert report["collection"] == "cbis-ddsm"
+    assert report["collection"] == "mammo_hf phantoms"  # in the layout of another collection
     # the phantom's density d is no label of this model
     assert report["tasks"]["density"]["class_counts"].keys() == {"a", "b", "c"}
     steps = {step["step"]: step["images"] for step in report["flow"]}
@@ -102,6 +102,26 @@ def test_whom_training_kept_for_testing_is_tested_where_the_collection_says_nobo
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     images = {step["step"]: step["images"] for step in report["flow"]}["of the test split"]
     assert images == len(trained_on.where(split="test")) > 0
+    answers = {item["number"]: item["answer"] for item in report["checklists"]["CLAIM 2024"]}
+    assert answers["32"] == "This report: the model was trained on other patients of the same collection."
+    assert not any("learnt from" in warning for warning in report["warnings"])
+
+
+def test_patients_whom_the_model_has_learnt_from_are_told_of_and_never_external(
+    checkpoint, collection, tmp_path, capsys
+):
+    model = shutil.copytree(checkpoint, tmp_path / "model")
+    table = load("cbis-ddsm", collection)
+    save_training_split(table, model)
+    assert _run(model, collection, tmp_path / "out", "--split", "all", "--without_pictures") == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    train, every = (len(set(part.column("patient"))) for part in (table.where(split="train"), table))
+    assert f"learnt from {train} of these {every} patients" in report["warnings"][0]
+    assert f"learnt from {train} of these {every} patients" in capsys.readouterr().out
+    answers = {item["number"]: item["answer"] for item in report["checklists"]["CLAIM 2024"]}
+    assert (answers["32"], answers["33"]) == (None, None)
+    assert _run(model, collection, tmp_path / "no", "--split", "all", "--external") == 2
+    assert "--external: the model has learnt from" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -26,14 +26,14 @@ def collection(tmp_path_factory):
 def stage(collection, monkeypatch, tmp_path):
     """Stage 2 without its training: a checkpoint appears, and its figures."""
 
-    def train(prepared, processor, args, *, checkpoint, **_):
+    def train(prepared, processor, args, *, checkpoint, origin, **_):
         assert not args.push_to_hub
         assert args.hub_token is None
         made_checkpoint(checkpoint)
         (checkpoint / "README.md").unlink()
         metrics = json.loads((checkpoint / "metrics.json").read_text())
         (checkpoint / "metrics.json").unlink()
-        return metrics["classifier"]
+        return metrics["classifier"] | {"collection": origin.facts}
 
     monkeypatch.setattr("mammo_hf.commands.classification.train_classifier", train)
 

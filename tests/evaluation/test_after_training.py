@@ -74,3 +74,38 @@ def test_without_a_test_split_the_checkpoint_is_still_calibrated(tmp_path: Path)
     assert found is None
     assert model.config.calibration.keys() == {"pathology", "density"}
     assert not (tmp_path / "report").exists()
+
+
+def test_the_report_answers_what_is_recorded_of_the_training_and_nothing_else(tmp_path: Path) -> None:
+    run = {"updates": 12, "images_an_update": 8, "epochs": 1.5, "optimizer": "adamw_torch", "learning_rate": 1e-3}
+    run |= {"schedule": "cosine", "weight_decay": 0.05, "precision": "float32", "device": "cpu", "chosen_by": None}
+    splits = {"train": {"images": 40, "patients": 10}, "test": {"images": 60, "patients": 30}}
+    training = {"run": run, "start": "masked_image_modeling", "collection": {"name": "made up", "splits": splits}}
+
+    def answers(name: str, **known: object) -> dict[str, str | None]:
+        evaluate_after_training(
+            _model(),
+            validation=None,
+            test=_split(30, 1),
+            report=tmp_path / name,
+            checkpoint="cls",
+            resamples=100,
+            **known,  # type: ignore[arg-type]
+        )
+        report = json.loads((tmp_path / name / "report.json").read_text())
+        return {item["number"]: item["answer"] for item in report["checklists"]["CLAIM 2024"]} | {
+            "collection": report["collection"]
+        }
+
+    found = answers("told", training=training, preprocessing=["It is cut down to the breast."])
+    assert found["collection"] == "made up"
+    assert str(found["9"]).startswith("It is cut down to the breast.")
+    assert str(found["19"]).endswith("Images (patients): train 40 (10), test 60 (30).")
+    assert str(found["24"]).startswith("The encoder began as masked image modelling had left it")
+    assert str(found["25"]).startswith("12 updates of 8 images (1.5 epochs)")
+    assert found["26"] == "The last epoch is kept."
+    assert found["31"] is None  # errors without pictures are not explained
+    untold = answers("untold")
+    assert untold["collection"] == "a private collection"
+    assert [untold[number] for number in ("9", "24", "25", "26")] == [None] * 4
+    assert "flow" not in str(untold["35"])

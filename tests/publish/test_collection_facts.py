@@ -19,3 +19,4 @@ def test_a_private_collection_has_no_name_and_phantoms_have_their_own(tmp_path):
     assert collection_facts(table, TASKS, tmp_path)["name"] is None
     (tmp_path / MARKER).write_text("{}")
     assert collection_facts(cohort(), TASKS, tmp_path)["name"] == PHANTOMS
+    assert collection_facts(cohort(), TASKS, f"cbis-ddsm:{tmp_path}")["name"] == PHANTOMS

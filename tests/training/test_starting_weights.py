@@ -9,7 +9,7 @@ from transformers import SwinConfig, SwinForImageClassification, SwinForMaskedIm
 from mammo_hf import MammoSwinForImageClassification, MammoSwinForMaskedImageModeling
 from mammo_hf.errors import UsageError
 from mammo_hf.training.mim import starting_config
-from mammo_hf.training.starting_weights import load_starting_weights
+from mammo_hf.training.starting_weights import kind_of_start, load_starting_weights
 
 TINY = {"embed_dim": 8, "depths": [2, 2], "num_heads": [1, 2], "drop_path_rate": 0.0}
 
@@ -179,6 +179,20 @@ def test_going_on_from_our_own_takes_everything(tmp_path):
         assert torch.equal(model.state_dict()[name], value), name
     classifier = MammoSwinForImageClassification.from_pretrained(tmp_path)
     assert torch.equal(classifier.swin.layernorm.weight, first.swin.layernorm.weight)
+
+
+def test_what_a_start_was_is_recorded(tmp_path):
+    config = starting_config("nano", (112, 56), **TINY)
+    kinds = {
+        "masked_image_modeling": MammoSwinForMaskedImageModeling,
+        "classifier": MammoSwinForImageClassification,
+        "checkpoint": SwinModel,
+    }
+    for name, kind in kinds.items():
+        kind(config).save_pretrained(tmp_path / name)
+        assert kind_of_start(tmp_path / name) == name
+    torch.save({}, tmp_path / "swin.pth")
+    assert kind_of_start(tmp_path / "swin.pth") == "checkpoint"
 
 
 def test_what_is_no_swin_says_so(tmp_path):

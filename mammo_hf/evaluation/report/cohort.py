@@ -54,7 +54,7 @@ def cohort_table(images: Scored, tasks: Sequence[dict[str, Any]]) -> list[dict[s
 
 
 def flow(
-    table: MammoTable, evaluated: datasets.Dataset, split: str, rejected: Sequence[tuple[str, str]] = ()
+    table: MammoTable, evaluated: datasets.Dataset, split: str, unreadable: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
     """From the collection to the evaluated images.
 
@@ -62,26 +62,42 @@ def flow(
         table: The whole collection, with its splits.
         evaluated: The prepared images that were scored.
         split: Theirs.
-        rejected: Source and reason of the files of this split that could not be prepared.
+        unreadable: Why images of this split could not be prepared, a reason each.
 
     Returns:
         Steps of ``step``, ``images``, ``patients`` and ``reasons``: from a reason to how many it left out. Sources are
         not named: a path may name a person.
     """
     of_split = table if split == "all" else table.where(split=split)
-    readable = len(of_split) - len(rejected)
+    readable = len(of_split) - len(unreadable)
     steps: list[dict[str, Any]] = [
         _step("found in the collection", len(table), table.column("patient"), [r.reason for r in table.rejected]),
         _step(
             "of all splits" if split == "all" else f"of the {split} split", len(of_split), of_split.column("patient")
         ),
         {
-            **_step("readable", readable, [], [reason for _, reason in rejected]),
+            **_step("readable", readable, [], unreadable),
             "patients": None,
         },
         _step("with a known label of any task: evaluated", len(evaluated), evaluated["patient"]),
     ]
     return steps
+
+
+def unreadable(tried: MammoTable, prepared: datasets.Dataset, folder: str | Path) -> list[str]:
+    """Why rows are not among the prepared images.
+
+    Args:
+        tried: The rows that were to be prepared.
+        prepared: What came of them, or of more.
+        folder: Where, with ``rejected.csv``.
+
+    Returns:
+        A reason for each image that is missing.
+    """
+    there, reasons = set(prepared["image_id"]), dict(read_rejected(folder))
+    rows = zip(tried.column("image_id"), tried.column("path"), strict=True)
+    return [reasons.get(path, "cannot be read") for image, path in rows if image not in there]
 
 
 def read_rejected(folder: str | Path) -> list[tuple[str, str]]:

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ...training.training_words import training_in_words
 from ..classifier import Evaluation
 from ..subgroups import FACTS
 from .pictures import EXPLAINER
+
+_AUGMENTATION = (
+    "Training images are turned, scaled and shifted a little, their display curve is changed a little, and "
+    "cranio-caudal views are flipped at random."
+)
 
 if TYPE_CHECKING:
     from .writing import About
@@ -19,53 +25,85 @@ def part_name(split: str) -> str:
 
 def checklist_facts(evaluation: Evaluation, about: About) -> dict[str, str | None]:
     """The values that the checklists' answers are made of; ``None`` where the run does not know."""
-    images, figures = evaluation.images, evaluation.figures
+    return _of_images(evaluation, about) | _of_figures(evaluation, about) | _of_model(about) | _of_collection(about)
+
+
+def _of_images(evaluation: Evaluation, about: About) -> dict[str, str | None]:
+    images = evaluation.images
+    evaluated = f"{len(images):,} images of {len(set(images.patients)):,} patients"
+    vendors = sorted({vendor for vendor in images.facts.get("vendor", ()) if vendor is not None})
+    return {
+        "part": part_name(about.split),
+        "evaluated": evaluated,
+        "included": f"{evaluated}; the flow says who was left out" if about.flow else evaluated,
+        "flow": "See the flow." if about.flow else None,
+        "unknown": "; ".join(f"{name}: {part['n_unknown']:,} images" for name, part in evaluation.figures.items()),
+        "vendors": f"Vendors: {', '.join(vendors)}." if vendors else None,
+    }
+
+
+def _of_figures(evaluation: Evaluation, about: About) -> dict[str, str | None]:
+    figures = evaluation.figures
     shown = dict.fromkeys(FACTS[fact] for of_task in figures.values() for fact in of_task["subgroups"])
     with_points = [
         name
         for name, of_task in figures.items()
         if "given" not in ((of_task.get("chosen_operating_points") or {"image": {"given"}})["image"])
     ]
-    errors = sum(len(of_task) for of_task in about.errors.values())
-    size = about.model.get("image_size")
-    vendors = sorted({vendor for vendor in images.facts.get("vendor", ()) if vendor is not None})
+    errors = [error for of_task in about.errors.values() for error in of_task]
     calibrated = [name for name, of_task in figures.items() if of_task["calibration"] is not None]
     return {
-        "model": about.model.get("size"),
-        "parameters": f"{about.model['parameters']:,}" if about.model.get("parameters") else None,
-        "image_size": f"{size[0]} x {size[1]}" if size else None,
-        "tasks": "; ".join(f"{task['name']} ({', '.join(task['labels'])})" for task in about.tasks),
-        "checkpoint": about.checkpoint,
-        "collection": about.collection,
-        "part": part_name(about.split),
-        "evaluated": f"{len(images):,} images of {len(set(images.patients)):,} patients",
-        "unknown": "; ".join(f"{name}: {of_task['n_unknown']:,} images" for name, of_task in figures.items()),
-        "vendors": f"Vendors: {', '.join(vendors)}." if vendors else None,
-        "subgroups": ", ".join(shown) or None,
-        "software": ", ".join(f"{name} {version}" for name, version in about.environment["packages"].items())
-        if about.environment
-        else None,
         "resamples": f"{about.resamples:,}",
-        "partition": "By patient, on the collection's own split where it has one."
-        if about.trained_here
-        else "Nothing of this collection was used for training."
-        if about.trained_here is False
-        else None,
-        "internal": "This report: the model was trained on other patients of the same collection."
-        if about.trained_here
-        else None,
-        "external": "This report: the model was not trained on this collection."
-        if about.trained_here is False
-        else None,
+        "subgroups": ", ".join(shown) or None,
         "points": f"Operating points fixed on validation images before these were read: {', '.join(with_points)}."
         if with_points
         else None,
-        "failures": f"The {errors} most confident errors are shown." if errors else None,
-        "explainer": EXPLAINER.replace("_", "-") if errors else None,
-        "updating": "None: the model, its calibration and its operating points are applied as they were stored."
-        if about.trained_here is False
-        else None,
-        "imbalance": f"Probabilities are recalibrated on validation images: {', '.join(calibrated)}."
-        if calibrated
-        else None,
+        "failures": f"The {len(errors)} most confident errors are shown." if errors else None,
+        "explainer": EXPLAINER.replace("_", "-") if any("picture" in error for error in errors) else None,
+        "imbalance": _sentences(
+            training_in_words(about.training)["weights"],
+            f"Probabilities are recalibrated on validation images: {', '.join(calibrated)}." if calibrated else None,
+        ),
     }
+
+
+def _of_model(about: About) -> dict[str, str | None]:
+    size, words = about.model.get("image_size"), training_in_words(about.training)
+    model = about.model.get("size")
+    packages = about.environment["packages"].items() if about.environment else ()
+    return {
+        "checkpoint": about.checkpoint,
+        "model": model,
+        "parameters": f"{about.model['parameters']:,}" if about.model.get("parameters") else None,
+        "image_size": f"{size[0]} x {size[1]}" if size else None,
+        "tasks": "; ".join(f"{task['name']} ({', '.join(task['labels'])})" for task in about.tasks),
+        "software": ", ".join(f"{name} {version}" for name, version in packages),
+        "preprocessing": " ".join(about.preprocessing),
+        "start": words["start"],
+        "training": _sentences(words["run"], words["tuned"], words["labels"], _AUGMENTATION) if words["run"] else None,
+        "choice": words["choice"],
+        "building": _sentences(model and f"{model}.", words["start"], words["run"], words["tuned"], words["choice"]),
+    }
+
+
+def _of_collection(about: About) -> dict[str, str | None]:
+    here = about.trained_here
+    splits = (about.training.get("collection") or {}).get("splits") or {}
+    counts = ", ".join(f"{side} {part['images']:,} ({part['patients']:,})" for side, part in splits.items())
+    by_patient = "By patient, on the collection's own split where it has one."
+    partition = _sentences(by_patient, f"Images (patients): {counts}." if counts else None)
+    updating = "None: the model, its calibration and its operating points are applied as they were stored."
+    unseen = "Nothing of this collection was used for training."
+    external = "This report: the model was not trained on this collection."
+    internal = "This report: the model was trained on other patients of the same collection."
+    return {
+        "collection": about.collection,
+        "partition": partition if here else unseen if here is False else None,
+        "internal": internal if here else None,
+        "external": external if here is False else None,
+        "updating": updating if here is False else None,
+    }
+
+
+def _sentences(*sentences: str | None) -> str:
+    return " ".join(sentence for sentence in sentences if sentence)

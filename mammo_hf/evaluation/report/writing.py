@@ -51,6 +51,8 @@ class About:
         split: Which part of it.
         tasks: ``config.tasks``.
         model: ``image_size`` (height, width), ``parameters``: how many, ``size``: in words.
+        training: What is recorded of the model's training (the classifier's part of ``metrics.json``).
+        preprocessing: What is done to an image first, a sentence a step.
         trained_here: Whether the model was trained on another split of the same collection; ``None``: not known.
         seed: Of the bootstrap.
         resamples: How many.
@@ -66,6 +68,8 @@ class About:
     split: str
     tasks: Sequence[dict[str, Any]]
     model: Mapping[str, Any]
+    training: Mapping[str, Any] = field(default_factory=dict)
+    preprocessing: Sequence[str] = ()
     trained_here: bool | None = None
     seed: int = 0
     resamples: int = 2000

@@ -7,7 +7,7 @@ from made_scores import TASKS, made_scores
 
 from mammo_hf import MammoTable
 from mammo_hf.data.table import Rejected
-from mammo_hf.evaluation.report.cohort import cohort_table, flow, read_rejected
+from mammo_hf.evaluation.report.cohort import cohort_table, flow, read_rejected, unreadable
 
 LABELS = [{"name": "pathology", "labels": ["benign", "malignant"]}]
 
@@ -38,7 +38,7 @@ def _table() -> MammoTable:
 
 def test_the_flow_goes_from_the_collection_to_what_was_evaluated() -> None:
     evaluated = datasets.Dataset.from_dict({"patient": ["p", "p", "q"]})
-    steps = flow(_table(), evaluated, "test", [("/secret/c", "is cut short")])
+    steps = flow(_table(), evaluated, "test", ["is cut short"])
     assert [(step["images"], step["patients"]) for step in steps] == [(12, 6), (8, 4), (7, None), (3, 2)]
     assert steps[0]["left_out"] == {"holds no image": 2}
     assert steps[2]["left_out"] == {"is cut short": 1}
@@ -48,7 +48,7 @@ def test_the_flow_goes_from_the_collection_to_what_was_evaluated() -> None:
 
 def test_many_reasons_are_put_together() -> None:
     evaluated = datasets.Dataset.from_dict({"patient": ["p"]})
-    rejected = [("x", f"reason {number}") for number in range(12)]
+    rejected = [f"reason {number}" for number in range(12)]
     left_out = flow(_table(), evaluated, "test", rejected)[2]["left_out"]
     assert left_out["other reasons"] == 4
     assert sum(left_out.values()) == 12
@@ -58,3 +58,13 @@ def test_rejected_files_of_a_prepared_folder(tmp_path: Path) -> None:
     assert read_rejected(tmp_path) == []
     (tmp_path / "rejected.csv").write_text("source,reason\n/x/a.dcm,is cut short\n")
     assert read_rejected(tmp_path) == [("/x/a.dcm", "is cut short")]
+
+
+def test_why_images_are_missing_is_told_and_of_no_other_row(tmp_path: Path) -> None:
+    tried = _table().where(split="test")
+    ids = tried.column("image_id")
+    lines = ["source,reason", "/x/0,is cut short", "/x/1,its mask cannot be read", "/x/11,of another split"]
+    (tmp_path / "rejected.csv").write_text("\n".join(lines) + "\n")
+    prepared = datasets.Dataset.from_dict({"image_id": ids[1:-1]})  # the image of a lost mask is there
+    assert unreadable(tried, prepared, tmp_path) == ["is cut short", "cannot be read"]
+    assert unreadable(tried, datasets.Dataset.from_dict({"image_id": ids}), tmp_path) == []
