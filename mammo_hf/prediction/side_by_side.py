@@ -16,6 +16,10 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
+# each replica holds the activations of a batch, and all of them share Python's lock: on a machine of many cores few
+# replicas of several threads each do as much
+MOST_REPLICAS = 8
+
 Batch = TypeVar("Batch")
 Result = TypeVar("Result")
 
@@ -25,8 +29,8 @@ class SideBySide(Generic[Batch, Result]):
 
     Args:
         score: Called with a model and a batch.
-        models: One for each thread, from `replicas`. A single one scores each batch at once, with all threads of torch;
-            several have one each.
+        models: One for each batch at a time, from `replicas`. A single one scores each batch at once, with all threads
+            of torch; several share them.
     """
 
     def __init__(self, score: Callable[[Any, Batch], Result], models: list[Any]) -> None:
@@ -37,14 +41,15 @@ class SideBySide(Generic[Batch, Result]):
 
     @contextmanager
     def started(self) -> Iterator[SideBySide[Batch, Result]]:
-        """Holds the threads; within, torch's operations are not shared out among cores."""
+        """Holds the threads; within, torch's operations are shared out among a model's own cores alone."""
         if len(self._models) == 1:
             yield self
             return
         threads = torch.get_num_threads()
         for model in self._models:
             self._free.put(model)
-        self._pool = ThreadPoolExecutor(len(self._models), initializer=torch.set_num_threads, initargs=(1,))
+        each = max(1, threads // len(self._models))
+        self._pool = ThreadPoolExecutor(len(self._models), initializer=torch.set_num_threads, initargs=(each,))
         try:
             yield self
         finally:
@@ -75,19 +80,20 @@ class SideBySide(Generic[Batch, Result]):
             self._free.put(model)
 
 
-def replicas(model: Any, count: int) -> list[Any]:
-    """Models that share their weights, so that each thread can call its own.
+def replicas(model: Any, threads: int) -> list[Any]:
+    """Models that share their weights, so that each batch can call its own.
 
     Stock Swin's layers change while they run (see ``stateless_windows``): one model cannot be called by two threads.
 
     Args:
         model: A classifier on the CPU, or one that several threads may call at once and that says so by having
             ``of_one_thread``, as an exported one does.
-        count: How many; for 1 the model itself.
+        threads: Of torch, for all of them. For 1 the model itself; an exported model once for each, any other up to
+            `MOST_REPLICAS` times.
     """
-    if count == 1:
+    if threads == 1:
         return [model]
     if hasattr(model, "of_one_thread"):
-        return [model.of_one_thread()] * count
+        return [model.of_one_thread()] * threads
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    return [copy.deepcopy(model, dict(shared)) for _ in range(count)]
+    return [copy.deepcopy(model, dict(shared)) for _ in range(min(threads, MOST_REPLICAS))]

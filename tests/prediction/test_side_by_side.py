@@ -3,7 +3,7 @@ import threading
 import pytest
 import torch
 
-from mammo_hf.prediction.side_by_side import SideBySide, replicas
+from mammo_hf.prediction.side_by_side import MOST_REPLICAS, SideBySide, replicas
 from mammo_hf.testing import tiny_classifier
 
 SIZES = ((112, 56), (56, 56), (224, 112))  # with the tiny window of 7 some clamp it and some do not
@@ -87,3 +87,17 @@ def test_a_fault_comes_out_and_the_threads_end(count):
     with pytest.raises(ValueError, match="that one"):
         all_of(SideBySide(score, list(range(count))), range(9))
     assert (threading.active_count(), torch.get_num_threads()) == (running, threads)
+
+
+def test_many_cores_are_shared_by_few_replicas(monkeypatch):
+    model = tiny_classifier()
+    models = replicas(model, 3 * MOST_REPLICAS + 1)
+    assert len(models) == MOST_REPLICAS
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3 * MOST_REPLICAS + 1)
+    asked = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    assert all_of(SideBySide(lambda _, batch: batch, models), range(2 * MOST_REPLICAS)) == list(
+        range(2 * MOST_REPLICAS)
+    )
+    assert set(asked[:-1]) == {3}
+    assert asked[-1] == 3 * MOST_REPLICAS + 1  # as it was
