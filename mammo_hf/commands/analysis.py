@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..data import MammoTable
 from ..data.prepare import is_prepared
@@ -39,6 +39,13 @@ from .publishing import finish_checkpoint
 from .running import check_outputs, log_to, write_metrics
 from .stages import check_dataset
 
+if TYPE_CHECKING:
+    import datasets
+    from transformers import TrainingArguments
+
+    from ..image_processing_mammo import MammoImageProcessor
+
+Tasks = list[dict[str, Any]]
 RESULTS = ("metrics.json", "plots", "visualizations", "checkpoints")
 
 
@@ -132,46 +139,74 @@ def main(arguments: list[str]) -> None:
         check_test_images(table)
     resume = _what_resumes(args)
     prepared = prepared_images(table, processor, out / "prepared", tasks=tasks, num_workers=args.num_workers)
-    about = {"seed": args.seed, "image_size": list(processor.canvas), "model": Path(args.model).name}
-    common: dict[str, Any] = {"plots": out / "plots"}
     if args.near_duplicates:
         check_near_duplicates(table, prepared)
+    known: dict[str, Any] = {"table": table, "prepared": prepared, "processor": processor, "tasks": tasks}
     if args.train_mim:
-        _save_split(args, table, _mim(out), args.model)
-        figures = train_mim(
-            prepared,
-            processor,
-            stages["mim"],
-            model=args.model,
-            checkpoint=_mim(out),
-            resume="mim" in resume,
-            **common,
-        )
-        figures |= about | {"collection": collection_facts(table, tasks, args.root_dir)}
-        write_metrics(out, "mim", figures)
-        finish_checkpoint(_mim(out), "mim", figures, plots=out / "plots")
+        _pretrain(args, stages["mim"], resume="mim" in resume, **known)
     if args.train_cls:
-        _save_split(args, table, _classifier(out), _start_of_stage_2(args))
-        figures = train_classifier(
-            prepared,
-            processor,
-            stages["cls"],
-            model=_start_of_stage_2(args),
-            tasks=tasks,
-            patients=patients,
-            settings=ClassificationSettings(lesion_loss=args.lesion_loss),
-            checkpoint=_classifier(out),
-            origin=Origin.of(table, prepared, tasks=tasks, dataset=args.root_dir, folder=out / "prepared"),
-            resume="cls" in resume,
-            **common,
-        )
+        _classify(args, stages["cls"], patients=patients, resume="cls" in resume, **known)
         save_subset(patients, _classifier(out) / "label_subset.json", task=tasks[0]["name"], **labels)
-        figures |= about
-        write_metrics(out, "classifier", figures)
-        finish_checkpoint(_classifier(out), "classifier", figures, plots=out / "plots")
     if args.visualize:
         visualize(_classifier(out), prepared, out / "visualizations")
     print(f"done; look at {', '.join(str(out / name) for name in RESULTS if (out / name).exists())}")
+
+
+def _pretrain(
+    args: argparse.Namespace,
+    settings: TrainingArguments,
+    *,
+    table: MammoTable,
+    prepared: datasets.Dataset,
+    processor: MammoImageProcessor,
+    tasks: Tasks,
+    resume: bool,
+) -> None:
+    out = Path(args.output_dir)
+    checkpoint, plots = _mim(out), out / "plots"
+    _save_split(args, table, checkpoint, args.model)
+    figures = train_mim(
+        prepared, processor, settings, model=args.model, checkpoint=checkpoint, plots=plots, resume=resume
+    )
+    figures |= _about(args, processor) | {"collection": collection_facts(table, tasks, args.root_dir)}
+    write_metrics(out, "mim", figures)
+    finish_checkpoint(checkpoint, "mim", figures, plots=plots)
+
+
+def _classify(
+    args: argparse.Namespace,
+    settings: TrainingArguments,
+    *,
+    table: MammoTable,
+    prepared: datasets.Dataset,
+    processor: MammoImageProcessor,
+    tasks: Tasks,
+    patients: tuple[str, ...],
+    resume: bool,
+) -> None:
+    out, start = Path(args.output_dir), _start_of_stage_2(args)
+    checkpoint, plots = _classifier(out), out / "plots"
+    _save_split(args, table, checkpoint, start)
+    figures = train_classifier(
+        prepared,
+        processor,
+        settings,
+        model=start,
+        tasks=tasks,
+        patients=patients,
+        settings=ClassificationSettings(lesion_loss=args.lesion_loss),
+        checkpoint=checkpoint,
+        plots=plots,
+        origin=Origin.of(table, prepared, tasks=tasks, dataset=args.root_dir, folder=out / "prepared"),
+        resume=resume,
+    )
+    figures |= _about(args, processor)
+    write_metrics(out, "classifier", figures)
+    finish_checkpoint(checkpoint, "classifier", figures, plots=plots)
+
+
+def _about(args: argparse.Namespace, processor: MammoImageProcessor) -> dict[str, Any]:
+    return {"seed": args.seed, "image_size": list(processor.canvas), "model": Path(args.model).name}
 
 
 def _open(args: argparse.Namespace) -> MammoTable:

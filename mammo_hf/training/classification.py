@@ -106,19 +106,31 @@ def fit_classifier(
         "train_images_with_places": places,
         "train_patients": len(set(images["train"].prepared["patient"])),
         "unlabelled_images": 0 if unlabelled is None else len(unlabelled),
-        "updates": trainer.state.global_step,
         "class_weights": weights,
-        "processes": args.world_size,
         "lesion_loss_weight": lesion_loss,
+    }
+    figures |= _told_of_the_run(trainer, args, card, model, settings)
+    if settings.score_from == "auto" and lesion_loss:
+        figures["score_from"] = choose_score(trainer, images["validation"])
+    return FittedClassifier(trainer, images, figures)
+
+
+def _told_of_the_run(
+    trainer: ClassificationTrainer,
+    args: TrainingArguments,
+    card: ModelCardCallback,
+    model: str,
+    settings: ClassificationSettings,
+) -> dict[str, Any]:
+    return {
+        "updates": trainer.state.global_step,
+        "processes": args.world_size,
         "permuted_labels": settings.permute_labels,
         "seed": args.seed,
         "start": "random" if model in SIZES else kind_of_start(model),
         "settings": asdict(settings),
         "run": card.facts,
     }
-    if settings.score_from == "auto" and lesion_loss:
-        figures["score_from"] = choose_score(trainer, images["validation"])
-    return FittedClassifier(trainer, images, figures)
 
 
 def train_classifier(
