@@ -27,7 +27,7 @@ from ..training.arguments import SEMI_SUPERVISED, TUNE
 from ..training.checks import check_file, check_number
 from ..training.figures import save_figure
 from ..training.mim import check_model
-from ..training.processors import training_processor
+from ..training.processors import training_processor, unlike
 from ..training.sizes import parse_size
 from .running import log_to, writable_folder
 from .stages import check_dataset
@@ -138,6 +138,10 @@ def _announce(settings: StudySettings, grid: list[Cell], results: Results, args:
         print(f"each makes {settings.updates} updates of {settings.batch_size} images; about {hours:.2g} hours in all")
         if settings.updates < ENOUGH_UPDATES and any(cell.arm.tune == "full" for cell in trained):
             print(f"warning: below {ENOUGH_UPDATES} updates a network trained in full may be at chance for that alone")
+    processor = training_processor(settings.dataset, size=settings.size)
+    for init in args.init:
+        for difference in unlike(init, processor):
+            print(f"warning: {init} has learnt from images of {difference}")
     if not is_prepared(settings.dataset):
         print("the collection is prepared first")
 

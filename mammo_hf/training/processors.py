@@ -51,6 +51,26 @@ def training_processor(
     return MammoImageProcessor.from_dict(found.to_dict() | changes)
 
 
+def unlike(start: str | Path, processor: MammoImageProcessor) -> list[str]:
+    """In what the images that a checkpoint has learnt from differ from those of a processor.
+
+    Args:
+        start: A checkpoint's folder; what has no processor of ours differs in nothing that is known.
+        processor: Of the images that it is to see now.
+
+    Returns:
+        Parameters with both values, theirs first.
+    """
+    if not _is_ours(Path(start) / PROCESSOR_FILE):
+        return []
+    theirs, ours = load_processor(start).to_dict(), processor.to_dict()
+    return [
+        f"{name} {theirs.get(name)}, not {ours.get(name)}"
+        for name in sorted(theirs.keys() | ours.keys())
+        if theirs.get(name) != ours.get(name)
+    ]
+
+
 def _is_ours(path: Path) -> bool:
     """Whether a file is of this package's processor; that of a stock Swin knows nothing of mammograms."""
     try:

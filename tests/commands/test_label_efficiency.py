@@ -97,6 +97,15 @@ def test_a_dry_run_says_how_long_it_will_take_and_runs_nothing(collection, tmp_p
     assert "below 3000 updates" in said
 
 
+def test_a_checkpoint_of_other_images_is_named_before_anything_runs(collection, checkpoint, tmp_path, capsys):
+    other = shutil.copytree(checkpoint, tmp_path / "other")
+    MammoImageProcessor(size=112, crop_margin=0.3).save_pretrained(other)
+    assert main(arguments(collection, tmp_path, "--init", checkpoint, other, "--dry-run")) == 0
+    said = capsys.readouterr().out
+    assert f"warning: {other} has learnt from images of crop_margin 0.3, not 0.02" in said
+    assert f"warning: {checkpoint}" not in said
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [

@@ -12,7 +12,7 @@ from mammo_hf import MammoImageProcessor
 from mammo_hf.data import load
 from mammo_hf.data.prepare import prepare
 from mammo_hf.errors import MammoError
-from mammo_hf.training.processors import training_processor
+from mammo_hf.training.processors import training_processor, unlike
 
 
 def saved(folder, **arguments):
@@ -65,3 +65,11 @@ def test_a_named_one_that_is_none_is_refused(tmp_path):
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"weather": 1}))
     with pytest.raises(MammoError, match="weather"):
         training_processor(tmp_path, named=tmp_path)
+
+
+def test_in_what_a_checkpoint_saw_other_images(tmp_path):
+    start = saved(tmp_path / "start", size=(96, 48), crop_margin=0.3)
+    assert unlike(start, MammoImageProcessor(size=(96, 48), crop_margin=0.3)) == []
+    found = unlike(start, MammoImageProcessor(size=(64, 48)))
+    assert found == ["crop_margin 0.3, not 0.02", "size {'height': 96, 'width': 48}, not {'height': 64, 'width': 48}"]
+    assert unlike("scratch", MammoImageProcessor()) == []
