@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -92,11 +93,17 @@ def _affine(angle: float, scale: float, shift: tuple[float, float], aspect: floa
 
 def _grid(matrix: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """As torch's ``affine_grid``, in a third of its time: each coordinate is a sum of a row's and a column's part."""
-    rows, columns = ((2 * torch.arange(length) + 1) / length - 1 for length in (height, width))
+    rows, columns = _centres(height), _centres(width)
     grid = torch.empty(1, height, width, 2)
     for axis, (across, down, shift) in enumerate(matrix.tolist()):
         torch.add(across * columns, (down * rows + shift)[:, None], out=grid[0, :, :, axis])
     return grid
+
+
+@lru_cache(maxsize=32)
+def _centres(length: int) -> torch.Tensor:
+    """Where the centres of pixels lie on a side of [-1, 1]; made once, which is half of a small grid's time."""
+    return (2 * torch.arange(length) + 1) / length - 1
 
 
 def _warp(image: torch.Tensor, grid: torch.Tensor, mode: str) -> torch.Tensor:
