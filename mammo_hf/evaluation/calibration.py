@@ -99,7 +99,7 @@ def _check_enough(truth: np.ndarray, table: np.ndarray, patients: np.ndarray) ->
     if every < FEWEST_PATIENTS or len(of_class) < 2 or (table.shape[1] == 2 and min(of_class) < FEWEST_OF_A_CLASS):
         held = "one class only" if len(of_class) < 2 else f"{every} patients, {min(of_class)} of the rarest class"
         raise DataError(
-            f"too few validation images to calibrate on: {held}",
+            f"too few images to calibrate on: {held}",
             remedy=f"give {FEWEST_PATIENTS} patients, and {FEWEST_OF_A_CLASS} of either class",
         )
 
