@@ -22,17 +22,14 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
 from bench_mim import print_table
-from mim_loop import WARM, loop_settings, now
+from relay import WARM, Relay, bare_steps, loop_settings, ratio, training
 from torch.utils.data import Dataset
-from transformers import SwinForImageClassification, Trainer, TrainerCallback, TrainingArguments
+from transformers import SwinForImageClassification, Trainer
 
 from mammo_hf import MammoImageProcessor, MammoSwinForImageClassification
 from mammo_hf.data import load
@@ -61,76 +58,6 @@ class FromFiles(Dataset[dict[str, torch.Tensor]]):
         return {"pixel_values": pixels, "labels": torch.tensor(self.labels[index])}
 
 
-class Relay:
-    """Lets one of several loops run at a time: each does a step, hands on, and waits until it is its turn again."""
-
-    def __init__(self, loops: list[Callable[[Callable[[], None]], Any]]) -> None:
-        self.loops = loops
-        self.taken: list[list[float]] = [[] for _ in loops]
-        self._turns = [threading.Semaphore(0) for _ in loops]
-
-    def run(self) -> list[list[float]]:
-        """The seconds of each loop's steps, fetching the batch included: CPU time, on a GPU the clock's."""
-        with ThreadPoolExecutor(len(self.loops)) as pool:
-            ended = [pool.submit(self._one, place) for place in range(len(self.loops))]
-            self._turns[0].release()
-            for one in ended:
-                one.result()
-        return self.taken
-
-    def _one(self, place: int) -> None:
-        mine, others = self._turns[place], self._turns[(place + 1) % len(self._turns)]
-        mine.acquire()
-        since = now()[0]
-
-        def step_ended() -> None:
-            nonlocal since
-            self.taken[place].append(now()[0] - since)
-            others.release()
-            mine.acquire()
-            since = now()[0]
-
-        try:
-            self.loops[place](step_ended)
-        finally:
-            others.release()
-
-
-class StepEnded(TrainerCallback):
-    """Tells at each step's end."""
-
-    def __init__(self, tell: Callable[[], None]) -> None:
-        self.tell = tell
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.tell()
-
-
-def training(
-    kind: type[Trainer], network: Any, settings: TrainingArguments, images: Any
-) -> Callable[[Callable[[], None]], Any]:
-    """A trainer's loop, for `Relay`."""
-    return lambda step_ended: kind(network, settings, train_dataset=images, callbacks=[StepEnded(step_ended)]).train()
-
-
-def bare_steps(
-    network: Any, settings: TrainingArguments, batch: dict[str, torch.Tensor]
-) -> Callable[[Callable[[], None]], Any]:
-    """As many steps of the model alone on one batch, for `Relay`."""
-
-    def run(step_ended: Callable[[], None]) -> None:
-        network.train()
-        optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, fused=True)
-        for _ in range(settings.max_steps):
-            network(**batch).loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), settings.max_grad_norm)
-            optimizer.step()
-            optimizer.zero_grad()
-            step_ended()
-
-    return run
-
-
 def measured(folder: Path, name: str, rounds: int, device: str) -> dict[str, Any]:
     """One case's row."""
     (size, batch_size), model = CASES[name], name.split("-")[0]
@@ -156,22 +83,16 @@ def measured(folder: Path, name: str, rounds: int, device: str) -> dict[str, Any
         "model": model,
         "size": f"{size[0]} x {size[1]}",
         "batch": batch_size,
-        "images a second": f"{batch_size / statistics.median(ours[WARM:]):.1f}",
-        "of the bare step's": _ratio(bare, ours),
-        "of stock's": _ratio(theirs, ours),
-        "from DICOM": _ratio(ours, files),
+        "images a second": f"{batch_size / statistics.median(cpu for cpu, _ in ours[WARM:]):.1f}",
+        "of the bare step's": ratio(bare, ours),
+        "of stock's": ratio(theirs, ours),
+        "from DICOM": ratio(ours, files),
     }
 
 
 def _network(kind: type[Any], config: Any) -> Any:
     torch.manual_seed(0)
     return kind(config)
-
-
-def _ratio(over: list[float], under: list[float]) -> str:
-    """The median over the rounds, and its quartiles."""
-    low, middle, high = statistics.quantiles(one / other for one, other in zip(over[WARM:], under[WARM:], strict=True))
-    return f"{100 * middle:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def main() -> None:

@@ -48,22 +48,9 @@ def study(dataset: str, task: str, init: str, *more: Any) -> tuple[Any, ...]:
 
 def teacher(dataset: str, init: str, tune: str, updates: int, out: str) -> tuple[Any, ...]:
     """A mean teacher beside a tenth of the labels alone."""
-    return (
-        *(
-            "label-efficiency",
-            "--dataset",
-            dataset,
-            "--init",
-            init,
-            *NANO,
-            *TRAINED,
-            "--lesion_loss",
-            4,
-            "--tune",
-            tune,
-        ),
-        *("--semi_supervised", "none", "mean_teacher", "--percentages", 10, "--updates", updates, "--output_dir", out),
-    )
+    asked = ("label-efficiency", "--dataset", dataset, "--init", init, *NANO, *TRAINED, "--lesion_loss", 4)
+    few = ("--percentages", 10, "--updates", updates, "--output_dir", out)
+    return (*asked, "--tune", tune, "--semi_supervised", "none", "mean_teacher", *few)
 
 
 def commands(work: Path, mini_mias: Path, ddsm: Path) -> dict[str, tuple[Any, ...]]:
