@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..data.prepare import is_prepared, prepared_processor
+from ..data.prepare import differences, is_prepared, prepared_processor
 from ..image_processing_mammo import MammoImageProcessor
 from .loading import load_processor
 
@@ -63,12 +63,7 @@ def unlike(start: str | Path, processor: MammoImageProcessor) -> list[str]:
     """
     if not _is_ours(Path(start) / PROCESSOR_FILE):
         return []
-    theirs, ours = load_processor(start).to_dict(), processor.to_dict()
-    return [
-        f"{name} {theirs.get(name)}, not {ours.get(name)}"
-        for name in sorted(theirs.keys() | ours.keys())
-        if theirs.get(name) != ours.get(name)
-    ]
+    return differences(load_processor(start).to_dict(), processor.to_dict())
 
 
 def _is_ours(path: Path) -> bool:

@@ -6,6 +6,7 @@ Training then never decodes DICOM. What cannot be read goes to ``rejected.csv`` 
 from __future__ import annotations
 
 from .breast_cells import packed_breast, unpacked_breast
+from .keys import differences
 from .layout import Layout
 from .lesions import LESION_CELL, UNKNOWN_PATHOLOGY, lesion_map
 from .reading import (
@@ -34,6 +35,7 @@ __all__ = [
     "Recipe",
     "Summary",
     "check_canvas",
+    "differences",
     "folder_of",
     "for_training",
     "is_being_prepared",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .files import file_stamp
@@ -35,6 +36,12 @@ def digest(facts: Any) -> str:
 def fit_parameters(processor: MammoImageProcessor) -> dict[str, Any]:
     """The processor's parameters on which the canvas depends; a parameter that is new here counts."""
     return {name: value for name, value in processor.to_dict().items() if name not in _AFTER_THE_FIT | _NAMES}
+
+
+def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    """The parameters of two processors that differ, with both values, theirs first."""
+    names = sorted(theirs.keys() | ours.keys())
+    return [f"{name} {theirs.get(name)}, not {ours.get(name)}" for name in names if theirs.get(name) != ours.get(name)]
 
 
 def row_keys(row: dict[str, Any], recipe: Recipe) -> Keys:

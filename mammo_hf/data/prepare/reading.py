@@ -18,7 +18,7 @@ from ...image_processing_mammo import MammoImageProcessor
 from ..schema import features
 from ..table import MammoTable
 from .folder import Folder
-from .keys import fit_parameters
+from .keys import differences, fit_parameters
 from .layout import FINISHED, LAYOUT, PROCESSOR, SPLIT_NAME, Layout, read_about
 from .row import KEYS, SCHEMA
 
@@ -156,14 +156,11 @@ def check_canvas(folder: str | os.PathLike[str], processor: MammoImageProcessor)
     Raises:
         UsageError: Names the first parameter that differs.
     """
-    theirs, ours = fit_parameters(prepared_processor(folder)), fit_parameters(processor)
-    for name in sorted(theirs.keys() | ours.keys()):
-        if theirs.get(name) != ours.get(name):
-            raise UsageError(
-                f"was prepared with {name} {theirs.get(name)}, not {ours.get(name)}",
-                source=folder,
-                remedy="use that, or prepare the collection again",
-            )
+    found = differences(fit_parameters(prepared_processor(folder)), fit_parameters(processor))
+    if found:
+        raise UsageError(
+            f"was prepared with {found[0]}", source=folder, remedy="use that, or prepare the collection again"
+        )
 
 
 def for_training(
