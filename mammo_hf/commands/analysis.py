@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..data import MammoTable
 from ..data.prepare import is_prepared
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
     from ..image_processing_mammo import MammoImageProcessor
 
-Tasks = list[dict[str, Any]]
 RESULTS = ("metrics.json", "plots", "visualizations", "checkpoints")
 
 
@@ -141,52 +140,53 @@ def main(arguments: list[str]) -> None:
     prepared = prepared_images(table, processor, out / "prepared", tasks=tasks, num_workers=args.num_workers)
     if args.near_duplicates:
         check_near_duplicates(table, prepared)
-    known: dict[str, Any] = {"table": table, "prepared": prepared, "processor": processor, "tasks": tasks}
+    images = _Images(table, prepared, processor, tasks)
     if args.train_mim:
-        _pretrain(args, stages["mim"], resume="mim" in resume, **known)
+        _pretrain(args, stages["mim"], images, resume="mim" in resume)
     if args.train_cls:
-        _classify(args, stages["cls"], patients=patients, resume="cls" in resume, **known)
+        _classify(args, stages["cls"], images, patients, resume="cls" in resume)
         save_subset(patients, _classifier(out) / "label_subset.json", task=tasks[0]["name"], **labels)
     if args.visualize:
         visualize(_classifier(out), prepared, out / "visualizations")
     print(f"done; look at {', '.join(str(out / name) for name in RESULTS if (out / name).exists())}")
 
 
-def _pretrain(
-    args: argparse.Namespace,
-    settings: TrainingArguments,
-    *,
-    table: MammoTable,
-    prepared: datasets.Dataset,
-    processor: MammoImageProcessor,
-    tasks: Tasks,
-    resume: bool,
-) -> None:
+class _Images(NamedTuple):
+    """What both stages learn from."""
+
+    table: MammoTable
+    prepared: datasets.Dataset
+    processor: MammoImageProcessor
+    tasks: list[dict[str, Any]]
+
+
+def _pretrain(args: argparse.Namespace, settings: TrainingArguments, images: _Images, *, resume: bool) -> None:
     out = Path(args.output_dir)
-    checkpoint, plots = _mim(out), out / "plots"
-    _save_split(args, table, checkpoint, args.model)
+    _save_split(args, images.table, _mim(out), args.model)
     figures = train_mim(
-        prepared, processor, settings, model=args.model, checkpoint=checkpoint, plots=plots, resume=resume
+        images.prepared,
+        images.processor,
+        settings,
+        model=args.model,
+        checkpoint=_mim(out),
+        plots=out / "plots",
+        resume=resume,
     )
-    figures |= _about(args, processor) | {"collection": collection_facts(table, tasks, args.root_dir)}
-    write_metrics(out, "mim", figures)
-    finish_checkpoint(checkpoint, "mim", figures, plots=plots)
+    figures["collection"] = collection_facts(images.table, images.tasks, args.root_dir)
+    _finish(args, "mim", _mim(out), figures, images)
 
 
 def _classify(
     args: argparse.Namespace,
     settings: TrainingArguments,
-    *,
-    table: MammoTable,
-    prepared: datasets.Dataset,
-    processor: MammoImageProcessor,
-    tasks: Tasks,
+    images: _Images,
     patients: tuple[str, ...],
+    *,
     resume: bool,
 ) -> None:
+    table, prepared, processor, tasks = images
     out, start = Path(args.output_dir), _start_of_stage_2(args)
-    checkpoint, plots = _classifier(out), out / "plots"
-    _save_split(args, table, checkpoint, start)
+    _save_split(args, table, _classifier(out), start)
     figures = train_classifier(
         prepared,
         processor,
@@ -195,18 +195,19 @@ def _classify(
         tasks=tasks,
         patients=patients,
         settings=ClassificationSettings(lesion_loss=args.lesion_loss),
-        checkpoint=checkpoint,
-        plots=plots,
+        checkpoint=_classifier(out),
+        plots=out / "plots",
         origin=Origin.of(table, prepared, tasks=tasks, dataset=args.root_dir, folder=out / "prepared"),
         resume=resume,
     )
-    figures |= _about(args, processor)
-    write_metrics(out, "classifier", figures)
-    finish_checkpoint(checkpoint, "classifier", figures, plots=plots)
+    _finish(args, "classifier", _classifier(out), figures, images)
 
 
-def _about(args: argparse.Namespace, processor: MammoImageProcessor) -> dict[str, Any]:
-    return {"seed": args.seed, "image_size": list(processor.canvas), "model": Path(args.model).name}
+def _finish(args: argparse.Namespace, stage: str, checkpoint: Path, figures: dict[str, Any], images: _Images) -> None:
+    about = {"seed": args.seed, "image_size": list(images.processor.canvas), "model": Path(args.model).name}
+    figures = figures | about
+    write_metrics(Path(args.output_dir), stage, figures)
+    finish_checkpoint(checkpoint, stage, figures, plots=Path(args.output_dir) / "plots")
 
 
 def _open(args: argparse.Namespace) -> MammoTable:
