@@ -21,7 +21,7 @@ from ..data.splits import read_split
 from ..errors import DataError, UsageError
 from ..evaluation.after_training import model_facts
 from ..evaluation.classifier import evaluate_classifier
-from ..evaluation.report import About, write_report
+from ..evaluation.report import PRIVATE_COLLECTION, About, write_report
 from ..evaluation.report.cohort import flow, unreadable
 from ..evaluation.report.environment import command_line, environment
 from ..evaluation.report.pictures import add_pictures, confident_errors
@@ -79,12 +79,12 @@ def main(arguments: list[str]) -> None:
     log_to("console", out)
     table = _open(args.dataset, checkpoint)
     chosen = _chosen(table, args.split, tasks, args.dataset)
+    trained_here, known = _learnt_from(chosen, checkpoint, args.external)
     processor = load_processor(checkpoint)
     model = load_model(MammoSwinForImageClassification, checkpoint).eval()
     if threshold is not None:
         model.config.operating_points = _given(tasks, threshold)
     model.to("cuda" if args.device != "cpu" and torch.cuda.is_available() else "cpu")
-    trained_here, known = _learnt_from(chosen, checkpoint, args.external)
     prepared = prepared_images(chosen, processor, out / "prepared", tasks=tasks, num_workers=args.num_workers)
     if not len(prepared):
         raise DataError("no image could be read", source=args.dataset, remedy=f"see {out / 'prepared'}/rejected.csv")
@@ -99,7 +99,7 @@ def main(arguments: list[str]) -> None:
         add_pictures(errors, model, prepared, processor)
     about = About(
         checkpoint=checkpoint.resolve().name,
-        collection=public_name(table, args.dataset) or "a private collection",
+        collection=public_name(table, args.dataset) or PRIVATE_COLLECTION,
         split=args.split,
         tasks=tasks,
         model=model_facts(model),

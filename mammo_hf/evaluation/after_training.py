@@ -12,7 +12,7 @@ import numpy as np
 from ..modeling_mammo_swin import MammoSwinForImageClassification
 from .classifier import Evaluation, evaluate_classifier, store
 from .reading import fit_reading
-from .report import About, write_report
+from .report import PRIVATE_COLLECTION, About, write_report
 from .report.cohort import flow
 from .report.environment import command_line, environment
 from .report.pictures import confident_errors
@@ -74,13 +74,14 @@ def evaluate_after_training(
         seed=seed,
         resamples=resamples,
     )
+    recorded = training or {}
     about = About(
         checkpoint=checkpoint,
-        collection=collection_name(training or {}),
+        collection=(recorded.get("collection") or {}).get("name") or PRIVATE_COLLECTION,
         split="test",
         tasks=config.tasks,
         model=model_facts(model),
-        training=training or {},
+        training=recorded,
         preprocessing=preprocessing,
         trained_here=True,
         seed=seed,
@@ -92,11 +93,6 @@ def evaluate_after_training(
     )
     write_report(evaluation, about, report)
     return evaluation
-
-
-def collection_name(training: Mapping[str, Any]) -> str:
-    """Of the collection that a model was trained on, where that is public."""
-    return (training.get("collection") or {}).get("name") or "a private collection"
 
 
 def model_facts(model: MammoSwinForImageClassification) -> dict[str, object]:

@@ -81,8 +81,8 @@ def predict(
     """Reads files and writes their scores, in the files' order.
 
     What cannot be read is written to ``OUTPUT.rejected.csv`` with its reason, and so is a file that stands twice. A
-    call that was ended at any moment is gone on with by the same call. On a CPU batches are scored side by side, one by
-    each of torch's threads. Under ``accelerate launch`` the processes share the batches; the rows are the same.
+    call that was ended at any moment is gone on with by the same call. On a CPU batches are scored side by side, see
+    `replicas`. Under ``accelerate launch`` the processes share the batches; the rows are the same.
 
     Args:
         model: From `load_classifier`; it is moved to the device.

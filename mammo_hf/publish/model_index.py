@@ -8,7 +8,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from ..evaluation.report.writing import METRIC_NAMES
+from ..evaluation.report.writing import METRIC_NAMES, PRIVATE_COLLECTION
 from .checkpoint import Checkpoint
 from .pushed_files import REPOSITORY
 
@@ -56,7 +56,7 @@ def eval_results(checkpoint: Checkpoint) -> list[EvalResult]:
                         task_type="image-classification",
                         task_name=plain(task),
                         dataset_type=_identifier(collection or "private"),
-                        dataset_name=plain(collection or "a private collection"),
+                        dataset_name=plain(collection or PRIVATE_COLLECTION),
                         dataset_config=plain(task),  # without it the Hub's index would put all tasks under one
                         dataset_split="test",
                         metric_type=_HUB_METRICS.get(metric, metric),

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .writing import About, write_report
+from .writing import PRIVATE_COLLECTION, About, write_report
 
-__all__ = ["About", "write_report"]
+__all__ = ["PRIVATE_COLLECTION", "About", "write_report"]

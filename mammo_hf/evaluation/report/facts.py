@@ -25,7 +25,9 @@ def part_name(split: str) -> str:
 
 def checklist_facts(evaluation: Evaluation, about: About) -> dict[str, str | None]:
     """The values that the checklists' answers are made of; ``None`` where the run does not know."""
-    return _of_images(evaluation, about) | _of_figures(evaluation, about) | _of_model(about) | _of_collection(about)
+    words = training_in_words(about.training)
+    of_run = _of_images(evaluation, about) | _of_figures(evaluation, about, words["weights"])
+    return of_run | _of_model(about, words) | _of_collection(about)
 
 
 def _of_images(evaluation: Evaluation, about: About) -> dict[str, str | None]:
@@ -42,7 +44,7 @@ def _of_images(evaluation: Evaluation, about: About) -> dict[str, str | None]:
     }
 
 
-def _of_figures(evaluation: Evaluation, about: About) -> dict[str, str | None]:
+def _of_figures(evaluation: Evaluation, about: About, weights: str | None) -> dict[str, str | None]:
     figures = evaluation.figures
     shown = dict.fromkeys(FACTS[fact] for of_task in figures.values() for fact in of_task["subgroups"])
     with_points = [
@@ -61,15 +63,14 @@ def _of_figures(evaluation: Evaluation, about: About) -> dict[str, str | None]:
         "failures": f"The {len(errors)} most confident errors are shown." if errors else None,
         "explainer": EXPLAINER.replace("_", "-") if any("picture" in error for error in errors) else None,
         "imbalance": _sentences(
-            training_in_words(about.training)["weights"],
+            weights,
             f"Probabilities are recalibrated on validation images: {', '.join(calibrated)}." if calibrated else None,
         ),
     }
 
 
-def _of_model(about: About) -> dict[str, str | None]:
-    size, words = about.model.get("image_size"), training_in_words(about.training)
-    model = about.model.get("size")
+def _of_model(about: About, words: dict[str, str | None]) -> dict[str, str | None]:
+    size, model = about.model.get("image_size"), about.model.get("size")
     packages = about.environment["packages"].items() if about.environment else ()
     return {
         "checkpoint": about.checkpoint,

@@ -39,6 +39,7 @@ METRIC_NAMES = {
     "quadratic_kappa": "quadratic kappa",
 }
 UNIT_NAMES = {"breast": "by breast", "patient": "by patient"}
+PRIVATE_COLLECTION = "a private collection"  # where its name is not public
 
 
 @dataclass(frozen=True)
