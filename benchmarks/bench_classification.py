@@ -32,13 +32,13 @@ from torch.utils.data import Dataset
 from transformers import SwinForImageClassification, Trainer
 
 from mammo_hf import MammoImageProcessor, MammoSwinForImageClassification
-from mammo_hf.data import load
-from mammo_hf.data.phantom import write_phantom
-from mammo_hf.training.augmentation import Augmentation
-from mammo_hf.training.classification_trainer import ClassificationTrainer
-from mammo_hf.training.collection import prepared_images
-from mammo_hf.training.datasets import LabelledImages
-from mammo_hf.training.mim import starting_config
+from mammo_hf.data.augmentation import Augmentation
+from mammo_hf.data.loading import load
+from mammo_hf.data.torch_datasets import LabelledImages
+from mammo_hf.data.training_data import prepared_images
+from mammo_hf.models.checkpoint import starting_config
+from mammo_hf.phantom.writing import write_phantom
+from mammo_hf.training.trainer import ClassificationTrainer
 
 # a size of the model, its image size and batch
 CASES = {"nano": ((224, 112), 8), "tiny": ((224, 224), 4), "tiny-448": ((448, 224), 4)}

@@ -32,8 +32,8 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from mammo_hf import MammoSwinConfig, MammoSwinForImageClassification, explain
-from mammo_hf.configuration_mammo_swin import SIZES
 from mammo_hf.explainers import explainers, grad_cam, score
+from mammo_hf.models.configuration_mammo_swin import SIZES
 
 TASKS = [{"name": "pathology", "labels": ["benign", "malignant"]}]
 PEER = ("grad-cam==1.5.7", "ttach==0.0.3", "opencv-python-headless")

@@ -27,7 +27,7 @@ from mim_decoders import compare_decoders
 from mim_loop import compare_loop
 from mim_steps import compare_steps
 
-from mammo_hf.configuration_mammo_swin import SIZES
+from mammo_hf.models.configuration_mammo_swin import SIZES
 
 SECTIONS = ("steps", "decoders", "loop")
 

@@ -32,13 +32,11 @@ from torch.nn.modules.module import register_module_forward_hook
 from transformers import SwinConfig, SwinForImageClassification, ViTImageProcessor, pipeline
 
 from mammo_hf import MammoImageProcessor, MammoSwinConfig, MammoSwinForImageClassification
-from mammo_hf.configuration_mammo_swin import SIZES
-from mammo_hf.data.phantom import write_phantom
-from mammo_hf.export import export_onnx, load_exported
-from mammo_hf.prediction import predict
-from mammo_hf.prediction.reading import read_image
-from mammo_hf.prediction.running import default_batch
-from mammo_hf.prediction.side_by_side import SideBySide, replicas
+from mammo_hf.inference.onnx import export_onnx, load_exported
+from mammo_hf.inference.predict import default_batch, predict
+from mammo_hf.inference.reading import SideBySide, read_image, replicas
+from mammo_hf.models.configuration_mammo_swin import SIZES
+from mammo_hf.phantom.writing import write_phantom
 
 TASKS = [{"name": "pathology", "labels": ["benign", "malignant"]}]
 BOUND_TARGET = 0.95

@@ -24,12 +24,13 @@ from typing import Any
 
 import numpy as np
 
-from mammo_hf import MammoImageProcessor, MammoTable, load
-from mammo_hf.data.phantom import write_phantom
-from mammo_hf.data.prepare import for_training, open_prepared, prepare
+from mammo_hf import Collection, MammoImageProcessor, load
 from mammo_hf.data.prepare.processes import pool
+from mammo_hf.data.prepare.reading import for_training, open_prepared
+from mammo_hf.data.prepare.running import prepare
 from mammo_hf.data.prepare.shard import Done
-from mammo_hf.training.datasets import LabelledImages
+from mammo_hf.data.torch_datasets import LabelledImages
+from mammo_hf.phantom.writing import write_phantom
 
 SIZE = (896, 448)
 PARTS = ("frames", "phantoms", "processes", "memory")
@@ -58,19 +59,19 @@ def main() -> None:
             flat_memory(work)
 
 
-def drawn(folder: Path, patients: int, size: tuple[int, int]) -> MammoTable:
+def drawn(folder: Path, patients: int, size: tuple[int, int]) -> Collection:
     """A phantom collection, drawn unless it is there."""
     if not (folder / "phantom.json").is_file():
         write_phantom(folder, patients=patients, seed=0, size=size, progress=False)
     return load(folder)
 
 
-def repeated(table: MammoTable, times: int) -> MammoTable:
+def repeated(table: Collection, times: int) -> Collection:
     """A table whose images come several times, as if they were different ones."""
     rows = [
         {**row, "image_id": f"{int(row['image_id'], 16) ^ number:016x}"} for number in range(times) for row in table
     ]
-    return MammoTable.from_rows(rows, tasks=table.tasks, salt_name=table.salt_name)
+    return Collection.from_rows(rows, tasks=table.tasks, salt_name=table.salt_name)
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, float]:
@@ -80,7 +81,7 @@ def timed(work: Callable[[], Any]) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def against_dicom(name: str, table: MammoTable, out: Path, rounds: int, target: float | None = None) -> None:
+def against_dicom(name: str, table: Collection, out: Path, rounds: int, target: float | None = None) -> None:
     """An epoch of tensors from DICOM and one from prepared rows, in turn."""
     processor = MammoImageProcessor(size=SIZE)
     sizes = {}
@@ -125,7 +126,7 @@ def against(target: float | None, reached: float) -> str:
     return "" if target is None else f"; target {target:g}x: {'met' if reached >= target else 'missed'}"
 
 
-def two_processes(table: MammoTable, work: Path, rounds: int) -> None:
+def two_processes(table: Collection, work: Path, rounds: int) -> None:
     """Images a second by one worker and by two, in turn."""
     speeds: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(rounds):
@@ -140,7 +141,7 @@ def two_processes(table: MammoTable, work: Path, rounds: int) -> None:
     )
 
 
-def speed(table: MammoTable, work: Path, workers: int) -> float:
+def speed(table: Collection, work: Path, workers: int) -> float:
     """Images a second from each worker's first finished shard on: without their imports."""
     ended: list[tuple[float, int]] = []
 

@@ -34,8 +34,8 @@ from pydicom.pixels import get_decoder
 from pydicom.uid import JPEG2000Lossless
 
 from mammo_hf import MammoImageProcessor
-from mammo_hf.breast import LONGEST_SIDE, find_breast
 from mammo_hf.dicom import mammogram_dataset, read_mammogram
+from mammo_hf.processing.breast import LONGEST_SIDE, find_breast
 
 ROWS, COLUMNS = 4096, 3328
 SIZE = (896, 448)

@@ -13,15 +13,14 @@ import torch
 from relay import WARM, Relay, bare_steps, loop_settings, now, ratio, training
 
 from mammo_hf import MammoImageProcessor, MammoSwinForMaskedImageModeling
-from mammo_hf.configuration_mammo_swin import MammoSwinConfig
-from mammo_hf.data import load
-from mammo_hf.data.phantom import write_phantom
-from mammo_hf.training.augmentation import Augmentation
-from mammo_hf.training.collection import prepared_images
-from mammo_hf.training.datasets import MaskedImages
-from mammo_hf.training.masked_examples import MaskedCollator
-from mammo_hf.training.mim import starting_config
-from mammo_hf.training.mim_trainer import MimTrainer
+from mammo_hf.data.augmentation import Augmentation
+from mammo_hf.data.loading import load
+from mammo_hf.data.torch_datasets import MaskedCollator, MaskedImages
+from mammo_hf.data.training_data import prepared_images
+from mammo_hf.models.checkpoint import starting_config
+from mammo_hf.models.configuration_mammo_swin import MammoSwinConfig
+from mammo_hf.phantom.writing import write_phantom
+from mammo_hf.training.trainer import MimTrainer
 
 # a model with its image size and batch; the first is what the demonstration trains
 CASES = (("nano", (224, 112), 16), ("tiny", (224, 224), 4), ("tiny", (448, 224), 4))

@@ -21,14 +21,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mammo_hf import MammoImageProcessor, MammoSwinForMaskedImageModeling
-from mammo_hf.data.phantom import write_phantom
-from mammo_hf.training.arguments import MimSettings, sensible_defaults
-from mammo_hf.training.collection import open_collection, prepared_images, usable_tasks
-from mammo_hf.training.datasets import MaskedImages, rows_of
-from mammo_hf.training.figures import save_figure
-from mammo_hf.training.mim import train_mim
-from mammo_hf.training.panels import masked_picture
-from mammo_hf.training.reconstruction import reconstruct
+from mammo_hf.data.torch_datasets import MaskedImages, rows_of
+from mammo_hf.data.training_data import open_collection, prepared_images, usable_tasks
+from mammo_hf.phantom.writing import write_phantom
+from mammo_hf.plotting import masked_picture, save_figure
+from mammo_hf.training.mim import reconstruct, train_mim
+from mammo_hf.training.options import MimSettings, sensible_defaults
 
 SIZE = (1024, 512)
 WINDOW = 8  # its multiples are the grids of every stage at this size; those of 7 are not

@@ -20,12 +20,13 @@ import numpy as np
 import torch
 
 from mammo_hf import MammoImageProcessor, MammoSwinForMaskedImageModeling
-from mammo_hf.data.phantom import write_phantom
-from mammo_hf.training.arguments import MimSettings, sensible_defaults
-from mammo_hf.training.collection import open_collection, prepared_images, usable_tasks
-from mammo_hf.training.datasets import LabelledImages, rows_of
-from mammo_hf.training.mim import starting_config, train_mim
-from mammo_hf.training.probes import Probes
+from mammo_hf.data.torch_datasets import LabelledImages, rows_of
+from mammo_hf.data.training_data import open_collection, prepared_images, usable_tasks
+from mammo_hf.models.checkpoint import starting_config
+from mammo_hf.phantom.writing import write_phantom
+from mammo_hf.training.callbacks import Probes
+from mammo_hf.training.mim import train_mim
+from mammo_hf.training.options import MimSettings, sensible_defaults
 
 SIZE = (224, 112)
 FIGURES = ("masked_l1", "psnr", "ssim", "linear_probe", "knn_probe", "cpu_seconds")

@@ -13,8 +13,8 @@ from torch import nn
 from transformers import SwinConfig, SwinForMaskedImageModeling
 
 from mammo_hf import BlockwiseMasking, MammoSwinConfig, MammoSwinForMaskedImageModeling
-from mammo_hf.configuration_mammo_swin import SIZES
-from mammo_hf.visible_tokens import visible_tokens
+from mammo_hf.models.configuration_mammo_swin import SIZES
+from mammo_hf.models.sparse_encoder import visible_tokens
 
 WINDOW = {"window_size": 7, "drop_path_rate": 0.0}
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from mammo_hf import MammoImageProcessor, load
-from mammo_hf.data.near_duplicates import MAX_DISTANCE, perceptual_hash
+from mammo_hf.data.leaks import MAX_DISTANCE, perceptual_hash
 
 
 def jpeg(pixels: np.ndarray) -> np.ndarray:

@@ -105,7 +105,7 @@ def run(name: str, command: tuple[Any, ...], work: Path) -> None:
     words = [str(word) for word in (*command, *(() if "--output_dir" in command else out))]
     print(f"mammo-hf {shlex.join(words)}", flush=True)
     started, before = time.monotonic(), os.times()
-    subprocess.run([sys.executable, "-m", "mammo_hf.cli", *words], check=True)
+    subprocess.run([sys.executable, "-m", "mammo_hf", *words], check=True)
     cpu = os.times().children_user - before.children_user
     done.parent.mkdir(exist_ok=True)
     folder = Path(words[-1])

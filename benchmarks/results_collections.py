@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mammo_hf.data import load
+from mammo_hf.data.loading import load
 
 
 def write_tables(work: Path, mini_mias: Path, ddsm: Path, cdd_cesm: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mammo_hf.label_efficiency.table import markdown_table
+from mammo_hf.evaluation.study_tables import markdown_table
 
 _PLACE = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 PLOTTED = ("tissue_head", "phantom_density_head", "phantom_full")

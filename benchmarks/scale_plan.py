@@ -24,9 +24,9 @@ import numpy as np
 import pydicom
 from pydicom.uid import JPEG2000Lossless
 
-from mammo_hf import MammoImageProcessor, MammoTable, load
-from mammo_hf.data.phantom import write_phantom
-from mammo_hf.data.prepare import SHARD_SIZE, prepare
+from mammo_hf import Collection, MammoImageProcessor, load
+from mammo_hf.data.prepare.running import SHARD_SIZE, prepare
+from mammo_hf.phantom.writing import write_phantom
 
 FRAME, CANVAS = (4096, 3328), (896, 448)
 BEGIN, END = "<!-- written by benchmarks/scale_plan.py -->\n", "<!-- end -->\n"
@@ -120,10 +120,10 @@ def cpu(work: Callable[[], Any]) -> float:
     return time.process_time() - started
 
 
-def rewrite(table: MammoTable, processor: MammoImageProcessor, out: Path) -> None:
+def rewrite(table: Collection, processor: MammoImageProcessor, out: Path) -> None:
     """Writes all shards again, copying their pixels: another column has changed."""
     changed = table.dataset.map(lambda row: {"view": None})
-    prepare(MammoTable(changed, tasks=table.tasks, salt_name=table.salt_name), processor, out, format="parquet")
+    prepare(Collection(changed, tasks=table.tasks, salt_name=table.salt_name), processor, out, format="parquet")
 
 
 def compressed(path: Path, out: Path) -> Path:

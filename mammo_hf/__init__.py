@@ -12,19 +12,18 @@ from typing import TYPE_CHECKING
 from ._registration import register_when_loaded
 
 __version__ = "0.1.0"
-
 _PUBLIC = {
-    "BlockwiseMasking": "masking",
+    "BlockwiseMasking": "processing.masking",
     "Explanation": "explainers",
-    "Geometry": "geometry",
+    "Geometry": "processing.geometry",
     "MammoError": "errors",
-    "MammoImageProcessor": "image_processing_mammo",
-    "MammoSwinConfig": "configuration_mammo_swin",
-    "MammoSwinForImageClassification": "modeling_mammo_swin",
-    "MammoSwinForMaskedImageModeling": "modeling_mammo_swin",
-    "MammoTable": "data",
+    "MammoImageProcessor": "processing.image_processing_mammo",
+    "MammoSwinConfig": "models.configuration_mammo_swin",
+    "MammoSwinForImageClassification": "models.modeling_mammo_swin",
+    "MammoSwinForMaskedImageModeling": "models.modeling_mammo_swin",
+    "Collection": "data",
     "Mammogram": "dicom",
-    "MammogramClassificationPipeline": "pipelines",
+    "MammogramClassificationPipeline": "inference.pipeline",
     "MammogramError": "dicom",
     "explain": "explainers",
     "load": "data",
@@ -32,20 +31,22 @@ _PUBLIC = {
 }
 
 if TYPE_CHECKING:
-    from .configuration_mammo_swin import MammoSwinConfig
-    from .data import MammoTable, load
+    from .data.collection import Collection
+    from .data.loading import load
     from .dicom import Mammogram, MammogramError, read_mammogram
     from .errors import MammoError
     from .explainers.explain import explain
     from .explainers.explanation import Explanation
-    from .geometry import Geometry
-    from .image_processing_mammo import MammoImageProcessor
-    from .masking import BlockwiseMasking
-    from .modeling_mammo_swin import MammoSwinForImageClassification, MammoSwinForMaskedImageModeling
-    from .pipelines import MammogramClassificationPipeline
+    from .inference.pipeline import MammogramClassificationPipeline
+    from .models.configuration_mammo_swin import MammoSwinConfig
+    from .models.modeling_mammo_swin import MammoSwinForImageClassification, MammoSwinForMaskedImageModeling
+    from .processing.geometry import Geometry
+    from .processing.image_processing_mammo import MammoImageProcessor
+    from .processing.masking import BlockwiseMasking
 
 __all__ = [
     "BlockwiseMasking",
+    "Collection",
     "Explanation",
     "Geometry",
     "MammoError",
@@ -53,7 +54,6 @@ __all__ = [
     "MammoSwinConfig",
     "MammoSwinForImageClassification",
     "MammoSwinForMaskedImageModeling",
-    "MammoTable",
     "Mammogram",
     "MammogramClassificationPipeline",
     "MammogramError",

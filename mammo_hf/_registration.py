@@ -16,8 +16,8 @@ from types import ModuleType
 
 
 def _register_image_processor(module: ModuleType) -> None:
-    from .configuration_mammo_swin import MammoSwinConfig
-    from .image_processing_mammo import MammoImageProcessor
+    from .models.configuration_mammo_swin import MammoSwinConfig
+    from .processing.image_processing_mammo import MammoImageProcessor
 
     module.AutoImageProcessor.register(
         MammoSwinConfig, image_processor_classes={"pil": MammoImageProcessor}, exist_ok=True
@@ -26,7 +26,7 @@ def _register_image_processor(module: ModuleType) -> None:
 
 def _register_pipeline(module: ModuleType) -> None:
     # the module registers its task itself: where it is the one that loads transformers' registry, it is not whole yet
-    importlib.import_module(".pipelines", __package__)
+    importlib.import_module(".inference.pipeline", __package__)
 
 
 _WAITING: dict[str, Callable[[ModuleType], None]] = {

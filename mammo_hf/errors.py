@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class MammoError(Exception):
     """Something in the user's input or call that cannot be worked with; prints as one line.
@@ -41,3 +43,23 @@ class UsageError(MammoError):
 
 class DataError(MammoError):
     """The data cannot be used as asked: no labels, one class only, a table that contradicts itself."""
+
+
+def check_file(name: str, path: str | None) -> None:
+    """Raises UsageError where a file that an argument names is not there."""
+    if path is not None and not Path(path).is_file():
+        raise UsageError(
+            "no such file", source=path, remedy=f"{name} takes a file that training wrote beside a checkpoint"
+        )
+
+
+def check_number(name: str, value: float, holds: bool, rule: str) -> None:
+    """Raises UsageError where a number breaks its rule; NaN breaks every one."""
+    if not holds:
+        raise UsageError(f"is {value}", source=name, remedy=f"it must be {rule}")
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raises UsageError where a word is not among its choices."""
+    if value not in choices:
+        raise UsageError(f"is {value!r}", source=name, remedy=f"use {', '.join(choices)}")

@@ -17,20 +17,20 @@ import datasets
 import numpy as np
 import torch
 
-from mammo_hf import MammoImageProcessor, MammoSwinForImageClassification, MammoSwinForMaskedImageModeling, MammoTable
-from mammo_hf.commands.running import quiet, run_command, writable_folder, write_metrics
-from mammo_hf.data import label_subset
-from mammo_hf.data.phantom import write_phantom
+from mammo_hf import Collection, MammoImageProcessor, MammoSwinForImageClassification, MammoSwinForMaskedImageModeling
+from mammo_hf.cli.running import quiet, run_command, writable_folder, write_metrics
+from mammo_hf.data.splits import label_subset
+from mammo_hf.data.torch_datasets import LabelledImages, MaskedImages, rows_of
+from mammo_hf.data.training_data import open_collection, prepared_images, usable_tasks
+from mammo_hf.evaluation.after_training import Origin
+from mammo_hf.evaluation.report.pictures import SEED_EXPLAINERS, lesion_mask, pointing_figures, visualize
 from mammo_hf.explainers import explain
 from mammo_hf.explainers.overlay import tinted
-from mammo_hf.training.arguments import ClassificationSettings, sensible_defaults
+from mammo_hf.phantom.writing import write_phantom
+from mammo_hf.plotting import plot_story
 from mammo_hf.training.classification import train_classifier
-from mammo_hf.training.collection import open_collection, prepared_images, usable_tasks
-from mammo_hf.training.datasets import LabelledImages, MaskedImages, rows_of
 from mammo_hf.training.mim import reconstruct, train_mim
-from mammo_hf.training.origin import Origin
-from mammo_hf.training.panels import plot_story
-from mammo_hf.training.visualization import SEED_EXPLAINERS, lesion_mask, pointing_figures, visualize
+from mammo_hf.training.options import ClassificationSettings, sensible_defaults
 
 SIZE = (224, 112)
 SEED = 0
@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> None:
 
 def _train(
     out: Path,
-    table: MammoTable,
+    table: Collection,
     prepared: datasets.Dataset,
     processor: MammoImageProcessor,
     tasks: list[dict[str, Any]],
@@ -162,7 +162,7 @@ def _about_lesions() -> str:
     )
 
 
-def _sum_up(out: Path, table: MammoTable, figures: dict[str, Any], seconds: float) -> None:
+def _sum_up(out: Path, table: Collection, figures: dict[str, Any], seconds: float) -> None:
     print(f"\nmammo_hf on {len(table)} phantom images: {_about_lesions()}")
     print(
         f"  stage 1: mean absolute error on hidden pixels of validation images {figures['mim']['validation_loss']:.3f}"

@@ -53,6 +53,6 @@ def test_processor_and_pipeline_are_known_whichever_is_imported_first():
 def test_a_reader_that_has_gone_is_no_error(command):
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run([sys.executable, "-m", "mammo_hf.cli", command], stdout=write, stderr=subprocess.PIPE)
+    done = subprocess.run([sys.executable, "-m", "mammo_hf", command], stdout=write, stderr=subprocess.PIPE)
     os.close(write)
     assert (done.returncode, done.stderr) == (0, b"")

@@ -34,7 +34,7 @@ READS = """
 import importlib.metadata
 import evaluate
 import mammo_hf
-from mammo_hf.data.sources.discovery import find_source, source_names
+from mammo_hf.data.datasets.discovery import find_source, source_names
 from mammo_hf.evaluation import metric_names, metric_path
 print(mammo_hf.__file__)
 print(importlib.metadata.version("mammo-hf"))

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..data.phantom import draw_exam
 from ..dicom import Laterality, View, mammogram_dataset
 from ..dicom.report import mammogram_report
 from ..errors import DataError, MammoError
-from ..explainers.targets import task_slices
-from ..geometry import Geometry
-from ..prediction.exams import NamedView, into_exam
-from ..prediction.explaining import explain_tasks
-from ..prediction.scoring import calibrated_scores, image_logits
-from ..resizing import resize_area
+from ..explainers.overlay import blended
+from ..explainers.targets import label_names, task_slices
+from ..inference.exams import NamedView, into_exam
+from ..inference.scoring import calibrated_scores, explain_tasks, image_logits, labels_by_task
+from ..phantom.exam import draw_exam
+from ..processing.geometry import Geometry, resize_area
 
 TALLEST = 1400  # pixels of a view on the page: what a screen shows
 STANDARD = {(side, view) for side in (Laterality.LEFT, Laterality.RIGHT) for view in (View.CC, View.MLO)}
@@ -35,7 +35,6 @@ _FACTS = {
     "intensity_source": "intensity by",
     "contradictions": "contradicts",
 }
-
 Scores = dict[str, np.ndarray]
 
 
@@ -202,3 +201,129 @@ def _words(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(f"{one:g}" if isinstance(one, float) else str(one) for one in value)
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+# A view as the screen shows it: window and level, a map over it, a part enlarged.
+
+
+def drawn_view(
+    intensity: np.ndarray,
+    *,
+    level: float = 0.5,
+    window: float = 1.0,
+    values: np.ndarray | None = None,
+    opacity: float = 0.6,
+    zoom: float = 1.0,
+    centre: tuple[float, float] = (0.5, 0.5),
+) -> np.ndarray:
+    """uint8 RGB (height, width, 3).
+
+    Args:
+        intensity: (height, width) in [0, 1].
+        level: The intensity that is shown as middle grey.
+        window: The range of intensities between black and white, above 0.
+        values: A map (height, width) in [0, 1]; zero leaves the image as it is.
+        opacity: Of the map's strongest place, 0 to 1.
+        zoom: How many times enlarged, 1 or more; the picture keeps its size.
+        centre: Of the part that is shown, as shares of height and width; moved inwards where it would run out.
+    """
+    rows, columns = (_part(length, zoom, at) for length, at in zip(intensity.shape, centre, strict=True))
+    shown = intensity[rows[:, None], columns].astype(np.float32)
+    grey = np.clip((shown - (level - window / 2)) / window, 0, 1)
+    if values is None or opacity == 0:
+        picture = grey[..., None].repeat(3, axis=2)
+    else:
+        picture = blended(grey, np.clip(values[rows[:, None], columns], 0, 1), opacity)
+    return np.rint(picture * 255).astype(np.uint8)
+
+
+def shown_centre(
+    click: tuple[float, float], zoom: float, centre: tuple[float, float], size: tuple[int, int]
+) -> tuple[float, float]:
+    """The place of the whole view, as shares of height and width, on which somebody has clicked.
+
+    Args:
+        click: (row, column) on the picture that `drawn_view` gave.
+        zoom: That it was drawn with.
+        centre: Likewise.
+        size: (height, width) of the picture.
+    """
+    parts = [_part(length, zoom, at) for length, at in zip(size, centre, strict=True)]
+    places = [part[int(np.clip(at, 0, len(part) - 1))] for part, at in zip(parts, click, strict=True)]
+    return (float(places[0]) + 0.5) / size[0], (float(places[1]) + 0.5) / size[1]
+
+
+def _part(length: int, zoom: float, centre: float) -> np.ndarray:
+    """For each pixel of the screen the source's, along one side."""
+    extent = length / max(1.0, zoom)
+    start = float(np.clip(centre * length - extent / 2, 0, length - extent))
+    return np.minimum((start + (np.arange(length) + 0.5) * extent / length).astype(int), length - 1)
+
+
+# What the page says: scores as tables, header facts, notes, the sentence that this is research software.
+
+
+RESEARCH = (
+    "Research software, not a medical device: nothing here may decide about a person. Files are read on the machine "
+    "that runs this page and are deleted after."
+)
+HINT = "The exam's views hang here: oblique above cranio-caudal, right and left back to back."
+FIRST = "the model's own choice"
+
+
+def targets_of(config: Any) -> list[str]:
+    """What can be explained: the first task's first label, or any label by name."""
+    return [FIRST, *label_names(config)]
+
+
+def scores_table(exam: ReadExam, config: Any) -> str:
+    """Scores of exam, breasts and views, a table a task."""
+    calibrated = getattr(config, "calibration", None) or {}
+    rows: dict[str, Scores] = {}
+    if exam.units:
+        rows["exam"] = exam.units["exam"]
+        rows |= {f"{side} breast": exam.units[side] for side in ("right", "left") if side in exam.units}
+    rows |= {view.name: view.scores for view in exam.views}
+    tables = []
+    for task, labels in labels_by_task(config).items():
+        how = "calibrated probability" if task in calibrated else "score, not calibrated"
+        head = "".join(f'<th scope="col">{escape(label)}</th>' for label in labels)
+        body = "".join(
+            f'<tr><th scope="row">{escape(name)}</th>{"".join(_cell(value) for value in scores[task])}</tr>'
+            for name, scores in rows.items()
+        )
+        tables.append(
+            f'<table class="scores"><caption>{escape(task or "scores")} <small>({how})</small></caption>'
+            f"<thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table>"
+        )
+    return f'<div class="scroll" tabindex="0">{"".join(tables)}</div>'
+
+
+def _cell(value: float) -> str:
+    return f'<td><meter min="0" max="1" value="{value:.3f}" aria-hidden="true"></meter> {100 * value:.0f} %</td>'
+
+
+def facts_table(exam: ReadExam) -> str:
+    """What the headers say, a column a view; a picture has no header."""
+    names = list(dict.fromkeys(name for view in exam.views for name in view.facts))
+    if not names:
+        return "<p>The files have no DICOM header.</p>"
+    head = "".join(f'<th scope="col">{escape(view.name)}</th>' for view in exam.views)
+    body = "".join(
+        f'<tr><th scope="row">{escape(name)}</th>'
+        + "".join(f"<td>{escape(view.facts.get(name, ''))}</td>" for view in exam.views)
+        + "</tr>"
+        for name in names
+    )
+    table = f'<table class="facts"><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return f'<div class="scroll" tabindex="0">{table}</div>'
+
+
+def notes_list(notes: tuple[str, ...]) -> str:
+    """Notes as a list; nothing where there is none."""
+    return f"<ul class='notes' role='status'>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul>" * bool(notes)
+
+
+def problem(text: str) -> str:
+    """An error, where a screen reader tells of it at once."""
+    return f'<p class="problem" role="alert">error: {escape(text)}</p>'

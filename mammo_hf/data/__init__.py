@@ -7,27 +7,25 @@ from typing import TYPE_CHECKING
 
 # imported on first use: the phantom, which lives in this package too, must not pay for `datasets`
 _PUBLIC = {
-    "MammoTable": "table",
+    "Collection": "collection",
     "assert_no_leak": "leaks",
-    "complete_split": "training_split",
-    "label_subset": "subsets",
+    "complete_split": "splits",
+    "label_subset": "splits",
     "load": "loading",
     "read_split": "splits",
-    "read_subset": "subsets",
+    "read_subset": "splits",
     "save_split": "splits",
-    "save_subset": "subsets",
+    "save_subset": "splits",
 }
 
 if TYPE_CHECKING:
+    from .collection import Collection
     from .leaks import assert_no_leak
     from .loading import load
-    from .splits import read_split, save_split
-    from .subsets import label_subset, read_subset, save_subset
-    from .table import MammoTable
-    from .training_split import complete_split
+    from .splits import complete_split, label_subset, read_split, read_subset, save_split, save_subset
 
 __all__ = [
-    "MammoTable",
+    "Collection",
     "assert_no_leak",
     "complete_split",
     "label_subset",

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, UsageError
-from .sources.discovery import all_sources, find_source, source_names
-from .table import MammoTable
+from .collection import Collection
+from .datasets.discovery import all_sources, find_source, source_names
 
 
-def load(source: str | Path, root: str | Path | None = None, **options: Any) -> MammoTable:
+def load(source: str | Path, root: str | Path | None = None, **options: Any) -> Collection:
     """Reads a collection into a table, one row an image.
 
     Args:
@@ -45,12 +45,12 @@ def load(source: str | Path, root: str | Path | None = None, **options: Any) -> 
             raise UsageError(
                 f"is no option of {module.NAME}", source=option, remedy=f"its options: {', '.join(known) or 'none'}"
             )
-    table: MammoTable = module.load(folder, **options)
+    table: Collection = module.load(folder, **options)
     return table
 
 
-def _prepared(folder: str | Path, options: dict[str, Any]) -> MammoTable:
-    from .prepare import prepared_table  # brings transformers along, which tables of source files do without
+def _prepared(folder: str | Path, options: dict[str, Any]) -> Collection:
+    from .prepare.reading import prepared_table  # brings transformers along, which tables of source files do without
 
     if options:
         name = next(iter(options))

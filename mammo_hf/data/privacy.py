@@ -15,7 +15,6 @@ from ..errors import UsageError
 
 SALT_VARIABLE = "MAMMO_HF_SALT"
 PRIVATE = "private"
-
 _HASH = re.compile(r"[0-9a-f]{16}")
 
 

@@ -13,9 +13,11 @@ from .findings import FEATURES, PATHOLOGIES, broken_rule
 from .privacy import is_salted_hash
 
 Row = dict[str, Any]
-
 SPLITS = ("train", "validation", "test", "unlabelled")
+
+
 """``unlabelled``: the patient stands in no table of labels; the images serve pre-training alone."""
+
 
 TASKS: dict[str, tuple[str, ...]] = {
     "pathology": PATHOLOGIES,
@@ -26,6 +28,8 @@ TASKS: dict[str, tuple[str, ...]] = {
     "cancer_within_years": ("none", "5", "4", "3", "2", "1"),
     "tissue": ("fatty", "glandular", "dense"),
 }
+
+
 """The common tasks and their labels, from least to most grave where they have such an order.
 
 ``pathology`` is of a finding that was worked up, so a normal breast has none; ``cancer`` is of any breast. ``density``
@@ -34,6 +38,7 @@ calcification. ``cancer_within_years``: the least of five years within which can
 follow-up is long enough to say so. ``tissue`` is mini-MIAS' older scale of three. A source may use a part of the
 labels, in this order.
 """
+
 
 AGE_BANDS = ("<40", "40-49", "50-59", "60-69", "70-79", "80+")
 
@@ -65,9 +70,14 @@ DESCRIPTIONS: dict[str, Column] = {
     ),
 }
 COLUMNS = tuple(DESCRIPTIONS)
+
+
 """The columns of every table; a source's tasks come on top, one column a task."""
 
+
 OPTIONAL = ("age_band", "vendor")
+
+
 """Columns that a source's rows may leave out; they become null."""
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, UsageError
+from ..files import read_record, write_record
 from .privacy import is_salted_hash
-from .records import read_record, write_record
+from .schema import AGE_BANDS, SPLITS
 
 if TYPE_CHECKING:
-    from .table import MammoTable
+    from .collection import Collection
 
 SIDES = ("train", "validation", "test")
 
@@ -33,7 +34,7 @@ def share(count: int, fraction: float) -> int:
     return math.floor(count * fraction + 0.5)
 
 
-def find_task(table: MammoTable, task: str | None) -> dict[str, Any]:
+def find_task(table: Collection, task: str | None) -> dict[str, Any]:
     """The table's task of that name; its first for ``None``.
 
     Raises:
@@ -46,7 +47,7 @@ def find_task(table: MammoTable, task: str | None) -> dict[str, Any]:
     raise UsageError(f"the table has no task {task!r}", source="task", remedy=f"its tasks: {names}")
 
 
-def strata(table: MammoTable, task: str | None, split: str = "train") -> dict[str | None, list[str]]:
+def strata(table: Collection, task: str | None, split: str = "train") -> dict[str | None, list[str]]:
     """The patients of a split by their gravest known label (the last in the task's own order).
 
     Args:
@@ -77,7 +78,7 @@ def strata(table: MammoTable, task: str | None, split: str = "train") -> dict[st
 
 
 def choose_sides(
-    table: MammoTable, shares: Mapping[str, float], *, seed: int, task: str | None, taken_from: str
+    table: Collection, shares: Mapping[str, float], *, seed: int, task: str | None, taken_from: str
 ) -> dict[str, str]:
     """Which patients of a split go to the validation and the test split.
 
@@ -131,7 +132,7 @@ def choose_sides(
 _WORDS = {"train": "training", "unlabelled": "unlabelled"}
 
 
-def save_split(table: MammoTable, path: str | Path, **about: str | float | list[str] | None) -> None:
+def save_split(table: Collection, path: str | Path, **about: str | float | list[str] | None) -> None:
     """Writes on which side each patient stands, so that others, and later versions of the data, split alike.
 
     Args:
@@ -167,7 +168,7 @@ def read_split(path: str | Path) -> dict[str, str]:
     return dict(entries)
 
 
-def pin_sides(table: MammoTable, by_rule: Mapping[str, str], pinned: Mapping[str, str]) -> tuple[dict[str, str], str]:
+def pin_sides(table: Collection, by_rule: Mapping[str, str], pinned: Mapping[str, str]) -> tuple[dict[str, str], str]:
     """The sides that a saved split gives to its patients, and the rule to those who are new.
 
     Args:
@@ -202,3 +203,241 @@ def pin_sides(table: MammoTable, by_rule: Mapping[str, str], pinned: Mapping[str
     if new:
         note += f"; {len(new)} new patients by the rule: " + ", ".join(f"{side} {counts[side]}" for side in counts)
     return sides, note
+
+
+# Label subsets: which patients keep their labels when only a share of the labels may be used.
+
+
+def label_subset(table: Collection, *, percentage: float, seed: int, task: str | None = None) -> tuple[str, ...]:
+    """The training patients whose labels are used, as salted hashes.
+
+    By patient, stratified by the patient's gravest label, and nested: the patients of 10 % are among those of 25 %
+    with the same seed. Each label that occurs keeps at least one patient. Patients of the validation and test
+    splits are never chosen; those who are not chosen stay in the table, for pre-training.
+
+    Args:
+        table: The table, split already where a validation split is wanted.
+        percentage: Share of the labelled training patients in percent, above 0 and up to 100.
+        seed: The seed.
+        task: The task whose labels count; ``None`` for the table's first.
+
+    Returns:
+        The patients' hashes in sorted order.
+
+    Raises:
+        UsageError: The percentage is out of range, or the table has no such task.
+        DataError: No training patient has a label for the task.
+    """
+    if not 0 < percentage <= 100:
+        raise UsageError(f"must be above 0 and at most 100, not {percentage}", source="percentage")
+    groups = strata(table, task)
+    groups.pop(None, None)
+    if not groups:
+        raise DataError("no training patient has a label", source=task or "table", remedy="check the label tables")
+    chosen: list[str] = []
+    for patients in groups.values():
+        count = max(1, share(len(patients), percentage / 100))
+        chosen += in_hash_order(patients, purpose="labels", seed=seed)[:count]
+    return tuple(sorted(chosen))
+
+
+def save_subset(patients: Iterable[str], path: str | Path, **about: str | float | None) -> None:
+    """Writes the chosen patients as JSON, so that others can train on the very same ones.
+
+    Args:
+        patients: What `label_subset` gave.
+        path: The file to write; it appears whole or not at all.
+        **about: What else is worth knowing: percentage, seed, task, salt_name.
+
+    Raises:
+        DataError: The file cannot be written.
+    """
+    write_record({**about, "patients": sorted(patients)}, path)
+
+
+def read_subset(path: str | Path) -> tuple[str, ...]:
+    """The patients of a file that `save_subset` wrote.
+
+    Raises:
+        DataError: The file cannot be read or is no list of patients.
+    """
+    patients = read_record(path).get("patients")
+    if not isinstance(patients, list) or not patients or not all(is_salted_hash(patient) for patient in patients):
+        raise DataError(
+            'is no label subset: needs {"patients": [...]} with salted hashes',
+            source=path,
+            remedy="write it with save_subset",
+        )
+    return tuple(sorted(patients))
+
+
+# The split of a training: what a collection has of its own stays, what it lacks is made, and both are said.
+
+
+VALIDATION_SHARE, TEST_SHARE = 0.15, 0.2
+
+
+def complete_split(
+    table: Collection,
+    *,
+    validation: float = VALIDATION_SHARE,
+    test: float = TEST_SHARE,
+    seed: int = 0,
+    task: str | None = None,
+    saved: str | Path | None = None,
+) -> Collection:
+    """Gives a table the validation and the test split that it lacks.
+
+    An official split is never touched. A table of unlabelled images alone gets no test split: there is nothing to test
+    on, and pre-training may learn from all of them.
+
+    Args:
+        table: The table as its source gave it.
+        validation: Share of the training patients for a validation split where there is none; 0: none is made.
+        test: Share of the training patients for a test split where there is none; 0: none is made.
+        seed: The seed.
+        task: The task to stratify by; ``None`` for the table's first.
+        saved: A file that `save_split` wrote: its patients stand as they stood there.
+
+    Returns:
+        The table, split; its notes say where each split is from.
+
+    Raises:
+        UsageError: A share is out of range.
+        DataError: As `Collection.split`.
+    """
+    splits = table.column("split")
+    own = {side for side in ("validation", "test") if side in splits}
+    training = table.where(split="train")
+    labelled = any(label is not None for task in table.tasks for label in training.column(task["name"]))
+    shares = {
+        "validation": 0.0 if "validation" in own else validation,
+        "test": test if labelled and "test" not in own else 0.0,
+    }
+    notes = [_own(table, side) for side in sorted(own)]
+    if "test" not in own and saved is None:
+        if not labelled:
+            notes.append("test: none, as no image has a label")
+        elif not test:
+            notes.append("test: none; the collection has no split of its own, and no share is asked for")
+        else:
+            notes.append(f"test: the collection has no split of its own, so {test:.0%} of the patients are taken")
+    table = table.with_notes(*notes)
+    if saved is None and not any(shares.values()):
+        return table
+    return table.split(shares["validation"], seed, task, test=shares["test"], saved=saved)
+
+
+def _own(table: Collection, side: str) -> str:
+    rows = table.where(split=side)
+    return f"{side}: {len(set(rows.column('patient')))} patients ({len(rows)} images), the collection's own split"
+
+
+# Whom a checkpoint has learnt from: the saved split beside it, which the next stage reads before it tests anybody.
+
+
+SPLIT_FILE = "split.json"
+
+
+def save_training_split(
+    table: Collection, checkpoint: str | Path, *, before: frozenset[str] = frozenset(), **about: float
+) -> None:
+    """Writes a training's split beside its checkpoint, in the form that `Collection.split` takes as ``saved``.
+
+    Args:
+        table: The table as it was trained on.
+        checkpoint: The checkpoint's folder.
+        before: Whom the checkpoint that the training started from had learnt from; those who stand in no training row
+            of the table are written too.
+        **about: Seed and shares.
+
+    Raises:
+        DataError: The file cannot be written.
+    """
+    earlier = sorted(before - set(table.column("patient")))
+    save_split(table, Path(checkpoint) / SPLIT_FILE, **about, **({"seen_before": earlier} if earlier else {}))
+
+
+def read_seen(checkpoint: str | Path) -> frozenset[str] | None:
+    """The patients that a checkpoint has learnt from, validation patients among them: they chose its best epoch.
+
+    Returns:
+        Their hashes; ``None`` where the checkpoint does not say, as those of other programs.
+
+    Raises:
+        DataError: Its file is no saved split.
+    """
+    path = Path(checkpoint) / SPLIT_FILE
+    if not path.is_file():
+        return None
+    sides = read_split(path)
+    earlier = read_record(path).get("seen_before", ())
+    return frozenset(patient for patient, side in sides.items() if side != "test") | frozenset(earlier)
+
+
+# A split in numbers: patients and images on each side, their classes, views and vendors, and who moved.
+
+
+FACTS = ("view", "laterality", "vendor", "age_band", "source")
+UNKNOWN = "not known"
+
+
+def split_report(table: Collection) -> dict[str, Any]:
+    """Counts of a table's split.
+
+    Returns:
+        ``splits``: from each split that occurs to its patients, exams, breasts and images; ``tasks``: from each task
+        and label to the images by split, with the patients by their gravest label; ``facts``: from each of view,
+        laterality, vendor, age band and source to the images by value and split; ``moved``: patients (hashes) with
+        before, after and reason; ``rejected``: how many files and table rows were left out; ``notes``.
+    """
+    splits = table.column("split")
+    present = [split for split in SPLITS if split in splits]
+    exams, breasts = table.by_exam(), table.by_breast()
+    sides = {
+        split: {
+            "patients": len({p for p, s in zip(table.column("patient"), splits, strict=True) if s == split}),
+            "exams": sum(splits[group.rows[0]] == split for group in exams),
+            "breasts": sum(splits[group.rows[0]] == split and group.laterality is not None for group in breasts),
+            "images": splits.count(split),
+        }
+        for split in present
+    }
+    facts = {}
+    for name in FACTS:
+        counts = _cross(table.column(name), splits, present, AGE_BANDS if name == "age_band" else None)
+        if set(counts) != {UNKNOWN}:
+            facts[name] = counts
+    return {
+        "splits": sides,
+        "tasks": {task["name"]: _task(table, task, splits, present) for task in table.tasks},
+        "facts": facts,
+        "moved": [moved._asdict() for moved in table.moved],
+        "rejected": len(table.rejected),
+        "notes": list(table.notes),
+    }
+
+
+def _task(table: Collection, task: dict[str, Any], splits: list[str], present: list[str]) -> dict[str, Any]:
+    labels, values = task["labels"], table.column(task["name"])
+    rank = {label: place for place, label in enumerate(labels)}
+    worst: dict[tuple[str, str], str | None] = {}
+    for patient, split, label in zip(table.column("patient"), splits, values, strict=True):
+        before = worst.setdefault((patient, split), label)
+        if label is not None and (before is None or rank[label] > rank[before]):
+            worst[patient, split] = label
+    patients = _cross(list(worst.values()), [split for _, split in worst], present, labels)
+    return {"images": _cross(values, splits, present, labels), "patients": patients}
+
+
+def _cross(
+    values: list[str | None], splits: list[str], present: list[str], order: Any = None
+) -> dict[str, dict[str, int]]:
+    """From each value, in the given order or by name, and last what is not known, to the counts by split."""
+    counts = Counter(zip(values, splits, strict=True))
+    known = {value for value in values if value is not None}
+    ordered = sorted(known) if order is None else [value for value in order if value in known]
+    table = {value: {split: counts[value, split] for split in present} for value in ordered}
+    if None in values:
+        table[UNKNOWN] = {split: counts[None, split] for split in present}
+    return table

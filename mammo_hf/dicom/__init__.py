@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from ..slabs import Slab
+from .display import Slab
 from .errors import MammogramError
 from .header import MammogramHeader
-from .mammogram import Mammogram
-from .reading import read_mammogram
-from .types import (
-    ImageKind,
-    Implant,
-    Laterality,
-    Photometric,
-    PresentationIntent,
-    Vendor,
-    View,
-    ViewModifier,
-)
-from .writing import mammogram_dataset
+from .reader import Mammogram, read_mammogram
+from .types import ImageKind, Implant, Laterality, Photometric, PresentationIntent, Vendor, View, ViewModifier
+from .writer import mammogram_dataset
 
 __all__ = [
     "ImageKind",

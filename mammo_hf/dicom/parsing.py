@@ -9,15 +9,20 @@ from __future__ import annotations
 import io
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, MutableSequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from struct import unpack
 from typing import Any, BinaryIO, cast
 
+import numpy as np
 from pydicom.config import IGNORE
 from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
+from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 from pydicom.uid import (
     UID,
@@ -28,14 +33,226 @@ from pydicom.uid import (
 )
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
-from .elements import text
 from .errors import MammogramError
-from .pixel_bytes import UNDEFINED_LENGTH, DeflatedPixelBytes, PixelBytes
+
+# Where the value of Pixel Data lies: in memory, or at a place in a file from which parts are read when asked for.
+
+
+UNDEFINED_LENGTH = 0xFFFFFFFF
+_TRAILING = 1 << 16  # of padding after the pixels
+
+
+@dataclass(frozen=True)
+class PixelBytes:
+    """The value of Pixel Data (7FE0,0010), not read yet.
+
+    Attributes:
+        holder: The bytes that hold it, or the path of the file that does.
+        start: Where it begins in the holder.
+        length: Bytes that are there; fewer than announced where the file is cut short.
+        encapsulated: Whether it is a sequence of fragments (PS3.5 A.4): its length is not defined.
+        vr: OB or OW, ``None`` in an implicit syntax.
+        little_endian: Byte order of its words.
+    """
+
+    holder: bytes | bytearray | str
+    start: int
+    length: int
+    encapsulated: bool
+    vr: str | None
+    little_endian: bool
+
+    def unpacked(self, nbytes: int) -> PixelBytes:
+        """The value without the compression of the whole data set, where it has one.
+
+        Args:
+            nbytes: How many bytes the header says that the image has; hardly more are unpacked.
+
+        Raises:
+            MammogramError: The compressed data are damaged.
+        """
+        return self
+
+    @contextmanager
+    def open(self) -> Iterator[BinaryIO]:
+        """The holder as a file, at the first byte of the value."""
+        file: BinaryIO = open(self.holder, "rb") if isinstance(self.holder, str) else io.BytesIO(self.holder)  # noqa: SIM115
+        with file:
+            file.seek(self.start)
+            yield file
+
+    def read(self, start: int, length: int) -> bytes:
+        """Some bytes of the value; fewer where it ends before."""
+        if not isinstance(self.holder, str):
+            return bytes(memoryview(self.holder)[self.start + start : self.start + start + length])
+        with self.open() as file:
+            file.seek(start, os.SEEK_CUR)
+            return file.read(length)
+
+    def words(self, start: int, dtype: np.dtype, count: int) -> np.ndarray:
+        """``count`` words from the byte ``start`` on, without a copy where they are in memory.
+
+        Raises:
+            ValueError: There are fewer.
+        """
+        if isinstance(self.holder, str):
+            found = np.fromfile(self.holder, dtype, count, offset=self.start + start)
+            if len(found) < count:
+                raise ValueError("the file has become shorter")
+            return found
+        return np.frombuffer(self.holder, dtype, count, self.start + start)
+
+
+@dataclass(frozen=True)
+class DeflatedPixelBytes(PixelBytes):
+    """The value within a deflated data set (PS3.5 A.5), of which only the beginning is unpacked yet.
+
+    Attributes:
+        announced: Bytes that the value has by its header.
+        unpack: Gives up to so many further bytes of the holder.
+    """
+
+    announced: int
+    unpack: Callable[[int], bytes]
+
+    def unpacked(self, nbytes: int) -> PixelBytes:
+        """See ``PixelBytes``: a small file must not unpack to something enormous."""
+        holder = bytearray(self.holder) if not isinstance(self.holder, str) else bytearray()
+        missing = min(self.announced, nbytes + _TRAILING) - self.length
+        while missing > 0 and (more := self.unpack(min(missing, _TRAILING))):
+            holder += more
+            missing -= len(more)
+        there = min(self.announced, len(holder) - self.start)
+        return PixelBytes(holder, self.start, there, self.encapsulated, self.vr, self.little_endian)
+
+
+# Values of a dataset as files from the field hold them, read without pydicom's validation.
+#
+# Conversion of a malformed value by pydicom warns or raises with the value in its text, which may be a person's; and
+# the type that a file gives to a value (US or SS, OW or US) is often wrong. So text, numbers and words are read here
+# from the bytes. An error names the attribute and never its value.
+
+
+# None: implicit VR; UN and OB: what some archives turn attributes into that they do not know
+_WORD_VRS = ("US", "SS", "OW", "OB", "UN", "US or SS", "US or OW", "US or SS or OW", None)
+
+
+def _value(dataset: Dataset, keyword: str) -> object:
+    tag = tag_for_keyword(keyword)
+    element = None if tag is None else dataset.get_item(tag)
+    return None if element is None else element.value
+
+
+def texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
+    """The values of a text attribute without surrounding blanks; empty where it is missing or empty."""
+    value = _value(dataset, keyword)
+    if value is None:
+        return ()
+    if isinstance(value, bytes):
+        try:
+            parts = value.decode("utf-8").split("\\")
+        except UnicodeDecodeError:
+            parts = value.decode("latin-1").split("\\")
+    elif isinstance(value, MutableSequence):  # pydicom's MultiValue
+        parts = [str(part) for part in value]
+    else:
+        parts = str(value).split("\\")
+    parts = [part.strip(" \0\t\r\n") for part in parts]
+    return tuple(parts) if any(parts) else ()
+
+
+def text(dataset: Dataset, keyword: str) -> str:
+    """The first value of a text attribute, ``""`` where it is missing or empty."""
+    return next(iter(texts(dataset, keyword)), "")
+
+
+def numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:
+    """The values of a decimal attribute; empty where it is missing or empty.
+
+    Raises:
+        MammogramError: A value is no finite number.
+    """
+    try:
+        values = tuple(float(part) for part in texts(dataset, keyword))
+    except ValueError:
+        values = (float("nan"),)
+    if not all(np.isfinite(values)):
+        raise MammogramError(f"{keyword} is no finite number", remedy="mend the attribute or take it out")
+    return values
+
+
+def words(dataset: Dataset, keyword: str) -> np.ndarray:
+    """The 16-bit words of a US, SS or OW attribute as uint16; empty where it is missing or empty.
+
+    The sign is left to the caller, who knows what PixelRepresentation asks for.
+
+    Raises:
+        MammogramError: The attribute holds something else.
+    """
+    tag = tag_for_keyword(keyword)
+    element = None if tag is None else dataset.get_item(tag)
+    if element is None or element.value is None or element.value == b"" or element.value == "":
+        return np.empty(0, np.uint16)
+    value = element.value
+    if isinstance(value, bytes) and (len(value) % 2 or element.VR not in _WORD_VRS):
+        raise MammogramError(f"{keyword} does not hold 16-bit numbers", remedy="mend the attribute")
+    if isinstance(value, bytes):
+        if isinstance(element, RawDataElement):
+            little = element.is_little_endian
+        else:
+            little = dataset.original_encoding[1] is not False
+        return np.frombuffer(value, "<u2" if little else ">u2").astype(np.uint16)
+    try:
+        return (np.atleast_1d(np.asarray(value, dtype=np.int64)) & 0xFFFF).astype(np.uint16)
+    except (TypeError, ValueError, OverflowError):
+        raise MammogramError(f"{keyword} does not hold whole numbers", remedy="mend the attribute") from None
+
+
+def word(dataset: Dataset, keyword: str) -> int | None:
+    """The one 16-bit word of an attribute, unsigned; ``None`` where it is missing or empty.
+
+    Raises:
+        MammogramError: There are several values, or the attribute holds something else.
+    """
+    found = words(dataset, keyword)
+    if len(found) > 1:
+        raise MammogramError(f"{keyword} has {len(found)} values, not one", remedy="mend the attribute")
+    return int(found[0]) if len(found) else None
+
+
+def items(dataset: Dataset, keyword: str) -> tuple[Dataset, ...]:
+    """The items of a sequence; empty where it is missing or empty."""
+    value = dataset.get(keyword)
+    return tuple(value) if isinstance(value, Sequence) else ()
+
+
+def group_items(dataset: Dataset, keyword: str) -> tuple[Dataset, ...]:
+    """The items of a functional group macro (PS3.3 C.7.6.16): the shared one, else one a frame; empty without any."""
+    for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+        found = [item for group in items(dataset, groups) for item in items(group, keyword)[:1]]
+        if found:
+            return tuple(found)
+    return ()
+
+
+def group_of_frame(dataset: Dataset, keyword: str, frame: int) -> tuple[Dataset, ...]:
+    """One frame's item of a functional group macro, shared or its own, in a tuple; empty without any."""
+    shared = [item for group in items(dataset, "SharedFunctionalGroupsSequence") for item in items(group, keyword)]
+    if shared:
+        return (shared[0],)
+    groups = items(dataset, "PerFrameFunctionalGroupsSequence")
+    return items(groups[min(frame, len(groups) - 1)], keyword)[:1] if groups else ()
+
+
+def differs_by_frame(dataset: Dataset, *keywords: str) -> bool:
+    """Whether any of the functional group macros stands in the frames' own groups."""
+    groups = items(dataset, "PerFrameFunctionalGroupsSequence")
+    return any(keyword in group for group in groups for keyword in keywords)
+
 
 # what a header may take: one of a tomosynthesis volume with its frames' functional groups takes some 20,000 steps
 _MOST_BYTES = 1 << 25
 _MOST_STEPS = 100_000
-
 _PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)  # FloatPixelData, DoubleFloatPixelData, PixelData
 _KEYWORDS = (
     *("SOPClassUID", "Modality", "PresentationIntentType", "ImageType", "Manufacturer", "ManufacturerModelName"),
@@ -59,7 +276,6 @@ _KEYWORDS = (
     *("ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
 )
 _TAGS: list[BaseTag | int] = [tag for keyword in _KEYWORDS if (tag := tag_for_keyword(keyword)) is not None]
-
 _NO_DICOM, _ANOTHER = "is no DICOM file", "give a DICOM file, or leave this one out"
 _FLOATS = "its pixels are floating point numbers"
 _COPY_AGAIN = "copy or download the file again"

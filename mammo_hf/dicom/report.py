@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from .errors import MammogramError
-from .mammogram import Mammogram
-from .reading import read_mammogram
+from .reader import Mammogram, read_mammogram
 
 _UNKNOWN = "unknown"
 

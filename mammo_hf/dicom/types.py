@@ -86,7 +86,6 @@ VIEW_CODES: dict[View, tuple[str, str]] = {
     View.XCCM: ("399101009", "R-1024B"),
     View.SPECIMEN: ("127457009", "G-8310"),
 }
-
 # PS3.16 CID 4014, the codes' meanings
 VIEW_MEANINGS: dict[View, str] = {
     View.CC: "cranio-caudal",
@@ -150,7 +149,6 @@ MODIFIER_CODES: dict[ViewModifier, tuple[str, ...]] = {
     ViewModifier.INFRAMAMMARY_FOLD: ("442593008", "R-40ABE"),
     ViewModifier.AXILLARY_TISSUE: ("442580003", "R-40AB2"),
 }
-
 # ACR, Mammography Quality Control Manual: labelling codes; they stand before the view (M, RL) or after it (S, ID)
 _MODIFIER_ABBREVIATIONS: dict[ViewModifier, tuple[str, ...]] = {
     ViewModifier.CLEAVAGE: ("CV",),
@@ -258,7 +256,6 @@ _VENDOR_NAMES: dict[Vendor, tuple[str, ...]] = {
     Vendor.FISCHER: ("FISCHER",),
     Vendor.CANON: ("CANON", "TOSHIBA"),  # Canon took over Toshiba's medical systems
 }
-
 _VENDOR_MODELS: dict[Vendor, tuple[str, ...]] = {
     Vendor.HOLOGIC: ("SELENIA", "3DIMENSIONS", "LORAD"),
     Vendor.GE: ("SENOGRAPH", "SENO ", "SENOCLAIRE", "PRISTINA"),

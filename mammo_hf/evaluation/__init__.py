@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-from .calibration import calibrated, fit_calibration
-from .classification import UNKNOWN, evaluate_task
-from .comparisons import DeLong, delong, paired_delong, paired_permutation
-from .intervals import bootstrap_interval, bootstrap_intervals, paired_interval
-from .metric_modules import metric_names, metric_path
-from .metrics import (
-    UndefinedMetric,
-    accuracy,
+from ..metrics.calibration import calibrated, fit_calibration
+from ..metrics.classes import accuracy, balanced_accuracy, confusion, quadratic_kappa
+from ..metrics.comparisons import DeLong, delong, paired_delong, paired_permutation
+from ..metrics.inputs import UndefinedMetric
+from ..metrics.intervals import bootstrap_interval, bootstrap_intervals, paired_interval
+from ..metrics.operating_points import at_operating_point, choose_operating_points
+from ..metrics.probabilities import brier, ece, pf1, reliability
+from ..metrics.ranking import (
     auprc,
     auroc,
     auroc_of,
-    balanced_accuracy,
-    brier,
-    confusion,
-    ece,
     macro_auroc,
     partial_auc,
-    pf1,
     pr_curve,
-    quadratic_kappa,
-    reliability,
     roc_curve,
     sensitivity_at_specificity,
     specificity_at_sensitivity,
 )
-from .operating_points import at_operating_point, choose_operating_points
+from .classification import UNKNOWN, evaluate_task
+from .metric_modules import metric_names, metric_path
 
 __all__ = [
     "UNKNOWN",

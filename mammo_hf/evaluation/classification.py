@@ -14,37 +14,28 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import DataError
-from .intervals import bootstrap_intervals
-from .metrics import (
-    UndefinedMetric,
-    accuracy,
+from ..metrics.classes import accuracy, balanced_accuracy, confusion, quadratic_kappa
+from ..metrics.inputs import UndefinedMetric, check_classes
+from ..metrics.intervals import bootstrap_intervals
+from ..metrics.operating_points import at_operating_point
+from ..metrics.probabilities import brier, ece, pf1
+from ..metrics.ranking import (
     auprc,
     auroc,
-    balanced_accuracy,
-    brier,
-    check_classes,
-    confusion,
-    ece,
     macro_auroc,
     partial_auc,
-    pf1,
-    quadratic_kappa,
     sensitivity_at_specificity,
     specificity_at_sensitivity,
 )
-from .operating_points import at_operating_point
-from .units import into_units
+from .scored import into_units
 
 Keys = Sequence[object] | np.ndarray
 Metrics = dict[str, Callable[..., float]]
 Points = Mapping[str, Mapping[str, Mapping[str, float]]]
-
 # the value that a label has where it is not known, as in torch's cross-entropy
 UNKNOWN = -100
-
 # tasks whose labels stand in an order, so that a miss by two is worse than a miss by one
 ORDINAL = ("density", "birads", "tissue", "cancer_within_years")
-
 OF_TWO_CLASSES: Metrics = {
     "auroc": auroc,
     "auprc": auprc,

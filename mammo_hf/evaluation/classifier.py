@@ -9,16 +9,84 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .calibration import calibrated
+from ..errors import DataError
+from ..metrics.calibration import calibrated, fit_calibration
+from ..metrics.inputs import UndefinedMetric
+from ..metrics.intervals import FEW_PATIENTS, bootstrap_interval
+from ..metrics.operating_points import at_operating_point, choose_operating_points
+from ..metrics.probabilities import brier, ece
+from ..metrics.ranking import auroc_of
+from ..models.configuration_mammo_swin import slices_of
 from .classification import evaluate_task
-from .intervals import FEW_PATIENTS
-from .metrics import UndefinedMetric, brier, ece
-from .reading import Reading, fit_reading, task_logits
-from .scored import Scored
-from .subgroups import subgroup_figures
+from .scored import Scored, into_units
+
+# How scores are read: the calibration and the operating points that one set of images, the validation split, fixes.
+
+
+Tasks = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is stored in a checkpoint's configuration, and why something is missing there.
+
+    Attributes:
+        calibration: For ``config.calibration``: by task's name, without the tasks that could not be calibrated.
+        operating_points: For ``config.operating_points``: by task's name and ``image``, ``breast``, ``patient``.
+        reasons: By task's name, for ``calibration`` and ``operating_points``, why there is none.
+    """
+
+    calibration: dict[str, dict[str, Any]]
+    operating_points: dict[str, dict[str, Any]]
+    reasons: dict[str, dict[str, str]]
+
+
+def task_logits(tasks: Tasks, logits: np.ndarray) -> dict[str, np.ndarray]:
+    """For each task's name its slice of the logits ``(n, labels)``.
+
+    Raises:
+        DataError: The logits are of other tasks.
+    """
+    labels = sum(len(task["labels"]) for task in tasks)
+    if logits.shape[1] != labels:
+        raise DataError(f"{logits.shape[1]} logits for tasks of {labels} labels", source="logits")
+    return {name: logits[:, part] for name, part in slices_of(tasks).items()}
+
+
+def fit_reading(tasks: Tasks, images: Scored, method: str | None = None) -> Reading:
+    """Calibrates each task on some images and fixes its operating points there.
+
+    Args:
+        tasks: ``config.tasks``.
+        images: Of the validation split, and of no other.
+        method: Of `fit_calibration`.
+    """
+    reading = Reading({}, {}, {str(task["name"]): {} for task in tasks})
+    logits = task_logits(tasks, images.logits)
+    patients = np.asarray(list(images.patients))
+    groupings = images.groupings()
+    for number, (name, of_task) in enumerate(logits.items()):
+        known = images.known(number)
+        truth = np.asarray(images.labels)[known, number]
+        try:
+            reading.calibration[name] = fit_calibration(truth, of_task[known], patients[known], method)
+        except DataError as error:
+            reading.reasons[name]["calibration"] = error.problem
+        if of_task.shape[1] != 2:
+            continue
+        table = calibrated(of_task[known], reading.calibration.get(name))
+        try:
+            points: dict[str, Any] = {"image": choose_operating_points(truth, table[:, 1])}
+            for unit, keys in groupings.items():
+                units = into_units(unit, truth, table, patients[known], np.asarray(keys)[known])
+                points[unit] = choose_operating_points(units.references, units.scores["mean"][:, 1])
+            reading.operating_points[name] = points
+        except UndefinedMetric as error:
+            reading.reasons[name]["operating_points"] = error.reason
+    return reading
+
 
 logger = logging.getLogger(__name__)
-
 # the first of these that there is
 _SUBGROUP_POINTS = ("sensitivity_90", "given")
 
@@ -208,3 +276,105 @@ def _or_none(metric: Any, scores: TaskScores) -> float | None:
         return float(metric(scores.references, table))
     except UndefinedMetric:
         return None
+
+
+# The same figures for parts of the images: by view, side, density, age, vendor, and the lesion's type and size.
+
+
+FEWEST_PATIENTS = 10
+
+
+"""A cell of fewer is not shown: its figure would say little, and might say it of somebody."""
+
+
+FACTS = {
+    "view": "view",
+    "laterality": "side",
+    "density": "density",
+    "age_band": "age in years",
+    "vendor": "vendor",
+    "lesion_type": "lesion type",
+    "lesion_size": "lesion size",
+}
+UNKNOWN = "not known"
+
+
+def subgroup_figures(
+    labels: Sequence[str],
+    references: np.ndarray,
+    probabilities: np.ndarray,
+    patients: np.ndarray,
+    facts: Mapping[str, Sequence[str | None]],
+    *,
+    threshold: float | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> dict[str, dict[str, Any]]:
+    """The AUROC of each subgroup with its interval, and what the operating point gives there.
+
+    Args:
+        labels: The task's.
+        references: ``(n,)`` class numbers, all known.
+        probabilities: ``(n, classes)``.
+        patients: ``(n,)``.
+        facts: Columns ``(n,)``; those of this module's table that tell images apart are used.
+        threshold: The operating point of a task of two labels.
+        resamples: Bootstrap resamples.
+        seed: Of the bootstrap.
+
+    Returns:
+        For each fact ``cells``, by value in order: ``n_images``, ``n_patients``, ``class_counts``, ``auroc``,
+        ``auroc_interval`` and with a threshold ``sensitivity``, ``specificity`` and their intervals, null with the
+        reason where undefined; and ``not_shown``: how many values have fewer than ten patients.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for fact in FACTS:
+        values = np.array([UNKNOWN if value is None else str(value) for value in facts.get(fact, ())])
+        if len(set(values.tolist())) < 2:
+            continue
+        cells: dict[str, Any] = {}
+        not_shown = 0
+        for value in sorted(set(values.tolist()), key=lambda value: (value == UNKNOWN, value)):
+            inside = values == value
+            if len(set(patients[inside].tolist())) < FEWEST_PATIENTS:
+                not_shown += 1
+                continue
+            part = references[inside], probabilities[inside], patients[inside]
+            cells[value] = _cell(labels, *part, threshold=threshold, resamples=resamples, seed=seed)
+        found[fact] = {"cells": cells, "not_shown": not_shown}
+    return found
+
+
+def _cell(
+    labels: Sequence[str],
+    references: np.ndarray,
+    probabilities: np.ndarray,
+    patients: np.ndarray,
+    *,
+    threshold: float | None,
+    resamples: int,
+    seed: int,
+) -> dict[str, Any]:
+    counts = np.bincount(references, minlength=len(labels)).tolist()
+    cell: dict[str, Any] = {
+        "n_images": len(references),
+        "n_patients": len(set(patients.tolist())),
+        "class_counts": dict(zip(labels, counts, strict=True)),
+    }
+    area, scores = auroc_of(probabilities)
+    draw: dict[str, Any] = {"groups": patients, "resamples": resamples, "seed": seed}
+    try:
+        cell["auroc"] = area(references, scores)
+        low, high = bootstrap_interval(area, references, scores, **draw)
+        # a point, as with classes that are apart, is no sign of certainty
+        cell["auroc_interval"] = [low, high] if low < high else None
+    except UndefinedMetric as error:
+        cell.setdefault("auroc", None)
+        missing = [label for label, count in zip(labels, counts, strict=True) if not count]
+        reason = f"no image is labelled {' or '.join(missing)}" if missing else error.reason
+        cell |= {"auroc_interval": None, "auroc_reason": reason}
+    if len(labels) == 2 and threshold is not None and not np.isnan(scores).any():
+        at = at_operating_point(references, scores, threshold, **draw)
+        kept = ("sensitivity", "specificity")
+        cell |= {key: value for key, value in at.items() if key.startswith(kept)}
+    return cell

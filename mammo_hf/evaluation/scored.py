@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+import datasets
 import numpy as np
+import torch
+from torch.utils.data import DataLoader
 
+from ..data.prepare.row import LESION_CELL
+from ..data.torch_datasets import LabelledImages
 from ..errors import DataError
+from ..models.configuration_mammo_swin import MammoSwinConfig
+from ..models.modeling_mammo_swin import MammoSwinForImageClassification, score_logits
+from ..processing.geometry import Geometry
+from ..processing.image_processing_mammo import MammoImageProcessor
+
+if TYPE_CHECKING:
+    from ..data.collection import Collection
 
 
 @dataclass(frozen=True)
@@ -57,3 +70,230 @@ class Scored:
     def known(self, task: int) -> np.ndarray:
         """Bool ``(n,)``: where the label of a task, by its number, is known."""
         return np.asarray(self.labels)[:, task] >= 0
+
+
+# From images to breasts and patients: which images belong together, and what their scores make of the whole.
+
+
+RULES = ("mean", "max", "noisy_or")
+
+
+class Units(NamedTuple):
+    """Breasts or patients.
+
+    Attributes:
+        references: int64 ``(units,)`` class numbers.
+        patients: ``(units,)`` patient keys.
+        scores: For each rule float64 ``(units, classes)``.
+        conflicting: How many were left out because their images disagree.
+        first: ``(units,)``, the place of each unit's first image.
+    """
+
+    references: np.ndarray
+    patients: np.ndarray
+    scores: dict[str, np.ndarray]
+    conflicting: int
+    first: np.ndarray
+
+
+def into_units(
+    name: str, references: np.ndarray, probabilities: np.ndarray, patients: np.ndarray, keys: np.ndarray
+) -> Units:
+    """Puts images together.
+
+    With two classes a unit is positive if any of its images is; with more, a unit whose images disagree has no label
+    and is left out. Its scores are, for each class, the mean of the images' probabilities, their maximum, or the
+    noisy-or 1 - prod(1 - p), which takes the images as independent witnesses; with two classes the last two are of the
+    positive class, and with more they are brought to a sum of one.
+
+    Args:
+        name: What the units are, for messages.
+        references: int ``(n,)`` class numbers, all known.
+        probabilities: ``(n, classes)``.
+        patients: ``(n,)``.
+        keys: ``(n,)`` the unit of each image.
+
+    Raises:
+        DataError: A unit holds images of two patients.
+    """
+    _, first, unit = np.unique(keys, return_index=True, return_inverse=True)
+    if np.any(patients[first][unit] != patients):
+        raise DataError(f"a {name} holds images of two patients", source=name, remedy="make its key hold the patient")
+    count, classes = len(first), probabilities.shape[1]
+    highest, lowest = np.full(count, -1), np.full(count, classes)
+    np.maximum.at(highest, unit, references)
+    np.minimum.at(lowest, unit, references)
+    agreed = (highest == lowest) | (classes == 2)
+    scores = {rule: aggregated(rule, probabilities, unit, count)[agreed] for rule in RULES}
+    return Units(highest[agreed], patients[first][agreed], scores, int((~agreed).sum()), first[agreed])
+
+
+def aggregated(rule: str, probabilities: np.ndarray, unit: np.ndarray, count: int) -> np.ndarray:
+    """The scores of units from those of their images; see `into_units` for the rules.
+
+    Args:
+        rule: One of ``RULES``.
+        probabilities: ``(n, classes)``.
+        unit: int ``(n,)``, the number of each image's unit.
+        count: How many units there are.
+
+    Returns:
+        ``(count, classes)``; NaN where an image's is.
+    """
+    if rule == "mean":
+        sums = np.stack([np.bincount(unit, weights=column, minlength=count) for column in probabilities.T], axis=1)
+        return sums / np.bincount(unit, minlength=count)[:, None]
+    binary = probabilities.shape[1] == 2
+    columns = probabilities[:, 1:] if binary else probabilities
+    if rule == "max":
+        joined = np.full((count, columns.shape[1]), -np.inf)
+        np.maximum.at(joined, unit, columns)
+    else:
+        missed = np.ones((count, columns.shape[1]))
+        np.multiply.at(missed, unit, 1 - columns)
+        joined = 1 - missed
+    if binary:
+        return np.concatenate([1 - joined, joined], axis=1)
+    return joined / joined.sum(axis=1, keepdims=True)
+
+
+# What is known of each image besides its labels: the columns that subgroups and the cohort table are made of.
+
+
+Column = list[str | None]
+_OF_THE_TABLE = ("view", "laterality", "exam", "age_band", "vendor", "source", "density")
+_BANDS_MM = (10.0, 20.0)  # the second is where a T1 tumour becomes a T2
+
+
+def facts_of(table: Collection | None, prepared: datasets.Dataset) -> dict[str, Column]:
+    """The facts of prepared images, in their order.
+
+    Args:
+        table: The table that they were prepared from, or a part of it that holds them; ``None``: only what the prepared
+            rows tell.
+        prepared: Rows with ``image_id``, ``lesions`` and ``geometry``.
+
+    Returns:
+        Columns ``(n,)``: view, laterality, exam, age band, vendor, source and density where the table has them;
+        ``lesion_type`` where its findings have a kind; ``lesion_size`` where lesions have a place: the equivalent
+        diameter, in mm where the spacing is known, else by thirds in pixels of the model's input.
+    """
+    if table is None:
+        sizes = _lesion_sizes(prepared)
+        facts = {name: list(prepared[name]) for name in ("view", "laterality")}
+        return facts | ({"lesion_size": sizes} if any(size is not None for size in sizes) else {})
+    places = {image_id: place for place, image_id in enumerate(table.column("image_id"))}
+    order = [places[image_id] for image_id in prepared["image_id"]]
+    columns = {name: table.column(name) for name in _OF_THE_TABLE if name in table.dataset.column_names}
+    facts = {name: [values[place] for place in order] for name, values in columns.items()}
+    kinds = [lesion_type(findings) for findings in table.column("findings")]
+    if any(kind not in (None, "none") for kind in kinds):
+        facts["lesion_type"] = [kinds[place] for place in order]
+    sizes = _lesion_sizes(prepared)
+    if any(size is not None for size in sizes):
+        facts["lesion_size"] = sizes
+    return facts
+
+
+def lesion_type(findings: Sequence[dict[str, object]]) -> str | None:
+    """Of an image: "mass", "calcification", ...; "several" for more than one kind, "none" without a finding."""
+    kinds = {finding["kind"] for finding in findings}
+    if not kinds:
+        return "none"
+    return "several" if len(kinds) > 1 else (None if None in kinds else str(kinds.pop()))
+
+
+def _lesion_sizes(prepared: datasets.Dataset) -> Column:
+    rows = zip(prepared["lesions"], prepared["geometry"], strict=True)
+    found = [None if lesions is None else _diameter(lesions, geometry) for lesions, geometry in rows]
+    known = [diameter for diameter in found if diameter is not None]
+    if not known:
+        return [None] * len(found)
+    if all(unit == "mm" for _, unit in known):
+        low, high = _BANDS_MM
+        names = (f"below {low:g} mm", f"{low:g} to {high:g} mm", f"above {high:g} mm")
+    else:
+        # a pixel is no measure across images of other spacings, so the bands are those of this collection
+        known = [(diameter, unit) for diameter, unit in known if unit == "px"]
+        low, high = np.quantile([diameter for diameter, _ in known], [1 / 3, 2 / 3])
+        names = (f"1: below {low:.0f} px", f"2: {low:.0f} to {high:.0f} px", f"3: above {high:.0f} px")
+    unit = known[0][1]
+    return [
+        None if diameter is None or diameter[1] != unit else names[int(diameter[0] >= low) + int(diameter[0] > high)]
+        for diameter in found
+    ]
+
+
+def _diameter(lesions: bytes, geometry: str) -> tuple[float, str] | None:
+    """The diameter of the disc of the lesions' area; ``None`` where the map holds none."""
+    cells = int(np.count_nonzero(np.frombuffer(lesions, np.uint8)))
+    if not cells:
+        return None
+    area = float(cells * LESION_CELL**2)
+    facts = json.loads(geometry)
+    place = Geometry.from_dict(facts) if facts else None
+    if place is None or place.spacing_mm is None:
+        return 2 * float(np.sqrt(area / np.pi)), "px"
+    in_mm = area * place.spacing_mm[0] * place.spacing_mm[1] / (place.scale[0] * place.scale[1])
+    return 2 * float(np.sqrt(in_mm / np.pi)), "mm"
+
+
+# Scoring prepared images with a classifier, each one once.
+
+
+def score_images(
+    model: MammoSwinForImageClassification,
+    prepared: datasets.Dataset,
+    processor: MammoImageProcessor,
+    *,
+    batch_size: int = 16,
+    num_workers: int = 0,
+) -> np.ndarray:
+    """The logits of prepared images, float64 ``(n, labels of all tasks)``, in their order.
+
+    Args:
+        model: On the device to compute on; it comes back in the mode that it was in.
+        prepared: What ``mammo_hf.data.prepare`` wrote.
+        processor: The model's.
+        batch_size: Images a batch.
+        num_workers: Processes that read.
+
+    Raises:
+        DataError: A score is not finite.
+    """
+    loader = DataLoader(LabelledImages(prepared, processor), batch_size=batch_size, num_workers=num_workers)
+    training, found = model.training, []
+    config = cast(MammoSwinConfig, model.config)
+    model.eval()
+    try:
+        with torch.inference_mode():
+            for batch in loader:
+                output = model(pixel_values=batch["pixel_values"].to(model.device))
+                chosen = score_logits(config, output.logits, output.lesion_scores)
+                found.append(chosen.double().cpu().numpy())
+    finally:
+        model.train(training)
+    logits = np.concatenate(found) if found else np.zeros((0, int(model.config.num_labels or 0)))
+    bad = int((~np.isfinite(logits)).any(axis=1).sum())
+    if bad:
+        raise DataError(
+            f"{bad} of {len(logits)} images get scores that are not finite", remedy="check the model's weights"
+        )
+    return logits
+
+
+def scored(logits: np.ndarray, prepared: datasets.Dataset, table: Collection | None = None) -> Scored:
+    """Logits with the labels and facts of their images.
+
+    Args:
+        logits: ``(n, labels of all tasks)``.
+        prepared: The images that they are of, with ``labels`` in the order of the tasks.
+        table: That the images were prepared from, where it is at hand: it knows more facts.
+    """
+    return Scored(
+        logits=np.asarray(logits, dtype=np.float64),
+        labels=np.array(prepared["labels"], dtype=np.int64),
+        patients=list(prepared["patient"]),
+        facts=facts_of(table, prepared),
+        image_ids=list(prepared["image_id"]),
+    )

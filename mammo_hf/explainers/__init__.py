@@ -5,11 +5,10 @@ What the author of a plugin needs stands here too: ``Explainer``, ``lent``, ``sc
 
 from __future__ import annotations
 
-from .base import Explainer
-from .discovery import Found, explainers, find_explainer
+from .discovery import Explainer, Found, explainers, find_explainer
 from .explain import explain
 from .explanation import Explanation
-from .model_state import lent
+from .swin import lent
 from .targets import gradients_of, score
 
 __all__ = [

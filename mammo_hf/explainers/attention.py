@@ -10,8 +10,7 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel
 
-from .model_state import lent
-from .swin_taps import attention_tap
+from .swin import attention_tap, lent
 
 REQUIRES: tuple[str, ...] = ()
 

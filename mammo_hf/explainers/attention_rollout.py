@@ -12,9 +12,7 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel
 
-from .model_state import lent
-from .swin_taps import attention_taps
-from .swin_windows import before_merging, stage_grids
+from .swin import attention_taps, before_merging, lent, stage_grids
 
 REQUIRES: tuple[str, ...] = ()
 

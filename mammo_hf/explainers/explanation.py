@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -12,14 +13,159 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from pydicom.dataset import Dataset
+from scipy import ndimage
 
 from ..errors import UsageError
-from ..geometry import Geometry
-from .base import Facts
-from .files import save_explanation
+from ..processing.geometry import Geometry, Unit
+from .discovery import Facts
 from .overlay import STYLES, Style, drawn
-from .places import Box, Peak, find_boxes, find_peaks
 from .secondary_capture import secondary_capture
+
+# Places of a map: its peaks and the boxes around its regions, in model pixels, source pixels and mm.
+
+
+Values = tuple[float, ...]
+APART = 14  # peaks are at least this part of the height apart: a token of the last stage at the sizes we use
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place of a map.
+
+    Attributes:
+        value: The map's value there, its highest where the place is a region.
+        model: In pixels of the model's input.
+        source: In pixels of the source image; ``None`` where the geometry is not known.
+        mm: In mm from the source image's top left corner; ``None`` where the size of a source pixel is not known.
+    """
+
+    value: float
+    model: Values
+    source: Values | None = None
+    mm: Values | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As lists and numbers that JSON takes."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+
+class Peak(Place):
+    """A local maximum; each place is (row, column)."""
+
+
+class Box(Place):
+    """A region's box; each place is (top, left, bottom, right), bottom and right being the first outside."""
+
+
+def peak(values: np.ndarray) -> tuple[int, int]:
+    """(row, column) of a map's maximum; of a plateau the pixel of it that is nearest to its centre."""
+    places = np.argwhere(values == values.max())
+    centre = places.mean(axis=0)
+    row, column = places[((places - centre) ** 2).sum(axis=1).argmin()]
+    return int(row), int(column)
+
+
+def find_peaks(values: np.ndarray, n: int, geometry: Geometry | None = None) -> list[Peak]:
+    """The highest local maxima above 0 of a map (height, width), strongest first.
+
+    Raises:
+        UsageError: ``n`` is below 1.
+    """
+    if n < 1:
+        raise UsageError(f"is {n}", source="n", remedy="ask for at least one peak")
+    radius = max(1, round(values.shape[0] / APART))
+    rows, columns = np.ogrid[: values.shape[0], : values.shape[1]]
+    highest = ndimage.maximum_filter(values, size=2 * radius + 1, mode="nearest")
+    left = np.where((values == highest) & (values > 0), values, 0)
+    found: list[Peak] = []
+    while len(found) < n and left.max() > 0:
+        row, column = peak(left)
+        places = _everywhere((row + 0.5, column + 0.5), geometry)
+        found.append(Peak(float(values[row, column]), *places))
+        left[(rows - row) ** 2 + (columns - column) ** 2 <= radius**2] = 0
+    return found
+
+
+def find_boxes(values: np.ndarray, threshold: float, geometry: Geometry | None = None) -> list[Box]:
+    """Boxes around the connected regions of a map (height, width) at or above a threshold, strongest first.
+
+    Raises:
+        UsageError: The threshold is not above 0 and at most 1.
+    """
+    if not 0 < threshold <= 1:
+        raise UsageError(f"is {threshold}", source="threshold", remedy="give a share of the map's maximum, above 0")
+    regions, _ = ndimage.label(values >= threshold, structure=np.ones((3, 3)))
+    found = []
+    for number, (rows, columns) in enumerate(ndimage.find_objects(regions), start=1):
+        value = float(values[rows, columns][regions[rows, columns] == number].max())
+        corners = (float(rows.start), float(columns.start), float(rows.stop), float(columns.stop))
+        found.append(Box(value, *_everywhere(corners, geometry)))
+    return sorted(found, key=lambda box: -box.value)
+
+
+def _everywhere(place: Values, geometry: Geometry | None) -> tuple[Values, Values | None, Values | None]:
+    """A point or box in model pixels, in source pixels, and in mm."""
+    if geometry is None:
+        return place, None, None
+    move = geometry.boxes_to_source if len(place) == 4 else geometry.to_source
+
+    def moved(unit: Unit) -> Values:
+        return tuple(float(value) for value in move(place, unit))
+
+    return place, moved("pixel"), moved("mm") if geometry.spacing_mm is not None else None
+
+
+# An explanation's files: a picture, arrays, or places, each written whole or not at all.
+
+
+SUFFIXES = (".png", ".npz", ".json")
+
+
+def save_explanation(
+    explanation: Explanation, path: str | os.PathLike[str], index: int, style: Style, outline: np.ndarray | None
+) -> Path:
+    """Writes what the suffix asks for; see ``Explanation.save``.
+
+    Raises:
+        UsageError: Another suffix, or a folder that cannot be written to.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UsageError(
+            f"an explanation is saved as {', '.join(SUFFIXES)}", source=path, remedy="choose one of these suffixes"
+        )
+    picture = explanation.overlay(index, style=style, outline=outline) if suffix == ".png" else None
+    part = path.with_name(f".{path.stem}.{os.getpid()}{suffix}")
+    try:
+        if picture is not None:
+            picture.save(part)
+        elif suffix == ".npz":
+            np.savez_compressed(part, **_arrays(explanation))
+        else:
+            part.write_text(json.dumps(explanation.to_dict(index), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise UsageError(
+            f"cannot be written ({error.strerror})", source=path, remedy="choose a folder that can be"
+        ) from error
+    finally:
+        if part.parent.is_dir() and part.exists():
+            part.unlink()
+    return path
+
+
+def _arrays(explanation: Explanation) -> dict[str, np.ndarray]:
+    arrays = {
+        "map": explanation.map,
+        "target": np.array(explanation.target),
+        "explainer": np.array(explanation.explainer),
+        "flat": np.array(explanation.flat),
+        "score": np.array(explanation.score),
+        **{f"fact_{name}": np.array(values) for name, values in explanation.facts.items()},
+    }
+    optional = {"heads": explanation.heads, "logits": explanation.logits}
+    return {**arrays, **{name: array for name, array in optional.items() if array is not None}}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel
 
-from .swin_taps import tokens_and_gradient
+from .swin import tokens_and_gradient
 
 REQUIRES: tuple[str, ...] = ()
 

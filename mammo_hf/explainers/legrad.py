@@ -13,8 +13,7 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from .model_state import lent
-from .swin_taps import attention_taps
+from .swin import attention_taps, lent
 from .targets import gradients_of, score
 
 REQUIRES: tuple[str, ...] = ()

@@ -12,8 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ..errors import UsageError
-from .model_state import lent
-from .swin_taps import swin_of
+from .swin import lent, swin_of
 from .targets import label_names, task_slices
 
 REQUIRES: tuple[str, ...] = ()

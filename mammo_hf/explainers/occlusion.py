@@ -14,7 +14,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from ..errors import UsageError
-from .model_state import lent
+from .swin import lent
 from .targets import scores
 
 REQUIRES: tuple[str, ...] = ()

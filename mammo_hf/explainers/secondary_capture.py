@@ -22,7 +22,7 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, ge
 
 from ..dicom import Mammogram, read_mammogram
 from ..errors import UsageError
-from ..resizing import resize_area
+from ..processing.geometry import resize_area
 from .overlay import Style, contoured, tinted
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,31 +11,31 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
-from transformers import TrainingArguments
+from scipy.special import softmax
+from transformers import EvalPrediction, Trainer, TrainingArguments
 
-from ..configuration_mammo_swin import SIZES, MammoSwinConfig
+from ..data.augmentation import Augmentation
+from ..data.prepare.row import UNKNOWN_PATHOLOGY
+from ..data.torch_datasets import EpochOfDatasets, LabelledImages, rows_of
 from ..errors import DataError, UsageError
-from ..image_processing_mammo import MammoImageProcessor
-from ..modeling_mammo_swin import MammoSwinForImageClassification
-from ..publish.processor_words import preprocessing_in_words
-from ..publish.run_facts import ModelCardCallback
-from .arguments import ClassificationSettings
-from .augmentation import Augmentation
-from .class_weights import Tasks, class_weights, told
-from .classification_trainer import ClassificationTrainer
-from .datasets import EpochOfDatasets, LabelledImages, rows_of
-from .mim import other_window, starting_config
-from .origin import Origin
-from .permuted_labels import permuted_labels
-from .running import run, without_last_batch_surprise, without_validation
-from .scoring import best_metric, choose_score, draw_curves, epoch_metrics, evaluate, predicted_logits
+from ..evaluation.after_training import Origin, evaluate_after_training
+from ..evaluation.classification import evaluate_task
+from ..evaluation.report.words import preprocessing_in_words
+from ..evaluation.scored import scored
+from ..metrics.classes import accuracy
+from ..metrics.inputs import UndefinedMetric
+from ..metrics.ranking import auroc_of
+from ..models.checkpoint import kind_of_start, load_starting_weights, other_window, starting_config
+from ..models.configuration_mammo_swin import SCORES, SIZES, MammoSwinConfig
+from ..models.modeling_mammo_swin import MammoSwinForImageClassification, probabilities, score_logits
+from ..plotting import plot_loss_curves, plot_metric_curves, plot_roc
+from ..processing.image_processing_mammo import MammoImageProcessor
+from .callbacks import HeadFirst, ModelCardCallback, WeightAverage, freeze
+from .options import ClassificationSettings
 from .semi_supervised import ClassThresholds, SemiSupervisedTrainer, TwoViews, WithUnlabelled
-from .starting_weights import kind_of_start, load_starting_weights
-from .tuning import HeadFirst, freeze
-from .weight_average import WeightAverage
+from .trainer import ClassificationTrainer, run, without_last_batch_surprise, without_validation
 
 logger = logging.getLogger(__name__)
-
 TEACHER_DECAY = 0.99  # of a teacher of few updates; Tarvainen & Valpola 2017 take 0.99 at first and 0.999 later
 
 
@@ -317,3 +318,218 @@ def _trainer(
         consistency_weight=settings.consistency_weight,
         **common,
     )
+
+
+# Weights of classes in the loss, so that rare ones count as much as common ones.
+
+
+Tasks = list[dict[str, Any]]
+
+
+def class_weights(labels: np.ndarray, tasks: Tasks) -> dict[str, list[float]]:
+    """w_c = N / (K * N_c) of each task, over the given rows' known labels.
+
+    Args:
+        labels: int (rows, tasks), -100 where not known; of training rows alone.
+        tasks: In the columns' order.
+
+    Raises:
+        DataError: The first task has no label, or labels of one class only.
+    """
+    weights = {}
+    for index, task in enumerate(tasks):
+        known = labels[labels[:, index] >= 0, index]
+        counts = np.bincount(known, minlength=len(task["labels"]))
+        if index == 0 and np.count_nonzero(counts) < 2:
+            found = "no labels at all" if not counts.any() else f"{task['labels'][counts.argmax()]!r} only"
+            raise DataError(
+                f"the training rows have {found} for the task {task['name']!r}",
+                remedy="check the label tables and the share of labels that is used",
+            )
+        # a class that never occurs needs no weight: no row will ask for it
+        weights[task["name"]] = [len(known) / (len(counts) * n) if n else 0.0 for n in counts.tolist()]
+    return weights
+
+
+def told(weights: dict[str, list[float]], tasks: Tasks) -> str:
+    """Weights in one line, each class by its label."""
+    labels = {task["name"]: task["labels"] for task in tasks}
+    return "; ".join(
+        f"{name}: {', '.join(f'{label} {weight:.2f}' for label, weight in zip(labels[name], own, strict=True))}"
+        for name, own in weights.items()
+    )
+
+
+# What a classifier's scores are worth: at each epoch, on validation to choose by, and on the test split at the end.
+
+
+def best_metric(validation: LabelledImages, tasks: Tasks) -> str | None:
+    """By which metric the best epoch is chosen: the first task's AUC; ``None``, the loss, where it is not defined."""
+    known = {labels[0] for labels in validation.prepared["labels"] if labels[0] >= 0}
+    if len(known) == len(tasks[0]["labels"]):
+        return f"eval_{tasks[0]['name']}_auroc"
+    logger.warning("validation lacks a class of %s: its AUC is null, the loss chooses the epoch", tasks[0]["name"])
+    return None
+
+
+def epoch_metrics(prediction: EvalPrediction, config: MammoSwinConfig) -> dict[str, float]:
+    """Accuracy and AUC of each task on the rows whose label is known; an undefined one is left out."""
+    logits, lesion_scores, labels = _arrays(prediction)
+    if not np.isfinite(logits).all():
+        raise DataError("the training has diverged: its scores are not finite", remedy="lower the learning rate")
+    shares = probabilities(config, torch.from_numpy(logits), lesion_scores)
+    metrics = {}
+    for index, (name, share) in enumerate(shares.items()):
+        known = labels[:, index] >= 0
+        scores, truth = share.numpy()[known], labels[known, index]
+        try:
+            metrics[f"{name}_accuracy"] = accuracy(truth, scores.argmax(-1))
+            metrics[f"{name}_auroc"] = _area(truth, scores)
+        except UndefinedMetric:
+            continue
+    return metrics
+
+
+def _area(truth: np.ndarray, scores: np.ndarray) -> float:
+    metric, values = auroc_of(scores)
+    return metric(truth, values)
+
+
+def _arrays(prediction: Any) -> tuple[np.ndarray, torch.Tensor | None, np.ndarray]:
+    """Logits, the lesion head's scores where there is one, and labels."""
+    found = prediction.predictions
+    if isinstance(found, tuple):
+        return found[0], torch.from_numpy(found[1]), prediction.label_ids
+    return found, None, prediction.label_ids
+
+
+def choose_score(trainer: Trainer, validation: LabelledImages) -> str:
+    """Sets ``config.score_from`` to what has the highest AUC on validation images; to pooled where none is ahead."""
+    config: MammoSwinConfig = trainer.accelerator.unwrap_model(trainer.model).config
+    if not len(validation):
+        return config.score_from
+    logits, lesion_scores, labels = _arrays(trainer.predict(validation))
+    place = list(config.task_slices).index(str(config.lesion_task))
+    known = labels[:, place] >= 0
+    areas = {}
+    for score in SCORES:
+        config.score_from = score
+        shares = probabilities(config, torch.from_numpy(logits), lesion_scores)[str(config.lesion_task)]
+        try:
+            areas[score] = _area(labels[known, place], shares.numpy()[known])
+        except UndefinedMetric:
+            areas[score] = 0.0
+    config.score_from = max(SCORES, key=lambda score: areas[score])  # the first of equals: pooled
+    logger.info("validation AUC by where the score comes from: %s; %s is kept", areas, config.score_from)
+    return config.score_from
+
+
+def predicted_logits(trainer: Trainer, images: LabelledImages) -> np.ndarray:
+    """The logits of the scores, float64 (images, labels of all tasks), in the images' order."""
+    logits, lesion_scores, _ = _arrays(trainer.predict(images))
+    config = trainer.accelerator.unwrap_model(trainer.model).config
+    return score_logits(config, torch.from_numpy(logits), lesion_scores).double().numpy()
+
+
+def evaluate(
+    network: MammoSwinForImageClassification,
+    images: dict[str, LabelledImages],
+    logits: dict[str, np.ndarray],
+    *,
+    seed: int,
+    **report: Any,
+) -> dict[str, Any]:
+    """Figures on validation; calibration and operating points fixed there; the test split read as they say.
+
+    Args:
+        network: Its configuration gets ``calibration`` and ``operating_points``.
+        images: Of the validation and the test split.
+        logits: Theirs, where they have images.
+        seed: Of the bootstrap.
+        report: The rest of `evaluate_after_training`'s: the report's folder, and what it says besides the figures.
+
+    Returns:
+        ``validation`` and ``test``: each task's figures with intervals by patient, null with a reason where undefined.
+    """
+    known = {split: (images[split].prepared, values) for split, values in logits.items()}
+    missing = {"reason": "no labelled image"}
+    figures: dict[str, Any] = {"validation": missing, "test": missing}
+    if "validation" in known:
+        figures["validation"] = _uncalibrated(network.config, *known["validation"], seed)
+    evaluation = evaluate_after_training(
+        network, validation=known.get("validation"), test=known.get("test"), seed=seed, **report
+    )
+    if evaluation is not None:
+        figures["test"] = evaluation.figures
+    return figures
+
+
+def _uncalibrated(config: MammoSwinConfig, prepared: datasets.Dataset, logits: np.ndarray, seed: int) -> dict[str, Any]:
+    images = scored(logits, prepared)
+    return {
+        task["name"]: evaluate_task(
+            task,
+            images.labels[:, index],
+            softmax(logits[:, part], axis=-1),
+            images.patients,
+            groupings=images.groupings(),
+            seed=seed,
+        )
+        for index, (task, part) in enumerate(zip(config.tasks, config.task_slices.values(), strict=True))
+    }
+
+
+def draw_curves(
+    trainer: Trainer, test: LabelledImages, logits: np.ndarray | None, plots: Path, figures: dict[str, Any]
+) -> None:
+    """Loss and metric curves of the run, and the ROC curve of the test images where the first task has two labels."""
+    plots.mkdir(parents=True, exist_ok=True)
+    remark = "training adds the loss of the lesion tokens, validation does not" if figures["lesion_loss_weight"] else ""
+    plot_loss_curves(trainer.state.log_history, plots / "classifier_loss.png", "Classification", remark)
+    plot_metric_curves(trainer.state.log_history, plots / "classifier_metrics.png")
+    config: MammoSwinConfig = trainer.accelerator.unwrap_model(trainer.model).config
+    name, part = next(iter(config.task_slices.items()))
+    result = figures["test"].get(name)
+    if logits is None or result is None or result["auroc"] is None or part.stop - part.start != 2:
+        return
+    labels = np.array(test.prepared["labels"])[:, 0]
+    scores = softmax(logits[:, part], axis=-1)[:, 1]
+    plot_roc(labels[labels >= 0], scores[labels >= 0], plots / "roc.png", interval=result["auroc_interval"])
+
+
+# Labels dealt out anew among images: a model that is trained on them can have learnt nothing true.
+#
+# Where its explanations look like the model's own, they show the image and not what was learnt (Adebayo et al. 2018,
+# arXiv 1810.03292, section 4: the data randomisation test).
+
+
+def permuted_labels(prepared: datasets.Dataset, rows: Sequence[int], seed: int) -> datasets.Dataset:
+    """The same images with the labels of some rows dealt out anew among them, each task by itself.
+
+    How often each label occurs stays. Lesions stay where they are and take their image's new label of the first task.
+
+    Args:
+        prepared: Prepared images, with ``labels`` and ``lesions``.
+        rows: Those that are trained on; all others keep their labels.
+        seed: Of the permutation.
+    """
+    generator = np.random.default_rng(seed)
+    labels = np.array(prepared["labels"], dtype=np.int64)
+    chosen = np.asarray(rows)
+    for task in range(labels.shape[1]):
+        known = chosen[labels[chosen, task] >= 0]
+        labels[known, task] = labels[generator.permutation(known), task]
+    lesions = list(prepared["lesions"])
+    for row in rows:
+        if lesions[row] is not None:
+            lesions[row] = _relabelled(lesions[row], int(labels[row, 0]))
+    kinds = prepared.features
+    changed = prepared.remove_columns(["labels", "lesions"])
+    changed = changed.add_column("labels", labels.tolist(), feature=kinds["labels"])
+    return changed.add_column("lesions", lesions, feature=kinds["lesions"])
+
+
+def _relabelled(cells: bytes, label: int) -> bytes:
+    found = np.frombuffer(cells, np.uint8).copy()
+    found[found > 0] = UNKNOWN_PATHOLOGY if label < 0 else label + 1
+    return found.tobytes()

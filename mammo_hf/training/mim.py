@@ -2,66 +2,39 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import torch
-from transformers import TrainingArguments
+from scipy.ndimage import gaussian_filter
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ..configuration_mammo_swin import SIZES, MammoSwinConfig
-from ..errors import DataError, UsageError
-from ..image_processing_mammo import MammoImageProcessor
-from ..modeling_mammo_swin import MammoSwinForMaskedImageModeling
-from ..publish.run_facts import ModelCardCallback
-from .arguments import MimSettings
-from .augmentation import Augmentation
-from .datasets import EpochOfDatasets, LabelledImages, MaskedImages, rows_of
-from .loading import read_config
-from .masked_examples import MaskedCollator
-from .mim_trainer import MimTrainer
-from .panels import plot_reconstruction
-from .plots import plot_loss_curves
-from .probes import Probes
-from .reconstruction import ReconstructionPanel, reconstruct, reconstruction_quality
-from .running import run, without_last_batch_surprise, without_validation
-from .simmim_checkpoint import simmim_config
-from .starting_weights import load_starting_weights
-from .streaming import StreamedMaskedImages
-from .weight_average import WeightAverage
-
-__all__ = ["reconstruct", "starting_config", "train_mim"]
+from ..data.augmentation import Augmentation
+from ..data.torch_datasets import (
+    EpochOfDatasets,
+    LabelledImages,
+    MaskedCollator,
+    MaskedImages,
+    StreamedMaskedImages,
+    rows_of,
+)
+from ..errors import DataError
+from ..models.checkpoint import load_starting_weights, other_window, starting_config
+from ..models.configuration_mammo_swin import SIZES
+from ..models.losses import denormalized
+from ..models.modeling_mammo_swin import MammoSwinForMaskedImageModeling
+from ..plotting import plot_loss_curves, plot_reconstruction
+from ..processing.image_processing_mammo import MammoImageProcessor
+from .callbacks import ModelCardCallback, Probes, WeightAverage
+from .options import MimSettings
+from .trainer import MimTrainer, run, without_last_batch_surprise, without_validation
 
 logger = logging.getLogger(__name__)
-
-
-def starting_config(model: str, image_size: tuple[int, int], **changes: Any) -> MammoSwinConfig:
-    """The configuration of a size by name, or of a checkpoint, for an input of (height, width).
-
-    Raises:
-        UsageError: Neither a known size, nor a folder with a Swin's ``config.json``, nor a ``.pth`` file of one.
-    """
-    if model in SIZES:
-        return MammoSwinConfig(**{**SIZES[model], **changes}, image_size=image_size)
-    if Path(model).is_file():
-        return MammoSwinConfig(**{**simmim_config(Path(model)), **changes, "image_size": image_size})
-    if not (Path(model) / "config.json").is_file():
-        raise UsageError(
-            "neither a model size nor a checkpoint folder", source=model, remedy=f"use {', '.join(SIZES)} or a folder"
-        )
-    config_dict = read_config(Path(model))
-    if "tasks" in changes:
-        # the checkpoint's own labels belong to its own tasks
-        config_dict = {key: value for key, value in config_dict.items() if key not in ("id2label", "label2id")}
-    # built anew rather than changed after loading: the configuration checks and completes itself when it is made
-    return MammoSwinConfig(**{**config_dict, **changes, "image_size": image_size})
-
-
-def other_window(window_size: int | None) -> dict[str, Any]:
-    """The change of configuration that a window asked for means; ``None``: the model's own stays."""
-    return {} if window_size is None else {"window_size": window_size}
 
 
 def model_changes(settings: MimSettings) -> dict[str, Any]:
@@ -73,20 +46,6 @@ def model_changes(settings: MimSettings) -> dict[str, Any]:
         "normalized_patch": settings.normalized_patch,
         **other_window(settings.window_size),
     }
-
-
-def check_model(model: str, image_size: tuple[int, int], **changes: Any) -> None:
-    """Refuses a model that is not there, or whose windows do not fit the image, before an image is read.
-
-    Args:
-        model: A size or a checkpoint.
-        image_size: (height, width) in pixels.
-        changes: Of the configuration.
-
-    Raises:
-        UsageError: As `starting_config`, or the size does not fit; the nearest that does is named.
-    """
-    starting_config(model, image_size, **changes).check_image_size(*image_size)
 
 
 def train_mim(
@@ -232,3 +191,157 @@ def check_breasts(prepared: datasets.Dataset, rows: list[int]) -> None:
 def draw_reconstructions(network: MammoSwinForMaskedImageModeling, images: MaskedImages, path: Path) -> None:
     """Writes the panel of input, masked, reconstruction and difference."""
     plot_reconstruction(*reconstruct(network, images), path, "Reconstruction of hidden blocks")
+
+
+# How good a reconstruction is: PSNR and SSIM on hidden pixels inside the breast.
+
+
+def psnr(image: np.ndarray, reconstruction: np.ndarray, counted: np.ndarray) -> float:
+    """Peak signal-to-noise ratio in dB of intensities in [0, 1] over the counted pixels; infinite where they agree."""
+    error = float(np.mean((np.asarray(image, np.float64) - reconstruction)[counted] ** 2))
+    return float("inf") if error == 0 else -10 * float(np.log10(error))
+
+
+def ssim_map(image: np.ndarray, reconstruction: np.ndarray) -> np.ndarray:
+    """Structural similarity at each pixel, in [-1, 1] (Wang et al. 2004, IEEE Trans. Image Process. 13:600, eq. 13).
+
+    Args:
+        image: (height, width) in [0, 1].
+        reconstruction: The same shape and range.
+
+    Returns:
+        (height, width): windows weighted by a Gaussian of 1.5 pixels, K1 = 0.01 and K2 = 0.03, as in the paper.
+    """
+    one, other = np.asarray(image, np.float64), np.asarray(reconstruction, np.float64)
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        smoothed: np.ndarray = gaussian_filter(values, 1.5, truncate=3.5)
+        return smoothed
+
+    mean_one, mean_other = mean(one), mean(other)
+    variance_one, variance_other = mean(one**2) - mean_one**2, mean(other**2) - mean_other**2
+    covariance = mean(one * other) - mean_one * mean_other
+    c1, c2 = 0.01**2, 0.03**2
+    similarity: np.ndarray = ((2 * mean_one * mean_other + c1) * (2 * covariance + c2)) / (
+        (mean_one**2 + mean_other**2 + c1) * (variance_one + variance_other + c2)
+    )
+    return similarity
+
+
+def quality(images: np.ndarray, reconstructions: np.ndarray, counted: np.ndarray) -> dict[str, float]:
+    """Means over images of PSNR and SSIM on the counted pixels; images that count none are left out.
+
+    Args:
+        images: (n, height, width) in [0, 1].
+        reconstructions: The same shape and range; pasted into the images where nothing is counted.
+        counted: bool (n, height, width): hidden and inside the breast.
+    """
+    ratios, similarities = [], []
+    for image, reconstruction, where in zip(images, reconstructions, counted, strict=True):
+        if not where.any():
+            continue
+        ratios.append(psnr(image, reconstruction, where))
+        similarities.append(float(ssim_map(image, np.where(where, reconstruction, image))[where].mean()))
+    finite = [value for value in ratios if np.isfinite(value)]
+    return {
+        "psnr": float(np.mean(finite)) if finite else float("nan"),
+        "ssim": float(np.mean(similarities)) if similarities else float("nan"),
+        "images": len(similarities),
+    }
+
+
+# Reconstructions to look at and to measure: a panel each evaluation, on disk and in the trackers that Trainer uses.
+
+
+PANEL_ROWS = 4
+
+
+def reconstruct(
+    network: MammoSwinForMaskedImageModeling, images: MaskedImages, count: int = PANEL_ROWS
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Input, mask and reconstruction of some images, each (n, height, width), intensities in [0, 1].
+
+    Where the model predicts normalised patches, the true patches' mean and deviation are put back. Padding is left as
+    it is.
+    """
+    chosen = np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)
+    inputs, masks, rebuilt, _ = _reconstructed(network, images, [int(index) for index in chosen])
+    return inputs, masks, rebuilt
+
+
+@torch.no_grad()
+def _reconstructed(
+    network: MammoSwinForMaskedImageModeling, images: MaskedImages, indices: list[int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """As ``reconstruct``, and which pixels are hidden, no padding, and inside the breast."""
+    batch = MaskedCollator(network.config, pack=False)([images[index] for index in indices])
+    pixels, hidden = batch["pixel_values"].to(network.device), batch["bool_masked_pos"]
+    was_training = network.training
+    network.eval()
+    output = network(**{name: value.to(network.device) for name, value in batch.items()}).reconstruction.float()
+    network.train(was_training)
+    if network.config.normalized_patch is not None:
+        output = denormalized(output, pixels, network.config.normalized_patch)
+    height, width = int(pixels.shape[-2]), int(pixels.shape[-1])
+    rows, columns = network.config.stage_grids(height, width)[0]
+    mask = hidden.numpy().reshape(-1, rows, columns)
+    mask = mask.repeat(height // rows, axis=1).repeat(width // columns, axis=2)
+    inputs = images.processor.denormalize(pixels.cpu().numpy())
+    content, breast = batch["content_mask"].numpy(), batch["breast_mask"].numpy()
+    # nothing was learnt of the padding, and what stands there is no guess at an image: it stays as it is
+    rebuilt = np.where(content, images.processor.denormalize(output.cpu().numpy()), inputs)
+    return inputs, mask, rebuilt, mask & breast & content
+
+
+def reconstruction_quality(
+    network: MammoSwinForMaskedImageModeling, images: MaskedImages, batch_size: int = 16, limit: int = 512
+) -> dict[str, float]:
+    """PSNR in dB and SSIM on hidden pixels inside the breast, means over up to ``limit`` evenly chosen images."""
+    chosen = np.linspace(0, len(images) - 1, min(limit, len(images))).astype(int).tolist()
+    parts = [
+        _reconstructed(network, images, chosen[start : start + batch_size])
+        for start in range(0, len(chosen), batch_size)
+    ]
+    inputs, _, rebuilt, counted = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return quality(inputs, rebuilt, counted)
+
+
+class ReconstructionPanel(TrainerCallback):
+    """Draws the panel of input, masked, reconstruction and difference at each evaluation.
+
+    Args:
+        trainer: Whose trackers get the picture.
+        network: The model.
+        images: Some of them are drawn, the same each time.
+        folder: Gets ``step-N.png``.
+    """
+
+    def __init__(
+        self, trainer: Trainer, network: MammoSwinForMaskedImageModeling, images: MaskedImages, folder: Path
+    ) -> None:
+        self.trainer = trainer
+        self.network = network
+        self.images = images
+        self.folder = folder
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Draws, in the first process alone."""
+        if not state.is_world_process_zero:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"step-{state.global_step}.png"
+        plot_reconstruction(*reconstruct(self.network, self.images), path, f"step {state.global_step}")
+        show_in_trackers(self.trainer, path, "reconstruction", state.global_step)
+
+
+def show_in_trackers(trainer: Trainer, picture: Path, name: str, step: int) -> None:
+    """Sends a picture to those of TensorBoard, Weights & Biases and Trackio that the Trainer reports to."""
+    for callback in trainer.callback_handler.callbacks:
+        kind = type(callback).__name__
+        if kind == "TensorBoardCallback" and getattr(callback, "tb_writer", None) is not None:
+            image = importlib.import_module("matplotlib.image").imread(picture)
+            callback.tb_writer.add_image(name, image, step, dataformats="HWC")
+        elif kind in ("WandbCallback", "TrackioCallback"):
+            tracker = importlib.import_module("wandb" if kind == "WandbCallback" else "trackio")
+            # the step as Trainer's own callbacks give it: the axis that everything is drawn over
+            tracker.log({name: tracker.Image(str(picture)), "train/global_step": step})

@@ -13,10 +13,10 @@ from torch.func import functional_call
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from ..configuration_mammo_swin import MammoSwinConfig
-from .augmentation import STRONG_VIEW, WEAK_VIEW
-from .classification_trainer import ClassificationTrainer
-from .datasets import Example, LabelledImages, PreparedImages
+from ..data.augmentation import STRONG_VIEW, WEAK_VIEW
+from ..data.torch_datasets import Example, LabelledImages, PreparedImages
+from ..models.configuration_mammo_swin import MammoSwinConfig
+from .trainer import ClassificationTrainer
 
 THRESHOLDS = "class_thresholds.json"
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mammo_hf.app.drawing import drawn_view, shown_centre
+from mammo_hf.app.exam import drawn_view, shown_centre
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def address(tmp_path_factory):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mammo_hf.cli", "app", str(folder / "swin"), "--port", str(port)]
+    command = [sys.executable, "-m", "mammo_hf", "app", str(folder / "swin"), "--port", str(port)]
     environment = os.environ | {"GRADIO_TEMP_DIR": str(folder / "uploads")}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as page:
         try:

@@ -4,7 +4,7 @@ import pytest
 from huggingface_hub import RepoCard
 
 from mammo_hf import __version__
-from mammo_hf.app.space import write_space
+from mammo_hf.app.page import write_space
 from mammo_hf.errors import UsageError
 
 pytest.importorskip("gradio")

@@ -3,8 +3,7 @@ from dataclasses import replace
 import pytest
 
 from mammo_hf import MammoImageProcessor
-from mammo_hf.app.exam import phantom_exam, read_exam
-from mammo_hf.app.words import FIRST, facts_table, notes_list, problem, scores_table, targets_of
+from mammo_hf.app.exam import FIRST, facts_table, notes_list, phantom_exam, problem, read_exam, scores_table, targets_of
 from mammo_hf.testing import tiny_classifier
 
 

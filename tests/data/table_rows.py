@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from mammo_hf.data import MammoTable
+from mammo_hf.data.collection import Collection
 from mammo_hf.data.privacy import salted_hash
 from mammo_hf.data.schema import task_list
 
@@ -33,11 +33,11 @@ def make_row(image: str, patient: str | None = None, **values: Any) -> dict[str,
     return row | values
 
 
-def make_table(rows: Iterable[dict[str, Any]]) -> MammoTable:
-    return MammoTable.from_rows(rows, tasks=TASKS, salt_name="made up")
+def make_table(rows: Iterable[dict[str, Any]]) -> Collection:
+    return Collection.from_rows(rows, tasks=TASKS, salt_name="made up")
 
 
-def cohort(benign: int = 40, malignant: int = 20, unknown: int = 10, test: int = 10) -> MammoTable:
+def cohort(benign: int = 40, malignant: int = 20, unknown: int = 10, test: int = 10) -> Collection:
     """Two images a patient; a malignant patient's second image is benign."""
     rows = []
     for label, count in (("benign", benign), ("malignant", malignant), (None, unknown)):
@@ -50,5 +50,5 @@ def cohort(benign: int = 40, malignant: int = 20, unknown: int = 10, test: int =
     return make_table(rows)
 
 
-def patients(table: MammoTable, **equals: Any) -> set[str]:
+def patients(table: Collection, **equals: Any) -> set[str]:
     return set(table.where(**equals).column("patient"))

@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 
 from mammo_hf import MammoImageProcessor
-from mammo_hf.data.cut_lesions import cut_share, lesion_masks
-from mammo_hf.data.findings import finding
-from mammo_hf.image_source import open_image
+from mammo_hf.data.findings import cut_share, finding, lesion_masks
+from mammo_hf.processing.image_source import open_image
 
 SIZE = (300, 200)
 

@@ -7,10 +7,10 @@ from collections import Counter
 
 import pytest
 
-from mammo_hf.commands.download import main
-from mammo_hf.data import downloading
-from mammo_hf.data.downloading import COLLECTIONS, Selection, Series, fetch, is_film, select, series_folder
-from mammo_hf.data.sources.cbis_ddsm_files import parse_name
+from mammo_hf.cli.download import main
+from mammo_hf.data.datasets import download as downloading
+from mammo_hf.data.datasets.cbis_ddsm import parse_name
+from mammo_hf.data.datasets.download import COLLECTIONS, Selection, Series, fetch, is_film, select, series_folder
 from mammo_hf.errors import DataError, UsageError
 
 pytest.importorskip("idc_index_data")

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mammo_hf.data.findings import broken_rule, finding, finding_mask, read_mask
-from mammo_hf.data.prepare import lesion_map
+from mammo_hf.data.prepare.row import lesion_map
 from mammo_hf.errors import DataError
-from mammo_hf.geometry import Geometry
+from mammo_hf.processing.geometry import Geometry
 
 SIZE = (40, 30)
 inside = st.tuples(st.integers(0, 39), st.integers(0, 29))

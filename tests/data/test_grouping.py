@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from table_rows import make_row, make_table
 
-from mammo_hf.data.grouping import gravest
+from mammo_hf.data.collection import gravest
 
 
 def table():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from table_rows import cohort, make_row, make_table
 
-from mammo_hf.data import assert_no_leak
+from mammo_hf.data.leaks import assert_no_leak
 from mammo_hf.data.privacy import salted_hash
 from mammo_hf.errors import DataError
 

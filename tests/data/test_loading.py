@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from cbis_miniature import COLLECTION, TABLES, write_collection, write_tables
 
-from mammo_hf.data import load
-from mammo_hf.data.sources.discovery import find_source, source_names
+from mammo_hf.data.datasets.discovery import find_source, source_names
+from mammo_hf.data.loading import load
 from mammo_hf.errors import DataError, UsageError
 
 

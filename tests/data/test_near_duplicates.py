@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, shift
 
 from mammo_hf import MammoImageProcessor
-from mammo_hf.data.near_duplicates import MAX_DISTANCE, near_duplicates, perceptual_hash
+from mammo_hf.data.leaks import MAX_DISTANCE, near_duplicates, perceptual_hash
 
 SIDES = {"a": "training", "b": "training", "c": "test", "d": "test"}
 

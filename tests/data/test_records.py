@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from mammo_hf.data.records import read_record, write_record
 from mammo_hf.errors import DataError
+from mammo_hf.files import read_record, write_record
 
 
 def test_there_and_back(tmp_path):

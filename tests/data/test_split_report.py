@@ -4,10 +4,9 @@ import json
 
 from table_rows import TASKS, cohort, make_row
 
-from mammo_hf.data import MammoTable
+from mammo_hf.data.collection import Collection, Moved
 from mammo_hf.data.privacy import salted_hash
-from mammo_hf.data.split_report import split_report
-from mammo_hf.data.table import Moved
+from mammo_hf.data.splits import split_report
 
 
 def test_counts_add_up():
@@ -27,7 +26,7 @@ def test_counts_add_up():
 def test_who_was_moved_and_why_is_in_the_report_and_it_is_json():
     moved = Moved(salted_hash("a", "patient"), "test", "train", "stands on both sides")
     rows = [make_row("a"), make_row("b", age_band="80+"), make_row("c", age_band="<40")]
-    report = split_report(MammoTable.from_rows(rows, tasks=TASKS, salt_name="s", moved=[moved], notes=["one moved"]))
+    report = split_report(Collection.from_rows(rows, tasks=TASKS, salt_name="s", moved=[moved], notes=["one moved"]))
     assert json.loads(json.dumps(report)) == report
     assert report["moved"] == [moved._asdict()]
     assert report["notes"] == ["one moved"]

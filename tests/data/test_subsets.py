@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from table_rows import cohort, make_row, make_table, patients
 
-from mammo_hf.data import label_subset, read_subset, save_subset
+from mammo_hf.data.splits import label_subset, read_subset, save_subset
 from mammo_hf.errors import DataError, UsageError
 
 

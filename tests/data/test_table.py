@@ -5,8 +5,8 @@ import pickle
 import pytest
 from table_rows import TASKS, cohort, make_row, make_table, patients
 
-from mammo_hf.data import MammoTable, save_split
-from mammo_hf.data.table import Rejected
+from mammo_hf.data.collection import Collection, Rejected
+from mammo_hf.data.splits import save_split
 from mammo_hf.errors import DataError, UsageError
 
 
@@ -47,7 +47,7 @@ def test_unknown_columns_are_named():
     with pytest.raises(UsageError, match="its columns: image_id"):
         cohort().column("breast")
     with pytest.raises(DataError, match="has no column findings"):
-        MammoTable(cohort().dataset.remove_columns("findings"), tasks=TASKS, salt_name="made up")
+        Collection(cohort().dataset.remove_columns("findings"), tasks=TASKS, salt_name="made up")
 
 
 def test_split_moves_whole_training_patients_and_changes_nothing_else():
@@ -82,7 +82,7 @@ def test_split_refuses_a_second_split_and_a_leak():
 
 
 def test_notes_and_rejected_go_with_the_rows():
-    table = MammoTable.from_rows(
+    table = Collection.from_rows(
         [make_row("a")], tasks=TASKS, salt_name="s", notes=["moved"], rejected=[Rejected("b.dcm", "is broken")]
     )
     chosen = table.where(split="train")
@@ -95,7 +95,7 @@ def test_table_goes_to_worker_processes():
 
 
 def test_repr_counts_images_by_split():
-    assert repr(cohort()) == "MammoTable(150 images: train 140, test 10)"
+    assert repr(cohort()) == "Collection(150 images: train 140, test 10)"
 
 
 def test_a_test_split_can_be_taken_where_there_is_none():

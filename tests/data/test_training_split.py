@@ -7,8 +7,8 @@ import json
 import pytest
 from table_rows import cohort, make_row, make_table, patients
 
-from mammo_hf.data import assert_no_leak, complete_split, save_split
-from mammo_hf.data.seen import SPLIT_FILE, read_seen, save_training_split
+from mammo_hf.data.leaks import assert_no_leak
+from mammo_hf.data.splits import SPLIT_FILE, complete_split, read_seen, save_split, save_training_split
 from mammo_hf.errors import DataError, UsageError
 
 

@@ -12,7 +12,7 @@ from pydicom.uid import (
 )
 
 from mammo_hf.dicom import ImageKind, Implant, ViewModifier, mammogram_dataset, read_mammogram
-from mammo_hf.dicom.acquisition import find_acquisition, find_kind
+from mammo_hf.dicom.header import find_acquisition, find_kind
 
 DIGITAL = DigitalMammographyXRayImageStorageForPresentation
 

@@ -20,7 +20,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from mammo_hf.dicom import MammogramError, codecs, mammogram_dataset, read_mammogram
+from mammo_hf.dicom import MammogramError, mammogram_dataset, read_mammogram
+from mammo_hf.dicom import pixels as codecs
 
 imagecodecs = pytest.importorskip("imagecodecs")
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mammo_hf.dicom.codestream import FrameHeader, frame_header
+from mammo_hf.dicom.pixels import FrameHeader, frame_header
 
 GRAY = FrameHeader(37, 53, 8, 1)
 

@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from mammo_hf.dicom import MammogramError, mammogram_dataset
-from mammo_hf.dicom.elements import group_items, items, numbers, text, texts, word, words
+from mammo_hf.dicom.parsing import group_items, items, numbers, text, texts, word, words
 
 
 @pytest.fixture(params=[None, ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian], ids=str)

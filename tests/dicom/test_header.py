@@ -20,7 +20,7 @@ from mammo_hf.dicom import (
     mammogram_dataset,
 )
 from mammo_hf.dicom.header import find_intent, mammogram_header
-from mammo_hf.dicom.image_pixel import image_pixel
+from mammo_hf.dicom.pixels import image_pixel
 
 RAW = {"PresentationIntentType": "FOR PROCESSING"}
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mammo_hf.dicom import MammogramError, Photometric, mammogram_dataset
-from mammo_hf.dicom.image_pixel import ImagePixel, image_pixel
+from mammo_hf.dicom.pixels import ImagePixel, image_pixel
 
 
 def test_size_and_type() -> None:

@@ -5,7 +5,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from mammo_hf.dicom.errors import MammogramError
-from mammo_hf.dicom.lookup_table import LookupTable, lookup_table
+from mammo_hf.dicom.intensity import LookupTable, lookup_table
 
 
 def item(descriptor: list[int], data: bytes | list[int]) -> Dataset:

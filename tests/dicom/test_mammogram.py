@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from mammo_hf.dicom import Mammogram, MammogramError, mammogram, mammogram_dataset, read_mammogram
+from mammo_hf.dicom import Mammogram, MammogramError, mammogram_dataset, read_mammogram
+from mammo_hf.dicom import reader as mammogram
 
 
 def made(pixels: np.ndarray, **keywords: object) -> Mammogram:

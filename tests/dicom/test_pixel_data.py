@@ -24,10 +24,10 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from mammo_hf.dicom import MammogramError, codecs, mammogram_dataset
-from mammo_hf.dicom.image_pixel import image_pixel
+from mammo_hf.dicom import MammogramError, mammogram_dataset
+from mammo_hf.dicom import pixels as codecs
 from mammo_hf.dicom.parsing import parse
-from mammo_hf.dicom.pixel_data import StoredFrames, stored_frames
+from mammo_hf.dicom.pixels import StoredFrames, image_pixel, stored_frames
 
 NATIVE = [ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian]
 DTYPES = [np.uint8, np.uint16, np.int16]

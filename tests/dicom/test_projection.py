@@ -4,7 +4,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from mammo_hf.dicom import Laterality, View
-from mammo_hf.dicom.projection import find_projection
+from mammo_hf.dicom.header import find_projection
 from mammo_hf.dicom.types import VIEW_CODES
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from pydicom.dataset import Dataset
 
-from mammo_hf.dicom.spacing import PixelSize, find_spacing
+from mammo_hf.dicom.header import PixelSize, find_spacing
 
 
 def size(measured: list[float] | None = None, **keywords: object) -> PixelSize:

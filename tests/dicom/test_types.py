@@ -4,16 +4,7 @@ import pytest
 from pydicom.sr._snomed_dict import mapping as snomed_mapping
 from pydicom.sr.codedict import codes
 
-from mammo_hf.dicom import (
-    ImageKind,
-    Implant,
-    Laterality,
-    Photometric,
-    PresentationIntent,
-    Vendor,
-    View,
-    ViewModifier,
-)
+from mammo_hf.dicom import ImageKind, Implant, Laterality, Photometric, PresentationIntent, Vendor, View, ViewModifier
 from mammo_hf.dicom.types import MODIFIER_CODES, VIEW_CODES, VIEW_MEANINGS
 
 KINDS = [Laterality, View, ViewModifier, ImageKind, Implant, PresentationIntent, Photometric, Vendor]

@@ -5,7 +5,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from mammo_hf.dicom.errors import MammogramError
-from mammo_hf.dicom.voi import VOI, find_voi
+from mammo_hf.dicom.intensity import VOI, find_voi
 
 
 def window(center: object, width: object, function: str | None = None, explanation: object = None) -> Dataset:

@@ -26,7 +26,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 def parser_of(command: str) -> argparse.ArgumentParser:
     """A command's own parser."""
     assert command in COMMANDS, f"mammo-hf has no command {command}"
-    return importlib.import_module(f"mammo_hf.commands.{command.replace('-', '_')}").parser()
+    return importlib.import_module(f"mammo_hf.cli.{command.replace('-', '_')}").parser()
 
 
 def check_line(words: list[str]) -> None:
@@ -87,7 +87,7 @@ def _check_accelerate(words: list[str]) -> None:
     if args.config_file is not None:
         assert (ROOT / args.config_file).is_file(), f"there is no {args.config_file}"
     if args.module:
-        assert args.training_script == "mammo_hf.cli", args.training_script
+        assert args.training_script == "mammo_hf", args.training_script
         _check_command(args.training_script_args)
     else:
         _check_python([args.training_script, *args.training_script_args])

@@ -14,10 +14,10 @@ from small_archive import write_dicom
 
 from mammo_hf import MammoImageProcessor
 from mammo_hf.cli import main
-from mammo_hf.data.phantom import write_phantom
-from mammo_hf.publish.checkpoint import read_checkpoint
-from mammo_hf.publish.model_card import write_card
-from mammo_hf.publish.pushed_files import files_to_push
+from mammo_hf.hub.model_card import write_card
+from mammo_hf.hub.push import files_to_push
+from mammo_hf.models.checkpoint import read_checkpoint
+from mammo_hf.phantom.writing import write_phantom
 from mammo_hf.testing import tiny_classifier
 
 SIZE = (112, 56)

@@ -8,8 +8,8 @@ import numpy as np
 from made_scores import TASKS, made_scores
 
 from mammo_hf import MammoSwinForImageClassification
-from mammo_hf.configuration_mammo_swin import MammoSwinConfig
 from mammo_hf.evaluation.after_training import evaluate_after_training
+from mammo_hf.models.configuration_mammo_swin import MammoSwinConfig
 
 SIZE = (56, 56)
 

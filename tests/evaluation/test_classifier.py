@@ -10,10 +10,11 @@ import pytest
 from made_scores import TASKS, made_scores
 
 from mammo_hf.errors import DataError
-from mammo_hf.evaluation import auroc, calibrated, evaluate_task
-from mammo_hf.evaluation.classifier import Evaluation, evaluate_classifier
-from mammo_hf.evaluation.reading import fit_reading, task_logits
+from mammo_hf.evaluation.classification import evaluate_task
+from mammo_hf.evaluation.classifier import Evaluation, evaluate_classifier, fit_reading, task_logits
 from mammo_hf.evaluation.scored import Scored
+from mammo_hf.metrics.calibration import calibrated
+from mammo_hf.metrics.ranking import auroc
 
 
 def _config() -> SimpleNamespace:

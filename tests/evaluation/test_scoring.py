@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from mammo_hf import MammoImageProcessor, MammoTable
+from mammo_hf import Collection, MammoImageProcessor
 from mammo_hf.data.findings import finding
 from mammo_hf.errors import DataError
-from mammo_hf.evaluation.facts import facts_of, lesion_type
-from mammo_hf.evaluation.scoring import score_images, scored
-from mammo_hf.geometry import Geometry
+from mammo_hf.evaluation.scored import facts_of, lesion_type, score_images, scored
+from mammo_hf.processing.geometry import Geometry
 from mammo_hf.testing import TASKS, tiny_classifier
 
 SIZE = (112, 56)
@@ -40,7 +39,7 @@ def _prepared(count: int = 6, spacing: tuple[float, float] | None = None) -> dat
     return datasets.Dataset.from_list(rows)
 
 
-def _table(count: int = 6) -> MammoTable:
+def _table(count: int = 6) -> Collection:
     rows = [
         {
             **{
@@ -55,7 +54,7 @@ def _table(count: int = 6) -> MammoTable:
         }
         for number in reversed(range(count))  # in another order than the prepared rows
     ]
-    return MammoTable.from_rows(rows, tasks=TASKS, salt_name="made")
+    return Collection.from_rows(rows, tasks=TASKS, salt_name="made")
 
 
 def test_scores_are_the_models_logits_in_order_and_each_image_is_seen_once(monkeypatch: pytest.MonkeyPatch) -> None:

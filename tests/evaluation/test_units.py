@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mammo_hf.evaluation.units import RULES, into_units
+from mammo_hf.evaluation.scored import RULES, into_units
 
 
 def _table(positive: list[float]) -> np.ndarray:

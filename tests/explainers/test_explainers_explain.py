@@ -7,7 +7,7 @@ from dense_swin import stock_classifier
 
 from mammo_hf import explain
 from mammo_hf.errors import UsageError
-from mammo_hf.geometry import Geometry
+from mammo_hf.processing.geometry import Geometry
 from mammo_hf.testing import tiny_classifier
 
 ALL = ("attention", "grad_cam", "grad_cam_attention")

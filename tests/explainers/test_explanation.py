@@ -8,9 +8,9 @@ from PIL import Image
 
 from mammo_hf.errors import UsageError
 from mammo_hf.explainers import Explanation
+from mammo_hf.explainers.explanation import peak
 from mammo_hf.explainers.overlay import OUTLINE
-from mammo_hf.explainers.places import peak
-from mammo_hf.geometry import Geometry
+from mammo_hf.processing.geometry import Geometry
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from mammo_hf.explainers.faithfulness import deletion_and_insertion, sensitivity_n
+from mammo_hf.explainers.measures import deletion_and_insertion, sensitivity_n
 
 SQUARE = (slice(16, 32), slice(32, 48))
 

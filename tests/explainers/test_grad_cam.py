@@ -4,7 +4,7 @@ from dense_swin import stock_classifier
 from transformers import SwinConfig
 
 from mammo_hf.explainers import explain, grad_cam
-from mammo_hf.explainers.swin_windows import default_stage
+from mammo_hf.explainers.swin import default_stage
 from mammo_hf.testing import check_explainer, tiny_classifier
 
 

@@ -2,17 +2,19 @@ import numpy as np
 import pytest
 
 from mammo_hf.errors import UsageError
-from mammo_hf.evaluation import UndefinedMetric
-from mammo_hf.explainers.baselines import brightest, centre, random_map
-from mammo_hf.explainers.localisation import (
+from mammo_hf.explainers.explanation import find_peaks, peak
+from mammo_hf.explainers.measures import (
     best_iou,
+    brightest,
+    centre,
     distance_to_lesion,
     energy_over_chance,
     pixel_auroc,
     pointing_game,
     pointing_hit,
+    random_map,
 )
-from mammo_hf.explainers.places import find_peaks, peak
+from mammo_hf.metrics.inputs import UndefinedMetric
 
 
 def square(top, left, side, size=20):

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from mammo_hf.explainers import explain
-from mammo_hf.explainers.randomisation import cascade, rank_correlation, untrained
+from mammo_hf.explainers.measures import cascade, rank_correlation, untrained
 from mammo_hf.testing import tiny_classifier
 
 

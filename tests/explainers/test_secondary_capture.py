@@ -6,10 +6,10 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
-from mammo_hf.dicom.writing import mammogram_dataset
+from mammo_hf.dicom.writer import mammogram_dataset
 from mammo_hf.errors import MammoError, UsageError
 from mammo_hf.explainers import Explanation
-from mammo_hf.geometry import Geometry
+from mammo_hf.processing.geometry import Geometry
 
 # Attributes that PS3.3 A.8.1 requires by its mandatory modules: type 1 has a value, type 2 is there.
 REQUIRED = {

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from mammo_hf.errors import DataError, UsageError
-from mammo_hf.explainers.study import Case, evaluate_explainers, summary
+from mammo_hf.evaluation.study_tables import explanation_table, plot_study, sanity_table
+from mammo_hf.studies.explanations import Case, evaluate_explainers, summary
 from mammo_hf.testing import tiny_classifier
-from mammo_hf.training.explanation_report import explanation_table, plot_study, sanity_table
 
 
 def cases(count=4):

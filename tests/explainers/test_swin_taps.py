@@ -4,8 +4,7 @@ from torch import nn
 
 from mammo_hf.errors import UsageError
 from mammo_hf.explainers import lent
-from mammo_hf.explainers.swin_taps import attention_tap, feature_tap, swin_of
-from mammo_hf.explainers.swin_windows import Windows
+from mammo_hf.explainers.swin import Windows, attention_tap, feature_tap, swin_of
 from mammo_hf.testing import tiny_classifier
 
 

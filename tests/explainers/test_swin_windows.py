@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from transformers import SwinConfig
 from transformers.models.swin.modeling_swin import window_partition
 
-from mammo_hf.explainers.swin_windows import Windows, stage_grids
+from mammo_hf.explainers.swin import Windows, stage_grids
 
 SIDES = st.integers(1, 20)
 

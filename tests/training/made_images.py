@@ -5,8 +5,8 @@ from torch.utils.data import Dataset
 from transformers import TrainingArguments
 
 from mammo_hf import BlockwiseMasking, MammoSwinConfig, MammoSwinForMaskedImageModeling
-from mammo_hf.training.masked_examples import MaskedCollator
-from mammo_hf.training.mim_trainer import MimTrainer
+from mammo_hf.data.torch_datasets import MaskedCollator
+from mammo_hf.training.trainer import MimTrainer
 
 
 class Made(Dataset):

@@ -6,10 +6,10 @@ import torch
 from transformers import TrainingArguments
 
 from mammo_hf import MammoImageProcessor, MammoSwinConfig, MammoSwinForImageClassification
-from mammo_hf.training.classification_trainer import ClassificationTrainer
-from mammo_hf.training.datasets import EpochOfDatasets, LabelledImages
+from mammo_hf.data.torch_datasets import EpochOfDatasets, LabelledImages
+from mammo_hf.training.callbacks import WeightAverage
 from mammo_hf.training.semi_supervised import ClassThresholds, SemiSupervisedTrainer, TwoViews, WithUnlabelled
-from mammo_hf.training.weight_average import WeightAverage
+from mammo_hf.training.trainer import ClassificationTrainer
 
 SIZE = (112, 56)
 TASKS = [{"name": "pathology", "labels": ["benign", "malignant"]}, {"name": "density", "labels": ["a", "b", "c"]}]

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from mammo_hf.training.augmentation import STRONG_VIEW, WEAK_VIEW, Augmentation
+from mammo_hf.data.augmentation import STRONG_VIEW, WEAK_VIEW, Augmentation
 
 STILL = {"rotation": 0.0, "scale": 0.0, "shift": 0.0, "gamma": 0.0, "flip": False}
 

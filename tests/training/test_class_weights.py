@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mammo_hf.errors import DataError
-from mammo_hf.training.class_weights import class_weights, told
+from mammo_hf.training.classification import class_weights, told
 
 TASKS = [{"name": "pathology", "labels": ["benign", "malignant"]}, {"name": "density", "labels": ["a", "b", "c"]}]
 

@@ -1,12 +1,9 @@
 import pytest
 
-from mammo_hf import MammoImageProcessor, MammoTable, load
-from mammo_hf.data.phantom import write_phantom
-from mammo_hf.data.prepare import prepare
-from mammo_hf.data.subsets import save_subset
-from mammo_hf.errors import DataError, UsageError
-from mammo_hf.training.arguments import MimArguments
-from mammo_hf.training.collection import (
+from mammo_hf import Collection, MammoImageProcessor, load
+from mammo_hf.data.prepare.running import prepare
+from mammo_hf.data.splits import save_subset
+from mammo_hf.data.training_data import (
     check_labels,
     labelled_patients,
     open_collection,
@@ -14,6 +11,9 @@ from mammo_hf.training.collection import (
     streamed_images,
     usable_tasks,
 )
+from mammo_hf.errors import DataError, UsageError
+from mammo_hf.phantom.writing import write_phantom
+from mammo_hf.training.options import MimArguments
 
 PROCESSOR = MammoImageProcessor(size=(64, 32))
 
@@ -105,8 +105,8 @@ def test_the_tasks_that_a_collection_has_and_none_that_it_lacks(prepared):
     with pytest.raises(UsageError, match="no task 'weather'"):
         usable_tasks(table, ["weather"])
     only = {task["name"]: task for task in table.tasks}
-    dense = MammoTable(table.dataset, tasks=[only["birads"], only["density"]], salt_name="s")
+    dense = Collection(table.dataset, tasks=[only["birads"], only["density"]], salt_name="s")
     assert next(task["name"] for task in usable_tasks(dense)) == "birads"
-    assert usable_tasks(MammoTable(table.dataset, tasks=[], salt_name="s")) == []
+    assert usable_tasks(Collection(table.dataset, tasks=[], salt_name="s")) == []
     with pytest.raises(DataError, match="has no task"):
         check_labels(table, [])

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from mammo_hf.errors import UsageError
-from mammo_hf.training.figures import COLOURS, LARGEST_FILE, new_figure, save_figure
+from mammo_hf.plotting import COLOURS, LARGEST_FILE, new_figure, save_figure
 
 
 def _heavy_figure() -> Figure:

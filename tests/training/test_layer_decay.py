@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mammo_hf import MammoSwinConfig, MammoSwinForMaskedImageModeling
-from mammo_hf.training.layer_decay import layer_depth, parameter_groups
+from mammo_hf.training.trainer import layer_depth, parameter_groups
 
 DEPTHS = [2, 1]
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from mammo_hf import BlockwiseMasking, MammoImageProcessor
-from mammo_hf.data.prepare import FULL_SCALE, packed_breast
+from mammo_hf.data.augmentation import Augmentation
+from mammo_hf.data.prepare.row import FULL_SCALE, packed_breast
+from mammo_hf.data.torch_datasets import masked_example
 from mammo_hf.errors import DataError
-from mammo_hf.reconstruction_loss import counted_pixels, spread_over_pixels
-from mammo_hf.training.augmentation import Augmentation
-from mammo_hf.training.masked_examples import masked_example
+from mammo_hf.models.losses import counted_pixels, spread_over_pixels
 
 SIZE = (128, 64)
 PROCESSOR = MammoImageProcessor(size=SIZE, blank_outside_breast=False, crop_to_breast=False)

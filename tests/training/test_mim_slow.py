@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModel, SwinConfig, SwinForImageClassification
 from two_processes import trained_by_one_and_by_two
 
-from mammo_hf.data.phantom import write_phantom
+from mammo_hf.phantom.writing import write_phantom
 
 pytestmark = pytest.mark.slow
 

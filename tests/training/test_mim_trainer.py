@@ -7,12 +7,10 @@ from made_images import Made, network, trainer
 from transformers import TrainerCallback, TrainingArguments
 
 from mammo_hf import MammoSwinForMaskedImageModeling
+from mammo_hf.data.torch_datasets import MaskedCollator
 from mammo_hf.errors import UsageError
-from mammo_hf.training.masked_examples import MaskedCollator
-from mammo_hf.training.mim_trainer import MimTrainer
-from mammo_hf.training.running import last_whole_checkpoint
-from mammo_hf.training.swin_trainer import Diverged
-from mammo_hf.training.weight_average import FILE, WeightAverage
+from mammo_hf.training.callbacks import FILE, WeightAverage
+from mammo_hf.training.trainer import Diverged, MimTrainer, last_whole_checkpoint
 
 
 def weights(model):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import datasets
 from table_rows import TASKS, cohort
 
-from mammo_hf.training.origin import Origin
+from mammo_hf.evaluation.after_training import Origin
 
 
 def test_a_collections_counts_and_the_test_images_that_could_not_be_read(tmp_path):

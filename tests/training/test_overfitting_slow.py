@@ -9,8 +9,8 @@ import torch
 from made_labelled import SIZE, classifier, prepared, trainer
 
 from mammo_hf import MammoImageProcessor
-from mammo_hf.training.datasets import LabelledImages
-from mammo_hf.training.tuning import freeze
+from mammo_hf.data.torch_datasets import LabelledImages
+from mammo_hf.training.callbacks import freeze
 
 pytestmark = pytest.mark.slow
 

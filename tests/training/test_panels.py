@@ -11,9 +11,9 @@ from hypothesis.extra import numpy as arrays
 from matplotlib.figure import Figure
 from PIL import Image
 
+from mammo_hf import plotting as panels
 from mammo_hf.errors import DataError
-from mammo_hf.evaluation import UndefinedMetric
-from mammo_hf.training import panels
+from mammo_hf.metrics.inputs import UndefinedMetric
 
 SIZE = (48, 24)
 

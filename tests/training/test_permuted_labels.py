@@ -2,8 +2,8 @@ import datasets
 import numpy as np
 import pytest
 
-from mammo_hf.data.prepare import UNKNOWN_PATHOLOGY
-from mammo_hf.training.permuted_labels import permuted_labels
+from mammo_hf.data.prepare.row import UNKNOWN_PATHOLOGY
+from mammo_hf.training.classification import permuted_labels
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from mammo_hf import plotting as plots
 from mammo_hf.errors import DataError
-from mammo_hf.evaluation import UndefinedMetric, auroc, roc_curve
-from mammo_hf.training import plots
+from mammo_hf.metrics.inputs import UndefinedMetric
+from mammo_hf.metrics.ranking import auroc, roc_curve
 
 
 @pytest.fixture
@@ -200,5 +201,5 @@ def test_drawing_leaves_matplotlibs_settings_alone(tmp_path: Path) -> None:
 
 
 def test_pyplot_is_never_imported() -> None:
-    code = "import sys, mammo_hf.training.plots, mammo_hf.training.panels; sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = "import sys, mammo_hf.plotting, mammo_hf.plotting; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

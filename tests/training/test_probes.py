@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mammo_hf.errors import UsageError
-from mammo_hf.training.probes import Probes, knn_scores, linear_scores
+from mammo_hf.training.callbacks import Probes, knn_scores, linear_scores
 
 
 @pytest.mark.parametrize("probe", [linear_scores, knn_scores])

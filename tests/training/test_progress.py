@@ -4,7 +4,7 @@ import pytest
 from transformers import TrainerControl, TrainerState
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from mammo_hf.training.progress import LoggedFigures, ProgressBar, show_progress
+from mammo_hf.training.callbacks import LoggedFigures, ProgressBar, show_progress
 
 EVALUATION = {"eval_loss": 0.5, "eval_pathology_auroc": 0.75, "eval_runtime": 1.0, "eval_samples_per_second": 3.0}
 

@@ -14,11 +14,10 @@ from transformers import TrainingArguments
 from transformers.integrations import integration_utils
 
 from mammo_hf import BlockwiseMasking, MammoImageProcessor, MammoSwinConfig, MammoSwinForMaskedImageModeling
-from mammo_hf.geometry import Geometry
-from mammo_hf.training.datasets import MaskedImages
-from mammo_hf.training.masked_examples import MaskedCollator
-from mammo_hf.training.mim_trainer import MimTrainer
-from mammo_hf.training.reconstruction import ReconstructionPanel, reconstruct, reconstruction_quality
+from mammo_hf.data.torch_datasets import MaskedCollator, MaskedImages
+from mammo_hf.processing.geometry import Geometry
+from mammo_hf.training.mim import ReconstructionPanel, reconstruct, reconstruction_quality
+from mammo_hf.training.trainer import MimTrainer
 
 SIZE = (112, 56)
 PROCESSOR = MammoImageProcessor(size=SIZE)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mammo_hf.training.reconstruction_quality import psnr, quality, ssim_map
+from mammo_hf.training.mim import psnr, quality, ssim_map
 
 
 def pictures():

@@ -8,8 +8,7 @@ from transformers import SwinConfig, SwinForImageClassification, SwinForMaskedIm
 
 from mammo_hf import MammoSwinForImageClassification, MammoSwinForMaskedImageModeling
 from mammo_hf.errors import UsageError
-from mammo_hf.training.mim import starting_config
-from mammo_hf.training.starting_weights import kind_of_start, load_starting_weights
+from mammo_hf.models.checkpoint import kind_of_start, load_starting_weights, starting_config
 
 TINY = {"embed_dim": 8, "depths": [2, 2], "num_heads": [1, 2], "drop_path_rate": 0.0}
 

@@ -6,11 +6,11 @@ import torch
 from two_processes import END, launch
 
 from mammo_hf import MammoImageProcessor, load
-from mammo_hf.data.phantom import write_phantom
-from mammo_hf.data.prepare import prepare
+from mammo_hf.data.augmentation import Augmentation
+from mammo_hf.data.prepare.running import prepare
+from mammo_hf.data.torch_datasets import StreamedMaskedImages, StreamLoader
 from mammo_hf.errors import UsageError
-from mammo_hf.training.augmentation import Augmentation
-from mammo_hf.training.streaming import StreamedMaskedImages, StreamLoader
+from mammo_hf.phantom.writing import write_phantom
 
 ROOT = Path(__file__).resolve().parents[2]
 PROCESSOR = MammoImageProcessor(size=(64, 32))
@@ -105,7 +105,7 @@ import json, os, sys
 from accelerate import PartialState
 from mammo_hf import MammoImageProcessor
 from mammo_hf.data.prepare import prepared_table
-from mammo_hf.training.streaming import StreamedMaskedImages, StreamLoader
+from mammo_hf.data.torch_datasets import StreamedMaskedImages, StreamLoader
 
 class Named(StreamedMaskedImages):
     def __iter__(self):

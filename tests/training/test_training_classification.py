@@ -11,9 +11,8 @@ from transformers import EvalPrediction
 from mammo_hf import MammoImageProcessor
 from mammo_hf.errors import DataError
 from mammo_hf.training import classification
-from mammo_hf.training.arguments import ClassificationSettings, sensible_defaults
-from mammo_hf.training.classification import train_classifier
-from mammo_hf.training.scoring import epoch_metrics
+from mammo_hf.training.classification import epoch_metrics, train_classifier
+from mammo_hf.training.options import ClassificationSettings, sensible_defaults
 
 SIDE = 112
 TASKS = [{"name": "pathology", "labels": ["benign", "malignant"]}]

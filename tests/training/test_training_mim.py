@@ -9,8 +9,8 @@ import torch
 
 from mammo_hf import MammoImageProcessor
 from mammo_hf.errors import DataError
-from mammo_hf.training.arguments import MimSettings
 from mammo_hf.training.mim import _masked_images
+from mammo_hf.training.options import MimSettings
 
 SIDE = 112
 

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from mammo_hf import MammoImageProcessor
-from mammo_hf.data import load
-from mammo_hf.data.prepare import prepare
+from mammo_hf.data.loading import load
+from mammo_hf.data.prepare.running import prepare
+from mammo_hf.data.training_data import training_processor, unlike
 from mammo_hf.errors import MammoError
-from mammo_hf.training.processors import training_processor, unlike
 
 
 def saved(folder, **arguments):

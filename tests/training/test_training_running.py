@@ -8,9 +8,9 @@ import os
 import pytest
 
 from mammo_hf.errors import DataError, UsageError
-from mammo_hf.modeling_mammo_swin import MammoSwinForImageClassification
-from mammo_hf.training.loading import load_model, load_processor, read_config
-from mammo_hf.training.running import SaveOnInterrupt, checkpoint_to_resume, clear_for_a_new_start
+from mammo_hf.models.checkpoint import load_model, load_processor, read_config
+from mammo_hf.models.modeling_mammo_swin import MammoSwinForImageClassification
+from mammo_hf.training.trainer import SaveOnInterrupt, checkpoint_to_resume, clear_for_a_new_start
 
 
 def checkpoint(output, step, planned):

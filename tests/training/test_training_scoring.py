@@ -9,8 +9,8 @@ from made_labelled import TASKS
 
 from mammo_hf import MammoSwinConfig
 from mammo_hf.errors import UsageError
-from mammo_hf.modeling_mammo_swin import probabilities
-from mammo_hf.training.scoring import best_metric, choose_score
+from mammo_hf.models.modeling_mammo_swin import probabilities
+from mammo_hf.training.classification import best_metric, choose_score
 
 LABELS = np.array([[0, 1], [1, -100], [0, 2], [1, 0], [-100, 1]])
 

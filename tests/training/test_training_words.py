@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mammo_hf.training.training_words import training_in_words
+from mammo_hf.evaluation.report.words import training_in_words
 
 RUN = {
     "updates": 12,

@@ -5,7 +5,7 @@ import torch
 from made_labelled import classifier, images, trainer
 from transformers.models.swin.modeling_swin import SwinDropPath
 
-from mammo_hf.training.tuning import HeadFirst, freeze
+from mammo_hf.training.callbacks import HeadFirst, freeze
 
 LABELS = [(0, 1), (1, 2), (0, 0), (1, 1)]
 

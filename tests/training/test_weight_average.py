@@ -1,7 +1,7 @@
 import torch
 from transformers import TrainerState, TrainingArguments
 
-from mammo_hf.training.weight_average import FILE, WeightAverage
+from mammo_hf.training.callbacks import FILE, WeightAverage
 
 
 def test_the_average_follows_the_weights_and_goes_through_a_checkpoint(tmp_path):

@@ -5,10 +5,7 @@ Training then never decodes DICOM. What cannot be read goes to ``rejected.csv`` 
 
 from __future__ import annotations
 
-from .breast_cells import packed_breast, unpacked_breast
-from .keys import differences
 from .layout import Layout
-from .lesions import LESION_CELL, UNKNOWN_PATHOLOGY, lesion_map
 from .reading import (
     check_canvas,
     folder_of,
@@ -22,7 +19,18 @@ from .reading import (
     shards_of,
     stream_prepared,
 )
-from .row import FULL_SCALE, SCHEMA, Recipe, prepared_row
+from .row import (
+    FULL_SCALE,
+    LESION_CELL,
+    SCHEMA,
+    UNKNOWN_PATHOLOGY,
+    Recipe,
+    differences,
+    lesion_map,
+    packed_breast,
+    prepared_row,
+    unpacked_breast,
+)
 from .running import SHARD_SIZE, Summary, prepare
 
 __all__ = [

@@ -17,8 +17,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from ...errors import UsageError
-from .folder import Folder
-from .layout import Layout
+from .layout import Folder, Layout
 from .row import Recipe
 from .shard import Done, Shard, prepare_shard, up_to_date
 
@@ -49,6 +48,8 @@ class Progress:
 
 
 Executor = Callable[[Iterator[Shard], Folder, Layout, Recipe, Progress], Iterator[Done]]
+
+
 """Brings all shards up to date and tells of each."""
 
 

@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 
 from ...errors import MammoError, UsageError
-from .files import is_remote
-from .folder import Folder
-from .layout import Layout
+from ...files import is_remote
+from .layout import Folder, Layout
 from .processes import Executor, Progress
 from .row import Recipe
 from .shard import Done, Shard, prepare_shard

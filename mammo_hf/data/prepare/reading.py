@@ -14,13 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...errors import UsageError
-from ...image_processing_mammo import MammoImageProcessor
+from ...processing.image_processing_mammo import MammoImageProcessor
+from ..collection import Collection
 from ..schema import features
-from ..table import MammoTable
-from .folder import Folder
-from .keys import differences, fit_parameters
-from .layout import FINISHED, LAYOUT, PROCESSOR, SPLIT_NAME, Layout, read_about
-from .row import KEYS, SCHEMA
+from .layout import FINISHED, LAYOUT, PROCESSOR, SPLIT_NAME, Folder, Layout, read_about
+from .row import KEYS, SCHEMA, differences, fit_parameters
 
 _HEAVY = ("pixels", "size", "lesions", "geometry", "breast", "labels", *KEYS)
 
@@ -123,7 +121,7 @@ def shards_of(folder: str | os.PathLike[str], format: str) -> Shards:
     return Shards([place.url_of(name) for name in layout.data_files()], layout)
 
 
-def prepared_table(folder: str | os.PathLike[str]) -> MammoTable:
+def prepared_table(folder: str | os.PathLike[str]) -> Collection:
     """The table of a prepared folder. ``path`` is the folder and, after ``#``, the image_id; there are no findings.
 
     Raises:
@@ -141,10 +139,10 @@ def prepared_table(folder: str | os.PathLike[str]) -> MammoTable:
         columns.setdefault(name, [empty] * len(ids))
     types = datasets.Features.from_arrow_schema(rows.schema) | wanted
     dataset = datasets.Dataset.from_dict({name: columns[name] for name in types}, features=datasets.Features(types))
-    return MammoTable(dataset, tasks=about["tasks"], salt_name=about["salt_name"])
+    return Collection(dataset, tasks=about["tasks"], salt_name=about["salt_name"])
 
 
-def folder_of(table: MammoTable) -> str | None:
+def folder_of(table: Collection) -> str | None:
     """The prepared folder that a table was read from; ``None``: it is a table of source files."""
     folder, mark, _ = table[0]["path"].rpartition("#") if len(table) else ("", "", "")
     return folder if mark and is_prepared(folder) else None
@@ -164,7 +162,7 @@ def check_canvas(folder: str | os.PathLike[str], processor: MammoImageProcessor)
 
 
 def for_training(
-    prepared: datasets.Dataset, table: MammoTable, tasks: list[dict[str, Any]], *, lesions: bool = True
+    prepared: datasets.Dataset, table: Collection, tasks: list[dict[str, Any]], *, lesions: bool = True
 ) -> datasets.Dataset:
     """Prepared rows as a table has them now: its rows, its order, its split, and the labels of the tasks asked for.
 
@@ -204,7 +202,7 @@ def for_training(
     return prepared.select([row for _, row in order])
 
 
-def _labels(table: MammoTable, task: dict[str, Any]) -> list[int]:
+def _labels(table: Collection, task: dict[str, Any]) -> list[int]:
     places = {label: index for index, label in enumerate(task["labels"])}
     return [places.get(label, -100) for label in table.column(task["name"])]
 

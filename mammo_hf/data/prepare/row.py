@@ -2,28 +2,123 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import datasets
 import numpy as np
 import pyarrow as pa
 
 from ...errors import MammoError, UsageError
-from ...geometry import Geometry
-from .breast_cells import packed_breast
-from .files import readable
-from .keys import Keys, fit_parameters
-from .lesions import lesion_map
+from ...files import file_stamp, readable
+from ...processing.breast import Breast
+from ...processing.geometry import Geometry
+from ..findings import finding_mask, read_mask
 
 if TYPE_CHECKING:
-    from ...image_processing_mammo import MammoImageProcessor
-    from ..table import MammoTable
+    from ...processing.image_processing_mammo import MammoImageProcessor
+    from ..collection import Collection
+
+# Where the findings of an image lie on the model's canvas.
+
+
+LESION_CELL = 4  # pixels a side of a cell of the lesion map: the patch of every Swin size
+UNKNOWN_PATHOLOGY = 255  # in a lesion map: a finding is here, its label is not known
+
+
+def lesion_map(findings: list[dict[str, Any]], geometry: Geometry, labels: list[str]) -> np.ndarray | None:
+    """Where the findings lie on the model's canvas, in cells of 4 x 4 pixels.
+
+    Args:
+        findings: Findings of one image, as in a table's row.
+        geometry: From source pixels to the canvas.
+        labels: The lesion task's labels; a cell that two findings share gets the later one in this order.
+
+    Returns:
+        uint8 (height / 4, width / 4): 0 none, 1 + label, 255 where a finding's label is not known; ``None`` where there
+        is no finding or one whose place is not known.
+    """
+    order = {label: index for index, label in enumerate(labels)}
+    height, width = geometry.size
+    cells = np.zeros((height // LESION_CELL, width // LESION_CELL), np.uint8)
+    for finding in sorted(findings, key=lambda finding: order.get(finding["pathology"], -1)):
+        mask = finding_mask(finding, geometry.source_size, read=lambda path: read_mask(readable(path)))
+        if mask is None:
+            return None
+        coverage = geometry.mask_to_model(mask)
+        coverage = coverage[: cells.shape[0] * LESION_CELL, : cells.shape[1] * LESION_CELL]
+        peak = coverage.reshape(cells.shape[0], LESION_CELL, cells.shape[1], LESION_CELL).max(axis=(1, 3))
+        index = order.get(finding["pathology"], -1)
+        cells[peak >= 0.5] = UNKNOWN_PATHOLOGY if index < 0 else index + 1
+    return cells if findings else None
+
+
+# Where the breast lies on the model's canvas, as a prepared row keeps it: one bit for each 4 x 4 pixels.
+
+
+def packed_breast(breast: Breast, geometry: Geometry) -> bytes:
+    """The found breast on the canvas, row by row, eight cells a byte; all zero where none was found."""
+    return np.packbits(breast.on_canvas(geometry, cell=LESION_CELL)).tobytes()
+
+
+def unpacked_breast(packed: bytes, size: tuple[int, int]) -> np.ndarray:
+    """What ``packed_breast`` packed, for a canvas of (height, width): bool (height / 4, width / 4)."""
+    rows, columns = size[0] // LESION_CELL, size[1] // LESION_CELL
+    bits = np.unpackbits(np.frombuffer(packed, np.uint8), count=rows * columns)
+    return bits.astype(bool).reshape(rows, columns)
+
+
+# What decides each part of a prepared row, as a short hash: a part is made again when its hash changes, and only then.
+#
+# The pixels depend on the file and on the processor's fit; normalisation and masks come later and change nothing here.
+# The lesion map depends on the pixels' geometry, the findings and their mask files. Labels and split are copied.
+
+
+_AFTER_THE_FIT = {"num_channels", "image_mean", "image_std", "mask_block_size", "mask_ratio", "patch_size"}
+_NAMES = {"image_processor_type", "feature_extractor_type", "processor_class", "_processor_class", "auto_map"}
+
+
+class Keys(NamedTuple):
+    """The hashes of one row's parts, 16 hexadecimal digits each."""
+
+    pixels: str
+    lesions: str
+
+
+def digest(facts: Any) -> str:
+    """16 hexadecimal digits that depend on the facts, in whatever order their names stand."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def fit_parameters(processor: MammoImageProcessor) -> dict[str, Any]:
+    """The processor's parameters on which the canvas depends; a parameter that is new here counts."""
+    return {name: value for name, value in processor.to_dict().items() if name not in _AFTER_THE_FIT | _NAMES}
+
+
+def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    """The parameters of two processors that differ, with both values, theirs first."""
+    names = sorted(theirs.keys() | ours.keys())
+    return [f"{name} {theirs.get(name)}, not {ours.get(name)}" for name in names if theirs.get(name) != ours.get(name)]
+
+
+def row_keys(row: dict[str, Any], recipe: Recipe) -> Keys:
+    """The keys of a table's row.
+
+    The path is no part of them, so that a collection may move; size and time of change are.
+    """
+    pixels = digest([row["image_id"], file_stamp(row["path"]), recipe.fit])
+    findings = [
+        {**finding, "mask_path": finding.get("mask_path") and file_stamp(finding["mask_path"])}
+        for finding in row["findings"] or []
+    ]
+    return Keys(pixels, digest([pixels, findings, recipe.lesion_task]))
+
 
 FULL_SCALE = 65535
-
 SCHEMA = pa.schema(
     [
         ("image_id", pa.string()),
@@ -39,12 +134,14 @@ SCHEMA = pa.schema(
         ("breast", pa.binary()),
     ]
 )
+
+
 """The columns that training reads. A folder holds the table's other plain columns too, and the keys."""
+
 
 KEYS = ("pixels_key", "lesions_key")
 # paths name a person or a machine, and findings hold paths: neither is copied
 _LEFT_BEHIND = ("path", "findings")
-
 Row = dict[str, Any]
 Problem = tuple[str, str]  # a file and what is wrong with it
 
@@ -66,7 +163,7 @@ class Recipe:
     copied: tuple[tuple[str, pa.DataType], ...]
 
     @classmethod
-    def of(cls, table: MammoTable, processor: MammoImageProcessor, lesion_task: str | None) -> Recipe:
+    def of(cls, table: Collection, processor: MammoImageProcessor, lesion_task: str | None) -> Recipe:
         """The recipe for a table; without a lesion task it is the first, and of a table without tasks none.
 
         Raises:

@@ -14,19 +14,16 @@ from typing import TYPE_CHECKING
 import filelock
 
 from ...errors import DataError, UsageError
-from .folder import Folder
-from .keys import digest
-from .layout import FORMATS, Layout, finish
+from .layout import FORMATS, Folder, Layout, finish
 from .processes import Executor, Progress, here, pool
-from .row import Recipe
+from .row import Recipe, digest
 from .shard import Done, Shard, writing_errors
 
 if TYPE_CHECKING:
-    from ...image_processing_mammo import MammoImageProcessor
-    from ..table import MammoTable
+    from ...processing.image_processing_mammo import MammoImageProcessor
+    from ..collection import Collection
 
 logger = logging.getLogger(__name__)
-
 SHARD_SIZE = 128  # images: 100 MB at 896 x 448, and what a kill can cost a worker
 
 
@@ -54,7 +51,7 @@ class Summary:
 
 
 def prepare(
-    table: MammoTable,
+    table: Collection,
     processor: MammoImageProcessor,
     out: str | os.PathLike[str],
     *,
@@ -114,7 +111,7 @@ def _check_arguments(format: str, shard_size: int, num_workers: int, max_rejecte
 
 
 def _finish(
-    table: MammoTable, folder: Folder, layout: Layout, recipe: Recipe, finished: list[Done], started: float
+    table: Collection, folder: Folder, layout: Layout, recipe: Recipe, finished: list[Done], started: float
 ) -> Summary:
     rejected = [(entry.source, entry.reason) for entry in table.rejected]
     rejected += sorted(_problems(finished))
@@ -130,7 +127,7 @@ def _finish(
     return Summary(folder.url, images, len(rejected), read, written, size, time.monotonic() - started)
 
 
-def _shards(table: MammoTable, layout: Layout) -> Iterator[Shard]:
+def _shards(table: Collection, layout: Layout) -> Iterator[Shard]:
     members: list[list[int]] = [[] for _ in range(layout.shards)]
     for index, image_id in enumerate(table.column("image_id")):
         members[layout.shard_of(image_id)].append(index)

@@ -19,10 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...errors import MammoError, UsageError
-from .folder import Folder
-from .keys import Keys, digest, row_keys
-from .layout import Layout, mark_unfinished
-from .row import KEYS, Problem, Recipe, Row, labels_of, prepared_row, problem_of
+from .layout import Folder, Layout, mark_unfinished
+from .row import KEYS, Keys, Problem, Recipe, Row, digest, labels_of, prepared_row, problem_of, row_keys
 
 GROUP_ROWS = 16  # rows a record batch or parquet row group: what a worker holds in memory
 

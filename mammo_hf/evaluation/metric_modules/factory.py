@@ -9,7 +9,7 @@ import datasets
 import evaluate
 import numpy as np
 
-from ..metrics import UndefinedMetric
+from ...metrics.inputs import UndefinedMetric
 
 # 32 bits would tie scores that differ and so move a rank statistic in its fourth digit
 _CLASSES, _SCORES = datasets.Value("int64"), datasets.Value("float64")

@@ -11,11 +11,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ...training.figures import COLOURS, INK, LINES, MARKERS, QUIET, dress, new_figure
+from ...metrics.inputs import UndefinedMetric, Weighted, ratio
+from ...metrics.intervals import resampled
+from ...metrics.probabilities import reliability
+from ...metrics.ranking import auroc, pr_curve, roc_curve
+from ...plotting import COLOURS, INK, LINES, MARKERS, QUIET, dress, new_figure
 from ..classifier import TaskScores
-from ..intervals import resampled
-from ..metrics import UndefinedMetric, Weighted, auroc, pr_curve, reliability, roc_curve
-from ..metrics.weighted import ratio
 
 GRID = np.linspace(0, 1, 101)
 _BAND_RESAMPLES = 500

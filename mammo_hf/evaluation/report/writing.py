@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import base64
+import importlib.metadata
 import json
 import os
+import platform
+import re
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
 from ...errors import UsageError
-from ...label_efficiency.plot import plot_label_efficiency
 from ..classification import OF_PREDICTIONS, OF_SEVERAL_CLASSES, OF_TWO_CLASSES
-from ..classifier import Evaluation
-from ..subgroups import FACTS, FEWEST_PATIENTS
-from ..units import RULES
-from .checklists import Item, filled
-from .cohort import cohort_table
-from .facts import checklist_facts, part_name
+from ..classifier import FACTS, FEWEST_PATIENTS, Evaluation
+from ..scored import RULES
+from ..study_tables import plot_label_efficiency
+from .facts import Item, checklist_facts, cohort_table, filled, part_name
 from .plots import as_svg, task_plots
 
 METRIC_NAMES = {
@@ -197,3 +200,48 @@ def _interval(interval: Sequence[float] | None, digits: int = 2) -> str:
 def _picture(svg: str) -> str:
     # as pictures of their own: the names inside of one SVG then cannot meet those of another
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+
+
+# What a run was made with, without what would name a person or a machine.
+
+
+_TOKEN = re.compile(r"--([a-z]+[_-])*token")
+_PACKAGES = ("mammo-hf", "torch", "transformers", "datasets", "numpy", "scipy", "pydicom")
+
+
+def environment(device: str) -> dict[str, Any]:
+    """Versions, the kind of processor, the day.
+
+    Args:
+        device: What the model ran on.
+    """
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "packages": versions,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "device": device,
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def command_line(arguments: Sequence[str] | None = None) -> str:
+    """The command as it was given, without tokens, of each path its last part alone: folders may name a person."""
+    given = _without_tokens(sys.argv if arguments is None else arguments)
+    return shlex.join(Path(part).name if "/" in part and not part.startswith("-") else part for part in given)
+
+
+def _without_tokens(arguments: Sequence[str]) -> list[str]:
+    kept: list[str] = []
+    for part in arguments:
+        name, mark, _ = part.partition("=")
+        if kept and _TOKEN.fullmatch(kept[-1]):
+            kept.append("...")
+        else:
+            kept.append(f"{name}=..." if mark and _TOKEN.fullmatch(name) else part)
+    return kept

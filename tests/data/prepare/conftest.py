@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mammo_hf import MammoImageProcessor, MammoTable, load
-from mammo_hf.data.phantom import write_phantom
-from mammo_hf.data.phantom.writing import MARKER
+from mammo_hf import Collection, MammoImageProcessor, load
+from mammo_hf.phantom.writing import MARKER, write_phantom
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +25,7 @@ def own_folder(phantom_folder: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def collection(phantom_folder: Path) -> MammoTable:
+def collection(phantom_folder: Path) -> Collection:
     return load(phantom_folder)
 
 

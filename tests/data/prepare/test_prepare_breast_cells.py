@@ -2,9 +2,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mammo_hf.breast import Breast
-from mammo_hf.data.prepare import packed_breast, unpacked_breast
-from mammo_hf.geometry import Geometry
+from mammo_hf.data.prepare.row import packed_breast, unpacked_breast
+from mammo_hf.processing.breast import Breast
+from mammo_hf.processing.geometry import Geometry
 
 
 @given(rows=st.integers(1, 9), columns=st.integers(1, 9), seed=st.integers(0, 99))

@@ -1,8 +1,10 @@
 import numpy as np
 
 from mammo_hf import MammoImageProcessor
-from mammo_hf.data.prepare import lesion_map, open_prepared, prepare
-from mammo_hf.geometry import Geometry
+from mammo_hf.data.prepare.reading import open_prepared
+from mammo_hf.data.prepare.row import lesion_map
+from mammo_hf.data.prepare.running import prepare
+from mammo_hf.processing.geometry import Geometry
 
 
 def test_every_labelled_phantom_has_its_lesion_in_place(collection, tmp_path):

@@ -11,9 +11,10 @@ import psutil
 import pytest
 
 from mammo_hf import MammoImageProcessor, load
-from mammo_hf.data.phantom import write_phantom
-from mammo_hf.data.prepare import open_prepared, prepare
 from mammo_hf.data.prepare.processes import no_interrupts
+from mammo_hf.data.prepare.reading import open_prepared
+from mammo_hf.data.prepare.running import prepare
+from mammo_hf.phantom.writing import write_phantom
 
 pytestmark = pytest.mark.slow
 KILLS = 3
@@ -35,7 +36,7 @@ def whole(many, tmp_path_factory):
 
 def command(source, out, *more):
     size = ["--size", "224", "112", "--shard_size", "8"]
-    return [sys.executable, "-m", "mammo_hf.cli", "prepare", str(source), str(out), *size, *more]
+    return [sys.executable, "-m", "mammo_hf", "prepare", str(source), str(out), *size, *more]
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])

@@ -8,10 +8,10 @@ import psutil
 import pytest
 
 from mammo_hf import MammoImageProcessor, load
-from mammo_hf.data.phantom import write_phantom
-from mammo_hf.data.prepare import prepare
 from mammo_hf.data.prepare.ray_data import ray_executor
+from mammo_hf.data.prepare.running import prepare
 from mammo_hf.errors import UsageError
+from mammo_hf.phantom.writing import write_phantom
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.slow

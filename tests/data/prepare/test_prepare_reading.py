@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 
 from mammo_hf import MammoImageProcessor
-from mammo_hf.data.prepare import (
+from mammo_hf.data.prepare.reading import (
     check_canvas,
     folder_of,
     for_training,
     is_prepared,
     open_prepared,
-    prepare,
     prepared_processor,
     prepared_table,
 )
+from mammo_hf.data.prepare.running import prepare
 from mammo_hf.errors import UsageError
 
 

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from mammo_hf import MammoImageProcessor, load
-from mammo_hf.data.prepare import open_prepared, prepare, running, unpacked_breast
-from mammo_hf.data.prepare.folder import Folder
+from mammo_hf.data.prepare import running
+from mammo_hf.data.prepare.layout import Folder
+from mammo_hf.data.prepare.reading import open_prepared
+from mammo_hf.data.prepare.row import unpacked_breast
+from mammo_hf.data.prepare.running import prepare
 from mammo_hf.errors import DataError, UsageError
 
 

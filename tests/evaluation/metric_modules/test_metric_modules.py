@@ -11,7 +11,7 @@ import pytest
 
 import mammo_hf.evaluation as evaluation
 from mammo_hf.errors import UsageError
-from mammo_hf.evaluation import metric_names, metric_path
+from mammo_hf.evaluation.metric_modules import metric_names, metric_path
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -6,8 +6,7 @@ from made_scores import TASKS, made_scores
 
 from mammo_hf.evaluation.classifier import evaluate_classifier
 from mammo_hf.evaluation.report import About
-from mammo_hf.evaluation.report.checklists import filled, needed_facts
-from mammo_hf.evaluation.report.facts import checklist_facts
+from mammo_hf.evaluation.report.facts import checklist_facts, filled, needed_facts
 
 
 def _facts(**changes: object) -> dict[str, str | None]:

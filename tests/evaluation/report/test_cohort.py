@@ -5,9 +5,9 @@ from pathlib import Path
 import datasets
 from made_scores import TASKS, made_scores
 
-from mammo_hf import MammoTable
-from mammo_hf.data.table import Rejected
-from mammo_hf.evaluation.report.cohort import cohort_table, flow, read_rejected, unreadable
+from mammo_hf import Collection
+from mammo_hf.data.collection import Rejected
+from mammo_hf.evaluation.report.facts import cohort_table, flow, read_rejected, unreadable
 
 LABELS = [{"name": "pathology", "labels": ["benign", "malignant"]}]
 
@@ -23,7 +23,7 @@ def test_the_cohort_counts_images_and_patients_and_hides_small_cells() -> None:
     assert {row["images"] for row in small if row["value"] != "not known"} == {None}
 
 
-def _table() -> MammoTable:
+def _table() -> Collection:
     rows = [
         {
             **{"image_id": f"{number:016x}", "patient": f"{number // 2:016x}", "exam": None, "path": f"/x/{number}"},
@@ -33,7 +33,7 @@ def _table() -> MammoTable:
         for number in range(12)
     ]
     rejected = [Rejected("/secret/a", "holds no image"), Rejected("/secret/b", "holds no image")]
-    return MammoTable.from_rows(rows, tasks=LABELS, salt_name="made", rejected=rejected)
+    return Collection.from_rows(rows, tasks=LABELS, salt_name="made", rejected=rejected)
 
 
 def test_the_flow_goes_from_the_collection_to_what_was_evaluated() -> None:

@@ -14,8 +14,8 @@ from PIL import Image
 
 from mammo_hf.evaluation.classifier import evaluate_classifier
 from mammo_hf.evaluation.report import About, write_report
-from mammo_hf.evaluation.report.environment import environment
 from mammo_hf.evaluation.report.pictures import confident_errors
+from mammo_hf.evaluation.report.writing import environment
 
 pytestmark = pytest.mark.slow
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -14,9 +14,8 @@ from made_scores import TASKS, made_scores
 from mammo_hf.errors import UsageError
 from mammo_hf.evaluation.classifier import Evaluation, evaluate_classifier
 from mammo_hf.evaluation.report import About, write_report
-from mammo_hf.evaluation.report.environment import command_line, environment
 from mammo_hf.evaluation.report.pictures import confident_errors
-from mammo_hf.evaluation.report.writing import metrics_table
+from mammo_hf.evaluation.report.writing import command_line, environment, metrics_table
 
 
 @pytest.fixture(scope="module")

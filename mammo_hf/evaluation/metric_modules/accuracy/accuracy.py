@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from mammo_hf.evaluation.metric_modules.factory import metric_class
-from mammo_hf.evaluation.metrics import accuracy
+from mammo_hf.metrics.classes import accuracy
 
 Accuracy = metric_class(accuracy, "predictions")

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from mammo_hf.evaluation.metric_modules.factory import metric_class
-from mammo_hf.evaluation.metrics import auprc
+from mammo_hf.metrics.ranking import auprc
 
 Auprc = metric_class(auprc, "scores")

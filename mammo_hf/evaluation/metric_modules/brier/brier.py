@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from mammo_hf.evaluation.metric_modules.factory import metric_class
-from mammo_hf.evaluation.metrics import brier
+from mammo_hf.metrics.probabilities import brier
 
 Brier = metric_class(brier, "scores")

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from mammo_hf.evaluation.metric_modules.factory import metric_class
-from mammo_hf.evaluation.metrics import ece
+from mammo_hf.metrics.probabilities import ece
 
 Ece = metric_class(ece, "scores")

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from mammo_hf.evaluation.metric_modules.factory import metric_class
-from mammo_hf.evaluation.metrics import macro_auroc
+from mammo_hf.metrics.ranking import macro_auroc
 
 MacroAuroc = metric_class(macro_auroc, "probabilities")

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from mammo_hf.evaluation.metric_modules.factory import metric_class
-from mammo_hf.evaluation.metrics import partial_auc
+from mammo_hf.metrics.ranking import partial_auc
 
 PartialAuc = metric_class(partial_auc, "scores")

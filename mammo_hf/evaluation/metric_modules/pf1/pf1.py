@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from mammo_hf.evaluation.metric_modules.factory import metric_class
-from mammo_hf.evaluation.metrics import pf1
+from mammo_hf.metrics.probabilities import pf1
 
 Pf1 = metric_class(pf1, "scores")

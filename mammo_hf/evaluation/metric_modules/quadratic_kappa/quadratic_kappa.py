@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from mammo_hf.evaluation.metric_modules.factory import metric_class
-from mammo_hf.evaluation.metrics import quadratic_kappa
+from mammo_hf.metrics.classes import quadratic_kappa
 
 QuadraticKappa = metric_class(quadratic_kappa, "predictions")

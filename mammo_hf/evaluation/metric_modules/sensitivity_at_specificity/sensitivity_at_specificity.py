@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from mammo_hf.evaluation.metric_modules.factory import metric_class
-from mammo_hf.evaluation.metrics import sensitivity_at_specificity
+from mammo_hf.metrics.ranking import sensitivity_at_specificity
 
 SensitivityAtSpecificity = metric_class(sensitivity_at_specificity, "scores")

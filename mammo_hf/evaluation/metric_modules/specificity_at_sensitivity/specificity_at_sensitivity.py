@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from mammo_hf.evaluation.metric_modules.factory import metric_class
-from mammo_hf.evaluation.metrics import specificity_at_sensitivity
+from mammo_hf.metrics.ranking import specificity_at_sensitivity
 
 SpecificityAtSensitivity = metric_class(specificity_at_sensitivity, "scores")

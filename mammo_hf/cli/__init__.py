@@ -1,0 +1,63 @@
+"""mammo-hf: each subcommand is the same code as its script."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+
+from .. import __version__
+from .running import run_command
+
+COMMANDS = {
+    "analysis": "the whole way on a CBIS-DDSM folder: pre-train, classify, explain",
+    "mim": "stage 1: masked image modelling",
+    "classification": "stage 2: several tasks from few labels",
+    "crops": "contact sheets of a folder, with breast masks and crops drawn",
+    "evaluate": "figures with intervals of a classifier on any collection, as one report",
+    "label-efficiency": "how many labels a method needs, beside baselines",
+    "app": "a page in the browser: drop an exam, see scores and explanations",
+    "predict": "scores of a folder or a list of files as one table",
+    "explain": "pictures of where a classifier looked",
+    "evaluate-explanations": "how well explainers find lesions, and how true they are to the model",
+    "export": "a classifier as ONNX",
+    "explainers": "the explainers that are installed",
+    "inspect": "what DICOM files hold and how they are read, or why not",
+    "card": "write a checkpoint's model card anew",
+    "push": "publish a checkpoint on the Hugging Face Hub",
+    "prepare": "read a collection once, for any number of trainings",
+    "download": "fetch a public collection from the Imaging Data Commons",
+    "split-report": "who stands on which side of a split, as a picture and as JSON",
+    "phantom": "draw a collection of phantom mammograms",
+}
+
+
+def usage() -> str:
+    """What ``mammo-hf --help`` prints."""
+    lines = [f"  {name:<23}{text}" for name, text in COMMANDS.items()]
+    return "usage: mammo-hf COMMAND [options]     (mammo-hf COMMAND --help tells a command's own)\n\n" + "\n".join(
+        lines
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a subcommand and returns its exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] in (["-h"], ["--help"]):
+        return run_command(lambda _: print(usage()), given)
+    if given[:1] == ["--version"]:
+        return run_command(lambda _: print(f"mammo-hf {__version__}"), given)
+    if not given or given[0] not in COMMANDS:
+        print(usage(), file=sys.stderr)
+        if given:
+            print(f"error: {given[0]!r} is no command", file=sys.stderr)
+        return 2
+    return run_command(_command(given[0]), given[1:])
+
+
+def _command(name: str) -> Callable[[list[str]], None]:
+    def run(arguments: list[str]) -> None:
+        # imported here, where an interrupt or a full disk is told in one line: torch alone takes seconds
+        importlib.import_module(f".{name.replace('-', '_')}", __package__).main(arguments)
+
+    return run

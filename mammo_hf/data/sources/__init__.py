@@ -1,1 +1,0 @@
-"""The sources: a module or a mapping a collection; `discovery.Source` is the contract, `conformance` tests it."""

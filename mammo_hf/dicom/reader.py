@@ -1,0 +1,309 @@
+"""One mammogram: stored values, the intensity of each of them, and the header."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import BinaryIO, Literal
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from ..errors import DataError
+from .display import Display, Slab
+from .errors import MammogramError
+from .header import MammogramHeader, find_intent, mammogram_header
+from .intensity import NORMAL, IntensityTable, MissingWindow, frame_tables, intensity_table
+from .parsing import parse, text
+from .pixels import MAX_PIXELS, StoredFrames, image_pixel, stored_frames
+
+# values looked up at a time: the index that numpy needs of them then stays in the processor's cache
+_BLOCK = 1 << 16
+_ALL = slice(None)
+
+
+@dataclass(frozen=True, eq=False)
+class Mammogram:
+    """A mammogram as read by ``read_mammogram``.
+
+    The frames of a tomosynthesis volume are read when they are asked for, and only the last one is kept: a slice, a
+    range of slices or a slab costs the memory of one frame and of the result.
+
+    Attributes:
+        stored: The frames, a sequence of read-only integer arrays ``(rows, columns)``.
+        tables: The displayed intensity of each stored value: one table for all frames, or one for each.
+        header: What the header says.
+        source: What the mammogram was read from, for messages.
+    """
+
+    stored: StoredFrames
+    tables: tuple[IntensityTable, ...]
+    header: MammogramHeader
+    source: str
+
+    def __repr__(self) -> str:
+        header = self.header
+        name = f"{header.laterality.value}{header.view.value}" or "unknown view"
+        size = f"{header.frames} x {header.rows} x {header.columns}"
+        return f"<Mammogram {name}, {size}, {header.bits_stored} bits, {self.intensity_source}>"
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """All stored integers, ``(frames, rows, columns)``, native byte order, read-only.
+
+        The sign is that of PixelRepresentation, bits beyond BitsStored are removed. Of a volume every frame is read
+        anew, all at once.
+
+        Raises:
+            MammogramError: A frame is damaged.
+        """
+        if len(self.stored) == 1:
+            return self.frame(0)[np.newaxis]
+        volume = np.empty((len(self.stored), self.header.rows, self.header.columns), self.stored.image.dtype)
+        for frame, stored in zip(volume, self.iterate(), strict=True):
+            frame[:] = stored
+        volume.flags.writeable = False
+        return volume
+
+    @property
+    def intensity_table(self) -> np.ndarray:
+        """float32 in [0, 1], ``(2 ** bits_stored,)``: what each stored value of the first frame is displayed as."""
+        return self.tables[0].values
+
+    @property
+    def first_stored_value(self) -> int:
+        """The stored value of entry 0: 0, or ``-2 ** (bits_stored - 1)`` for signed pixels."""
+        return self.tables[0].first_stored_value
+
+    @property
+    def intensity_source(self) -> str:
+        """Which rule the table follows: "window 'NORMAL' (SIGMOID)", "VOI LUT", "full range (no window)", ..."""
+        return self.tables[0].source
+
+    def frame(self, index: int) -> np.ndarray:
+        """The stored integers of one frame, ``(rows, columns)``, read-only; read and decoded now.
+
+        Raises:
+            MammogramError: There is no such frame, or it is damaged.
+        """
+        frames = len(self.stored)
+        if not -frames <= index < frames:
+            raise MammogramError(f"there is no frame {index} among {frames}", source=self.source)
+        try:
+            return self.stored[index % frames]
+        except MammogramError as error:
+            raise MammogramError(error.problem, source=self.source, remedy=error.remedy) from None
+        except (OSError, ValueError):
+            raise MammogramError(
+                f"frame {index} cannot be read any more", source=self.source, remedy="was the file moved or changed?"
+            ) from None
+
+    def iterate(self, frames: slice | range = _ALL) -> Iterator[np.ndarray]:
+        """The stored integers of some frames, one after the other, each read when it is its turn."""
+        for index in self._indices(frames):
+            yield self.frame(index)
+
+    def intensity(
+        self, frame: int | slice | range | None = None, rows: slice = _ALL, columns: slice = _ALL
+    ) -> np.ndarray:
+        """The displayed intensity, looked up for the asked part alone.
+
+        Args:
+            frame: One frame, counted from 0 (or from the end if negative), or several; all of them by default.
+            rows: Part of the rows.
+            columns: Part of the columns.
+
+        Returns:
+            A new float32 array in [0, 1]: ``(frames, rows, columns)``, or ``(rows, columns)`` for one frame.
+
+        Raises:
+            MammogramError: There is no such frame, or it is damaged.
+        """
+        if isinstance(frame, int):
+            return self._intensity_of(frame, rows, columns)
+        indices = self._indices(_ALL if frame is None else frame)
+        height = len(range(self.header.rows)[rows])
+        width = len(range(self.header.columns)[columns])
+        result = np.empty((len(indices), height, width), np.float32)
+        for out, index in zip(result, indices, strict=True):
+            self._look_up(index, self.frame(index)[rows, columns], out)
+        return result
+
+    def slab(self, slab: Slab, rows: slice = _ALL, columns: slice = _ALL) -> np.ndarray:
+        """One picture of a volume: the intensity of a slice, or the maximum or mean of several slices' intensity.
+
+        Args:
+            slab: Which slices, and how they become one.
+            rows: Part of the rows.
+            columns: Part of the columns.
+
+        Returns:
+            A new float32 array in [0, 1], ``(rows, columns)``. One slice is in memory at a time.
+
+        Raises:
+            MammogramError: There are no such slices, or one is damaged.
+        """
+        try:
+            first, *others = slab.indices(len(self.stored))
+        except DataError as error:
+            raise MammogramError(error.problem, source=self.source, remedy=error.remedy) from None
+        result = self._intensity_of(first, rows, columns)
+        one = np.empty_like(result) if others else result
+        for index in others:
+            self._look_up(index, self.frame(index)[rows, columns], one)
+            if slab.projection == "maximum":
+                np.maximum(result, one, out=result)
+            else:
+                result += one
+        if others and slab.projection == "mean":
+            result /= 1 + len(others)
+            np.minimum(result, 1, out=result)  # rounding of a sum
+        return result
+
+    def _indices(self, frames: slice | range) -> range:
+        every = range(len(self.stored))
+        return every[frames] if isinstance(frames, slice) else frames
+
+    def _intensity_of(self, index: int, rows: slice, columns: slice) -> np.ndarray:
+        stored = self.frame(index)[rows, columns]
+        result = np.empty(stored.shape, np.float32)
+        self._look_up(index, stored, result)
+        return result
+
+    def _look_up(self, frame: int, stored: np.ndarray, result: np.ndarray) -> None:
+        """Fill ``result`` ``(rows, columns)`` with the intensity of ``stored``."""
+        table = self.tables[frame if len(self.tables) > 1 else 0]
+        step = max(1, _BLOCK // max(1, stored.shape[1]))
+        indices = np.empty((min(step, len(stored)), stored.shape[1]), np.intp)
+        for top in range(0, len(stored), step):
+            index = indices[: len(stored) - top]
+            index[:] = stored[top : top + step]
+            if table.first_stored_value:
+                index -= table.first_stored_value
+            # every value has an entry, so no index ever wraps around: it only spares numpy a copy of the result
+            np.take(table.values, index, out=result[top : top + step], mode="wrap")
+
+
+# From a file, its bytes or a dataset to a ``Mammogram``; whatever cannot be one is refused with the reason.
+
+
+# PS3.3 C.7.3.1.1.1. Everything else is let through: film scans and anonymised files say OT, RG, CR or nothing.
+_OTHER_MODALITIES = {
+    **{"CT": "a CT image", "MR": "an MR image", "PT": "a PET image", "NM": "a nuclear medicine image"},
+    **{"US": "an ultrasound image", "IVUS": "an ultrasound image", "XA": "an angiogram", "RF": "a fluoroscopy image"},
+    **{"SM": "a microscope slide", "OP": "an eye image", "OCT": "an optical tomography", "ES": "an endoscopy image"},
+    **{"SR": "a report", "DOC": "a document", "PR": "a presentation state", "KO": "a selection of other images"},
+    **{"SEG": "a segmentation", "REG": "a registration", "ECG": "a waveform", "RTIMAGE": "a radiotherapy image"},
+    **{"RTDOSE": "a radiotherapy dose", "RTPLAN": "a radiotherapy plan", "RTSTRUCT": "a radiotherapy structure set"},
+}
+
+
+def read_mammogram(
+    source: str | os.PathLike[str] | bytes | BinaryIO | Dataset,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    prefer: Literal["lut", "window"] = "lut",
+    window: int | str = NORMAL,
+    on_missing_window: MissingWindow = "robust",
+) -> Mammogram:
+    """Read one mammogram: a plain image, or a tomosynthesis volume.
+
+    Args:
+        source: Path of a DICOM file, its bytes, a binary file object at its beginning, or a pydicom ``Dataset``. The
+            frames of a volume are read from a path when they are asked for; anything else is in memory already.
+        max_pixels: How many pixels a frame may say it has before the file is refused unread; all frames together may
+            have sixteen times as many.
+        prefer: What is used where a file has both: its VOI LUT, as the IHE Mammography Image profile asks of displays,
+            or its window.
+        window: Which of several windows or VOI LUTs: its index, or its explanation such as "SOFTER". "NORMAL" takes the
+            first where none is explained so, and leaves those of a For Processing image alone.
+        on_missing_window: What to do with For Processing images and those that have neither window nor VOI LUT:
+            "robust" shows what lies between air and the brightest tissue (see ``missing_window``), "full_range" all
+            that the bits can hold, "raise" refuses. ``Mammogram.intensity_source`` says what was done.
+
+    Returns:
+        Stored values, the table of displayed intensity, and the header.
+
+    Raises:
+        UsageError: An argument is none of those above.
+        MammogramError: The source cannot be opened, is no DICOM, holds no grayscale image, is another kind of image
+            (CT, ultrasound, ...), is damaged, needs a decoder that is not installed, or has not the asked window.
+    """
+    Display(window, prefer, on_missing_window)  # raises where one is none of those above
+    name = _name(source)
+    with _refusing(name):
+        dataset, syntax, place = parse(source)
+        _check_kind(dataset)
+        if place is None:
+            raise MammogramError(
+                "holds no pixel data, or ends before them", remedy="leave the file out, or copy or download it again"
+            )
+        image = image_pixel(dataset, max_pixels)
+        frames = stored_frames(place.unpacked(image.nbytes), syntax, image, _extended_offsets(dataset))
+        intent, _ = find_intent(dataset)
+
+        def table(frame: int) -> IntensityTable:
+            return intensity_table(
+                dataset,
+                bits_stored=image.bits_stored,
+                signed=image.signed,
+                photometric=image.photometric,
+                intent=intent,
+                prefer=prefer,
+                window=window,
+                on_missing_window=on_missing_window,
+                sample=lambda: frames[image.frames // 2],
+                frame=frame,
+            )
+
+        tables = frame_tables(dataset, image.frames, table)
+        header = mammogram_header(dataset, image, frames.notes)
+        return Mammogram(frames, tables, header, name)
+
+
+def _extended_offsets(dataset: Dataset) -> tuple[bytes, bytes] | None:
+    tables = [dataset.get_item(keyword) for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")]
+    values = [element.value for element in tables if element is not None and isinstance(element.value, bytes)]
+    return (values[0], values[1]) if len(values) == 2 else None
+
+
+def _name(source: object) -> str:
+    if isinstance(source, (str, os.PathLike)):
+        return os.fspath(source)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return "<bytes>"
+    if isinstance(source, Dataset):
+        filename = getattr(source, "filename", None)
+        return str(filename) if isinstance(filename, (str, os.PathLike)) else "<dataset>"
+    filename = getattr(source, "name", None)
+    return filename if isinstance(filename, str) else "<file>"
+
+
+@contextmanager
+def _refusing(name: str) -> Iterator[None]:
+    """Turn whatever goes wrong into a ``MammogramError`` that names the source.
+
+    pydicom and the decoders raise almost anything on a damaged file, and quote the file's values in the text: only the
+    kind of the exception is repeated, and the original is cut off from the traceback.
+    """
+    try:
+        yield
+    except MammogramError as error:
+        raise MammogramError(error.problem, source=name, remedy=error.remedy) from None
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror})" if error.strerror else "is damaged, or cut short"
+        raise MammogramError(problem, source=name, remedy="check the path, or copy the file again") from None
+    except MemoryError:
+        raise MammogramError("is too large for the memory", source=name, remedy="lower max_pixels") from None
+    except Exception as error:
+        problem = f"is damaged: parsing stopped with a {type(error).__name__}"
+        raise MammogramError(problem, source=name, remedy="copy or download the file again") from None
+
+
+def _check_kind(dataset: Dataset) -> None:
+    """Refuse what says of itself that it is something else; the words are ours, never the file's."""
+    kind = _OTHER_MODALITIES.get(text(dataset, "Modality").upper())
+    if kind is not None:
+        raise MammogramError(f"is {kind}, not a mammogram", remedy="leave it out")

@@ -1,0 +1,246 @@
+"""A model's card, made of what its folder holds: a section whose facts are missing says that they are not measured."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from ..evaluation.classifier import FACTS
+from ..evaluation.report.words import preprocessing_in_words, training_in_words
+from ..evaluation.report.writing import METRIC_NAMES, PRIVATE_COLLECTION, metrics_table
+from ..evaluation.study_tables import explanation_table, markdown_table, remarks
+from ..models.checkpoint import CARD, PICTURES, Checkpoint, read_checkpoint
+
+REPOSITORY = "your-name/your-model"  # what a card calls the repository until a push knows its name
+
+# curves alone: whatever shows an image of a patient stays where it is
+DRAWN = {
+    "roc.png": "ROC curve on the test images",
+    "classifier_loss.png": "loss of the classifier's training",
+    "classifier_metrics.png": "metrics on validation images, epoch by epoch",
+    "mim_loss.png": "loss of the masked image modelling",
+    "label_efficiency.png": "AUC by the share of the labels",
+    "explanations.png": "explainers beside their baselines",
+}
+_COLUMNS = {("by image", ""): "by image", ("by breast", "mean"): "by breast", ("by patient", "mean"): "by patient"}
+
+
+def write_card(folder: str | os.PathLike[str], *, plots: str | os.PathLike[str] | None = None) -> Path:
+    """Writes ``README.md`` into a checkpoint's folder, and the card's pictures beside it.
+
+    Args:
+        folder: What training wrote: configuration, weights, ``metrics.json``.
+        plots: Where its curves were drawn; ``None``: the pictures of an earlier card stay.
+
+    Returns:
+        The card's path.
+
+    Raises:
+        UsageError: There is no model in the folder.
+        DataError: One of its files is damaged.
+    """
+    checkpoint = read_checkpoint(folder)
+    if plots is not None:
+        _take_pictures(Path(plots), checkpoint.folder / PICTURES)
+    path = checkpoint.folder / CARD
+    path.write_text(str(model_card(checkpoint)), encoding="utf-8")
+    return path
+
+
+def model_card(checkpoint: Checkpoint) -> ModelCard:
+    """The card of a checkpoint.
+
+    Raises:
+        UsageError: The folder holds no weights.
+    """
+    metadata = card_data(checkpoint).to_yaml()
+    content = templates().get_template("model_card.md.j2").render(**_facts(checkpoint), repository=REPOSITORY)
+    return ModelCard(f"---\n{metadata}\n---\n\n{content.strip()}\n")
+
+
+def templates() -> jinja2.Environment:
+    """The cards' templates, in which every name goes through ``name``."""
+    found = jinja2.Environment(
+        loader=jinja2.PackageLoader("mammo_hf.hub", ""),
+        autoescape=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    found.filters |= {"name": escaped, "figure": _figure}
+    return found
+
+
+def escaped(text: object) -> str:
+    """A name as Markdown shows it, whatever characters it has: no mark-up and no table cell of its own."""
+    return "".join(f"\\{c}" if c in r"\`*_{}[]<>|#~" else c for c in plain(text))
+
+
+def _facts(checkpoint: Checkpoint) -> dict[str, Any]:
+    figures, metrics = checkpoint.figures, checkpoint.metrics
+    test = {name: part for name, part in (figures.get("test") or {}).items() if isinstance(part, Mapping)}
+    efficiency = metrics.get("label_efficiency") or []
+    explanations = metrics.get("explanations")
+    return {
+        "stage": checkpoint.stage,
+        "config": checkpoint.config,
+        "tasks": checkpoint.config.get("tasks") or [],
+        "parameters": checkpoint.parameters(),
+        "collection": figures.get("collection") or {},
+        "figures": figures,
+        "run": figures.get("run") or {},
+        "words": training_in_words(figures),
+        "steps": preprocessing_in_words(checkpoint.processor) if checkpoint.processor else [],
+        "results": {name: _results(part) for name, part in test.items()},
+        "subgroups": {name: _subgroups(part) for name, part in test.items()},
+        "calibrations": {name: _calibration(part) for name, part in test.items()},
+        "efficiency": markdown_table(efficiency) if efficiency else "",
+        "efficiency_remarks": remarks(efficiency, []) if efficiency else [],
+        "explanations": explanations,
+        "explanation_table": explanation_table(explanations) if explanations else "",
+        "pictures": _pictures(checkpoint.folder),
+    }
+
+
+def _results(figures: Mapping[str, Any]) -> dict[str, Any]:
+    table = metrics_table(figures)
+    places = [table["columns"].index(column) for column in _COLUMNS if column in table["columns"]]
+    return {
+        "columns": [_COLUMNS[table["columns"][place]] for place in places],
+        "rows": [(name, [cells[place] for place in places]) for name, cells in table["rows"]],
+        "n_images": figures["n_images"],
+        "n_patients": figures["n_patients"],
+        "counts": figures["class_counts"],
+    }
+
+
+def _subgroups(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
+    rows = []
+    for fact, of_fact in (figures.get("subgroups") or {}).items():
+        for value, cell in of_fact["cells"].items():
+            shown = (cell.get("auroc"), cell.get("auroc_interval"))
+            rows.append({"of": FACTS[fact], "value": value, "auroc": shown, **_counted(cell)})
+    return rows
+
+
+def _counted(cell: Mapping[str, Any]) -> dict[str, int]:
+    return {"n_images": cell["n_images"], "n_patients": cell["n_patients"]}
+
+
+def _calibration(figures: Mapping[str, Any]) -> dict[str, Any]:
+    before = figures.get("uncalibrated") or {}
+    return {
+        "fit": figures.get("calibration"),
+        "reason": figures.get("calibration_reason"),
+        "values": [
+            (METRIC_NAMES[metric], before.get(metric), (figures.get(metric), figures.get(f"{metric}_interval")))
+            for metric in ("brier", "ece")
+        ],
+    }
+
+
+def _figure(value: float | Sequence[Any] | None) -> str:
+    """A number, or a pair of a number and its interval."""
+    number, interval = value if isinstance(value, (tuple, list)) else (value, None)
+    if number is None:
+        return "not defined"
+    return f"{number:.3f}" + ("" if interval is None else f" ({interval[0]:.3f} to {interval[1]:.3f})")
+
+
+def _take_pictures(plots: Path, target: Path) -> None:
+    found = [plots / name for name in DRAWN if (plots / name).is_file()]
+    if found:
+        target.mkdir(exist_ok=True)
+    for picture in found:
+        shutil.copyfile(picture, target / picture.name)
+
+
+def _pictures(folder: Path) -> dict[str, str]:
+    return {f"{PICTURES}/{name}": text for name, text in DRAWN.items() if (folder / PICTURES / name).is_file()}
+
+
+# A card's metadata: what the Hub indexes, filters by and shows beside the text.
+
+
+_PIPELINE_TAGS = {"classifier": "image-classification", "mim": "image-feature-extraction"}
+# from ours to the names that the Hub's own metrics have
+_HUB_METRICS = {"auroc": "roc_auc", "brier": "brier_score"}
+_INDEXED = ("auroc", "auprc", "sensitivity_at_90_specificity", "brier", "ece", "balanced_accuracy")
+_UNITS = ("breast", "patient")
+
+
+def card_data(checkpoint: Checkpoint) -> ModelCardData:
+    """The metadata of a checkpoint's card.
+
+    The licence is "unknown" until somebody says it, and a data set is named where it is a public one.
+    """
+    about = checkpoint.metrics.get("card") or {}
+    name = (checkpoint.figures.get("collection") or {}).get("name")
+    results = eval_results(checkpoint)
+    return ModelCardData(
+        license=about.get("license") or "unknown",
+        library_name="transformers",
+        pipeline_tag=_PIPELINE_TAGS.get(checkpoint.stage, "image-feature-extraction"),
+        tags=["mammography", "medical-imaging", "swin", "mammo_hf"],
+        base_model=about.get("base_model"),
+        datasets=[_identifier(name)] if name else None,
+        metrics=sorted({result.metric_type for result in results}) or None,
+        model_name=REPOSITORY if results else None,
+        eval_results=results or None,
+    )
+
+
+def eval_results(checkpoint: Checkpoint) -> list[EvalResult]:
+    """The test split's figures by image, by breast and by patient, each with its interval in words."""
+    found = []
+    collection = (checkpoint.figures.get("collection") or {}).get("name")
+    for task, figures in _of_test(checkpoint).items():
+        parts = {"image": figures}
+        parts |= {unit: figures["units"][unit]["mean"] for unit in _UNITS if unit in figures.get("units", {})}
+        for unit, part in parts.items():
+            for metric in _INDEXED:
+                if part.get(metric) is None:
+                    continue
+                found.append(
+                    EvalResult(
+                        task_type="image-classification",
+                        task_name=plain(task),
+                        dataset_type=_identifier(collection or "private"),
+                        dataset_name=plain(collection or PRIVATE_COLLECTION),
+                        dataset_config=plain(task),  # without it the Hub's index would put all tasks under one
+                        dataset_split="test",
+                        metric_type=_HUB_METRICS.get(metric, metric),
+                        metric_name=f"{METRIC_NAMES[metric]} of {plain(task)} by {unit}, {_interval(part, metric)}",
+                        metric_value=round(float(part[metric]), 4),
+                    )
+                )
+    return found
+
+
+def _of_test(checkpoint: Checkpoint) -> dict[str, Mapping[str, Any]]:
+    found = checkpoint.figures.get("test") or {}
+    return {task: figures for task, figures in found.items() if isinstance(figures, Mapping)}
+
+
+def _interval(part: Mapping[str, Any], metric: str) -> str:
+    interval = part.get(f"{metric}_interval")
+    if interval is None:
+        return "no interval"
+    return f"95 % interval by patient {interval[0]:.3f} to {interval[1]:.3f}"
+
+
+def plain(text: object) -> str:
+    """A name on one line, without control characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+
+
+def _identifier(name: str) -> str:
+    """As the Hub takes identifiers: letters, digits, ``-``, ``_`` and ``.``."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "collection"

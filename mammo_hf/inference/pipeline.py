@@ -1,0 +1,218 @@
+"""The task ``mammogram-classification`` of ``transformers.pipeline``: from files to scores and explanations."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from types import GeneratorType
+from typing import Any
+
+import numpy as np
+from transformers import Pipeline
+from transformers.pipelines import PIPELINE_REGISTRY
+
+from ..errors import UsageError
+from ..explainers import Explanation
+from ..explainers.targets import resolve, task_slices
+from ..models.modeling_mammo_swin import MammoSwinForImageClassification
+from ..processing.image_processing_mammo import MammoImageProcessor
+from .exams import NamedView, check_header, into_exam, views_of
+from .reading import files_below
+from .scoring import calibrated_scores, label_of, labels_by_task, score_and_explain
+
+TASK = "mammogram-classification"
+Result = dict[str, Any]
+
+
+class MammogramClassificationPipeline(Pipeline):
+    """Scores each label of each task of a mammogram; the scores are calibrated where ``config.calibration`` says how.
+
+    ``pipeline("mammogram-classification", model=...)(image)``: ``image`` is whatever ``MammoImageProcessor`` takes: a
+    path, bytes, a pydicom ``Dataset``, a PIL image, an array. Each image gives a list of ``{"task", "label",
+    "score"}``, within a task by falling score. Also taken:
+
+    - a list, a torch ``Dataset`` or an iterator of images or exams: a list of results, or an iterator of them;
+    - a folder: a list of the results of its DICOM files and pictures, in the order of their paths, each with its
+      ``"file"``;
+    - an exam, as ``{"LCC": image, "LMLO": image, "RCC": image, "RMLO": image}``: ``{"views": {...}, "breasts":
+      {"left": [...], "right": [...]}, "exam": [...]}``, each a list as of one image.
+
+    Args of a call, besides transformers' own (``batch_size``, ``num_workers``):
+        explainer: Name of an explainer; each task's first label then has an ``"explanation"``.
+        target: A label, or several, to explain instead, as "pathology:malignant".
+        tasks: Names of the tasks that are wanted; all where not given.
+        top_k: How many labels of each task; all where not given.
+        tta: Test-time augmentation: scores of the mean logits over five slightly turned and scaled views.
+        aggregate: How views are put together: "mean", "max" or "noisy_or".
+
+    Raises:
+        UsageError: An argument that makes no sense, or a model without the processor that it was trained with.
+        MammoError: A file that cannot be read. ``mammo-hf predict`` notes those and goes on.
+    """
+
+    _load_processor = False
+    _load_image_processor = True
+    _load_feature_extractor = False
+    _load_tokenizer = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not isinstance(self.image_processor, MammoImageProcessor):
+            found = type(self.image_processor).__name__
+            raise UsageError(
+                f"its image processor is a {found}, which does not read mammograms",
+                source="the model",
+                remedy="give image_processor=MammoImageProcessor(...), as it was in training",
+            )
+
+    def _sanitize_parameters(
+        self,
+        explainer: str | None = None,
+        target: str | Sequence[str] | None = None,
+        tasks: str | Sequence[str] | None = None,
+        top_k: int | None = None,
+        tta: bool | None = None,
+        **kwargs: Any,
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        if kwargs:
+            raise TypeError(f"unknown arguments: {', '.join(sorted(kwargs))}")
+        if target is not None and explainer is None and "explainer" not in self._forward_params:
+            raise UsageError("is what an explainer explains", source="target", remedy="give explainer= too")
+        if target is not None:
+            for one in [target] if isinstance(target, str) else target:
+                resolve(one, 1, self.model.config)
+        if top_k is not None and top_k < 1:
+            raise UsageError(f"is {top_k}", source="top_k", remedy="it must be 1 or more, or None for all")
+        chosen = None if tasks is None else self._checked_tasks([tasks] if isinstance(tasks, str) else list(tasks))
+        forward = {"explainer": explainer, "target": target, "tasks": chosen, "tta": tta}
+        after = {"tasks": chosen, "top_k": top_k}
+        given = [{name: value for name, value in part.items() if value is not None} for part in (forward, after)]
+        return {}, given[0], given[1]
+
+    def __call__(self, inputs: Any, *, aggregate: str = "mean", **kwargs: Any) -> Any:
+        """Reads what is given; see the class."""
+        if isinstance(inputs, Mapping):
+            return self._read_exam(inputs, aggregate, **kwargs)
+        if isinstance(inputs, (str, os.PathLike)) and os.path.isdir(inputs):
+            files = files_below(inputs)
+            read = self([os.path.join(inputs, file) for file in files], **kwargs)
+            return [[{"file": file, **one} for one in results] for file, results in zip(files, read, strict=True)]
+        if isinstance(inputs, tuple):
+            inputs = list(inputs)
+        if isinstance(inputs, list) and any(isinstance(one, Mapping) for one in inputs):
+            return [self(one, aggregate=aggregate, **kwargs) for one in inputs]
+        if isinstance(inputs, Iterator):
+            return self._read_stream(inputs, aggregate, **kwargs)
+        return [] if isinstance(inputs, list) and not inputs else super().__call__(inputs, **kwargs)
+
+    def _read_stream(self, inputs: Iterator[Any], aggregate: str, **kwargs: Any) -> Iterator[Any]:
+        """Images in batches, or exams one by one, as the first says."""
+        for first in inputs:
+            if isinstance(first, Mapping):
+                for exam in _chained(first, inputs):
+                    yield self(exam, aggregate=aggregate, **kwargs)
+            else:
+                yield from super().__call__(_chained(first, inputs), **kwargs)
+
+    def _read_exam(self, exam: Mapping[Any, Any], aggregate: str, **kwargs: Any) -> dict[str, Any]:
+        views = views_of(exam)
+        top_k = kwargs.pop("top_k", None)
+        each = super().__call__(views, **kwargs)
+        labels = labels_by_task(self.model.config)
+        scores = {name: np.zeros((len(views), len(of_task))) for name, of_task in labels.items()}
+        for row, results in enumerate(each):
+            for one in results:
+                scores[one["task"]][row, labels[one["task"]].index(one["label"])] = one["score"]
+        wanted = {one["task"] for one in each[0]}
+        units = into_exam(views, {name: table for name, table in scores.items() if name in wanted}, aggregate)
+        ranked = {unit: self._ranked(of_unit, top_k) for unit, of_unit in units.items()}
+        return {
+            "views": {view.key: _cut(results, top_k) for view, results in zip(views, each, strict=True)},
+            "exam": ranked.pop("exam"),
+            "breasts": ranked,
+        }
+
+    def preprocess(self, inputs: Any) -> dict[str, Any]:
+        """One image to model input and its geometry."""
+        if isinstance(inputs, NamedView):
+            source = self.image_processor.open(inputs.image)
+            check_header(inputs, source.mammogram)
+            inputs = source
+        return dict(self.image_processor(inputs, return_tensors="pt", return_geometry=True))
+
+    def _forward(
+        self,
+        model_inputs: dict[str, Any],
+        explainer: str | None = None,
+        target: str | Sequence[str] | None = None,
+        tasks: list[str] | None = None,
+        tta: bool = False,
+    ) -> dict[str, Any]:
+        geometry = [one[0] if isinstance(one, list) else one for one in model_inputs["geometry"]]
+        logits, explanations = score_and_explain(
+            self.model,
+            self.image_processor,
+            model_inputs["pixel_values"],
+            explainer=explainer,
+            tasks=tasks,
+            target=target,
+            tta=tta,
+            geometry=geometry,
+        )
+        return {"logits": logits, "explanations": explanations}
+
+    def postprocess(
+        self, model_outputs: dict[str, Any], tasks: list[str] | None = None, top_k: int | None = None
+    ) -> list[Result]:
+        """Logits of one image to the list of scores."""
+        logits = model_outputs["logits"].double().numpy()
+        scores = calibrated_scores(self.model.config, logits)
+        explanations = model_outputs["explanations"]
+        # of a batch each image's own has been taken out already
+        found: dict[int, Explanation] = explanations[0] if isinstance(explanations, list) else explanations
+        return self._ranked(
+            {name: table[0] for name, table in scores.items() if tasks is None or name in tasks}, top_k, found
+        )
+
+    def _ranked(
+        self, scores: dict[str, np.ndarray], top_k: int | None, explanations: Mapping[int, Explanation] | None = None
+    ) -> list[Result]:
+        """Each task's labels by falling score; an explained one is told of however low it stands."""
+        results = []
+        slices, explained = task_slices(self.model.config), explanations or {}
+        for name, of_task in scores.items():
+            for place, index in enumerate((-of_task).argsort(kind="stable").tolist()):
+                at = slices[name].start + index
+                if top_k is not None and place >= top_k and at not in explained:
+                    continue
+                result = {"task": name, "label": label_of(self.model.config, at), "score": float(of_task[index])}
+                results.append(result | ({"explanation": explained[at]} if at in explained else {}))
+        return results
+
+    def _checked_tasks(self, tasks: list[str]) -> list[str]:
+        known = list(task_slices(self.model.config))
+        unknown = [task for task in tasks if task not in known]
+        if unknown or not tasks:
+            problem = f"{unknown[0]!r} is no task of this model" if unknown else "names no task"
+            raise UsageError(problem, source="tasks", remedy=f"use {', '.join(known)}")
+        return tasks
+
+
+def _cut(results: list[Result], top_k: int | None) -> list[Result]:
+    seen: dict[str, int] = {}
+    kept = []
+    for one in results:
+        seen[one["task"]] = seen.get(one["task"], 0) + 1
+        if top_k is None or seen[one["task"]] <= top_k or "explanation" in one:
+            kept.append(one)
+    return kept
+
+
+def _chained(first: Any, rest: Iterator[Any]) -> GeneratorType[Any, None, None]:
+    yield first
+    yield from rest
+
+
+PIPELINE_REGISTRY.register_pipeline(
+    TASK, pipeline_class=MammogramClassificationPipeline, pt_model=(MammoSwinForImageClassification,), type="image"
+)

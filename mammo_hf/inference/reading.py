@@ -1,0 +1,311 @@
+"""Images read ahead by processes, handed over in order; a file that kills its process takes no other along."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+
+from ..data.datasets.contents import is_dicom_entry, walk
+from ..data.prepare.processes import follow_parent, no_interrupts
+from ..errors import MammoError, UsageError
+from ..processing.geometry import Geometry
+from ..processing.image_processing_mammo import MammoImageProcessor
+
+# Which files are to be read: all images below a folder, or those of a list.
+
+
+_PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".pgm")
+_LISTS = (".txt", ".csv")
+_COLUMNS = ("path", "file")
+
+
+def files_below(folder: str | os.PathLike[str]) -> list[str]:
+    """The DICOM files and pictures below a folder, in order, by their paths from it.
+
+    Raises:
+        UsageError: There is none.
+    """
+    found = sorted(os.path.relpath(path, folder) for path in walk(os.fspath(folder), [], _is_image))
+    if not found:
+        raise UsageError("holds no DICOM file and no picture", source=folder, remedy="check the path")
+    return found
+
+
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    hidden = entry.name.startswith(".")
+    return not hidden and (os.path.splitext(entry.name)[1].lower() in _PICTURES or is_dicom_entry(entry))
+
+
+def files_to_read(inputs: Sequence[str]) -> list[str]:
+    """The files that arguments name, in their order.
+
+    Args:
+        inputs: Images, folders of images, lists of paths (``.txt``, one a line), and tables (``.csv``) with a column
+            ``path`` or ``file``. Paths in a list count from its own folder.
+
+    Raises:
+        UsageError: A folder or list that holds nothing, or a list that cannot be read.
+    """
+    found: list[str] = []
+    for given in inputs:
+        if os.path.isdir(given):
+            found += [os.path.join(given, file) for file in files_below(given)]
+        elif given.lower().endswith(_LISTS):
+            found += _listed(Path(given))
+        elif len(inputs) == 1 and not os.path.exists(given):
+            raise UsageError("no such file or folder", source=given, remedy="check the path")
+        else:
+            found.append(given)
+    return found
+
+
+def _listed(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "is not UTF-8"
+        raise UsageError(f"cannot be read as a list ({reason})", source=path, remedy="give one path a line") from error
+    if path.suffix.lower() == ".txt":
+        named = [line.strip() for line in text.splitlines() if line.strip()]
+    else:
+        table = csv.DictReader(text.splitlines())
+        column = next((name for name in table.fieldnames or () if name.strip().lower() in _COLUMNS), None)
+        if column is None:
+            raise UsageError("has no column path or file", source=path, remedy="name the column of paths so")
+        named = [row[column].strip() for row in table if (row[column] or "").strip()]
+    if not named:
+        raise UsageError("names no file", source=path, remedy="give one path a line")
+    return [os.path.normpath(os.path.join(path.parent, one)) for one in named]
+
+
+AHEAD = 8  # images a process that wait for the model at most: they hold memory
+
+
+@dataclass(frozen=True)
+class ReadImage:
+    """An image as the model takes it, or the reason why there is none.
+
+    Attributes:
+        index: Its place in the list.
+        pixel_values: float32 (channels, height, width); ``None`` where it could not be read.
+        geometry: The way back to its pixels.
+        laterality: "L", "R", "B", or "" where the file does not say.
+        view: As "CC", "MLO", or "".
+        reason: Why it could not be read.
+    """
+
+    index: int
+    pixel_values: np.ndarray | None = None
+    geometry: Geometry | None = None
+    laterality: str = ""
+    view: str = ""
+    reason: str | None = None
+
+
+def read_image(processor: MammoImageProcessor, index: int, file: str) -> ReadImage:
+    """Reads one file; whatever is wrong with it becomes the reason."""
+    try:
+        source = processor.open(file)
+        facts = ("", "")
+        if source.mammogram is not None:
+            facts = source.mammogram.header.laterality.value, source.mammogram.header.view.value
+        made = processor.preprocess(source, return_geometry=True)
+        return ReadImage(index, np.asarray(made["pixel_values"][0]), made["geometry"][0], *facts)
+    except MammoError as error:
+        return ReadImage(index, reason=error.problem)
+    except OSError as error:
+        return ReadImage(index, reason=error.strerror or type(error).__name__)
+    except MemoryError:
+        return ReadImage(index, reason="takes more memory than there is")
+
+
+class ImageReader:
+    """Reads files in their order, ahead of whoever takes them.
+
+    Args:
+        processor: Makes model input of them.
+        num_workers: Processes that read; 0: this one.
+    """
+
+    def __init__(self, processor: MammoImageProcessor, num_workers: int) -> None:
+        self._processor, self._workers = processor, num_workers
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> ImageReader:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._end()
+
+    def read(self, files: Iterable[tuple[int, str]]) -> Iterator[ReadImage]:
+        """The images of files, each with its place, in the files' order."""
+        if not self._workers:
+            yield from (read_image(self._processor, index, file) for index, file in files)
+            return
+        waiting: deque[tuple[int, str, Future[ReadImage]]] = deque()
+        coming = iter(files)
+        for index, file in coming:
+            waiting.append((index, file, self._submitted(index, file)))
+            if len(waiting) >= AHEAD * self._workers:
+                yield self._taken(waiting)
+        while waiting:
+            yield self._taken(waiting)
+
+    def _taken(self, waiting: deque[tuple[int, str, Future[ReadImage]]]) -> ReadImage:
+        index, file, future = waiting.popleft()
+        try:
+            return future.result()
+        except BrokenProcessPool:
+            # one of those under way killed its process, and the pool with it: this file gets a process of its own, and
+            # what was waiting is begun anew
+            self._end()
+            result = self._alone(index, file)
+            for place, (at, of, old) in enumerate(waiting):
+                if not old.done() or old.cancelled() or old.exception() is not None:
+                    waiting[place] = (at, of, self._submitted(at, of))
+            return result
+
+    def _alone(self, index: int, file: str) -> ReadImage:
+        with self._new_pool(1) as pool:
+            try:
+                return pool.submit(_work, index, file).result()
+            except BrokenProcessPool:
+                return ReadImage(index, reason="the process that read it was killed, perhaps for want of memory")
+
+    def _submitted(self, index: int, file: str) -> Future[ReadImage]:
+        with no_interrupts():  # a process is started here, if one is still missing
+            try:
+                if self._pool is None:
+                    self._pool = self._new_pool(self._workers)
+                return self._pool.submit(_work, index, file)
+            except BrokenProcessPool as error:
+                future: Future[ReadImage] = Future()
+                future.set_exception(error)
+                return future
+
+    def _new_pool(self, workers: int) -> ProcessPoolExecutor:
+        # spawned, not forked: the threads of the model do not survive a fork
+        context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(workers, context, _start_worker, (self._processor,))
+
+    def _end(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+
+_WORKER: dict[str, Any] = {}
+
+
+def _start_worker(processor: MammoImageProcessor) -> None:
+    follow_parent()
+    import torch
+
+    torch.set_num_threads(1)  # there is a process for each core
+    _WORKER["processor"] = processor
+
+
+def _work(index: int, file: str) -> ReadImage:
+    return read_image(_WORKER["processor"], index, file)
+
+
+# Batches scored side by side, each by a thread of its own with a model of its own: what a CPU does best.
+#
+# Within one batch most operations are too small to be shared out well, and each waits for the slowest core. Batches
+# need not wait for each other.
+
+
+# each replica holds the activations of a batch, and all of them share Python's lock: on a machine of many cores few
+# replicas of several threads each do as much
+MOST_REPLICAS = 8
+Batch = TypeVar("Batch")
+Result = TypeVar("Result")
+
+
+class SideBySide(Generic[Batch, Result]):
+    """Takes batches one by one, and gives their results in the same order.
+
+    Args:
+        score: Called with a model and a batch.
+        models: One for each batch at a time, from `replicas`. A single one scores each batch at once, with all threads
+            of torch; several share them.
+    """
+
+    def __init__(self, score: Callable[[Any, Batch], Result], models: list[Any]) -> None:
+        self._score, self._models = score, models
+        self._free: SimpleQueue[Any] = SimpleQueue()
+        self._running: deque[Future[Result]] = deque()
+        self._pool: ThreadPoolExecutor | None = None
+
+    @contextmanager
+    def started(self) -> Iterator[SideBySide[Batch, Result]]:
+        """Holds the threads; within, torch's operations are shared out among a model's own cores alone."""
+        if len(self._models) == 1:
+            yield self
+            return
+        threads = torch.get_num_threads()
+        for model in self._models:
+            self._free.put(model)
+        each = max(1, threads // len(self._models))
+        self._pool = ThreadPoolExecutor(len(self._models), initializer=torch.set_num_threads, initargs=(each,))
+        try:
+            yield self
+        finally:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+            # a thread's number is its own, but for what other libraries and later threads take
+            torch.set_num_threads(threads)
+
+    def put(self, batch: Batch) -> Iterator[Result]:
+        """Has a batch scored; gives what has become ready, and waits while every model has one and another waits."""
+        if self._pool is None:
+            yield self._score(self._models[0], batch)
+            return
+        self._running.append(self._pool.submit(self._with_a_free_one, batch))
+        while self._running and (self._running[0].done() or len(self._running) > len(self._models)):
+            yield self._running.popleft().result()
+
+    def rest(self) -> Iterator[Result]:
+        """Waits for the batches that are left."""
+        while self._running:
+            yield self._running.popleft().result()
+
+    def _with_a_free_one(self, batch: Batch) -> Result:
+        model = self._free.get()
+        try:
+            return self._score(model, batch)
+        finally:
+            self._free.put(model)
+
+
+def replicas(model: Any, threads: int) -> list[Any]:
+    """Models that share their weights, so that each batch can call its own.
+
+    Stock Swin's layers change while they run (see ``stateless_windows``): one model cannot be called by two threads.
+
+    Args:
+        model: A classifier on the CPU, or one that several threads may call at once and that says so by having
+            ``of_one_thread``, as an exported one does.
+        threads: Of torch, for all of them. For 1 the model itself; an exported model once for each, any other up to
+            `MOST_REPLICAS` times.
+    """
+    if threads == 1:
+        return [model]
+    if hasattr(model, "of_one_thread"):
+        return [model.of_one_thread()] * threads
+    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    return [copy.deepcopy(model, dict(shared)) for _ in range(min(threads, MOST_REPLICAS))]

@@ -1,0 +1,1 @@
+"""The models on transformers' Swin, their configuration and checkpoints."""

@@ -1,0 +1,1 @@
+"""Image processing: from a file to the model's tensor, and which blocks of it are hidden."""

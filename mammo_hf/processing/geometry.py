@@ -1,0 +1,289 @@
+"""Geometry: how an image was cropped, mirrored, resized and padded, as data, and the way back.
+
+Coordinates are continuous (row, column): pixel i covers [i, i + 1) and its centre is at i + 0.5, on the source as on
+the canvas, as in DICOM's spatial coordinates (PS3.3 C.18.6: the origin is the top left corner of the top left pixel;
+there column comes first). Millimetres are (row, column) as well, from the same corner. Points, boxes and polygons are
+float64 and exact both ways, whether they lie inside the crop or not; boxes are (top, left, bottom, right). Masks and
+maps are resampled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import sparse
+
+from ..errors import UsageError
+
+Unit = Literal["pixel", "mm"]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """From source pixels to the model's canvas and back.
+
+    Args:
+        source_size: (height, width) of the source image in pixels.
+        crop: (top, left, bottom, right) of the part that was kept, in source pixels; bottom and right are exclusive.
+        flip: Whether the crop was mirrored left to right.
+        resized: (height, width) of the crop after resizing.
+        offset: (top, left) of the resized crop on the canvas.
+        size: (height, width) of the canvas, the model's input.
+        spacing_mm: (row, column) size of a source pixel in mm; ``None`` where it is not known.
+    """
+
+    source_size: tuple[int, int]
+    crop: tuple[int, int, int, int]
+    flip: bool
+    resized: tuple[int, int]
+    offset: tuple[int, int]
+    size: tuple[int, int]
+    spacing_mm: tuple[float, float] | None = None
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Canvas pixels a source pixel, (vertically, horizontally)."""
+        top, left, bottom, right = self.crop
+        return self.resized[0] / (bottom - top), self.resized[1] / (right - left)
+
+    def to_model(self, points: ArrayLike, unit: Unit = "pixel") -> np.ndarray:
+        """Points (..., 2) on the source, in pixels or mm, to canvas pixels.
+
+        Raises:
+            ValueError: Millimetres are asked for and the spacing is not known.
+        """
+        in_pixels = np.asarray(points, np.float64) / self._pixel(unit)
+        top, left, _, right = self.crop
+        rows, columns = in_pixels[..., 0] - top, in_pixels[..., 1] - left
+        if self.flip:
+            columns = (right - left) - columns
+        return np.stack([rows * self.scale[0] + self.offset[0], columns * self.scale[1] + self.offset[1]], axis=-1)
+
+    def to_source(self, points: ArrayLike, unit: Unit = "pixel") -> np.ndarray:
+        """Points (..., 2) in canvas pixels to the source, in pixels or mm.
+
+        Raises:
+            ValueError: Millimetres are asked for and the spacing is not known.
+        """
+        points = np.asarray(points, np.float64)
+        top, left, _, right = self.crop
+        rows = (points[..., 0] - self.offset[0]) / self.scale[0]
+        columns = (points[..., 1] - self.offset[1]) / self.scale[1]
+        if self.flip:
+            columns = (right - left) - columns
+        return np.stack([rows + top, columns + left], axis=-1) * self._pixel(unit)
+
+    def boxes_to_model(self, boxes: ArrayLike, unit: Unit = "pixel") -> np.ndarray:
+        """Boxes (..., 4) on the source to canvas pixels; they stay ordered when mirrored."""
+        return _boxes(boxes, lambda points: self.to_model(points, unit))
+
+    def boxes_to_source(self, boxes: ArrayLike, unit: Unit = "pixel") -> np.ndarray:
+        """Boxes (..., 4) in canvas pixels to the source."""
+        return _boxes(boxes, lambda points: self.to_source(points, unit))
+
+    def polygons_to_model(self, polygons: Iterable[ArrayLike], unit: Unit = "pixel") -> list[np.ndarray]:
+        """Polygons, (corners, 2) each, on the source to canvas pixels; they keep their sense when mirrored."""
+        return [self._same_sense(self.to_model(polygon, unit)) for polygon in polygons]
+
+    def polygons_to_source(self, polygons: Iterable[ArrayLike], unit: Unit = "pixel") -> list[np.ndarray]:
+        """Polygons, (corners, 2) each, in canvas pixels to the source."""
+        return [self._same_sense(self.to_source(polygon, unit)) for polygon in polygons]
+
+    def mask_to_model(self, mask: np.ndarray) -> np.ndarray:
+        """Share of each canvas pixel that a mask covers.
+
+        Args:
+            mask: bool, or float in [0, 1], (..., source height, source width).
+
+        Returns:
+            float32 (..., height, width) in [0, 1]; 0 in the padding.
+
+        Raises:
+            ValueError: The mask is not of the source's size.
+        """
+        return self.map_to_model(mask)
+
+    def mask_to_source(self, mask: np.ndarray) -> np.ndarray:
+        """A mask (..., height, width) on the canvas, bool or share, to bool (..., source height, source width)."""
+        return self.map_to_source(np.asarray(mask, np.float32)) >= 0.5
+
+    def map_to_model(self, values: np.ndarray) -> np.ndarray:
+        """A map (..., source height, source width) to float32 (..., height, width) by area; 0 in the padding.
+
+        Raises:
+            ValueError: The map is not of the source's size.
+        """
+        if values.shape[-2:] != tuple(self.source_size):
+            raise ValueError(f"an array of {values.shape} does not belong to an image of {self.source_size}")
+        top, left, bottom, right = self.crop
+        return self.place(values[..., top:bottom, left:right])
+
+    def place(self, cropped: np.ndarray) -> np.ndarray:
+        """Resizes by area, mirrors and pads the cropped part (..., crop height, crop width), float32."""
+        return self._on_canvas(resize_area(cropped, self.resized))
+
+    def place_strips(self, read: Callable[[slice], tuple[np.ndarray, int]]) -> np.ndarray:
+        """As ``place``, where ``read`` gives some rows of the cropped part at a time; see ``resize_area_strips``."""
+        top, left, bottom, right = self.crop
+        return self._on_canvas(resize_area_strips(read, (bottom - top, right - left), self.resized))
+
+    def map_to_source(self, values: np.ndarray, fill: float = 0.0) -> np.ndarray:
+        """A map (..., height, width) on the canvas to float32 (..., source height, source width), bilinear.
+
+        Args:
+            values: What is known of each canvas pixel, as at its centre.
+            fill: What stands outside the crop.
+        """
+        top, left, bottom, right = self.crop
+        rows = (np.arange(bottom - top) + 0.5) * self.scale[0] + self.offset[0] - 0.5
+        columns = np.arange(right - left)[:: -1 if self.flip else 1] + 0.5
+        columns = columns * self.scale[1] + self.offset[1] - 0.5
+        down, across = interpolation_weights(rows, self.size[0]), interpolation_weights(columns, self.size[1])
+        values = np.asarray(values, np.float32)
+        source = np.full((*values.shape[:-2], *self.source_size), fill, np.float32)
+        for index in np.ndindex(values.shape[:-2]):
+            source[(*index, slice(top, bottom), slice(left, right))] = (across @ (down @ values[index]).T).T
+        return source
+
+    def to_dict(self) -> dict[str, Any]:
+        """As lists and numbers that JSON takes."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Geometry:
+        """From what ``to_dict`` gave."""
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**fields)
+
+    def _pixel(self, unit: Unit) -> np.ndarray:
+        """The size of a source pixel in a unit, (row, column)."""
+        if unit == "pixel":
+            return np.ones(2)
+        if unit != "mm":
+            raise ValueError(f"{unit!r} is no unit: give 'pixel' or 'mm'")
+        if self.spacing_mm is None:
+            raise ValueError("the size of a source pixel is not known: only pixels can be mapped")
+        return np.asarray(self.spacing_mm, np.float64)
+
+    def _same_sense(self, polygon: np.ndarray) -> np.ndarray:
+        # mirroring turns clockwise into counter-clockwise
+        return polygon[::-1] if self.flip else polygon
+
+    def _on_canvas(self, resized: np.ndarray) -> np.ndarray:
+        canvas = np.zeros((*resized.shape[:-2], *self.size), np.float32)
+        rows, columns = self.resized
+        top, left = self.offset
+        canvas[..., top : top + rows, left : left + columns] = resized[..., ::-1] if self.flip else resized
+        return canvas
+
+
+def _boxes(boxes: ArrayLike, move: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    boxes = np.asarray(boxes, np.float64)
+    corners = move(boxes.reshape(*boxes.shape[:-1], 2, 2))
+    return np.concatenate([corners.min(axis=-2), corners.max(axis=-2)], axis=-1)
+
+
+# Resizing by area, in float32: the mean of the source under each target pixel, computed a strip of rows at a time.
+
+
+STRIP = 1 << 19  # source pixels looked at together: they and what is made of them stay in the processor's cache
+
+
+def resize_area(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resizes (..., height, width) by area: each target pixel is the mean of the source area under it, in float32.
+
+    Where a side grows, the target pixel is the interpolation between the source pixels it straddles.
+    """
+    height, width = image.shape[-2:]
+    planes = [
+        resize_area_strips(lambda rows, plane=plane: (plane[rows], 0), (height, width), size)  # type: ignore[misc]
+        for plane in image.reshape(-1, height, width)
+    ]
+    return (
+        np.stack(planes).reshape(*image.shape[:-2], *size)
+        if planes
+        else np.zeros((*image.shape[:-2], *size), np.float32)
+    )
+
+
+def resize_area_strips(
+    read: Callable[[slice], tuple[np.ndarray, int]], source_size: tuple[int, int], size: tuple[int, int]
+) -> np.ndarray:
+    """As ``resize_area``, of an image that is read strip by strip, so that it never exists as a whole.
+
+    Args:
+        read: Gives the rows of a slice, (rows, up to source width), of any number type, and the column of the first of
+            its pixels; what lies left and right of them counts as 0.
+        source_size: (height, width) of the image.
+        size: (height, width) of the result.
+    """
+    down, across = area_weights(source_size[0], size[0]), area_weights(source_size[1], size[1])
+    result = np.empty(size, np.float32)
+    step = max(1, STRIP * size[0] // max(1, source_size[0] * source_size[1]))
+    for top in range(0, size[0], step):
+        first, weights = _rows_from(down, top, min(top + step, size[0]))
+        strip, left = read(slice(first, first + weights.shape[1]))
+        lower = np.zeros((weights.shape[0], source_size[1]), np.float32)
+        lower[:, left : left + strip.shape[1]] = weights @ np.asarray(strip, np.float32)
+        result[top : top + step] = (across @ lower.T).T
+    return result
+
+
+def _rows_from(weights: sparse.csr_array, top: int, bottom: int) -> tuple[int, sparse.csr_array]:
+    """Some rows of ``area_weights``, without the columns left and right of them, and how many of those are left out.
+
+    What scipy's own slicing gives, which takes longer than multiplying with the result does.
+    """
+    start, stop = weights.indptr[top], weights.indptr[bottom]
+    columns = weights.indices[start:stop]
+    first, end = int(columns[0]), int(columns[-1]) + 1
+    part = (weights.data[start:stop], columns - first, weights.indptr[top : bottom + 1] - start)
+    return first, sparse.csr_array(part, shape=(bottom - top, end - first))
+
+
+def area_weights(old: int, new: int) -> sparse.csr_array:
+    """(new, old): the share of each source pixel in each target pixel; a row sums to 1."""
+    edges = np.arange(new + 1) * (old / new)
+    first = np.minimum(np.floor(edges[:-1] + 1e-9).astype(np.intp), old - 1)
+    width = int(np.ceil(old / new)) + 1
+    positions = first[:, None] + np.arange(width)
+    overlap = np.minimum(edges[1:, None], positions + 1) - np.maximum(edges[:-1, None], positions)
+    overlap = np.where(positions < old, np.clip(overlap, 0, None), 0)
+    shares = (overlap / overlap.sum(1, keepdims=True)).astype(np.float32)
+    used = shares > 0
+    rows = np.concatenate([[0], np.cumsum(used.sum(1))])
+    return sparse.csr_array((shares[used], positions[used], rows), shape=(new, old))
+
+
+def interpolation_weights(positions: np.ndarray, length: int) -> sparse.csr_array:
+    """(targets, length): interpolates at positions counted from pixel centres, and repeats the ends."""
+    clipped = np.clip(positions, 0, length - 1)
+    low = np.minimum(np.floor(clipped).astype(np.intp), max(length - 2, 0))
+    share = (clipped - low).astype(np.float32)
+    targets = np.arange(len(positions))
+    columns = np.concatenate([low, np.minimum(low + 1, length - 1)])
+    weights = sparse.coo_array(
+        (np.concatenate([1 - share, share]), (np.concatenate([targets, targets]), columns)),
+        shape=(len(positions), length),
+    )
+    return weights.tocsr()
+
+
+# Image sizes as they are given on a command line.
+
+
+def parse_size(values: list[int]) -> tuple[int, int]:
+    """``[224]`` or ``[896, 448]`` to (height, width).
+
+    Raises:
+        UsageError: Another count of numbers, or one below 1.
+    """
+    if len(values) not in (1, 2) or min(values) < 1:
+        raise UsageError(
+            f"an image size of {' '.join(map(str, values))}", remedy="give one number, or height and width"
+        )
+    return values[0], values[-1]

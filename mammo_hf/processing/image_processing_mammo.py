@@ -1,0 +1,323 @@
+"""MammoImageProcessor: everything that happens to pixels between a file and the model's tensor.
+
+Only flat sibling files are imported, so that the processor can be pushed as remote code. DICOM is read by the
+installed package alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from transformers import BatchFeature
+from transformers.image_processing_utils import BaseImageProcessor
+
+from ..dicom.display import Display, Slab
+from ..errors import UsageError
+from .breast import LONGEST_SIDE, MARGIN, Breast, find_breast, sampled
+from .geometry import Geometry
+from .image_source import ImageSource, open_image
+from .masking import BlockwiseMasking
+
+# of preprocessor_config.json: raised with each key that is added, and where the same keys would give other pixels.
+# Files of earlier versions are read, with the default for what they do not say, and saved as the present one
+FORMAT_VERSION = 2
+# what transformers itself writes into a preprocessor_config.json or passes on loading
+_TRANSFORMERS_KEYS = {
+    "image_processor_type",
+    "processor_class",
+    "feature_extractor_type",
+    "auto_map",
+    "_processor_class",
+}
+
+
+class MammoImageProcessor(BaseImageProcessor):
+    r"""Turns mammograms into model input: intensity, breast crop, orientation, fit, padding, normalisation.
+
+    Args:
+        size: {"height", "width"} of the model's input in pixels; an int or (height, width) is taken too.
+        num_channels: 1, or 3 with the same values in each.
+        image_mean: Subtracted from the intensity in [0, 1]; one number in a list.
+        image_std: What the difference is divided by; one number in a list.
+        crop_to_breast: Whether to cut the image down to the breast.
+        crop_margin: Kept around the breast, as a share of the image's longer side.
+        blank_outside_breast: Whether everything outside the breast and ``crop_margin`` around it becomes 0: film
+            labels, burned-in text, scanner edges.
+        blank_pectoral_muscle: Whether the pectoral muscle becomes 0, in oblique and lateral views and where the view is
+            not known.
+        invert_negatives: Whether an image with dark tissue on a bright background is inverted.
+        orient: Whether to mirror images so that the chest wall is at the left edge.
+        on_missing_window: How DICOM files are shown that are For Processing or have no window: "robust", "full_range",
+            or "raise" to refuse them. A ``Mammogram`` is taken as it was read.
+        window: Which of several windows or VOI LUTs of a DICOM file: its index, or its explanation, as "SOFTER".
+            "NORMAL" takes the first where none is explained so. A file that has not the asked one is refused.
+        prefer: "lut" or "window", where a DICOM file has both.
+        tomosynthesis: Which slices of a volume make the picture: {"slices": ..., "projection": ...}, or the former
+            alone. slices: "middle", "all", an index, or [start, stop]; projection of several: "maximum" or "mean".
+        mask_block_size: Side in pixels of the blocks that ``return_mask`` hides.
+        mask_ratio: Share of the blocks that is hidden.
+        patch_size: Side in pixels of the encoder's patches.
+        format_version: Of the ``preprocessor_config.json`` that is read; one of a newer format is refused.
+
+    Raises:
+        UsageError: A value that makes no sense, an unknown key, or a file of a newer format.
+    """
+
+    model_input_names = ["pixel_values"]  # noqa: RUF012 (transformers declares it so)
+
+    def __init__(
+        self,
+        size: dict[str, int] | Sequence[int] | int | None = None,
+        num_channels: int = 1,
+        image_mean: Sequence[float] = (0.25,),
+        image_std: Sequence[float] = (0.25,),
+        crop_to_breast: bool = True,
+        crop_margin: float = MARGIN,
+        blank_outside_breast: bool = True,
+        blank_pectoral_muscle: bool = False,
+        invert_negatives: bool = True,
+        orient: bool = True,
+        on_missing_window: str = "robust",
+        window: int | str = "NORMAL",
+        prefer: str = "lut",
+        tomosynthesis: dict[str, Any] | str | int = "middle",
+        mask_block_size: int = 16,
+        mask_ratio: float = 0.5,
+        patch_size: int = 4,
+        format_version: int = FORMAT_VERSION,
+        **kwargs: Any,
+    ) -> None:
+        unknown = sorted(set(kwargs) - _TRANSFORMERS_KEYS)
+        if unknown or format_version > FORMAT_VERSION:
+            what = f"unknown keys {', '.join(unknown)}" if unknown else f"format_version {format_version}"
+            raise UsageError(
+                what,
+                source="preprocessor_config.json",
+                remedy="was it saved by a newer mammo_hf? Then upgrade this one",
+            )
+        super().__init__(**kwargs)
+        self.size = _size_dict({"height": 896, "width": 448} if size is None else size)
+        if num_channels not in (1, 3):
+            raise UsageError(f"num_channels is {num_channels}", remedy="use 1, or 3 for a model of colour images")
+        if len(image_mean) != 1 or len(image_std) != 1 or image_std[0] <= 0:
+            raise UsageError("image_mean and image_std are one number each in a list, image_std above 0")
+        self.num_channels = num_channels
+        self.image_mean = [float(image_mean[0])]
+        self.image_std = [float(image_std[0])]
+        if not 0 <= crop_margin <= 1:
+            raise UsageError(f"crop_margin is {crop_margin}", remedy="give a share of the image's longer side, as 0.02")
+        self.crop_to_breast = crop_to_breast
+        self.crop_margin = crop_margin
+        self.blank_outside_breast = blank_outside_breast
+        self.blank_pectoral_muscle = blank_pectoral_muscle
+        self.invert_negatives = invert_negatives
+        self.orient = orient
+        self.on_missing_window, self.window, self.prefer = on_missing_window, window, prefer
+        _ = self.display  # raises where one of the three makes no sense
+        self.tomosynthesis = Slab.from_policy(tomosynthesis).to_policy()
+        self.mask_block_size = mask_block_size
+        self.mask_ratio = mask_ratio
+        self.patch_size = patch_size
+        self.format_version = FORMAT_VERSION
+        self.masking()  # raises where block, ratio and patch do not go together
+
+    @classmethod
+    def get_image_processor_dict(cls, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Transformers' own, which takes whatever JSON is in the file.
+
+        Raises:
+            ValueError: It is no object.
+        """
+        found, rest = super().get_image_processor_dict(*args, **kwargs)
+        if not isinstance(found, dict):
+            raise ValueError("preprocessor_config.json holds no JSON object")
+        return found, rest
+
+    @property
+    def canvas(self) -> tuple[int, int]:
+        """(height, width) of the model's input in pixels."""
+        return self.size["height"], self.size["width"]
+
+    def masking(self) -> BlockwiseMasking:
+        """The masking that ``preprocessor_config.json`` describes."""
+        return BlockwiseMasking(self.mask_block_size, self.mask_ratio, self.patch_size)
+
+    @property
+    def display(self) -> Display:
+        """How the values of DICOM files are shown."""
+        return Display(self.window, self.prefer, self.on_missing_window)
+
+    def preprocess(
+        self,
+        images: Any,
+        return_tensors: str | None = None,
+        return_geometry: bool = False,
+        return_breast: bool = False,
+        return_mask: bool = False,
+        mask_seed: int | None = None,
+    ) -> BatchFeature:
+        """Processes one image or a list of images.
+
+        Args:
+            images: A path, bytes, ``Mammogram``, pydicom ``Dataset``, array, tensor or PIL image, what `open` gave, or
+                a list of them.
+            return_tensors: "pt", "np" or ``None``.
+            return_geometry: Whether ``geometry``, a list of ``Geometry``, is wanted.
+            return_breast: Whether ``breast``, a list of ``Breast`` (mask, box, chest wall, notes), is wanted.
+            return_mask: Whether ``bool_masked_pos`` (batch, patches) is wanted.
+            mask_seed: Decides the masks, with each image's place in the list; needed with ``return_mask``.
+
+        Returns:
+            ``pixel_values`` float32 (batch, channels, height, width).
+
+        Raises:
+            UsageError: A mask without a seed, or an image of a kind that is not known.
+            MammogramError: A file that cannot be read.
+        """
+        if return_mask and mask_seed is None:
+            raise UsageError("return_mask needs mask_seed", remedy="give a number: a fixed one in evaluation")
+        fitted = [self.fit_breast(image) for image in (images if isinstance(images, (list, tuple)) else [images])]
+        data: dict[str, Any] = {"pixel_values": [self.normalize_intensity(intensity) for intensity, _, _ in fitted]}
+        if return_mask and mask_seed is not None:
+            masking = self.masking()
+            data["bool_masked_pos"] = [
+                masking(self.canvas, seed=mask_seed, index=index) for index in range(len(fitted))
+            ]
+        features = BatchFeature(data={key: np.stack(value) for key, value in data.items()}, tensor_type=return_tensors)
+        if return_geometry:
+            features["geometry"] = [geometry for _, geometry, _ in fitted]
+        if return_breast:
+            features["breast"] = [breast for _, _, breast in fitted]
+        return features
+
+    def fit(self, image: Any) -> tuple[np.ndarray, Geometry]:
+        """One image on the model's canvas, before normalisation.
+
+        Returns:
+            Intensity float32 (height, width) in [0, 1], 0 in the padding, and the geometry that led there.
+        """
+        intensity, geometry, _ = self.fit_breast(image)
+        return intensity, geometry
+
+    def fit_breast(self, image: Any) -> tuple[np.ndarray, Geometry, Breast]:
+        """As ``fit``, and what was found of the breast."""
+        source = self.open(image)
+        breast = self.find_breast(source)
+        crop = breast.box if self.crop_to_breast else (0, 0, *source.size)
+        geometry = self._fit_geometry(source, crop, self.orient and breast.chest_wall == "right")
+        shown = self._shown(breast)
+        intensity = geometry.place_strips(lambda rows: _strip(source, geometry, shown, rows))
+        if breast.negative and self.invert_negatives:
+            intensity = 1 - intensity
+        intensity *= self._kept(geometry, breast, shown)
+        return np.clip(intensity, 0, 1, out=intensity), geometry, breast
+
+    def find_breast(self, image: Any) -> Breast:
+        """Where the breast lies in an image, and what was unusual about it; nothing is resized."""
+        source = self.open(image)
+        stride = max(1, max(source.size) // LONGEST_SIDE)
+        return find_breast(
+            source.view(slice(None, None, stride)),
+            stride=stride,
+            size=source.size,
+            margin=self.crop_margin,
+            expected_chest_wall=source.expected_chest_wall,
+            pectoral=self.blank_pectoral_muscle and source.may_show_pectoral,
+        )
+
+    def open(self, image: Any) -> ImageSource:
+        """An image with what its header says, as it is shown; whatever takes images takes it too, and reads no more.
+
+        Raises:
+            UsageError: An image of a kind that is not known.
+            MammogramError: A file that cannot be read.
+        """
+        if isinstance(image, ImageSource):
+            return image
+        return open_image(image, display=self.display, slab=Slab.from_policy(self.tomosynthesis))
+
+    def _shown(self, breast: Breast) -> Breast | None:
+        """The breast with its margin, outside which all is blanked; ``None`` where nothing is."""
+        if not (self.blank_outside_breast and breast.mask.any()):
+            return None
+        return breast.widened(1 + round(self.crop_margin * max(breast.mask.shape)))
+
+    def kept_at(self, breast: Breast, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Whether the model sees source pixels, which are neither cropped away nor blanked.
+
+        Args:
+            breast: What ``find_breast`` gave.
+            rows: (height,) rows of the source.
+            columns: (width,) columns of the source.
+
+        Returns:
+            bool (height, width): one entry for each pair of a row and a column.
+        """
+        kept = self._unblanked(breast, self._shown(breast), rows, columns)
+        if self.crop_to_breast:
+            top, left, bottom, right = breast.box
+            kept &= ((rows >= top) & (rows < bottom))[:, None] & ((columns >= left) & (columns < right))
+        return kept
+
+    def _unblanked(self, breast: Breast, shown: Breast | None, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        kept = np.ones((len(rows), len(columns)), bool) if shown is None else shown.mask_at(rows, columns)
+        if breast.pectoral is not None:
+            kept &= ~sampled(breast.pectoral, rows, columns, breast.stride)
+        return kept
+
+    def _kept(self, geometry: Geometry, breast: Breast, shown: Breast | None) -> np.ndarray:
+        """Which canvas pixels show the source and are not blanked, bool (height, width)."""
+        seen = replace(breast, mask=np.ones_like(breast.mask)) if shown is None else shown
+        return seen.on_canvas(geometry)
+
+    def _fit_geometry(self, source: ImageSource, crop: tuple[int, int, int, int], flip: bool) -> Geometry:
+        height, width = self.canvas
+        scale = min(height / (crop[2] - crop[0]), width / (crop[3] - crop[1]))
+        resized = (
+            min(max(round((crop[2] - crop[0]) * scale), 1), height),
+            min(max(round((crop[3] - crop[1]) * scale), 1), width),
+        )
+        offset = (height - resized[0]) // 2, 0
+        return Geometry(source.size, crop, flip, resized, offset, (height, width), source.spacing_mm)
+
+    def normalize_intensity(self, intensity: np.ndarray) -> np.ndarray:
+        """(..., height, width) in [0, 1] to float32 (..., channels, height, width), mean and deviation applied."""
+        values = (np.asarray(intensity, np.float32) - np.float32(self.image_mean[0])) / np.float32(self.image_std[0])
+        return np.repeat(values[..., None, :, :], self.num_channels, axis=-3)
+
+    def denormalize(self, pixel_values: np.ndarray) -> np.ndarray:
+        """(..., channels, height, width) as the model sees it to intensity (..., height, width) in [0, 1]."""
+        values = np.asarray(pixel_values, np.float32).mean(axis=-3)
+        return np.clip(values * self.image_std[0] + self.image_mean[0], 0, 1)
+
+
+def _strip(source: ImageSource, geometry: Geometry, shown: Breast | None, rows: slice) -> tuple[np.ndarray, int]:
+    """Some rows of the crop, without the columns that no kept pixel of the canvas looks at, and the first column."""
+    top, left, _, right = geometry.crop
+    rows = slice(top + rows.start, top + rows.stop)
+    if shown is None:
+        return source.view(rows, slice(left, right)), 0
+    # a canvas pixel is kept by its centre; what lies under it reaches half its size further
+    reach_down, reach_across = (math.ceil(1 / scale) for scale in geometry.scale)
+    columns = shown.columns_of(slice(max(0, rows.start - reach_down), rows.stop + reach_down))
+    first = min(max(left, columns.start - reach_across), right)
+    return source.view(rows, slice(first, max(first, min(right, columns.stop + reach_across)))), first - left
+
+
+def _size_dict(size: dict[str, int] | Sequence[int] | int) -> dict[str, int]:
+    if isinstance(size, int):
+        height, width = size, size
+    elif isinstance(size, dict):
+        values = size
+        if set(values) != {"height", "width"}:
+            raise UsageError(f"size has the keys {sorted(values)}", remedy="give height and width")
+        height, width = values["height"], values["width"]
+    else:
+        height, width = size
+    if min(height, width) < 1:
+        raise UsageError(f"size is {height} x {width}")
+    return {"height": int(height), "width": int(width)}

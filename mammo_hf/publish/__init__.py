@@ -1,1 +1,0 @@
-"""What leaves a machine: cards made of facts, and one commit to the Hub that names nobody."""

@@ -1,0 +1,364 @@
+"""Features of a frozen encoder, computed once for all images and kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from scipy.ndimage import uniform_filter
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+from torch.nn import functional
+from tqdm.auto import tqdm
+from transformers import SwinModel
+from transformers.models.swin.modeling_swin import SwinModelOutput
+
+from ..data.prepare.row import FULL_SCALE
+from ..data.torch_datasets import PreparedImages
+from ..errors import MammoError
+from ..files import write_whole
+from ..models.checkpoint import load_model, starting_config
+from ..models.modeling_mammo_swin import stateless_windows
+from ..processing.image_processing_mammo import MammoImageProcessor
+from ..processing.image_source import open_image
+from .cells import FROZEN_RANDOM
+
+logger = logging.getLogger(__name__)
+BATCH_SIZE = 16
+
+
+def frozen_encoder(init: str, model: str, processor: MammoImageProcessor, seed: int = 0) -> SwinModel:
+    """The encoder of a checkpoint, or a random one of a size.
+
+    Args:
+        init: A checkpoint folder, or "random".
+        model: The random one's size.
+        processor: Its canvas and channels.
+        seed: Of the random weights.
+    """
+    torch.manual_seed(seed)
+    if init == FROZEN_RANDOM:
+        config = starting_config(model, processor.canvas, num_channels=processor.num_channels)
+        return SwinModel(config, add_pooling_layer=False).eval()
+    # without what belongs to a classifier of other tasks, whose weights would not fit
+    bare = dict.fromkeys(("tasks", "class_weights", "task_weights", "ordinal_tasks", "lesion_task"))
+    config = starting_config(init, processor.canvas, num_channels=processor.num_channels, **bare, score_from="pooled")
+    return load_model(SwinModel, init, config=config, add_pooling_layer=False).eval()
+
+
+def frozen_features(
+    encoder: SwinModel, prepared: datasets.Dataset, processor: MammoImageProcessor, folder: Path
+) -> dict[str, np.ndarray]:
+    """What a head may be fitted on, for each way of pooling; read from the folder where it is there.
+
+    Args:
+        encoder: Frozen, in evaluation mode.
+        prepared: The images, in the features' order.
+        processor: Normalises.
+        folder: Holds ``<pool>.npy``; written once, each appears whole or not at all.
+
+    Returns:
+        "mean": float32 (images, channels), the mean of the last tokens; "all_stages": float32 (images, channels of all
+        stages); "attentive": float16 (images, tokens, channels), memory-mapped.
+    """
+    wanted = _fingerprint(encoder, prepared)
+    paths = {name: folder / f"{name}.npy" for name in ("mean", "all_stages", "attentive")}
+    marker = folder / "fingerprint"
+    if not (marker.is_file() and marker.read_text() == wanted and all(path.is_file() for path in paths.values())):
+        folder.mkdir(parents=True, exist_ok=True)
+        marker.unlink(missing_ok=True)
+        _compute(encoder, prepared, processor, paths)
+        marker.write_text(wanted)
+    return {name: np.load(path, mmap_mode="r" if name == "attentive" else None) for name, path in paths.items()}
+
+
+@torch.no_grad()
+def _compute(
+    encoder: SwinModel, prepared: datasets.Dataset, processor: MammoImageProcessor, paths: dict[str, Path]
+) -> None:
+    images = PreparedImages(prepared, processor)
+    arrays: dict[str, np.memmap] = {}
+    with stateless_windows(encoder):
+        for start in tqdm(range(0, len(images), BATCH_SIZE), desc="features", unit="batch", leave=False):
+            rows = range(start, min(start + BATCH_SIZE, len(images)))
+            pixels = torch.stack([images.normalized(images.intensity_and_lesions(index)[0]) for index in rows])
+            for name, values in _pooled(encoder(pixels.to(encoder.device), output_hidden_states=True)).items():
+                if name not in arrays:
+                    shape = (len(images), *values.shape[1:])
+                    arrays[name] = np.lib.format.open_memmap(_partial(paths[name]), "w+", values.dtype, shape)
+                arrays[name][rows.start : rows.stop] = values
+    for name, array in arrays.items():
+        array.flush()
+        _partial(paths[name]).replace(paths[name])
+
+
+def _pooled(output: SwinModelOutput) -> dict[str, np.ndarray]:
+    assert output.last_hidden_state is not None
+    assert output.reshaped_hidden_states is not None
+    last = output.last_hidden_state.float()
+    # the tokens that leave each stage, already merged for the next one
+    between = [stage.float().mean((2, 3)) for stage in output.reshaped_hidden_states[1:-1]]
+    return {
+        "mean": last.mean(1).cpu().numpy(),
+        "all_stages": torch.cat([*between, last.mean(1)], 1).cpu().numpy(),
+        "attentive": last.half().cpu().numpy(),
+    }
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.partial.npy")
+
+
+def _fingerprint(encoder: SwinModel, prepared: datasets.Dataset) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted(encoder.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.float().cpu().numpy().tobytes())
+    digest.update("".join(prepared["image_id"]).encode())
+    digest.update(str(prepared[0]["size"]).encode())
+    return digest.hexdigest()
+
+
+# Heads on frozen features: a logistic regression, and attentive pooling over tokens.
+
+
+# of the penalty: its inverse strength, from hardly a slope to hardly a penalty
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+
+
+def logistic_probabilities(
+    train: np.ndarray, labels: np.ndarray, patients: np.ndarray, test: np.ndarray, classes: int
+) -> np.ndarray:
+    """Probabilities of a logistic regression on standardised features, classes weighted by N / (K N_c).
+
+    The penalty is chosen by cross-validation over the training patients alone.
+
+    Args:
+        train: float (n, features).
+        labels: int (n,).
+        patients: (n,) keys.
+        test: float (m, features).
+        classes: Of the task; one that never occurs in training has probability 0.
+
+    Returns:
+        float64 (m, classes).
+    """
+    fitted = make_pipeline(StandardScaler(), _logistic(C=_choose(train, labels, patients))).fit(train, labels)
+    probabilities = np.zeros((len(test), classes))
+    probabilities[:, np.unique(labels)] = fitted.predict_proba(test)
+    return probabilities
+
+
+def _logistic(**how: Any) -> LogisticRegression:
+    return LogisticRegression(class_weight="balanced", max_iter=500, tol=1e-3, **how)
+
+
+def _choose(train: np.ndarray, labels: np.ndarray, patients: np.ndarray) -> float:
+    """The strength with the lowest log loss over folds by patient; the middle one where there are too few patients."""
+    fewest = min(len(set(patients[labels == label])) for label in np.unique(labels))
+    folds = min(5, fewest)
+    if folds < 2:
+        return STRENGTHS[len(STRENGTHS) // 2]
+    splits = list(StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(train, labels, patients))
+    # a fold may lack a class where patients have images of several
+    losses = [
+        _losses(train[fit], labels[fit], train[judge], labels[judge])
+        for fit, judge in splits
+        if len(set(labels[fit])) == len(set(labels))
+    ]
+    return STRENGTHS[int(np.argmin(np.mean(losses, axis=0)))] if losses else STRENGTHS[0]
+
+
+def _losses(train: np.ndarray, labels: np.ndarray, judged: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """The log loss on the judged rows at each strength, (strengths,)."""
+    scaler = StandardScaler().fit(train)
+    train, judged = scaler.transform(train), scaler.transform(judged)
+    model = _logistic(warm_start=True)  # each strength goes on where the one before it, which is weaker, has ended
+    found = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # of a strength that is then not chosen
+        for strength in STRENGTHS:
+            model.set_params(C=strength).fit(train, labels)
+            likelihoods = model.predict_proba(judged)[np.arange(len(truth)), np.searchsorted(model.classes_, truth)]
+            found.append(-np.log(np.maximum(likelihoods, np.finfo(float).tiny)).mean())
+    return np.array(found)
+
+
+class AttentivePooling(nn.Module):
+    """A linear classifier on tokens weighted by learnt queries (Chen et al. 2022, arXiv 2202.03026, attentive probing).
+
+    Args:
+        channels: Of the tokens.
+        classes: Of the task.
+        queries: Each pools once; the pooled vectors are averaged before the classifier.
+    """
+
+    def __init__(self, channels: int, classes: int, queries: int = 4) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(torch.randn(queries, channels) * channels**-0.5)
+        self.classifier = nn.Linear(channels, classes)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Tokens (batch, tokens, channels) to logits (batch, classes)."""
+        weights = (tokens @ self.queries.T / tokens.shape[-1] ** 0.5).softmax(1)
+        logits: torch.Tensor = self.classifier(torch.einsum("btq,btc->bqc", weights, tokens).mean(1))
+        return logits
+
+
+def attentive_probabilities(
+    train: np.ndarray,
+    labels: np.ndarray,
+    test: np.ndarray,
+    classes: int,
+    *,
+    seed: int,
+    updates: int = 600,
+    batch_size: int = 64,
+) -> np.ndarray:
+    """Probabilities of attentive pooling, classes weighted by N / (K N_c).
+
+    Args:
+        train: float (n, tokens, channels).
+        labels: int (n,).
+        test: float (m, tokens, channels).
+        classes: Of the task.
+        seed: Of weights and batches.
+        updates: AdamW steps, with a cosine learning rate.
+        batch_size: Images a step.
+
+    Returns:
+        float64 (m, classes).
+    """
+    torch.manual_seed(seed)
+    tokens, targets = torch.from_numpy(np.asarray(train, np.float32)), torch.from_numpy(labels)
+    mean, deviation = tokens.mean((0, 1)), tokens.std((0, 1)).clamp(min=1e-6)
+    tokens = (tokens - mean) / deviation
+    counts = torch.bincount(targets, minlength=classes)
+    weights = torch.where(counts > 0, len(targets) / (classes * counts.clamp(min=1)), 0.0)
+    head = AttentivePooling(tokens.shape[-1], classes)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3, weight_decay=0.1)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, updates)
+    for _ in range(updates):
+        rows = torch.randint(len(tokens), (min(batch_size, len(tokens)),))
+        losses = functional.cross_entropy(head(tokens[rows]), targets[rows], weights, reduction="sum")
+        (losses / len(rows)).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+    with torch.no_grad():
+        parts = [
+            head((torch.from_numpy(np.asarray(test[i : i + 256], np.float32)) - mean) / deviation).softmax(-1)
+            for i in range(0, len(test), 256)
+        ]
+    return torch.cat(parts).double().numpy()
+
+
+# What anybody has without a network: statistics of the image, and of how it was acquired.
+#
+# A model that does not beat them has shown nothing; where acquisition alone tells the classes apart, the data hold a
+# shortcut.
+
+
+IMAGE_STATISTICS = (
+    *("mean", "deviation", "skewness", "kurtosis", "p5", "p25", "p50", "p75", "p95", "entropy"),
+    *("gradient mean", "gradient deviation", "fine detail", "coarse detail", "breast area", "breast height"),
+)
+ACQUISITION_STATISTICS = ("grey range", "grey levels", "rows", "columns", "background share")
+
+
+def image_statistics(intensity: np.ndarray) -> np.ndarray:
+    """Sixteen numbers of the displayed image inside the breast, in the order of ``IMAGE_STATISTICS``.
+
+    Args:
+        intensity: float (rows, columns) in [0, 1], 0 outside the breast.
+
+    Returns:
+        float64 (16,); zeros where nothing is displayed.
+    """
+    inside = intensity > 0
+    values = intensity[inside].astype(np.float64)
+    if values.size < 2:
+        return np.zeros(len(IMAGE_STATISTICS))
+    mean, deviation = values.mean(), values.std()
+    standard = (values - mean) / max(deviation, 1e-9)
+    shares = np.histogram(values, bins=64, range=(0, 1))[0] / values.size
+    entropy = -np.sum(shares[shares > 0] * np.log2(shares[shares > 0]))
+    down, right = np.gradient(intensity.astype(np.float64))
+    gradient = np.hypot(down, right)[inside]
+    blurred = uniform_filter(intensity.astype(np.float64), 5)
+    coarse = uniform_filter(intensity.astype(np.float64), 17)
+    rows = np.flatnonzero(inside.any(1))
+    return np.array(
+        [
+            *(mean, deviation, (standard**3).mean(), (standard**4).mean()),
+            *np.percentile(values, [5, 25, 50, 75, 95]),
+            *(entropy, gradient.mean(), gradient.std()),
+            *((intensity - blurred)[inside].std(), (blurred - coarse)[inside].std()),
+            *(inside.mean(), (rows[-1] - rows[0] + 1) / len(intensity)),
+        ]
+    )
+
+
+def acquisition_statistics(path: str) -> np.ndarray:
+    """Five numbers of the source file, in the order of ``ACQUISITION_STATISTICS``.
+
+    Raises:
+        MammoError: The file cannot be read.
+    """
+    source = open_image(path)
+    values = source.view(slice(None)) if source.mammogram is None else np.asarray(source.mammogram.pixels[0])
+    low, high = float(values.min()), float(values.max())
+    return np.array([high - low, len(np.unique(values)), *values.shape, float((values == low).mean())])
+
+
+def statistics_table(prepared: datasets.Dataset, paths: Sequence[str], folder: Path) -> dict[str, np.ndarray]:
+    """The features of every baseline that these images allow, read from the folder where they are there.
+
+    Args:
+        prepared: The images, in the features' order.
+        paths: Of their source files. Where one cannot be read, the acquisition's baselines are left out and it is said.
+        folder: Keeps ``statistics.npz``.
+
+    Returns:
+        For each name of ``cells.BASELINES`` float64 (images, columns).
+    """
+    path, images = folder / "statistics.npz", np.array(prepared["image_id"])
+    if path.is_file():
+        stored = np.load(path)
+        if np.array_equal(stored["images"], images):
+            return {name: stored[name] for name in stored.files if name != "images"}
+    of_image = np.stack([_of_row(prepared[index]) for index in _bar(range(len(prepared)), "image statistics")])
+    found = {"image statistics": of_image[:, :-1], "brightest pixel": of_image[:, -1:]}
+    try:
+        found["acquisition statistics"] = np.stack([acquisition_statistics(p) for p in _bar(paths, "source files")])
+        both = [found["image statistics"], found["acquisition statistics"]]
+        found["image and acquisition statistics"] = np.concatenate(both, axis=1)
+    except MammoError as error:
+        logger.warning("no baseline of acquisition statistics: %s", error)
+    folder.mkdir(parents=True, exist_ok=True)
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, images=images, **found)
+    write_whole(path, content.getvalue())
+    return found
+
+
+def _of_row(row: dict[str, Any]) -> np.ndarray:
+    intensity = np.frombuffer(row["pixels"], np.uint16).reshape(row["size"]) / np.float32(FULL_SCALE)
+    return np.append(image_statistics(intensity), intensity.max())
+
+
+def _bar(values: Iterable[Any], what: str) -> Iterable[Any]:
+    bar: Iterable[Any] = tqdm(values, desc=what, leave=False)
+    return bar

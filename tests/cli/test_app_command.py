@@ -1,0 +1,30 @@
+import pytest
+
+from mammo_hf.app import page
+from mammo_hf.cli import main
+from mammo_hf.errors import UsageError
+
+
+def test_a_space_is_written(tmp_path, capsys):
+    pytest.importorskip("gradio")
+    assert main(["app", "lab/mammo-swin", "--space", str(tmp_path / "space")]) == 0
+    assert (tmp_path / "space" / "app.py").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"), [(["gone"], "gone"), (["gone", "--port", "0"], "--port"), (["gone", "--space", "x"], "Hub")]
+)
+def test_wrong_arguments_are_told_of_in_one_line(arguments, said, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert main(["app", *arguments]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_without_gradio_the_extra_is_named(capsys, monkeypatch):
+    def missing():
+        raise UsageError("the page needs Gradio", remedy='pip install "mammo-hf[app]"')
+
+    monkeypatch.setattr("mammo_hf.cli.app.gradio", missing)
+    assert main(["app", "gone"]) == 2
+    assert "mammo-hf[app]" in capsys.readouterr().err
+    assert page.NONE == "none"

@@ -1,0 +1,93 @@
+"""``mammo-hf evaluate-explanations`` on a tiny classifier and a few phantoms."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from PIL import Image
+
+from mammo_hf import MammoImageProcessor, MammoSwinForImageClassification
+from mammo_hf.cli import main
+from mammo_hf.models.configuration_mammo_swin import SIZES, MammoSwinConfig
+from mammo_hf.phantom.writing import write_phantom
+
+TASKS = [{"name": "pathology", "labels": ["benign", "malignant"]}]
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory):
+    root = tmp_path_factory.mktemp("phantom") / "cbis"
+    write_phantom(root, patients=6, seed=0, size=(224, 112), num_proc=1, progress=False)
+    return root
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("classifier")
+    config = MammoSwinConfig(**SIZES["nano"] | {"embed_dim": 8, "depths": [1, 1]}, image_size=(112, 56), tasks=TASKS)
+    config.num_heads = [1, 2]
+    MammoSwinForImageClassification(config).save_pretrained(folder)
+    MammoImageProcessor(size=(112, 56)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def call(collection, classifier, tmp_path):
+    def run(*changes):
+        arguments = ["--model", str(classifier), "--dataset", str(collection), "--output_dir", str(tmp_path / "out")]
+        return main(["evaluate-explanations", *arguments, "--num_workers", "0", *map(str, changes)])
+
+    return run
+
+
+def test_writes_figures_table_and_plot(call, collection, tmp_path, capsys):
+    few = ["--faithfulness_images", 1, "--sanity_images", 1, "--explainers", "grad_cam", "attention", "lesion_head"]
+    named = ["--dataset", f"cbis-ddsm:{collection}"]
+    assert call("--split", "all", "--count", 4, "--spacing_mm", 0.5, *few, *named) == 0
+    figures = json.loads((tmp_path / "out" / "metrics.json").read_text())["explanations"]
+    assert figures["images"] == 4
+    assert figures["explainers"]["grad_cam"]["within_10_mm"]["value"] is not None
+    assert list(figures["failed"]) == ["lesion_head"]
+    printed = capsys.readouterr().out
+    assert (tmp_path / "out" / "explanations.md").read_text() in printed
+    assert "| grad_cam |" in printed
+    assert "Left out: lesion_head: model: has no lesion head" in printed
+    with Image.open(tmp_path / "out" / "explanations.png") as picture:
+        assert picture.width > 1000
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (["--explainers", "gradcam"], "did you mean grad_cam"),
+        (["--target", "maligant"], "is no label of this model"),
+        (["--count", "0"], "--count: is 0"),
+        (["--spacing_mm", "0"], "--spacing_mm: is 0"),
+        (["--spacing_mm", "-1"], "--spacing_mm: is -1"),
+        (["--faithfulness_images", "-1"], "--faithfulness_images: is -1"),
+        (["--sanity_images", "-1"], "--sanity_images: is -1"),
+        (["--seed", "-1"], "--seed: is -1"),
+        (["--num_workers", "-1"], "--num_workers: is -1"),
+        (["--model", "nowhere"], "nowhere: there is no classifier here"),
+        (["--random_labels_model", "nowhere"], "nowhere: there is no classifier here"),
+        (["--dataset", "nowhere"], "nowhere: is no folder"),
+        (["--split", "training"], "invalid choice"),
+    ],
+)
+def test_wrong_arguments_are_one_line(call, capsys, changes, says):
+    try:
+        status = call(*changes)
+    except SystemExit as end:
+        status = end.code
+    assert status == 2
+    assert says in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_a_collection_without_places_or_images_of_the_split_is_told(call, tmp_path, capsys):
+    folder = tmp_path / "films"
+    folder.mkdir()
+    assert call("--dataset", folder) != 0
+    assert "Traceback" not in capsys.readouterr().err
+    assert call("--split", "validation") == 1
+    assert "holds no image of the split 'validation'; use --split all" in capsys.readouterr().err

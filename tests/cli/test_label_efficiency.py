@@ -1,0 +1,123 @@
+"""The grid from a user's side: an estimate, a run that goes on where it was, a table."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from mammo_hf.cli import evaluate, main
+from mammo_hf.cli import label_efficiency as command
+from mammo_hf.data.loading import load
+from mammo_hf.data.splits import save_split
+from mammo_hf.models.configuration_mammo_swin import SIZES, MammoSwinConfig
+from mammo_hf.models.modeling_mammo_swin import MammoSwinForMaskedImageModeling
+from mammo_hf.phantom.writing import write_phantom
+from mammo_hf.processing.image_processing_mammo import MammoImageProcessor
+from mammo_hf.studies import label_efficiency as running
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory):
+    root = tmp_path_factory.mktemp("phantom") / "cbis"
+    write_phantom(root, patients=16, seed=0, size=(224, 112), num_proc=1, progress=False)
+    return root
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoint") / "mim"
+    MammoSwinForMaskedImageModeling(MammoSwinConfig(**SIZES["nano"], image_size=(112, 112))).save_pretrained(folder)
+    MammoImageProcessor(size=112).save_pretrained(folder)
+    return folder
+
+
+def arguments(collection, out, *more):
+    where = ["--dataset", str(collection), "--output_dir", str(out), "--image_size", "112", "--model", "nano"]
+    return ["label-efficiency", *where, *map(str, more)]
+
+
+def test_heads_and_baselines_end_in_a_table_and_are_not_run_twice(collection, checkpoint, tmp_path, monkeypatch):
+    grid = ("--init", "scratch", checkpoint, "--percentages", 100, "--seeds", 2, "--folds", 2)
+    pools = ("--pool", "mean", "all_stages")
+    assert main(arguments(collection, tmp_path, *grid, *pools)) == 0
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert {row["arm"] for row in summary["rows"]} >= {"mim, frozen, mean features", "image statistics"}
+    assert all(row["auroc"] is not None for row in summary["rows"])
+    assert len(summary["rows"][0]["by_seed"]) == 2
+    assert (tmp_path / "label_efficiency.png").is_file()
+    assert "| mim, frozen, mean features |" in (tmp_path / "table.md").read_text()
+    # what the report of an evaluation takes
+    assert evaluate._efficiency(str(tmp_path / "summary.json")) == summary["rows"]
+    monkeypatch.setattr(running, "Study", lambda settings: pytest.fail("everything is there"))
+    assert main(arguments(collection, tmp_path, *grid, *pools)) == 0
+
+
+def test_every_labelled_image_is_scored_once_a_seed(collection, tmp_path):
+    assert main(arguments(collection, tmp_path, "--percentages", 100, "--seeds", 1, "--folds", 2)) == 0
+    scored = [np.load(path)["images"] for path in (tmp_path / "cells").glob("image-statistics_*.npz")]
+    images = np.concatenate(scored)
+    assert len(scored) == 2
+    assert len(images) == len(set(images)) == 32
+
+
+def test_a_trained_arm_reports_its_updates_and_leaves_no_checkpoint(collection, checkpoint, tmp_path):
+    grid = ("--init", checkpoint, "--tune", "last_stage", "--percentages", 100, "--seeds", 1, "--updates", 2)
+    assert main(arguments(collection, tmp_path, *grid)) == 0
+    rows = {row["arm"]: row for row in json.loads((tmp_path / "summary.json").read_text())["rows"]}
+    assert rows["mim, last stage"]["updates"] == 2
+    assert rows["stock, last stage"]["auroc"] is not None
+    assert not list((tmp_path / "trainer").glob("*"))
+
+
+def test_an_encoder_is_not_tested_on_patients_from_whom_it_has_learnt(collection, checkpoint, tmp_path):
+    learnt = tmp_path / "learnt"
+    shutil.copytree(checkpoint, learnt)
+    split = learnt / "split.json"
+    save_split(load(collection).split(0.2, seed=0), split)
+    grid = ("--init", learnt, "--percentages", 100, "--seeds", 1)
+    name = "learnt, frozen, mean features"
+    assert main(arguments(collection, tmp_path / "folds", *grid, "--folds", 2)) == 0
+    rows = {row["arm"]: row for row in json.loads((tmp_path / "folds" / "summary.json").read_text())["rows"]}
+    assert rows[name]["auroc"] is None
+    assert "has learnt from" in rows[name]["reason"]
+    assert rows["image statistics"]["auroc"] is not None
+    assert main(arguments(collection, tmp_path / "split", *grid, "--split_file", split)) == 0
+    rows = {row["arm"]: row for row in json.loads((tmp_path / "split" / "summary.json").read_text())["rows"]}
+    assert rows[name]["auroc"] is not None
+
+
+def test_a_dry_run_says_how_long_it_will_take_and_runs_nothing(collection, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(running, "_seconds_a_step", lambda settings, arm: 0.5)
+    monkeypatch.setattr(command, "run_cells", lambda *_: pytest.fail("a dry run"))
+    assert main(arguments(collection, tmp_path, "--tune", "full", "--updates", 1000, "--seeds", 3, "--dry-run")) == 0
+    said = capsys.readouterr().out
+    # scratch and stock, four shares, three seeds, 1,000 updates of half a second and a fifth on top
+    assert "about 4 hours in all" in said
+    assert "below 3000 updates" in said
+
+
+def test_a_checkpoint_of_other_images_is_named_before_anything_runs(collection, checkpoint, tmp_path, capsys):
+    other = shutil.copytree(checkpoint, tmp_path / "other")
+    MammoImageProcessor(size=112, crop_margin=0.3).save_pretrained(other)
+    assert main(arguments(collection, tmp_path, "--init", checkpoint, other, "--dry-run")) == 0
+    said = capsys.readouterr().out
+    assert f"warning: {other} has learnt from images of crop_margin 0.3, not 0.02" in said
+    assert f"warning: {checkpoint}" not in said
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--percentages", "0"], "--percentages: is 0"),
+        (["--folds", "1"], "--folds: is 1"),
+        (["--split_file", "nowhere.json"], "--split_file takes a file"),
+        (["--seeds", "0"], "--seeds: is 0"),
+        (["--init", "nowhere"], "nowhere"),
+        (["--task", "cancer"], "no task 'cancer'"),
+    ],
+)
+def test_wrong_arguments_are_one_line(collection, tmp_path, capsys, more, said):
+    assert main(arguments(collection, tmp_path, *more)) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert said in error[-1]

@@ -1,0 +1,52 @@
+import pytest
+
+from mammo_hf.errors import UsageError
+from mammo_hf.inference.reading import files_below, files_to_read
+
+
+def test_a_folder_gives_its_images_in_order_and_nothing_else(archive):
+    (archive / "notes.txt").write_text("no image")
+    (archive / "deep").mkdir()
+    (archive / "deep" / "a.png").write_bytes(b"picture")
+    (archive / ".hidden.png").write_bytes(b"picture")
+    found = files_below(archive)
+    assert found == sorted(found)
+    assert "deep/a.png" in found
+    assert len(found) == 11
+    assert files_to_read([str(archive)])[0] == str(archive / found[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.txt", "b.dcm\n\n  a.dcm\n"),
+        ("list.csv", "label,path\n1,b.dcm\n0,\n0,a.dcm\n"),
+        ("table.csv", "\ufefffile\nb.dcm\na.dcm\n"),
+    ],
+)
+def test_a_list_names_files_from_its_own_folder_in_its_own_order(tmp_path, name, text):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    assert files_to_read([str(tmp_path / name)]) == [str(tmp_path / "b.dcm"), str(tmp_path / "a.dcm")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("list.txt", b"\n \n", "names no file"),
+        ("list.csv", b"image\na.dcm\n", "no column"),
+        ("list.csv", b"", "no column"),
+        ("list.txt", b"\xff\xfe\xff", "not UTF-8"),
+        ("gone.txt", None, "No such file"),
+        ("gone", None, "no such file or folder"),
+    ],
+)
+def test_a_list_that_says_nothing_is_refused(tmp_path, name, content, problem):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(UsageError, match=problem):
+        files_to_read([str(tmp_path / name)])
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="no DICOM file and no picture"):
+        files_to_read([str(tmp_path)])

@@ -1,0 +1,46 @@
+import csv
+
+import pyarrow.parquet as pq
+import pytest
+
+from mammo_hf.inference.predict import Journal, rejects_path, write_outputs
+
+LABELS = ["pathology:benign", "pathology:malignant"]
+
+
+@pytest.fixture
+def journal(tmp_path):
+    made = Journal(tmp_path / "part", 6, 3)
+    made.open({})
+    made.begin(0, 0)
+    made.write([(0, ["a,b.dcm", "L", "CC", "0.25", "0.75", ""]), (1, ["c.dcm", "", "", "", "", "is cut off"])])
+    made.write([(2, ["d.dcm", "R", "", "0.5", "0.5", ""])])
+    made.close()
+    return made
+
+
+def test_scores_and_rejects_go_to_a_table_each(journal, tmp_path):
+    output = tmp_path / "scores.csv"
+    assert write_outputs(journal, output, LABELS, explained=False) == (2, 1)
+    rows = list(csv.DictReader(output.open()))
+    assert [row["file"] for row in rows] == ["a,b.dcm", "d.dcm"]
+    assert rows[0] == {"file": "a,b.dcm", "laterality": "L", "view": "CC", LABELS[0]: "0.25", LABELS[1]: "0.75"}
+    assert list(csv.DictReader(rejects_path(output).open())) == [{"file": "c.dcm", "reason": "is cut off"}]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["part", "scores.csv", "scores.rejected.csv"]
+
+
+def test_parquet_holds_numbers(journal, tmp_path):
+    write_outputs(journal, tmp_path / "scores.parquet", LABELS, explained=False)
+    table = pq.read_table(tmp_path / "scores.parquet")
+    assert table.column(LABELS[1]).to_pylist() == [0.75, 0.5]
+    assert table.column("laterality").to_pylist() == ["L", "R"]
+
+
+def test_a_disk_that_fills_leaves_no_table_and_no_part_of_one(journal, tmp_path, monkeypatch):
+    def full(*anything):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mammo_hf.inference.predict._write_csv", full)
+    with pytest.raises(OSError, match="No space"):
+        write_outputs(journal, tmp_path / "scores.csv", LABELS, explained=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["part"]

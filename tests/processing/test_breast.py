@@ -1,0 +1,205 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from scipy import ndimage
+
+from mammo_hf.processing import breast as breast_mask
+from mammo_hf.processing.breast import find_breast
+
+
+def film(side="left", noise=0.02, label=True):
+    """A half disc of tissue at one side, with scanner noise and a bright film label in a far corner."""
+    rows, columns = np.mgrid[:300, :200]
+    tissue = ((rows - 150) / 120) ** 2 + (columns / 130) ** 2 < 1
+    image = np.random.default_rng(0).random((300, 200)) * noise + 0.4 * tissue
+    if label:
+        image[10:25, 160:190] = 1.0
+    return image if side == "left" else image[:, ::-1]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_finds_the_breast_and_its_chest_wall_and_not_the_label(side):
+    breast = find_breast(film(side))
+    top, left, bottom, right = breast.box
+    assert breast.chest_wall == side
+    assert 15 <= top <= 30
+    assert 270 <= bottom <= 285
+    if side == "left":
+        assert left == 0
+        assert 130 <= right <= 142
+    else:
+        assert right == 200
+        assert 58 <= left <= 70
+
+
+def test_a_stride_gives_the_box_in_full_pixels():
+    image = film()
+    full, strided = find_breast(image), find_breast(image[::3, ::3], stride=3, size=image.shape)
+    assert np.abs(np.subtract(full.box, strided.box)).max() <= 12
+    assert strided.box[2] <= 300
+    assert strided.box[3] <= 200
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_dark_fat_at_the_chest_wall_does_not_turn_the_breast_round(side):
+    rows, columns = np.mgrid[:300, :150]
+    distance = ((rows - 150) / 140) ** 2 + (columns / 148) ** 2
+    # gland near the nipple, a rim of tissue below the skin, and in between fat as dark as the background
+    image = 0.6 * ((distance < 1) & (columns > 60)) + 0.5 * ((distance < 1) & (distance > 0.7) & (columns <= 60))
+    image = image + 0.01 * np.random.default_rng(0).random(image.shape)
+    assert find_breast(image if side == "left" else image[:, ::-1]).chest_wall == side
+
+
+def test_real_digital_images_are_seen_from_the_right_side(real_data):
+    wrong = []
+    paths = sorted((real_data / "cdd-cesm" / "images").glob("*.jpg"))
+    for path in paths:
+        with Image.open(path) as picture:
+            intensity = np.asarray(picture.convert("L"))[::6, ::6] / 255
+        if find_breast(intensity).chest_wall != {"L": "left", "R": "right"}[path.stem.split("_")[1]]:
+            wrong.append(path.name)
+    assert len(wrong) <= 2, wrong
+    assert len(paths) > 30
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_an_image_of_one_value_is_not_cropped(value):
+    assert find_breast(np.full((30, 20), value)).box == (0, 0, 30, 20)
+
+
+def test_no_tissue_is_cut():
+    image = film(noise=0.0, label=False)
+    top, left, bottom, right = find_breast(image).box
+    kept = np.zeros(image.shape, bool)
+    kept[top:bottom, left:right] = True
+    assert not image[~kept].any()
+
+
+def with_bands(image):
+    """White scanner bands along top and bottom and a bright step wedge that touches the breast's edge of the film."""
+    image = image.copy()
+    image[:4], image[-4:], image[:, -3:] = 1.0, 1.0, 1.0
+    return image
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_scanner_bands_are_no_breast(side):
+    image = film(side)
+    plain, banded = find_breast(image), find_breast(with_bands(image))
+    assert banded.chest_wall == side
+    assert np.count_nonzero(plain.mask != banded.mask) < 0.02 * image.size
+    assert banded.box[0] > 4
+    assert banded.box[2] < 296
+
+
+def test_the_mask_is_the_tissue():
+    image = film()
+    tissue = film(noise=0.0, label=False) > 0
+    found = find_breast(image).mask
+    assert (found & tissue).sum() / (found | tissue).sum() > 0.95
+
+
+def test_a_breast_that_fills_most_of_the_image_keeps_its_fat():
+    # bright gland in darker fat: the best split of the histogram parts these two, not fat and background
+    rows, columns = np.mgrid[:300, :200]
+    fat = ((rows - 150) / 155) ** 2 + (columns / 195) ** 2 < 1
+    gland = ((rows - 150) / 80) ** 2 + ((columns - 60) / 90) ** 2 < 1
+    image = 0.2 * fat + 0.5 * gland + np.random.default_rng(0).random((300, 200)) * 0.01
+    assert find_breast(image).mask.mean() > 0.95 * fat.mean()
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_negative_is_found_and_reported(side):
+    image = film(side, label=False)
+    found = find_breast(1 - image)
+    assert found.negative
+    assert any("dark on a bright background" in note for note in found.notes)
+    np.testing.assert_array_equal(found.mask, find_breast(image).mask)
+
+
+def test_the_image_is_believed_before_the_header_and_the_header_where_the_image_is_silent():
+    seen = find_breast(film("left"), expected_chest_wall="right")
+    assert seen.chest_wall == "left"
+    assert any("header" in note for note in seen.notes)
+    assert find_breast(film("left"), expected_chest_wall="left").notes == ()
+    rows, columns = np.mgrid[:300, :200]
+    both_alike = 0.4 * (((rows - 150) / 120) ** 2 + ((columns - 100) / 80) ** 2 < 1)
+    silent = find_breast(both_alike, expected_chest_wall="right")
+    assert silent.chest_wall == "right"
+    assert any("not clear" in note for note in silent.notes)
+    assert find_breast(both_alike).chest_wall is None
+
+
+def test_the_margin_is_not_added_at_the_chest_wall():
+    image = np.zeros((300, 200))
+    image[:, 20:] = film()[:, :180]
+    narrow, wide = find_breast(image, margin=0.0), find_breast(image, margin=0.1)
+    assert narrow.box[1] == wide.box[1] >= 18
+    assert wide.box[3] - narrow.box[3] == 30
+    assert narrow.box[0] - wide.box[0] == min(30, narrow.box[0])
+
+
+def test_mask_at_answers_for_source_pixels():
+    image = film()
+    found = find_breast(image[::3, ::3], stride=3, size=image.shape)
+    sampled = found.mask_at(np.arange(300) + 0.5, np.arange(200) + 0.5)
+    np.testing.assert_array_equal(sampled[::3, ::3], found.mask)
+    wider = found.widened(2)
+    assert wider.box == found.box
+    assert (wider.mask & ~found.mask).sum() > 0
+    assert not (found.mask & ~wider.mask).any()
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 9), st.floats(0, 1), st.integers(0, 99))
+def test_erosion_and_dilation_by_squares_equal_those_of_scipy(rows, columns, radius, share, seed):
+    mask = np.random.default_rng(seed).random((rows, columns)) < share
+    square = np.ones((2 * radius + 1, 2 * radius + 1), bool)
+    np.testing.assert_array_equal(breast_mask.dilated(mask, radius), ndimage.binary_dilation(mask, square))
+    np.testing.assert_array_equal(breast_mask.eroded(mask, radius), ndimage.binary_erosion(mask, square))
+
+
+@given(st.integers(0, 60), st.integers(1, 30), st.integers(1, 7))
+def test_the_columns_of_some_rows_hold_the_mask_there(first, count, stride):
+    found = find_breast(film()[::stride, ::stride], stride=stride, size=(300, 200))
+    rows = slice(first, first + count)
+    there = found.mask_at(np.arange(rows.start, rows.stop), np.arange(200)).any(0)
+    columns = found.columns_of(rows)
+    assert not there[: columns.start].any()
+    assert not there[columns.stop :].any()
+    assert (columns.stop > columns.start) == there.any()
+
+
+def test_real_films_show_their_chest_wall_on_the_side_of_the_table(real_data):
+    import csv
+
+    from PIL import Image
+
+    with (real_data / "ddsm-299" / "index.csv").open() as file:
+        rows = list(csv.DictReader(file))[::40]
+    for row in rows:
+        image = np.asarray(Image.open(real_data / "ddsm-299" / row["path"]).convert("L")) / np.float32(255)
+        assert find_breast(image).chest_wall == row["laterality"].lower(), row["path"]
+
+
+@given(st.integers(1, 25), st.integers(1, 25), st.floats(0, 1), st.integers(0, 99))
+def test_holes_are_filled_alone_and_with_the_chest_walls_edge(rows, columns, share, seed):
+    mask = np.random.default_rng(seed).random((rows, columns)) < share
+    # scipy fills what is enclosed; the edges on which the mask lies are closed from its first to its last row
+    closed = np.pad(mask, 1)
+    for edge in (0, -1):
+        touching = np.flatnonzero(mask[:, edge])
+        if len(touching):
+            closed[touching[0] + 1 : touching[-1] + 2, edge] = True
+    expected = ndimage.binary_fill_holes(closed)[1:-1, 1:-1]
+    np.testing.assert_array_equal(breast_mask.without_holes(mask), expected)
+
+
+@given(st.integers(1, 25), st.integers(1, 25), st.integers(0, 99))
+def test_what_hangs_together_with_a_seed(rows, columns, seed):
+    region = np.random.default_rng(seed).random((rows, columns)) < 0.6
+    region[rows // 2, columns // 2] = True
+    start = np.zeros_like(region)
+    start[rows // 2, columns // 2] = True
+    np.testing.assert_array_equal(breast_mask.connected(region, start), ndimage.binary_propagation(start, mask=region))

@@ -1,0 +1,53 @@
+"""What the image and its acquisition tell by themselves, against plain loops and made-up files."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import stats
+
+from mammo_hf.errors import MammoError
+from mammo_hf.studies.features import ACQUISITION_STATISTICS, IMAGE_STATISTICS, acquisition_statistics, image_statistics
+
+
+def test_image_statistics_are_of_the_breast_alone():
+    generator = np.random.default_rng(0)
+    image = np.zeros((64, 32), np.float32)
+    image[8:40, :20] = generator.uniform(0.2, 0.9, (32, 20))
+    found = dict(zip(IMAGE_STATISTICS, image_statistics(image), strict=True))
+    inside = image[image > 0].astype(float)
+    assert found["mean"] == pytest.approx(inside.mean())
+    assert found["skewness"] == pytest.approx(stats.skew(inside))
+    assert found["kurtosis"] == pytest.approx(stats.kurtosis(inside, fisher=False))
+    assert found["p25"] == pytest.approx(np.percentile(inside, 25))
+    assert found["breast area"] == pytest.approx(32 * 20 / image.size)
+    assert found["breast height"] == pytest.approx(0.5)
+    shares = np.histogram(inside, 64, (0, 1))[0] / inside.size
+    assert found["entropy"] == pytest.approx(stats.entropy(shares, base=2))
+    taller = np.pad(image, ((0, 0), (0, 32)))
+    same = dict(zip(IMAGE_STATISTICS, image_statistics(taller), strict=True))
+    assert same["mean"] == found["mean"]
+    assert same["breast area"] == found["breast area"] / 2
+
+
+def test_fine_detail_tells_a_rough_image_from_a_smooth_one():
+    generator = np.random.default_rng(0)
+    rough = generator.uniform(0.4, 0.6, (64, 32)).astype(np.float32)
+    smooth = np.tile(np.linspace(0.4, 0.6, 32, dtype=np.float32), (64, 1))
+    place = IMAGE_STATISTICS.index("fine detail")
+    assert image_statistics(rough)[place] > 10 * image_statistics(smooth)[place]
+
+
+def test_an_empty_image_has_zeros_and_no_nan():
+    assert not image_statistics(np.zeros((8, 8), np.float32)).any()
+
+
+def test_acquisition_statistics_are_of_the_source(tmp_path):
+    image = np.zeros((40, 30), np.uint8)
+    image[:20] = np.arange(30)
+    Image.fromarray(image).save(tmp_path / "film.png")
+    found = dict(zip(ACQUISITION_STATISTICS, acquisition_statistics(str(tmp_path / "film.png")), strict=True))
+    assert found["grey range"] == pytest.approx(29 / 255)
+    assert (found["grey levels"], found["rows"], found["columns"]) == (30, 40, 30)
+    assert found["background share"] == pytest.approx((600 + 20) / 1200)
+    with pytest.raises(MammoError):
+        acquisition_statistics(str(tmp_path / "missing.dcm"))
