@@ -1,7 +1,8 @@
-"""mammo-hf: each subcommand is the same code as its script."""
+"""The command line ``mammo-hf``; each subcommand is the same code as its script."""
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 from collections.abc import Callable, Sequence
@@ -33,15 +34,15 @@ COMMANDS = {
 
 
 def usage() -> str:
-    """What ``mammo-hf --help`` prints."""
+    """Return what ``mammo-hf --help`` prints."""
     lines = [f"  {name:<23}{text}" for name, text in COMMANDS.items()]
-    return "usage: mammo-hf COMMAND [options]     (mammo-hf COMMAND --help tells a command's own)\n\n" + "\n".join(
+    return "usage: mammo-hf COMMAND [options]     (mammo-hf COMMAND --help describes its options)\n\n" + "\n".join(
         lines
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a subcommand and returns its exit status."""
+    """Run a subcommand and return its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] in (["-h"], ["--help"]):
         return run_command(lambda _: print(usage()), given)
@@ -50,14 +51,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not given or given[0] not in COMMANDS:
         print(usage(), file=sys.stderr)
         if given:
-            print(f"error: {given[0]!r} is no command", file=sys.stderr)
+            near = difflib.get_close_matches(given[0], COMMANDS, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            print(f"error: {given[0]!r} is not a command of mammo-hf{hint}", file=sys.stderr)
         return 2
     return run_command(_command(given[0]), given[1:])
 
 
 def _command(name: str) -> Callable[[list[str]], None]:
     def run(arguments: list[str]) -> None:
-        # imported here, where an interrupt or a full disk is told in one line: torch alone takes seconds
+        # imported here, where an interrupt or a full disk ends in one line: importing torch alone takes seconds
         importlib.import_module(f".{name.replace('-', '_')}", __package__).main(arguments)
 
     return run

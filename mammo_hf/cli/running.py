@@ -1,23 +1,79 @@
-"""How every command ends: its exit status, one line for a known error, and what is logged on the way."""
+"""What all commands share: the parser of their arguments, the exit status, one line per known error, and the log."""
 
 from __future__ import annotations
 
+import argparse
+import difflib
 import json
 import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ..errors import MammoError, UsageError
 
 
+class Parser(argparse.ArgumentParser):
+    """Parser of a command's arguments, with an example in its help and the nearest option for a misspelled one.
+
+    Args:
+        prog: Command as the user types it, such as "mammo-hf predict".
+        description: Sentence that says what the command does.
+        example: Complete command line that works.
+        **others: Further arguments of `argparse.ArgumentParser`.
+    """
+
+    def __init__(self, prog: str, description: str, example: str, **others: Any) -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=f"example:\n  {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            **others,
+        )
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """Parse the arguments, or name the nearest option for one that does not exist.
+
+        Raises:
+            UsageError: An option is unknown, is missing, or has a value of the wrong type.
+        """
+        found, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            refuse_unknown(unknown[0], [*self._option_string_actions], self.prog)
+        return found
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the error as one that `run_command` prints in one line."""
+        raise UsageError(message, remedy=f"see {self.prog} --help")
+
+
+def refuse_unknown(option: str, known: Sequence[str], prog: str) -> NoReturn:
+    """Refuse an argument that a command does not have.
+
+    Args:
+        option: Argument as it was given, such as "--seeds=3".
+        known: All options of the command.
+        prog: Command as the user types it.
+
+    Raises:
+        UsageError: Names the argument and the nearest option.
+    """
+    given = option.partition("=")[0]
+    near = difflib.get_close_matches(given, known, n=1) if given.startswith("-") else []
+    remedy = f"did you mean {near[0]}?" if near else f"see {prog} --help"
+    what = "is not an option" if given.startswith("-") else "is one argument too many"
+    raise UsageError(f"{what} of {prog}", source=given, remedy=remedy)
+
+
 def run_command(command: Callable[[list[str]], None], arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; a known error becomes one line on standard error and its exit status."""
+    """Run a command; a known error becomes one line on standard error and its exit status."""
     try:
         command(list(sys.argv[1:] if arguments is None else arguments))
-        sys.stdout.flush()  # here, where a reader that has gone is no error
+        sys.stdout.flush()  # here, because a reader that has gone is not an error
     except MammoError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status
@@ -25,18 +81,21 @@ def run_command(command: Callable[[list[str]], None], arguments: Sequence[str] |
         print("error: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # whoever read our output has gone; there is nobody left to tell
+        # the reader of our output has gone: there is nobody left to report to
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        # a disk that fills up, a folder that goes away: nobody's fault in particular, and nothing a traceback explains
+        # a disk that fills up or a folder that goes away: a traceback would not explain it
         reason = error.strerror or " ".join(str(error).split())
-        print(f"error: {error.filename or 'files'}: {reason}; check the path, its rights and the room", file=sys.stderr)
+        print(
+            f"error: {error.filename or 'files'}: {reason}; check the path, its permissions and the free space",
+            file=sys.stderr,
+        )
         return 1
     return 0
 
 
 def log_to(target: str, output_dir: Path) -> None:
-    """Logs to the console, or to ``training_log.txt`` in the output folder.
+    """Log to the console, or to ``training_log.txt`` in the output folder.
 
     Raises:
         UsageError: The folder cannot be written to.
@@ -53,16 +112,16 @@ def log_to(target: str, output_dir: Path) -> None:
 
 
 def quiet() -> None:
-    """Silences what other libraries tell of themselves, among it a progress bar for each file that is loaded."""
+    """Silence what other libraries report of themselves, such as a progress bar for each file that they load."""
     for name in ("httpx", "httpx2", "datasets", "matplotlib", "PIL"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    from transformers.utils import logging as of_transformers  # takes a second, which --help should not
+    from transformers.utils import logging as of_transformers  # importing it takes a second, which --help should not
 
     of_transformers.disable_progress_bar()
 
 
 def writable_folder(folder: Path) -> Path:
-    """Makes a folder and tries that it can be written to.
+    """Create a folder and check that it can be written to.
 
     Raises:
         UsageError: It cannot.
@@ -84,7 +143,7 @@ def _not_writable(place: Path, error: OSError) -> UsageError:
 
 
 def check_outputs(out: Path, *folders: Path) -> None:
-    """Makes the folders of a run and looks at what it will write, before hours are spent on it.
+    """Create the folders of a run and check that they can be written to, before hours are spent on it.
 
     Raises:
         UsageError: A folder cannot be made or written to, or ``metrics.json`` is something else.
@@ -95,10 +154,10 @@ def check_outputs(out: Path, *folders: Path) -> None:
 
 
 def read_metrics(out: Path) -> dict[str, Any]:
-    """What ``metrics.json`` holds of earlier stages; empty where there is none yet.
+    """Return what ``metrics.json`` holds of earlier stages; an empty dict if there is none yet.
 
     Raises:
-        UsageError: Something else stands in its place.
+        UsageError: The file holds something else.
     """
     path = out / "metrics.json"
     if not path.exists():
@@ -108,11 +167,11 @@ def read_metrics(out: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         metrics = None
     if not isinstance(metrics, dict):
-        raise UsageError("is no file of figures", source=path, remedy="move it away or name another folder")
+        raise UsageError("does not hold metrics", source=path, remedy="move it away or name another folder")
     return metrics
 
 
 def write_metrics(out: Path, stage: str, figures: dict[str, Any]) -> None:
-    """Puts a stage's figures into ``metrics.json`` and leaves those of other stages."""
+    """Write a stage's figures into ``metrics.json`` and leave those of other stages."""
     metrics = {**read_metrics(out), stage: figures}
     (out / "metrics.json").write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", encoding="utf-8")
