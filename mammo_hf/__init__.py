@@ -27,6 +27,7 @@ _PUBLIC = {
     "MammogramError": "dicom",
     "explain": "explainers",
     "load": "data",
+    "push": "hub.push",
     "read_mammogram": "dicom",
 }
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from .errors import MammoError
     from .explainers.explain import explain
     from .explainers.explanation import Explanation
+    from .hub.push import push
     from .inference.pipeline import MammogramClassificationPipeline
     from .models.configuration_mammo_swin import MammoSwinConfig
     from .models.modeling_mammo_swin import MammoSwinForImageClassification, MammoSwinForMaskedImageModeling
@@ -59,6 +61,7 @@ __all__ = [
     "MammogramError",
     "explain",
     "load",
+    "push",
     "read_mammogram",
 ]
 

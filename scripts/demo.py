@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from mammo_hf import Collection, MammoImageProcessor, MammoSwinForImageClassification, MammoSwinForMaskedImageModeling
-from mammo_hf.cli.running import quiet, run_command, writable_folder, write_metrics
+from mammo_hf.cli.running import quiet, run_command, writable_folder
 from mammo_hf.data.splits import label_subset
 from mammo_hf.data.torch_datasets import LabelledImages, MaskedImages, rows_of
 from mammo_hf.data.training_data import open_collection, prepared_images, usable_tasks
@@ -26,6 +26,7 @@ from mammo_hf.evaluation.after_training import Origin
 from mammo_hf.evaluation.report.pictures import SEED_EXPLAINERS, lesion_mask, pointing_figures, visualize
 from mammo_hf.explainers import explain
 from mammo_hf.explainers.overlay import tinted
+from mammo_hf.models.checkpoint import write_metrics
 from mammo_hf.phantom.writing import write_phantom
 from mammo_hf.plotting import plot_story
 from mammo_hf.training.classification import train_classifier

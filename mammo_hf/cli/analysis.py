@@ -26,14 +26,15 @@ from ..data.training_data import (
 from ..errors import UsageError, check_file, check_number
 from ..evaluation.after_training import Origin
 from ..evaluation.report.pictures import visualize
-from ..models.checkpoint import check_model, load_processor
+from ..hub.push import finish_checkpoint
+from ..models.checkpoint import check_model, load_processor, write_metrics
 from ..processing.geometry import parse_size
 from ..training.classification import train_classifier
 from ..training.mim import train_mim
 from ..training.options import ClassificationSettings, check_split, sensible_defaults
 from ..training.trainer import clear_for_a_new_start
-from .running import check_outputs, log_to, write_metrics
-from .stages import check_dataset, finish_checkpoint
+from .running import check_outputs, log_to
+from .stages import check_dataset
 
 if TYPE_CHECKING:
     import datasets

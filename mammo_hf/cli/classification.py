@@ -15,9 +15,10 @@ from ..data.splits import save_subset
 from ..data.training_data import check_labels, check_near_duplicates, labelled_patients, prepared_images, usable_tasks
 from ..errors import check_file, check_number
 from ..evaluation.after_training import Origin
+from ..hub.push import finish_checkpoint, take_over_push
 from ..training.classification import train_classifier
 from ..training.options import ClassificationArguments
-from .stages import check_stage, end_stage, finish_checkpoint, open_stage, parse_stage, start_stage, take_over_push
+from .stages import check_stage, end_stage, open_stage, parse_stage, start_stage
 
 
 def parser() -> HfArgumentParser:
@@ -64,6 +65,16 @@ def main(arguments: list[str]) -> None:
     )
     if args.process_index == 0:
         save_subset(patients, out / "label_subset.json", task=tasks[0]["name"], **labels)
-        start = own.model_name_or_path
-        finish_checkpoint(out, "classifier", figures, plots=out / "plots", target=target, own=own, start=start)
+        pushed = finish_checkpoint(
+            out,
+            "classifier",
+            figures,
+            plots=out / "plots",
+            target=target,
+            license=own.license,
+            start=own.model_name_or_path,
+            private_paths=(own.dataset, own.prepared_folder(str(out))),
+        )
+        if pushed:
+            print(f"pushed: {pushed.url}")
     end_stage()

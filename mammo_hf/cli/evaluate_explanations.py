@@ -15,10 +15,10 @@ from ..data.training_data import prepared_images
 from ..errors import DataError, UsageError, check_number
 from ..evaluation.study_tables import explanation_table, plot_study, sanity_table
 from ..explainers import explainers, find_explainer
-from ..models.checkpoint import load_model, load_processor, read_tasks
+from ..models.checkpoint import load_model, load_processor, read_tasks, write_metrics
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification
 from ..studies.explanations import evaluate_explainers, lesion_cases
-from .running import check_outputs, log_to, write_metrics
+from .running import check_outputs, log_to
 from .stages import check_dataset, open_as_trained
 
 # not occlusion: it asks the model a hundred times and more for each image

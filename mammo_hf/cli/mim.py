@@ -11,9 +11,10 @@ from typing import cast
 from transformers import HfArgumentParser, TrainingArguments
 
 from ..data.training_data import check_near_duplicates, collection_facts, prepared_images, streamed_images, usable_tasks
+from ..hub.push import finish_checkpoint, take_over_push
 from ..training.mim import train_mim
 from ..training.options import MimArguments
-from .stages import check_stage, end_stage, finish_checkpoint, open_stage, parse_stage, start_stage, take_over_push
+from .stages import check_stage, end_stage, open_stage, parse_stage, start_stage
 
 # where Trainer's own defaults, which are for fine-tuning, would not pre-train; each can be given
 DEFAULTS = {
@@ -72,5 +73,16 @@ def main(arguments: list[str]) -> None:
             "model": Path(own.model).name,
             "collection": collection_facts(table, tasks, own.dataset),
         }
-        finish_checkpoint(out, "mim", figures, plots=out / "plots", target=target, own=own, start=own.model)
+        pushed = finish_checkpoint(
+            out,
+            "mim",
+            figures,
+            plots=out / "plots",
+            target=target,
+            license=own.license,
+            start=own.model,
+            private_paths=(own.dataset, own.prepared_folder(str(out))),
+        )
+        if pushed:
+            print(f"pushed: {pushed.url}")
     end_stage()

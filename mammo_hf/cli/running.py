@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import json
 import logging
 import os
 import sys
@@ -150,28 +149,6 @@ def check_outputs(out: Path, *folders: Path) -> None:
     """
     for folder in (out, *folders):
         writable_folder(folder)
+    from ..models.checkpoint import read_metrics  # imports torch, which --help should not
+
     read_metrics(out)
-
-
-def read_metrics(out: Path) -> dict[str, Any]:
-    """Return what ``metrics.json`` holds of earlier stages; an empty dict if there is none yet.
-
-    Raises:
-        UsageError: The file holds something else.
-    """
-    path = out / "metrics.json"
-    if not path.exists():
-        return {}
-    try:
-        metrics = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        metrics = None
-    if not isinstance(metrics, dict):
-        raise UsageError("does not hold metrics", source=path, remedy="move it away or name another folder")
-    return metrics
-
-
-def write_metrics(out: Path, stage: str, figures: dict[str, Any]) -> None:
-    """Write a stage's figures into ``metrics.json`` and leave those of other stages."""
-    metrics = {**read_metrics(out), stage: figures}
-    (out / "metrics.json").write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", encoding="utf-8")

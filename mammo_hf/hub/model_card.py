@@ -12,11 +12,12 @@ from typing import Any
 import jinja2
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from ..errors import UsageError
 from ..evaluation.classifier import FACTS
 from ..evaluation.report.words import preprocessing_in_words, training_in_words
 from ..evaluation.report.writing import METRIC_NAMES, PRIVATE_COLLECTION, metrics_table
 from ..evaluation.study_tables import explanation_table, markdown_table, remarks
-from ..models.checkpoint import CARD, PICTURES, Checkpoint, read_checkpoint
+from ..models.checkpoint import CARD, PICTURES, Checkpoint, read_checkpoint, read_json, write_metrics
 
 REPOSITORY = "your-name/your-model"  # what a card calls the repository until a push knows its name
 
@@ -32,26 +33,58 @@ DRAWN = {
 _COLUMNS = {("by image", ""): "by image", ("by breast", "mean"): "by breast", ("by patient", "mean"): "by patient"}
 
 
-def write_card(folder: str | os.PathLike[str], *, plots: str | os.PathLike[str] | None = None) -> Path:
-    """Writes ``README.md`` into a checkpoint's folder, and the card's pictures beside it.
+def write_card(
+    folder: str | os.PathLike[str],
+    *,
+    plots: str | os.PathLike[str] | None = None,
+    license: str | None = None,
+    base_model: str | None = None,
+    label_efficiency: str | os.PathLike[str] | None = None,
+    explanations: str | os.PathLike[str] | None = None,
+) -> Path:
+    """Write ``README.md`` into a checkpoint's folder, and the card's pictures next to it.
+
+    What is given here is recorded in the folder's ``metrics.json``; what is not given is as recorded before.
 
     Args:
-        folder: What training wrote: configuration, weights, ``metrics.json``.
-        plots: Where its curves were drawn; ``None``: the pictures of an earlier card stay.
+        folder: Folder that training wrote: configuration, weights, ``metrics.json``.
+        plots: Folder of the curves to show; ``None``: the pictures of an earlier card stay.
+        license: Licence of the model, an identifier of the Hub.
+        base_model: Repository of the model that training started from.
+        label_efficiency: ``summary.json`` of a label-efficiency study.
+        explanations: ``metrics.json`` of a study of explanations.
 
     Returns:
-        The card's path.
+        Path of the card.
 
     Raises:
-        UsageError: There is no model in the folder.
-        DataError: One of its files is damaged.
+        UsageError: There is no model in the folder, a study's file has no figures, or ``plots`` is not a folder.
+        DataError: One of the files is damaged.
     """
     checkpoint = read_checkpoint(folder)
+    if plots is not None and not Path(plots).is_dir():
+        raise UsageError("is not a folder", source=plots, remedy="give the folder of the plots")
+    given = {key: value for key, value in {"license": license, "base_model": base_model}.items() if value}
+    found = {"card": {**(checkpoint.metrics.get("card") or {}), **given}} if given else {}
+    if label_efficiency is not None:
+        found["label_efficiency"] = _study(label_efficiency, "rows", "label-efficiency")
+    if explanations is not None:
+        found["explanations"] = _study(explanations, "explanations", "evaluate-explanations")
+    for key, part in found.items():
+        write_metrics(checkpoint.folder, key, part)
+    checkpoint.metrics.update(found)
     if plots is not None:
         _take_pictures(Path(plots), checkpoint.folder / PICTURES)
     path = checkpoint.folder / CARD
     path.write_text(str(model_card(checkpoint)), encoding="utf-8")
     return path
+
+
+def _study(path: str | os.PathLike[str], part: str, command: str) -> Any:
+    found = read_json(Path(path)).get(part)
+    if not found:
+        raise UsageError(f"has no {part!r}", source=path, remedy=f"give the file that mammo-hf {command} wrote")
+    return found
 
 
 def model_card(checkpoint: Checkpoint) -> ModelCard:

@@ -7,13 +7,13 @@ import importlib.util
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import (
@@ -26,126 +26,212 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id
 
 from ..errors import DataError, MammoError, UsageError
-from ..models.checkpoint import CARD, CONFIG, INDEX, METRICS, PICTURES, PROCESSOR, Checkpoint, read_checkpoint
+from ..files import write_record
+from ..models.checkpoint import (
+    CARD,
+    CONFIG,
+    INDEX,
+    METRICS,
+    PICTURES,
+    PROCESSOR,
+    Checkpoint,
+    read_checkpoint,
+    read_json,
+    write_metrics,
+)
 from .identifiers import Machine, refuse_identifiers
-from .model_card import REPOSITORY
+from .model_card import REPOSITORY, write_card
 
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
 
-@dataclass(frozen=True)
-class Target:
-    """Where a checkpoint is pushed.
-
-    Attributes:
-        name: OWNER/NAME, or a name alone for a repository of the token's owner.
-        private: Whether it must be private; ``None``: as the Hub makes repositories for this owner.
-        revision: The branch; ``None``: main. It is made where it is not there.
-        token: With the right to write; ``None``: the one that was logged in with.
-
-    Raises:
-        UsageError: The Hub takes no such name.
-    """
-
-    name: str
-    private: bool | None = None
-    revision: str | None = None
-    token: str | None = None
-
-    def __post_init__(self) -> None:
-        try:
-            validate_repo_id(self.name)
-        except HFValidationError as error:
-            raise bad_name(self.name) from error
-
-    def api(self) -> HfApi:
-        """The Hub's client."""
-        return HfApi(token=self.token, library_name="mammo_hf")
-
-    def open(self, keeps: object = None) -> str:
-        """Makes the repository and the branch where they are not there yet.
-
-        Args:
-            keeps: The folder that an error is to name as whole.
-
-        Returns:
-            OWNER/NAME.
-
-        Raises:
-            HubError: The Hub did not let us.
-            UsageError: It is public where it must be private.
-        """
-        with plain_hub_errors(self.name, keeps=keeps):
-            repository = self.api().create_repo(self.name, private=self.private, exist_ok=True).repo_id
-            if self.revision is not None:
-                self.api().create_branch(repository, branch=self.revision, exist_ok=True)
-            # one that was there before is not made private by asking for it
-            if self.private and not self.api().model_info(repository).private:
-                raise UsageError(
-                    "is there already, and is public",
-                    source=repository,
-                    remedy="make it private in its settings on the Hub, or name another",
-                )
-        return repository
+PUSHED = "pushed.json"  # file next to a checkpoint: where it has been published
 
 
 @dataclass(frozen=True)
 class Pushed:
-    """What a push did.
+    """A finished push.
 
     Attributes:
-        repository: OWNER/NAME.
-        commit: Its hash, to be pinned as ``revision``.
-        url: Of the commit.
+        repository: Repository's full name, OWNER/NAME.
+        commit: Hash of the commit, to be pinned as ``revision``.
+        url: Address of the commit on the Hub.
     """
 
     repository: str
     commit: str
     url: str
 
+    def __str__(self) -> str:
+        return f'pushed to {self.url}; load it with revision="{self.commit}" to keep this exact version'
 
-def push_to_hub(
-    folder: str | os.PathLike[str],
-    target: Target | str,
+
+def push(
+    model_folder: str | os.PathLike[str],
+    name: str,
     *,
-    places: tuple[str | Path, ...] = (),
+    private: bool | None = None,
+    revision: str | None = None,
+    token: str | None = None,
     message: str = "Checkpoint, processor, metrics and card",
+    private_paths: Iterable[str | Path] = (),
 ) -> Pushed:
-    """Pushes configuration, weights, processor with its source, metrics and card of a folder in one commit.
+    """Push the configuration, weights, processor with its source, metrics and card of a checkpoint in one commit.
 
-    A card that is there goes as it is, with the repository's name put in; without one it is written first. The same
-    call again sends what has not arrived, and makes no commit where nothing has changed.
+    An existing card is pushed as it is, with the repository's name filled in; a missing one is written first. Calling
+    it again sends what has not arrived, and makes no commit if nothing has changed. The repository is recorded next to
+    the checkpoint (``pushed.json``), for the cards of models that are trained from it.
 
     Args:
-        folder: What training wrote.
-        target: Where to; a name alone for the main branch.
-        places: Folders that no pushed file may name, besides this machine's own: the data set's.
-        message: Of the commit.
+        model_folder: Folder that training wrote.
+        name: Repository's name, OWNER/NAME, or a name alone for a repository of the token's owner.
+        private: Whether the repository must be private; ``None``: the Hub's default for this owner.
+        revision: Branch to push to, created if it does not exist; ``None``: main.
+        token: Token with write access; ``None``: the one of ``hf auth login``.
+        message: Commit message.
+        private_paths: Folders that no pushed file may name in addition to this machine's own, such as the data set's.
+
+    Returns:
+        The repository, the commit and its address.
 
     Raises:
-        IdentifierError: A file holds something that names a person, a place or this machine; nothing was sent.
-        HubError: The Hub or the connection failed; the folder is as it was.
-        UsageError: There is no model in the folder, or the repository's name is none.
+        IdentifierError: A file contains something that names a person, a place or this machine; nothing was sent.
+        HubError: The Hub or the connection failed; the folder is unchanged.
+        UsageError: There is no model in the folder, the repository's name is not valid, or it is public and must be
+            private.
     """
-    where = Target(target) if isinstance(target, str) else target
-    place = Path(folder)
-    checkpoint = read_checkpoint(place)
-    if not (place / CARD).is_file():
-        from .model_card import write_card  # which takes the seconds of importing torch
-
-        write_card(place)
-    machine = Machine.here((place, *places))
-    # before the first request: whatever is in them, only the repository's name is still to come
-    refuse_identifiers(files_to_push(checkpoint, where.name), machine, known=[where.name], ours=flat_sources())
-    repository = where.open(keeps=place)
+    _check_name(name)
+    folder = Path(model_folder)
+    checkpoint = read_checkpoint(folder)
+    if not (folder / CARD).is_file():
+        write_card(folder)
+    machine = Machine.here((folder, *private_paths))
+    # Check before the first request: only the repository's full name is still missing from the files.
+    refuse_identifiers(files_to_push(checkpoint, name), machine, known=[name], ours=flat_sources())
+    repository = _open_repository(name, private, revision, token, keeps=folder)
     files = files_to_push(checkpoint, repository)
-    with plain_hub_errors(repository, keeps=place):
-        api = where.api()
-        there = api.list_repo_files(repository, revision=where.revision)
+    with plain_hub_errors(repository, keeps=folder):
+        api = HfApi(token=token, library_name="mammo_hf")
+        there = api.list_repo_files(repository, revision=revision)
         operations: list[CommitOperationAdd | CommitOperationDelete] = [
             CommitOperationAdd(name, content) for name, content in files.items()
         ]
-        operations += [CommitOperationDelete(name) for name in there if left_behind(name) and name not in files]
-        commit = api.create_commit(repository, operations, commit_message=message, revision=where.revision)
-    return Pushed(repository, str(commit.oid), str(commit.commit_url))
+        # Weights of an earlier push under other names would be loaded though they are not in this one.
+        operations += [CommitOperationDelete(name) for name in there if _WEIGHTS.fullmatch(name) and name not in files]
+        commit = api.create_commit(repository, operations, commit_message=message, revision=revision)
+    pushed = Pushed(repository, str(commit.oid), str(commit.commit_url))
+    record = {"repository": pushed.repository, "commit": pushed.commit}
+    write_record(record, folder / PUSHED)
+    return pushed
+
+
+def _check_name(name: str) -> None:
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise _bad_name(name) from error
+
+
+def _open_repository(
+    name: str, private: bool | None, revision: str | None, token: str | None, keeps: Path | None = None
+) -> str:
+    """Create the repository and the branch if they do not exist yet, and return the repository's full name."""
+    api = HfApi(token=token, library_name="mammo_hf")
+    with plain_hub_errors(name, keeps=keeps):
+        repository = api.create_repo(name, private=private, exist_ok=True).repo_id
+        if revision is not None:
+            api.create_branch(repository, branch=revision, exist_ok=True)
+        # An existing repository does not become private by asking for it.
+        if private and not api.model_info(repository).private:
+            raise UsageError(
+                "exists already, and is public",
+                source=repository,
+                remedy="make it private in its settings on the Hub, or choose another name",
+            )
+    return repository
+
+
+# How a training ends: metrics and card next to the checkpoint and, if asked for, a push.
+
+
+def take_over_push(args: TrainingArguments, out: Path) -> dict[str, Any] | None:
+    """Return where Trainer's arguments ask to push to, and switch off Trainer's own push.
+
+    Trainer would push every file of the folder, and keep the token in ``training_args.bin``. The repository is opened
+    now, as Trainer does, so that a token without write access is found before the training and not after it.
+
+    Args:
+        args: Trainer's arguments; ``push_to_hub`` and ``hub_token`` are cleared.
+        out: Output folder; its name is the repository's if the arguments give none.
+
+    Returns:
+        Keyword arguments for `push`, or ``None`` if no push was asked for.
+
+    Raises:
+        UsageError: The name is not valid on the Hub.
+        HubError: The Hub cannot be reached, or does not let this token write.
+    """
+    if not args.push_to_hub:
+        return None
+    target = {
+        "name": args.hub_model_id or out.resolve().name,
+        "private": args.hub_private_repo,
+        "revision": args.hub_revision,
+        "token": args.hub_token,
+    }
+    args.push_to_hub, args.hub_token = False, None
+    _check_name(target["name"])
+    if args.process_index == 0:
+        _open_repository(**target)
+    return target
+
+
+def finish_checkpoint(
+    checkpoint: Path,
+    stage: str,
+    figures: dict[str, Any],
+    *,
+    plots: Path,
+    target: Mapping[str, Any] | None = None,
+    license: str | None = None,
+    start: str | None = None,
+    private_paths: Iterable[str | Path] = (),
+) -> Pushed | None:
+    """Write ``metrics.json`` and the card into a checkpoint's folder, and push it if there is a target.
+
+    Args:
+        checkpoint: Folder of the checkpoint.
+        stage: Stage that was trained, "mim" or "classifier".
+        figures: Figures of the stage, for ``metrics.json``.
+        plots: Folder of the training curves.
+        target: Keyword arguments of `push`, from `take_over_push`; ``None``: do not push.
+        license: Licence of the model; ``None``: keep the one recorded before.
+        start: Model that training started from; the card names it if it was pushed from this folder.
+        private_paths: Folders that nothing pushed may name.
+
+    Returns:
+        The push, or ``None`` without a target.
+
+    Raises:
+        HubError: The push failed; the checkpoint is complete.
+        IdentifierError: Something to be pushed names a person, a place or this machine.
+    """
+    write_metrics(checkpoint, stage, figures)
+    shown = plots if plots.is_dir() else None
+    write_card(checkpoint, plots=shown, license=license, base_model=_published(start))
+    if target is None:
+        return None
+    try:
+        return push(checkpoint, **target, private_paths=private_paths)
+    except HubError as error:
+        remedy = f"{error.remedy}; or push it later with mammo-hf push {checkpoint} {target['name']}"
+        raise HubError(error.problem, source=error.source, remedy=remedy) from error
+
+
+def _published(start: str | None) -> str | None:
+    """Return the repository that the starting checkpoint was pushed to, if it was pushed from its folder."""
+    path = Path(start or "") / PUSHED
+    return str(read_json(path).get("repository")) if start and path.is_file() else None
 
 
 # What went wrong on the way to the Hub, in one line each; whatever it was, the folder is as it was.
@@ -183,7 +269,7 @@ def plain_hub_errors(repository: str, *, keeps: object = None) -> Iterator[None]
     try:
         yield
     except HFValidationError as error:
-        raise bad_name(repository) from error
+        raise _bad_name(repository) from error
     except MammoError:
         raise
     except Exception as error:
@@ -195,10 +281,10 @@ def plain_hub_errors(repository: str, *, keeps: object = None) -> Iterator[None]
         raise HubError(problem, source=repository, remedy=remedy + whole) from error
 
 
-def bad_name(repository: str) -> UsageError:
+def _bad_name(repository: str) -> UsageError:
     """For a name that the Hub does not take."""
     return UsageError(
-        "is no name for a repository",
+        "is not a valid name of a repository",
         source=repr(repository),
         remedy="use OWNER/NAME of letters, digits, '-', '_' and '.', of 96 characters at most",
     )
@@ -276,11 +362,6 @@ def files_to_push(checkpoint: Checkpoint, repository: str) -> dict[str, bytes | 
     shown = {f"{PICTURES}/{picture.name}": picture for picture in sorted((folder / PICTURES).glob("*.png"))}
     files |= {name: picture for name, picture in shown.items() if f"({name})" in card}
     return files
-
-
-def left_behind(name: str) -> bool:
-    """Whether a file in a repository is of an earlier push and would be loaded though it is not in this one."""
-    return _WEIGHTS.fullmatch(name) is not None
 
 
 def _config(config: dict[str, Any]) -> bytes:

@@ -19,6 +19,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from ..errors import DataError, UsageError
+from ..files import write_whole
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .configuration_mammo_swin import SIZES, MammoSwinConfig
 
@@ -113,6 +114,28 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DataError("holds no JSON object", source=path, remedy="copy the file again")
     return content
+
+
+def read_metrics(out: Path) -> dict[str, Any]:
+    """Return what ``metrics.json`` of a folder holds of earlier stages; empty if there is none yet.
+
+    Raises:
+        UsageError: The file is something else.
+    """
+    path = out / METRICS
+    if not path.exists():
+        return {}
+    try:
+        return read_json(path)
+    except DataError as error:
+        problem, remedy = "is not a file of metrics", "move it away or name another folder"
+        raise UsageError(problem, source=path, remedy=remedy) from error
+
+
+def write_metrics(out: Path, stage: str, figures: dict[str, Any] | list[Any]) -> None:
+    """Put a stage's figures into ``metrics.json`` and keep those of other stages."""
+    metrics = {**read_metrics(out), stage: figures}
+    write_whole(out / METRICS, (json.dumps(metrics, indent=2, allow_nan=False) + "\n").encode())
 
 
 def safetensors_header(path: Path) -> dict[str, Any]:

@@ -258,9 +258,7 @@ class SwinTrainer(Trainer):
         Raises:
             UsageError: Always.
         """
-        raise UsageError(
-            "Trainer's own push is not used", source="push_to_hub", remedy="mammo_hf.hub.push.push_to_hub is"
-        )
+        raise UsageError("Trainer's own push is not used", source="push_to_hub", remedy="use mammo_hf.push")
 
     def get_train_dataloader(self) -> DataLoader:
         """Trainer's own; for a stream, which divides itself among the processes, one that does not divide it again."""

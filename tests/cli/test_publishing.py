@@ -9,7 +9,7 @@ from made_checkpoint import made_checkpoint
 from transformers import TrainingArguments
 
 from mammo_hf.cli import main
-from mammo_hf.cli.stages import take_over_push
+from mammo_hf.hub.push import take_over_push
 from mammo_hf.phantom.writing import write_phantom
 
 __all__ = ["checkpoint", "hub", "trained"]
@@ -82,14 +82,14 @@ def test_a_push_that_fails_loses_nothing_and_says_how_to_go_on(stage, hub, tmp_p
     assert stage("--push_to_hub", "--hub_model_id", "lab/mammo") == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
     folder = tmp_path / "cls"
-    assert error.endswith(f"or go on later with mammo-hf push {folder} lab/mammo")
+    assert error.endswith(f"or push it later with mammo-hf push {folder} lab/mammo")
     hub.faults.clear()
     assert main(["push", str(folder), "lab/mammo"]) == 0
     assert "config.json" in hub.files("lab/mammo")
 
 
 def test_the_next_stage_names_the_model_that_it_started_from(checkpoint, tmp_path):
-    from mammo_hf.cli.stages import finish_checkpoint
+    from mammo_hf.hub.push import finish_checkpoint
 
     (tmp_path / "mim").mkdir()
     (tmp_path / "mim" / "pushed.json").write_text('{"repository": "lab/mim", "commit": "1"}')
@@ -143,9 +143,9 @@ def test_card_takes_in_what_was_measured_later(checkpoint, tmp_path, capsys):
     ("arguments", "says"),
     [
         (["push", "nowhere", "lab/mammo"], "nowhere: there is no model here"),
-        (["push", "CHECKPOINT", "a b"], "is no name for a repository"),
+        (["push", "CHECKPOINT", "a b"], "is not a valid name of a repository"),
         (["card", "nowhere"], "nowhere: there is no model here"),
-        (["card", "CHECKPOINT", "--plots", "nowhere"], "nowhere: is no folder"),
+        (["card", "CHECKPOINT", "--plots", "nowhere"], "nowhere: is not a folder"),
         (["card", "CHECKPOINT", "--label_efficiency", "CHECKPOINT/config.json"], "mammo-hf label-efficiency"),
         (["card", "CHECKPOINT", "--explanations", "CHECKPOINT/config.json"], "mammo-hf evaluate-explanations"),
     ],

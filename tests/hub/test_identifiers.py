@@ -8,7 +8,7 @@ from PIL import Image, PngImagePlugin
 from safetensors.torch import load_file, save_file
 
 from mammo_hf.hub.identifiers import IdentifierError, Machine, refuse_identifiers
-from mammo_hf.hub.push import Target, push_to_hub
+from mammo_hf.hub.push import push
 
 NOBODY = Machine((), ())
 PLANTED = {
@@ -56,7 +56,7 @@ def test_a_planted_identifier_stops_the_push_and_is_not_told(hub, checkpoint, wh
     for kind, planted in PLANTED.items():
         write(checkpoint, where, planted)
         with pytest.raises(IdentifierError) as caught:
-            push_to_hub(checkpoint, "lab/mammo")
+            push(checkpoint, "lab/mammo")
         text = str(caught.value)
         assert text.startswith(f"{PLACES[where]}: holds {kind}"), text
         assert planted not in text
@@ -73,7 +73,7 @@ def test_no_pushed_byte_holds_what_training_knew(hub, checkpoint, monkeypatch, t
     (checkpoint / "split.json").write_text(json.dumps({"patients": ["MUSTERFRAU^ERIKA"], "root": str(dataset)}))
     (checkpoint / "plots" / "report").mkdir()
     (checkpoint / "plots" / "report" / "report.html").write_text("1957-03-12 1.2.840.113619.2.55.3.604688119")
-    push_to_hub(checkpoint, Target("lab/mammo"), places=(dataset,))
+    push(checkpoint, "lab/mammo", private_paths=[dataset])
     sent = b"".join(hub.received) + b"".join(hub.objects.values()) + "".join(hub.asked).encode()
     assert len(hub.files("lab/mammo")["model.safetensors"]) < len(sent)
     for secret in ("Erika", "ERIKA", "MUSTERFRAU", "emuster", "mammo-pc", "1957", "1.2.840.113619", str(tmp_path)):
@@ -128,7 +128,7 @@ def test_a_user_who_is_called_as_a_word_of_every_card_is_not_named_by_it():
 
 def test_the_repositorys_own_name_may_stand(hub, checkpoint, monkeypatch):
     monkeypatch.setattr("getpass.getuser", lambda: "labuser")
-    push_to_hub(checkpoint, "labuser/mammo")
+    push(checkpoint, "labuser/mammo")
     assert b"labuser/mammo" in hub.files("labuser/mammo")["README.md"]
 
 

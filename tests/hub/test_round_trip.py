@@ -10,7 +10,7 @@ import pytest
 import torch
 from hub_fixtures import change_json
 
-from mammo_hf.hub.push import push_to_hub
+from mammo_hf.hub.push import push
 from mammo_hf.models.configuration_mammo_swin import MammoSwinConfig
 from mammo_hf.models.modeling_mammo_swin import MammoSwinForImageClassification, MammoSwinForMaskedImageModeling
 from mammo_hf.processing.image_processing_mammo import MammoImageProcessor
@@ -73,17 +73,17 @@ def encoder_pushed(folder):
     config = MammoSwinConfig(embed_dim=8, depths=[2, 2], num_heads=[1, 2], image_size=(112, 56))
     model = MammoSwinForMaskedImageModeling(config).eval()
     model.save_pretrained(folder)
-    push_to_hub(folder, "lab/encoder")
+    push(folder, "lab/encoder")
     return model.swin
 
 
 def test_stock_transformers_loads_it_by_name_where_mammo_hf_is_not(hub, checkpoint, image, tmp_path):
-    first = push_to_hub(checkpoint, NAME).commit
+    first = push(checkpoint, NAME).commit
     _, before = logits_of(checkpoint, image)
     model = MammoSwinForImageClassification.from_pretrained(checkpoint)
     model.classifier.bias.data += 1
     model.save_pretrained(checkpoint)
-    push_to_hub(checkpoint, NAME)
+    push(checkpoint, NAME)
     pixels, after = logits_of(checkpoint, image)
     encoder = encoder_pushed(tmp_path / "mim")
     np.save(tmp_path / "image.npy", image)
@@ -114,7 +114,7 @@ def cache(monkeypatch, tmp_path):
 def test_our_pipeline_loads_it_by_name(hub, checkpoint, image, cache):
     from transformers import pipeline
 
-    push_to_hub(checkpoint, NAME)
+    push(checkpoint, NAME)
     here = pipeline("mammogram-classification", model=str(checkpoint))(image)
     there = pipeline("mammogram-classification", model=NAME)(image)
     assert any(cache.glob("models--lab--mammo/snapshots/*/model.safetensors"))
@@ -127,16 +127,16 @@ def test_our_pipeline_loads_it_by_name(hub, checkpoint, image, cache):
 
 
 def test_a_revision_stays_what_it_was(hub, checkpoint, cache):
-    first = push_to_hub(checkpoint, NAME).commit
+    first = push(checkpoint, NAME).commit
     change_json(checkpoint / "config.json", label_smoothing=0.25)
-    push_to_hub(checkpoint, NAME)
+    push(checkpoint, NAME)
     loaded = [MammoSwinForImageClassification.from_pretrained(NAME, revision=r) for r in (first, None)]
     assert [model.config.label_smoothing for model in loaded] == [0.0, 0.25]
 
 
 def test_a_download_that_breaks_goes_on_where_it_was(hub, checkpoint, cache, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "DOWNLOAD_CHUNK_SIZE", 1000)
-    push_to_hub(checkpoint, NAME)
+    push(checkpoint, NAME)
     hub.fail("GET .*/resolve/.*safetensors", 0, times=1)
     path = huggingface_hub.hf_hub_download(NAME, "model.safetensors")
     assert len(hub.ranges) == 1
