@@ -1,16 +1,17 @@
-"""Write a checkpoint's model card again, with what was measured or decided since its training.
-
-mammo-hf card out/cls --license apache-2.0 --label_efficiency out/labels/summary.json
-"""
+"""Write a checkpoint's model card again, with what was measured or decided since its training."""
 
 from __future__ import annotations
 
-import argparse
+from .running import Parser
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Return the parser of the command's arguments."""
-    p = argparse.ArgumentParser(prog="mammo-hf card", description=(__doc__ or "").split("\n")[0])
+    p = Parser(
+        "mammo-hf card",
+        __doc__ or "",
+        "mammo-hf card out/cls --license apache-2.0 --label_efficiency out/labels/summary.json",
+    )
     p.add_argument("model", metavar="MODEL", help="folder that training wrote")
     p.add_argument("--license", help="licence of the model: an identifier of the Hub, such as apache-2.0")
     p.add_argument("--base_model", help="OWNER/NAME of the model that training started from")

@@ -1,16 +1,13 @@
-"""Publish a checkpoint's folder on the Hub: weights, processor, metrics and card in one commit.
-
-mammo-hf push out/cls lab/mammo-swin --private
-"""
+"""Publish a checkpoint's folder on the Hub: weights, processor, metrics and card in one commit."""
 
 from __future__ import annotations
 
-import argparse
+from .running import Parser
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Return the parser of the command's arguments."""
-    p = argparse.ArgumentParser(prog="mammo-hf push", description=(__doc__ or "").split("\n")[0])
+    p = Parser("mammo-hf push", __doc__ or "", "mammo-hf push out/cls lab/mammo-swin --private")
     p.add_argument("model", metavar="MODEL", help="folder that training wrote")
     p.add_argument("name", metavar="NAME", help="OWNER/NAME on the Hub, or a name alone for a repository of your own")
     p.add_argument("--private", action="store_true", help="make the repository private; refused if it is public")

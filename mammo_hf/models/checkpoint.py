@@ -128,7 +128,7 @@ def read_metrics(out: Path) -> dict[str, Any]:
     try:
         return read_json(path)
     except DataError as error:
-        problem, remedy = "is not a file of metrics", "move it away or name another folder"
+        problem, remedy = "does not hold metrics", "move it away or name another folder"
         raise UsageError(problem, source=path, remedy=remedy) from error
 
 
