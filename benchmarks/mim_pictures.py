@@ -46,7 +46,7 @@ def main() -> None:
     out = Path(args.output_dir)
     if not (out / "phantom").is_dir():
         write_phantom(out / "phantom", patients=args.patients, seed=0, size=SIZE, progress=False)
-    table = open_collection(out / "phantom", validation=0.15, seed=0)
+    table = open_collection(out / "phantom", validation_fraction=0.15, seed=0)
     processor = MammoImageProcessor(size=SIZE, mask_block_size=32)
     prepared = prepared_images(table, processor, out / "prepared", tasks=usable_tasks(table, ("density",)))
     validation = MaskedImages(

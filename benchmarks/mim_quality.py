@@ -46,7 +46,7 @@ def main() -> None:
     if not (out / "phantom").is_dir():
         write_phantom(out / "phantom", patients=args.patients, seed=0, size=(448, 224), progress=False)
     # one split for all seeds: what varies is the training
-    table = open_collection(out / "phantom", validation=0.3, seed=0)
+    table = open_collection(out / "phantom", validation_fraction=0.3, seed=0)
     tasks = usable_tasks(table, ("density",))
     processor = MammoImageProcessor(size=SIZE)
     prepared = prepared_images(table, processor, out / "prepared", tasks=tasks)

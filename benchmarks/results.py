@@ -65,8 +65,8 @@ def commands(work: Path, mini_mias: Path, ddsm: Path) -> dict[str, tuple[Any, ..
     last += ("--eval_strategy", "steps", "--eval_steps", 100, "--save_strategy", "steps", "--save_steps", 100)
     last += ("--load_best_model_at_end", "true", "--save_total_limit", 1, *QUIET)
     return {
-        "ddsm_mim": ("mim", "--dataset", f"ddsm-299:{ddsm}", "--test_share", 0.3, "--validation", 0.05, *NANO, *MIM,
-                     "--max_steps", 1200),
+        "ddsm_mim": ("mim", "--dataset", f"ddsm-299:{ddsm}", "--test_fraction", 0.3, "--validation_fraction", 0.05,
+                     *NANO, *MIM, "--max_steps", 1200),
         "tissue_head": study(mias, "tissue", films, *FROZEN, "all_stages", *SHARES, "--seeds", 3, "--folds", 5),
         "phantom": ("phantom", *PHANTOM),
         "phantom_mim": ("mim", "--dataset", phantom, *NANO, *MIM, "--max_steps", 400),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..data.collection import Collection
 from ..data.prepare.reading import is_prepared
-from ..data.splits import SPLIT_FILE, TEST_SHARE, VALIDATION_SHARE, read_seen, save_subset, save_training_split
+from ..data.splits import SPLIT_FILE, TEST_FRACTION, VALIDATION_FRACTION, read_seen, save_subset, save_training_split
 from ..data.training_data import (
     check_labels,
     check_near_duplicates,
@@ -88,12 +88,15 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--mim_learning_rate", type=float, default=5e-4, help="default %(default)s")
     p.add_argument("--cls_learning_rate", type=float, default=5e-4, help="default %(default)s")
     p.add_argument(
-        "--validation", type=float, default=VALIDATION_SHARE, help="share of training patients (default %(default)s)"
+        "--validation_fraction",
+        type=float,
+        default=VALIDATION_FRACTION,
+        help="share of training patients (default %(default)s)",
     )
     p.add_argument(
-        "--test_share",
+        "--test_fraction",
         type=float,
-        default=TEST_SHARE,
+        default=TEST_FRACTION,
         help="share of the patients for a test split, where the collection has none of its own (default %(default)s)",
     )
     p.add_argument("--split_file", help="a saved split, such as a checkpoint's split.json: patients stand as there")
@@ -222,7 +225,7 @@ def _save_split(args: argparse.Namespace, table: Collection, checkpoint: Path, s
 
 
 def _split_arguments(args: argparse.Namespace) -> dict[str, Any]:
-    return {name: getattr(args, name) for name in ("validation", "test_share", "split_file", "seed")}
+    return {name: getattr(args, name) for name in ("validation_fraction", "test_fraction", "split_file", "seed")}
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -234,7 +237,7 @@ def _check(args: argparse.Namespace) -> None:
     check_number("--missing_label_percentage", percentage, 0 < percentage <= 100, "above 0 and at most 100")
     ClassificationSettings(lesion_loss=args.lesion_loss)  # checks it
     check_file("--label_file", args.label_file)
-    check_split(args.validation, args.test_share, args.split_file)
+    check_split(args.validation_fraction, args.test_fraction, args.split_file)
     if not (args.train_mim or args.train_cls or args.visualize):
         raise UsageError("nothing to do", remedy="give --train_mim, --train_cls, --visualize, or several of them")
     if args.visualize and not args.train_cls and not (_classifier(out) / "config.json").is_file():

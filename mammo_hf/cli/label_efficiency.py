@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--model", default="tiny", help="size of encoders from scratch (default %(default)s)")
     p.add_argument("--image_size", type=int, nargs="+", help="height and width (default: as prepared, or 448 224)")
-    p.add_argument("--validation", type=float, default=0.15, help="share of the training patients")
+    p.add_argument("--validation_fraction", type=float, default=0.15, help="share of the training patients")
     p.add_argument("--updates", type=int, default=ENOUGH_UPDATES, help="of a training (default %(default)s)")
     p.add_argument("--batch_size", type=int, default=8, help="default %(default)s")
     p.add_argument("--learning_rate", type=float, default=5e-4, help="default %(default)s")
@@ -100,7 +100,9 @@ def _settings(args: argparse.Namespace) -> StudySettings:
     check_number("--seeds", args.seeds, args.seeds >= 1, "1 or more")
     check_number("--folds", args.folds, args.folds == 0 or args.folds >= 2, "0, or 2 or more")
     check_number("--updates", args.updates, args.updates >= 1, "1 or more")
-    check_number("--validation", args.validation, 0 < args.validation < 1, "above 0 and below 1")
+    check_number(
+        "--validation_fraction", args.validation_fraction, 0 < args.validation_fraction < 1, "above 0 and below 1"
+    )
     check_number("--processes", args.processes, args.processes >= 1, "1 or more")
     check_file("--split_file", args.split_file)
     if args.split_file and args.folds:
@@ -117,7 +119,7 @@ def _settings(args: argparse.Namespace) -> StudySettings:
         model=args.model,
         folds=args.folds,
         split_file=args.split_file,
-        validation=args.validation,
+        validation_fraction=args.validation_fraction,
         updates=args.updates,
         batch_size=args.batch_size,
         learning_rate=args.learning_rate,

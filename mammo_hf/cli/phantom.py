@@ -18,7 +18,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--patients", type=int, default=50, help="four views each (default %(default)s)")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--size", type=int, nargs="+", default=[1024, 512], help="height and width in pixels")
-    p.add_argument("--test_share", type=float, default=0.25, help="share of the patients in the test split")
+    p.add_argument("--test_fraction", type=float, default=0.25, help="share of the patients in the test split")
     p.add_argument("--mass_share", type=float, default=0.65, help="share of masses; the rest are calcifications")
     p.add_argument("--lesion_scale", type=float, default=1.0, help="enlarges the lesions")
     p.add_argument("--lesion_contrast", type=float, default=1.0, help="raises the lesions' contrast")
@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> None:
         patients=args.patients,
         seed=args.seed,
         size=parse_size(args.size),
-        test_share=args.test_share,
+        test_fraction=args.test_fraction,
         mass_share=args.mass_share,
         lesion_scale=args.lesion_scale,
         lesion_contrast=args.lesion_contrast,

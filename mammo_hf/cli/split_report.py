@@ -1,6 +1,6 @@
 """Who stands on which side of a split: counts by task, class, view, vendor and age, and who was moved and why.
 
-mammo-hf split-report /data/CBIS-DDSM out/split --validation 0.15 --seed 0
+mammo-hf split-report /data/CBIS-DDSM out/split --validation_fraction 0.15 --seed 0
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from ..data.collection import Collection
 from ..data.leaks import assert_no_leak
 from ..data.loading import load
-from ..data.splits import TEST_SHARE, VALIDATION_SHARE, complete_split, save_split, split_report
+from ..data.splits import TEST_FRACTION, VALIDATION_FRACTION, complete_split, save_split, split_report
 from ..files import write_record
 from ..plotting import COLOURS, INK, dress, save_figure
 from .running import writable_folder
@@ -31,12 +31,14 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("out", type=Path, help="folder for split.json, split.png and patients.json (the saved split)")
     p.add_argument("--source", help="the collection's name, where its files do not tell it")
     p.add_argument("--mapping", help="with --source csv: the mapping's TOML file")
-    p.add_argument("--validation", type=float, default=VALIDATION_SHARE, help="share of the training patients")
     p.add_argument(
-        "--test_share",
+        "--validation_fraction", type=float, default=VALIDATION_FRACTION, help="share of the training patients"
+    )
+    p.add_argument(
+        "--test_fraction",
         "--test",
         type=float,
-        default=TEST_SHARE,
+        default=TEST_FRACTION,
         help="share for a test split, where none is official (default %(default)s, as training has it)",
     )
     p.add_argument("--seed", type=int, default=0)
@@ -50,8 +52,8 @@ def main(arguments: list[str]) -> None:
     args = parser().parse_args(arguments)
     table = complete_split(
         _load(args),
-        validation=args.validation,
-        test=args.test_share,
+        validation_fraction=args.validation_fraction,
+        test_fraction=args.test_fraction,
         seed=args.seed,
         task=args.task,
         saved=args.split_file,
@@ -60,7 +62,7 @@ def main(arguments: list[str]) -> None:
     report = split_report(table)
     out = writable_folder(args.out)
     write_record(report, out / "split.json")
-    about = {name: getattr(args, name) for name in ("seed", "validation", "test_share", "task")}
+    about = {name: getattr(args, name) for name in ("seed", "validation_fraction", "test_fraction", "task")}
     save_split(table, out / "patients.json", **about)
     draw_report(report, out / "split.png", table[0]["source"])
     for split, counts in report["splits"].items():

@@ -80,7 +80,7 @@ def open_as_trained(dataset: str, model: str | Path) -> Collection:
         return table
     # nothing is trained here: a validation split is not wanted, and a collection of test images alone has none
     trained_on = not read_split(saved).keys().isdisjoint(table.column("patient"))
-    return table.split(validation=0, saved=saved) if trained_on else table
+    return table.split(validation_fraction=0, saved=saved) if trained_on else table
 
 
 def open_stage(own: CollectionArguments, args: TrainingArguments, model: str, out: Path) -> Collection:
@@ -90,7 +90,11 @@ def open_stage(own: CollectionArguments, args: TrainingArguments, model: str, ou
         MammoError: See `mammo_hf.data.training_data.open_collection`.
     """
     resumed = checkpoint_to_resume(out, args.resume_from_checkpoint) is not None and (out / SPLIT_FILE).is_file()
-    shares: dict[str, Any] = {"validation": own.validation, "test_share": own.test_share, "seed": args.seed}
+    shares: dict[str, Any] = {
+        "validation_fraction": own.validation_fraction,
+        "test_fraction": own.test_fraction,
+        "seed": args.seed,
+    }
     table = open_collection(
         own.dataset,
         dicom_path=own.dicom_path,

@@ -204,11 +204,11 @@ class Collection:
 
     def split(
         self,
-        validation: float = 0.15,
+        validation_fraction: float = 0.15,
         seed: int = 0,
         task: str | None = None,
         *,
-        test: float = 0.0,
+        test_fraction: float = 0.0,
         saved: str | Path | None = None,
     ) -> Collection:
         """Moves whole patients from the training to the validation split, stratified by their gravest label.
@@ -217,11 +217,11 @@ class Collection:
         they are, and so do unlabelled rows, unless there are no others: then they are divided.
 
         Args:
-            validation: Share of the training patients, above 0 and below 1; 0: no validation split is made.
+            validation_fraction: Fraction of the training patients, above 0 and below 1; 0: no validation split is made.
             seed: The seed.
             task: The task to stratify by; ``None`` for the table's first.
-            test: Share of the training patients for a test split, where the collection has none of its own; 0: none
-                is made.
+            test_fraction: Fraction of the training patients for a test split, where the collection has none of its own;
+                0: none is made.
             saved: A file that `save_split` wrote: its patients stand as they stood there, and the rule is for those
                 who are new.
 
@@ -233,9 +233,11 @@ class Collection:
         assert_no_leak(self)
         splits = self.column("split")
         taken_from = "train" if "train" in splits or "unlabelled" not in splits else "unlabelled"
-        shares = {side: share for side, share in (("test", test), ("validation", validation)) if share}
+        shares = {
+            side: share for side, share in (("test", test_fraction), ("validation", validation_fraction)) if share
+        }
         if not shares and saved is None:
-            raise UsageError("are both 0: there is nothing to split", source="validation and test")
+            raise UsageError("are both 0: there is nothing to split", source="validation_fraction and test_fraction")
         sides = choose_sides(self, shares, seed=seed, task=task, taken_from=taken_from)
         notes = []
         if saved is not None:

@@ -274,14 +274,14 @@ def read_subset(path: str | Path) -> tuple[str, ...]:
 # The split of a training: what a collection has of its own stays, what it lacks is made, and both are said.
 
 
-VALIDATION_SHARE, TEST_SHARE = 0.15, 0.2
+VALIDATION_FRACTION, TEST_FRACTION = 0.15, 0.2
 
 
 def complete_split(
     table: Collection,
     *,
-    validation: float = VALIDATION_SHARE,
-    test: float = TEST_SHARE,
+    validation_fraction: float = VALIDATION_FRACTION,
+    test_fraction: float = TEST_FRACTION,
     seed: int = 0,
     task: str | None = None,
     saved: str | Path | None = None,
@@ -293,8 +293,9 @@ def complete_split(
 
     Args:
         table: The table as its source gave it.
-        validation: Share of the training patients for a validation split where there is none; 0: none is made.
-        test: Share of the training patients for a test split where there is none; 0: none is made.
+        validation_fraction: Fraction of the training patients for a validation split where there is none; 0: none is
+            made.
+        test_fraction: Fraction of the training patients for a test split where there is none; 0: none is made.
         seed: The seed.
         task: The task to stratify by; ``None`` for the table's first.
         saved: A file that `save_split` wrote: its patients stand as they stood there.
@@ -311,21 +312,23 @@ def complete_split(
     training = table.where(split="train")
     labelled = any(label is not None for task in table.tasks for label in training.column(task["name"]))
     shares = {
-        "validation": 0.0 if "validation" in own else validation,
-        "test": test if labelled and "test" not in own else 0.0,
+        "validation": 0.0 if "validation" in own else validation_fraction,
+        "test": test_fraction if labelled and "test" not in own else 0.0,
     }
     notes = [_own(table, side) for side in sorted(own)]
     if "test" not in own and saved is None:
         if not labelled:
             notes.append("test: none, as no image has a label")
-        elif not test:
+        elif not test_fraction:
             notes.append("test: none; the collection has no split of its own, and no share is asked for")
         else:
-            notes.append(f"test: the collection has no split of its own, so {test:.0%} of the patients are taken")
+            notes.append(
+                f"test: the collection has no split of its own, so {test_fraction:.0%} of the patients are taken"
+            )
     table = table.with_notes(*notes)
     if saved is None and not any(shares.values()):
         return table
-    return table.split(shares["validation"], seed, task, test=shares["test"], saved=saved)
+    return table.split(shares["validation"], seed, task, test_fraction=shares["test"], saved=saved)
 
 
 def _own(table: Collection, side: str) -> str:

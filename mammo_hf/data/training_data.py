@@ -34,7 +34,7 @@ from .prepare.reading import (
 from .prepare.row import differences
 from .prepare.running import prepare
 from .privacy import PRIVATE
-from .splits import SPLIT_FILE, TEST_SHARE, VALIDATION_SHARE, complete_split, label_subset, read_seen, read_subset
+from .splits import SPLIT_FILE, TEST_FRACTION, VALIDATION_FRACTION, complete_split, label_subset, read_seen, read_subset
 from .torch_datasets import StreamedMaskedImages
 
 logger = logging.getLogger(__name__)
@@ -45,8 +45,8 @@ def open_collection(
     dataset: str | Path,
     *,
     dicom_path: str | None = None,
-    validation: float = VALIDATION_SHARE,
-    test_share: float = TEST_SHARE,
+    validation_fraction: float = VALIDATION_FRACTION,
+    test_fraction: float = TEST_FRACTION,
     split_file: str | Path | None = None,
     seed: int = 0,
     starts: Sequence[str | Path] = (),
@@ -56,8 +56,8 @@ def open_collection(
     Args:
         dataset: Folder of a collection, recognised by its files, or one that ``mammo-hf prepare`` has finished.
         dicom_path: Text file of further DICOM paths.
-        validation: Share of the training patients; a validation split that is there already stays instead.
-        test_share: Share of the patients for a test split; an official one stays instead.
+        validation_fraction: Fraction of the training patients; a validation split that is there already stays instead.
+        test_fraction: Fraction of the patients for a test split; an official one stays instead.
         split_file: A saved split, whose patients stand as they stood there.
         seed: The seed of the split.
         starts: The checkpoints that training starts from, by folder or by a model size's name, which has learnt from
@@ -68,7 +68,9 @@ def open_collection(
         DataError: A table that contradicts itself, or a patient on two sides.
     """
     table = load(dataset, **({} if dicom_path is None else {"dicom_path": dicom_path}))
-    table = complete_split(table, validation=validation, test=test_share, seed=seed, saved=split_file)
+    table = complete_split(
+        table, validation_fraction=validation_fraction, test_fraction=test_fraction, seed=seed, saved=split_file
+    )
     assert_no_leak(table, seen=frozenset().union(*map(whom_it_has_seen, starts)))
     for note in table.notes:
         logger.info("%s", note)
@@ -193,7 +195,8 @@ def check_test_images(table: Collection) -> None:
     test = table.where(split="test")
     if not any(value is not None for task in table.tasks for value in test.column(task["name"])):
         raise DataError(
-            "the collection has no labelled test image to explain", remedy="check its test tables, or give --test_share"
+            "the collection has no labelled test image to explain",
+            remedy="check its test tables, or give --test_fraction",
         )
 
 

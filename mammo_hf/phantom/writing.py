@@ -176,7 +176,7 @@ def write_phantom(
     patients: int,
     seed: int = 0,
     size: tuple[int, int] = (1024, 512),
-    test_share: float = 0.25,
+    test_fraction: float = 0.25,
     mass_share: float = 0.65,
     lesion_scale: float = 1.0,
     lesion_contrast: float = 1.0,
@@ -193,7 +193,7 @@ def write_phantom(
         patients: How many; each has four whole images, two of them with a finding.
         seed: 0 or more.
         size: (height, width) of the whole images, at least 96 x 48.
-        test_share: Share of the patients in the official test split, in [0, 1].
+        test_fraction: Share of the patients in the official test split, in [0, 1].
         mass_share: Share of masses among the findings; the others are calcifications, which vanish in small images.
         lesion_scale: Enlarges the findings.
         lesion_contrast: Strengthens the findings.
@@ -205,13 +205,13 @@ def write_phantom(
         UsageError: An argument is out of its range, ``out`` holds something else, or it cannot be written.
     """
     settings = _Settings(seed, (int(size[0]), int(size[1])), mass_share, lesion_scale, lesion_contrast, lesion_halo)
-    _check(patients, test_share, num_proc, size)
+    _check(patients, test_fraction, num_proc, size)
     cases = [_case(index, settings) for index in range(patients)]
-    in_test = official_test_patients(cases, test_share, seed=seed)
+    in_test = official_test_patients(cases, test_fraction, seed=seed)
     jobs = [(case, "test" if case.patient_index in in_test else "train", settings) for case in cases]
     folder = Path(out)
     try:
-        _clear(folder, {"patients": patients, "test_share": test_share, **asdict(settings)})
+        _clear(folder, {"patients": patients, "test_fraction": test_fraction, **asdict(settings)})
         rows: list[Described] = []
         done = _write_all(folder, jobs, num_proc or min(_cores(), patients))
         for written in tqdm(done, total=patients, desc="phantom", unit="patient", disable=not progress):
@@ -237,13 +237,13 @@ def _counts(values: Iterator[str]) -> dict[str, int]:
     return dict(sorted(Counter(values).items()))
 
 
-def _check(patients: int, test_share: float, num_proc: int | None, size: tuple[int, int]) -> None:
+def _check(patients: int, test_fraction: float, num_proc: int | None, size: tuple[int, int]) -> None:
     if patients < 1:
         raise UsageError(f"must be 1 or more, not {patients}", source="patients")
     if num_proc is not None and num_proc < 1:
         raise UsageError(f"must be 1 or more, not {num_proc}", source="num_proc")
-    if not 0.0 <= test_share <= 1.0:
-        raise UsageError(f"must lie between 0 and 1, not {test_share}", source="test_share")
+    if not 0.0 <= test_fraction <= 1.0:
+        raise UsageError(f"must lie between 0 and 1, not {test_fraction}", source="test_fraction")
     check_size(size)
 
 

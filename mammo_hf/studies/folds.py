@@ -59,7 +59,14 @@ def check_unseen(sides: Sides, seen: frozenset[str], name: str) -> None:
 
 
 def sides_of(
-    table: Collection, task: dict[str, Any], *, percentage: float, seed: int, fold: int, folds: int, validation: float
+    table: Collection,
+    task: dict[str, Any],
+    *,
+    percentage: float,
+    seed: int,
+    fold: int,
+    folds: int,
+    validation_fraction: float,
 ) -> Sides:
     """The split of a cell, checked for leaks.
 
@@ -70,8 +77,8 @@ def sides_of(
         seed: Of folds, validation patients and label subset.
         fold: Which is tested; -1: the official test split.
         folds: How many there are; 0 with the official split.
-        validation: Share of the training patients that choose the epoch; 0: none are needed. A validation split that is
-            there already stays instead.
+        validation_fraction: Fraction of the training patients that choose the epoch; 0: none are needed. A validation
+            split that is there already stays instead.
 
     Raises:
         DataError: No labelled test image, or too few patients for the folds.
@@ -83,8 +90,8 @@ def sides_of(
         table = table.on_sides(everybody | {p: "test" if at == fold else "train" for p, at in by_fold.items()})
     if not any(value is not None for value in table.where(split="test").column(name)):
         raise DataError(f"no test image has a label of {name}", remedy="give --folds 5 to test by cross-validation")
-    if validation and "validation" not in table.column("split"):
-        table = table.split(validation, seed, name)
+    if validation_fraction and "validation" not in table.column("split"):
+        table = table.split(validation_fraction, seed, name)
     assert_no_leak(table)
     return Sides(table, label_subset(table, percentage=percentage, seed=seed, task=name))
 

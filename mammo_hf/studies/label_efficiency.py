@@ -56,7 +56,7 @@ class StudySettings:
         model: Size of an encoder that starts from scratch.
         folds: Of cross-validation by patient; 0: the collection's own test split.
         split_file: A saved split whose test patients are tested, where the collection has no test split of its own.
-        validation: Share of the training patients that choose the best evaluation of a training.
+        validation_fraction: Fraction of the training patients that choose the best evaluation of a training.
         updates: Optimiser steps of a training, whatever the share of labels.
         batch_size: Of a training.
         learning_rate: Of a training.
@@ -70,7 +70,7 @@ class StudySettings:
     model: str = "tiny"
     folds: int = 0
     split_file: str | None = None
-    validation: float = 0.15
+    validation_fraction: float = 0.15
     updates: int = 3000
     batch_size: int = 8
     learning_rate: float = 5e-4
@@ -156,7 +156,7 @@ class Study:
                 seed=cell.seed,
                 fold=cell.fold,
                 folds=self.settings.folds,
-                validation=self.settings.validation,
+                validation_fraction=self.settings.validation_fraction,
             )
             self._last = key, sides
         return self._last[1]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
-from ..data.splits import TEST_SHARE, VALIDATION_SHARE
+from ..data.splits import TEST_FRACTION, VALIDATION_FRACTION
 from ..data.training_data import training_processor
 from ..errors import UsageError, check_choice, check_file, check_number
 from ..models.configuration_mammo_swin import DECODERS, LOSS_REGIONS, SCORES
@@ -46,11 +46,11 @@ class CollectionArguments:
             "else that of the checkpoint that training starts from"
         },
     )
-    validation: float = field(
-        default=VALIDATION_SHARE, metadata={"help": "share of the training patients that choose the best epoch"}
+    validation_fraction: float = field(
+        default=VALIDATION_FRACTION, metadata={"help": "share of the training patients that choose the best epoch"}
     )
-    test_share: float = field(
-        default=TEST_SHARE,
+    test_fraction: float = field(
+        default=TEST_FRACTION,
         metadata={"help": "share of the patients for a test split where the collection has none of its own; 0: none"},
     )
     split_file: str | None = field(
@@ -83,7 +83,7 @@ class CollectionArguments:
         Raises:
             UsageError: Names the argument.
         """
-        check_split(self.validation, self.test_share, self.split_file)
+        check_split(self.validation_fraction, self.test_fraction, self.split_file)
         check_number("--prepare_workers", self.prepare_workers, self.prepare_workers >= 0, "0 or more")
 
     def prepared_folder(self, output_dir: str) -> Path:
@@ -320,13 +320,13 @@ def check_arguments(args: TrainingArguments) -> None:
         check_number("the number of epochs", epochs, 0 < epochs < float("inf"), "above 0")
 
 
-def check_split(validation: float, test_share: float, split_file: str | None) -> None:
+def check_split(validation_fraction: float, test_fraction: float, split_file: str | None) -> None:
     """Refuses shares that leave nothing to train on, and a saved split that is not there.
 
     Raises:
         UsageError: Names the argument.
     """
-    check_number("--validation", validation, 0 < validation < 1, "above 0 and below 1")
-    rest = f"at least 0, and below {1 - validation:g} beside --validation {validation:g}"
-    check_number("--test_share", test_share, 0 <= test_share < 1 - validation, rest)
+    check_number("--validation_fraction", validation_fraction, 0 < validation_fraction < 1, "above 0 and below 1")
+    rest = f"at least 0, and below {1 - validation_fraction:g} next to --validation_fraction {validation_fraction:g}"
+    check_number("--test_fraction", test_fraction, 0 <= test_fraction < 1 - validation_fraction, rest)
     check_file("--split_file", split_file)

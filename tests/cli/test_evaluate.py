@@ -96,7 +96,7 @@ def test_whom_training_kept_for_testing_is_tested_where_the_collection_says_nobo
         table.unlink()
     for film in films.rglob("*-Test_P_*"):
         shutil.rmtree(film)
-    trained_on = load("cbis-ddsm", films).split(seed=1, test=0.4)
+    trained_on = load("cbis-ddsm", films).split(seed=1, test_fraction=0.4)
     save_training_split(trained_on, model)
     assert _run(model, films, tmp_path / "out", "--without_pictures") == 0
     report = json.loads((tmp_path / "out" / "report.json").read_text())

@@ -78,7 +78,7 @@ def test_both_stages_make_the_same_test_split_and_leave_it_beside_the_checkpoint
     assert untrained[0] == untrained[1]
     assert sorted(untrained[0].values()).count("test") == 4
     assert read_split(tmp_path / "mim" / "split.json") == read_split(tmp_path / "cls" / "split.json")
-    assert stage("mim", mapping, tmp_path / "all", "--test_share", "0") == 0
+    assert stage("mim", mapping, tmp_path / "all", "--test_fraction", "0") == 0
     assert "test" not in untrained[2].values()
 
 

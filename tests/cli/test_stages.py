@@ -36,7 +36,7 @@ def films(tmp_path_factory):
 
 
 def test_a_model_is_tried_on_whom_its_training_kept_for_that(films, tmp_path):
-    trained_on = load("folder", films).split(seed=3, test=0.4)
+    trained_on = load("folder", films).split(seed=3, test_fraction=0.4)
     save_training_split(trained_on, tmp_path)
     kept = set(trained_on.where(split="test").column("patient"))
     assert 0 < len(kept) < 12

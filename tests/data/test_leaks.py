@@ -10,7 +10,7 @@ from mammo_hf.errors import DataError
 
 
 def test_a_split_by_patient_has_no_leak():
-    assert_no_leak(cohort().split(validation=0.2))
+    assert_no_leak(cohort().split(validation_fraction=0.2))
 
 
 def test_an_image_level_split_is_refused():
@@ -101,7 +101,7 @@ def test_images_of_another_stage_must_not_stand_in_the_test_split():
         assert_no_leak(tuned, pretraining=seen)
     assert_no_leak(tuned, pretraining=make_table([make_row("elsewhere"), make_row("test 3", split="test")]))
     # a validation image may have been seen before: only the test split must be new
-    assert_no_leak(tuned.split(validation=0.2), pretraining=tuned.where(split="train"))
+    assert_no_leak(tuned.split(validation_fraction=0.2), pretraining=tuned.where(split="train"))
 
 
 def test_near_duplicates_are_looked_for_where_prepared_images_are_given():

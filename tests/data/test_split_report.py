@@ -10,7 +10,7 @@ from mammo_hf.data.splits import split_report
 
 
 def test_counts_add_up():
-    table = cohort().split(validation=0.2)
+    table = cohort().split(validation_fraction=0.2)
     report = split_report(table)
     assert report["splits"]["train"] == {"patients": 56, "exams": 56, "breasts": 56, "images": 112}
     assert sum(side["images"] for side in report["splits"].values()) == len(table)

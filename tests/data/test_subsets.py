@@ -29,7 +29,7 @@ def test_subset_is_a_stratified_share_of_the_labelled_training_patients():
 
 
 def test_all_labels_are_every_labelled_training_patient_and_no_other():
-    table = cohort().split(validation=0.2, seed=0)
+    table = cohort().split(validation_fraction=0.2, seed=0)
     labelled = patients(table, split="train", pathology=("benign", "malignant"))
     assert set(label_subset(table, percentage=100, seed=0)) == labelled
     assert labelled.isdisjoint(patients(table, split=("validation", "test")))

@@ -52,7 +52,7 @@ def test_unknown_columns_are_named():
 
 def test_split_moves_whole_training_patients_and_changes_nothing_else():
     table = cohort()
-    split = table.split(validation=0.2, seed=0)
+    split = table.split(validation_fraction=0.2, seed=0)
     assert patients(split, split="validation").isdisjoint(patients(split, split="train"))
     assert len(patients(split, split="validation")) == 14
     assert patients(split, split="test") == patients(table, split="test")
@@ -69,7 +69,7 @@ def test_split_is_the_same_for_the_same_seed():
 
 
 def test_split_works_on_chosen_rows():
-    table = cohort().where(view="MLO").split(validation=0.5)
+    table = cohort().where(view="MLO").split(validation_fraction=0.5)
     assert len(table) == 70
     assert set(table.column("split")) == {"train", "validation"}
 
@@ -99,7 +99,7 @@ def test_repr_counts_images_by_split():
 
 
 def test_a_test_split_can_be_taken_where_there_is_none():
-    table = cohort(test=0).split(validation=0.2, test=0.25, seed=3)
+    table = cohort(test=0).split(validation_fraction=0.2, test_fraction=0.25, seed=3)
     sides = {side: patients(table, split=side) for side in ("train", "validation", "test")}
     assert [len(sides[side]) for side in sides] == [38, 14, 18]
     assert not set.intersection(*sides.values())
@@ -107,23 +107,23 @@ def test_a_test_split_can_be_taken_where_there_is_none():
         labels = {row["pathology"] for row in table if row["split"] == side}
         assert labels == {"benign", "malignant", None}
     with pytest.raises(UsageError, match="has a test split already"):
-        cohort().split(test=0.2)
+        cohort().split(test_fraction=0.2)
     with pytest.raises(UsageError, match="leave nothing to train on"):
-        cohort(test=0).split(validation=0.5, test=0.5)
+        cohort(test=0).split(validation_fraction=0.5, test_fraction=0.5)
 
 
 def test_unlabelled_images_alone_are_divided_for_pre_training():
-    table = make_table([make_row(name, split="unlabelled") for name in "abcdefghij"]).split(validation=0.2)
+    table = make_table([make_row(name, split="unlabelled") for name in "abcdefghij"]).split(validation_fraction=0.2)
     assert table.column("split").count("validation") == 2
     assert table.notes == ["validation: 2 patients (2 images) taken from unlabelled images, seed 0"]
 
 
 def test_a_saved_split_pins_its_patients_and_the_rule_is_for_those_who_are_new(tmp_path):
-    before = cohort(test=0).split(validation=0.2, test=0.2, seed=0)
+    before = cohort(test=0).split(validation_fraction=0.2, test_fraction=0.2, seed=0)
     save_split(before, tmp_path / "split.json", seed=0)
     rows = [row | {"split": "train"} for row in before]
     rows += [make_row(f"new {number}", pathology="malignant") for number in range(40)]
-    grown = make_table(rows).split(validation=0.2, test=0.2, seed=0, saved=tmp_path / "split.json")
+    grown = make_table(rows).split(validation_fraction=0.2, test_fraction=0.2, seed=0, saved=tmp_path / "split.json")
     old = set(before.column("patient"))
     assert {(row["patient"], row["split"]) for row in before} == {
         (row["patient"], row["split"]) for row in grown if row["patient"] in old
@@ -131,7 +131,7 @@ def test_a_saved_split_pins_its_patients_and_the_rule_is_for_those_who_are_new(t
     assert {row["split"] for row in grown if row["patient"] not in old} == {"train", "validation", "test"}
     note = next(note for note in grown.notes if note.startswith("saved split"))
     # without the file, patients at the cut change sides, and the note says how many
-    free = make_table(rows).split(validation=0.2, test=0.2, seed=0)
+    free = make_table(rows).split(validation_fraction=0.2, test_fraction=0.2, seed=0)
     side = dict(zip(free.column("patient"), free.column("split"), strict=True))
     moved = {row["patient"] for row in before if side[row["patient"]] != row["split"]}
     assert moved

@@ -22,18 +22,18 @@ def test_an_official_split_stays_and_is_said_to_be_one():
 
 
 def test_a_collection_without_a_test_split_gets_one_and_it_is_said():
-    table = complete_split(cohort(test=0), test=0.2, seed=3)
+    table = complete_split(cohort(test=0), test_fraction=0.2, seed=3)
     sides = {side: patients(table, split=side) for side in ("train", "validation", "test")}
     assert [len(found) for found in sides.values()] == [45, 11, 14]
     assert not set.intersection(*sides.values())
     assert table.notes[0] == "test: the collection has no split of its own, so 20% of the patients are taken"
     assert "test: 14 patients (28 images) taken from training, seed 3" in table.notes
-    again = complete_split(cohort(test=0), test=0.2, seed=3)
+    again = complete_split(cohort(test=0), test_fraction=0.2, seed=3)
     assert again.column("split") == table.column("split")
 
 
 def test_no_test_split_where_none_is_wanted_or_nothing_has_a_label():
-    table = complete_split(cohort(test=0), test=0)
+    table = complete_split(cohort(test=0), test_fraction=0)
     assert set(table.column("split")) == {"train", "validation"}
     assert table.notes[0] == "test: none; the collection has no split of its own, and no share is asked for"
     unlabelled = make_table([make_row(str(number), split="unlabelled") for number in range(10)])
@@ -50,17 +50,17 @@ def test_a_saved_split_decides(tmp_path):
     grown = complete_split(cohort(benign=50, test=0), seed=4, saved=tmp_path / "split.json")
     for side in ("train", "validation", "test"):
         assert patients(table, split=side) <= patients(grown, split=side)
-    pinned = cohort(test=0).split(validation=0, saved=tmp_path / "split.json")
+    pinned = cohort(test=0).split(validation_fraction=0, saved=tmp_path / "split.json")
     assert pinned.column("split") == table.column("split")
 
 
 def test_shares_that_leave_nothing():
     with pytest.raises(UsageError, match="leave nothing to train on"):
-        complete_split(cohort(test=0), validation=0.5, test=0.5)
+        complete_split(cohort(test=0), validation_fraction=0.5, test_fraction=0.5)
     with pytest.raises(UsageError, match="test: must be above 0 and below 1"):
-        complete_split(cohort(test=0), test=1.5)
+        complete_split(cohort(test=0), test_fraction=1.5)
     with pytest.raises(UsageError, match="nothing to split"):
-        cohort().split(validation=0)
+        cohort().split(validation_fraction=0)
 
 
 def test_whom_a_checkpoint_has_learnt_from_must_not_be_tested_on(tmp_path):

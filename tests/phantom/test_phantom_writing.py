@@ -140,7 +140,7 @@ def test_any_number_of_processes_writes_the_same_bytes(phantom: tuple[Path, Phan
 def test_a_larger_phantom_begins_with_the_patients_of_a_smaller_one(
     phantom: tuple[Path, PhantomSummary], tmp_path: Path
 ) -> None:
-    write_phantom(tmp_path, patients=2, seed=5, size=SIZE, num_proc=1, progress=False, test_share=0.0)
+    write_phantom(tmp_path, patients=2, seed=5, size=SIZE, num_proc=1, progress=False, test_fraction=0.0)
 
     def pixels(out: Path) -> set[bytes]:
         return {pydicom.dcmread(path).PixelData for path in (out / FULL).rglob("*.dcm")}
@@ -151,7 +151,7 @@ def test_a_larger_phantom_begins_with_the_patients_of_a_smaller_one(
 def test_an_earlier_phantom_is_replaced_whole(tmp_path: Path) -> None:
     write_phantom(tmp_path, patients=2, seed=1, size=SIZE, num_proc=1, progress=False)
     (tmp_path / "notes.txt").write_text("mine")
-    write_phantom(tmp_path, patients=1, seed=1, size=SIZE, num_proc=1, progress=False, test_share=1.0)
+    write_phantom(tmp_path, patients=1, seed=1, size=SIZE, num_proc=1, progress=False, test_fraction=1.0)
     assert len(list((tmp_path / FULL).rglob("*.dcm"))) == 4
     assert len(rows_of(tmp_path)) == 2
     assert (tmp_path / "notes.txt").read_text() == "mine"
@@ -177,7 +177,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *(("patients", 0), ("num_proc", 0), ("test_share", 1.5), ("size", (10, 10))),
+        *(("patients", 0), ("num_proc", 0), ("test_fraction", 1.5), ("size", (10, 10))),
         *(("seed", -1), ("mass_share", 2.0), ("lesion_scale", 0.0)),
     ],
 )

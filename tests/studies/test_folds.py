@@ -23,7 +23,7 @@ def test_a_cell_leaks_nothing_and_its_subsets_are_nested():
     table, task = cohort(), cohort().tasks[0]
     for fold in (0, 1):
         chosen = [
-            sides_of(table, task, percentage=share, seed=0, fold=fold, folds=4, validation=0.2)
+            sides_of(table, task, percentage=share, seed=0, fold=fold, folds=4, validation_fraction=0.2)
             for share in (10, 50, 100)
         ]
         for sides in chosen:
@@ -35,19 +35,20 @@ def test_a_cell_leaks_nothing_and_its_subsets_are_nested():
 
 def test_the_official_test_split_stays_without_folds():
     table = cohort()
-    sides = sides_of(table, table.tasks[0], percentage=100, seed=0, fold=-1, folds=0, validation=0.2)
+    sides = sides_of(table, table.tasks[0], percentage=100, seed=0, fold=-1, folds=0, validation_fraction=0.2)
     assert patients(sides.table, split="test") == patients(table, split="test")
 
 
 def test_a_saved_split_says_who_is_tested_and_each_seed_draws_its_own_validation(tmp_path):
     table = cohort(test=0)
-    before = table.split(0.2, seed=0, test=0.3)
+    before = table.split(0.2, seed=0, test_fraction=0.3)
     save_split(before, tmp_path / "split.json")
     saved = with_saved_test(table, tmp_path / "split.json")
     assert patients(saved, split="test") == patients(before, split="test")
     assert not patients(saved, split="validation")
     drawn = [
-        sides_of(saved, table.tasks[0], percentage=100, seed=seed, fold=-1, folds=0, validation=0.2) for seed in (1, 2)
+        sides_of(saved, table.tasks[0], percentage=100, seed=seed, fold=-1, folds=0, validation_fraction=0.2)
+        for seed in (1, 2)
     ]
     assert patients(drawn[0].table, split="validation") != patients(drawn[1].table, split="validation")
     assert with_saved_test(table, None) is table
@@ -55,13 +56,13 @@ def test_a_saved_split_says_who_is_tested_and_each_seed_draws_its_own_validation
 
 def test_a_validation_split_of_the_collection_stays():
     table = cohort().split(0.2, seed=5)
-    sides = sides_of(table, table.tasks[0], percentage=100, seed=0, fold=-1, folds=0, validation=0.5)
+    sides = sides_of(table, table.tasks[0], percentage=100, seed=0, fold=-1, folds=0, validation_fraction=0.5)
     assert patients(sides.table, split="validation") == patients(table, split="validation")
 
 
 def test_nobody_is_tested_from_whom_the_encoder_has_learnt():
     table = cohort()
-    sides = sides_of(table, table.tasks[0], percentage=100, seed=0, fold=-1, folds=0, validation=0.2)
+    sides = sides_of(table, table.tasks[0], percentage=100, seed=0, fold=-1, folds=0, validation_fraction=0.2)
     check_unseen(sides, frozenset(patients(table, split="train")), "mim")
     with pytest.raises(DataError, match="mim: has learnt from 1 of the test patients"):
         check_unseen(sides, frozenset(sorted(patients(table, split="test"))[:1]), "mim")
@@ -70,7 +71,7 @@ def test_nobody_is_tested_from_whom_the_encoder_has_learnt():
 def test_what_cannot_be_tested_is_said():
     table = cohort(test=0)
     with pytest.raises(DataError, match="--folds"):
-        sides_of(table, table.tasks[0], percentage=100, seed=0, fold=-1, folds=0, validation=0.2)
+        sides_of(table, table.tasks[0], percentage=100, seed=0, fold=-1, folds=0, validation_fraction=0.2)
     with pytest.raises(DataError, match="30 folds"):
         folds_of(table, "pathology", 30, 0)
     with pytest.raises(UsageError, match="2 or more"):

@@ -35,7 +35,7 @@ def prepared(request, raw, tmp_path_factory):
 def test_raw_and_prepared_data_train_alike_through_one_argument(raw, prepared, tmp_path):
     rows = {}
     for name, dataset in (("raw", raw), ("prepared", prepared)):
-        table = open_collection(dataset, validation=0.3, seed=5)
+        table = open_collection(dataset, validation_fraction=0.3, seed=5)
         tasks = usable_tasks(table)
         images = prepared_images(table, PROCESSOR, tmp_path / "below", tasks=tasks)
         rows[name] = {row["image_id"]: row for row in images}
@@ -47,7 +47,7 @@ def test_another_seed_moves_patients_and_leaves_the_folder_alone(prepared):
     before = {path: path.stat().st_mtime_ns for path in prepared.rglob("*") if path.is_file()}
     splits = []
     for seed in range(4):
-        table = open_collection(prepared, seed=seed, validation=0.3)
+        table = open_collection(prepared, seed=seed, validation_fraction=0.3)
         images = prepared_images(table, PROCESSOR, prepared, tasks=usable_tasks(table))
         splits.append(tuple(images["split"]))
     assert len(set(splits)) > 1

@@ -27,7 +27,7 @@ def test_headers_make_unlabelled_rows(tmp_path):
 def test_such_a_table_can_be_split_for_pre_training(tmp_path):
     for number in range(6):
         write_dicom(tmp_path / f"{number}.dcm", film_pixels(str(number)), str(number), StudyInstanceUID=f"1.{number}")
-    table = load("folder", tmp_path).split(validation=0.34)
+    table = load("folder", tmp_path).split(validation_fraction=0.34)
     assert table.column("split").count("validation") == 2
 
 

@@ -57,7 +57,7 @@ def test_plain_datasets_reads_both_forms_alike(folders, monkeypatch, tmp_path):
 
 
 def test_training_sees_the_tables_rows_order_split_and_labels(folders, collection):
-    table = collection.split(validation=0.3, seed=0)
+    table = collection.split(validation_fraction=0.3, seed=0)
     chosen = table.where(lambda row: row["view"] == "CC")
     tasks = [
         {"name": "density", "labels": ["d", "c", "b", "a"]},

@@ -56,7 +56,7 @@ def test_one_changed_file_is_read_again_alone(own_folder, small, tmp_path):
 
 def test_another_split_copies_what_is_there(collection, small, tmp_path):
     prepare(collection, small, tmp_path, shard_size=5)
-    split = collection.split(validation=0.3, seed=1)
+    split = collection.split(validation_fraction=0.3, seed=1)
     summary = prepare(split, small, tmp_path, shard_size=5)
     assert summary.read == 0
     assert sorted(open_prepared(tmp_path)["split"]) == sorted(split.column("split"))
