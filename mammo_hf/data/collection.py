@@ -94,6 +94,8 @@ class Collection:
         DataError: A column of the schema is missing.
     """
 
+    root: str | None = None  # folder that it was loaded from
+
     def __init__(
         self,
         dataset: Dataset,
@@ -267,7 +269,7 @@ class Collection:
         return self._with(Dataset.from_dict(columns, features=self.dataset.features))
 
     def _with(self, dataset: Dataset) -> Collection:
-        return Collection(
+        table = Collection(
             dataset,
             tasks=self._tasks,
             salt_name=self.salt_name,
@@ -275,3 +277,5 @@ class Collection:
             rejected=self.rejected,
             moved=self.moved,
         )
+        table.root = self.root
+        return table

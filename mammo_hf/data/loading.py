@@ -46,6 +46,7 @@ def load(source: str | Path, root: str | Path | None = None, **options: Any) -> 
                 f"is no option of {module.NAME}", source=option, remedy=f"its options: {', '.join(known) or 'none'}"
             )
     table: Collection = module.load(folder, **options)
+    table.root = str(folder)
     return table
 
 
@@ -55,7 +56,9 @@ def _prepared(folder: str | Path, options: dict[str, Any]) -> Collection:
     if options:
         name = next(iter(options))
         raise UsageError("adds nothing to images that are prepared", source=name, remedy="give it to mammo-hf prepare")
-    return prepared_table(folder)
+    table = prepared_table(folder)
+    table.root = str(folder)
+    return table
 
 
 def _in_one(source: str | Path, options: dict[str, Any]) -> tuple[str | Path, str | Path | None, dict[str, Any]]:
