@@ -1,46 +1,92 @@
-"""Source files, on a disk or in an object store: their content, and a stamp that changes when they do."""
+"""Files on a disk or in an object store: written whole, found safely, read by their kind."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .errors import DataError
+from .errors import DataError, UsageError
 
-MARKER = "phantom.json"  # beside drawn phantoms, so that whatever is made of them is named as such
+MARKER = "phantom.json"  # next to drawn phantoms, so that everything made from them is labelled as such
+PART = ".part-"  # how the name of a file begins that is still being written
 
-# Small files that are kept beside a checkpoint: written whole or not at all, and JSON read back with care.
+# Whole writes: a reader sees the old file or the new one, never a part of one.
 
 
-def write_record(content: dict[str, Any], path: str | Path) -> None:
-    """Writes a JSON file; a reader sees the old file or the new one, never a part.
+@contextmanager
+def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path with the same suffix to write to, and move it to ``path`` at the end.
+
+    The content has reached the disk before it gets its name, so no crash leaves an empty file of that name. After an
+    error the old file, if any, is still there and nothing else.
+
+    Args:
+        path: File that is written, in an existing folder.
 
     Raises:
-        DataError: The file cannot be written.
+        OSError: The file cannot be written.
     """
-    write_whole(path, (json.dumps(content, indent=1) + "\n").encode())
-
-
-def write_whole(path: str | Path, content: bytes) -> None:
-    """Writes a file; a reader sees the old file or the new one, never a part.
-
-    Raises:
-        DataError: The file cannot be written.
-    """
-    path = Path(path)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+    target = Path(path)
+    part = target.with_name(f"{PART}{secrets.token_hex(8)}{target.suffix}")
     try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
+        yield part
+        with open(part, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(part, target)
+    finally:
+        with suppress(OSError):  # the part was moved, or its folder is none
+            part.unlink()
+
+
+@contextmanager
+def writing_errors(target: object) -> Iterator[None]:
+    """Turn what the operating system reports about a file or folder into an error that says what to do.
+
+    Args:
+        target: File or folder that the error names.
+
+    Raises:
+        UsageError: An ``OSError`` was raised.
+    """
+    try:
+        yield
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise DataError(f"cannot be written ({error.strerror})", source=path, remedy="choose another folder") from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            problem, remedy = "the disk is full", "free space and run it again"
+        else:
+            # not the error's own text: arrow puts sentences there
+            reason = os.strerror(error.errno) if error.errno else type(error).__name__
+            problem, remedy = f"cannot be written ({reason})", "choose a folder that you may write to"
+        raise UsageError(problem, source=target, remedy=remedy) from error
 
 
-def read_record(path: str | Path) -> dict[str, Any]:
-    """A JSON file's content; empty where it holds anything but an object.
+def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:
+    """Write a file, text as UTF-8.
+
+    Raises:
+        UsageError: The file cannot be written.
+    """
+    with writing_errors(path), whole_file(path) as part:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def write_record(content: Any, path: str | os.PathLike[str]) -> None:
+    """Write a JSON file; numbers that JSON does not have (NaN, infinity) are an error.
+
+    Raises:
+        UsageError: The file cannot be written.
+    """
+    write_whole(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a JSON file; anything but an object counts as an empty one.
 
     Raises:
         DataError: The file cannot be read.
@@ -54,17 +100,68 @@ def read_record(path: str | Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-# what the object stores' clients call the mark that changes with the content, the surest first
+# Finding files, and recognising DICOM by a file's name or start.
+
+_DICOM_SUFFIXES = (".dcm", ".dicom")
+_PREAMBLE = 128  # bytes before the letters DICM
+
+
+def is_dicom_entry(entry: os.DirEntry[str]) -> bool:
+    """Tell whether a folder's entry is a DICOM file: by its suffix, or by its first bytes if it has none."""
+    suffix = os.path.splitext(entry.name)[1].lower()
+    if suffix and not suffix[1:].isdecimal():  # a file named by its UID alone ends in digits
+        return suffix in _DICOM_SUFFIXES
+    try:
+        with open(entry.path, "rb") as file:
+            return entry.name != "DICOMDIR" and file.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM"
+    except OSError:
+        return False
+
+
+def walk(
+    root: str | os.PathLike[str],
+    on_error: Callable[[str, str], object] = lambda folder, reason: None,
+    accepts: Callable[[os.DirEntry[str]], bool] = is_dicom_entry,
+) -> Iterator[str]:
+    """Find all files of a kind below a folder, through links too; each folder is listed once.
+
+    Args:
+        root: Folder to search.
+        on_error: Function that is called with each folder that cannot be listed, and the reason.
+        accepts: Function that decides whether an entry is wanted; by default DICOM files, opened only if they have no
+            suffix.
+    """
+    seen: set[tuple[int, int]] = set()
+    pending = [os.fspath(root)]
+    while pending:
+        folder = pending.pop()
+        try:
+            state = os.stat(folder)
+            if (state.st_dev, state.st_ino) in seen:  # a link back to a folder above, or to one already seen
+                continue
+            seen.add((state.st_dev, state.st_ino))
+            with os.scandir(folder) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+        except OSError as error:
+            on_error(folder, f"cannot be listed ({error.strerror})")
+            continue
+        yield from (entry.path for entry in entries if not entry.is_dir() and accepts(entry))
+        pending += reversed([entry.path for entry in entries if entry.is_dir()])
+
+
+# Files that may be in an object store: their content, and a stamp that changes when they do.
+
+# what the object stores' clients call the mark that changes with the content, the most reliable first
 _MARKS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "last_modified", "updated", "created")
 
 
 def is_remote(path: str) -> bool:
-    """Whether a path is a URL such as ``s3://bucket/1-1.dcm``."""
+    """Tell whether a path is a URL such as ``s3://bucket/1-1.dcm``."""
     return "://" in path
 
 
 def readable(path: str) -> str | bytes:
-    """The path itself where it is on a disk; the file's content where it is in an object store.
+    """Return the path itself if it is on a disk, and the file's content if it is in an object store.
 
     Raises:
         OSError: The object cannot be read.
@@ -79,7 +176,7 @@ def readable(path: str) -> str | bytes:
 
 
 def file_stamp(path: str) -> list[Any] | None:
-    """Size and time of change in nanoseconds, or an object's size and tag; ``None``: there is no such file."""
+    """Return size and time of change in nanoseconds, or an object's size and tag; ``None``: there is no such file."""
     try:
         if not is_remote(path):
             stat = os.stat(path)

@@ -26,6 +26,7 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from .errors import DataError, UsageError
+from .files import write_whole, writing_errors
 from .metrics.ranking import auroc, roc_curve
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
@@ -77,13 +78,9 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
     if target.suffix.lower() != ".png":
         raise UsageError("a plot is written as PNG", source=target, remedy="give a name that ends in .png")
     content = _compact_png(figure)
-    try:
+    with writing_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
-    except OSError as error:
-        raise UsageError(
-            f"cannot be written ({error.strerror})", source=target, remedy="choose a folder that you may write to"
-        ) from error
+    write_whole(target, content)
     return target
 
 

@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset
 from scipy import ndimage
 
 from ..errors import UsageError
+from ..files import whole_file, writing_errors
 from ..processing.geometry import Geometry, Unit
 from .discovery import Facts
 from .overlay import STYLES, Style, drawn
@@ -135,23 +136,13 @@ def save_explanation(
         raise UsageError(
             f"an explanation is saved as {', '.join(SUFFIXES)}", source=path, remedy="choose one of these suffixes"
         )
-    picture = explanation.overlay(index, style=style, outline=outline) if suffix == ".png" else None
-    part = path.with_name(f".{path.stem}.{os.getpid()}{suffix}")
-    try:
-        if picture is not None:
-            picture.save(part)
+    with writing_errors(path), whole_file(path) as part:
+        if suffix == ".png":
+            explanation.overlay(index, style=style, outline=outline).save(part)
         elif suffix == ".npz":
             np.savez_compressed(part, **_arrays(explanation))
         else:
             part.write_text(json.dumps(explanation.to_dict(index), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise UsageError(
-            f"cannot be written ({error.strerror})", source=path, remedy="choose a folder that can be"
-        ) from error
-    finally:
-        if part.parent.is_dir() and part.exists():
-            part.unlink()
     return path
 
 

@@ -33,6 +33,7 @@ from tqdm.auto import tqdm
 
 from ..errors import UsageError
 from ..explainers.targets import label_names
+from ..files import whole_file, write_record, writing_errors
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .reading import ImageReader, ReadImage, SideBySide, replicas
 from .scoring import calibrated_scores, score_and_explain
@@ -64,9 +65,7 @@ class Journal:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / _RUN
         if not path.exists():
-            part = path.with_suffix(".new")
-            part.write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")
-            part.replace(path)
+            write_record(run, path)
             return
         try:
             before = dict(json.loads(path.read_text(encoding="utf-8")))
@@ -180,10 +179,9 @@ def write_outputs(journal: Journal, output: Path, labels: list[str], explained: 
     """
     columns = columns_of(labels, explained)
     rejects, counts = rejects_path(output), [0, 0]
-    parts = [path.with_name(f".{path.name}.{os.getpid()}") for path in (output, rejects)]
 
-    def scored() -> Iterator[Row]:
-        with parts[1].open("w", encoding="utf-8", newline="") as file:
+    def scored(path: Path) -> Iterator[Row]:
+        with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["file", REASON])
             for _, row in journal.rows():
@@ -194,17 +192,12 @@ def write_outputs(journal: Journal, output: Path, labels: list[str], explained: 
                 else:
                     yield cells
 
-    try:
-        writer = _write_parquet if output.suffix == ".parquet" else _write_csv
-        writer(parts[0], columns, labels, scored())
-        if counts[1]:
-            parts[1].replace(rejects)
-        else:
-            rejects.unlink(missing_ok=True)  # of an earlier run under this name
-        parts[0].replace(output)
-    finally:
-        for part in parts:
-            part.unlink(missing_ok=True)
+    write = _write_parquet if output.suffix == ".parquet" else _write_csv
+    with writing_errors(output), whole_file(output) as part:
+        with whole_file(rejects) as rejected:
+            write(part, columns, labels, scored(rejected))
+        if not counts[1]:
+            rejects.unlink()
     return counts[0], counts[1]
 
 

@@ -19,9 +19,9 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import torch
 
-from ..data.datasets.contents import is_dicom_entry, walk
 from ..data.prepare.processes import follow_parent, no_interrupts
 from ..errors import MammoError, UsageError
+from ..files import is_dicom_entry, walk
 from ..processing.geometry import Geometry
 from ..processing.image_processing_mammo import MammoImageProcessor
 
@@ -39,7 +39,7 @@ def files_below(folder: str | os.PathLike[str]) -> list[str]:
     Raises:
         UsageError: There is none.
     """
-    found = sorted(os.path.relpath(path, folder) for path in walk(os.fspath(folder), [], _is_image))
+    found = sorted(os.path.relpath(path, folder) for path in walk(folder, accepts=_is_image))
     if not found:
         raise UsageError("holds no DICOM file and no picture", source=folder, remedy="check the path")
     return found

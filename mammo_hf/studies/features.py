@@ -67,7 +67,7 @@ def frozen_features(
         encoder: Frozen, in evaluation mode.
         prepared: The images, in the features' order.
         processor: Normalises.
-        folder: Holds ``<pool>.npy``; written once, each appears whole or not at all.
+        folder: Folder of the files ``<pool>.npy``, computed once.
 
     Returns:
         "mean": float32 (images, channels), the mean of the last tokens; "all_stages": float32 (images, channels of all
@@ -80,7 +80,7 @@ def frozen_features(
         folder.mkdir(parents=True, exist_ok=True)
         marker.unlink(missing_ok=True)
         _compute(encoder, prepared, processor, paths)
-        marker.write_text(wanted)
+        write_whole(marker, wanted)
     return {name: np.load(path, mmap_mode="r" if name == "attentive" else None) for name, path in paths.items()}
 
 
@@ -97,11 +97,11 @@ def _compute(
             for name, values in _pooled(encoder(pixels.to(encoder.device), output_hidden_states=True)).items():
                 if name not in arrays:
                     shape = (len(images), *values.shape[1:])
-                    arrays[name] = np.lib.format.open_memmap(_partial(paths[name]), "w+", values.dtype, shape)
+                    # not written whole: the fingerprint, written last, says that the arrays are complete
+                    arrays[name] = np.lib.format.open_memmap(paths[name], "w+", values.dtype, shape)
                 arrays[name][rows.start : rows.stop] = values
-    for name, array in arrays.items():
+    for array in arrays.values():
         array.flush()
-        _partial(paths[name]).replace(paths[name])
 
 
 def _pooled(output: SwinModelOutput) -> dict[str, np.ndarray]:
@@ -115,10 +115,6 @@ def _pooled(output: SwinModelOutput) -> dict[str, np.ndarray]:
         "all_stages": torch.cat([*between, last.mean(1)], 1).cpu().numpy(),
         "attentive": last.half().cpu().numpy(),
     }
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(f"{path.stem}.partial.npy")
 
 
 def _fingerprint(encoder: SwinModel, prepared: datasets.Dataset) -> str:

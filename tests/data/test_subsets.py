@@ -84,5 +84,5 @@ def test_a_file_that_is_no_subset(tmp_path, text):
 def test_files_that_cannot_be_read_or_written(tmp_path):
     with pytest.raises(DataError, match="cannot be read"):
         read_subset(tmp_path / "absent.json")
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(UsageError, match="cannot be written"):
         save_subset(["0123456789abcdef"], tmp_path / "absent" / "labels.json")

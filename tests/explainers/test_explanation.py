@@ -69,7 +69,7 @@ def test_saves_all_or_nothing(explanation, tmp_path, monkeypatch, suffix):
     monkeypatch.setattr(Image.Image, "save", full_disc)
     monkeypatch.setattr(Path, "write_text", lambda self, text, **options: full_disc(None, self))
     monkeypatch.setattr(np, "savez_compressed", lambda where, **arrays: full_disc(None, where))
-    with pytest.raises(UsageError, match="No space left"):
+    with pytest.raises(UsageError, match="the disk is full"):
         explanation.save(path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...errors import DataError, UsageError
+from ...files import walk
 from ..collection import Collection, Moved, Rejected, gravest
 from ..findings import finding as make_finding
 from ..privacy import salted_hash
 from ..schema import TASKS as COMMON
 from ..schema import Row, task_list
-from .contents import Contents, find_tables, read_table, read_text, walk
+from .contents import Contents, find_tables, read_table, read_text
 from .folder import Stranger, says_region, unlabelled_rows
 
 # CBIS-DDSM's cases: films, the abnormalities that they show, and on which official side a patient stands.
@@ -275,7 +276,7 @@ def named_files(root: Path, rejected: list[Rejected]) -> Iterator[ImageFile]:
         root: The collection's folder.
         rejected: Takes the folders that cannot be listed.
     """
-    return (parse_path(path, str(root)) for path in walk(root, rejected))
+    return (parse_path(path, str(root)) for path in walk(root, lambda *why: rejected.append(Rejected(*why))))
 
 
 # CBIS-DDSM as JPEG, the release on Kaggle: which file is what stands in its ``dicom_info.csv`` alone.

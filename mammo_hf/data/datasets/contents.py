@@ -8,13 +8,12 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pydicom
-import pydicom.misc
 from PIL import Image
 from pydicom.uid import UncompressedTransferSyntaxes
 
@@ -22,7 +21,6 @@ from ...dicom import Laterality, MammogramError, Vendor, View, read_mammogram
 from ...dicom.header import find_projection
 from ...dicom.parsing import text
 from ...errors import DataError
-from ..collection import Rejected
 
 _SIZE_TAGS = ["Columns", "Rows"]
 _TAGS = [
@@ -186,51 +184,11 @@ def _cannot_have_two_values(path: str, shape: Shape) -> bool:
     return False
 
 
-# Finding files: all of a kind below a folder, and a table by its name.
+# Finding a table by its name, and counting what is not there.
 
 
-_SUFFIXES = (".dcm", ".dicom")
 _DEEPEST = 2
 _SHOWN = 3
-
-
-def is_dicom_entry(entry: os.DirEntry[str]) -> bool:
-    """Whether a folder's entry is a DICOM file, by its suffix, or by its start where it has none."""
-    suffix = os.path.splitext(entry.name)[1].lower()
-    if suffix and not suffix[1:].isdecimal():  # a file named by its UID alone ends in digits
-        return suffix in _SUFFIXES
-    try:
-        return entry.name != "DICOMDIR" and pydicom.misc.is_dicom(entry.path)
-    except OSError:
-        return False
-
-
-def walk(
-    root: str | Path, rejected: list[Rejected], accepts: Callable[[os.DirEntry[str]], bool] = is_dicom_entry
-) -> Iterator[str]:
-    """All files of a kind below a folder, through links too. Each folder is listed once.
-
-    Args:
-        root: The collection's folder.
-        rejected: Takes the folders that cannot be listed.
-        accepts: Whether an entry is wanted; by default DICOM files, opened only where they have no suffix.
-    """
-    seen: set[tuple[int, int]] = set()
-    pending = [str(root)]
-    while pending:
-        folder = pending.pop()
-        try:
-            state = os.stat(folder)
-            if (state.st_dev, state.st_ino) in seen:  # a link back to a folder above, or to one already seen
-                continue
-            seen.add((state.st_dev, state.st_ino))
-            with os.scandir(folder) as listing:
-                entries = sorted(listing, key=lambda entry: entry.name)
-        except OSError as error:
-            rejected.append(Rejected(folder, f"cannot be listed ({error.strerror})"))
-            continue
-        yield from (entry.path for entry in entries if not entry.is_dir() and accepts(entry))
-        pending += reversed([entry.path for entry in entries if entry.is_dir()])
 
 
 def find_tables(root: str | Path, names: Iterable[str]) -> dict[str, Path]:

@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 from ...dicom import Laterality
 from ...errors import DataError
+from ...files import walk
 from ..collection import Collection, Rejected
 from ..privacy import private_salt, salted_hash
 from ..schema import TASKS as COMMON
 from ..schema import Row, age_band, task_list
-from .contents import Contents, Facts, walk
+from .contents import Contents, Facts
 
 NAME = "folder"
 LOOKS_FOR = 'to be asked for by name: load("folder", root)'
@@ -42,7 +43,7 @@ def load(root: Path) -> Collection:
     rejected: list[Rejected] = []
     contents = Contents()
     strangers, problems = [], 0
-    for path in walk(root, rejected):
+    for path in walk(root, lambda *why: rejected.append(Rejected(*why))):
         facts = contents.facts(path)
         if facts is None:
             problems += 1

@@ -17,11 +17,12 @@ from PIL import Image
 
 from ...dicom import Laterality, Vendor, View
 from ...errors import DataError
+from ...files import walk
 from ..collection import Collection, Rejected, gravest
 from ..findings import FINDING_KINDS, PATHOLOGIES, Finding, finding
 from ..privacy import private_salt, salted_hash
 from ..schema import SPLITS, Row, age_band, task_list
-from .contents import Contents, find_tables, missing_files, read_columns, read_shape, read_table, walk
+from .contents import Contents, find_tables, missing_files, read_columns, read_shape, read_table
 from .mapping import TASK as FOLLOW_UP
 from .mapping import Field, ImageRows, Join, Mapping, Record, follow_up_labels, read_mapping, wrong
 
@@ -222,7 +223,7 @@ class _Files:
     def _all_names(self) -> dict[str, list[str]]:
         if self._names is None:
             self._names = {}
-            for path in walk(self._root, self._rejected, lambda entry: True):
+            for path in walk(self._root, lambda *why: self._rejected.append(Rejected(*why)), lambda entry: True):
                 self._names.setdefault(os.path.basename(path), []).append(path)
         return self._names
 
@@ -230,7 +231,7 @@ class _Files:
 def _header_records(root: Path, rejected: list[Rejected]) -> Iterator[Record]:
     """The files themselves as a table: what each header says, under the names that a mapping may use."""
     contents = Contents()
-    for path in walk(root, rejected):
+    for path in walk(root, lambda *why: rejected.append(Rejected(*why))):
         facts = contents.facts(path)
         if facts is None:
             rejected.append(Rejected(path, contents.problems[path]))

@@ -11,12 +11,13 @@ import re
 from pathlib import Path
 
 from ...errors import DataError
+from ...files import walk
 from ..collection import Collection, Rejected, gravest
 from ..findings import Finding, finding
 from ..privacy import salted_hash
 from ..schema import TASKS as COMMON
 from ..schema import Row, task_list
-from .contents import find_tables, missing_files, read_text, walk
+from .contents import find_tables, missing_files, read_text
 
 NAME = "mini-mias"
 LOOKS_FOR = "Info.txt with lines such as 'mdb001 G CIRC B 535 425 197', in the folder or at most two folders below"
@@ -78,7 +79,13 @@ def load(root: Path, max_missing: float = 0.5) -> Collection:
 
 def _films(root: Path, rejected: list[Rejected]) -> dict[int, str]:
     """The films by number; a PNG before a PGM."""
-    paths = list(walk(root, rejected, lambda entry: _FILM.fullmatch(entry.name.lower()) is not None))
+    paths = list(
+        walk(
+            root,
+            lambda *why: rejected.append(Rejected(*why)),
+            lambda entry: _FILM.fullmatch(entry.name.lower()) is not None,
+        )
+    )
     films: dict[int, str] = {}
     for path in sorted(paths, key=lambda path: path.lower().endswith(".png")):
         films[int(os.path.basename(path)[3:6])] = path

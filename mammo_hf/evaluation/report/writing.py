@@ -18,7 +18,7 @@ from typing import Any
 
 import jinja2
 
-from ...errors import UsageError
+from ...files import write_whole, writing_errors
 from ..classification import OF_PREDICTIONS, OF_SEVERAL_CLASSES, OF_TWO_CLASSES
 from ..classifier import FACTS, FEWEST_PATIENTS, Evaluation
 from ..scored import RULES
@@ -101,21 +101,14 @@ def write_report(evaluation: Evaluation, about: About, out: str | os.PathLike[st
         UsageError: They cannot be written.
     """
     folder = Path(out)
-    try:
+    with writing_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        cohort = cohort_table(evaluation.images, about.tasks)
-        checklists = filled(checklist_facts(evaluation, about))
-        targets = folder / "report.html", folder / "report.json"
-        contents = _html(evaluation, about, cohort, checklists), _json(evaluation, about, cohort, checklists)
-        for target, content in zip(targets, contents, strict=True):
-            part = target.with_name(f".{target.name}.{os.getpid()}")
-            part.write_text(content, encoding="utf-8")
-            part.replace(target)
-    except OSError as error:
-        raise UsageError(
-            f"cannot be written ({error.strerror})", source=folder, remedy="choose a folder that you may write to"
-        ) from error
-    return targets
+    cohort = cohort_table(evaluation.images, about.tasks)
+    checklists = filled(checklist_facts(evaluation, about))
+    page, record = folder / "report.html", folder / "report.json"
+    write_whole(page, _html(evaluation, about, cohort, checklists))
+    write_whole(record, _json(evaluation, about, cohort, checklists))
+    return page, record
 
 
 def _json(evaluation: Evaluation, about: About, cohort: list[dict[str, Any]], checklists: dict[str, list[Item]]) -> str:
