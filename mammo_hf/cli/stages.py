@@ -14,7 +14,7 @@ from ..data.prepare.reading import is_prepared
 from ..data.splits import SPLIT_FILE, read_seen, read_split, save_training_split
 from ..data.training_data import open_collection
 from ..errors import MammoError, UsageError
-from ..models.checkpoint import check_model, other_window
+from ..models.checkpoint import check_model
 from ..processing.image_processing_mammo import MammoImageProcessor
 from ..training.mim import model_changes
 from ..training.options import ClassificationArguments, CollectionArguments, MimArguments, check_arguments
@@ -52,7 +52,7 @@ def check_stage(
     check_arguments(args)
     own.check()
     processor = own.image_processor(model, **changes)
-    of_model = model_changes(own.settings()) if isinstance(own, MimArguments) else other_window(own.window_size)
+    of_model = model_changes(own.settings()) if isinstance(own, MimArguments) else {"window_size": own.window_size}
     check_model(model, processor.canvas, **of_model)
     return processor
 

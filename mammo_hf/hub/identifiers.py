@@ -118,8 +118,8 @@ def _kinds(name: str, content: Content, machine: Machine, names: Sequence[str], 
 def _texts(name: str, content: Content) -> tuple[list[str], bool]:
     """What of a file is text, and whether there is more to it."""
     if name.endswith(".safetensors") and isinstance(content, Path):
-        header = safetensors_header(content)
-        return [json.dumps(header.get("__metadata__", {}), ensure_ascii=False), " ".join(header)], True
+        metadata, shapes = safetensors_header(content)
+        return [json.dumps(metadata, ensure_ascii=False), " ".join(shapes)], True
     raw = content if isinstance(content, bytes) else content.read_bytes()
     if name.endswith(".png"):
         return _texts_of_picture(name, raw), True

@@ -1,20 +1,27 @@
-"""What a checkpoint's folder says of itself: the files that a card is made of and that a push takes along."""
+"""What a model argument means, what a checkpoint's folder holds, and how training starts from it.
+
+A model argument is the name of a size (`SIZES`), a folder, a ``.pth`` file of the Swin or SimMIM repositories, or a
+name on the Hugging Face Hub; `locate` resolves all but the first.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import json
 import logging
 import math
 import os
 import re
-import struct
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
+from huggingface_hub import HfApi, constants, snapshot_download
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+from safetensors import SafetensorError, safe_open
 from torch.nn import functional
 from transformers import PreTrainedModel
 
@@ -23,21 +30,120 @@ from ..files import write_whole
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .configuration_mammo_swin import SIZES, MammoSwinConfig
 
+logger = logging.getLogger(__name__)
+Model = TypeVar("Model", bound=PreTrainedModel)
+State = dict[str, torch.Tensor]
+
 CONFIG, PROCESSOR, METRICS, CARD = "config.json", "preprocessor_config.json", "metrics.json", "README.md"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICTURES = "card"  # the folder of the card's pictures
 STAGES = {"classifier": "MammoSwinForImageClassification", "mim": "MammoSwinForMaskedImageModeling"}
 
+# Where a model is.
+
+# all that is downloaded of a repository: weights in a format that cannot run code, and the records next to them
+_DOWNLOADED = [
+    *(CONFIG, PROCESSOR, METRICS, CARD, "*.safetensors", INDEX),
+    *("split.json", "label_subset.json", "terms.json", "LICENSE*"),
+]
+_HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def locate(model: str | os.PathLike[str]) -> Path:
+    """Return where a model is on this machine, downloading it from the Hugging Face Hub if it is named there.
+
+    A name that can only be a path makes no request: one that begins with ``.``, ``/`` or ``~``, ends in ``.pth``, has
+    more than one slash, or begins with a folder that exists. Any other makes one attempt, and is read from the user's
+    cache if the Hub cannot be reached.
+
+    Args:
+        model: A folder, a ``.pth`` file of the Swin or SimMIM repositories, or a name on the Hub, ``OWNER/NAME`` or
+            ``NAME``, with an optional ``@REVISION`` (a branch, tag or commit). The name of a size is returned as it is.
+
+    Raises:
+        UsageError: There is no such folder or file, and no such model on the Hub, or it cannot be reached.
+    """
+    text = os.fspath(model)
+    path = Path(text).expanduser()
+    if path.exists() or text in SIZES:
+        return path
+    name, _, revision = text.partition("@")
+    if isinstance(model, os.PathLike) or _is_path(name):
+        raise UsageError("there is no such folder or file", source=text, remedy=f"check the path{_nearest(text)}")
+    try:
+        return _snapshot(name, revision or constants.DEFAULT_REVISION)
+    except Exception as error:  # the client's own errors, and those of its transport, which have no common class
+        reason, remedy = _why_not(error, name, revision)
+        raise UsageError(
+            f"there is no such folder here, and from the Hugging Face Hub: {reason}",
+            source=text,
+            remedy=remedy + _nearest(text),
+        ) from error
+
+
+def repository_of(folder: Path) -> str | None:
+    """Return the Hub's name of what `locate` has downloaded, or ``None`` for any other folder."""
+    *_, cached, snapshots, _ = ("", "", "", *folder.parts)
+    if snapshots != "snapshots" or not cached.startswith("models--"):
+        return None
+    return cached.removeprefix("models--").replace("--", "/")
+
+
+def _is_path(name: str) -> bool:
+    first, _, rest = name.partition("/")
+    return not _HUB_NAME.fullmatch(name) or name.endswith(".pth") or bool(rest and Path(first).exists())
+
+
+def _snapshot(name: str, revision: str) -> Path:
+    if _COMMIT.fullmatch(revision):
+        # a commit never changes, so a cached one needs no request
+        with contextlib.suppress(OSError, ValueError):
+            return Path(snapshot_download(name, revision=revision, allow_patterns=_DOWNLOADED, local_files_only=True))
+        # what comes next would be tried six times if the Hub cannot be reached
+        HfApi().model_info(name, revision=revision)
+    return Path(snapshot_download(name, revision=revision, allow_patterns=_DOWNLOADED))
+
+
+def _why_not(error: Exception, name: str, revision: str) -> tuple[str, str]:
+    """Return the reason why a model did not come from the Hub, and what to do about it."""
+    if isinstance(error, GatedRepoError):
+        return "its terms have to be accepted first", f"accept them at {constants.ENDPOINT}/{name}, then hf auth login"
+    if isinstance(error, RevisionNotFoundError):
+        return f"{name} has no revision {revision!r}", "check the revision after the @"
+    # an answer without the Hub's own code is raised as the cause of a missing cache entry
+    status = getattr(getattr(error.__cause__ or error, "response", None), "status_code", None)
+    if isinstance(error, RepositoryNotFoundError) or status == 404:
+        return "there is no such model, or it is private", "check the name; if it is private: hf auth login"
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set, and the model is not in the cache", "unset it, or check the name"
+    if status is not None:
+        return f"it answers with the error {status}", "try again later, or check your token: hf auth login"
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"the model cannot be stored ({error.strerror})", "check the cache, which HF_HOME names"
+    return "it cannot be reached, and the model is not in the cache", "check the name and the connection"
+
+
+def _nearest(text: str) -> str:
+    """Return a question that names the size or folder whose name is most similar, or an empty text."""
+    parent = Path(text).expanduser().parent
+    known = [str(path) for path in parent.glob("*") if path.is_dir()] if parent.is_dir() else []
+    found = difflib.get_close_matches(text, [*SIZES, *known], 1)
+    return f" (did you mean {found[0]}?)" if found else ""
+
+
+# What a checkpoint's folder holds.
+
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint's folder, read.
+    """A checkpoint's folder and the content of its JSON files.
 
     Attributes:
-        folder: Where it is.
-        config: ``config.json``.
-        processor: ``preprocessor_config.json``; empty where there is none.
-        metrics: ``metrics.json``; empty where there is none.
+        folder: The folder.
+        config: Content of ``config.json``.
+        processor: Content of ``preprocessor_config.json``; empty if there is none.
+        metrics: Content of ``metrics.json``; empty if there is none.
         stage: "classifier", "mim", or "" for a model of another kind.
     """
 
@@ -54,65 +160,93 @@ class Checkpoint:
         return found if isinstance(found, dict) else {}
 
     def weights(self) -> list[str]:
-        """The names of the files that hold the weights, and of their index where there are several.
+        """Return the names of the files with the weights, and of their index if there are several.
 
         Raises:
-            UsageError: There are none in the format that is published, or one of several is missing.
+            UsageError: There are no weights in the safetensors format.
+            DataError: One of several files is missing.
         """
         if (self.folder / WEIGHTS).is_file():
             return [WEIGHTS]
         if not (self.folder / INDEX).is_file():
-            raise UsageError(
-                f"holds no {WEIGHTS}", source=self.folder, remedy="give the folder that training wrote, whole"
-            )
+            raise UsageError(f"there is no {WEIGHTS} here", source=self.folder, remedy="give the whole model folder")
         shards = sorted(set(read_json(self.folder / INDEX).get("weight_map", {}).values()))
         missing = [name for name in shards if not (self.folder / name).is_file()]
         if missing or not shards:
-            raise DataError(
-                f"its index names {missing[0] if missing else 'no file'}", source=self.folder, remedy="copy it whole"
-            )
+            named = missing[0] if missing else "no file"
+            raise DataError(f"its index names {named}", source=self.folder, remedy="copy the whole folder again")
         return [*shards, INDEX]
 
     def parameters(self) -> int:
-        """How many numbers the weights are, from the files' headers alone."""
-        names = [name for name in self.weights() if name != INDEX]
-        headers = [safetensors_header(self.folder / name) for name in names]
-        return sum(
-            math.prod(tensor["shape"]) for header in headers for key, tensor in header.items() if key != "__metadata__"
-        )
+        """Return the number of parameters, from the headers of the weights alone."""
+        headers = [safetensors_header(self.folder / name) for name in self.weights() if name != INDEX]
+        return sum(math.prod(shape) for _, shapes in headers for shape in shapes.values())
 
 
 def read_checkpoint(folder: str | os.PathLike[str]) -> Checkpoint:
-    """Reads a folder that training wrote.
+    """Read a folder that training wrote.
 
     Raises:
-        UsageError: There is no model in it, or not a Swin.
+        UsageError: The folder holds no model, or not a Swin.
         DataError: One of its JSON files cannot be read.
     """
-    place = Path(folder)
-    if not (place / CONFIG).is_file():
-        raise UsageError("there is no model here", source=place, remedy="give the folder that training wrote")
-    config = read_json(place / CONFIG)
+    path = Path(folder)
+    config = read_config(path)
+    found = {name: read_json(path / name) if (path / name).is_file() else {} for name in (PROCESSOR, METRICS)}
+    return Checkpoint(path, config, found[PROCESSOR], found[METRICS], _stage(config))
+
+
+def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the content of the ``config.json`` of a Swin.
+
+    Raises:
+        UsageError: The folder holds no model, or one of another architecture.
+        DataError: The file cannot be read.
+    """
+    path = Path(folder)
+    if not (path / CONFIG).is_file():
+        size = str(folder) in SIZES and not path.is_dir()
+        reason = "is the name of a model size, not a trained model" if size else "there is no model here"
+        raise UsageError(reason, source=path, remedy="give the folder that training wrote")
+    config = read_json(path / CONFIG)
     if config.get("model_type") != "swin":
-        raise UsageError(f"a model of the kind {config.get('model_type')!r}", source=place, remedy="give a Swin")
-    found = {name: read_json(place / name) if (place / name).is_file() else {} for name in (PROCESSOR, METRICS)}
-    kinds = {kind: stage for stage, kind in STAGES.items()}
-    stage = next((kinds[kind] for kind in config.get("architectures") or () if kind in kinds), "")
-    return Checkpoint(place, config, found[PROCESSOR], found[METRICS], stage)
+        raise UsageError(f"is a model of type {config.get('model_type')!r}", source=path, remedy="give a Swin")
+    return config
+
+
+def read_tasks(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Return the tasks of a classifier.
+
+    Raises:
+        UsageError: The folder holds no model, or one that is not a classifier of ours.
+    """
+    config = read_config(folder)
+    tasks: list[dict[str, Any]] = config.get("tasks") or []
+    if not tasks:
+        pretrained = _stage(config) == "mim"
+        reason = "is a pre-trained encoder, which has no classifier" if pretrained else "is not a classifier with tasks"
+        remedy = f"train one first: mammo-hf finetune --model {folder}" if pretrained else "give what finetune wrote"
+        raise UsageError(reason, source=folder, remedy=remedy)
+    return tasks
+
+
+def _stage(config: dict[str, Any]) -> str:
+    made_by = config.get("architectures") or ()
+    return next((stage for stage, kind in STAGES.items() if kind in made_by), "")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file that holds an object.
+    """Return the object in a JSON file.
 
     Raises:
-        DataError: It does not, or cannot be read.
+        DataError: The file cannot be read, or holds something else.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError("cannot be read as JSON", source=path, remedy="copy the file again") from error
     if not isinstance(content, dict):
-        raise DataError("holds no JSON object", source=path, remedy="copy the file again")
+        raise DataError("is not a JSON object", source=path, remedy="copy the file again")
     return content
 
 
@@ -138,61 +272,21 @@ def write_metrics(out: Path, stage: str, figures: dict[str, Any] | list[Any]) ->
     write_whole(out / METRICS, (json.dumps(metrics, indent=2, allow_nan=False) + "\n").encode())
 
 
-def safetensors_header(path: Path) -> dict[str, Any]:
-    """The JSON at the beginning of a safetensors file: names, shapes and metadata.
+def safetensors_header(path: Path) -> tuple[dict[str, str], dict[str, list[int]]]:
+    """Return the metadata of a safetensors file, and the shape of each tensor by its name.
 
     Raises:
         DataError: The file is damaged or cut off.
     """
     try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > path.stat().st_size:
-                raise ValueError("longer than the file")
-            header: dict[str, Any] = json.loads(file.read(length))
-    except (OSError, ValueError, struct.error) as error:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}, {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
         raise DataError("is damaged or cut off", source=path, remedy="copy the file again") from error
-    return header
 
 
-# Loading what a folder holds, with one line on what is wrong where it does not.
-
-
-Model = TypeVar("Model", bound=PreTrainedModel)
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The ``config.json`` of a Swin's checkpoint.
-
-    Raises:
-        UsageError: The folder holds no checkpoint, or one of another architecture.
-    """
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError("no config.json of a model can be read there", source=folder, remedy="check it") from error
-    architecture = config.get("model_type") if isinstance(config, dict) else None
-    if architecture != "swin":
-        raise UsageError(f"a checkpoint of the architecture {architecture!r}", source=folder, remedy="give a Swin")
-    return config
-
-
-def read_tasks(folder: Path) -> list[dict[str, Any]]:
-    """The tasks of a classifier's checkpoint.
-
-    Raises:
-        UsageError: The folder holds no checkpoint, or one of something else.
-    """
-    if not (folder / "config.json").is_file():
-        raise UsageError("there is no classifier here", source=folder, remedy="give the folder that training wrote")
-    tasks: list[dict[str, Any]] = read_config(folder).get("tasks") or []
-    if not tasks:
-        raise UsageError("is no classifier of tasks", source=folder, remedy="give the folder that stage 2 wrote")
-    return tasks
-
-
-def load_model(kind: type[Model], folder: str | Path, **options: Any) -> Model:
-    """``kind.from_pretrained(folder)``.
+def load_model(kind: type[Model], folder: str | os.PathLike[str], **options: Any) -> Model:
+    """Load a model as ``kind.from_pretrained(folder, **options)`` does.
 
     Raises:
         DataError: The weights are missing, damaged, or of other sizes than the configuration's.
@@ -209,154 +303,127 @@ def load_model(kind: type[Model], folder: str | Path, **options: Any) -> Model:
     return model
 
 
-def load_processor(folder: str | Path) -> MammoImageProcessor:
-    """The processor that is saved beside a model.
+def load_processor(model: str | os.PathLike[str]) -> MammoImageProcessor:
+    """Load the processor that was saved with a model.
+
+    Args:
+        model: As in `locate`; a folder that holds only a processor will do.
 
     Raises:
-        DataError: There is none, or it cannot be read.
+        UsageError: There is no such model, or its processor is not one of mammograms.
+        DataError: It has none, or one that cannot be read.
     """
+    folder = locate(model)
+    remedy = f"put the {PROCESSOR} there that the model was trained with"
     try:
-        processor: MammoImageProcessor = MammoImageProcessor.from_pretrained(folder)
+        found, _ = MammoImageProcessor.get_image_processor_dict(folder)
     except (OSError, ValueError) as error:
-        raise DataError(
-            "its preprocessor_config.json cannot be read", source=folder, remedy="give a folder that training wrote"
-        ) from error
+        raise DataError(f"has no {PROCESSOR} that can be read", source=folder, remedy=remedy) from error
+    kind = str(found.get("image_processor_type"))
+    if kind != MammoImageProcessor.__name__:
+        raise UsageError(f"its {PROCESSOR} is of a {kind}, which reads no mammograms", source=folder, remedy=remedy)
+    processor: MammoImageProcessor = MammoImageProcessor.from_pretrained(folder)
     return processor
 
 
-# Checkpoints of the Swin and SimMIM repositories: their weights under transformers' names, and their configuration.
+# Where training starts: any Swin, of other channels, another image size, window or normalisation.
+
+_HEADS = ("classifier.", "lesion_head.")
+# (mean, deviation) by channel of what the Swin and SimMIM repositories train on: intensities in [0, 1] of ImageNet
+_IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 
 
-State = dict[str, torch.Tensor]
-# the names of the Swin and SimMIM repositories' checkpoints, and those of transformers' modules
-_SIMMIM_NAMES = (
-    (r"^patch_embed\.proj\.", "embeddings.patch_embeddings.projection."),
-    (r"^patch_embed\.norm\.", "embeddings.norm."),
-    (r"^mask_token$", "embeddings.mask_token"),
-    (r"^absolute_pos_embed$", "embeddings.position_embeddings"),
-    (r"^norm\.", "layernorm."),
-    (r"^layers\.", "encoder.layers."),
-    (r"\.norm1\.", ".layernorm_before."),
-    (r"\.norm2\.", ".layernorm_after."),
-    (r"\.attn\.proj\.", ".attention.o_proj."),
-    (r"\.attn\.relative_position_bias_table$", ".attention.relative_position_bias.relative_position_bias_table"),
-)
-
-
-def simmim_state(path: Path) -> State:
-    """A checkpoint of the Swin or SimMIM repositories, under the names of our masked image model.
-
-    Raises:
-        UsageError: It is none.
-    """
-    try:
-        # SimMIM saves its settings with the weights, a dictionary of a class that need not be installed here
-        with torch.serialization.safe_globals([(OrderedDict, "yacs.config.CfgNode")]):
-            stored = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UsageError("cannot be read as a PyTorch checkpoint", source=path) from error
-    stored = stored.get("model", stored) if isinstance(stored, dict) else {}
-    if not any(key.endswith("patch_embed.proj.weight") for key in stored):
-        raise UsageError("no Swin's names in this checkpoint", source=path, remedy="give a Swin or SimMIM checkpoint")
-    state: State = {}
-    for key, value in stored.items():
-        name = key.removeprefix("encoder.")
-        if re.search(r"relative_position_index|attn_mask|^head\.|relative_coords_table", name):
-            continue
-        if name.startswith("decoder."):
-            state[name] = value
-        elif ".attn.qkv." in name:
-            kind = name.rsplit(".", 1)[1]
-            block = "swin.encoder." + name.split(".attn.qkv.")[0]
-            for letter, part in zip("qkv", value.chunk(3), strict=True):
-                state[f"{block}.attention.{letter}_proj.{kind}"] = part
-        else:
-            for pattern, replacement in _SIMMIM_NAMES:
-                name = re.sub(pattern, replacement, name)
-            state[f"swin.{name}"] = value
-    return state
-
-
-def simmim_config(path: Path) -> dict[str, Any]:
-    """The configuration that the shapes of a Swin or SimMIM checkpoint tell."""
-    state = simmim_state(path)
-    blocks = [re.match(r"swin\.encoder\.layers\.(\d+)\.blocks\.(\d+)\.layernorm_before\.weight", key) for key in state]
-    places = [(int(match[1]), int(match[2])) for match in blocks if match]
-    stages = 1 + max(stage for stage, _ in places)
-    tables = [
-        state[f"swin.encoder.layers.{stage}.blocks.0.attention.relative_position_bias.relative_position_bias_table"]
-        for stage in range(stages)
-    ]
-    projection = state["swin.embeddings.patch_embeddings.projection.weight"]
-    config = {
-        "embed_dim": projection.shape[0],
-        "num_channels": projection.shape[1],
-        "patch_size": projection.shape[2],
-        "depths": [1 + max(block for stage, block in places if stage == wanted) for wanted in range(stages)],
-        "num_heads": [table.shape[1] for table in tables],
-        "window_size": (math.isqrt(len(tables[0])) + 1) // 2,
-        "use_absolute_embeddings": "swin.embeddings.position_embeddings" in state,
-    }
-    # the image's size leaves no trace but in a table of absolute positions, which was square
-    positions = state.get("swin.embeddings.position_embeddings")
-    side = config["window_size"] * 2 ** (stages - 1) if positions is None else math.isqrt(positions.shape[1])
-    return config | {"image_size": (side * projection.shape[2],) * 2}
-
-
-# Where an encoder starts from: any Swin checkpoint, of other channels, another image size or another window.
-
-
-logger = logging.getLogger(__name__)
-HEADS = ("classifier.", "lesion_head.")
-
-
-def load_starting_weights(network: PreTrainedModel, source: str | Path) -> list[str]:
-    """Loads what a checkpoint has into a model, adapted to its channels, image size and window.
+def starting_config(
+    model: str | os.PathLike[str], image_size: tuple[int, int], *, window_size: int | None = None, **changes: Any
+) -> MammoSwinConfig:
+    """Return the configuration that training starts from.
 
     Args:
-        network: Ours, for masked image modelling or classification, of the checkpoint's widths and depths.
-        source: A folder with a Swin's ``config.json``, of stock transformers or ours, or a ``.pth`` file of the Swin or
-            SimMIM repositories.
-
-    Returns:
-        The names of the parameters that the checkpoint has not; also logged.
+        model: The name of a size, or a model as in `locate`.
+        image_size: (height, width) of the input in pixels.
+        window_size: Side of the attention windows in tokens; ``None`` keeps the model's own.
+        **changes: Other values of the configuration to change.
 
     Raises:
-        UsageError: A checkpoint of another width, depth or architecture.
-        DataError: A damaged one.
+        UsageError: There is no such size or model, or it is not a Swin.
     """
-    path = Path(source)
-    config = MammoSwinConfig(**simmim_config(path)) if path.is_file() else MammoSwinConfig.from_pretrained(path)
+    known = SIZES[str(model)] if str(model) in SIZES else _known_config(locate(model))
+    if "tasks" in changes:
+        # the checkpoint's own labels belong to its own tasks
+        known = {key: value for key, value in known.items() if key not in ("id2label", "label2id")}
+    if window_size is not None:
+        changes["window_size"] = window_size
+    # a new object, not a changed one: the configuration checks and completes itself when it is made
+    return MammoSwinConfig(**{**known, **changes, "image_size": image_size})
+
+
+def check_model(model: str | os.PathLike[str], image_size: tuple[int, int], **changes: Any) -> None:
+    """Refuse a model that is not there, or whose windows do not fit the image, before an image is read.
+
+    Args:
+        model: The name of a size, or a model as in `locate`.
+        image_size: (height, width) of the input in pixels.
+        **changes: Values of the configuration to change, as in `starting_config`.
+
+    Raises:
+        UsageError: As `starting_config`, or the image does not fit; the nearest size that does is named.
+    """
+    starting_config(model, image_size, **changes).check_image_size(*image_size)
+
+
+def kind_of_start(model: str | os.PathLike[str]) -> str:
+    """Return what training starts from: "masked_image_modeling", "classifier" or "checkpoint", which is any other."""
+    path = locate(model)
+    made_by = "" if path.is_file() else " ".join(read_config(path).get("architectures") or ())
+    if "ForMaskedImageModeling" in made_by:
+        return "masked_image_modeling"
+    return "classifier" if STAGES["classifier"] in made_by else "checkpoint"
+
+
+def load_starting_weights(
+    network: PreTrainedModel, model: str | os.PathLike[str], processor: MammoImageProcessor
+) -> list[str]:
+    """Load a checkpoint's weights into a network, adapted to its channels, image size, window and normalisation.
+
+    Args:
+        network: One of our models, of the checkpoint's widths and depths.
+        model: Where the weights are, as in `locate`.
+        processor: Processor of the images that the network will see.
+
+    Returns:
+        The names of the parameters that are not in the checkpoint; also logged.
+
+    Raises:
+        UsageError: The checkpoint is of another width, depth or architecture.
+        DataError: The checkpoint is damaged.
+    """
+    path = locate(model)
+    config = MammoSwinConfig(**_known_config(path))
     state = simmim_state(path) if path.is_file() else _state_of_folder(path, type(network), config)
+    _take_in_normalization(state, _normalization(path, config.num_channels), processor)
     if config.tasks != network.config.tasks:
-        # rows of a head of the same shape would stand for other labels
-        state = {name: value for name, value in state.items() if not name.startswith(HEADS)}
+        # rows of a head of the same shape would be of other labels
+        state = {name: value for name, value in state.items() if not name.startswith(_HEADS)}
     target = network.state_dict()
-    grids = [_grid(config), _grid(network.config)]
+    grids = [one.stage_grids(*one.image_size)[0] for one in (config, network.config)]
     adapted = {name: _adapted(name, state[name], target[name], grids) for name in target if name in state}
     fitting = {name: value for name, value in adapted.items() if value is not None}
     wrong = [name for name in adapted if name not in fitting and name.startswith("swin.")]
     if wrong:
         raise UsageError(
             f"{wrong[0]} has shape {tuple(state[wrong[0]].shape)}, the model's {tuple(target[wrong[0]].shape)}",
-            source=source,
+            source=model,
             remedy="give a model of the checkpoint's widths and depths",
         )
     network.load_state_dict(fitting, strict=False)
     new = [name for name in target if name not in fitting]
-    logger.info("%s: %d tensors taken, new: %s", path.name, len(fitting), ", ".join(new) or "nothing")
+    name = repository_of(path) or path.name
+    logger.info("%s: %d tensors loaded, new: %s", name, len(fitting), ", ".join(new) or "nothing")
     return new
 
 
-def kind_of_start(source: str | Path) -> str:
-    """What training starts from, for the records: "masked_image_modeling", "classifier", or another "checkpoint"."""
-    if Path(source).is_file():
-        return "checkpoint"
-    config = MammoSwinConfig.from_pretrained(source)
-    made_by = " ".join(config.architectures or ())
-    if "ForMaskedImageModeling" in made_by:
-        return "masked_image_modeling"
-    return "classifier" if "MammoSwinForImageClassification" in made_by else "checkpoint"
+def _known_config(path: Path) -> dict[str, Any]:
+    return simmim_config(path) if path.is_file() else read_config(path)
 
 
 def _state_of_folder(folder: Path, kind: type[PreTrainedModel], config: MammoSwinConfig) -> State:
@@ -366,19 +433,55 @@ def _state_of_folder(folder: Path, kind: type[PreTrainedModel], config: MammoSwi
     return {name: value for name, value in network.state_dict().items() if name not in info["missing_keys"]}
 
 
-def _grid(config: MammoSwinConfig) -> tuple[int, int]:
-    """(rows, columns) of patches of a configuration's own image size."""
-    height, width = config.image_size
-    return config.stage_grids(height, width)[0]
+def _normalization(path: Path, channels: int) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Return by channel the mean and deviation that a checkpoint's images had, as intensities in [0, 1].
+
+    ``None`` if nothing says so.
+    """
+    if path.is_file():
+        mean, deviation = _IMAGENET
+    elif (path / PROCESSOR).is_file():
+        found = read_json(path / PROCESSOR)
+        mean, deviation = found.get("image_mean"), found.get("image_std")
+        if not found.get("do_normalize", True) or not mean or not deviation:
+            mean, deviation = [0.0], [1.0]
+        # transformers' processors divide stored values of 0 to 255 before they normalise; ours starts from intensities
+        if found.get("image_processor_type") != MammoImageProcessor.__name__:
+            top = 255 * (found.get("rescale_factor", 1 / 255) if found.get("do_rescale", True) else 1)
+            mean, deviation = [value / top for value in mean], [value / top for value in deviation]
+    else:
+        return None
+    if len(mean) not in (1, channels) or len(deviation) not in (1, channels):
+        return None
+    return torch.tensor(mean, dtype=torch.float64), torch.tensor(deviation, dtype=torch.float64)
+
+
+def _take_in_normalization(
+    state: State, theirs: tuple[torch.Tensor, torch.Tensor] | None, processor: MammoImageProcessor
+) -> None:
+    """Change the patch embedding so that images as our processor normalises them give the embeddings of theirs.
+
+    The intensity s x + m of a pixel x of ours is the pixel (s x + m - mean) / deviation of theirs, by channel, so the
+    weights are multiplied by s / deviation, and what (m - mean) / deviation adds goes into the bias.
+    """
+    weight_name, bias_name = (f"swin.embeddings.patch_embeddings.projection.{kind}" for kind in ("weight", "bias"))
+    mean, deviation = processor.image_mean[0], processor.image_std[0]
+    if theirs is None or (bool((theirs[0] == mean).all()) and bool((theirs[1] == deviation).all())):
+        return
+    scale, shift = deviation / theirs[1], (mean - theirs[0]) / theirs[1]
+    weight, bias = state[weight_name], state[bias_name]
+    added = (weight.double() * shift[:, None, None]).sum((1, 2, 3))
+    state[bias_name] = (bias.double() + added).to(bias.dtype)
+    state[weight_name] = (weight.double() * scale[:, None, None]).to(weight.dtype)
 
 
 def _adapted(name: str, value: torch.Tensor, target: torch.Tensor, grids: list[tuple[int, int]]) -> torch.Tensor | None:
-    """A tensor in the target's shape, or ``None`` where nothing sensible leads there.
+    """Return a tensor in the target's shape, or ``None`` if there is no sensible way there.
 
     Args:
-        name: Of the parameter.
-        value: The checkpoint's.
-        target: The model's.
+        name: Name of the parameter.
+        value: The checkpoint's tensor.
+        target: The model's tensor.
         grids: (rows, columns) of patches of the checkpoint's image size and of the model's.
     """
     if name.endswith("embeddings.position_embeddings") and value.shape[2] == target.shape[2]:
@@ -394,52 +497,87 @@ def _adapted(name: str, value: torch.Tensor, target: torch.Tensor, grids: list[t
 
 
 def _other_channels(weight: torch.Tensor, channels: int) -> torch.Tensor:
-    """Summed over the channels and divided equally, so that a grey image gives equal features."""
+    """Return the weights summed over the channels and divided equally, so that a grey image gives equal features."""
     return (weight.sum(1, keepdim=True) / channels).expand(-1, channels, -1, -1).clone()
 
 
 def _resized(values: torch.Tensor, old: tuple[int, ...], new: tuple[int, ...]) -> torch.Tensor:
-    """(1, channels, places of a grid) to those of another grid, bicubic as the Swin repository does it."""
+    """Return (1, channels, cells of a grid) on another grid, bicubic as the Swin repository does it."""
     square = values.float().unflatten(2, old)
     return functional.interpolate(square, size=new, mode="bicubic", align_corners=True).flatten(2)
 
 
-def starting_config(model: str, image_size: tuple[int, int], **changes: Any) -> MammoSwinConfig:
-    """The configuration of a size by name, or of a checkpoint, for an input of (height, width).
+# Checkpoints of the Swin and SimMIM repositories: their weights under transformers' names, and their configuration.
+
+_TRANSFORMERS_NAMES = (
+    (r"^patch_embed\.proj\.", "embeddings.patch_embeddings.projection."),
+    (r"^patch_embed\.norm\.", "embeddings.norm."),
+    (r"^mask_token$", "embeddings.mask_token"),
+    (r"^absolute_pos_embed$", "embeddings.position_embeddings"),
+    (r"^norm\.", "layernorm."),
+    (r"^layers\.", "encoder.layers."),
+    (r"\.norm1\.", ".layernorm_before."),
+    (r"\.norm2\.", ".layernorm_after."),
+    (r"\.attn\.proj\.", ".attention.o_proj."),
+    (r"\.attn\.relative_position_bias_table$", ".attention.relative_position_bias.relative_position_bias_table"),
+)
+
+
+def simmim_state(path: Path) -> State:
+    """Return the weights of a checkpoint of the Swin or SimMIM repositories, under the names of our stage 1 model.
 
     Raises:
-        UsageError: Neither a known size, nor a folder with a Swin's ``config.json``, nor a ``.pth`` file of one.
+        UsageError: The file is not such a checkpoint.
     """
-    if model in SIZES:
-        return MammoSwinConfig(**{**SIZES[model], **changes}, image_size=image_size)
-    if Path(model).is_file():
-        return MammoSwinConfig(**{**simmim_config(Path(model)), **changes, "image_size": image_size})
-    if not (Path(model) / "config.json").is_file():
-        raise UsageError(
-            "neither a model size nor a checkpoint folder", source=model, remedy=f"use {', '.join(SIZES)} or a folder"
-        )
-    config_dict = read_config(Path(model))
-    if "tasks" in changes:
-        # the checkpoint's own labels belong to its own tasks
-        config_dict = {key: value for key, value in config_dict.items() if key not in ("id2label", "label2id")}
-    # built anew rather than changed after loading: the configuration checks and completes itself when it is made
-    return MammoSwinConfig(**{**config_dict, **changes, "image_size": image_size})
+    try:
+        # SimMIM saves its settings with the weights, a dictionary of a class that need not be installed here
+        with torch.serialization.safe_globals([(OrderedDict, "yacs.config.CfgNode")]):
+            stored = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UsageError("cannot be read as a PyTorch checkpoint", source=path) from error
+    stored = stored.get("model", stored) if isinstance(stored, dict) else {}
+    if not any(key.endswith("patch_embed.proj.weight") for key in stored):
+        raise UsageError("has no parameters of a Swin", source=path, remedy="give a Swin or SimMIM checkpoint")
+    state: State = {}
+    for key, value in stored.items():
+        name = key.removeprefix("encoder.")
+        if re.search(r"relative_position_index|attn_mask|^head\.|relative_coords_table", name):
+            continue
+        if name.startswith("decoder."):
+            state[name] = value
+        elif ".attn.qkv." in name:
+            # one matrix for query, key and value there, three here
+            block, kind = name.split(".attn.qkv.")
+            for letter, part in zip("qkv", value.chunk(3), strict=True):
+                state[f"swin.encoder.{block}.attention.{letter}_proj.{kind}"] = part
+        else:
+            for pattern, replacement in _TRANSFORMERS_NAMES:
+                name = re.sub(pattern, replacement, name)
+            state[f"swin.{name}"] = value
+    return state
 
 
-def other_window(window_size: int | None) -> dict[str, Any]:
-    """The change of configuration that a window asked for means; ``None``: the model's own stays."""
-    return {} if window_size is None else {"window_size": window_size}
-
-
-def check_model(model: str, image_size: tuple[int, int], **changes: Any) -> None:
-    """Refuses a model that is not there, or whose windows do not fit the image, before an image is read.
-
-    Args:
-        model: A size or a checkpoint.
-        image_size: (height, width) in pixels.
-        changes: Of the configuration.
-
-    Raises:
-        UsageError: As `starting_config`, or the size does not fit; the nearest that does is named.
-    """
-    starting_config(model, image_size, **changes).check_image_size(*image_size)
+def simmim_config(path: Path) -> dict[str, Any]:
+    """Return the configuration that follows from the shapes of a Swin or SimMIM checkpoint."""
+    state = simmim_state(path)
+    found = [re.match(r"swin\.encoder\.layers\.(\d+)\.blocks\.(\d+)\.layernorm_before\.weight", key) for key in state]
+    blocks = [(int(match[1]), int(match[2])) for match in found if match]
+    stages = 1 + max(stage for stage, _ in blocks)
+    tables = [
+        state[f"swin.encoder.layers.{stage}.blocks.0.attention.relative_position_bias.relative_position_bias_table"]
+        for stage in range(stages)
+    ]
+    projection = state["swin.embeddings.patch_embeddings.projection.weight"]
+    config = {
+        "embed_dim": projection.shape[0],
+        "num_channels": projection.shape[1],
+        "patch_size": projection.shape[2],
+        "depths": [1 + max(block for stage, block in blocks if stage == wanted) for wanted in range(stages)],
+        "num_heads": [table.shape[1] for table in tables],
+        "window_size": (math.isqrt(len(tables[0])) + 1) // 2,
+        "use_absolute_embeddings": "swin.embeddings.position_embeddings" in state,
+    }
+    # only a table of absolute positions, which was square, depends on the image's size
+    positions = state.get("swin.embeddings.position_embeddings")
+    side = config["window_size"] * 2 ** (stages - 1) if positions is None else math.isqrt(positions.shape[1])
+    return config | {"image_size": (side * projection.shape[2],) * 2}

@@ -25,7 +25,7 @@ from ..evaluation.scored import scored
 from ..metrics.classes import accuracy
 from ..metrics.inputs import UndefinedMetric
 from ..metrics.ranking import auroc_of
-from ..models.checkpoint import kind_of_start, load_starting_weights, other_window, starting_config
+from ..models.checkpoint import kind_of_start, load_starting_weights, starting_config
 from ..models.configuration_mammo_swin import SCORES, SIZES, MammoSwinConfig
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification, probabilities, score_logits
 from ..plotting import plot_loss_curves, plot_metric_curves, plot_roc
@@ -265,13 +265,13 @@ def _network(
         lesion_task=names[0] if lesion_loss else None,
         lesion_loss_weight=lesion_loss,
         score_from=score,
-        **other_window(settings.window_size),
+        window_size=settings.window_size,
     )
     args.label_smoothing_factor = 0.0  # Trainer's own would smooth over the labels of all tasks at once
     config.check_image_size(*config.image_size)
     network = MammoSwinForImageClassification(config)
     if model not in SIZES:
-        load_starting_weights(network, model)
+        load_starting_weights(network, model, processor)
     freeze(network, settings.tune)
     return network
 

@@ -24,7 +24,7 @@ from ..data.torch_datasets import (
     rows_of,
 )
 from ..errors import DataError
-from ..models.checkpoint import load_starting_weights, other_window, starting_config
+from ..models.checkpoint import load_starting_weights, starting_config
 from ..models.configuration_mammo_swin import SIZES
 from ..models.losses import denormalized
 from ..models.modeling_mammo_swin import MammoSwinForMaskedImageModeling
@@ -44,7 +44,7 @@ def model_changes(settings: MimSettings) -> dict[str, Any]:
         "sparse_encoder": settings.sparse_encoder,
         "loss_region": settings.loss_region,
         "normalized_patch": settings.normalized_patch,
-        **other_window(settings.window_size),
+        "window_size": settings.window_size,
     }
 
 
@@ -131,7 +131,7 @@ def _network(
     config.check_image_size(*processor.canvas)
     network = MammoSwinForMaskedImageModeling(config)
     if model not in SIZES:
-        load_starting_weights(network, model)
+        load_starting_weights(network, model, processor)
     return network
 
 

@@ -219,9 +219,9 @@ def test_a_folder_without_tables_names_all_four(fails, collection, tmp_path):
         (["--count", "0"], "--count: is 0"),
         (["--num_workers", "-1"], "--num_workers: is -1"),
         (["--dataset", "nowhere"], "nowhere: is no folder"),
-        (["--model", "nowhere"], "nowhere: there is no classifier here"),
+        (["--model", "nowhere"], "nowhere: there is no model here"),
         (["--explainers", "gradcam"], "did you mean grad_cam"),
-        ([], "is no classifier of tasks"),
+        ([], "is not a classifier with tasks"),
     ],
 )
 def test_explain(collection, tmp_path, capsys, changes, says):
