@@ -33,8 +33,8 @@ MIM = (
 )
 # the demonstration's phantoms, scripts/demo.py
 PHANTOM = (
-    *("--patients", 240, "--size", 448, 224, "--mass_share", 1, "--lesion_scale", 2.5, "--lesion_contrast", 1.1),
-    *("--lesion_halo", 1.4, "--num_proc", 1),
+    *("--patients", 240, "--image_size", 448, 224, "--mass_fraction", 1, "--lesion_scale", 2.5),
+    *("--lesion_contrast", 1.1, "--lesion_halo", 1.4, "--num_workers", 1),
 )
 FROZEN = ("--tune", "head", "--pool", "mean")
 TRAINED = ("--seeds", 3, "--batch_size", 8, "--learning_rate", 2e-3)
@@ -101,8 +101,7 @@ def run(name: str, command: tuple[Any, ...], work: Path) -> None:
     done = work / "commands" / f"{name}.json"
     if done.is_file():
         return
-    out: tuple[Any, ...] = (work / name,) if name == "phantom" else ("--output_dir", work / name)
-    words = [str(word) for word in (*command, *(() if "--output_dir" in command else out))]
+    words = [str(word) for word in (*command, *(() if "--output_dir" in command else ("--output_dir", work / name)))]
     print(f"mammo-hf {shlex.join(words)}", flush=True)
     started, before = time.monotonic(), os.times()
     subprocess.run([sys.executable, "-m", "mammo_hf", *words], check=True)

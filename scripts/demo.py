@@ -37,7 +37,7 @@ SIZE = (224, 112)
 SEED = 0
 # what two cores can learn in minutes: masses alone, two and a half times as large as by default, and set off by a halo
 # of dark fat rather than by brightness, which would leave nothing to find that the brightest pixel does not show
-LESIONS: dict[str, Any] = {"mass_share": 1.0, "lesion_scale": 2.5, "lesion_contrast": 1.1, "lesion_halo": 1.4}
+LESIONS: dict[str, Any] = {"mass_fraction": 1.0, "lesion_scale": 2.5, "lesion_contrast": 1.1, "lesion_halo": 1.4}
 LESION_LOSS = 4.0
 CAPTIONS = {"classifier": "with lesion places", "image_labels_only": "image labels only"}
 

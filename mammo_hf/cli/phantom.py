@@ -1,47 +1,36 @@
-"""Draw a phantom collection: mammograms with known findings, as DICOM in the layout of CBIS-DDSM.
-
-mammo-hf phantom data/phantom --patients 100 --seed 0
-"""
+"""Draw a phantom collection: mammograms with known lesions, as DICOM in the layout of CBIS-DDSM."""
 
 from __future__ import annotations
 
-import argparse
-
-from ..phantom.writing import write_phantom
-from ..processing.geometry import parse_size
+from .running import Parser
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command's arguments."""
-    p = argparse.ArgumentParser(prog="mammo-hf phantom", description=(__doc__ or "").split("\n")[0])
-    p.add_argument("out", help="folder to write; it must not exist or be empty")
-    p.add_argument("--patients", type=int, default=50, help="four views each (default %(default)s)")
-    p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--size", type=int, nargs="+", default=[1024, 512], help="height and width in pixels")
-    p.add_argument("--test_fraction", type=float, default=0.25, help="share of the patients in the test split")
-    p.add_argument("--mass_share", type=float, default=0.65, help="share of masses; the rest are calcifications")
-    p.add_argument("--lesion_scale", type=float, default=1.0, help="enlarges the lesions")
-    p.add_argument("--lesion_contrast", type=float, default=1.0, help="raises the lesions' contrast")
-    p.add_argument("--lesion_halo", type=float, default=0.0, help="darkens the fat around the lesions")
-    p.add_argument("--num_proc", type=int, default=None, help="processes (default: one a core)")
+def parser() -> Parser:
+    """Return the command's arguments."""
+    p = Parser("mammo-hf phantom", __doc__ or "", "mammo-hf phantom --output_dir data/phantom --patients 100")
+    p.add_argument("--output_dir", required=True, help="folder to write: new, empty, or with an earlier phantom")
+    p.add_argument("--patients", type=int, default=50, help="number of patients, four views each (default %(default)s)")
+    p.add_argument("--seed", type=int, default=0, help="random seed (default %(default)s)")
+    p.add_argument("--image_size", type=int, nargs="+", default=[1024, 512], help="height and width in pixels")
+    p.add_argument("--test_fraction", type=float, default=0.25, help="fraction of the patients in the test split")
+    p.add_argument("--num_workers", type=int, help="number of processes that draw (default: one per core)")
+    lesions = p.add_argument_group("lesions")
+    lesions.add_argument(
+        "--mass_fraction", type=float, default=0.65, help="fraction of masses; the others are calcifications"
+    )
+    lesions.add_argument("--lesion_scale", type=float, default=1.0, help="factor of the lesions' size")
+    lesions.add_argument("--lesion_contrast", type=float, default=1.0, help="factor of the lesions' contrast")
+    lesions.add_argument("--lesion_halo", type=float, default=0.0, help="darkness of the fat around the lesions")
     return p
 
 
 def main(arguments: list[str]) -> None:
-    """Runs ``mammo-hf phantom``."""
-    args = parser().parse_args(arguments)
-    summary = write_phantom(
-        args.out,
-        patients=args.patients,
-        seed=args.seed,
-        size=parse_size(args.size),
-        test_fraction=args.test_fraction,
-        mass_share=args.mass_share,
-        lesion_scale=args.lesion_scale,
-        lesion_contrast=args.lesion_contrast,
-        lesion_halo=args.lesion_halo,
-        num_proc=args.num_proc,
-    )
-    print(
-        f"{summary.images} images of {summary.patients} patients, {summary.labelled_images} labelled, in {summary.out}"
-    )
+    """Run ``mammo-hf phantom``."""
+    options = vars(parser().parse_args(arguments))
+    from ..phantom import write_phantom
+    from ..processing.geometry import parse_size
+
+    out, size = options.pop("output_dir"), parse_size(options.pop("image_size"))
+    patients = sum(map(len, write_phantom(out, size=size, **options).values()))
+    print(f"{4 * patients} images of {patients} patients, {2 * patients} labelled, in {out}")
+    print(f"next: mammo-hf pretrain --dataset {out} --output_dir out/mim")

@@ -1,28 +1,36 @@
-"""The outline of a breast in the two standard views: skin, nipple and pectoral muscle.
+"""Outlines of a breast in the two standard views: skin, nipple and pectoral muscle.
 
-Lengths are fractions of the image's height; the chest wall is column 0, as in a left breast.
+All lengths in this package are in image heights, and the chest wall is column 0, as in a left breast, until the film is
+hung.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
-from scipy import fft, ndimage
+from scipy import ndimage
 
-# Random fields and grids that the phantom is painted from, all in units of the image's height.
-
-
-NIPPLE_APEX = 0.15  # ducts and ligaments fan out from a point this far in front of the nipple
+_COARSE_ROWS = 256  # distances are smooth: a finer grid would show no difference
+_CONTOUR_POINTS = 1000
+# how far the two breasts of a patient may differ, as fractions of each proportion
+_BETWEEN_SIDES = {
+    "depth": 0.05,
+    "half_height": 0.03,
+    "bluntness": 0.04,
+    "axilla": 0.08,
+    "muscle_height": 0.12,
+    "muscle_width": 0.08,
+    "nipple": 0.4,
+}
 
 
 def pixel_centres(size: tuple[int, int], *, width: float | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Rows ``(height, 1)`` and columns ``(1, width)`` of the pixels' centres, as fractions of the image's height.
+    """Return the rows ``(height, 1)`` and columns ``(1, width)`` of the pixels' centres, in image heights.
 
     Args:
-        size: The grid, (height, width).
-        width: The picture's width over its height where the grid's own ratio differs by rounding.
+        size: Size of the grid, (height, width).
+        width: Width of the picture over its height; by default the ratio of ``size``, which may differ by rounding.
     """
     height, columns = size
     across = columns / height if width is None else width
@@ -31,109 +39,41 @@ def pixel_centres(size: tuple[int, int], *, width: float | None = None) -> tuple
 
 
 def smoothstep(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """0 below ``low``, 1 above ``high``, a cubic without corners between."""
+    """Map values below ``low`` to 0, above ``high`` to 1, and those in between along a cubic without corners."""
     ramp = np.clip((values - low) / (high - low), 0.0, 1.0)
     return ramp * ramp * (3.0 - 2.0 * ramp)
 
 
 def upsample(field: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Linear interpolation of a coarse field ``(rows, columns)`` onto ``size``, pixel areas aligned."""
+    """Interpolate a coarse field ``(rows, columns)`` linearly onto ``size``, with pixel areas aligned."""
     for axis, length in enumerate(size):
         have = field.shape[axis]
         if have == length:
             continue
-        place = np.clip((np.arange(length, dtype=np.float32) + 0.5) * (have / length) - 0.5, 0, have - 1)
-        below = np.minimum(place.astype(np.intp), max(have - 2, 0))
-        share = (place - below).astype(np.float32)
-        share = share[:, None] if axis == 0 else share[None, :]
+        position = np.clip((np.arange(length, dtype=np.float32) + 0.5) * (have / length) - 0.5, 0, have - 1)
+        below = np.minimum(position.astype(np.intp), max(have - 2, 0))
+        weight = np.expand_dims((position - below).astype(np.float32), 1 - axis)
         low = field.take(below, axis)
-        field = low + (field.take(np.minimum(below + 1, have - 1), axis) - low) * share
+        field = low + (field.take(np.minimum(below + 1, have - 1), axis) - low) * weight
     return field
-
-
-@lru_cache(maxsize=32)
-def _amplitude(size: tuple[int, int], beta: float, longest: float, shortest: float) -> np.ndarray:
-    rows, columns = np.fft.fftfreq(size[0])[:, None], np.fft.rfftfreq(size[1])[None, :]
-    frequency = np.hypot(rows, columns) * size[0]  # cycles an image height
-    amplitude = (frequency**2 + (1.0 / longest) ** 2) ** (-beta / 4.0)
-    if shortest > 0:
-        amplitude *= np.exp(-((frequency * shortest) ** 2))
-    amplitude[0, 0] = 0.0
-    return amplitude.astype(np.float32)
-
-
-def power_law_noise(
-    rng: np.random.Generator, size: tuple[int, int], *, beta: float = 3.0, longest: float = 1.0, shortest: float = 0.0
-) -> np.ndarray:
-    """Periodic Gaussian noise with power spectrum 1/f^beta, mean 0 and standard deviation 1, float32.
-
-    Mammographic parenchyma follows such a law with beta near 3 (Burgess 1999, Proc. SPIE 3663; Heine and Velthuizen
-    2002, Med. Phys. 29, 647).
-
-    Args:
-        rng: Where the randomness comes from.
-        size: (height, width).
-        beta: Exponent of the power spectrum.
-        longest: Wavelength, in image heights, beyond which the spectrum is flat.
-        shortest: Wavelength, in image heights, below which it fades; 0 keeps everything.
-    """
-    amplitude = _amplitude(size, beta, longest, shortest)
-    parts = rng.standard_normal((2, *amplitude.shape), dtype=np.float32)
-    field = fft.irfft2(amplitude * (parts[0] + np.complex64(1j) * parts[1]), s=size)
-    return field / field.std()
-
-
-def around_nipple(
-    texture: np.ndarray, nipple: tuple[float, float], size: tuple[int, int], width: float, *, stretch: float
-) -> np.ndarray:
-    """Wrap a periodic square texture around the nipple, so that its structures run towards it.
-
-    Args:
-        texture: Periodic field, (side, side); one period spans about one image height.
-        nipple: (row, column) in image heights, chest wall at column 0.
-        size: The grid to sample at, (height, width).
-        width: The picture's width over its height.
-        stretch: How much longer the structures are along the ducts than across them.
-    """
-    rows, columns = pixel_centres(size, width=width)
-    down, inwards = rows - nipple[0], nipple[1] + NIPPLE_APEX - columns
-    side = texture.shape[0]
-    radius = np.hypot(down, inwards) * np.float32(side / stretch)
-    # an arc half an image height from the apex keeps its length
-    angle = np.arctan2(down, inwards) * np.float32(side * 0.5)
-    return _sample_periodic(texture, radius, angle)
-
-
-def _sample_periodic(texture: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    row, column = np.floor(rows), np.floor(columns)
-    down, right = rows - row, columns - column
-    top, left = row.astype(np.int32) % texture.shape[0], column.astype(np.int32) % texture.shape[1]
-    bottom, beside = (top + 1) % texture.shape[0], (left + 1) % texture.shape[1]
-    upper = texture[top, left] + (texture[top, beside] - texture[top, left]) * right
-    lower = texture[bottom, left] + (texture[bottom, beside] - texture[bottom, left]) * right
-    return upper + (lower - upper) * down
-
-
-_COARSE_ROWS = 256  # distances are smooth: a coarse grid loses nothing that can be seen
-_CONTOUR_POINTS = 1000
 
 
 @dataclass(frozen=True)
 class Habitus:
-    """The proportions of one breast, which its two views share.
+    """Proportions of one breast, shared by its two views.
 
     Attributes:
-        depth: From chest wall to nipple.
+        depth: Distance from the chest wall to the nipple.
         half_height: Half the height of the breast at the chest wall, in CC.
-        bluntness: Exponent of the outline; below 2 the breast is pointed, above it is full.
+        bluntness: Exponent of the outline; below 2 the breast is pointed, above 2 it is full.
         axilla: Width of the axillary part at the top of the MLO view, over ``depth``.
         droop: Row of the nipple in MLO.
-        muscle_height: How far down the chest wall the pectoral muscle reaches in MLO.
+        muscle_height: Row at which the pectoral muscle ends at the chest wall, in MLO.
         muscle_width: Width of the muscle at the upper edge, over the axillary width.
-        muscle_bow: How far the muscle's border bulges forward.
+        muscle_bow: Distance by which the muscle's border bulges forward.
         skin: Thickness of the skin.
         rim: Width of the rounded edge, where the compressed breast gets thinner.
-        nipple: How far the nipple stands out in profile.
+        nipple: Height of the nipple in profile.
     """
 
     depth: float
@@ -155,9 +95,9 @@ class Outline:
 
     Attributes:
         depth: Distance below the skin, negative in air, float32 (rows, columns) on a coarse grid.
-        muscle: Distance behind the border of the pectoral muscle, negative in front of it; same grid.
-        nipple: (row, column) of the nipple.
-        width: The picture's width over its height.
+        muscle: Distance behind the border of the pectoral muscle, negative in front of it, on the same grid.
+        nipple: Position of the nipple, (row, column).
+        width: Width of the picture over its height.
     """
 
     depth: np.ndarray
@@ -166,11 +106,11 @@ class Outline:
     width: float
 
     def depth_on(self, size: tuple[int, int]) -> np.ndarray:
-        """``depth`` on a grid of ``size`` (height, width)."""
+        """Interpolate ``depth`` onto a grid of ``size``, (height, width)."""
         return upsample(self.depth, size)
 
     def clearance(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """Distance of points to the nearest of skin, muscle and film edge, negative outside the breast."""
+        """Return the distance of points to the nearest of skin, muscle and film edge, negative outside the breast."""
         height, width = self.depth.shape
         row = np.clip(rows * height, 0, height - 1).astype(np.intp)
         column = np.clip(columns / self.width * width, 0, width - 1).astype(np.intp)
@@ -197,31 +137,22 @@ def draw_habitus(rng: np.random.Generator, width: float) -> Habitus:
 
 
 def other_side(habitus: Habitus, rng: np.random.Generator) -> Habitus:
-    """The same patient's other breast: alike, never equal, as in a real exam."""
-
-    def near(value: float, share: float) -> float:
-        return value * (1.0 + share * float(rng.uniform(-1.0, 1.0)))
-
-    return replace(
-        habitus,
-        depth=near(habitus.depth, 0.05),
-        half_height=near(habitus.half_height, 0.03),
-        bluntness=near(habitus.bluntness, 0.04),
-        axilla=near(habitus.axilla, 0.08),
-        muscle_height=near(habitus.muscle_height, 0.12),
-        muscle_width=near(habitus.muscle_width, 0.08),
-        nipple=near(habitus.nipple, 0.4),
-    )
+    """Draw the same patient's other breast: similar, never equal, as in a real exam."""
+    varied: dict[str, float] = {
+        name: getattr(habitus, name) * (1.0 + variation * float(rng.uniform(-1.0, 1.0)))
+        for name, variation in _BETWEEN_SIDES.items()
+    }
+    return replace(habitus, **varied)
 
 
 def draw_outline(habitus: Habitus, view: str, width: float, rng: np.random.Generator) -> Outline:
     """Position a breast for one view.
 
     Args:
-        habitus: The breast.
-        view: "CC" or "MLO".
-        width: The picture's width over its height.
-        rng: How the breast happens to lie on the film.
+        habitus: Proportions of the breast.
+        view: Either "CC" or "MLO".
+        width: Width of the picture over its height.
+        rng: Random numbers of the breast's position on the film.
     """
     contour, nipple = _contour(habitus, view, rng)
     size = (_COARSE_ROWS, max(8, round(_COARSE_ROWS * width)))
@@ -233,6 +164,7 @@ def draw_outline(habitus: Habitus, view: str, width: float, rng: np.random.Gener
 
 
 def _contour(habitus: Habitus, view: str, rng: np.random.Generator) -> tuple[np.ndarray, tuple[float, float]]:
+    """Draw the skin as evenly spaced points (points, 2), and the nipple's position on it."""
     rows = np.linspace(-0.2, 1.2, 4001)
     across = (_cc if view == "CC" else _mlo)(habitus, rows, rng)
     phase, strength = rng.uniform(0, 2 * np.pi, 3), rng.uniform(0.0005, 0.0025, 3)
@@ -251,7 +183,8 @@ def _contour(habitus: Habitus, view: str, rng: np.random.Generator) -> tuple[np.
 
 
 def _distance(rows: np.ndarray, columns: np.ndarray, contour: np.ndarray) -> np.ndarray:
-    """Distance of a grid's points to a curve of evenly spaced points; close to it, along the curve's normal."""
+    """Return the distance of a grid's points to a curve of evenly spaced points; near it, along the curve's normal."""
+    # Mark the pixels that the curve passes, and find the marked pixel that is nearest to every other
     size = (rows.size, columns.size)
     spacing = float(np.hypot(*(contour[1] - contour[0])))
     row = np.floor(contour[:, 0] * size[0]).astype(np.intp)
@@ -263,18 +196,19 @@ def _distance(rows: np.ndarray, columns: np.ndarray, contour: np.ndarray) -> np.
     index = marked[nearest[0], nearest[1]]
     tangent = np.gradient(contour, axis=0) / spacing
     down, right = rows - contour[index, 0], columns - contour[index, 1]
-    # the marked pixel's point is near the nearest one: slide along the tangent, and keep what comes closer
+    # The pixel's point is close to the nearest one: slide along the tangent, and keep the new point where it is closer
     slide = np.rint((down * tangent[index, 0] + right * tangent[index, 1]) / spacing).astype(np.int32)
     slid = np.clip(index + slide, 0, len(contour) - 1)
     closer = np.hypot(rows - contour[slid, 0], columns - contour[slid, 1]) < np.hypot(down, right)
     index = np.where(closer, slid, index)
     down, right = rows - contour[index, 0], columns - contour[index, 1]
     straight = np.hypot(down, right)
+    # Within some pixels of the curve the distance between points would show: measure across the tangent there
     return np.where(straight < 0.02, np.abs(down * tangent[index, 1] - right * tangent[index, 0]), straight)
 
 
 def _cc(habitus: Habitus, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A D: half a superellipse, a little taller on one side of the nipple than on the other."""
+    """Draw a D: half a superellipse, a little taller on one side of the nipple than on the other."""
     middle = 0.5 + rng.uniform(-0.03, 0.03)
     lean = rng.uniform(-0.06, 0.06)
     half = habitus.half_height * np.where(rows < middle, 1.0 + lean, 1.0 - lean)
@@ -283,7 +217,7 @@ def _cc(habitus: Habitus, rows: np.ndarray, rng: np.random.Generator) -> np.ndar
 
 
 def _mlo(habitus: Habitus, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A tear drop hanging from the axilla, with the fold below the breast at the chest wall."""
+    """Draw a teardrop that hangs from the axilla, with the fold below the breast at the chest wall."""
     middle = habitus.droop + rng.uniform(-0.02, 0.02)
     lower = min(habitus.half_height * 0.86, 0.97 - middle)
     half = np.where(rows < middle, habitus.half_height * 1.2, lower)

@@ -1,4 +1,4 @@
-"""From tissue to a digitised film: opacity, characteristic curve, noise, dust, and the label in the corner."""
+"""Digitised films of painted tissue: opacity, characteristic curve, noise, dust, and the label in the corner."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .anatomy import Habitus, Outline, pixel_centres, smoothstep, upsample
 
 # optical scale, as fractions of the film's full range
 _AIR, _FAT, _GLAND, _MUSCLE, _SKIN = 0.016, 0.37, 0.33, 0.42, 0.045
-_SHOULDER, _CEILING = 0.78, 0.93  # where the film begins to saturate, and what no tissue exceeds
+_SHOULDER, _CEILING = 0.78, 0.93  # density at which the film begins to saturate, and the limit for tissue
 _STROKES: dict[str, list[list[tuple[float, float]]]] = {
     "L": [[(0, 0), (1, 0), (1, 0.6)]],
     "R": [[(1, 0), (0, 0), (0, 0.42), (0.08, 0.58), (0.25, 0.64), (0.42, 0.58), (0.5, 0.42), (0.5, 0)],
@@ -25,13 +25,13 @@ _STROKES: dict[str, list[list[tuple[float, float]]]] = {
 
 
 def expose(outline: Outline, habitus: Habitus, tissue: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Density on the film before noise, in [0, 1), for a breast with the chest wall at column 0.
+    """Return the density on the film before noise, in [0, 1), for a breast with the chest wall at column 0.
 
     Args:
-        outline: The breast as it lies.
-        habitus: Its proportions, for skin and edge.
+        outline: Outline of the breast in this view.
+        habitus: Proportions of the breast, for skin and edge.
         tissue: Opacity above fat, float32 (height, width); 1 is solid glandular tissue.
-        rng: Exposure and the muscle's fibres.
+        rng: Random numbers of exposure and muscle fibres.
     """
     size = tissue.shape
     exposure = 1.0 + 0.04 * float(np.clip(rng.standard_normal(), -2, 2))
@@ -59,20 +59,20 @@ def _muscle_cover(outline: Outline, rng: np.random.Generator) -> np.ndarray:
 
 
 def shoulder(image: np.ndarray) -> np.ndarray:
-    """The film's characteristic curve at its bright end: linear up to 0.78, then saturating below the label's white."""
+    """Apply the film's characteristic curve: linear up to 0.78, then saturating below the label's white."""
     room = _CEILING - _SHOULDER
     excess = np.maximum(image - _SHOULDER, 0.0)
     return np.where(image > _SHOULDER, _SHOULDER + room * np.tanh(excess / room), image)
 
 
 def digitise(image: np.ndarray, laterality: str, view: str, rng: np.random.Generator) -> np.ndarray:
-    """Develop, label and scan: 16-bit unsigned, as hung (a right breast's chest wall at the last column).
+    """Develop, label and scan a film: 16-bit unsigned, as hung (a right breast's chest wall at the last column).
 
     Args:
         image: Density, float32 (height, width), chest wall at column 0, about [0, 1].
-        laterality: "LEFT" or "RIGHT", for the label and the orientation.
-        view: "CC" or "MLO", for the label.
-        rng: Noise, dust and the label's place.
+        laterality: Side for the label and the orientation, "LEFT" or "RIGHT".
+        view: View for the label, "CC" or "MLO".
+        rng: Random numbers of noise, dust and the label's position.
     """
     height = image.shape[0]
     rows, columns = pixel_centres(image.shape)
@@ -90,7 +90,7 @@ def digitise(image: np.ndarray, laterality: str, view: str, rng: np.random.Gener
 
 
 def _dusty(film: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Specks of dust and pinholes, as bright as anything on the film."""
+    """Add specks of dust and pinholes, as bright as anything on the film."""
     height, width = film.shape
     cover = np.float32(min(1.0, height / 1024))  # a speck fills less of a coarser scan's pixel
     for _ in range(int(rng.poisson(5))):
@@ -101,26 +101,23 @@ def _dusty(film: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _labelled(film: np.ndarray, laterality: str, view: str, rng: np.random.Generator) -> np.ndarray:
-    """Lead letters on a dim plate, in the upper corner away from the chest wall."""
+    """Add lead letters on a dim plate, in the upper corner away from the chest wall."""
     height, width = film.shape
     tall = 0.036
     text = [(laterality[0], 1.0), *((letter, 0.62) for letter in view)]
-    long = sum(0.95 * tall * share for _, share in text)
+    long = sum(0.95 * tall * scale for _, scale in text)
     angle = float(rng.uniform(-0.25, 0.25))
     reach = 0.5 * long + 0.02
     across = width / height - reach - rng.uniform(0.004, 0.012)
     centre = (float(rng.uniform(0.035, 0.05)), across if laterality == "LEFT" else width / height - across)
-    stop_row, low, high = (
-        min(height, int((centre[0] + reach) * height) + 2),
-        max(0, int((centre[1] - reach - 0.02) * height)),
-        min(width, int((centre[1] + reach + 0.02) * height) + 2),
-    )
+    # Only the corner with the label is computed
+    stop_row = min(height, int((centre[0] + reach) * height) + 2)
+    low = max(0, int((centre[1] - reach - 0.02) * height))
+    high = min(width, int((centre[1] + reach + 0.02) * height) + 2)
     rows, columns = pixel_centres(film.shape)
     down, right = rows[:stop_row] - centre[0], columns[:, low:high] - centre[1]
-    row, column = (
-        down * np.cos(angle) - right * np.sin(angle),
-        down * np.sin(angle) + right * np.cos(angle),
-    )
+    row = down * np.cos(angle) - right * np.sin(angle)
+    column = down * np.sin(angle) + right * np.cos(angle)
     pixel = 1.0 / height
     region = film[:stop_row, low:high]
     plate = _cover(np.maximum(np.abs(row) - 0.03, np.abs(column) - 0.5 * long - 0.012), pixel)
@@ -138,11 +135,11 @@ def _cover(distance: np.ndarray, pixel: float) -> np.ndarray:
 def _text_distance(
     text: list[tuple[str, float]], row: np.ndarray, column: np.ndarray, tall: float, long: float
 ) -> np.ndarray:
-    """Distance of every point to the nearest stroke of the text."""
+    """Return the distance of every point to the nearest stroke of the text."""
     nearest = np.full(np.broadcast_shapes(row.shape, column.shape), np.inf, np.float32)
     left = -0.5 * long
-    for letter, share in text:
-        size = tall * share
+    for letter, scale in text:
+        size = tall * scale
         for stroke in _STROKES[letter]:
             points = np.array(stroke) * size + [0.5 * tall - size, left]
             for (r0, c0), (r1, c1) in pairwise(points):

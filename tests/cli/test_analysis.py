@@ -17,7 +17,7 @@ QUICK = ["--model", "nano", "--image_size", "112", "--device", "cpu", "--num_wor
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory):
     root = tmp_path_factory.mktemp("phantom") / "cbis"
-    write_phantom(root, patients=12, seed=0, size=(224, 112), num_proc=1, progress=False)
+    write_phantom(root, patients=12, seed=0, size=(224, 112), num_workers=1, progress=False)
     return root
 
 
@@ -107,7 +107,7 @@ def test_an_output_that_cannot_be_written(collection, tmp_path, capsys):
 
 def test_one_class_only_in_training_is_a_data_error(tmp_path, capsys):
     root = tmp_path / "cbis"
-    write_phantom(root, patients=4, seed=0, size=(224, 112), num_proc=1, progress=False)
+    write_phantom(root, patients=4, seed=0, size=(224, 112), num_workers=1, progress=False)
     for path in root.glob("*train*.csv"):
         path.write_text(path.read_text().replace("BENIGN_WITHOUT_CALLBACK", "MALIGNANT").replace("BENIGN", "MALIGNANT"))
     where = ["--root_dir", str(root), "--output_dir", str(tmp_path / "out")]

@@ -22,7 +22,7 @@ POINT = {"threshold": 0.4, "sensitivity": 0.9, "specificity": 0.5}
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory):
     root = tmp_path_factory.mktemp("phantom") / "cbis"
-    write_phantom(root, patients=24, seed=0, size=(224, 112), num_proc=1, progress=False)
+    write_phantom(root, patients=24, seed=0, size=(224, 112), num_workers=1, progress=False)
     return root
 
 

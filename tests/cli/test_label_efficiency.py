@@ -20,7 +20,7 @@ from mammo_hf.studies import label_efficiency as running
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory):
     root = tmp_path_factory.mktemp("phantom") / "cbis"
-    write_phantom(root, patients=16, seed=0, size=(224, 112), num_proc=1, progress=False)
+    write_phantom(root, patients=16, seed=0, size=(224, 112), num_workers=1, progress=False)
     return root
 
 

@@ -15,7 +15,7 @@ from mammo_hf.phantom.writing import write_phantom
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory):
     root = tmp_path_factory.mktemp("phantom")
-    write_phantom(root, patients=8, seed=0, size=(112, 56), num_proc=1, progress=False)
+    write_phantom(root, patients=8, seed=0, size=(112, 56), num_workers=1, progress=False)
     return root
 
 

@@ -22,7 +22,7 @@ STAGES = {
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory):
     root = tmp_path_factory.mktemp("phantom") / "cbis"
-    write_phantom(root, patients=4, seed=0, size=(224, 112), num_proc=1, progress=False)
+    write_phantom(root, patients=4, seed=0, size=(224, 112), num_workers=1, progress=False)
     return root
 
 
@@ -185,7 +185,7 @@ def test_what_stage_1_cannot_do_is_told_before_an_image_is_read(fails, changes, 
 
 def test_nothing_to_explain_is_told_before_training(fails, collection, tmp_path):
     root = tmp_path / "cbis"
-    write_phantom(root, patients=12, seed=0, size=(112, 112), num_proc=1, progress=False)
+    write_phantom(root, patients=12, seed=0, size=(112, 112), num_workers=1, progress=False)
     for path in root.glob("*test*.csv"):
         path.write_text(path.read_text().split("\n")[0] + "\n")
     status, error = fails("analysis", "--visualize", root=root)
@@ -198,7 +198,7 @@ def test_no_images_and_one_patient(fails, collection, tmp_path):
     shutil.rmtree(root / "full mammogram images")
     status, error = fails("mim", root=root)
     assert (status, f"{root}: holds no image for the 8 rows" in error) == (1, True), error
-    write_phantom(tmp_path / "one", patients=1, seed=0, size=(112, 112), num_proc=1, progress=False)
+    write_phantom(tmp_path / "one", patients=1, seed=0, size=(112, 112), num_workers=1, progress=False)
     status, error = fails("mim", root=tmp_path / "one")
     assert (status, "1 training patient(s) cannot be split" in error) == (1, True), error
 

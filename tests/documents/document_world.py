@@ -33,7 +33,7 @@ MIAS = 4 * (
 
 def make_world(world: Path, patients: int = 6, size: tuple[int, int] = (224, 112)) -> Path:
     """Writes the folder: ``data``, ``exam``, ``out/cls`` and ``lab/mammo-swin``, as a user might have them."""
-    write_phantom(world / "data/cbis", patients=patients, seed=0, size=size, num_proc=1, progress=False)
+    write_phantom(world / "data/cbis", patients=patients, seed=0, size=size, num_workers=1, progress=False)
     (world / "data/CBIS-DDSM").symlink_to(world / "data/cbis", target_is_directory=True)
     for name in ("mias", "mini-mias"):
         _write_mias(world / "data" / name)

@@ -22,7 +22,7 @@ PATTERN = re.compile(
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory):
     root = tmp_path_factory.mktemp("films of erika") / "cbis"
-    write_phantom(root, patients=4, seed=0, size=(224, 112), num_proc=1, progress=False)
+    write_phantom(root, patients=4, seed=0, size=(224, 112), num_workers=1, progress=False)
     return root
 
 

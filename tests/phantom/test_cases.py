@@ -16,7 +16,7 @@ from mammo_hf.phantom.parenchyma import DENSITIES
 def test_a_pair_differs_in_pathology_alone(seed: int, pair: int) -> None:
     first, second = (draw_case(2 * pair + member, seed=seed) for member in (0, 1))
     assert {first.pathology, second.pathology} == {"benign", "malignant"}
-    assert first.draft == second.draft
+    assert first.lesion == second.lesion
     assert first.density == second.density
     assert first.subtlety == second.subtlety
 
@@ -48,7 +48,7 @@ def test_evenly_gives_the_share_to_within_one(share: float, count: int) -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.65, 1.0])
 def test_the_share_of_masses_is_the_one_asked_for(share: float) -> None:
-    kinds = [draw_case(index, mass_share=share).draft.kind for index in range(200)]
+    kinds = [draw_case(index, mass_fraction=share).lesion.kind for index in range(200)]
     assert abs(kinds.count("mass") - 200 * share) <= 2
 
 
@@ -60,7 +60,7 @@ def test_the_test_split_is_a_fair_sample() -> None:
     assert chosen != official_test_patients(cases, 0.25, seed=2)
     for kind in ("mass", "calcification"):
         for pathology in ("benign", "malignant"):
-            group = [case for case in cases if (case.draft.kind, case.pathology) == (kind, pathology)]
+            group = [case for case in cases if (case.lesion.kind, case.pathology) == (kind, pathology)]
             assert abs(sum(case.patient_index in chosen for case in group) - 0.25 * len(group)) <= 1
     assert official_test_patients(cases, 0.0, seed=1) == set()
     assert len(official_test_patients(cases, 1.0, seed=1)) == 120
@@ -74,7 +74,7 @@ def test_streams_do_not_meet() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *(("patient_index", -1), ("seed", -1), ("mass_share", 1.1), ("mass_share", -0.1)),
+        *(("patient_index", -1), ("seed", -1), ("mass_fraction", 1.1), ("mass_fraction", -0.1)),
         *(
             ("lesion_scale", 0.0),
             ("lesion_scale", 11.0),

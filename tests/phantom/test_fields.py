@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mammo_hf.phantom.anatomy import around_nipple, pixel_centres, power_law_noise, smoothstep, upsample
+from mammo_hf.phantom.anatomy import pixel_centres, smoothstep, upsample
+from mammo_hf.phantom.parenchyma import around_nipple, power_law_noise
 
 
 @pytest.mark.parametrize("beta", [2.0, 3.0])

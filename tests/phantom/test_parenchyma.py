@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mammo_hf.phantom.anatomy import draw_habitus, draw_outline
-from mammo_hf.phantom.parenchyma import DENSE_SHARE, DENSITIES, draw_pattern, draw_tissue
+from mammo_hf.phantom.parenchyma import DENSE_FRACTION, DENSITIES, draw_pattern, draw_tissue
 
 SIZE = (224, 112)
 
@@ -27,7 +27,7 @@ def test_the_amount_of_gland_follows_the_density_class(seed: int) -> None:
         assert tissue.dtype == np.float32
         assert np.isfinite(tissue).all()
         shares.append((gland > 0.5)[depth > 0.02].mean())
-        low, high = DENSE_SHARE[density]
+        low, high = DENSE_FRACTION[density]
         assert low - 0.06 < shares[-1] < high + 0.02
     assert shares == sorted(shares)
     assert shares[-1] - shares[0] > 0.4

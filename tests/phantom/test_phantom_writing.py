@@ -10,18 +10,19 @@ import pytest
 
 from mammo_hf.data.loading import load
 from mammo_hf.errors import UsageError
-from mammo_hf.phantom.exam import draw_exam
-from mammo_hf.phantom.writing import CROPPED, FULL, MARKER, MASKS, PhantomSummary, table_name, write_phantom
+from mammo_hf.phantom.exam import Case, draw_exam
+from mammo_hf.phantom.writing import CROPPED, FULL, MARKER, MASKS, patient_name, table_name, write_phantom
 
+Written = tuple[Path, dict[str, list[Case]]]
 SIZE = (128, 64)
 PATIENTS = 8
 LATERALITY_AND_VIEW = ("Laterality", "ImageLaterality", "ViewPosition", "PatientOrientation", "ViewCodeSequence")
 
 
 @pytest.fixture(scope="module")
-def phantom(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PhantomSummary]:
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Written:
     out = tmp_path_factory.mktemp("phantom") / "deep" / "down"
-    return out, write_phantom(out, patients=PATIENTS, seed=5, size=SIZE, num_proc=1, progress=False)
+    return out, write_phantom(out, patients=PATIENTS, seed=5, size=SIZE, num_workers=1, progress=False)
 
 
 def rows_of(out: Path) -> list[dict[str, str]]:
@@ -37,19 +38,21 @@ def content(out: Path) -> dict[str, bytes]:
     return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
-def test_the_summary_counts_what_is_there(phantom: tuple[Path, PhantomSummary]) -> None:
-    out, summary = phantom
-    assert summary.out == out
-    assert summary.patients == PATIENTS
-    assert summary.images == len(list((out / FULL).rglob("*.dcm"))) == 4 * PATIENTS
-    assert summary.labelled_images == len(rows_of(out)) == 2 * PATIENTS
-    assert summary.test_patients == len({row["patient_id"] for row in rows_of(out) if row["split"] == "test"}) == 2
-    assert summary.pathologies == {"benign": PATIENTS // 2, "malignant": PATIENTS // 2}
-    assert sum(summary.kinds.values()) == sum(summary.densities.values()) == PATIENTS
+def test_every_patient_has_its_files_and_rows(phantom: Written) -> None:
+    out, patients = phantom
+    cases = [case for of_split in patients.values() for case in of_split]
+    assert sorted(case.patient_index for case in cases) == list(range(PATIENTS))
+    assert [case.pathology for case in cases].count("malignant") == PATIENTS // 2
+    assert len(list((out / FULL).rglob("*.dcm"))) == 4 * PATIENTS
+    assert len(rows_of(out)) == 2 * PATIENTS
+    for split, of_split in patients.items():
+        named = {row["patient_id"] for row in rows_of(out) if row["split"] == split}
+        assert named == {patient_name(case.patient_index) for case in of_split}
+    assert len(patients["test"]) == 2
     assert len(list((out / CROPPED).rglob("*.dcm"))) == len(list((out / MASKS).rglob("*.dcm"))) == 2 * PATIENTS
 
 
-def test_every_path_of_the_tables_names_a_folder_with_its_file(phantom: tuple[Path, PhantomSummary]) -> None:
+def test_every_path_of_the_tables_names_a_folder_with_its_file(phantom: Written) -> None:
     out, _ = phantom
     for row in rows_of(out):
         for column, top, file in (
@@ -68,7 +71,7 @@ def test_every_path_of_the_tables_names_a_folder_with_its_file(phantom: tuple[Pa
             assert (dataset.StudyInstanceUID, dataset.SeriesInstanceUID) == path.parts[-3:-1]
 
 
-def test_the_files_say_what_the_collections_films_say_and_no_more(phantom: tuple[Path, PhantomSummary]) -> None:
+def test_the_files_say_what_the_collections_films_say_and_no_more(phantom: Written) -> None:
     out, _ = phantom
     instances = set()
     for path in out.rglob("*.dcm"):
@@ -87,7 +90,7 @@ def test_the_files_say_what_the_collections_films_say_and_no_more(phantom: tuple
     assert len(instances) == 8 * PATIENTS
 
 
-def test_the_pixels_on_disk_are_those_in_memory(phantom: tuple[Path, PhantomSummary]) -> None:
+def test_the_pixels_on_disk_are_those_in_memory(phantom: Written) -> None:
     out, _ = phantom
     exam = draw_exam(2, seed=5, size=SIZE)
     for (laterality, view), image in exam.images.items():
@@ -108,7 +111,7 @@ def test_the_pixels_on_disk_are_those_in_memory(phantom: tuple[Path, PhantomSumm
         assert mask[top : top + crop.shape[0], left : left + crop.shape[1]].sum() == mask.sum()
 
 
-def test_the_other_breast_is_there_but_in_no_table(phantom: tuple[Path, PhantomSummary]) -> None:
+def test_the_other_breast_is_there_but_in_no_table(phantom: Written) -> None:
     out, _ = phantom
     labelled = {(row["patient_id"], row["left or right breast"]) for row in rows_of(out)}
     assert len(labelled) == PATIENTS
@@ -118,13 +121,13 @@ def test_the_other_breast_is_there_but_in_no_table(phantom: tuple[Path, PhantomS
         assert not list((out / MASKS).glob(f"*_{patient}_{other}_*"))
 
 
-def test_the_source_for_the_collection_reads_it_unchanged(phantom: tuple[Path, PhantomSummary]) -> None:
-    out, summary = phantom
+def test_the_source_for_the_collection_reads_it_unchanged(phantom: Written) -> None:
+    out, patients = phantom
     rows = list(load(out))
     labelled = [row for row in rows if row["pathology"] is not None]
-    assert len(rows) == summary.images
-    assert len(labelled) == summary.labelled_images
-    assert len({row["patient"] for row in rows if row["split"] == "test"}) == summary.test_patients
+    assert len(rows) == 4 * PATIENTS
+    assert len(labelled) == 2 * PATIENTS
+    assert len({row["patient"] for row in rows if row["split"] == "test"}) == len(patients["test"])
     for row in labelled:
         (finding,) = row["findings"]
         assert finding["pathology"] == row["pathology"]
@@ -132,15 +135,13 @@ def test_the_source_for_the_collection_reads_it_unchanged(phantom: tuple[Path, P
         assert MASKS in finding["mask_path"]
 
 
-def test_any_number_of_processes_writes_the_same_bytes(phantom: tuple[Path, PhantomSummary], tmp_path: Path) -> None:
-    write_phantom(tmp_path, patients=PATIENTS, seed=5, size=SIZE, num_proc=2, progress=False)
+def test_any_number_of_processes_writes_the_same_bytes(phantom: Written, tmp_path: Path) -> None:
+    write_phantom(tmp_path, patients=PATIENTS, seed=5, size=SIZE, num_workers=2, progress=False)
     assert content(tmp_path) == content(phantom[0])
 
 
-def test_a_larger_phantom_begins_with_the_patients_of_a_smaller_one(
-    phantom: tuple[Path, PhantomSummary], tmp_path: Path
-) -> None:
-    write_phantom(tmp_path, patients=2, seed=5, size=SIZE, num_proc=1, progress=False, test_fraction=0.0)
+def test_a_larger_phantom_begins_with_the_patients_of_a_smaller_one(phantom: Written, tmp_path: Path) -> None:
+    write_phantom(tmp_path, patients=2, seed=5, size=SIZE, num_workers=1, progress=False, test_fraction=0.0)
 
     def pixels(out: Path) -> set[bytes]:
         return {pydicom.dcmread(path).PixelData for path in (out / FULL).rglob("*.dcm")}
@@ -149,9 +150,9 @@ def test_a_larger_phantom_begins_with_the_patients_of_a_smaller_one(
 
 
 def test_an_earlier_phantom_is_replaced_whole(tmp_path: Path) -> None:
-    write_phantom(tmp_path, patients=2, seed=1, size=SIZE, num_proc=1, progress=False)
+    write_phantom(tmp_path, patients=2, seed=1, size=SIZE, num_workers=1, progress=False)
     (tmp_path / "notes.txt").write_text("mine")
-    write_phantom(tmp_path, patients=1, seed=1, size=SIZE, num_proc=1, progress=False, test_fraction=1.0)
+    write_phantom(tmp_path, patients=1, seed=1, size=SIZE, num_workers=1, progress=False, test_fraction=1.0)
     assert len(list((tmp_path / FULL).rglob("*.dcm"))) == 4
     assert len(rows_of(tmp_path)) == 2
     assert (tmp_path / "notes.txt").read_text() == "mine"
@@ -177,8 +178,8 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *(("patients", 0), ("num_proc", 0), ("test_fraction", 1.5), ("size", (10, 10))),
-        *(("seed", -1), ("mass_share", 2.0), ("lesion_scale", 0.0)),
+        *(("patients", 0), ("num_workers", 0), ("test_fraction", 1.5), ("size", (10, 10))),
+        *(("seed", -1), ("mass_fraction", 2.0), ("lesion_scale", 0.0)),
     ],
 )
 def test_bad_arguments_are_named_before_anything_is_written(tmp_path: Path, name: str, value: object) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mammo_hf.phantom.exam import draw_case
-from mammo_hf.phantom.writing import Described, patient_name, table_name, write_tables
+from mammo_hf.phantom.writing import patient_name, table_name, table_row, write_tables
 
 KINDS, SPLITS = ("mass", "calcification"), ("train", "test")
 
@@ -17,8 +17,9 @@ def written(tmp_path: Path) -> Path:
     for index in range(40):
         case = draw_case(index, seed=3)
         split = SPLITS[index % 5 == 0]
-        rows += [Described(case, view, split, "image", "crop", "mask") for view in ("CC", "MLO")]
-    write_tables(tmp_path, rows, seed=3)
+        paths = ["image", "crop", "mask"]
+        rows += [(case.lesion.kind, split, table_row(case, view, paths, seed=3)) for view in ("CC", "MLO")]
+    write_tables(tmp_path, rows)
     return tmp_path
 
 

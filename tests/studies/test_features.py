@@ -24,7 +24,7 @@ PROCESSOR = MammoImageProcessor(size=(112, 112))
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> datasets.Dataset:
     root = tmp_path_factory.mktemp("phantom")
-    write_phantom(root / "cbis", patients=5, seed=0, size=(224, 112), num_proc=1, progress=False)
+    write_phantom(root / "cbis", patients=5, seed=0, size=(224, 112), num_workers=1, progress=False)
     table = load(root / "cbis")
     return prepared_images(table, PROCESSOR, root / "prepared", tasks=usable_tasks(table, ("pathology",)))
 

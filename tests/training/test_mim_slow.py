@@ -52,7 +52,7 @@ def test_two_processes_equal_one_with_the_same_batch(tmp_path, checkpointing):
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory):
     root = tmp_path_factory.mktemp("phantom") / "cbis"
-    write_phantom(root, patients=12, seed=0, size=(224, 112), num_proc=1, progress=False)
+    write_phantom(root, patients=12, seed=0, size=(224, 112), num_workers=1, progress=False)
     return root
 
 

@@ -14,7 +14,7 @@ from mammo_hf.phantom.writing import MARKER, write_phantom
 @pytest.fixture(scope="session")
 def phantom_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("phantom") / "cbis"
-    write_phantom(root, patients=4, seed=0, size=(224, 112), num_proc=1, progress=False)
+    write_phantom(root, patients=4, seed=0, size=(224, 112), num_workers=1, progress=False)
     return root
 
 

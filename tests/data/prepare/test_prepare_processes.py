@@ -23,7 +23,7 @@ KILLS = 3
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
     root = tmp_path_factory.mktemp("many") / "cbis"
-    write_phantom(root, patients=24, seed=0, size=(224, 112), num_proc=2, progress=False)
+    write_phantom(root, patients=24, seed=0, size=(224, 112), num_workers=2, progress=False)
     return root
 
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory):
     root = tmp_path_factory.mktemp("ray") / "cbis"
-    write_phantom(root, patients=30, seed=0, size=(448, 224), num_proc=2, progress=False)
+    write_phantom(root, patients=30, seed=0, size=(448, 224), num_workers=2, progress=False)
     return load(root)
 
 
