@@ -15,9 +15,9 @@ import numpy as np
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
+from mammo_hf.metrics.classification import auroc
 from mammo_hf.metrics.comparisons import delong
 from mammo_hf.metrics.intervals import bca, bootstrap_interval, resampled, rows_of, without_each
-from mammo_hf.metrics.ranking import auroc
 
 IMAGES = 2
 WITHIN = 0.8  # share of the variance that is the patient's own

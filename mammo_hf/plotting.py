@@ -27,7 +27,7 @@ from PIL import Image
 
 from .errors import DataError, UsageError
 from .files import write_whole, writing_errors
-from .metrics.ranking import auroc, roc_curve
+from .metrics.classification import auroc, roc_curve
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 MARKERS = ("o", "s", "^", "D", "v", "P")

@@ -35,13 +35,14 @@ import importlib.metadata
 import evaluate
 import mammo_hf
 from mammo_hf.data.datasets.discovery import find_source, source_names
-from mammo_hf.evaluation import metric_names, metric_path
+from mammo_hf.evaluation import METRIC_MODULE
+from mammo_hf.evaluation.hf_metrics import METRICS
 print(mammo_hf.__file__)
 print(importlib.metadata.version("mammo-hf"))
 for name in source_names():
     assert find_source(name).LICENCE
-for name in metric_names():
-    evaluate.load(metric_path(name))
+for name in METRICS:
+    evaluate.load(METRIC_MODULE, name)
 """
 
 

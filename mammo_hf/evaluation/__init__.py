@@ -1,29 +1,39 @@
-"""How good a model is on images it has not seen: metrics, intervals by patient, calibration, one task's figures."""
+"""Evaluation of classifiers: metrics, intervals by patient, calibration, and one task's figures."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ..metrics.calibration import calibrated, fit_calibration
-from ..metrics.classes import accuracy, balanced_accuracy, confusion, quadratic_kappa
-from ..metrics.comparisons import DeLong, delong, paired_delong, paired_permutation
-from ..metrics.inputs import UndefinedMetric
-from ..metrics.intervals import bootstrap_interval, bootstrap_intervals, paired_interval
-from ..metrics.operating_points import at_operating_point, choose_operating_points
-from ..metrics.probabilities import brier, ece, pf1, reliability
-from ..metrics.ranking import (
+from ..metrics.classification import (
+    accuracy,
     auprc,
     auroc,
     auroc_of,
+    balanced_accuracy,
+    brier,
+    confusion,
+    ece,
     macro_auroc,
     partial_auc,
+    pf1,
     pr_curve,
+    quadratic_kappa,
+    reliability,
     roc_curve,
     sensitivity_at_specificity,
     specificity_at_sensitivity,
 )
+from ..metrics.comparisons import DeLong, delong, paired_delong, paired_permutation
+from ..metrics.inputs import UndefinedMetric
+from ..metrics.intervals import bootstrap_interval, bootstrap_intervals, paired_interval
+from ..metrics.operating_points import at_operating_point, choose_operating_points
 from .classification import UNKNOWN, evaluate_task
-from .metric_modules import metric_names, metric_path
+
+METRIC_MODULE = str(Path(__file__).with_name("hf_metrics.py"))  # for evaluate.load(METRIC_MODULE, "auroc")
 
 __all__ = [
+    "METRIC_MODULE",
     "UNKNOWN",
     "DeLong",
     "UndefinedMetric",
@@ -44,8 +54,6 @@ __all__ = [
     "evaluate_task",
     "fit_calibration",
     "macro_auroc",
-    "metric_names",
-    "metric_path",
     "paired_delong",
     "paired_interval",
     "paired_permutation",

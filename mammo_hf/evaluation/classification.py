@@ -14,19 +14,24 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import DataError
-from ..metrics.classes import accuracy, balanced_accuracy, confusion, quadratic_kappa
-from ..metrics.inputs import UndefinedMetric, check_classes
-from ..metrics.intervals import bootstrap_intervals
-from ..metrics.operating_points import at_operating_point
-from ..metrics.probabilities import brier, ece, pf1
-from ..metrics.ranking import (
+from ..metrics.classification import (
+    accuracy,
     auprc,
     auroc,
+    balanced_accuracy,
+    brier,
+    confusion,
+    ece,
     macro_auroc,
     partial_auc,
+    pf1,
+    quadratic_kappa,
     sensitivity_at_specificity,
     specificity_at_sensitivity,
 )
+from ..metrics.inputs import UndefinedMetric, check_classes
+from ..metrics.intervals import bootstrap_intervals
+from ..metrics.operating_points import at_operating_point
 from .scored import into_units
 
 Keys = Sequence[object] | np.ndarray

@@ -11,11 +11,10 @@ import numpy as np
 
 from ..errors import DataError
 from ..metrics.calibration import calibrated, fit_calibration
+from ..metrics.classification import auroc_of, brier, ece
 from ..metrics.inputs import UndefinedMetric
 from ..metrics.intervals import FEW_PATIENTS, bootstrap_interval
 from ..metrics.operating_points import at_operating_point, choose_operating_points
-from ..metrics.probabilities import brier, ece
-from ..metrics.ranking import auroc_of
 from ..models.configuration_mammo_swin import slices_of
 from .classification import evaluate_task
 from .scored import Scored, into_units

@@ -15,7 +15,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from ..errors import UsageError
-from ..metrics.ranking import auroc
+from ..metrics.classification import auroc
 from .explanation import peak
 
 

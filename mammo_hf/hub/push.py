@@ -173,7 +173,7 @@ def take_over_push(args: TrainingArguments, out: Path) -> dict[str, Any] | None:
     """
     if not args.push_to_hub:
         return None
-    target = {
+    target: dict[str, Any] = {
         "name": args.hub_model_id or out.resolve().name,
         "private": args.hub_private_repo,
         "revision": args.hub_revision,

@@ -1,8 +1,8 @@
-"""Two models on the same images: DeLong's comparison of their AUCs, and a permutation by patient for any metric.
+"""Comparison of two models on the same images: DeLong's for AUCs, and a permutation by patient for any metric.
 
-DeLong, DeLong and Clarke-Pearson (Biometrics 1988) take every image as independent. Where a patient has several, the
-structural components are summed over the patient first (Obuchowski, Biometrics 1997); with one image a patient that is
-DeLong's own variance. Components come from mid-ranks, in n log n (Sun and Xu, IEEE Signal Processing Letters 2014).
+DeLong, DeLong and Clarke-Pearson (Biometrics 1988) take every image as independent. If a patient has several, the
+structural components are summed over the patient first (Obuchowski, Biometrics 1997); with one image per patient that
+is DeLong's own variance. Components come from mid-ranks, in n log n (Sun and Xu, IEEE Signal Processing Letters 2014).
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from .intervals import Groups, Interval, Metric, group_codes, rows_of
 
 @dataclass(frozen=True)
 class DeLong:
-    """An AUC, or the difference of two, with its standard error.
+    """AUC, or difference of two AUCs, with its standard error.
 
     Attributes:
-        value: The AUC in [0, 1], or the second's less the first's.
-        standard_error: Of the value.
-        interval: Normal interval at the level asked for, cut at what an AUC can be.
-        z: Of a difference against 0; ``None`` for one AUC, and where the models rank alike.
-        p: Two-sided, of ``z``.
+        value: AUC in [0, 1], or the second AUC minus the first.
+        standard_error: Standard error of the value.
+        interval: Normal interval at the level asked for, cut at the limits of an AUC.
+        z: z statistic of a difference against 0; ``None`` for one AUC, and if the models rank alike.
+        p: Two-sided p-value of ``z``.
     """
 
     value: float
@@ -38,17 +38,17 @@ class DeLong:
 
 
 def delong(references: ArrayLike, scores: ArrayLike, *, groups: Groups | None = None, level: float = 0.95) -> DeLong:
-    """The AUC with DeLong's standard error and interval.
+    """Return the AUC with DeLong's standard error and interval.
 
     Args:
         references: ``(n,)`` of 0 and 1.
-        scores: ``(n,)``, higher means more probably positive.
+        scores: ``(n,)`` scores; higher means more probably positive.
         groups: ``(n,)`` patient keys; ``None``: every image is a patient of its own.
-        level: Coverage asked for.
+        level: Coverage of the interval, between 0 and 1.
 
     Raises:
-        UndefinedMetric: As `auroc`, or fewer than two patients with images of either class.
-        DataError: As `auroc`.
+        UndefinedMetric: In the cases of `auroc`, or with fewer than two patients with images of either class.
+        DataError: In the cases of `auroc`.
         UsageError: ``level`` is out of range.
     """
     areas, covariance = _areas(references, [scores], groups)
@@ -58,19 +58,19 @@ def delong(references: ArrayLike, scores: ArrayLike, *, groups: Groups | None = 
 def paired_delong(
     references: ArrayLike, first: ArrayLike, second: ArrayLike, *, groups: Groups | None = None, level: float = 0.95
 ) -> DeLong:
-    """By how much the second model's AUC is greater than the first's on the same images, with DeLong's test.
+    """Return the second model's AUC minus the first's on the same images, with DeLong's test.
 
     Args:
         references: ``(n,)`` of 0 and 1.
         first: ``(n,)`` scores of one model.
         second: ``(n,)`` scores of the other, for the same images.
-        groups: As for `delong`.
-        level: As for `delong`.
+        groups: ``(n,)`` patient keys; ``None``: every image is a patient of its own.
+        level: Coverage of the interval, between 0 and 1.
 
     Raises:
-        UndefinedMetric: As `delong`.
-        DataError: As `delong`.
-        UsageError: As `delong`.
+        UndefinedMetric: In the cases of `delong`.
+        DataError: In the cases of `delong`.
+        UsageError: In the cases of `delong`.
     """
     areas, covariance = _areas(references, [first, second], groups)
     variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
@@ -91,25 +91,25 @@ def paired_permutation(
     permutations: int = 2000,
     seed: int = 0,
 ) -> float:
-    """Two-sided p-value that two models have the same metric: their scores are exchanged patient by patient.
+    """Return the two-sided p-value that two models have the same metric, by exchanging scores patient by patient.
 
-    Both must be on one scale, such as probabilities of the same kind, for an exchange to mean something.
+    Both must be on one scale, such as probabilities of the same kind, for an exchange to be meaningful.
 
     Args:
-        metric: A function of ``(references, scores)``.
-        references: ``(n,)``.
+        metric: Function of ``(references, scores)``.
+        references: ``(n,)`` references of the metric.
         first: Scores of one model, ``(n,)`` or ``(n, classes)``.
-        second: Those of the other, for the same images.
+        second: Scores of the other model, for the same images.
         groups: ``(n,)`` patient keys.
-        permutations: How often.
-        seed: Of the exchanges.
+        permutations: Number of random exchanges.
+        seed: Seed of the exchanges.
 
     Returns:
         (1 + exchanges with at least the difference found) / (1 + exchanges), above 0.
 
     Raises:
         UndefinedMetric: The metric is undefined on the data.
-        DataError: The lengths differ, or a group is missing.
+        DataError: The lengths differ, or an image has no group.
         UsageError: ``permutations`` is out of range.
     """
     if permutations < 1:
@@ -119,7 +119,7 @@ def paired_permutation(
     codes, n_groups = group_codes(groups, len(truth))
     both, pooled = np.concatenate([truth, truth]), np.concatenate([one, other])
     exchanged = np.random.default_rng(seed).integers(0, 2, (permutations, n_groups))[:, codes].astype(np.float64)
-    # a model after an exchange is a choice among both models' scores: the pooled scores, half of them weighing nothing
+    # After an exchange a model is a choice among both models' scores: the pooled scores, half of them with weight 0.
     rows, block, extreme = rows_of(metric), max(1, 100_000 // len(both)), 0
     for start in range(0, permutations, block):
         part = exchanged[start : start + block]
@@ -130,7 +130,7 @@ def paired_permutation(
 
 
 def _areas(references: ArrayLike, models: list[ArrayLike], groups: Groups | None) -> tuple[np.ndarray, np.ndarray]:
-    """AUCs ``(models,)`` and their covariance ``(models, models)``."""
+    """Return the AUCs ``(models,)`` and their covariance ``(models, models)``."""
     checked = [check_binary(references, scores) for scores in models]
     positive = checked[0][0]
     keys, n_groups = group_codes(np.arange(positive.size) if groups is None else groups, positive.size)
@@ -152,7 +152,7 @@ def _areas(references: ArrayLike, models: list[ArrayLike], groups: Groups | None
 
 
 def _components(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each positive the share of negatives below it, for each negative that of positives above; ties by half."""
+    """Return per positive the fraction of negatives below it, per negative that of positives above; ties by half."""
     ranks = stats.rankdata(scores)
     among_positives, among_negatives = stats.rankdata(scores[positive]), stats.rankdata(scores[~positive])
     m, n = positive.sum(), (~positive).sum()

@@ -1,4 +1,4 @@
-"""What the metrics take: references and scores as arrays that fit one another, or the reason why there is no value."""
+"""Inputs of the metrics: references and scores as checked arrays, and as data under rows of weights."""
 
 from __future__ import annotations
 
@@ -11,23 +11,17 @@ from numpy.typing import ArrayLike
 from ..errors import DataError
 
 
-class UndefinedMetric(DataError):  # noqa: N818 (it is a state of the data, named as reports name it)
-    """The metric has no value on these data: one class only, nothing at all, or scores that are not numbers.
-
-    Args:
-        problem: Why, as a clause that can stand alone in a table.
-        source: The metric, task or argument concerned, where that helps.
-        remedy: What the user can do about it.
-    """
+class UndefinedMetric(DataError):  # noqa: N818 (a state of the data, named as reports name it)
+    """A metric that has no value on these data: one class only, no images, or scores that are not numbers."""
 
     @property
     def reason(self) -> str:
-        """Why there is no value, without the source and the remedy."""
+        """Return why there is no value, without the source and the remedy."""
         return self.problem
 
 
 def check_binary(references: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Bool ``(n,)`` and float64 ``(n,)`` with both classes present and no NaN."""
+    """Return bool ``(n,)`` references and float64 ``(n,)`` scores, with both classes present and no NaN."""
     truth = np.asarray(references)
     values = np.asarray(scores, dtype=np.float64)
     if truth.ndim != 1 or truth.shape != values.shape:
@@ -36,9 +30,7 @@ def check_binary(references: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, 
         raise UndefinedMetric("no images with a known label")
     positive = truth == 1
     if not np.all(positive | (truth == 0)):
-        raise DataError(
-            "values other than 0 and 1", source="references", remedy="use macro_auroc where there are several classes"
-        )
+        raise DataError("values other than 0 and 1", source="references", remedy="use macro_auroc for several classes")
     if np.isnan(values).any():
         raise UndefinedMetric(f"{np.count_nonzero(np.isnan(values))} of {values.size} scores are NaN")
     if positive.all() or not positive.any():
@@ -47,18 +39,18 @@ def check_binary(references: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, 
 
 
 def check_classes(references: ArrayLike, probabilities: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Class numbers and their probabilities as arrays that fit one another.
+    """Return class numbers and their probabilities as arrays that fit one another.
 
     Args:
         references: ``(n,)`` class numbers.
-        probabilities: ``(n, classes)`` with at least two classes.
+        probabilities: ``(n, classes)`` probabilities of at least two classes.
 
     Returns:
         int64 ``(n,)`` and float64 ``(n, classes)``.
 
     Raises:
-        UndefinedMetric: No images.
-        DataError: The shapes do not fit, or a reference is no class number.
+        UndefinedMetric: There are no images.
+        DataError: The shapes do not fit, or a reference is not a class number.
     """
     table = np.asarray(probabilities, dtype=np.float64)
     numbers = _class_numbers(references, "references")
@@ -66,17 +58,17 @@ def check_classes(references: ArrayLike, probabilities: ArrayLike) -> tuple[np.n
         raise DataError(
             f"shape {table.shape} does not fit {len(numbers)} references",
             source="probabilities",
-            remedy="give (n, classes), one row an image and one column a class",
+            remedy="give (n, classes), one row per image and one column per class",
         )
     if not len(numbers):
         raise UndefinedMetric("no images with a known label")
     if numbers.max() >= table.shape[1]:
-        raise DataError(f"class number {numbers.max()} where there are {table.shape[1]} classes", source="references")
+        raise DataError(f"class number {numbers.max()} but {table.shape[1]} classes", source="references")
     return numbers, table
 
 
 def check_predictions(references: ArrayLike, predictions: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """True and predicted class numbers as int64 ``(n,)``, at least one."""
+    """Return true and predicted class numbers as int64 ``(n,)``, at least one."""
     truth, predicted = _class_numbers(references, "references"), _class_numbers(predictions, "predictions")
     if truth.shape != predicted.shape:
         raise DataError(f"lengths {truth.size} and {predicted.size} differ", source="references and predictions")
@@ -86,30 +78,30 @@ def check_predictions(references: ArrayLike, predictions: ArrayLike) -> tuple[np
 
 
 def _class_numbers(values: ArrayLike, name: str) -> np.ndarray:
-    """int64 ``(n,)``; a class number that is no whole number of at least 0 is an error, not rounded."""
+    """Return int64 ``(n,)``; a class number that is not a whole number of at least 0 is an error, not rounded."""
     given = np.asarray(values)
     if given.ndim != 1:
-        raise DataError(f"shape {given.shape}", source=name, remedy="give one class number an image")
+        raise DataError(f"shape {given.shape}", source=name, remedy="give one class number per image")
     if given.size and given.dtype.kind not in "biuf":
         raise DataError(f"values of type {given.dtype}", source=name, remedy="give class numbers 0, 1, ...")
     # a NaN fails both comparisons as well
     if given.size and not np.all((given >= 0) & (given == np.floor(given.astype(np.float64)))):
-        raise DataError("values that are no class numbers", source=name, remedy="leave unknown (-100) images out")
+        raise DataError("values that are not class numbers", source=name, remedy="leave unknown (-100) images out")
     return given.astype(np.int64)
 
 
-# Data under rows of weights: what a metric of one sample and of two thousand resamples are both computed from.
+# Data under rows of weights.
 #
 # A resample of patients is the sample with whole numbers as weights: how often each image was drawn. So a metric that
 # takes weights gives all resamples at once, and with ones as weights the sample's own value.
 
 
 class Ranking:
-    """The images in falling order of score, and where each distinct score ends.
+    """Images in falling order of score, with the end of each distinct score.
 
     Args:
-        positive: Bool ``(n,)``.
-        scores: ``(n,)``.
+        positive: Bool ``(n,)``, True for positive images.
+        scores: Scores of the images, ``(n,)``.
     """
 
     def __init__(self, positive: np.ndarray, scores: np.ndarray) -> None:
@@ -120,7 +112,7 @@ class Ranking:
         self._positive = positive[self.order]
 
     def counts(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """True and false positives ``(rows, distinct scores + 1)`` at each threshold, from calling nothing positive."""
+        """Count true and false positives ``(rows, distinct scores + 1)`` per threshold, from above all scores."""
         ordered = weights[:, self.order]
         both = []
         for of_class in (self._positive, ~self._positive):
@@ -138,7 +130,7 @@ class Weighted:
         references: ``(n,)`` of 0 and 1, or class numbers.
         scores: ``(n,)`` scores or predicted class numbers, or ``(n, classes)``.
         weights: float64 ``(rows, n)``, not negative.
-        ranking: That of the references and scores, where it is known already.
+        ranking: Ranking of the references and scores, if it is known already.
     """
 
     def __init__(
@@ -151,13 +143,13 @@ class Weighted:
 
     @cached_property
     def counts(self) -> tuple[np.ndarray, np.ndarray]:
-        """True and false positives at each threshold; see `Ranking.counts`."""
+        """Count true and false positives at each threshold; see `Ranking.counts`."""
         ranking = self._ranking or Ranking(self.references == 1, self.scores)
         return ranking.counts(self.weights)
 
     @cached_property
     def confusions(self) -> np.ndarray:
-        """``(rows, classes, classes)``: a row a true class, a column a predicted one."""
+        """Count the images ``(rows, classes, classes)``, one row per true class and one column per predicted class."""
         truth, predicted = self.references.astype(np.int64), self.scores.astype(np.int64)
         size = int(max(truth.max(), predicted.max())) + 1
         cells = np.zeros((truth.size, size * size))
@@ -165,21 +157,19 @@ class Weighted:
         return (self.weights @ cells).reshape(-1, size, size)
 
     def mean(self, values: np.ndarray) -> np.ndarray:
-        """The weighted mean ``(rows,)`` of ``(n,)`` values."""
+        """Return the weighted mean ``(rows,)`` of ``(n,)`` values."""
         return ratio(self.weights @ values, self.weights.sum(axis=1))
 
 
+# A metric of `Weighted` data: one value per row of weights, NaN if it is undefined there.
 Rows = Callable[..., np.ndarray]
 
 
-"""A metric of `Weighted` data: one value a row, NaN where it is undefined."""
-
-
 def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """The quotient; NaN where the divisor is 0."""
+    """Divide elementwise; NaN if the divisor is 0."""
     return np.divide(above, below, out=np.full(np.broadcast(above, below).shape, np.nan), where=below > 0)
 
 
 def value(rows: Rows, references: np.ndarray, scores: np.ndarray, **options: float) -> float:
-    """A metric of one sample, every image counting once."""
+    """Return a metric of one sample, in which every image counts once."""
     return float(rows(Weighted(references, scores, np.ones((1, len(references)))), **options)[0])

@@ -4,7 +4,7 @@ Images of one patient resemble one another, so it is patients that are drawn wit
 (the cluster bootstrap; Rutter, Academic Radiology 2000). An interval over single images would be too narrow.
 
 Intervals are Efron's BCa (Journal of the American Statistical Association 1987), corrected for the bias of the
-resamples and for a spread that changes with the value. Plain percentiles cover too little where an AUC is high or
+resamples and for a spread that changes with the value. Plain percentiles cover too little if an AUC is high or
 patients are few, and miss on one side; ``benchmarks/bench_intervals.py`` prints both.
 """
 
@@ -18,21 +18,15 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
 
 from ..errors import DataError, UsageError
-from . import ROWS
+from .classification import ROWS
 from .inputs import Ranking, Rows, UndefinedMetric, Weighted
 
 Metric = Callable[..., float]
 Groups = Sequence[object] | np.ndarray
 Interval = tuple[float, float]
-FEW_PATIENTS = 50
-
-
-"""Below this an interval covers less than it says; see ``benchmarks/bench_intervals.py``."""
-
-
-# weights held at once (resamples x images): few enough that they stay in the processor's cache
-_BLOCK = 100_000
-_PARTS = 500
+FEW_PATIENTS = 50  # below this an interval covers less than it says; see benchmarks/bench_intervals.py
+_BLOCK = 100_000  # weights held at once (resamples x images): few enough to stay in the processor's cache
+_PARTS = 500  # parts of the patients that are left out in turn: the acceleration does not need more
 
 
 def bootstrap_interval(
@@ -45,28 +39,28 @@ def bootstrap_interval(
     seed: int = 0,
     level: float = 0.95,
 ) -> Interval:
-    """BCa bootstrap interval of a metric, drawing groups (patients) with replacement.
+    """Return the BCa bootstrap interval of a metric, drawing groups (patients) with replacement.
 
     The metrics of this package, also with options bound by ``functools.partial``, and `mean_score` are computed for all
-    resamples at once; any other is called on each resample. Both ways see the same resamples for the same seed.
+    resamples at once; any other is called on each resample. Both use the same resamples for the same seed.
     Resamples on which the metric is undefined are left out. The interval covers less than its level below about 50
-    patients, and is a point where every resample gives the same value (perfect separation).
+    patients, and is a point if every resample gives the same value (perfect separation).
 
     Args:
-        metric: A function of ``(references, scores)``, such as :func:`~mammo_hf.metrics.ranking.auroc`.
-        references: ``(n,)``.
-        scores: ``(n,)`` or ``(n, classes)``, whatever the metric takes.
-        groups: ``(n,)`` patient keys: strings or integers.
-        resamples: How often the patients are drawn.
+        metric: Function of ``(references, scores)``, such as :func:`~mammo_hf.metrics.classification.auroc`.
+        references: ``(n,)`` references of the metric.
+        scores: ``(n,)`` or ``(n, classes)`` scores, as the metric takes them.
+        groups: ``(n,)`` patient keys, strings or integers.
+        resamples: Number of times that the patients are drawn.
         seed: Seed of the draws.
-        level: Coverage asked for, between 0 and 1.
+        level: Coverage of the interval, between 0 and 1.
 
     Returns:
         ``(low, high)``.
 
     Raises:
         UndefinedMetric: The metric is undefined on the data, on more than half of the resamples, or there is one group.
-        DataError: The lengths differ or a group is missing.
+        DataError: The lengths differ, or an image has no group.
         UsageError: ``resamples`` or ``level`` is out of range.
     """
     metric(references, scores)
@@ -88,23 +82,23 @@ def bootstrap_intervals(
     seed: int = 0,
     level: float = 0.95,
 ) -> dict[str, Interval | UndefinedMetric]:
-    """The intervals of several metrics that take the same scores, from the same resamples.
+    """Return the intervals of several metrics that take the same scores, from the same resamples.
 
     Args:
-        metrics: Each defined on the data.
-        references: As for `bootstrap_interval`.
-        scores: As for `bootstrap_interval`.
-        groups: As for `bootstrap_interval`.
-        resamples: As for `bootstrap_interval`.
-        seed: As for `bootstrap_interval`.
-        level: As for `bootstrap_interval`.
+        metrics: Metrics by name, each defined on the data.
+        references: ``(n,)`` references of the metrics.
+        scores: ``(n,)`` or ``(n, classes)`` scores, as the metrics take them.
+        groups: ``(n,)`` patient keys, strings or integers.
+        resamples: Number of times that the patients are drawn.
+        seed: Seed of the draws.
+        level: Coverage of the intervals, between 0 and 1.
 
     Returns:
-        For each metric's name its interval, or why it has none.
+        By metric's name its interval, or the error that says why it has none.
 
     Raises:
-        DataError: As `bootstrap_interval`.
-        UsageError: As `bootstrap_interval`.
+        DataError: In the cases of `bootstrap_interval`.
+        UsageError: In the cases of `bootstrap_interval`.
     """
     truth, values = np.asarray(references), np.asarray(scores)
     rows = {name: rows_of(metric) for name, metric in metrics.items()}
@@ -121,12 +115,12 @@ def row_intervals(
     seed: int = 0,
     level: float = 0.95,
 ) -> dict[str, Interval | UndefinedMetric]:
-    """As `bootstrap_intervals`, of metrics of weighted rows.
+    """Return the intervals of `bootstrap_intervals` for metrics of weighted rows.
 
     Raises:
         UndefinedMetric: There is one group.
-        DataError: As `bootstrap_interval`.
-        UsageError: As `bootstrap_interval`.
+        DataError: In the cases of `bootstrap_interval`.
+        UsageError: In the cases of `bootstrap_interval`.
     """
     draws = resampled(rows, references, scores, groups=groups, resamples=resamples, seed=seed)
     left_out = without_each(rows, references, scores, groups=groups)
@@ -151,27 +145,27 @@ def paired_interval(
     seed: int = 0,
     level: float = 0.95,
 ) -> Interval:
-    """The interval of by how much a metric of the second scores is greater than of the first, on the same images.
+    """Return the interval of the second scores' metric minus the first's, on the same images.
 
     Both are computed on the same resamples of patients, so what makes a resample hard for both cancels.
 
     Args:
-        metric: As for `bootstrap_interval`.
-        references: ``(n,)``.
+        metric: Function of ``(references, scores)``.
+        references: ``(n,)`` references of the metric.
         first: Scores of one model, ``(n,)`` or ``(n, classes)``.
-        second: Those of the other, for the same images in the same order.
-        groups: As for `bootstrap_interval`.
-        resamples: As for `bootstrap_interval`.
-        seed: As for `bootstrap_interval`.
-        level: As for `bootstrap_interval`.
+        second: Scores of the other model, for the same images in the same order.
+        groups: ``(n,)`` patient keys, strings or integers.
+        resamples: Number of times that the patients are drawn.
+        seed: Seed of the draws.
+        level: Coverage of the interval, between 0 and 1.
 
     Returns:
-        ``(low, high)`` of the difference; it excludes 0 where the models differ by more than chance.
+        ``(low, high)`` of the difference; it excludes 0 if the models differ by more than chance.
 
     Raises:
-        UndefinedMetric: As `bootstrap_interval`.
-        DataError: As `bootstrap_interval`.
-        UsageError: As `bootstrap_interval`.
+        UndefinedMetric: In the cases of `bootstrap_interval`.
+        DataError: In the cases of `bootstrap_interval`.
+        UsageError: In the cases of `bootstrap_interval`.
     """
     truth, rows = np.asarray(references), {"": rows_of(metric)}
     values, draws, left_out = [], [], []
@@ -191,11 +185,11 @@ def resampled(
     resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, np.ndarray]:
-    """Metrics of weighted rows on each resample of the groups, ``(resamples, ...)`` each, NaN where undefined.
+    """Compute metrics of weighted rows on each resample of the groups, ``(resamples, ...)`` each, NaN if undefined.
 
     Raises:
         UndefinedMetric: There is one group.
-        DataError: The lengths differ or a group is missing.
+        DataError: The lengths differ, or an image has no group.
         UsageError: ``resamples`` is out of range.
     """
     if resamples < 1:
@@ -210,7 +204,7 @@ def resampled(
 def without_each(
     rows: Mapping[str, Rows], references: np.ndarray, scores: np.ndarray, *, groups: Groups
 ) -> dict[str, np.ndarray]:
-    """Metrics of weighted rows with each group left out, of many groups with each of 500 parts of them left out."""
+    """Compute metrics of weighted rows with each group left out, or with each of 500 parts of many groups."""
     codes, n_groups = group_codes(groups, len(references))
     parts = min(n_groups, _PARTS)
     block = max(1, _BLOCK // len(references))
@@ -229,7 +223,7 @@ def _on_each(
     codes: np.ndarray,
     blocks: Iterable[np.ndarray],
 ) -> dict[str, np.ndarray]:
-    # sorted once: each block of rows is of the same images
+    # Sorted once, because each block of rows is of the same images.
     ranking = Ranking(references == 1, scores) if scores.ndim == 1 else None
     found: dict[str, list[np.ndarray]] = {name: [] for name in rows}
     for counts in blocks:
@@ -240,7 +234,7 @@ def _on_each(
 
 
 def rows_of(metric: Metric) -> Rows:
-    """The metric for all rows of weights at once; one that is not of this package is called row by row."""
+    """Return the metric for all rows of weights at once; one that is not of this package is called row by row."""
     if metric is mean_score:
         return _mean_of_rows
     if metric in ROWS:
@@ -251,14 +245,14 @@ def rows_of(metric: Metric) -> Rows:
 
 
 def bca(draws: np.ndarray, value: float, left_out: np.ndarray, n_groups: int, level: float = 0.95) -> Interval:
-    """Efron's bias-corrected and accelerated interval.
+    """Return Efron's bias-corrected and accelerated interval.
 
     Args:
-        draws: The metric on each resample, NaN where undefined.
-        value: On the data.
-        left_out: With each group left out; its skewness is the acceleration.
-        n_groups: For the message.
-        level: Coverage asked for.
+        draws: Metric on each resample, NaN if undefined.
+        value: Metric on the data.
+        left_out: Metric with each group left out; its skewness is the acceleration.
+        n_groups: Number of groups, for the message.
+        level: Coverage of the interval, between 0 and 1.
 
     Raises:
         UndefinedMetric: More than half of the draws are NaN.
@@ -270,7 +264,7 @@ def bca(draws: np.ndarray, value: float, left_out: np.ndarray, n_groups: int, le
     if 2 * defined.size < draws.size:
         undefined = draws.size - defined.size
         raise UndefinedMetric(f"undefined on {undefined} of {draws.size} resamples of {n_groups} patients")
-    # what equals the value to rounding is counted by half
+    # A draw that equals the value but for rounding counts a half.
     near = 1e-12 * max(1.0, abs(value))
     below = (np.mean(defined < value - near) + np.mean(defined <= value + near)) / 2
     bias = ndtri(np.clip(below, 0.5 / defined.size, 1 - 0.5 / defined.size))
@@ -284,7 +278,7 @@ def bca(draws: np.ndarray, value: float, left_out: np.ndarray, n_groups: int, le
 
 
 def group_codes(groups: Groups, n: int) -> tuple[np.ndarray, int]:
-    """Each image's group as a number, by the groups' sorted order so that the order of rows does not matter."""
+    """Return each image's group as a number in sorted order, independent of the order of rows, and their count."""
     keys = list(groups)
     if len(keys) != n:
         raise DataError(f"{len(keys)} groups for {n} references", source="groups")
@@ -295,7 +289,7 @@ def group_codes(groups: Groups, n: int) -> tuple[np.ndarray, int]:
 
 
 def _draws(n_groups: int, resamples: int, block: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """How often each group was drawn: float64 ``(up to block, n_groups)``, rows summing to ``n_groups``."""
+    """Draw groups; yield how often each was drawn, float64 ``(up to block, n_groups)``, rows sum to ``n_groups``."""
     for start in range(0, resamples, block):
         rows = min(block, resamples - start)
         drawn = rng.integers(0, n_groups, size=(rows, n_groups))
@@ -304,7 +298,7 @@ def _draws(n_groups: int, resamples: int, block: int, rng: np.random.Generator) 
 
 
 def _one_by_one(metric: Metric) -> Rows:
-    """The metric on each resample, written out as the images it holds; NaN where the metric is undefined."""
+    """Return a function that calls the metric on each resample's own images; NaN if the metric is undefined."""
 
     def rows(data: Weighted) -> np.ndarray:
         results = np.full(len(data.weights), np.nan)
@@ -320,7 +314,7 @@ def _one_by_one(metric: Metric) -> Rows:
 
 
 def mean_score(references: np.ndarray, scores: np.ndarray) -> float:
-    """The mean of ``scores``, as a metric: for figures that each image has by itself, without a reference."""
+    """Return the mean of ``scores``, as a metric for figures that each image has by itself, without a reference."""
     return float(np.mean(scores))
 
 

@@ -1,4 +1,4 @@
-"""Operating points: thresholds that validation images fix and later images are only held against."""
+"""Operating points: thresholds chosen on validation images and only applied to later images."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .classes import confusion
+from .classification import confusion
 from .inputs import Ranking, UndefinedMetric, Weighted, check_binary, ratio
 from .intervals import Groups, row_intervals
 
-# rule: what it holds fast, and at which value
+# For each rule the figure that it fixes, and its lowest value.
 RULES = {"sensitivity_90": ("sensitivity", 0.9), "specificity_90": ("specificity", 0.9)}
 OperatingPoints = dict[str, dict[str, float]]
 
 
 def choose_operating_points(references: ArrayLike, scores: ArrayLike) -> OperatingPoints:
-    """The thresholds by which validation images are called positive.
+    """Choose the thresholds of the rules on validation images.
 
-    The threshold lies half-way between the last score that is called positive and the next below it.
+    A threshold is half-way between the lowest score that is called positive and the next score below it.
 
     Args:
         references: ``(n,)`` of 0 and 1.
@@ -29,10 +29,10 @@ def choose_operating_points(references: ArrayLike, scores: ArrayLike) -> Operati
     Returns:
         For each rule (``sensitivity_90``: the highest threshold with a sensitivity of at least 0.9;
         ``specificity_90``: the lowest with such a specificity) its ``threshold`` in [0, 1], and the ``sensitivity`` and
-        ``specificity`` there on these very images.
+        ``specificity`` there on these images.
 
     Raises:
-        UndefinedMetric: No images, one class only, a NaN, or scores that are all equal.
+        UndefinedMetric: There are no images, one class only, a NaN, or scores that are all equal.
         DataError: The shapes differ, or a reference is neither 0 nor 1.
     """
     positive, values = check_binary(references, scores)
@@ -41,25 +41,25 @@ def choose_operating_points(references: ArrayLike, scores: ArrayLike) -> Operati
     ranking = Ranking(positive, values)
     hits, alarms = (counts[0] for counts in ranking.counts(np.ones((1, values.size))))
     sensitivity, specificity = hits / hits[-1], 1 - alarms / alarms[-1]
-    # calling nothing takes a threshold above every score, also above one of 1
+    # Calling no image positive takes a threshold above every score, even above a score of 1.
     borders = np.concatenate(([np.nextafter(1.0, 2.0) * 2 - ranking.thresholds[0]], ranking.thresholds, [0.0]))
     points = {}
-    for name, (held, least) in RULES.items():
-        if held == "sensitivity":
-            place = int(np.argmax(sensitivity >= least - 1e-12))
+    for name, (fixed, least) in RULES.items():
+        if fixed == "sensitivity":
+            index = int(np.argmax(sensitivity >= least - 1e-12))
         else:
-            place = int(np.flatnonzero(specificity >= least - 1e-12)[-1])
+            index = int(np.flatnonzero(specificity >= least - 1e-12)[-1])
         points[name] = {
-            "threshold": _between(borders[place + 1], borders[place]),
-            "sensitivity": float(sensitivity[place]),
-            "specificity": float(specificity[place]),
+            "threshold": _between(borders[index + 1], borders[index]),
+            "sensitivity": float(sensitivity[index]),
+            "specificity": float(specificity[index]),
         }
     return points
 
 
 def _between(low: float, high: float) -> float:
     middle = float((low + high) / 2)
-    # of neighbouring numbers the middle may be the lower one, which would call it too
+    # The middle of two neighbouring floats may round to the lower one, which would then be called positive too.
     return middle if middle > low else float(high)
 
 
@@ -72,24 +72,24 @@ def at_operating_point(
     resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """What a threshold gives on images that did not choose it.
+    """Apply a threshold to images that it was not chosen on.
 
     Args:
         references: ``(n,)`` of 0 and 1.
         scores: ``(n,)`` calibrated probabilities of the positive class; positive if at least the threshold.
-        threshold: In [0, 1].
+        threshold: Threshold in [0, 1].
         groups: ``(n,)`` patient keys.
         resamples: Bootstrap resamples of the intervals.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
 
     Returns:
-        ``threshold``, ``confusion`` (a row a true class, a column a called one), and ``sensitivity``, ``specificity``,
-        ``positive_predictive_value``, ``negative_predictive_value``, each null with ``<name>_reason`` where there is
-        nothing to divide by, and ``<name>_interval``; where every resample gives the same share, as with no error at
-        all, it is Wilson's, with the patients as the number.
+        ``threshold``, ``confusion`` (one row per true class, one column per called class), and ``sensitivity``,
+        ``specificity``, ``positive_predictive_value``, ``negative_predictive_value``, each null with
+        ``<name>_reason`` if there is nothing to divide by, and ``<name>_interval``. If every resample gives the same
+        fraction, as with no error at all, the interval is Wilson's, with the number of patients as n.
 
     Raises:
-        UndefinedMetric: No images, or a NaN.
+        UndefinedMetric: There are no images, or a score is NaN.
         DataError: The shapes differ, or a reference is neither 0 nor 1.
     """
     truth, values = np.asarray(references), np.asarray(scores, dtype=np.float64)
@@ -99,15 +99,15 @@ def at_operating_point(
     table = confusion(truth, called, classes=2)
     result: dict[str, Any] = {"threshold": float(threshold), "confusion": table.tolist()}
     whole = Weighted(truth, called, np.ones((1, truth.size)))
-    for name, rows in _SHARES.items():
+    for name, rows in _FRACTIONS.items():
         found = float(rows(whole)[0])
         result[name] = None if np.isnan(found) else found
         if np.isnan(found):
             result[f"{name}_reason"] = _NOTHING[name]
     try:
-        intervals = row_intervals(_SHARES, truth, called, groups=groups, resamples=resamples, seed=seed)
+        intervals = row_intervals(_FRACTIONS, truth, called, groups=groups, resamples=resamples, seed=seed)
     except UndefinedMetric as error:
-        return result | {f"{name}_interval": None for name in _SHARES} | {"interval_reason": error.reason}
+        return result | {f"{name}_interval": None for name in _FRACTIONS} | {"interval_reason": error.reason}
     keys = np.asarray(list(groups))
     for name, interval in intervals.items():
         if result[name] is None or not isinstance(interval, tuple):
@@ -120,27 +120,27 @@ def at_operating_point(
     return result
 
 
-def _wilson(share: float, n: int) -> list[float]:
-    """Wilson's 95 % interval of a share of n patients: where all agree, resamples would say that it cannot be else."""
+def _wilson(fraction: float, n: int) -> list[float]:
+    """Return Wilson's 95 % interval of a fraction of n patients, which has a width even if all patients agree."""
     z = 1.959964
-    centre, reach = share + z**2 / (2 * n), z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    centre, reach = fraction + z**2 / (2 * n), z * np.sqrt(fraction * (1 - fraction) / n + z**2 / (4 * n**2))
     low, high = (centre - reach) / (1 + z**2 / n), (centre + reach) / (1 + z**2 / n)
     return [float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1))]
 
 
-def _share(data: Weighted, row: int, along_row: bool) -> np.ndarray:
-    """Of the images that are (along_row) or are called ``row``, the share that is the other way too."""
+def _fraction(data: Weighted, row: int, along_row: bool) -> np.ndarray:
+    """Return the diagonal cell of ``row`` as a fraction of its true class (along_row) or of its called class."""
     table = np.zeros((len(data.weights), 2, 2))
     found = data.confusions
     table[:, : found.shape[1], : found.shape[2]] = found
     return ratio(table[:, row, row], table[:, row, :].sum(axis=1) if along_row else table[:, :, row].sum(axis=1))
 
 
-_SHARES = {
-    "sensitivity": partial(_share, row=1, along_row=True),
-    "specificity": partial(_share, row=0, along_row=True),
-    "positive_predictive_value": partial(_share, row=1, along_row=False),
-    "negative_predictive_value": partial(_share, row=0, along_row=False),
+_FRACTIONS = {
+    "sensitivity": partial(_fraction, row=1, along_row=True),
+    "specificity": partial(_fraction, row=0, along_row=True),
+    "positive_predictive_value": partial(_fraction, row=1, along_row=False),
+    "negative_predictive_value": partial(_fraction, row=0, along_row=False),
 }
 _COUNTED = {
     "sensitivity": lambda truth, called: truth == 1,

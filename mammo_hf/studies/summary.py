@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
+from ..metrics.classification import auroc_of
 from ..metrics.inputs import UndefinedMetric
 from ..metrics.intervals import bca, resampled, rows_of, without_each
-from ..metrics.ranking import auroc_of
 from .cells import FROZEN_RANDOM, SCRATCH, STOCK, Arm, Cell
 from .label_efficiency import CellResult, Results
 

@@ -21,8 +21,8 @@ from transformers.models.swin.modeling_swin import SwinDropPath
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from ..errors import UsageError
+from ..metrics.classification import auroc_of
 from ..metrics.inputs import UndefinedMetric
-from ..metrics.ranking import auroc_of
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification
 
 if TYPE_CHECKING:

@@ -22,9 +22,8 @@ from ..evaluation.after_training import Origin, evaluate_after_training
 from ..evaluation.classification import evaluate_task
 from ..evaluation.report.words import preprocessing_in_words
 from ..evaluation.scored import scored
-from ..metrics.classes import accuracy
+from ..metrics.classification import accuracy, auroc_of
 from ..metrics.inputs import UndefinedMetric
-from ..metrics.ranking import auroc_of
 from ..models.checkpoint import kind_of_start, load_starting_weights, starting_config
 from ..models.configuration_mammo_swin import SCORES, SIZES, MammoSwinConfig
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification, probabilities, score_logits

@@ -7,9 +7,8 @@ import pytest
 
 from mammo_hf.errors import DataError
 from mammo_hf.evaluation.classification import evaluate_task
-from mammo_hf.metrics.classes import quadratic_kappa
+from mammo_hf.metrics.classification import auroc, macro_auroc, quadratic_kappa
 from mammo_hf.metrics.intervals import bootstrap_interval
-from mammo_hf.metrics.ranking import auroc, macro_auroc
 
 PATHOLOGY = {"name": "pathology", "labels": ["benign", "malignant"]}
 DENSITY = {"name": "density", "labels": ["a", "b", "c", "d"]}

@@ -14,7 +14,7 @@ from mammo_hf.evaluation.classification import evaluate_task
 from mammo_hf.evaluation.classifier import Evaluation, evaluate_classifier, fit_reading, task_logits
 from mammo_hf.evaluation.scored import Scored
 from mammo_hf.metrics.calibration import calibrated
-from mammo_hf.metrics.ranking import auroc
+from mammo_hf.metrics.classification import auroc
 
 
 def _config() -> SimpleNamespace:

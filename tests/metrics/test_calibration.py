@@ -8,8 +8,7 @@ from sklearn.linear_model import LogisticRegression
 
 from mammo_hf.errors import DataError, UsageError
 from mammo_hf.metrics.calibration import calibrated, fit_calibration
-from mammo_hf.metrics.probabilities import ece
-from mammo_hf.metrics.ranking import auroc
+from mammo_hf.metrics.classification import auroc, ece
 
 
 def _sample(n: int, classes: int = 2, seed: int = 0, scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -98,7 +97,7 @@ def test_scores_that_fall_with_the_label_are_not_turned_round() -> None:
     labels, logits = _sample(500)
     with pytest.raises(DataError, match="higher scores do not mean more positives"):
         fit_calibration(1 - labels, logits, np.arange(500))
-    with pytest.raises(DataError, match="do not tell the classes apart"):
+    with pytest.raises(DataError, match="do not separate the classes"):
         fit_calibration(1 - labels, logits, np.arange(500), "temperature")
 
 

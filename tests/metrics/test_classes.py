@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from mammo_hf.metrics.classes import quadratic_kappa
+from mammo_hf.metrics.classification import quadratic_kappa
 from mammo_hf.metrics.inputs import UndefinedMetric
 
 

@@ -6,11 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mammo_hf.errors import DataError, UsageError
-from mammo_hf.metrics.classes import accuracy
+from mammo_hf.metrics.classification import accuracy, auroc
 from mammo_hf.metrics.comparisons import delong, paired_delong, paired_permutation
 from mammo_hf.metrics.inputs import UndefinedMetric
 from mammo_hf.metrics.intervals import paired_interval
-from mammo_hf.metrics.ranking import auroc
 
 # DeLong, DeLong and Clarke-Pearson's own example (Biometrics 1988): albumin, total protein and K-G score of 49 patients
 # with ovarian cancer, and whether surgery helped; the 43 without a missing value, as in SAS/STAT's User's Guide, PROC

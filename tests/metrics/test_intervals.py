@@ -12,7 +12,20 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from mammo_hf.errors import DataError, UsageError
-from mammo_hf.metrics.classes import accuracy, balanced_accuracy, quadratic_kappa
+from mammo_hf.metrics.classification import (
+    accuracy,
+    auprc,
+    auroc,
+    balanced_accuracy,
+    brier,
+    ece,
+    macro_auroc,
+    partial_auc,
+    pf1,
+    quadratic_kappa,
+    sensitivity_at_specificity,
+    specificity_at_sensitivity,
+)
 from mammo_hf.metrics.inputs import UndefinedMetric
 from mammo_hf.metrics.intervals import (
     bootstrap_interval,
@@ -21,15 +34,6 @@ from mammo_hf.metrics.intervals import (
     paired_interval,
     resampled,
     rows_of,
-)
-from mammo_hf.metrics.probabilities import brier, ece, pf1
-from mammo_hf.metrics.ranking import (
-    auprc,
-    auroc,
-    macro_auroc,
-    partial_auc,
-    sensitivity_at_specificity,
-    specificity_at_sensitivity,
 )
 
 

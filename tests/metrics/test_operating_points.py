@@ -5,10 +5,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from mammo_hf.metrics.classification import sensitivity_at_specificity, specificity_at_sensitivity
 from mammo_hf.metrics.inputs import UndefinedMetric
 from mammo_hf.metrics.intervals import bootstrap_interval
 from mammo_hf.metrics.operating_points import at_operating_point, choose_operating_points
-from mammo_hf.metrics.ranking import sensitivity_at_specificity, specificity_at_sensitivity
 
 
 @given(st.integers(0, 2000), st.integers(2, 60))

@@ -10,8 +10,8 @@ from sklearn import metrics as reference
 from sklearn.calibration import calibration_curve
 
 from mammo_hf.errors import DataError, UsageError
+from mammo_hf.metrics.classification import brier, ece, pf1, reliability
 from mammo_hf.metrics.inputs import UndefinedMetric
-from mammo_hf.metrics.probabilities import brier, ece, pf1, reliability
 
 
 @st.composite

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from mammo_hf.errors import DataError, UsageError
-from mammo_hf.metrics.classes import accuracy, balanced_accuracy, confusion
-from mammo_hf.metrics.inputs import UndefinedMetric
-from mammo_hf.metrics.ranking import (
+from mammo_hf.metrics.classification import (
+    accuracy,
     auprc,
     auroc,
+    balanced_accuracy,
+    confusion,
     macro_auroc,
     partial_auc,
     pr_curve,
@@ -21,6 +22,7 @@ from mammo_hf.metrics.ranking import (
     sensitivity_at_specificity,
     specificity_at_sensitivity,
 )
+from mammo_hf.metrics.inputs import UndefinedMetric
 
 
 @st.composite

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mammo_hf.metrics.ranking import auroc
+from mammo_hf.metrics.classification import auroc
 from mammo_hf.studies.features import attentive_probabilities, logistic_probabilities
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from mammo_hf.evaluation.study_tables import csv_table, markdown_table, remarks
+from mammo_hf.metrics.classification import auroc
 from mammo_hf.metrics.intervals import bootstrap_interval
-from mammo_hf.metrics.ranking import auroc
 from mammo_hf.studies.cells import Arm, Cell
 from mammo_hf.studies.label_efficiency import CellResult, Results, StudySettings
 from mammo_hf.studies.summary import arm_result, interval, labels_needed, summarise

@@ -13,8 +13,8 @@ from PIL import Image
 
 from mammo_hf import plotting as plots
 from mammo_hf.errors import DataError
+from mammo_hf.metrics.classification import auroc, roc_curve
 from mammo_hf.metrics.inputs import UndefinedMetric
-from mammo_hf.metrics.ranking import auroc, roc_curve
 
 
 @pytest.fixture

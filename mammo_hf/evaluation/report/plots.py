@@ -11,10 +11,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ...metrics.classification import auroc, pr_curve, reliability, roc_curve
 from ...metrics.inputs import UndefinedMetric, Weighted, ratio
 from ...metrics.intervals import resampled
-from ...metrics.probabilities import reliability
-from ...metrics.ranking import auroc, pr_curve, roc_curve
 from ...plotting import COLOURS, INK, LINES, MARKERS, QUIET, dress, new_figure
 from ..classifier import TaskScores
 

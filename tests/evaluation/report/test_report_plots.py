@@ -8,8 +8,8 @@ from made_scores import TASKS, made_scores
 
 from mammo_hf.evaluation.classifier import Evaluation, evaluate_classifier
 from mammo_hf.evaluation.report.plots import GRID, _precision_rows, _sensitivity_rows, task_plots
+from mammo_hf.metrics.classification import auroc, roc_curve
 from mammo_hf.metrics.inputs import Weighted
-from mammo_hf.metrics.ranking import auroc, roc_curve
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,0 @@
-"""AUPRC as an ``evaluate`` metric: ``references`` 0 or 1, ``prediction_scores`` one number an image."""
-
-from __future__ import annotations
-
-from mammo_hf.evaluation.metric_modules.factory import metric_class
-from mammo_hf.metrics.ranking import auprc
-
-Auprc = metric_class(auprc, "scores")
