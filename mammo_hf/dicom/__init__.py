@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
-from .display import Slab
-from .errors import MammogramError
-from .header import MammogramHeader
-from .reader import Mammogram, read_mammogram
-from .types import ImageKind, Implant, Laterality, Photometric, PresentationIntent, Vendor, View, ViewModifier
-from .writer import mammogram_dataset
+import importlib
+from typing import TYPE_CHECKING
+
+# imported on first use: ``display`` travels as remote code and must not load pydicom
+_PUBLIC = {
+    **dict.fromkeys(("Display", "Slab"), "display"),
+    "MammogramHeader": "header",
+    **dict.fromkeys(("Mammogram", "read_mammogram"), "reader"),
+    **dict.fromkeys(("ImageKind", "Implant", "Laterality", "MammogramError", "Photometric"), "types"),
+    **dict.fromkeys(("PresentationIntent", "Vendor", "View", "ViewModifier"), "types"),
+    "mammogram_dataset": "writer",
+}
+
+if TYPE_CHECKING:
+    from .display import Display, Slab
+    from .header import MammogramHeader
+    from .reader import Mammogram, read_mammogram
+    from .types import (
+        ImageKind,
+        Implant,
+        Laterality,
+        MammogramError,
+        Photometric,
+        PresentationIntent,
+        Vendor,
+        View,
+        ViewModifier,
+    )
+    from .writer import mammogram_dataset
 
 __all__ = [
+    "Display",
     "ImageKind",
     "Implant",
     "Laterality",
@@ -25,3 +49,15 @@ __all__ = [
     "mammogram_dataset",
     "read_mammogram",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_PUBLIC[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

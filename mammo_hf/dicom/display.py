@@ -1,4 +1,7 @@
-"""How the values of a DICOM file become a picture, where the file leaves a choice."""
+"""What a reader may choose of how a DICOM file is displayed: its window, and the slices of a volume.
+
+A leaf: it is published as remote code with the image processor, so it imports neither pydicom nor the rest of the room.
+"""
 
 from __future__ import annotations
 
@@ -8,25 +11,31 @@ from typing import Any, Literal
 
 from ..errors import DataError, UsageError
 
+NORMAL = "NORMAL"
+Projection = Literal["maximum", "mean"]
+MissingWindow = Literal["robust", "full_range", "raise"]
+
 _PREFER = ("lut", "window")
 _MISSING = ("robust", "full_range", "raise")
+_SLICES = ("middle", "all")
 
 
 @dataclass(frozen=True)
 class Display:
-    """The choices; see ``mammo_hf.read_mammogram``.
+    """The choices that a file leaves open; see ``mammo_hf.read_mammogram``.
 
     Args:
-        window: Which of several windows or VOI LUTs: its index, or its explanation. "NORMAL" takes the first where none
-            is explained so, and leaves those of a For Processing image alone.
-        prefer: "lut" or "window", where a file has both.
-        on_missing_window: "robust", "full_range" or "raise", for For Processing images and those without a window.
+        window: Which of several windows or VOI LUTs is used: its index, or its explanation. "NORMAL" takes the first if
+            none has that explanation, and ignores those of a For Processing image.
+        prefer: Which one is used if a file has both: "lut" or "window".
+        on_missing_window: What is done with For Processing images and with files without a window: "robust",
+            "full_range" or "raise".
 
     Raises:
-        UsageError: A choice that is none of these.
+        UsageError: A choice is none of these.
     """
 
-    window: int | str = "NORMAL"
+    window: int | str = NORMAL
     prefer: str = "lut"
     on_missing_window: str = "robust"
 
@@ -35,29 +44,24 @@ class Display:
         index = isinstance(window, int) and not isinstance(window, bool) and window >= 0
         if not index and not (isinstance(window, str) and window.strip()):
             raise UsageError(f"window is {window!r}", remedy='use an index from 0, or an explanation such as "NORMAL"')
-        for name, value, allowed in (
-            ("prefer", self.prefer, _PREFER),
-            ("on_missing_window", self.on_missing_window, _MISSING),
-        ):
-            if value not in allowed:
-                raise UsageError(f"{name} is {value!r}", remedy=f"use one of {', '.join(allowed)}")
+        for name, allowed in (("prefer", _PREFER), ("on_missing_window", _MISSING)):
+            if getattr(self, name) not in allowed:
+                raise UsageError(f"{name} is {getattr(self, name)!r}", remedy=f"use one of {', '.join(allowed)}")
 
-
-# One picture of a tomosynthesis volume: a slice, or the maximum or mean of a slab of slices.
-
-
-Projection = Literal["maximum", "mean"]
-_WORDS = ("middle", "all")
+    @property
+    def is_normal(self) -> bool:
+        """Whether no particular window is asked for."""
+        return isinstance(self.window, str) and self.window.strip().upper() == NORMAL
 
 
 @dataclass(frozen=True)
 class Slab:
-    """Which slices are looked at, and how they become one picture; as data, for a processor's JSON.
+    """One picture of a tomosynthesis volume: which slices it shows, and how they are combined.
 
     Attributes:
-        slices: "middle", "all", the index of one slice (from the end if negative), or (start, stop) as in a Python
-            slice, either of which may be ``None``.
-        projection: "maximum" or "mean" of the displayed intensity, where there are several.
+        slices: "middle", "all", the index of one slice (counted from the end if negative), or (start, stop) as in a
+            Python slice, either of which may be ``None``.
+        projection: How several slices are combined: the "maximum" or the "mean" of their displayed intensity.
     """
 
     slices: str | int | tuple[int | None, int | None] = "middle"
@@ -65,21 +69,24 @@ class Slab:
 
     def __post_init__(self) -> None:
         slices = self.slices
-        word = isinstance(slices, str) and slices in _WORDS
+        word = isinstance(slices, str) and slices in _SLICES
         number = isinstance(slices, int) and not isinstance(slices, bool)
         pair = isinstance(slices, tuple) and len(slices) == 2 and all(end is None or type(end) is int for end in slices)
         if not (word or number or pair) or self.projection not in ("maximum", "mean"):
             raise UsageError(
-                f"slices {slices!r} with projection {self.projection!r} is no slab",
+                f"slices {slices!r} with projection {self.projection!r} is not a slab",
                 remedy='slices is "middle", "all", an index or [start, stop]; projection is "maximum" or "mean"',
             )
 
     @classmethod
     def from_policy(cls, policy: Slab | Mapping[str, Any] | str | int) -> Slab:
-        """From a processor's JSON: ``{"slices": [10, 20], "projection": "mean"}``, or ``slices`` alone.
+        """Return the slab that a processor's JSON describes.
+
+        Args:
+            policy: The slab, such as ``{"slices": [10, 20], "projection": "mean"}``, or its slices alone.
 
         Raises:
-            UsageError: It describes no slab.
+            UsageError: The policy does not describe a slab.
         """
         if isinstance(policy, Slab):
             return policy
@@ -92,15 +99,15 @@ class Slab:
         return cls(tuple(slices) if isinstance(slices, list) else slices, policy.get("projection", "maximum"))
 
     def to_policy(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """Return the slab as a processor's JSON holds it."""
         slices = list(self.slices) if isinstance(self.slices, tuple) else self.slices
         return {"slices": slices, "projection": self.projection}
 
     def indices(self, frames: int) -> range:
-        """The slices among so many, in order.
+        """Return the indices of the slices in a volume of so many frames, in order.
 
         Raises:
-            DataError: There are none such.
+            DataError: The volume has no such slices.
         """
         if self.slices == "middle":
             return range(frames // 2, frames // 2 + 1)

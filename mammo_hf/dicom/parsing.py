@@ -1,19 +1,19 @@
-"""From a file, its bytes or a dataset to the attributes that the reader asks for, and the place of the pixels.
+"""The attributes that the reader asks for, and where the pixels are: from a file, its bytes or a dataset.
 
-Files come from strangers. So the header is read by the names of its attributes, everything else is skipped, the pixels
-are left where they are, and what a header may cost is bounded: in bytes, in steps, and in what it unpacks to.
+Files come from unknown sources. So only named attributes of the header are read, everything else is skipped, the pixels
+stay where they are, and what a header may cost is bounded: in bytes, in steps, and in what it decompresses to.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import struct
 import zlib
 from collections.abc import Callable, Iterator, MutableSequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from struct import unpack
 from typing import Any, BinaryIO, cast
 
 import numpy as np
@@ -33,290 +33,47 @@ from pydicom.uid import (
 )
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
-from .errors import MammogramError
+from .types import MammogramError
 
-# Where the value of Pixel Data lies: in memory, or at a place in a file from which parts are read when asked for.
+COPY_AGAIN = "copy or download the file again"
+FIX_OR_SKIP = "fix the header or leave the file out"
 
+# What a header may take: one of a tomosynthesis volume with its frames' functional groups takes some 20,000 steps
+_MOST_BYTES = 1 << 25
+_MOST_STEPS = 100_000
+_MOST_PADDING = 1 << 16  # bytes after the pixels of a deflated data set
 
-UNDEFINED_LENGTH = 0xFFFFFFFF
-_TRAILING = 1 << 16  # of padding after the pixels
-
-
-@dataclass(frozen=True)
-class PixelBytes:
-    """The value of Pixel Data (7FE0,0010), not read yet.
-
-    Attributes:
-        holder: The bytes that hold it, or the path of the file that does.
-        start: Where it begins in the holder.
-        length: Bytes that are there; fewer than announced where the file is cut short.
-        encapsulated: Whether it is a sequence of fragments (PS3.5 A.4): its length is not defined.
-        vr: OB or OW, ``None`` in an implicit syntax.
-        little_endian: Byte order of its words.
-    """
-
-    holder: bytes | bytearray | str
-    start: int
-    length: int
-    encapsulated: bool
-    vr: str | None
-    little_endian: bool
-
-    def unpacked(self, nbytes: int) -> PixelBytes:
-        """The value without the compression of the whole data set, where it has one.
-
-        Args:
-            nbytes: How many bytes the header says that the image has; hardly more are unpacked.
-
-        Raises:
-            MammogramError: The compressed data are damaged.
-        """
-        return self
-
-    @contextmanager
-    def open(self) -> Iterator[BinaryIO]:
-        """The holder as a file, at the first byte of the value."""
-        file: BinaryIO = open(self.holder, "rb") if isinstance(self.holder, str) else io.BytesIO(self.holder)  # noqa: SIM115
-        with file:
-            file.seek(self.start)
-            yield file
-
-    def read(self, start: int, length: int) -> bytes:
-        """Some bytes of the value; fewer where it ends before."""
-        if not isinstance(self.holder, str):
-            return bytes(memoryview(self.holder)[self.start + start : self.start + start + length])
-        with self.open() as file:
-            file.seek(start, os.SEEK_CUR)
-            return file.read(length)
-
-    def words(self, start: int, dtype: np.dtype, count: int) -> np.ndarray:
-        """``count`` words from the byte ``start`` on, without a copy where they are in memory.
-
-        Raises:
-            ValueError: There are fewer.
-        """
-        if isinstance(self.holder, str):
-            found = np.fromfile(self.holder, dtype, count, offset=self.start + start)
-            if len(found) < count:
-                raise ValueError("the file has become shorter")
-            return found
-        return np.frombuffer(self.holder, dtype, count, self.start + start)
-
-
-@dataclass(frozen=True)
-class DeflatedPixelBytes(PixelBytes):
-    """The value within a deflated data set (PS3.5 A.5), of which only the beginning is unpacked yet.
-
-    Attributes:
-        announced: Bytes that the value has by its header.
-        unpack: Gives up to so many further bytes of the holder.
-    """
-
-    announced: int
-    unpack: Callable[[int], bytes]
-
-    def unpacked(self, nbytes: int) -> PixelBytes:
-        """See ``PixelBytes``: a small file must not unpack to something enormous."""
-        holder = bytearray(self.holder) if not isinstance(self.holder, str) else bytearray()
-        missing = min(self.announced, nbytes + _TRAILING) - self.length
-        while missing > 0 and (more := self.unpack(min(missing, _TRAILING))):
-            holder += more
-            missing -= len(more)
-        there = min(self.announced, len(holder) - self.start)
-        return PixelBytes(holder, self.start, there, self.encapsulated, self.vr, self.little_endian)
-
-
-# Values of a dataset as files from the field hold them, read without pydicom's validation.
-#
-# Conversion of a malformed value by pydicom warns or raises with the value in its text, which may be a person's; and
-# the type that a file gives to a value (US or SS, OW or US) is often wrong. So text, numbers and words are read here
-# from the bytes. An error names the attribute and never its value.
-
-
+_UNDEFINED_LENGTH = 0xFFFFFFFF
+_PIXEL_DATA = 0x7FE00010
+_PIXEL_TAGS = (0x7FE00008, 0x7FE00009, _PIXEL_DATA)  # FloatPixelData, DoubleFloatPixelData, PixelData
+_KEYWORDS = """
+    SOPClassUID Modality PresentationIntentType ImageType Manufacturer ManufacturerModelName SeriesDescription PatientID
+    PatientOrientation Laterality ImageLaterality ViewPosition ViewCodeSequence ViewModifierCodeSequence
+    BreastImplantPresent KVP BodyPartThickness CompressionForce ImagerPixelSpacing PixelSpacing
+    NominalScannedPixelSpacing EstimatedRadiographicMagnificationFactor SamplesPerPixel PhotometricInterpretation
+    NumberOfFrames Rows Columns BitsAllocated BitsStored HighBit PixelRepresentation PixelPaddingValue
+    PixelPaddingRangeLimit PixelIntensityRelationship PixelIntensityRelationshipSign PresentationLUTShape RescaleSlope
+    RescaleIntercept ModalityLUTSequence VOILUTSequence VOILUTFunction WindowCenter WindowWidth
+    WindowCenterWidthExplanation XRay3DAcquisitionSequence SharedFunctionalGroupsSequence
+    PerFrameFunctionalGroupsSequence ExtendedOffsetTable ExtendedOffsetTableLengths
+"""
+_TAGS: list[BaseTag | int] = [tag for keyword in _KEYWORDS.split() if (tag := tag_for_keyword(keyword)) is not None]
 # None: implicit VR; UN and OB: what some archives turn attributes into that they do not know
 _WORD_VRS = ("US", "SS", "OW", "OB", "UN", "US or SS", "US or OW", "US or SS or OW", None)
 
 
-def _value(dataset: Dataset, keyword: str) -> object:
-    tag = tag_for_keyword(keyword)
-    element = None if tag is None else dataset.get_item(tag)
-    return None if element is None else element.value
-
-
-def texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
-    """The values of a text attribute without surrounding blanks; empty where it is missing or empty."""
-    value = _value(dataset, keyword)
-    if value is None:
-        return ()
-    if isinstance(value, bytes):
-        try:
-            parts = value.decode("utf-8").split("\\")
-        except UnicodeDecodeError:
-            parts = value.decode("latin-1").split("\\")
-    elif isinstance(value, MutableSequence):  # pydicom's MultiValue
-        parts = [str(part) for part in value]
-    else:
-        parts = str(value).split("\\")
-    parts = [part.strip(" \0\t\r\n") for part in parts]
-    return tuple(parts) if any(parts) else ()
-
-
-def text(dataset: Dataset, keyword: str) -> str:
-    """The first value of a text attribute, ``""`` where it is missing or empty."""
-    return next(iter(texts(dataset, keyword)), "")
-
-
-def numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:
-    """The values of a decimal attribute; empty where it is missing or empty.
-
-    Raises:
-        MammogramError: A value is no finite number.
-    """
-    try:
-        values = tuple(float(part) for part in texts(dataset, keyword))
-    except ValueError:
-        values = (float("nan"),)
-    if not all(np.isfinite(values)):
-        raise MammogramError(f"{keyword} is no finite number", remedy="mend the attribute or take it out")
-    return values
-
-
-def words(dataset: Dataset, keyword: str) -> np.ndarray:
-    """The 16-bit words of a US, SS or OW attribute as uint16; empty where it is missing or empty.
-
-    The sign is left to the caller, who knows what PixelRepresentation asks for.
-
-    Raises:
-        MammogramError: The attribute holds something else.
-    """
-    tag = tag_for_keyword(keyword)
-    element = None if tag is None else dataset.get_item(tag)
-    if element is None or element.value is None or element.value == b"" or element.value == "":
-        return np.empty(0, np.uint16)
-    value = element.value
-    if isinstance(value, bytes) and (len(value) % 2 or element.VR not in _WORD_VRS):
-        raise MammogramError(f"{keyword} does not hold 16-bit numbers", remedy="mend the attribute")
-    if isinstance(value, bytes):
-        if isinstance(element, RawDataElement):
-            little = element.is_little_endian
-        else:
-            little = dataset.original_encoding[1] is not False
-        return np.frombuffer(value, "<u2" if little else ">u2").astype(np.uint16)
-    try:
-        return (np.atleast_1d(np.asarray(value, dtype=np.int64)) & 0xFFFF).astype(np.uint16)
-    except (TypeError, ValueError, OverflowError):
-        raise MammogramError(f"{keyword} does not hold whole numbers", remedy="mend the attribute") from None
-
-
-def word(dataset: Dataset, keyword: str) -> int | None:
-    """The one 16-bit word of an attribute, unsigned; ``None`` where it is missing or empty.
-
-    Raises:
-        MammogramError: There are several values, or the attribute holds something else.
-    """
-    found = words(dataset, keyword)
-    if len(found) > 1:
-        raise MammogramError(f"{keyword} has {len(found)} values, not one", remedy="mend the attribute")
-    return int(found[0]) if len(found) else None
-
-
-def items(dataset: Dataset, keyword: str) -> tuple[Dataset, ...]:
-    """The items of a sequence; empty where it is missing or empty."""
-    value = dataset.get(keyword)
-    return tuple(value) if isinstance(value, Sequence) else ()
-
-
-def group_items(dataset: Dataset, keyword: str) -> tuple[Dataset, ...]:
-    """The items of a functional group macro (PS3.3 C.7.6.16): the shared one, else one a frame; empty without any."""
-    for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
-        found = [item for group in items(dataset, groups) for item in items(group, keyword)[:1]]
-        if found:
-            return tuple(found)
-    return ()
-
-
-def group_of_frame(dataset: Dataset, keyword: str, frame: int) -> tuple[Dataset, ...]:
-    """One frame's item of a functional group macro, shared or its own, in a tuple; empty without any."""
-    shared = [item for group in items(dataset, "SharedFunctionalGroupsSequence") for item in items(group, keyword)]
-    if shared:
-        return (shared[0],)
-    groups = items(dataset, "PerFrameFunctionalGroupsSequence")
-    return items(groups[min(frame, len(groups) - 1)], keyword)[:1] if groups else ()
-
-
-def differs_by_frame(dataset: Dataset, *keywords: str) -> bool:
-    """Whether any of the functional group macros stands in the frames' own groups."""
-    groups = items(dataset, "PerFrameFunctionalGroupsSequence")
-    return any(keyword in group for group in groups for keyword in keywords)
-
-
-# what a header may take: one of a tomosynthesis volume with its frames' functional groups takes some 20,000 steps
-_MOST_BYTES = 1 << 25
-_MOST_STEPS = 100_000
-_PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)  # FloatPixelData, DoubleFloatPixelData, PixelData
-_KEYWORDS = (
-    *("SOPClassUID", "Modality", "PresentationIntentType", "ImageType", "Manufacturer", "ManufacturerModelName"),
-    *(
-        "SeriesDescription",
-        "PatientID",
-        "PatientOrientation",
-        "Laterality",
-        "ImageLaterality",
-        "ViewPosition",
-        "ViewCodeSequence",
-    ),
-    *("ViewModifierCodeSequence", "BreastImplantPresent", "KVP", "BodyPartThickness", "CompressionForce"),
-    *("ImagerPixelSpacing", "PixelSpacing", "NominalScannedPixelSpacing", "EstimatedRadiographicMagnificationFactor"),
-    *("SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames", "Rows", "Columns", "BitsAllocated"),
-    *("BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
-    *("PixelIntensityRelationship", "PixelIntensityRelationshipSign", "PresentationLUTShape"),
-    *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "VOILUTSequence", "VOILUTFunction"),
-    *("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation"),
-    *("XRay3DAcquisitionSequence", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
-    *("ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
-)
-_TAGS: list[BaseTag | int] = [tag for keyword in _KEYWORDS if (tag := tag_for_keyword(keyword)) is not None]
-_NO_DICOM, _ANOTHER = "is no DICOM file", "give a DICOM file, or leave this one out"
-_FLOATS = "its pixels are floating point numbers"
-_COPY_AGAIN = "copy or download the file again"
-
-
-class _Header:
-    """A file whose reads are counted, and clipped to what the file holds, so that no length in it costs memory."""
-
-    def __init__(self, file: BinaryIO, size: int) -> None:
-        self._file, self._size = file, size
-        self._bytes, self._steps = _MOST_BYTES, _MOST_STEPS
-        self.seek, self.tell = file.seek, file.tell
-
-    def read(self, size: int = -1) -> bytes:
-        """As of any file.
-
-        Raises:
-            MammogramError: The header has taken more than a header may.
-        """
-        if size < 0 or size > 4096:
-            left = max(0, self._size - self._file.tell())
-            size = left if size < 0 else min(size, left)
-        self._bytes -= size
-        self._steps -= 1
-        if self._bytes < 0 or self._steps < 0:
-            raise MammogramError("its header is longer than any mammogram's", remedy="leave the file out")
-        return self._file.read(size)
-
-
 def parse(source: Any) -> tuple[Dataset, UID, PixelBytes | None]:
-    """The header of a source.
+    """Read the header of a source.
 
     Args:
         source: A path, bytes, a binary file object or a ``Dataset``.
 
     Returns:
-        The attributes that a mammogram's reader needs, the transfer syntax, and where the pixels lie; ``None`` if there
+        The attributes that a mammogram's reader needs, the transfer syntax, and where the pixels are; ``None`` if there
         are none.
 
     Raises:
-        MammogramError: It cannot be opened, or is no DICOM file.
+        MammogramError: The source cannot be opened, or is not a DICOM file.
     """
     if isinstance(source, Dataset):
         return _from_dataset(source)
@@ -328,7 +85,7 @@ def parse(source: Any) -> tuple[Dataset, UID, PixelBytes | None]:
         raise MammogramError(
             f"a {type(source).__name__} cannot be read", remedy="give a path, bytes, a binary file object or a Dataset"
         )
-    # the file object is its caller's, who may close or move it
+    # the caller may close or move a file object: it is read at once
     content = source.read() if hasattr(source, "read") else source
     content = content if isinstance(content, bytes) else bytes(content)
     return _from_file(io.BytesIO(content), content, len(content))
@@ -340,103 +97,122 @@ def _checked(path: Path) -> Path:
     if not path.exists():
         raise MammogramError("there is no such file", remedy="check the path")
     if not path.is_file():
-        raise MammogramError("is no regular file", remedy="give the path of one DICOM file")
+        raise MammogramError("is not a regular file", remedy="give the path of one DICOM file")
     return path
 
 
 def _from_dataset(dataset: Dataset) -> tuple[Dataset, UID, PixelBytes | None]:
     meta = getattr(dataset, "file_meta", None)
     syntax = _uid(meta) if meta is not None else UID("")
-    if not syntax:  # made in memory, or from a file without header
+    if not syntax:  # made in memory, or from a file without file meta information
         syntax = ExplicitVRBigEndian if dataset.original_encoding[1] is False else ImplicitVRLittleEndian
     if "PixelData" not in dataset:
         if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
-            raise MammogramError(_FLOATS, remedy="leave the file out")
+            raise _floating_point()
         return dataset, syntax, None
     element = dataset["PixelData"]
     data = element.value.read() if hasattr(element.value, "read") else element.value
     if not isinstance(data, bytes):
-        raise MammogramError("its pixel data are no bytes", remedy="set PixelData to bytes")
+        raise MammogramError("its pixel data are not bytes", remedy="set PixelData to bytes")
     known = syntax.is_transfer_syntax and not syntax.is_private
-    place = PixelBytes(data, 0, len(data), known and syntax.is_encapsulated, element.VR, syntax != ExplicitVRBigEndian)
-    return dataset, syntax, place
+    encapsulated = known and syntax.is_encapsulated
+    return dataset, syntax, PixelBytes(data, 0, len(data), encapsulated, element.VR, syntax != ExplicitVRBigEndian)
+
+
+def _floating_point() -> MammogramError:
+    return MammogramError("its pixels are floating point numbers", remedy="leave the file out")
 
 
 def _from_file(file: BinaryIO, holder: bytes | str, size: int) -> tuple[Dataset, UID, PixelBytes | None]:
-    header = _Header(file, size)
+    header = _BoundedFile(file, size)
     syntax = _transfer_syntax(header, size)
     if syntax == DeflatedExplicitVRLittleEndian:
         return _from_deflated(file)
-    dataset, place = _parsed(header, syntax, holder, size)
-    return dataset, syntax, place
+    dataset, pixels = _parsed(header, syntax, holder, size)
+    return dataset, syntax, pixels
 
 
-def _transfer_syntax(header: _Header, size: int) -> UID:
+class _BoundedFile:
+    """A file whose reads are counted, and clipped to what the file holds, so that no length in it costs memory."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file, self._size = file, size
+        self._bytes, self._steps = _MOST_BYTES, _MOST_STEPS
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        """Read as any file does.
+
+        Raises:
+            MammogramError: More has been read than a header may take.
+        """
+        if size < 0 or size > 4096:
+            left = max(0, self._size - self._file.tell())
+            size = left if size < 0 else min(size, left)
+        self._bytes -= size
+        self._steps -= 1
+        if self._bytes < 0 or self._steps < 0:
+            raise MammogramError("its header is longer than any mammogram's", remedy="leave the file out")
+        return self._file.read(size)
+
+
+def _transfer_syntax(header: _BoundedFile, size: int) -> UID:
     """Read the file meta information, or guess for a file without one; the file is then at its data set."""
     if not size:
-        raise MammogramError("is empty", remedy=_COPY_AGAIN)
+        raise MammogramError("is empty", remedy=COPY_AGAIN)
     beginning = header.read(132)
     if beginning[128:132] != b"DICM":
         # files from before DICOM Part 10 begin with the first attributes, of group 0002 or 0008, and no preamble
         if beginning[:2] not in (b"\x02\0", b"\x08\0"):
-            raise MammogramError(_NO_DICOM, remedy=_ANOTHER)
+            raise MammogramError("is not a DICOM file", remedy="give a DICOM file, or leave this one out")
         header.seek(0)
     meta = read_dataset(cast(BinaryIO, header), False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
-    syntax = _uid(meta)
-    if not syntax:
-        return _guessed_syntax(header)
-    return syntax
+    return _uid(meta) or _guessed_syntax(header)
 
 
 def _uid(meta: Dataset) -> UID:
-    # pydicom's validation would warn and quote what stands there, which in a damaged file may be a person's
+    # pydicom's validation would warn and quote the value, which in a damaged file may be a person's
     return UID(text(meta, "TransferSyntaxUID"), validation_mode=IGNORE)
 
 
-def _guessed_syntax(header: _Header) -> UID:
+def _guessed_syntax(header: _BoundedFile) -> UID:
     start = header.read(6)
     header.seek(-len(start), os.SEEK_CUR)
     if len(start) < 6 or not start[4:6].isalpha() or not start[4:6].isupper():
         return ImplicitVRLittleEndian
     # group 0008 read in the wrong order is 0800
-    return ExplicitVRLittleEndian if unpack("<H", start[:2])[0] < 0x0400 else ExplicitVRBigEndian
+    return ExplicitVRLittleEndian if struct.unpack("<H", start[:2])[0] < 0x0400 else ExplicitVRBigEndian
 
 
 def _parsed(
-    header: _Header, syntax: UID, holder: bytes | str, size: int, unpack: Callable[[int], bytes] | None = None
+    header: _BoundedFile, syntax: UID, holder: bytes | str, size: int, unpack: Callable[[int], bytes] | None = None
 ) -> tuple[Dataset, PixelBytes | None]:
     found: list[tuple[int, str | None, int]] = []
 
     def at_pixels(tag: BaseTag, vr: str | None, length: int) -> bool:
-        if tag not in _PIXEL_TAGS:
-            return False
-        found.append((tag, vr, length))
-        return True
+        if tag in _PIXEL_TAGS:
+            found.append((tag, vr, length))
+        return bool(found)
 
     little = syntax != ExplicitVRBigEndian
-    dataset = read_dataset(
-        cast(BinaryIO, header),
-        syntax == ImplicitVRLittleEndian,  # any other, known or not, is explicit (PS3.5 A.4)
-        little,
-        stop_when=at_pixels,
-        specific_tags=_TAGS,
-    )
+    # any syntax but the implicit one, known or not, is explicit (PS3.5 A.4)
+    implicit = syntax == ImplicitVRLittleEndian
+    dataset = read_dataset(cast(BinaryIO, header), implicit, little, stop_when=at_pixels, specific_tags=_TAGS)
     if not found:
         return dataset, None
     tag, vr, length = found[-1]
-    if tag != 0x7FE00010:
-        raise MammogramError(_FLOATS, remedy="leave the file out")
+    if tag != _PIXEL_DATA:
+        raise _floating_point()
     # the parser has gone back to the element's beginning: tag, VR and length take 8 or 12 bytes
     start = header.tell() + (12 if vr in EXPLICIT_VR_LENGTH_32 else 8)
-    there = max(0, size - start)
-    common = (length == UNDEFINED_LENGTH, vr, little)
-    if unpack is not None:
-        return dataset, DeflatedPixelBytes(holder, start, min(length, there), *common, length, unpack)
-    return dataset, PixelBytes(holder, start, min(length, there), *common)
+    if unpack is None:
+        length, encapsulated = min(length, max(0, size - start)), length == _UNDEFINED_LENGTH
+        return dataset, PixelBytes(holder, start, length, encapsulated, vr, little)
+    return dataset, PixelBytes(holder, start, length, length == _UNDEFINED_LENGTH, vr, little, unpack)
 
 
 def _from_deflated(file: BinaryIO) -> tuple[Dataset, UID, PixelBytes | None]:
-    """A deflated data set (PS3.5 A.5), unpacked as far as a header goes."""
+    """Read a deflated data set (PS3.5 A.5), decompressed only as far as a header goes."""
     unpacking = zlib.decompressobj(-zlib.MAX_WBITS)
     packed = file.read()
 
@@ -445,11 +221,200 @@ def _from_deflated(file: BinaryIO) -> tuple[Dataset, UID, PixelBytes | None]:
         try:
             part = unpacking.decompress(packed, size)
         except zlib.error:
-            raise MammogramError("its deflated data are damaged", remedy=_COPY_AGAIN) from None
+            raise MammogramError("its deflated data are damaged", remedy=COPY_AGAIN) from None
         packed = unpacking.unconsumed_tail
         return part
 
     content = unpack(_MOST_BYTES)
-    header = _Header(cast(BinaryIO, io.BytesIO(content)), len(content))
-    dataset, place = _parsed(header, ExplicitVRLittleEndian, content, len(content), unpack)
-    return dataset, DeflatedExplicitVRLittleEndian, place
+    header = _BoundedFile(cast(BinaryIO, io.BytesIO(content)), len(content))
+    dataset, pixels = _parsed(header, ExplicitVRLittleEndian, content, len(content), unpack)
+    return dataset, DeflatedExplicitVRLittleEndian, pixels
+
+
+@dataclass(frozen=True)
+class PixelBytes:
+    """The value of Pixel Data (7FE0,0010), not read yet.
+
+    Attributes:
+        holder: The bytes that hold it, or the path of the file that does.
+        start: Where it begins in the holder.
+        length: Bytes that are there; fewer than announced if the file is cut short.
+        encapsulated: Whether it is a sequence of fragments (PS3.5 A.4): its length is not defined.
+        vr: OB or OW, ``None`` in an implicit syntax.
+        little_endian: Byte order of its words.
+        unpack: Function that returns up to so many further bytes of a deflated data set; the holder has only its
+            beginning then, and the length is the one that the header announces.
+    """
+
+    holder: bytes | bytearray | str
+    start: int
+    length: int
+    encapsulated: bool
+    vr: str | None
+    little_endian: bool
+    unpack: Callable[[int], bytes] | None = None
+
+    def inflated(self, nbytes: int) -> PixelBytes:
+        """Return the value without the compression of the whole data set, if it has one.
+
+        Args:
+            nbytes: Size of the image by its header; hardly more is decompressed, since a small file must not expand to
+                something enormous.
+
+        Raises:
+            MammogramError: The compressed data are damaged.
+        """
+        if self.unpack is None:
+            return self
+        assert not isinstance(self.holder, str)
+        holder = bytearray(self.holder)
+        missing = min(self.length, nbytes + _MOST_PADDING) - max(0, len(holder) - self.start)
+        while missing > 0 and (more := self.unpack(min(missing, _MOST_PADDING))):
+            holder += more
+            missing -= len(more)
+        length = min(self.length, max(0, len(holder) - self.start))
+        return PixelBytes(holder, self.start, length, self.encapsulated, self.vr, self.little_endian)
+
+    @contextmanager
+    def open(self) -> Iterator[BinaryIO]:
+        """Open the holder as a file, at the first byte of the value."""
+        file: BinaryIO = open(self.holder, "rb") if isinstance(self.holder, str) else io.BytesIO(self.holder)  # noqa: SIM115
+        with file:
+            file.seek(self.start)
+            yield file
+
+    def read(self, start: int, length: int) -> bytes:
+        """Read some bytes of the value; fewer if it ends before."""
+        if not isinstance(self.holder, str):
+            return bytes(memoryview(self.holder)[self.start + start : self.start + start + length])
+        with self.open() as file:
+            file.seek(start, os.SEEK_CUR)
+            return file.read(length)
+
+    def words(self, start: int, dtype: np.dtype, count: int) -> np.ndarray:
+        """Read words from a byte on, without a copy if they are in memory.
+
+        Raises:
+            ValueError: There are fewer than ``count``.
+        """
+        if isinstance(self.holder, str):
+            found = np.fromfile(self.holder, dtype, count, offset=self.start + start)
+            if len(found) < count:
+                raise ValueError("the file has become shorter")
+            return found
+        return np.frombuffer(self.holder, dtype, count, self.start + start)
+
+
+# Values of a dataset as files from the field hold them, read without pydicom's validation.
+#
+# When pydicom converts a malformed value it warns or raises with the value in its text, which may be a person's; and
+# the type that a file gives to a value (US or SS, OW or US) is often wrong. So text, numbers and words are read here
+# from the bytes. An error names the attribute and never its value.
+
+
+def _element(dataset: Dataset, keyword: str) -> Any:
+    tag = tag_for_keyword(keyword)
+    return None if tag is None else dataset.get_item(tag)
+
+
+def texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
+    """Return the values of a text attribute without surrounding blanks; empty if it is missing or empty."""
+    element = _element(dataset, keyword)
+    value: Any = None if element is None else element.value
+    if value is None:
+        return ()
+    if isinstance(value, bytes):
+        try:
+            value = value.decode("utf-8")
+        except UnicodeDecodeError:
+            value = value.decode("latin-1")
+    # a sequence is pydicom's MultiValue
+    parts = [str(part) for part in value] if isinstance(value, MutableSequence) else str(value).split("\\")
+    parts = [part.strip(" \0\t\r\n") for part in parts]
+    return tuple(parts) if any(parts) else ()
+
+
+def text(dataset: Dataset, keyword: str) -> str:
+    """Return the first value of a text attribute, ``""`` if it is missing or empty."""
+    return next(iter(texts(dataset, keyword)), "")
+
+
+def numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:
+    """Return the values of a decimal attribute; empty if it is missing or empty.
+
+    Raises:
+        MammogramError: A value is not a finite number.
+    """
+    try:
+        values = tuple(float(part) for part in texts(dataset, keyword))
+    except ValueError:
+        values = (float("nan"),)
+    if not all(np.isfinite(values)):
+        raise MammogramError(f"{keyword} is not a finite number", remedy="fix the attribute or remove it")
+    return values
+
+
+def words(dataset: Dataset, keyword: str) -> np.ndarray:
+    """Return the 16-bit words of a US, SS or OW attribute as uint16; empty if it is missing or empty.
+
+    The sign is left to the caller, who knows what PixelRepresentation asks for.
+
+    Raises:
+        MammogramError: The attribute holds something else.
+    """
+    element = _element(dataset, keyword)
+    if element is None or element.value is None or element.value == b"" or element.value == "":
+        return np.empty(0, np.uint16)
+    value = element.value
+    if isinstance(value, bytes):
+        if len(value) % 2 or element.VR not in _WORD_VRS:
+            raise MammogramError(f"{keyword} does not hold 16-bit numbers", remedy="fix the attribute")
+        raw = isinstance(element, RawDataElement)
+        little = element.is_little_endian if raw else dataset.original_encoding[1] is not False
+        return np.frombuffer(value, "<u2" if little else ">u2").astype(np.uint16)
+    try:
+        return (np.atleast_1d(np.asarray(value, dtype=np.int64)) & 0xFFFF).astype(np.uint16)
+    except (TypeError, ValueError, OverflowError):
+        raise MammogramError(f"{keyword} does not hold whole numbers", remedy="fix the attribute") from None
+
+
+def word(dataset: Dataset, keyword: str) -> int | None:
+    """Return the one 16-bit word of an attribute, unsigned; ``None`` if it is missing or empty.
+
+    Raises:
+        MammogramError: There are several values, or the attribute holds something else.
+    """
+    found = words(dataset, keyword)
+    if len(found) > 1:
+        raise MammogramError(f"{keyword} has {len(found)} values, not one", remedy="fix the attribute")
+    return int(found[0]) if len(found) else None
+
+
+def items(dataset: Dataset, keyword: str) -> tuple[Dataset, ...]:
+    """Return the items of a sequence; empty if it is missing or empty."""
+    value = dataset.get(keyword)
+    return tuple(value) if isinstance(value, Sequence) else ()
+
+
+def group_items(dataset: Dataset, keyword: str) -> tuple[Dataset, ...]:
+    """Return the items of a functional group macro (PS3.3 C.7.6.16): the shared one, else one per frame, else none."""
+    for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+        found = [item for group in items(dataset, groups) for item in items(group, keyword)[:1]]
+        if found:
+            return tuple(found)
+    return ()
+
+
+def group_of_frame(dataset: Dataset, keyword: str, frame: int) -> tuple[Dataset, ...]:
+    """Return one frame's item of a functional group macro, shared or its own, in a tuple; empty without any."""
+    shared = [item for group in items(dataset, "SharedFunctionalGroupsSequence") for item in items(group, keyword)]
+    if shared:
+        return (shared[0],)
+    groups = items(dataset, "PerFrameFunctionalGroupsSequence")
+    return items(groups[min(frame, len(groups) - 1)], keyword)[:1] if groups else ()
+
+
+def differs_by_frame(dataset: Dataset, *keywords: str) -> bool:
+    """Return whether any of the functional group macros is in the frames' own groups."""
+    groups = items(dataset, "PerFrameFunctionalGroupsSequence")
+    return any(keyword in group for group in groups for keyword in keywords)

@@ -1,18 +1,29 @@
-"""The Image Pixel module (PS3.3 C.7.6.3): what the pixels are, checked before any of them is read."""
+"""The stored values of an image: what the header says of them, checked first, and the frames, read when asked for.
+
+pydicom finds the frames of compressed pixel data and runs the decoders. What is checked here is what it does not check:
+sizes before anything is allocated, that fragments are whole, and the frame's own header before a decoder sees it.
+"""
 
 from __future__ import annotations
 
 import importlib
+import itertools
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, BinaryIO
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.encaps import encapsulate, parse_basic_offsets
-from pydicom.pixels import get_decoder
+from pydicom.encaps import (
+    encapsulate,
+    generate_fragmented_frames,
+    generate_fragments,
+    get_frame,
+    parse_basic_offsets,
+    parse_fragments,
+)
+from pydicom.pixels.decoders.base import Decoder, DecodeRunner
 from pydicom.uid import (
     HTJ2K,
     JPEG2000,
@@ -29,15 +40,13 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from .errors import MammogramError
-from .parsing import PixelBytes, text, word
-from .types import Photometric
+from .parsing import COPY_AGAIN, FIX_OR_SKIP, PixelBytes, text, word
+from .types import MammogramError, Photometric
 
+# How many pixels a frame may have before the file is refused: more than twice those of the largest film scan
 MAX_PIXELS = 1 << 26
-
-
-"""How many pixels a frame may say it has before the file is refused: more than twice those of the largest film scan."""
-
+# The offsets and lengths of frames, as pydicom takes them
+Offsets = tuple[list[int], list[int]] | tuple[bytes, bytes] | None
 
 _MOST_FRAMES_OF_LARGEST = 16  # a volume has more frames, but smaller ones
 _MOST_FRAME_DIGITS = 5
@@ -45,37 +54,32 @@ _MOST_FRAME_DIGITS = 5
 
 @dataclass(frozen=True)
 class ImagePixel:
-    """Size and type of the stored values.
+    """The Image Pixel module (PS3.3 C.7.6.3): size and type of the stored values.
 
     Attributes:
-        frames: Number of frames, 1 for a plain image.
+        photometric: Which end of the values is bright, MONOCHROME1 or MONOCHROME2.
         rows: Height in pixels.
         columns: Width in pixels.
-        bits_allocated: 8 or 16.
-        bits_stored: 1 to ``bits_allocated``.
+        frames: Number of frames, 1 for a plain image.
+        bits_allocated: Bits of a word, 8 or 16.
+        bits_stored: Bits of a stored value, 1 to ``bits_allocated``.
         high_bit: The highest bit of a stored value within its word.
-        signed: Two's complement.
-        photometric: MONOCHROME1 or MONOCHROME2.
+        signed: Whether stored values are two's complement.
     """
 
-    frames: int
+    photometric: Photometric
     rows: int
     columns: int
+    frames: int
     bits_allocated: int
     bits_stored: int
     high_bit: int
     signed: bool
-    photometric: Photometric
 
     @property
     def dtype(self) -> np.dtype:
-        """The words of the pixels, in the machine's byte order."""
+        """Words of the pixels, in the machine's byte order."""
         return np.dtype(f"{'i' if self.signed else 'u'}{self.bits_allocated // 8}")
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """``(frames, rows, columns)``."""
-        return self.frames, self.rows, self.columns
 
     @property
     def nbytes(self) -> int:
@@ -84,7 +88,7 @@ class ImagePixel:
 
 
 def image_pixel(dataset: Dataset, max_pixels: int = MAX_PIXELS) -> ImagePixel:
-    """Read and check the module.
+    """Read and check the Image Pixel module.
 
     Raises:
         MammogramError: An attribute is missing or out of range, the image is in colour, a frame has more than
@@ -104,19 +108,19 @@ def image_pixel(dataset: Dataset, max_pixels: int = MAX_PIXELS) -> ImagePixel:
         )
     if allocated not in (8, 16) or not 1 <= stored <= allocated or representation not in (0, 1):
         raise MammogramError(
-            f"{stored} bits stored in {allocated}, pixel representation {representation}: no type that mammograms have",
+            f"{stored} bits stored in {allocated} with pixel representation {representation} is not a mammogram type",
             remedy="give an image of 8 or 16 bits allocated",
         )
     high_bit = word(dataset, "HighBit")
     if high_bit is None or not stored - 1 <= high_bit < allocated:
         high_bit = stored - 1
-    return ImagePixel(frames, rows, columns, allocated, stored, high_bit, bool(representation), photometric)
+    return ImagePixel(photometric, rows, columns, frames, allocated, stored, high_bit, bool(representation))
 
 
 def _required(dataset: Dataset, keyword: str) -> int:
     value = word(dataset, keyword)
     if value is None:
-        raise MammogramError(f"{keyword} is missing", remedy="mend the header or leave the file out")
+        raise MammogramError(f"{keyword} is missing", remedy=FIX_OR_SKIP)
     return value
 
 
@@ -126,290 +130,41 @@ def _frames(dataset: Dataset) -> int:
         return 1
     # bounded in length, too: an error repeats it, and a misplaced date or number of a person must not get there
     if not (number.isascii() and number.isdigit() and len(number) <= _MOST_FRAME_DIGITS and int(number)):
-        raise MammogramError(
-            f"NumberOfFrames is no number from 1 to {'9' * _MOST_FRAME_DIGITS}",
-            remedy="mend the header or leave the file out",
-        )
+        raise MammogramError(f"NumberOfFrames is not a number from 1 to {'9' * _MOST_FRAME_DIGITS}", remedy=FIX_OR_SKIP)
     return int(number)
 
 
 def _photometric(dataset: Dataset) -> Photometric:
     name = text(dataset, "PhotometricInterpretation").upper()
     photometric = Photometric.from_dicom(name)
-    samples = word(dataset, "SamplesPerPixel")
     if not name:
-        raise MammogramError("PhotometricInterpretation is missing", remedy="mend the header or leave the file out")
-    if photometric is Photometric.UNKNOWN or samples not in (1, None):
+        raise MammogramError("PhotometricInterpretation is missing", remedy=FIX_OR_SKIP)
+    if photometric is Photometric.UNKNOWN or word(dataset, "SamplesPerPixel") not in (1, None):
         raise MammogramError(
             "is a colour image; mammograms are MONOCHROME1 or MONOCHROME2",
-            remedy="leave it out, or convert it to grayscale where that is right",
+            remedy="leave it out, or convert it to grayscale if that is right",
         )
     return photometric
 
 
-# Where each frame of encapsulated pixel data lies (PS3.5 A.4), found without reading any of them.
-
-
-Span = tuple[int, int]
-
-
-"""First byte of a fragment, counted from the beginning of the pixel data, and its length."""
-
-
-_ITEM, _END = 0xFFFEE000, 0xFFFEE0DD
-_END_OF_IMAGE = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000 alike
-
-
-def frame_spans(place: PixelBytes, frames: int, extended: tuple[bytes, bytes] | None = None) -> list[list[Span]]:
-    """The fragments of each frame.
-
-    Args:
-        place: The pixel data.
-        frames: How many frames the header announces.
-        extended: The values of ExtendedOffsetTable and ExtendedOffsetTableLengths (PS3.3 C.7.6.3.1.8).
-
-    Returns:
-        A list for each frame that is found: not always as many as announced.
-
-    Raises:
-        ValueError: The items are damaged, or which of them make a frame cannot be told.
-    """
-    with place.open() as file:
-        basic = parse_basic_offsets(file)
-        first = file.tell()
-        if extended is not None:
-            return _by_extended_offsets(extended, first - place.start)
-        fragments = _fragments(file, first, place)
-        if len(fragments) == frames:
-            return [[fragment] for fragment in fragments]
-        if frames == 1:
-            return [fragments]
-        if basic:
-            return _by_offsets(fragments, basic, first - place.start)
-        if len(fragments) < frames:
-            return [[fragment] for fragment in fragments]
-        return _by_ends(fragments, place)
-
-
-def _fragments(file: BinaryIO, first: int, place: PixelBytes) -> list[Span]:
-    file.seek(first)
-    found: list[Span] = []
-    end = place.start + place.length
-    position = first
-    while position + 8 <= end:
-        group, element, length = struct.unpack("<HHL", file.read(8))
-        tag = group << 16 | element
-        if tag == _END:
-            return found
-        if tag != _ITEM or position + 8 + length > end:
-            raise ValueError("a fragment is damaged or cut short")
-        found.append((position + 8 - place.start, length))
-        position += 8 + length
-        file.seek(position)
-    # a file that ends after its last whole fragment has lost the delimiter alone
-    return found
-
-
-def _by_extended_offsets(extended: tuple[bytes, bytes], first: int) -> list[list[Span]]:
-    count = len(extended[0]) // 8
-    offsets, lengths = (struct.unpack(f"<{count}Q", table[: 8 * count]) for table in extended)
-    return [[(first + offset + 8, length)] for offset, length in zip(offsets, lengths, strict=True)]
-
-
-def _by_offsets(fragments: list[Span], offsets: list[int], first: int) -> list[list[Span]]:
-    # an offset leads to an item's tag, eight bytes before what the item holds
-    starts = {first + offset + 8 for offset in offsets}
-    frames: list[list[Span]] = []
-    for fragment in fragments:
-        if fragment[0] in starts or not frames:
-            frames.append([])
-        frames[-1].append(fragment)
-    return frames
-
-
-def _by_ends(fragments: list[Span], place: PixelBytes) -> list[list[Span]]:
-    frames: list[list[Span]] = [[]]
-    for start, length in fragments:
-        frames[-1].append((start, length))
-        tail = place.read(start + max(0, length - 10), min(10, length))
-        if _END_OF_IMAGE in tail:
-            frames.append([])
-    return frames if frames[-1] else frames[:-1]
-
-
-# The header of a compressed frame: what it says of its size, before any decoder sees it.
-#
-# A small file must not unpack to something enormous, and a decoder written in C must not be given a header that it does
-# not check itself: some end the whole process.
-
-
-_FRAME_MARKERS = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15; JPEG-LS SOF55
-_SEGMENT_MARKERS = frozenset({0xC4, 0xCC, 0xDB, 0xDC, 0xDD, 0xDE, *range(0xE0, 0xF0), 0xF8, 0xFE})
-_SCAN = 0xDA
-_JPEG_START = b"\xff\xd8"
-_J2K_START = b"\xff\x4f\xff\x51"
-
-
-@dataclass(frozen=True)
-class FrameHeader:
-    """Size and type of a compressed frame.
-
-    Attributes:
-        rows: Height in pixels.
-        columns: Width in pixels.
-        precision: Bits of a sample.
-        samples: 1 for grayscale.
-    """
-
-    rows: int
-    columns: int
-    precision: int
-    samples: int
-
-
-def frame_header(frame: bytes) -> FrameHeader:
-    """Read the header of a JPEG, JPEG-LS, JPEG 2000 or HTJ2K frame.
-
-    ITU-T T.81 B.2, T.87 C.2 (marker segments up to the scan) and T.800 A.5.1 (SIZ marker).
-
-    Raises:
-        ValueError: It is none, or is damaged before the first scan.
-    """
-    start = frame.find(_J2K_START, 0, 4096)  # after the boxes of a JP2 file, if there are any
-    if start >= 0:
-        return _jpeg_2000(frame[start + 4 : start + 43])
-    if frame[:2] == _JPEG_START:
-        return _jpeg(frame)
-    raise ValueError("no codestream")
-
-
-def _jpeg_2000(segment: bytes) -> FrameHeader:
-    if len(segment) < 39:
-        raise ValueError("no SIZ marker")
-    # Lsiz, Rsiz, then the image's and the tiles' extent and offset, the number of samples, and the first one's depth
-    right, bottom, left, top = struct.unpack(">IIII", segment[4:20])
-    samples, depth = struct.unpack(">HB", segment[36:39])
-    return FrameHeader(bottom - top, right - left, (depth & 0x7F) + 1, samples)
-
-
-def _jpeg(frame: bytes) -> FrameHeader:
-    found: FrameHeader | None = None
-    position = 2
-    while position + 4 <= len(frame):
-        fill, marker, length = struct.unpack(">BBH", frame[position : position + 4])
-        if fill == 0xFF and marker == 0xFF:  # T.81 B.1.1.2: any number of fill bytes may stand before a marker
-            position += 1
-            continue
-        if fill == 0xFF and marker == _SCAN and found is not None:
-            return found
-        if fill != 0xFF or length < 2 or position + 2 + length > len(frame):
-            break
-        if marker in _FRAME_MARKERS and found is None and length >= 8:
-            precision, rows, columns, samples = struct.unpack(">BHHB", frame[position + 4 : position + 10])
-            found = FrameHeader(rows, columns, precision, samples)
-        elif marker not in _SEGMENT_MARKERS or _is_unknown_jfif(frame[position + 1 : position + 10]):
-            break
-        position += 2 + length
-    raise ValueError("marker segments are damaged")
-
-
-def _is_unknown_jfif(segment: bytes) -> bool:
-    """Whether an APP0 segment announces a JFIF version other than 1.x: there is none, and gdcm aborts on it."""
-    return segment[:1] == b"\xe0" and segment[3:8] == b"JFIF\0" and segment[8:9] != b"\1"
-
-
-# One compressed frame becomes an array: by imagecodecs, the extra ``codecs``, or by what pydicom finds installed.
-
-
-# retired processes 3 and 5, 10 and 12, which libjpeg-turbo reads with the others
-_EXTENDED_3_5, _PROGRESSIVE = UID("1.2.840.10008.1.2.4.52"), UID("1.2.840.10008.1.2.4.55")
-_JPEG = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, _EXTENDED_3_5, _PROGRESSIVE)
-_IMAGECODECS: dict[UID, str] = {
-    **dict.fromkeys(_JPEG, "jpeg8_decode"),  # libjpeg-turbo 3: 8 to 16 bits, DCT and lossless
-    **dict.fromkeys((JPEGLSLossless, JPEGLSNearLossless), "jpegls_decode"),
-    **dict.fromkeys((JPEG2000, JPEG2000Lossless), "jpeg2k_decode"),
-    **dict.fromkeys((HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL), "htj2k_decode"),
-}
-# not gdcm, which ends the whole process on some damaged files
-_PYDICOM_PLUGINS = ("pydicom", "pylibjpeg", "pyjpegls", "pillow")
-CODECS = "pip install 'mammo-hf[codecs]' if it is missing, or convert the file to Explicit VR Little Endian"
-Decode = Callable[[bytes, ImagePixel], np.ndarray]
-
-
-def find_decoder(syntax: UID) -> Decode:
-    """What decodes a frame of a transfer syntax to ``(rows, columns)``; it raises anything on damaged data.
-
-    Raises:
-        MammogramError: Nothing that is installed does.
-    """
-    library = _imagecodecs()
-    name = _IMAGECODECS.get(syntax, "")
-    if library is not None and name and getattr(library, name.removesuffix("_decode").upper()).available:
-        decode = getattr(library, name)
-        return lambda frame, image: decode(frame)
-    plugin = _pydicom_plugin(syntax)
-    if plugin is None:
-        raise MammogramError(f"no installed decoder reads {syntax.name}", remedy=CODECS)
-    return lambda frame, image: _by_pydicom(frame, image, syntax, plugin)
-
-
-@cache
-def _imagecodecs() -> Any:
-    try:
-        return importlib.import_module("imagecodecs")
-    except ImportError:
-        return None
-
-
-def _pydicom_plugin(syntax: UID) -> str | None:
-    try:
-        available = get_decoder(syntax).available_plugins
-    except NotImplementedError:
-        return None
-    return next((name for name in _PYDICOM_PLUGINS if name in available), None)
-
-
-def _by_pydicom(frame: bytes, image: ImagePixel, syntax: UID, plugin: str) -> np.ndarray:
-    # the unused bits are removed later, in one way for every syntax
-    options: dict[str, Any] = {
-        **{"allow_excess_frames": False, "correct_unused_bits": False, "pixel_keyword": "PixelData"},
-        **{"number_of_frames": 1, "rows": image.rows, "columns": image.columns, "samples_per_pixel": 1},
-        **{"bits_allocated": image.bits_allocated, "bits_stored": image.bits_stored},
-        **{"pixel_representation": int(image.signed), "photometric_interpretation": image.photometric.value},
-    }
-    data = encapsulate([frame], has_bot=False)
-    values, _ = get_decoder(syntax).as_array(data, raw=True, decoding_plugin=plugin, **options)
-    return values
-
-
-# The stored values of each frame, read when it is asked for and not before.
-#
-# Uncompressed frames are a part of the file; compressed ones are decoded one by one. So a tomosynthesis volume costs
-# the memory of the frames that are looked at.
-
-
-# PS3.5 G.3.1: two bytes of a run stand for at most 128
-_RLE_BEST_RATIO = 64
-_TRUNCATED = "copy or download the file again"
-
-
 @dataclass(frozen=True, eq=False)
 class StoredFrames:
-    """The frames of an image.
+    """The frames of an image. A tomosynthesis volume costs the memory of the frames that are looked at.
 
     Attributes:
         image: The Image Pixel module.
-        place: The pixel data.
+        pixels: The pixel data.
         syntax: The transfer syntax.
-        spans: The fragments of each frame; empty where the pixels are not compressed.
-        lowest_bits: Whether the values lie in the lowest bits, whatever HighBit says.
-        notes: What in the pixel data contradicts the header, in words.
+        offsets: Where each frame of a compressed volume begins and how long it is, as in an Extended Offset Table
+            (PS3.3 C.7.6.3.1.8); ``None`` if pydicom looks for them.
+        lowest_bits: Whether the values are in the lowest bits, whatever HighBit says.
+        notes: What in the pixel data contradicts the header.
     """
 
     image: ImagePixel
-    place: PixelBytes
+    pixels: PixelBytes
     syntax: UID
-    spans: list[list[Span]]
+    offsets: Offsets
     lowest_bits: bool
     notes: tuple[str, ...]
     _last: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
@@ -418,32 +173,37 @@ class StoredFrames:
         return self.image.frames
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """One frame, ``(rows, columns)``, native byte order, read-only; bits beyond BitsStored removed (PS3.5 8.1.1).
+        """Return one frame, ``(rows, columns)``, read-only, without the bits beyond BitsStored (PS3.5 8.1.1).
 
-        The one read last is kept.
+        The frame that was read last is kept.
 
         Raises:
-            MammogramError: It is damaged.
+            MammogramError: The frame is damaged.
         """
         found = self._last.get(index)
         if found is None:
-            found = _without_unused_bits(_words(self, index), self.image, self.lowest_bits)
+            found = _without_unused_bits(self._words(index), self.image, self.lowest_bits)
             found.flags.writeable = False
             self._last.clear()
             self._last[index] = found
         return found
 
+    def _words(self, index: int) -> np.ndarray:
+        if not self.syntax.is_encapsulated:
+            return _native(self.pixels, self.image, index)
+        return _decoded(_encoded(self.pixels, self.image.frames, index, self.offsets), self.image, self.syntax)
+
 
 def stored_frames(
-    place: PixelBytes, syntax: UID, image: ImagePixel, extended: tuple[bytes, bytes] | None = None
+    pixels: PixelBytes, syntax: UID, image: ImagePixel, extended: tuple[bytes, bytes] | None = None
 ) -> StoredFrames:
-    """The frames of pixel data. A single one is read at once, others are looked for and left where they are.
+    """Look for the frames of pixel data. A single one is read at once, those of a volume stay where they are.
 
     Args:
-        place: The pixel data.
+        pixels: The pixel data.
         syntax: The transfer syntax.
         image: The Image Pixel module.
-        extended: The Extended Offset Table and its lengths.
+        extended: The Extended Offset Table and its lengths (PS3.3 C.7.6.3.1.8).
 
     Raises:
         MammogramError: The pixels are cut short, too long, damaged, or compressed in a way that no installed decoder
@@ -451,122 +211,65 @@ def stored_frames(
     """
     if syntax.is_private or not syntax.is_transfer_syntax:
         raise MammogramError("its transfer syntax is not known", remedy="export it again as Explicit VR Little Endian")
-    spans: list[list[Span]] = []
+    offsets: Offsets = None
     notes: tuple[str, ...] = ()
     if syntax.is_encapsulated:
         find_decoder(syntax)
-        spans = _checked_spans(place, syntax, image, extended)
+        offsets = _checked_offsets(pixels, image, extended)
     else:
-        notes = _check_length(place, image)
-    frames = StoredFrames(image, place, syntax, spans, False, notes)
-    shift = image.high_bit + 1 - image.bits_stored
-    if image.frames > 1 and not shift:
+        notes = _check_length(pixels, image)
+    frames = StoredFrames(image, pixels, syntax, offsets, False, notes)
+    if image.frames > 1 and image.high_bit + 1 == image.bits_stored:
         return frames
-    # a volume's middle speaks for all of it
+    # the middle of a volume speaks for all of it
     middle = image.frames // 2
-    words = _words(frames, middle)
-    lowest, bit_notes = _where_bits_lie(words, image)
-    frames = StoredFrames(image, place, syntax, spans, lowest, notes + bit_notes)
+    words = frames._words(middle)
+    lowest, bit_notes = _locate_bits(words, image)
+    frames = StoredFrames(image, pixels, syntax, offsets, lowest, notes + bit_notes)
     frames._last[middle] = words if lowest else _without_unused_bits(words, image, lowest)
     frames._last[middle].flags.writeable = False
     return frames
 
 
-def _words(frames: StoredFrames, index: int) -> np.ndarray:
-    if frames.spans:
-        return _decoded(frames, index)
-    return _native(frames.place, frames.image, index)
-
-
-def _check_length(place: PixelBytes, image: ImagePixel) -> tuple[str, ...]:
-    if place.encapsulated:
-        raise MammogramError("its pixel data have no length", remedy=_TRUNCATED)
+def _check_length(pixels: PixelBytes, image: ImagePixel) -> tuple[str, ...]:
+    if pixels.encapsulated:
+        raise MammogramError("its pixel data have no length", remedy=COPY_AGAIN)
     expected = image.nbytes
-    if place.length < expected:
-        raise MammogramError(f"pixel data are cut short: {place.length} of {expected} bytes", remedy=_TRUNCATED)
-    excess = place.length - expected
+    if pixels.length < expected:
+        raise MammogramError(f"pixel data are cut short: {pixels.length} of {expected} bytes", remedy=COPY_AGAIN)
+    excess = pixels.length - expected
     if excess <= expected % 2:
         return ()
     # archives that pad to blocks do so with zeros; anything else means that the size in the header is wrong
-    if excess >= expected // image.frames or any(place.read(expected, excess)):
+    if excess >= expected // image.frames or any(pixels.read(expected, excess)):
         raise MammogramError(
             f"pixel data are {excess} bytes longer than the image that the header describes",
-            remedy="mend Rows, Columns, NumberOfFrames or BitsAllocated, or leave the file out",
+            remedy="fix Rows, Columns, NumberOfFrames or BitsAllocated, or leave the file out",
         )
     return (f"pixel data are followed by {excess} bytes of padding",)
 
 
-def _native(place: PixelBytes, image: ImagePixel, index: int) -> np.ndarray:
+def _native(pixels: PixelBytes, image: ImagePixel, index: int) -> np.ndarray:
     count = image.rows * image.columns
     start = index * count * image.dtype.itemsize
-    if place.vr == "OW" and image.bits_allocated == 8 and not place.little_endian:
-        # PS3.5 8.1.1: 8-bit pixels under OW lie two in a word, the first in its low byte
-        pairs = place.read(start // 2 * 2, count + 2)
+    if pixels.vr == "OW" and image.bits_allocated == 8 and not pixels.little_endian:
+        # PS3.5 8.1.1: 8-bit pixels under OW are two in a word, the first in its low byte
+        pairs = pixels.read(start // 2 * 2, count + 2)
         swapped = np.frombuffer(pairs[: len(pairs) // 2 * 2], ">u2").astype("<u2").view(image.dtype)
         return swapped[start % 2 : start % 2 + count].reshape(image.rows, image.columns)
-    words = place.words(start, image.dtype.newbyteorder("<" if place.little_endian else ">"), count)
+    words = pixels.words(start, image.dtype.newbyteorder("<" if pixels.little_endian else ">"), count)
     return words.astype(image.dtype, copy=False).reshape(image.rows, image.columns)
 
 
-def _checked_spans(
-    place: PixelBytes, syntax: UID, image: ImagePixel, extended: tuple[bytes, bytes] | None
-) -> list[list[Span]]:
-    """The frames' fragments, counted, before any is read."""
-    try:
-        spans = frame_spans(place, image.frames, extended)
-    except (ValueError, struct.error):
-        raise MammogramError("its compressed pixel data are damaged", remedy=_TRUNCATED) from None
-    if len(spans) != image.frames:
-        raise MammogramError(f"holds {len(spans)} frames, its header says {image.frames}", remedy=_TRUNCATED)
-    return spans
-
-
-def _decoded(frames: StoredFrames, index: int) -> np.ndarray:
-    image, syntax = frames.image, frames.syntax
-    frame = b"".join(frames.place.read(start, length) for start, length in frames.spans[index])
-    decode = find_decoder(syntax)
-    if syntax == RLELossless:
-        if len(frame) * _RLE_BEST_RATIO < image.nbytes // image.frames:
-            raise MammogramError("pixel data are too short for the image that the header describes", remedy=_TRUNCATED)
-    else:
-        try:
-            _check_frame(frame_header(frame), image)
-        except (ValueError, IndexError, struct.error):
-            raise MammogramError("its compressed pixel data are damaged", remedy=_TRUNCATED) from None
-    return _run(decode, frame, image, syntax)
-
-
-def _run(decode: Decode, frame: bytes, image: ImagePixel, syntax: UID) -> np.ndarray:
-    try:
-        return decode(frame, image).astype(image.dtype, copy=False).reshape(image.rows, image.columns)
-    except Exception:  # every decoder has errors of its own, and they may quote the file
-        raise MammogramError(
-            f"its pixel data ({syntax.name}) cannot be decoded: damaged, or of a kind that no installed decoder reads",
-            remedy=CODECS,
-        ) from None
-
-
-def _check_frame(frame: FrameHeader, image: ImagePixel) -> None:
-    if (frame.rows, frame.columns) != (image.rows, image.columns):
-        problem = f"is {frame.rows} x {frame.columns} pixels, its header says {image.rows} x {image.columns}"
-    elif frame.samples != 1:
-        problem = f"has {frame.samples} samples in a pixel, not one"
-    elif not 2 <= frame.precision <= image.bits_allocated:
-        problem = f"has {frame.precision} bits in a pixel, its header allocates {image.bits_allocated}"
-    else:
-        return
-    raise MammogramError(f"its compressed image {problem}", remedy="leave the file out, or export it again")
-
-
-def _where_bits_lie(words: np.ndarray, image: ImagePixel) -> tuple[bool, tuple[str, ...]]:
-    """Whether all values lie in the lowest bits, and what contradicts the header."""
+def _locate_bits(words: np.ndarray, image: ImagePixel) -> tuple[bool, tuple[str, ...]]:
+    """Return whether all values are in the lowest bits, and what contradicts the header."""
     shift = image.high_bit + 1 - image.bits_stored
     if image.bits_allocated == image.bits_stored:
         return True, ()
     highest = int(words.max())
     if _fit(words, highest, image):
-        # a picture in the upper bits would leave none of them unset: a HighBit that says so is wrong
-        return True, (f"HighBit is {image.high_bit}, the pixels lie in the lowest bits",) if shift else ()
+        # an image in the upper bits would leave none of them unset: a HighBit that says so is wrong
+        return True, (f"HighBit is {image.high_bit}, the pixels are in the lowest bits",) if shift else ()
     notes: tuple[str, ...] = ()
     if shift:
         notes = (f"HighBit is {image.high_bit} with {image.bits_stored} bits stored",)
@@ -585,6 +288,225 @@ def _without_unused_bits(words: np.ndarray, image: ImagePixel, lowest_bits: bool
     unused = image.bits_allocated - image.bits_stored
     if not unused or (not shift and _fit(words, int(words.max()), image)):
         return words
-    # to the top of the word, dropping what lies above, and down again, with the sign or with zeros
+    # to the top of the word, dropping the bits above, and down again, with the sign or with zeros
     values = np.left_shift(words, unused - shift)
     return np.right_shift(values, unused, out=values)
+
+
+# Compressed pixel data (PS3.5 A.4): fragments, the header of a frame, and the decoders.
+
+# Two bytes of a run stand for at most 128 (PS3.5 G.3.1)
+_RLE_BEST_RATIO = 64
+_FRAME_MARKERS = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15; JPEG-LS SOF55
+_SEGMENT_MARKERS = frozenset({0xC4, 0xCC, 0xDB, 0xDC, 0xDD, 0xDE, *range(0xE0, 0xF0), 0xF8, 0xFE})
+_SCAN = 0xDA
+
+# libjpeg-turbo 3 reads 8 to 16 bits, DCT and lossless, and the retired processes 3 and 5, 10 and 12
+_RETIRED = (UID("1.2.840.10008.1.2.4.52"), UID("1.2.840.10008.1.2.4.55"))
+_CODECS: dict[str, str] = {
+    **dict.fromkeys((JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, *_RETIRED), "jpeg8"),
+    **dict.fromkeys((JPEGLSLossless, JPEGLSNearLossless), "jpegls"),
+    **dict.fromkeys((JPEG2000, JPEG2000Lossless), "jpeg2k"),
+    **dict.fromkeys((HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL), "htj2k"),
+}
+# Not gdcm, which ends the whole process on some damaged files
+_PYDICOM_PLUGINS = ("rle", "pylibjpeg", "pyjpegls", "pillow")
+_INSTALL = "pip install 'mammo-hf[codecs]' if it is missing, or convert the file to Explicit VR Little Endian"
+
+
+def _checked_offsets(pixels: PixelBytes, image: ImagePixel, extended: tuple[bytes, bytes] | None) -> Offsets:
+    """Return the offsets and lengths of the frames; ``None`` if pydicom is to look for each when it is read.
+
+    Raises:
+        MammogramError: A fragment is damaged or cut short, or there are more or fewer frames than announced.
+    """
+    offsets: Offsets = extended
+    try:
+        with pixels.open() as file:
+            basic = parse_basic_offsets(file)
+            if extended and image.frames > 1:
+                count = len(extended[0]) // 8
+            else:
+                starts, lengths = _fragments(file, pixels.start + pixels.length)
+                count = len(starts)
+                if image.frames == 1:
+                    count = min(count, 1)
+                elif count == image.frames or (count < image.frames and not basic):
+                    offsets = starts, lengths  # whatever the offset table says: some hold nothing but a zero
+                elif basic:
+                    count = len(basic)
+                else:
+                    file.seek(pixels.start)
+                    count = sum(1 for _ in generate_fragmented_frames(file, number_of_frames=image.frames))
+    except (ValueError, struct.error):
+        raise _damaged() from None
+    if count != image.frames:
+        raise MammogramError(f"holds {count} frames, its header says {image.frames}", remedy=COPY_AGAIN)
+    return offsets
+
+
+def _fragments(file: BinaryIO, end: int) -> tuple[list[int], list[int]]:
+    """Return the offsets of all fragments from the file's position, and their lengths.
+
+    Raises:
+        ValueError: A fragment is damaged, or ends after ``end``.
+    """
+    first = file.tell()
+    _, places = parse_fragments(file)
+    if not places:
+        return [], []
+    # pydicom steps over the end of the data: only the last fragment can be cut short
+    file.seek(places[-1] + 4)
+    places.append(places[-1] + 8 + struct.unpack("<L", file.read(4))[0])
+    if places[-1] > end:
+        raise ValueError("the last fragment is cut short")
+    file.seek(first)
+    starts = [place - first for place in places]
+    return starts[:-1], [stop - start - 8 for start, stop in itertools.pairwise(starts)]
+
+
+def _encoded(pixels: PixelBytes, frames: int, index: int, offsets: Offsets) -> bytes:
+    try:
+        with pixels.open() as file:
+            if frames > 1:
+                return get_frame(file, index, number_of_frames=frames, extended_offsets=offsets)
+            parse_basic_offsets(file)
+            return b"".join(generate_fragments(file))
+    except (ValueError, struct.error):
+        raise _damaged() from None
+
+
+def _damaged() -> MammogramError:
+    return MammogramError("its compressed pixel data are damaged", remedy=COPY_AGAIN)
+
+
+def _decoded(frame: bytes, image: ImagePixel, syntax: UID) -> np.ndarray:
+    decoder = find_decoder(syntax)
+    _check_codestream(frame, image, syntax)
+    options: dict[str, Any] = {
+        **{"number_of_frames": 1, "rows": image.rows, "columns": image.columns, "samples_per_pixel": 1},
+        **{"bits_allocated": image.bits_allocated, "bits_stored": image.bits_stored},
+        **{"pixel_representation": int(image.signed), "photometric_interpretation": image.photometric.value},
+    }
+    try:
+        encapsulated = encapsulate([frame], has_bot=False)
+        data, properties = decoder.as_buffer(encapsulated, index=0, validate=False, **options)
+        # a plug-in may decode to other words than those that the header allocates
+        words = np.frombuffer(data, f"{image.dtype.kind}{int(properties['bits_allocated']) // 8}")
+        return words.astype(image.dtype, copy=False).reshape(image.rows, image.columns)
+    except Exception:  # every decoder has errors of its own, and they may quote the file
+        raise MammogramError(
+            f"its pixel data ({syntax.name}) cannot be decoded: damaged, or of a kind that no installed decoder reads",
+            remedy=_INSTALL,
+        ) from None
+
+
+@cache
+def find_decoder(syntax: UID) -> Decoder:
+    """Return a decoder of our own for a transfer syntax: pydicom's have gdcm among their plug-ins, and not imagecodecs.
+
+    Raises:
+        MammogramError: No installed plug-in reads the transfer syntax.
+    """
+    for name in (__name__, *(f"pydicom.pixels.decoders.{plugin}" for plugin in _PYDICOM_PLUGINS)):
+        plugin = importlib.import_module(name)
+        if syntax in plugin.DECODER_DEPENDENCIES and plugin.is_available(syntax):
+            decoder = Decoder(syntax)
+            decoder.add_plugin(name, (name, "_decode_frame"))
+            return decoder
+    raise MammogramError(f"no installed decoder reads {syntax.name}", remedy=_INSTALL)
+
+
+# The three names that make this module a decoding plug-in of pydicom, by imagecodecs.
+DECODER_DEPENDENCIES = dict.fromkeys(_CODECS, ("imagecodecs",))
+
+
+def is_available(uid: str) -> bool:
+    """Return whether imagecodecs is installed and decodes a transfer syntax."""
+    try:
+        library = importlib.import_module("imagecodecs")
+    except ImportError:
+        return False
+    return uid in _CODECS and bool(getattr(library, _CODECS[uid].upper()).available)
+
+
+def _decode_frame(src: bytes, runner: DecodeRunner) -> memoryview:
+    decode = getattr(importlib.import_module("imagecodecs"), f"{_CODECS[runner.transfer_syntax]}_decode")
+    try:
+        return np.ascontiguousarray(decode(src), runner.pixel_dtype).data.cast("B")
+    except Exception:
+        # pydicom would log the error with a traceback; it refuses a frame that is empty all the same
+        return memoryview(b"")
+
+
+def _check_codestream(frame: bytes, image: ImagePixel, syntax: UID) -> None:
+    """Compare the header of a compressed frame with the file's, before any decoder sees it.
+
+    A small file must not decompress to something enormous, and a decoder written in C must not be given a header that
+    it does not check itself: some end the whole process.
+    """
+    if syntax == RLELossless:
+        if len(frame) * _RLE_BEST_RATIO < image.nbytes // image.frames:
+            raise MammogramError("pixel data are too short for the image that the header describes", remedy=COPY_AGAIN)
+        return
+    try:
+        rows, columns, precision, samples = codestream_header(frame)
+    except (ValueError, IndexError, struct.error):
+        raise _damaged() from None
+    if (rows, columns) != (image.rows, image.columns):
+        problem = f"is {rows} x {columns} pixels, its header says {image.rows} x {image.columns}"
+    elif samples != 1:
+        problem = f"has {samples} samples per pixel, not one"
+    elif not 2 <= precision <= image.bits_allocated:
+        problem = f"has {precision} bits per pixel, its header allocates {image.bits_allocated}"
+    else:
+        return
+    raise MammogramError(f"its compressed image {problem}", remedy="leave the file out, or export it again")
+
+
+def codestream_header(frame: bytes) -> tuple[int, int, int, int]:
+    """Read the header of a JPEG, JPEG-LS, JPEG 2000 or HTJ2K frame.
+
+    Returns:
+        Rows, columns, bits of a sample, and samples per pixel: ITU-T T.81 B.2, T.87 C.2 (marker segments up to the
+        scan) and T.800 A.5.1 (SIZ marker).
+
+    Raises:
+        ValueError: The frame has no such header, or is damaged before the first scan.
+    """
+    start = frame.find(b"\xff\x4f\xff\x51", 0, 4096)  # after the boxes of a JP2 file, if there are any
+    if start >= 0:
+        return _jpeg_2000_header(frame[start + 4 : start + 43])
+    if frame[:2] == b"\xff\xd8":
+        return _jpeg_header(frame)
+    raise ValueError("no codestream")
+
+
+def _jpeg_2000_header(segment: bytes) -> tuple[int, int, int, int]:
+    if len(segment) < 39:
+        raise ValueError("no SIZ marker")
+    # Lsiz, Rsiz, then the image's and the tiles' extent and offset, the number of samples, and the first one's depth
+    right, bottom, left, top = struct.unpack(">IIII", segment[4:20])
+    samples, depth = struct.unpack(">HB", segment[36:39])
+    return bottom - top, right - left, (depth & 0x7F) + 1, samples
+
+
+def _jpeg_header(frame: bytes) -> tuple[int, int, int, int]:
+    found: tuple[int, int, int, int] | None = None
+    position = 2
+    while position + 4 <= len(frame):
+        fill, marker, length = struct.unpack(">BBH", frame[position : position + 4])
+        if fill == 0xFF and marker == 0xFF:  # T.81 B.1.1.2: any number of fill bytes may precede a marker
+            position += 1
+            continue
+        if fill == 0xFF and marker == _SCAN and found is not None:
+            return found
+        if fill != 0xFF or length < 2 or position + 2 + length > len(frame):
+            break
+        if marker in _FRAME_MARKERS and found is None and length >= 8:
+            precision, rows, columns, samples = struct.unpack(">BHHB", frame[position + 4 : position + 10])
+            found = rows, columns, precision, samples
+        elif marker not in _SEGMENT_MARKERS:
+            break
+        position += 2 + length
+    raise ValueError("marker segments are damaged")

@@ -1,4 +1,4 @@
-"""One mammogram: stored values, the intensity of each of them, and the header."""
+"""One mammogram: its stored values, the intensity of each of them, and its header."""
 
 from __future__ import annotations
 
@@ -12,16 +12,116 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from ..errors import DataError
-from .display import Display, Slab
-from .errors import MammogramError
-from .header import MammogramHeader, find_intent, mammogram_header
-from .intensity import NORMAL, IntensityTable, MissingWindow, frame_tables, intensity_table
+from .display import NORMAL, Display, MissingWindow, Slab
+from .header import MammogramHeader, mammogram_header
+from .intensity import IntensityTable, intensity_tables
 from .parsing import parse, text
 from .pixels import MAX_PIXELS, StoredFrames, image_pixel, stored_frames
+from .types import MammogramError
 
 # values looked up at a time: the index that numpy needs of them then stays in the processor's cache
 _BLOCK = 1 << 16
 _ALL = slice(None)
+# PS3.3 C.7.3.1.1.1. Everything else is accepted: film scans and anonymised files have OT, RG, CR or nothing.
+_OTHER_MODALITIES = {
+    **{"CT": "a CT image", "MR": "an MR image", "PT": "a PET image", "NM": "a nuclear medicine image"},
+    **{"US": "an ultrasound image", "IVUS": "an ultrasound image", "XA": "an angiogram", "RF": "a fluoroscopy image"},
+    **{"SM": "a microscope slide", "OP": "an eye image", "OCT": "an optical tomography", "ES": "an endoscopy image"},
+    **{"SR": "a report", "DOC": "a document", "PR": "a presentation state", "KO": "a selection of other images"},
+    **{"SEG": "a segmentation", "REG": "a registration", "ECG": "a waveform", "RTIMAGE": "a radiotherapy image"},
+    **{"RTDOSE": "a radiotherapy dose", "RTPLAN": "a radiotherapy plan", "RTSTRUCT": "a radiotherapy structure set"},
+}
+
+
+def read_mammogram(
+    source: str | os.PathLike[str] | bytes | BinaryIO | Dataset,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    prefer: Literal["lut", "window"] = "lut",
+    window: int | str = NORMAL,
+    on_missing_window: MissingWindow = "robust",
+) -> Mammogram:
+    """Read one mammogram: a plain image, or a tomosynthesis volume.
+
+    Args:
+        source: Path of a DICOM file, its bytes, a binary file object at its beginning, or a pydicom ``Dataset``. The
+            frames of a volume are read from a path when they are asked for; anything else is in memory already.
+        max_pixels: How many pixels a frame may have by the header before the file is refused unread; all frames
+            together may have sixteen times as many.
+        prefer: What is used if a file has both: its VOI LUT, as the IHE Mammography Image profile asks of displays, or
+            its window.
+        window: Which of several windows or VOI LUTs is used: its index, or its explanation such as "SOFTER". "NORMAL"
+            takes the first if none has that explanation, and ignores those of a For Processing image.
+        on_missing_window: What is done with For Processing images and those that have neither window nor VOI LUT:
+            "robust" displays what is between air and the brightest tissue, "full_range" all that the bits can hold,
+            "raise" refuses. ``Mammogram.intensity_source`` says what was done.
+
+    Returns:
+        Stored values, the table of displayed intensity, and the header.
+
+    Raises:
+        UsageError: An argument is none of those above.
+        MammogramError: The source cannot be opened, is not DICOM, holds no grayscale image, is another kind of image
+            (CT, ultrasound, ...), is damaged, needs a decoder that is not installed, or does not have the window that
+            is asked for.
+    """
+    display = Display(window, prefer, on_missing_window)
+    name = _name(source)
+    with _refusing(name):
+        # Parse the header, and check what it says before any pixel is read
+        dataset, syntax, pixels = parse(source)
+        kind = _OTHER_MODALITIES.get(text(dataset, "Modality").upper())
+        if kind is not None:
+            raise MammogramError(f"is {kind}, not a mammogram", remedy="leave it out")
+        if pixels is None:
+            raise MammogramError(
+                "holds no pixel data, or ends before them", remedy="leave the file out, or copy or download it again"
+            )
+        image = image_pixel(dataset, max_pixels)
+        # Find the frames, then how their values are displayed
+        frames = stored_frames(pixels.inflated(image.nbytes), syntax, image, _extended_offsets(dataset))
+        header = mammogram_header(dataset, image, frames.notes)
+        tables = intensity_tables(dataset, image, header.intent, display, frames)
+        return Mammogram(frames, tables, header, name)
+
+
+def _extended_offsets(dataset: Dataset) -> tuple[bytes, bytes] | None:
+    tables = [dataset.get_item(keyword) for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")]
+    values = [element.value for element in tables if element is not None and isinstance(element.value, bytes)]
+    return (values[0], values[1]) if len(values) == 2 else None
+
+
+def _name(source: object) -> str:
+    if isinstance(source, (str, os.PathLike)):
+        return os.fspath(source)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return "<bytes>"
+    if isinstance(source, Dataset):
+        filename = getattr(source, "filename", None)
+        return str(filename) if isinstance(filename, (str, os.PathLike)) else "<dataset>"
+    filename = getattr(source, "name", None)
+    return filename if isinstance(filename, str) else "<file>"
+
+
+@contextmanager
+def _refusing(name: str) -> Iterator[None]:
+    """Turn whatever goes wrong into a ``MammogramError`` that names the source.
+
+    pydicom and the decoders raise almost anything on a damaged file, and quote the file's values in the text: only the
+    kind of the exception is repeated, and the original is cut off from the traceback.
+    """
+    try:
+        yield
+    except MammogramError as error:
+        raise MammogramError(error.problem, source=name, remedy=error.remedy) from None
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror})" if error.strerror else "is damaged, or cut short"
+        raise MammogramError(problem, source=name, remedy="check the path, or copy the file again") from None
+    except MemoryError:
+        raise MammogramError("is too large for the memory", source=name, remedy="lower max_pixels") from None
+    except Exception as error:
+        problem = f"is damaged: parsing stopped with a {type(error).__name__}"
+        raise MammogramError(problem, source=name, remedy="copy or download the file again") from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,9 +133,9 @@ class Mammogram:
 
     Attributes:
         stored: The frames, a sequence of read-only integer arrays ``(rows, columns)``.
-        tables: The displayed intensity of each stored value: one table for all frames, or one for each.
-        header: What the header says.
-        source: What the mammogram was read from, for messages.
+        tables: The displayed intensity of each stored value: one table for all frames, or one per frame.
+        header: The facts of the header.
+        source: Name of what the mammogram was read from, for messages.
     """
 
     stored: StoredFrames
@@ -53,8 +153,8 @@ class Mammogram:
     def pixels(self) -> np.ndarray:
         """All stored integers, ``(frames, rows, columns)``, native byte order, read-only.
 
-        The sign is that of PixelRepresentation, bits beyond BitsStored are removed. Of a volume every frame is read
-        anew, all at once.
+        The sign is that of PixelRepresentation, bits beyond BitsStored are removed. Every frame of a volume is read
+        again, all at once.
 
         Raises:
             MammogramError: A frame is damaged.
@@ -69,21 +169,21 @@ class Mammogram:
 
     @property
     def intensity_table(self) -> np.ndarray:
-        """float32 in [0, 1], ``(2 ** bits_stored,)``: what each stored value of the first frame is displayed as."""
+        """Displayed intensity of each stored value of the first frame, float32 in [0, 1], ``(2 ** bits_stored,)``."""
         return self.tables[0].values
 
     @property
     def first_stored_value(self) -> int:
-        """The stored value of entry 0: 0, or ``-2 ** (bits_stored - 1)`` for signed pixels."""
+        """Stored value of entry 0: 0, or ``-2 ** (bits_stored - 1)`` for signed pixels."""
         return self.tables[0].first_stored_value
 
     @property
     def intensity_source(self) -> str:
-        """Which rule the table follows: "window 'NORMAL' (SIGMOID)", "VOI LUT", "full range (no window)", ..."""
+        """Rule that the table follows: "window 'NORMAL' (SIGMOID)", "VOI LUT", "full range (no window)", ..."""
         return self.tables[0].source
 
     def frame(self, index: int) -> np.ndarray:
-        """The stored integers of one frame, ``(rows, columns)``, read-only; read and decoded now.
+        """Read and decode the stored integers of one frame, ``(rows, columns)``, read-only.
 
         Raises:
             MammogramError: There is no such frame, or it is damaged.
@@ -101,19 +201,19 @@ class Mammogram:
             ) from None
 
     def iterate(self, frames: slice | range = _ALL) -> Iterator[np.ndarray]:
-        """The stored integers of some frames, one after the other, each read when it is its turn."""
+        """Yield the stored integers of some frames, one after the other, each read when it is its turn."""
         for index in self._indices(frames):
             yield self.frame(index)
 
     def intensity(
         self, frame: int | slice | range | None = None, rows: slice = _ALL, columns: slice = _ALL
     ) -> np.ndarray:
-        """The displayed intensity, looked up for the asked part alone.
+        """Return the displayed intensity, looked up only for the part that is asked for.
 
         Args:
             frame: One frame, counted from 0 (or from the end if negative), or several; all of them by default.
-            rows: Part of the rows.
-            columns: Part of the columns.
+            rows: Rows that are returned.
+            columns: Columns that are returned.
 
         Returns:
             A new float32 array in [0, 1]: ``(frames, rows, columns)``, or ``(rows, columns)`` for one frame.
@@ -132,12 +232,12 @@ class Mammogram:
         return result
 
     def slab(self, slab: Slab, rows: slice = _ALL, columns: slice = _ALL) -> np.ndarray:
-        """One picture of a volume: the intensity of a slice, or the maximum or mean of several slices' intensity.
+        """Return one picture of a volume: the intensity of a slice, or the maximum or mean of several slices.
 
         Args:
-            slab: Which slices, and how they become one.
-            rows: Part of the rows.
-            columns: Part of the columns.
+            slab: Slices of the volume, and how they are combined.
+            rows: Rows that are returned.
+            columns: Columns that are returned.
 
         Returns:
             A new float32 array in [0, 1], ``(rows, columns)``. One slice is in memory at a time.
@@ -184,126 +284,3 @@ class Mammogram:
                 index -= table.first_stored_value
             # every value has an entry, so no index ever wraps around: it only spares numpy a copy of the result
             np.take(table.values, index, out=result[top : top + step], mode="wrap")
-
-
-# From a file, its bytes or a dataset to a ``Mammogram``; whatever cannot be one is refused with the reason.
-
-
-# PS3.3 C.7.3.1.1.1. Everything else is let through: film scans and anonymised files say OT, RG, CR or nothing.
-_OTHER_MODALITIES = {
-    **{"CT": "a CT image", "MR": "an MR image", "PT": "a PET image", "NM": "a nuclear medicine image"},
-    **{"US": "an ultrasound image", "IVUS": "an ultrasound image", "XA": "an angiogram", "RF": "a fluoroscopy image"},
-    **{"SM": "a microscope slide", "OP": "an eye image", "OCT": "an optical tomography", "ES": "an endoscopy image"},
-    **{"SR": "a report", "DOC": "a document", "PR": "a presentation state", "KO": "a selection of other images"},
-    **{"SEG": "a segmentation", "REG": "a registration", "ECG": "a waveform", "RTIMAGE": "a radiotherapy image"},
-    **{"RTDOSE": "a radiotherapy dose", "RTPLAN": "a radiotherapy plan", "RTSTRUCT": "a radiotherapy structure set"},
-}
-
-
-def read_mammogram(
-    source: str | os.PathLike[str] | bytes | BinaryIO | Dataset,
-    *,
-    max_pixels: int = MAX_PIXELS,
-    prefer: Literal["lut", "window"] = "lut",
-    window: int | str = NORMAL,
-    on_missing_window: MissingWindow = "robust",
-) -> Mammogram:
-    """Read one mammogram: a plain image, or a tomosynthesis volume.
-
-    Args:
-        source: Path of a DICOM file, its bytes, a binary file object at its beginning, or a pydicom ``Dataset``. The
-            frames of a volume are read from a path when they are asked for; anything else is in memory already.
-        max_pixels: How many pixels a frame may say it has before the file is refused unread; all frames together may
-            have sixteen times as many.
-        prefer: What is used where a file has both: its VOI LUT, as the IHE Mammography Image profile asks of displays,
-            or its window.
-        window: Which of several windows or VOI LUTs: its index, or its explanation such as "SOFTER". "NORMAL" takes the
-            first where none is explained so, and leaves those of a For Processing image alone.
-        on_missing_window: What to do with For Processing images and those that have neither window nor VOI LUT:
-            "robust" shows what lies between air and the brightest tissue (see ``missing_window``), "full_range" all
-            that the bits can hold, "raise" refuses. ``Mammogram.intensity_source`` says what was done.
-
-    Returns:
-        Stored values, the table of displayed intensity, and the header.
-
-    Raises:
-        UsageError: An argument is none of those above.
-        MammogramError: The source cannot be opened, is no DICOM, holds no grayscale image, is another kind of image
-            (CT, ultrasound, ...), is damaged, needs a decoder that is not installed, or has not the asked window.
-    """
-    Display(window, prefer, on_missing_window)  # raises where one is none of those above
-    name = _name(source)
-    with _refusing(name):
-        dataset, syntax, place = parse(source)
-        _check_kind(dataset)
-        if place is None:
-            raise MammogramError(
-                "holds no pixel data, or ends before them", remedy="leave the file out, or copy or download it again"
-            )
-        image = image_pixel(dataset, max_pixels)
-        frames = stored_frames(place.unpacked(image.nbytes), syntax, image, _extended_offsets(dataset))
-        intent, _ = find_intent(dataset)
-
-        def table(frame: int) -> IntensityTable:
-            return intensity_table(
-                dataset,
-                bits_stored=image.bits_stored,
-                signed=image.signed,
-                photometric=image.photometric,
-                intent=intent,
-                prefer=prefer,
-                window=window,
-                on_missing_window=on_missing_window,
-                sample=lambda: frames[image.frames // 2],
-                frame=frame,
-            )
-
-        tables = frame_tables(dataset, image.frames, table)
-        header = mammogram_header(dataset, image, frames.notes)
-        return Mammogram(frames, tables, header, name)
-
-
-def _extended_offsets(dataset: Dataset) -> tuple[bytes, bytes] | None:
-    tables = [dataset.get_item(keyword) for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")]
-    values = [element.value for element in tables if element is not None and isinstance(element.value, bytes)]
-    return (values[0], values[1]) if len(values) == 2 else None
-
-
-def _name(source: object) -> str:
-    if isinstance(source, (str, os.PathLike)):
-        return os.fspath(source)
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return "<bytes>"
-    if isinstance(source, Dataset):
-        filename = getattr(source, "filename", None)
-        return str(filename) if isinstance(filename, (str, os.PathLike)) else "<dataset>"
-    filename = getattr(source, "name", None)
-    return filename if isinstance(filename, str) else "<file>"
-
-
-@contextmanager
-def _refusing(name: str) -> Iterator[None]:
-    """Turn whatever goes wrong into a ``MammogramError`` that names the source.
-
-    pydicom and the decoders raise almost anything on a damaged file, and quote the file's values in the text: only the
-    kind of the exception is repeated, and the original is cut off from the traceback.
-    """
-    try:
-        yield
-    except MammogramError as error:
-        raise MammogramError(error.problem, source=name, remedy=error.remedy) from None
-    except OSError as error:
-        problem = f"cannot be read ({error.strerror})" if error.strerror else "is damaged, or cut short"
-        raise MammogramError(problem, source=name, remedy="check the path, or copy the file again") from None
-    except MemoryError:
-        raise MammogramError("is too large for the memory", source=name, remedy="lower max_pixels") from None
-    except Exception as error:
-        problem = f"is damaged: parsing stopped with a {type(error).__name__}"
-        raise MammogramError(problem, source=name, remedy="copy or download the file again") from None
-
-
-def _check_kind(dataset: Dataset) -> None:
-    """Refuse what says of itself that it is something else; the words are ours, never the file's."""
-    kind = _OTHER_MODALITIES.get(text(dataset, "Modality").upper())
-    if kind is not None:
-        raise MammogramError(f"is {kind}, not a mammogram", remedy="leave it out")

@@ -1,4 +1,4 @@
-"""What the reader found in a file and which rules it used, as plain data."""
+"""Reports of what the reader found in a file and which rules it used, as plain data and as text."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from typing import Any
 
 import numpy as np
 
-from .errors import MammogramError
 from .reader import Mammogram, read_mammogram
+from .types import MammogramError
 
 _UNKNOWN = "unknown"
+# free text, and how the words of the file are laid out
+_LEFT_OUT = {"series_description", "bits_allocated", "high_bit"}
 
 
 def mammogram_report(mammogram: Mammogram) -> dict[str, Any]:
-    """The facts of a mammogram, each a text, a number, a list, or ``None`` where the file does not say.
+    """Return the facts of a mammogram, each a text, a number, a list, or ``None`` if the file does not give it.
 
     SeriesDescription is left out: it is free text.
     """
     header = mammogram.header
-    facts = {field.name: _plain(getattr(header, field.name)) for field in fields(header)}
-    del facts["series_description"]
+    names = [field.name for field in fields(header) if field.name not in _LEFT_OUT]
     middle = mammogram.frame(len(mammogram.stored) // 2)
     return {
         "file": mammogram.source,
         "refused": None,
-        **facts,
+        **{name: _plain(getattr(header, name)) for name in names},
         "transfer_syntax": mammogram.stored.syntax.name,
         "intensity_source": mammogram.intensity_source,
         "stored_range": [int(middle.min()), int(middle.max())],
@@ -38,11 +39,11 @@ def mammogram_report(mammogram: Mammogram) -> dict[str, Any]:
 
 
 def file_report(path: str | os.PathLike[str], **options: Any) -> tuple[dict[str, Any], Mammogram | None]:
-    """The report of a file, and the mammogram; that of a refused file holds the reason under "refused".
+    """Return the report of a file, and the mammogram; that of a refused file holds the reason under "refused".
 
     Args:
-        path: Of the file.
-        **options: As of ``read_mammogram``.
+        path: Path of the file.
+        **options: Options of ``read_mammogram``.
     """
     try:
         mammogram = read_mammogram(path, **options)
@@ -52,7 +53,7 @@ def file_report(path: str | os.PathLike[str], **options: Any) -> tuple[dict[str,
 
 
 def report_text(report: Mapping[str, Any]) -> str:
-    """A report for people, one line a group of facts."""
+    """Return a report as text, one line per group of facts."""
     if report["refused"] is not None:
         return f"{report['file']}\n  refused     {report['refused']}; {report['remedy']}"
     found = {name: _words(value) for name, value in report.items()}
@@ -76,7 +77,7 @@ def report_text(report: Mapping[str, Any]) -> str:
 
 
 def summary_table(reports: Iterable[Mapping[str, Any]]) -> str:
-    """How often each kind of thing was found among many reports."""
+    """Return a table of how often each vendor, kind, view, refusal and so on was found among many reports."""
     counts: dict[str, Counter[str]] = {}
     total = 0
     for report in reports:

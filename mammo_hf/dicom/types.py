@@ -1,29 +1,70 @@
-"""What a mammogram's header can say, as enumerations; what is missing or unknown is ``UNKNOWN``, never a guess."""
+"""The vocabulary of a mammogram's header, as enumerations, and the one error that reading a mammogram raises.
+
+What a header does not say, or says in unknown words, is ``UNKNOWN``, never a guess.
+"""
 
 from __future__ import annotations
 
 from enum import Enum
 from typing import TypeVar
 
+from ..errors import DataError
+
 _Fact = TypeVar("_Fact", bound="_HeaderFact")
+_Coded = TypeVar("_Coded", bound="_CodedFact")
+
+
+class MammogramError(DataError):
+    """A file that cannot be read as a mammogram: which one, what is wrong with it, and what to do.
+
+    The text names the source as the caller gave it and never repeats a value that the file holds about a person.
+    """
 
 
 class _HeaderFact(Enum):
-    """An enumeration that is read from the text of a DICOM attribute."""
+    """An enumeration that is read from the text of a DICOM attribute; further facts of a member follow its value."""
+
+    _value_: str
+
+    def __new__(cls: type[_Fact], value: str, *_: object) -> _Fact:
+        member = object.__new__(cls)
+        member._value_ = value
+        return member
 
     @classmethod
     def from_dicom(cls: type[_Fact], value: object) -> _Fact:
-        """The member that a DICOM text stands for; ``UNKNOWN`` for anything else, for empty and for ``None``.
+        """Return the member that a DICOM text stands for; ``UNKNOWN`` for anything else, for empty and for ``None``.
 
         Args:
-            value: The attribute's value; upper or lower case, surrounding blanks do not matter.
+            value: Value of the attribute; its case and surrounding blanks do not matter.
         """
-        text = str(value if value is not None else "").strip().upper()
+        text = _upper(value)
         return next((member for member in cls if text and text in member.dicom_values()), cls["UNKNOWN"])
 
     def dicom_values(self) -> tuple[str, ...]:
-        """The texts, in upper case, that stand for this member in a file."""
-        return (str(self.value).upper(),) if self.value else ()
+        """Return the texts, in upper case, that stand for this member in a file."""
+        return (self.value.upper(),) if self.value else ()
+
+
+class _CodedFact(_HeaderFact):
+    """A fact that files also give as a code.
+
+    A member is written as its value, its SNOMED CT code followed by the SRT code of files written before 2020, and its
+    other names.
+    """
+
+    def __init__(self, value: str, codes: tuple[str, ...] = (), *names: str) -> None:
+        self.codes, self.names = codes, names
+
+    @classmethod
+    def from_code(cls: type[_Coded], value: object) -> _Coded:
+        """Return the member of a code, in SNOMED CT or in the older SRT; ``UNKNOWN`` for any other."""
+        text = _upper(value)
+        return next((member for member in cls if text and text in member.codes), cls["UNKNOWN"])
+
+
+def _upper(value: object) -> str:
+    return str(value if value is not None else "").strip().upper()
 
 
 class Laterality(_HeaderFact):
@@ -35,137 +76,63 @@ class Laterality(_HeaderFact):
     UNKNOWN = ""
 
     def dicom_values(self) -> tuple[str, ...]:
-        """The code of the attribute and the word that other collections write."""
+        """Return the code of the attribute and the word that other collections write."""
         return (self.value, self.name) if self.value else ()
 
 
-class View(_HeaderFact):
-    """The projection, by the abbreviations of PS3.3 C.8.11.7 and its codes of PS3.16 CID 4014.
+class View(_CodedFact):
+    """The projection, by the abbreviations of PS3.3 C.8.11.7, with codes and meaning of PS3.16 CID 4014.
 
-    ``XCC`` is any exaggerated cranio-caudal view of which the side is not said.
+    ``XCC`` is any exaggerated cranio-caudal view that does not name its side.
     """
 
-    CC = "CC"
-    MLO = "MLO"
-    ML = "ML"
-    LM = "LM"
-    LMO = "LMO"
-    FB = "FB"
-    SIO = "SIO"
-    ISO = "ISO"
+    CC = "CC", ("399162004", "R-10242"), "cranio-caudal"
+    MLO = "MLO", ("399368009", "R-10226"), "medio-lateral oblique"
+    ML = "ML", ("399260004", "R-10224"), "medio-lateral"
+    LM = "LM", ("399352003", "R-10228"), "latero-medial"
+    LMO = "LMO", ("399099002", "R-10230"), "latero-medial oblique"
+    FB = "FB", ("399196006", "R-10244"), "caudo-cranial (from below)"
+    SIO = "SIO", ("399188001", "R-102D0"), "superolateral to inferomedial oblique"
+    ISO = "ISO", ("441555000", "R-40AAA"), "inferomedial to superolateral oblique"
     XCC = "XCC"
-    XCCL = "XCCL"
-    XCCM = "XCCM"
-    SPECIMEN = "SPECIMEN"
+    XCCL = "XCCL", ("399192008", "R-1024A"), "cranio-caudal exaggerated laterally"
+    XCCM = "XCCM", ("399101009", "R-1024B"), "cranio-caudal exaggerated medially"
+    SPECIMEN = "SPECIMEN", ("127457009", "G-8310"), "tissue specimen from breast"
     UNKNOWN = ""
-
-    @classmethod
-    def from_code(cls, value: object) -> View:
-        """The view of a code of CID 4014, in SNOMED CT or in the older SRT; ``UNKNOWN`` for any other."""
-        text = str(value if value is not None else "").strip().upper()
-        return next((view for view in cls if text and text in VIEW_CODES.get(view, ())), cls.UNKNOWN)
 
     @classmethod
     def from_meaning(cls, value: object) -> View:
-        """The view of a code's meaning, such as "medio-lateral oblique"; ``UNKNOWN`` for any other."""
-        text = " ".join(str(value if value is not None else "").lower().replace("medial-", "medio-").split())
-        return next((view for view in cls if text and text == VIEW_MEANINGS.get(view)), cls.UNKNOWN)
+        """Return the view of a code's meaning, such as "medio-lateral oblique"; ``UNKNOWN`` for any other."""
+        text = " ".join(_upper(value).lower().replace("medial-", "medio-").split())
+        return next((view for view in cls if text in view.names), cls.UNKNOWN)
 
 
-# PS3.16 CID 4014 "View for Mammography": SNOMED CT first, then the SRT code of files written before 2020
-VIEW_CODES: dict[View, tuple[str, str]] = {
-    View.CC: ("399162004", "R-10242"),
-    View.MLO: ("399368009", "R-10226"),
-    View.ML: ("399260004", "R-10224"),
-    View.LM: ("399352003", "R-10228"),
-    View.LMO: ("399099002", "R-10230"),
-    View.FB: ("399196006", "R-10244"),
-    View.SIO: ("399188001", "R-102D0"),
-    View.ISO: ("441555000", "R-40AAA"),
-    View.XCCL: ("399192008", "R-1024A"),
-    View.XCCM: ("399101009", "R-1024B"),
-    View.SPECIMEN: ("127457009", "G-8310"),
-}
-# PS3.16 CID 4014, the codes' meanings
-VIEW_MEANINGS: dict[View, str] = {
-    View.CC: "cranio-caudal",
-    View.MLO: "medio-lateral oblique",
-    View.ML: "medio-lateral",
-    View.LM: "latero-medial",
-    View.LMO: "latero-medial oblique",
-    View.FB: "caudo-cranial (from below)",
-    View.SIO: "superolateral to inferomedial oblique",
-    View.ISO: "inferomedial to superolateral oblique",
-    View.XCCL: "cranio-caudal exaggerated laterally",
-    View.XCCM: "cranio-caudal exaggerated medially",
-    View.SPECIMEN: "tissue specimen from breast",
-}
+class ViewModifier(_CodedFact):
+    """How a view departs from the standard one: PS3.16 CID 4015 "View Modifier for Mammography".
 
+    The other names are the labelling codes of the ACR's Mammography Quality Control Manual, which consoles put next to
+    ViewPosition: before the view (M, RL) or after it (S, ID).
+    """
 
-class ViewModifier(_HeaderFact):
-    """How a view departs from the standard one: PS3.16 CID 4015 "View Modifier for Mammography"."""
-
-    CLEAVAGE = "cleavage"
-    AXILLARY_TAIL = "axillary tail"
-    ROLLED_LATERAL = "rolled lateral"
-    ROLLED_MEDIAL = "rolled medial"
-    ROLLED_INFERIOR = "rolled inferior"
-    ROLLED_SUPERIOR = "rolled superior"
-    IMPLANT_DISPLACED = "implant displaced"
-    MAGNIFICATION = "magnification"
-    SPOT_COMPRESSION = "spot compression"
-    TANGENTIAL = "tangential"
-    NIPPLE_IN_PROFILE = "nipple in profile"
-    ANTERIOR_COMPRESSION = "anterior compression"
-    INFRAMAMMARY_FOLD = "infra-mammary fold"
-    AXILLARY_TISSUE = "axillary tissue"
+    CLEAVAGE = "cleavage", ("399161006", "R-102D2"), "CV"
+    AXILLARY_TAIL = "axillary tail", ("399011000", "R-102D1"), "AT"
+    ROLLED_LATERAL = "rolled lateral", ("399197002", "R-102D3"), "RL"
+    ROLLED_MEDIAL = "rolled medial", ("399226006", "R-102D4"), "RM"
+    ROLLED_INFERIOR = "rolled inferior", ("414493004", "R-102CA"), "RI"
+    ROLLED_SUPERIOR = "rolled superior", ("415670009", "R-102C9"), "RS"
+    IMPLANT_DISPLACED = "implant displaced", ("399209000", "R-102D5"), "ID"
+    MAGNIFICATION = "magnification", ("399163009", "R-102D6"), "M", "MAG"
+    SPOT_COMPRESSION = "spot compression", ("399055006", "R-102D7"), "S", "SPOT"
+    TANGENTIAL = "tangential", ("399110001", "R-102C2"), "TAN"
+    NIPPLE_IN_PROFILE = "nipple in profile", ("442581004", "R-40AB3"), "NP"
+    ANTERIOR_COMPRESSION = "anterior compression", ("441752004", "P2-00161"), "AC"
+    INFRAMAMMARY_FOLD = "infra-mammary fold", ("442593008", "R-40ABE"), "IMF"
+    AXILLARY_TISSUE = "axillary tissue", ("442580003", "R-40AB2"), "AX"
     UNKNOWN = ""
 
-    @classmethod
-    def from_code(cls, value: object) -> ViewModifier:
-        """The modifier of a code of CID 4015, in SNOMED CT or in the older SRT; ``UNKNOWN`` for any other."""
-        text = str(value if value is not None else "").strip().upper()
-        return next((one for one in cls if text and text in MODIFIER_CODES.get(one, ())), cls.UNKNOWN)
-
     def dicom_values(self) -> tuple[str, ...]:
-        """The code's meaning, and the abbreviations that ACR's protocol and consoles put beside ViewPosition."""
-        return (self.value.upper(), *_MODIFIER_ABBREVIATIONS.get(self, ())) if self.value else ()
-
-
-# PS3.16 CID 4015: SNOMED CT first, then the SRT code of files written before 2020
-MODIFIER_CODES: dict[ViewModifier, tuple[str, ...]] = {
-    ViewModifier.CLEAVAGE: ("399161006", "R-102D2"),
-    ViewModifier.AXILLARY_TAIL: ("399011000", "R-102D1"),
-    ViewModifier.ROLLED_LATERAL: ("399197002", "R-102D3"),
-    ViewModifier.ROLLED_MEDIAL: ("399226006", "R-102D4"),
-    ViewModifier.ROLLED_INFERIOR: ("414493004", "R-102CA"),
-    ViewModifier.ROLLED_SUPERIOR: ("415670009", "R-102C9"),
-    ViewModifier.IMPLANT_DISPLACED: ("399209000", "R-102D5"),
-    ViewModifier.MAGNIFICATION: ("399163009", "R-102D6"),
-    ViewModifier.SPOT_COMPRESSION: ("399055006", "R-102D7"),
-    ViewModifier.TANGENTIAL: ("399110001", "R-102C2"),
-    ViewModifier.NIPPLE_IN_PROFILE: ("442581004", "R-40AB3"),
-    ViewModifier.ANTERIOR_COMPRESSION: ("441752004", "P2-00161"),
-    ViewModifier.INFRAMAMMARY_FOLD: ("442593008", "R-40ABE"),
-    ViewModifier.AXILLARY_TISSUE: ("442580003", "R-40AB2"),
-}
-# ACR, Mammography Quality Control Manual: labelling codes; they stand before the view (M, RL) or after it (S, ID)
-_MODIFIER_ABBREVIATIONS: dict[ViewModifier, tuple[str, ...]] = {
-    ViewModifier.CLEAVAGE: ("CV",),
-    ViewModifier.AXILLARY_TAIL: ("AT",),
-    ViewModifier.ROLLED_LATERAL: ("RL",),
-    ViewModifier.ROLLED_MEDIAL: ("RM",),
-    ViewModifier.ROLLED_INFERIOR: ("RI",),
-    ViewModifier.ROLLED_SUPERIOR: ("RS",),
-    ViewModifier.IMPLANT_DISPLACED: ("ID",),
-    ViewModifier.MAGNIFICATION: ("M", "MAG"),
-    ViewModifier.SPOT_COMPRESSION: ("S", "SPOT"),
-    ViewModifier.TANGENTIAL: ("TAN",),
-    ViewModifier.NIPPLE_IN_PROFILE: ("NP",),
-    ViewModifier.ANTERIOR_COMPRESSION: ("AC",),
-    ViewModifier.INFRAMAMMARY_FOLD: ("IMF",),
-    ViewModifier.AXILLARY_TISSUE: ("AX",),
-}
+        """Return the code's meaning and its abbreviations."""
+        return (self.value.upper(), *self.names) if self.value else ()
 
 
 class Implant(_HeaderFact):
@@ -177,7 +144,7 @@ class Implant(_HeaderFact):
 
 
 class ImageKind(_HeaderFact):
-    """How the picture came about, by the short names of the field."""
+    """How the image was made, by the short names of the field."""
 
     FFDM = "2D"
     TOMOSYNTHESIS = "tomosynthesis"
@@ -204,65 +171,43 @@ class Photometric(_HeaderFact):
 
 
 class Vendor(_HeaderFact):
-    """The manufacturer's family, from Manufacturer (0008,0070), under any of the names that it has written there."""
+    """The manufacturer's family.
 
-    HOLOGIC = "hologic"
-    GE = "ge"
-    SIEMENS = "siemens"
-    FUJIFILM = "fujifilm"
-    PHILIPS = "philips"
-    AGFA = "agfa"
-    CARESTREAM = "carestream"
-    PLANMED = "planmed"
-    IMS_GIOTTO = "ims giotto"
-    KONICA_MINOLTA = "konica minolta"
-    FISCHER = "fischer"
-    CANON = "canon"
-    METALTRONICA = "metaltronica"
+    A member is written as its value, the names that its files carry in Manufacturer (0008,0070), and parts of its
+    ManufacturerModelName (0008,1090).
+    """
+
+    HOLOGIC = "hologic", ("HOLOGIC", "LORAD", "TREX"), ("SELENIA", "3DIMENSIONS", "LORAD")
+    GE = "ge", ("GE", "GEMS", "GENERAL ELECTRIC"), ("SENOGRAPH", "SENO ", "SENOCLAIRE", "PRISTINA")
+    SIEMENS = "siemens", ("SIEMENS",), ("MAMMOMAT",)
+    FUJIFILM = "fujifilm", ("FUJIFILM", "FUJI"), ("AMULET", "FDR-3000", "FDR MS")
+    PHILIPS = "philips", ("PHILIPS", "SECTRA"), ("MICRODOSE",)  # Philips took over Sectra's MicroDose line
+    AGFA = "agfa", ("AGFA", "AGFA-GEVAERT", "AGFA_GEVAERT")
+    CARESTREAM = "carestream", ("CARESTREAM", "KODAK")
+    PLANMED = "planmed", ("PLANMED",), ("NUANCE", "PLANMED CLARITY")
+    IMS_GIOTTO = "ims giotto", ("IMS", "GIOTTO", "INTERNAZIONALE MEDICO SCIENTIFICA"), ("GIOTTO",)
+    KONICA_MINOLTA = "konica minolta", ("KONICA", "KONICA MINOLTA", "KONICAMINOLTA")
+    FISCHER = "fischer", ("FISCHER",), ("SENOSCAN",)
+    CANON = "canon", ("CANON", "TOSHIBA")  # Canon took over Toshiba's medical systems
+    METALTRONICA = "metaltronica", ("METALTRONICA",)
     UNKNOWN = ""
+
+    def __init__(self, value: str, names: tuple[str, ...] = (), models: tuple[str, ...] = ()) -> None:
+        self.names, self.models = names, models
 
     @classmethod
     def from_dicom(cls, value: object) -> Vendor:
-        """The family whose name the text begins with or contains as a word; ``UNKNOWN`` for any other."""
-        text = " ".join(str(value if value is not None else "").upper().replace(",", " ").replace(".", " ").split())
-        padded = f" {text} "
-        return next(
-            (vendor for vendor in cls if any(f" {name} " in padded for name in vendor.dicom_values())), cls.UNKNOWN
-        )
+        """Return the family that a manufacturer's name contains as a word; ``UNKNOWN`` for any other."""
+        padded = f" {' '.join(_upper(value).replace(',', ' ').replace('.', ' ').split())} "
+        return next((vendor for vendor in cls if any(f" {name} " in padded for name in vendor.names)), cls.UNKNOWN)
 
     @classmethod
     def from_model(cls, value: object) -> Vendor:
-        """By ManufacturerModelName (0008,1090), for files that lack the maker's; ``UNKNOWN`` for any other."""
+        """Return the family of a model's name, for files that lack the maker's; ``UNKNOWN`` for any other."""
+        # not stripped: a model such as "SENO " is recognised by its blank
         text = str(value if value is not None else "").upper()
-        return next((one for one, names in _VENDOR_MODELS.items() if any(name in text for name in names)), cls.UNKNOWN)
+        return next((vendor for vendor in cls if any(model in text for model in vendor.models)), cls.UNKNOWN)
 
     def dicom_values(self) -> tuple[str, ...]:
-        """The words that the family's files carry in Manufacturer."""
-        return _VENDOR_NAMES.get(self, ())
-
-
-_VENDOR_NAMES: dict[Vendor, tuple[str, ...]] = {
-    Vendor.HOLOGIC: ("HOLOGIC", "LORAD", "TREX"),
-    Vendor.GE: ("GE", "GEMS", "GENERAL ELECTRIC"),
-    Vendor.SIEMENS: ("SIEMENS",),
-    Vendor.FUJIFILM: ("FUJIFILM", "FUJI"),
-    Vendor.PHILIPS: ("PHILIPS", "SECTRA"),  # Philips took over Sectra's MicroDose line
-    Vendor.AGFA: ("AGFA", "AGFA-GEVAERT", "AGFA_GEVAERT"),
-    Vendor.CARESTREAM: ("CARESTREAM", "KODAK"),
-    Vendor.PLANMED: ("PLANMED",),
-    Vendor.IMS_GIOTTO: ("IMS", "GIOTTO", "INTERNAZIONALE MEDICO SCIENTIFICA"),
-    Vendor.KONICA_MINOLTA: ("KONICA", "KONICA MINOLTA", "KONICAMINOLTA"),
-    Vendor.METALTRONICA: ("METALTRONICA",),
-    Vendor.FISCHER: ("FISCHER",),
-    Vendor.CANON: ("CANON", "TOSHIBA"),  # Canon took over Toshiba's medical systems
-}
-_VENDOR_MODELS: dict[Vendor, tuple[str, ...]] = {
-    Vendor.HOLOGIC: ("SELENIA", "3DIMENSIONS", "LORAD"),
-    Vendor.GE: ("SENOGRAPH", "SENO ", "SENOCLAIRE", "PRISTINA"),
-    Vendor.SIEMENS: ("MAMMOMAT",),
-    Vendor.FUJIFILM: ("AMULET", "FDR-3000", "FDR MS"),
-    Vendor.PHILIPS: ("MICRODOSE",),
-    Vendor.PLANMED: ("NUANCE", "PLANMED CLARITY"),
-    Vendor.IMS_GIOTTO: ("GIOTTO",),
-    Vendor.FISCHER: ("SENOSCAN",),
-}
+        """Return the names that the family's files carry in Manufacturer."""
+        return self.names

@@ -1,4 +1,4 @@
-"""A valid mammogram from an array: what the phantom is written with, and what the tests of every room read."""
+"""The writer of valid mammograms from arrays, for the phantoms and for tests."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from .errors import MammogramError
-from .types import VIEW_CODES, VIEW_MEANINGS, Laterality, Photometric, View
+from .types import Laterality, MammogramError, Photometric, View
 
-# type 2 attributes (PS3.5 7.4.3): they must be there and may be empty
+# type 2 attributes (PS3.5 7.4.3): they must be present and may be empty
 _EMPTY_KEYWORDS = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
     *("StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "StudyID", "SeriesNumber"),
@@ -35,7 +34,7 @@ def mammogram_dataset(
     photometric: Photometric | str = Photometric.MONOCHROME2,
     **dicom_keywords: Any,
 ) -> Dataset:
-    """An uncompressed Digital Mammography X-Ray Image (PS3.3 A.26), ready for ``dataset.save_as(path)``.
+    """Make an uncompressed Digital Mammography X-Ray Image (PS3.3 A.26), ready for ``dataset.save_as(path)``.
 
     The same arguments give the same dataset, UIDs included. A volume gets the SOP class of Breast Tomosynthesis, and no
     functional groups but those given as keywords.
@@ -46,12 +45,12 @@ def mammogram_dataset(
         laterality: Which breast; ``None`` leaves the attribute out.
         view: The projection, written as ViewPosition and ViewCodeSequence; ``None`` leaves both out.
         bits_stored: How many bits the values use; all bits of the array's type by default.
-        photometric: MONOCHROME2, or MONOCHROME1 where the lowest value is white.
-        **dicom_keywords: Any attribute by its DICOM keyword, replacing what stands there; ``None`` takes the attribute
-            out. ``TransferSyntaxUID`` may name another uncompressed syntax.
+        photometric: MONOCHROME2, or MONOCHROME1 if the lowest value is white.
+        **dicom_keywords: Any attribute by its DICOM keyword, replacing the usual value; ``None`` removes the attribute.
+            ``TransferSyntaxUID`` may name another uncompressed syntax.
 
     Raises:
-        MammogramError: The array is no image of such values, or a value needs more bits than ``bits_stored``.
+        MammogramError: The array is not an image of such values, or a value needs more bits than ``bits_stored``.
     """
     pixels = np.asarray(pixels)
     bits = bits_stored if bits_stored is not None else 8 * pixels.dtype.itemsize
@@ -84,7 +83,7 @@ def _text(value: Laterality | View | Photometric | str | None) -> str | None:
 def _check(pixels: np.ndarray, bits: int) -> None:
     if pixels.ndim not in (2, 3) or pixels.dtype.kind not in "ui" or pixels.dtype.itemsize > 2 or not pixels.size:
         raise MammogramError(
-            f"an array of shape {pixels.shape} and type {pixels.dtype} is no mammogram",
+            f"an array of shape {pixels.shape} and type {pixels.dtype} is not a mammogram",
             source="pixels",
             remedy="give (rows, columns) or (frames, rows, columns) of 8 or 16 bit integers",
         )
@@ -132,8 +131,8 @@ def _describe_projection(dataset: Dataset, laterality: Laterality, view: View) -
         dataset.ImageLaterality = laterality.value
     if view is not View.UNKNOWN:
         dataset.ViewPosition = view.value
-    if view in VIEW_CODES:
-        code = _code(VIEW_CODES[view][0], "SCT", VIEW_MEANINGS[view])
+    if view.codes:
+        code = _code(view.codes[0], "SCT", view.names[0])
         code.ViewModifierCodeSequence = []
         dataset.ViewCodeSequence = [code]
 
@@ -143,7 +142,7 @@ def _describe_pixels(dataset: Dataset, pixels: np.ndarray, bits: int, photometri
     dataset.PhotometricInterpretation = photometric.value
     # PS3.3 C.8.11.3.1.2: the pair that each photometric interpretation asks for
     dataset.PresentationLUTShape = "INVERSE" if photometric is Photometric.MONOCHROME1 else "IDENTITY"
-    # a detector's signal is proportional to the X-rays that reach it; what is made for display is not
+    # a detector's signal is proportional to the X-rays that reach it; an image made for display is not
     raw = dataset.PresentationIntentType == "FOR PROCESSING"
     dataset.PixelIntensityRelationship = "LIN" if raw else "LOG"
     # and whether more X-rays, where the tissue is thin and dark, give higher values
@@ -168,7 +167,7 @@ def _set_keywords(dataset: Dataset, keywords: dict[str, Any]) -> None:
 
 
 def _set_uids(dataset: Dataset, given: dict[str, Any]) -> None:
-    """UIDs made from what the dataset holds, so that two runs write the same bytes and two images never share one."""
+    """Set UIDs made from what the dataset holds: two runs write the same bytes, and two images never share one."""
     content = hashlib.sha256(dataset.get("PixelData", b""))
     content.update(json.dumps({key: str(given[key]) for key in sorted(given) if key != "PixelData"}).encode())
     for keyword in ("Laterality", "ImageLaterality", "ViewPosition"):

@@ -52,7 +52,7 @@ def test_a_file_is_described(folder: Path, capsys: pytest.CaptureFixture[str]) -
 def test_a_refused_file_gives_its_reason_and_status_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(folder / "notes.txt"), str(folder / "b.dcm")]) == 1
     said = capsys.readouterr()
-    assert "is no DICOM file" in said.out
+    assert "is not a DICOM file" in said.out
     assert "R MLO" in said.out
     assert said.err == "error: refused: 1 of 2\n"
 
@@ -62,7 +62,7 @@ def test_json_is_a_line_a_file(folder: Path, capsys: pytest.CaptureFixture[str])
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     reports = {Path(line["file"]).name: line for line in lines}
     assert set(reports) == {"a.dcm", "b.dcm", "notes.txt"}
-    assert reports["notes.txt"]["refused"] == "is no DICOM file"
+    assert reports["notes.txt"]["refused"] == "is not a DICOM file"
     assert (reports["b.dcm"]["laterality"], reports["b.dcm"]["view"]) == ("R", "MLO")
     assert reports["b.dcm"]["intensity_source"] == "full range (no window)"
     assert reports["b.dcm"]["stored_range"] == [0, int(picture().max())]
@@ -75,7 +75,7 @@ def test_a_folder_is_summed_up(folder: Path, capsys: pytest.CaptureFixture[str])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "3 files, 2 read, 1 refused"
     counted = {line[12:].strip() for line in lines[1:]}
-    assert {"1  is no DICOM file", "1  hologic", "1  R MLO", "1  L CC", "2  12, MONOCHROME2"} <= counted
+    assert {"1  is not a DICOM file", "1  hologic", "1  R MLO", "1  L CC", "2  12, MONOCHROME2"} <= counted
 
 
 def test_the_window_can_be_chosen(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from pydicom.uid import (
 )
 
 from mammo_hf.dicom import ImageKind, Implant, ViewModifier, mammogram_dataset, read_mammogram
-from mammo_hf.dicom.header import find_acquisition, find_kind
+from mammo_hf.dicom.header import find_exposure, find_implant, find_kind
 
 DIGITAL = DigitalMammographyXRayImageStorageForPresentation
 
@@ -45,7 +45,7 @@ def test_kinds_are_told_apart(
     sop_class: UID, image_type: list[str], description: str, frames: int, kind: ImageKind
 ) -> None:
     dataset = header(SOPClassUID=sop_class, ImageType=image_type, SeriesDescription=description)
-    assert find_kind(dataset, frames) is kind
+    assert find_kind(dataset, frames, []) is kind
 
 
 def test_exposure_and_implant_are_read() -> None:
@@ -63,14 +63,19 @@ def test_exposure_and_implant_are_read() -> None:
 
 def test_a_volume_holds_them_in_its_acquisition_sequence() -> None:
     dataset = header(XRay3DAcquisitionSequence=[header(KVP="31", BodyPartThickness="40")])
-    found = find_acquisition(dataset, 60, ())
-    assert (found.kvp, found.thickness_mm, found.compression_force_n) == (31, 40, None)
-    assert found.contradictions == ("has 60 frames and is no tomosynthesis by its SOP class",)
+    notes: list[str] = []
+    assert find_exposure(dataset, notes) == (31, None, 40)
+    assert find_kind(dataset, 60, notes) is ImageKind.UNKNOWN
+    assert notes == ["has 60 frames and is not a tomosynthesis by its SOP class"]
 
 
 def test_zero_and_silence_are_none_and_nonsense_is_reported() -> None:
-    found = find_acquisition(header(KVP="0", CompressionForce="-4"), 1, (ViewModifier.IMPLANT_DISPLACED,))
-    assert (found.kvp, found.compression_force_n, found.thickness_mm) == (None, None, None)
-    assert found.contradictions == ("CompressionForce is negative",)
-    denied = find_acquisition(header(BreastImplantPresent="NO"), 1, (ViewModifier.IMPLANT_DISPLACED,))
-    assert denied.contradictions == ("BreastImplantPresent says NO, the view's modifier says implant displaced",)
+    notes: list[str] = []
+    dataset = header(KVP="0", CompressionForce="-4")
+    assert find_exposure(dataset, notes) == (None, None, None)
+    assert find_implant(dataset, (ViewModifier.IMPLANT_DISPLACED,), notes) is Implant.UNKNOWN
+    assert notes == ["CompressionForce is negative"]
+    notes.clear()
+    denied = find_implant(header(BreastImplantPresent="NO"), (ViewModifier.IMPLANT_DISPLACED,), notes)
+    assert denied is Implant.ABSENT
+    assert notes == ["BreastImplantPresent says NO, the view's modifier says implant displaced"]

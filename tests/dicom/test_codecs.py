@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from io import BytesIO
 
 import numpy as np
@@ -24,6 +25,13 @@ from mammo_hf.dicom import MammogramError, mammogram_dataset, read_mammogram
 from mammo_hf.dicom import pixels as codecs
 
 imagecodecs = pytest.importorskip("imagecodecs")
+
+
+@pytest.fixture(autouse=True)
+def decoders_are_looked_for_again() -> Iterator[None]:
+    yield
+    codecs.find_decoder.cache_clear()
+
 
 LOSSLESS = {
     JPEG2000Lossless: lambda pixels: imagecodecs.jpeg2k_encode(pixels, level=0, codecformat="j2k"),
@@ -76,7 +84,8 @@ def test_eight_bits_lossless() -> None:
 def test_without_imagecodecs_pydicom_is_asked(syntax: UID, monkeypatch: pytest.MonkeyPatch) -> None:
     if syntax != RLELossless:
         pytest.importorskip("openjpeg")
-    monkeypatch.setattr(codecs, "_imagecodecs", lambda: None)
+    monkeypatch.setattr(codecs, "is_available", lambda uid: False)
+    codecs.find_decoder.cache_clear()
     pixels = picture(12)
     dataset = mammogram_dataset(pixels, bits_stored=12)
     dataset.compress(syntax)
@@ -85,7 +94,8 @@ def test_without_imagecodecs_pydicom_is_asked(syntax: UID, monkeypatch: pytest.M
 
 def test_gdcm_is_never_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     # it ends the whole process on some damaged files
-    monkeypatch.setattr(codecs, "_imagecodecs", lambda: None)
+    monkeypatch.setattr(codecs, "is_available", lambda uid: False)
+    codecs.find_decoder.cache_clear()
     pixels = picture(12)
     data = file_of(LOSSLESS[JPEGLosslessSV1](pixels), JPEGLosslessSV1, pixels, 12)
     with pytest.raises(MammogramError, match=r"no installed decoder reads JPEG Lossless.*mammo-hf\[codecs\]"):

@@ -49,7 +49,9 @@ def test_every_fact_is_there() -> None:
         rows=6,
         columns=4,
         frames=1,
+        bits_allocated=16,
         bits_stored=12,
+        high_bit=11,
         signed=True,
         series_description="cropped images",
         contradictions=("something found before",),
@@ -57,16 +59,16 @@ def test_every_fact_is_there() -> None:
 
 
 def test_the_intent_comes_from_the_sop_class_where_it_is_not_said() -> None:
-    dataset = Dataset()
-    assert find_intent(dataset) == (PresentationIntent.UNKNOWN, ())
+    dataset, notes = Dataset(), []
+    assert find_intent(dataset, notes) is PresentationIntent.UNKNOWN
     dataset.SOPClassUID = SecondaryCaptureImageStorage
-    assert find_intent(dataset) == (PresentationIntent.UNKNOWN, ())
+    assert find_intent(dataset, notes) is PresentationIntent.UNKNOWN
     dataset.SOPClassUID = DigitalMammographyXRayImageStorageForProcessing
-    assert find_intent(dataset) == (PresentationIntent.FOR_PROCESSING, ())
+    assert find_intent(dataset, notes) is PresentationIntent.FOR_PROCESSING
+    assert notes == []
     dataset.PresentationIntentType = "FOR PRESENTATION"
-    intent, notes = find_intent(dataset)
-    assert intent is PresentationIntent.FOR_PRESENTATION
-    assert notes == ("PresentationIntentType says FOR PRESENTATION, the SOP class FOR PROCESSING",)
+    assert find_intent(dataset, notes) is PresentationIntent.FOR_PRESENTATION
+    assert notes == ["PresentationIntentType says FOR PRESENTATION, the SOP class FOR PROCESSING"]
 
 
 @pytest.mark.parametrize(

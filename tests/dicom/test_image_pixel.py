@@ -9,9 +9,9 @@ from mammo_hf.dicom.pixels import ImagePixel, image_pixel
 
 def test_size_and_type() -> None:
     volume = mammogram_dataset(np.zeros((3, 4, 5), np.int16), bits_stored=12, photometric="MONOCHROME1")
-    assert image_pixel(volume) == ImagePixel(3, 4, 5, 16, 12, 11, True, Photometric.MONOCHROME1)
+    assert image_pixel(volume) == ImagePixel(Photometric.MONOCHROME1, 4, 5, 3, 16, 12, 11, True)
     flat = image_pixel(mammogram_dataset(np.zeros((4, 5), np.uint8)))
-    assert (flat.shape, flat.dtype, flat.nbytes) == ((1, 4, 5), np.dtype(np.uint8), 20)
+    assert (flat.frames, flat.dtype, flat.nbytes) == (1, np.dtype(np.uint8), 20)
 
 
 def test_a_missing_number_of_frames_is_one_and_a_high_bit_that_cannot_be_is_the_usual_one() -> None:
@@ -33,7 +33,7 @@ def test_a_missing_number_of_frames_is_one_and_a_high_bit_that_cannot_be_is_the_
         ({"Rows": [4, 0]}, "Rows has 2 values"),
         ({"Rows": 65535, "Columns": 65535}, "more than 67108864 pixels"),
         ({"Rows": 4096, "Columns": 4096, "NumberOfFrames": "99999"}, "more than 67108864 pixels"),
-        *(({"NumberOfFrames": number}, "NumberOfFrames is no number") for number in ("0", "-2", "100000", "9" * 12)),
+        *(({"NumberOfFrames": number}, "NumberOfFrames is not a number") for number in ("0", "-2", "100000", "9" * 12)),
         ({"BitsAllocated": 32}, "16 bits stored in 32"),
         ({"BitsAllocated": 1, "BitsStored": 1}, "1 bits stored in 1"),
         ({"BitsAllocated": 8}, "16 bits stored in 8"),

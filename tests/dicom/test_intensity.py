@@ -9,8 +9,17 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
-from mammo_hf.dicom import MammogramError, Photometric, PresentationIntent, mammogram_dataset
+from mammo_hf.dicom import Display, MammogramError, PresentationIntent, mammogram_dataset
 from mammo_hf.dicom.intensity import IntensityTable, intensity_table
+from mammo_hf.dicom.pixels import image_pixel
+
+
+def made(
+    dataset: Dataset, intent: PresentationIntent = PresentationIntent.UNKNOWN, **choices: object
+) -> IntensityTable:
+    """The table of a dataset, by its full range if there is no window."""
+    display = Display(on_missing_window="full_range", **choices)
+    return intensity_table(dataset, image_pixel(dataset), intent, display, lambda: np.zeros((1, 1), np.uint16))
 
 
 @dataclass(frozen=True)
@@ -31,10 +40,7 @@ class Kind:
         return mammogram_dataset(pixels, bits_stored=self.bits, photometric=self.photometric, **keywords)
 
     def table(self, dataset: Dataset, prefer: str = "lut") -> IntensityTable:
-        photometric = Photometric.from_dicom(self.photometric)
-        return intensity_table(
-            dataset, bits_stored=self.bits, signed=self.signed, photometric=photometric, prefer=prefer
-        )
+        return made(dataset, prefer=prefer)
 
     def by_pydicom(self, dataset: Dataset, low: float, high: float) -> np.ndarray:
         """pydicom's chain for every stored value, scaled to the ends of its output range, inverted for MONOCHROME1."""
@@ -225,13 +231,7 @@ def test_functional_groups_hold_the_rescale_and_the_window(group: str) -> None:
 
 
 def test_for_processing_is_said() -> None:
-    table = intensity_table(
-        Kind(12, False, "MONOCHROME1").dataset(),
-        bits_stored=12,
-        signed=False,
-        photometric=Photometric.MONOCHROME1,
-        intent=PresentationIntent.FOR_PROCESSING,
-    )
+    table = made(Kind(12, False, "MONOCHROME1").dataset(), PresentationIntent.FOR_PROCESSING)
     assert table.source == "full range (no window), For Processing"
 
 

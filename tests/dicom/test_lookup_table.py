@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
-from mammo_hf.dicom.errors import MammogramError
-from mammo_hf.dicom.intensity import LookupTable, lookup_table
+from mammo_hf.dicom.intensity import Transform, lookup_table
+from mammo_hf.dicom.types import MammogramError
 
 
 def item(descriptor: list[int], data: bytes | list[int]) -> Dataset:
@@ -15,30 +15,33 @@ def item(descriptor: list[int], data: bytes | list[int]) -> Dataset:
     return dataset
 
 
+def table_of(descriptor: list[int], data: bytes | list[int], low: float, high: float) -> tuple[Transform, int]:
+    table = lookup_table(item(descriptor, data), "VOI LUT", low, high)
+    assert table is not None
+    return table
+
+
 def test_inputs_outside_take_the_first_and_the_last_entry() -> None:
-    table = LookupTable(10, np.array([1.0, 2.0, 3.0]), 8)
+    table, _ = table_of([3, 10, 16], [1, 2, 3], 0, 4095)
     np.testing.assert_array_equal(
         table(np.array([-70000.0, 9, 10, 11.9, 12, 13, 300, 70000])), [1, 1, 1, 2, 3, 3, 3, 3]
     )
 
 
 def test_eight_bit_entries_do_not_wrap_around() -> None:
-    table = lookup_table(item([256, 0, 8], [*range(256)]), "VOI LUT", 0, 4095)
-    assert table is not None
+    table, _ = table_of([256, 0, 8], [*range(256)], 0, 4095)
     assert table(np.array([255.0, 256.0, 300.0, 4095.0])).tolist() == [255, 255, 255, 255]
 
 
 def test_packed_eight_bit_entries_lie_low_byte_first() -> None:
     for count in (5, 6):
-        table = lookup_table(item([count, 0, 8], bytes(range(count)) + b"\0" * (count % 2)), "VOI LUT", 0, 255)
-        assert table is not None
-        assert table.entries.tolist() == [*range(count)]
+        table, _ = table_of([count, 0, 8], bytes(range(count)) + b"\0" * (count % 2), 0, 255)
+        assert table(np.arange(count + 1.0)).tolist() == [*range(count), count - 1]
 
 
 def test_no_number_of_entries_means_65536() -> None:
-    table = lookup_table(item([0, 0, 16], np.arange(65536, dtype="<u2").tobytes()), "VOI LUT", 0, 65535)
-    assert table is not None
-    assert (len(table.entries), table.entries[-1]) == (65536, 65535)
+    table, _ = table_of([0, 0, 16], np.arange(65536, dtype="<u2").tobytes(), 0, 65535)
+    np.testing.assert_array_equal(table(np.arange(65536.0)), np.arange(65536))
 
 
 @pytest.mark.parametrize(
@@ -55,18 +58,16 @@ def test_no_number_of_entries_means_65536() -> None:
 def test_the_first_mapped_value_has_the_sign_that_the_input_needs(
     word: int, low: float, high: float, expected: int
 ) -> None:
-    table = lookup_table(item([2, word, 16], [1, 2]), "VOI LUT", low, high)
-    assert table is not None
-    assert table.first == expected
+    table, _ = table_of([2, word, 16], [1, 2], low, high)
+    assert table(np.array([expected - 1.0, expected, expected + 1])).tolist() == [1, 1, 2]
 
 
 def test_entries_wider_than_announced_widen_the_range() -> None:
-    table = lookup_table(item([2, 0, 10], [0, 4095]), "VOI LUT", 0, 1)
-    assert table is not None
-    assert table.bits == 12
+    _, bits = table_of([2, 0, 10], [0, 4095], 0, 1)
+    assert bits == 12
 
 
-def test_an_empty_item_is_no_table() -> None:
+def test_an_empty_item_is_not_a_table() -> None:
     assert lookup_table(Dataset(), "VOI LUT", 0, 1) is None
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
-from pydicom.pixels import get_decoder
+from pydicom.pixels.decoders import pyjpegls, pylibjpeg
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -43,7 +43,7 @@ def frames_of(dataset: Dataset) -> StoredFrames:
     header, syntax, place = parse(dataset)
     assert place is not None
     image = image_pixel(header)
-    return stored_frames(place.unpacked(image.nbytes), syntax, image)
+    return stored_frames(place.inflated(image.nbytes), syntax, image)
 
 
 def values_of(dataset: Dataset) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -89,7 +89,7 @@ def test_a_high_bit_above_the_usual_is_obeyed_and_reported(high_bit: int, factor
 def test_a_high_bit_that_the_pixels_belie_is_reported() -> None:
     values, notes = values_of(mammogram_dataset(np.array([[0, 5, 4095]], np.uint16), BitsStored=12, HighBit=15))
     assert values.tolist() == [[[0, 5, 4095]]]
-    assert notes == ("HighBit is 15, the pixels lie in the lowest bits",)
+    assert notes == ("HighBit is 15, the pixels are in the lowest bits",)
 
 
 def test_eight_bit_words_of_a_big_endian_file_are_swapped() -> None:
@@ -156,7 +156,7 @@ def test_jpeg_2000(ramp: np.ndarray) -> None:
     [
         ({"Rows": 41}, "compressed image is 40 x 48 pixels, its header says 41 x 48"),
         ({"Rows": 8000, "Columns": 8000, "NumberOfFrames": "1"}, "compressed image is 40 x 48"),
-        ({"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}, "has 12 bits in a pixel, its header allocates 8"),
+        ({"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}, "has 12 bits per pixel, its header allocates 8"),
         ({"NumberOfFrames": "3"}, "holds 2 frames, its header says 3"),
     ],
 )
@@ -190,9 +190,11 @@ def test_a_damaged_codestream_is_refused(ramp: np.ndarray) -> None:
 
 
 def test_a_missing_decoder_names_the_extra(ramp: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(codecs, "_imagecodecs", lambda: None)
+    monkeypatch.setattr(codecs, "is_available", lambda uid: False)
+    monkeypatch.setattr(pylibjpeg, "is_available", lambda uid: False)
+    monkeypatch.setattr(pyjpegls, "is_available", lambda uid: False)
+    codecs.find_decoder.cache_clear()
     for syntax in (JPEGLSLossless, HTJ2KLossless):
-        monkeypatch.setattr(get_decoder(syntax), "_available", {})
         dataset = mammogram_dataset(ramp, TransferSyntaxUID=syntax)
         with pytest.raises(MammogramError, match=r"mammo-hf\[codecs\]") as caught:
             values_of(dataset)

@@ -91,7 +91,7 @@ def test_what_contradicts_itself_is_in_the_header() -> None:
     mammogram = read_mammogram(mammogram_dataset(PIXELS, HighBit=15, BitsStored=12, Laterality="R"))
     assert mammogram.header.contradictions == (
         "ImageLaterality says L, Laterality says R",
-        "HighBit is 15, the pixels lie in the lowest bits",
+        "HighBit is 15, the pixels are in the lowest bits",
     )
 
 
@@ -107,7 +107,12 @@ def test_paths_that_are_no_file(tmp_path: Path) -> None:
     missing, empty, fifo = tmp_path / "none.dcm", tmp_path / "empty.dcm", tmp_path / "fifo"
     empty.touch()
     os.mkfifo(fifo)
-    for path, problem in ((missing, "no such file"), (tmp_path, "folder"), (empty, "empty"), (fifo, "no regular file")):
+    for path, problem in (
+        (missing, "no such file"),
+        (tmp_path, "folder"),
+        (empty, "empty"),
+        (fifo, "not a regular file"),
+    ):
         error = refused(path)
         assert error.source == str(path)
         assert problem in error.problem
@@ -116,9 +121,9 @@ def test_paths_that_are_no_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        (b"%PDF-1.7 something", "is no DICOM file"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(200), "is no DICOM file"),
-        (b"x" * 5000, "is no DICOM file"),
+        (b"%PDF-1.7 something", "is not a DICOM file"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(200), "is not a DICOM file"),
+        (b"x" * 5000, "is not a DICOM file"),
         (b"\x08\0only the beginning looks like it", "holds no pixel data"),
     ],
 )

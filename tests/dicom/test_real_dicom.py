@@ -20,7 +20,9 @@ from mammo_hf.dicom import (
     View,
     read_mammogram,
 )
+from mammo_hf.dicom.display import Display
 from mammo_hf.dicom.intensity import intensity_table
+from mammo_hf.dicom.pixels import image_pixel
 
 # what the reader says of every file; texts are parts of the error, tuples are
 # (rows, columns, bits, signed, photometric, laterality, view, rule)
@@ -50,14 +52,14 @@ EXPECTED: dict[str, str | tuple] = {
     },
     "nema/XA1_JLSL": "is an angiogram",
     "nema/XA1_JPLL": "is an angiogram",
-    "pydicom/ExplVR_BigEndNoMeta.dcm": "is no DICOM file",
+    "pydicom/ExplVR_BigEndNoMeta.dcm": "is not a DICOM file",
     "pydicom/ExplVR_LitEndNoMeta.dcm": "is a radiotherapy plan",
     "pydicom/JPEGLSNearLossless_16.dcm": (50, 10, 16, False, "MONOCHROME2", "", "", "full range (no window)"),
     "pydicom/UN_sequence.dcm": "holds no pixel data",
     "pydicom/badVR.dcm": "is a radiotherapy dose",
     "pydicom/image_dfl.dcm": (512, 512, 8, False, "MONOCHROME2", "", "", "full range (no window)"),
     "pydicom/meta_missing_tsyntax.dcm": "PhotometricInterpretation is missing",
-    "pydicom/no_meta.dcm": "is no DICOM file",
+    "pydicom/no_meta.dcm": "is not a DICOM file",
     "pydicom/no_meta_group_length.dcm": "holds no pixel data",
     "pydicom/rtplan_truncated.dcm": "is a radiotherapy plan",
     "pydicom-data/HTJ2KLossless_08_RGB.dcm": "is a colour image",
@@ -110,8 +112,10 @@ def test_every_file_is_read_or_refused_for_its_true_reason(real_dicom: Path) -> 
 
 def test_the_sigmoid_and_the_lut_of_one_header_give_the_same_picture(real_dicom: Path) -> None:
     dataset = pydicom.dcmread(real_dicom / "fo-dicom" / "GH133.dcm")
+    image = image_pixel(dataset)
+    assert (image.bits_stored, image.signed, image.photometric) == (12, False, Photometric.MONOCHROME2)
     by_lut, by_window = (
-        intensity_table(dataset, bits_stored=12, signed=False, photometric=Photometric.MONOCHROME2, prefer=prefer)
+        intensity_table(dataset, image, PresentationIntent.UNKNOWN, Display(prefer=prefer), lambda: np.empty((0, 0)))
         for prefer in ("lut", "window")
     )
     assert (by_lut.source, by_window.source) == ("VOI LUT 'NORMAL'", "window 'NORMAL' (SIGMOID)")

@@ -5,7 +5,6 @@ from pydicom.sr._snomed_dict import mapping as snomed_mapping
 from pydicom.sr.codedict import codes
 
 from mammo_hf.dicom import ImageKind, Implant, Laterality, Photometric, PresentationIntent, Vendor, View, ViewModifier
-from mammo_hf.dicom.types import MODIFIER_CODES, VIEW_CODES, VIEW_MEANINGS
 
 KINDS = [Laterality, View, ViewModifier, ImageKind, Implant, PresentationIntent, Photometric, Vendor]
 
@@ -34,9 +33,12 @@ def test_laterality_words() -> None:
 def test_view_codes_are_those_of_the_standard() -> None:
     # pydicom carries PS3.16 CID 4014 by itself
     standard = {getattr(codes.cid4014, name).value for name in codes.cid4014.dir()}
-    assert {sct for sct, _ in VIEW_CODES.values()} == standard
-    assert set(VIEW_MEANINGS) == set(VIEW_CODES)
-    for view, (sct, srt) in VIEW_CODES.items():
+    coded = [view for view in View if view.codes]
+    assert {view.codes[0] for view in coded} == standard
+    assert {view for view in View if view.names} == set(coded)
+    for view in coded:
+        sct, srt = view.codes
+        assert View.from_meaning(view.names[0]) is view
         assert View.from_code(sct) is View.from_code(srt.lower()) is view
     assert View.from_code(None) is View.from_code("R-1") is View.UNKNOWN
 
@@ -63,8 +65,10 @@ def test_vendor_families(manufacturer: str, vendor: Vendor) -> None:
 
 def test_modifier_codes_are_those_of_the_standard() -> None:
     standard = {getattr(codes.cid4015, name).value for name in codes.cid4015.dir()}
-    assert {known[0] for known in MODIFIER_CODES.values()} == standard
-    for modifier, (sct, srt) in MODIFIER_CODES.items():
+    coded = [modifier for modifier in ViewModifier if modifier is not ViewModifier.UNKNOWN]
+    assert {modifier.codes[0] for modifier in coded} == standard
+    for modifier in coded:
+        sct, srt = modifier.codes
         assert snomed_mapping["SCT"][sct] == srt
         assert ViewModifier.from_code(sct) is ViewModifier.from_code(srt.lower()) is modifier
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
-from mammo_hf.dicom.errors import MammogramError
-from mammo_hf.dicom.intensity import VOI, find_voi
+from mammo_hf.dicom.display import Display
+from mammo_hf.dicom.intensity import Transform, find_voi
+from mammo_hf.dicom.types import MammogramError
 
 
 def window(center: object, width: object, function: str | None = None, explanation: object = None) -> Dataset:
@@ -18,8 +19,8 @@ def window(center: object, width: object, function: str | None = None, explanati
     return dataset
 
 
-def found(dataset: Dataset, prefer: str = "lut") -> VOI:
-    voi = find_voi(dataset, 0, 4095, prefer)
+def found(dataset: Dataset, choice: int | str = "NORMAL", prefer: str = "lut") -> tuple[str, Transform]:
+    voi = find_voi(dataset, 0, 4095, Display(choice, prefer))
     assert voi is not None
     return voi
 
@@ -43,24 +44,25 @@ def several(kind: str, explanations: list[str]) -> Dataset:
 
 @pytest.mark.parametrize(("kind", "name"), [("window", "window {} (LINEAR)"), ("lut", "VOI LUT {}")])
 @pytest.mark.parametrize(
-    ("choice", "found"),
+    ("choice", "explanation"),
     [(0, "HARDER"), (2, "SOFTER"), ("softer", "SOFTER"), (" Normal", "NORMAL"), ("NORMAL", "NORMAL")],
 )
-def test_one_of_several_is_chosen_by_index_or_explanation(kind: str, name: str, choice: int | str, found: str) -> None:
-    voi = find_voi(several(kind, ["HARDER", "NORMAL", "SOFTER"]), 0, 4095, choice=choice)
-    assert voi is not None
-    assert voi.source == name.format(f"'{found}'")
+def test_one_of_several_is_chosen_by_index_or_explanation(
+    kind: str, name: str, choice: int | str, explanation: str
+) -> None:
+    source, _ = found(several(kind, ["HARDER", "NORMAL", "SOFTER"]), choice)
+    assert source == name.format(f"'{explanation}'")
 
 
 @pytest.mark.parametrize("kind", ["window", "lut"])
 @pytest.mark.parametrize("choice", [3, "BRIGHTER"])
 def test_one_that_is_not_there_is_refused(kind: str, choice: int | str) -> None:
     with pytest.raises(MammogramError, match="has 3 windows or VOI LUTs, none"):
-        find_voi(several(kind, ["HARDER", "NORMAL", "SOFTER"]), 0, 4095, choice=choice)
-    assert find_voi(Dataset(), 0, 4095, choice=choice) is None
+        found(several(kind, ["HARDER", "NORMAL", "SOFTER"]), choice)
+    assert find_voi(Dataset(), 0, 4095, Display(choice)) is None
 
 
-def test_where_the_preferred_kind_has_not_the_choice_the_other_is_asked() -> None:
+def test_the_other_kind_is_asked_if_the_preferred_one_lacks_the_choice() -> None:
     dataset = several("lut", ["NORMAL"])
     dataset.update(several("window", ["NORMAL", "SOFTER"]))
     for prefer, choice, source in (
@@ -69,49 +71,47 @@ def test_where_the_preferred_kind_has_not_the_choice_the_other_is_asked() -> Non
         ("lut", "NORMAL", "VOI LUT 'NORMAL'"),
         ("window", "NORMAL", "window 'NORMAL' (LINEAR)"),
     ):
-        voi = find_voi(dataset, 0, 4095, prefer, choice)
-        assert voi is not None
-        assert voi.source == source
+        assert found(dataset, choice, prefer)[0] == source
 
 
 def test_no_window_is_none() -> None:
-    assert find_voi(Dataset(), 0, 4095) is None
-    assert find_voi(window("", ""), 0, 4095) is None
+    assert find_voi(Dataset(), 0, 4095, Display()) is None
+    assert find_voi(window("", ""), 0, 4095, Display()) is None
 
 
 def test_the_formulas_of_the_standard_at_their_corners() -> None:
     # PS3.3 C.11.2.1.2.1, note 2: centre 2048 and width 4096 map 0..4095 onto the whole output range
-    linear = found(window(2048, 4096)).transform(np.array([0.0, 2047.5, 4095.0]))
+    linear = found(window(2048, 4096))[1](np.array([0.0, 2047.5, 4095.0]))
     np.testing.assert_allclose(linear, [0, 0.5, 1], atol=1e-12)
-    exact = found(window(2048, 4096, "LINEAR_EXACT")).transform(np.array([0.0, 2048.0, 4096.0]))
+    exact = found(window(2048, 4096, "LINEAR_EXACT"))[1](np.array([0.0, 2048.0, 4096.0]))
     np.testing.assert_allclose(exact, [0, 0.5, 1], atol=1e-12)
-    sigmoid = found(window(100, 40, "SIGMOID")).transform(np.array([80.0, 100.0, 120.0]))
+    sigmoid = found(window(100, 40, "SIGMOID"))[1](np.array([80.0, 100.0, 120.0]))
     np.testing.assert_allclose(sigmoid, [1 / (1 + np.e**2), 0.5, 1 / (1 + np.e**-2)], atol=1e-12)
 
 
 def test_a_width_of_one_is_a_threshold() -> None:
     # PS3.3 C.11.2.1.2.1, note 3
-    np.testing.assert_array_equal(found(window(100, 1)).transform(np.array([98.0, 99.0, 100.0, 101.0])), [0, 0, 1, 1])
+    np.testing.assert_array_equal(found(window(100, 1))[1](np.array([98.0, 99.0, 100.0, 101.0])), [0, 0, 1, 1])
 
 
 @pytest.mark.parametrize(("function", "width"), [("SIGMOID", "1e-300"), ("LINEAR_EXACT", "1e-300")])
 def test_extreme_widths_stay_finite(function: str, width: str) -> None:
-    shares = found(window(100, width, function)).transform(np.array([-1e6, 99.0, 101.0, 1e6]))
+    shares = found(window(100, width, function))[1](np.array([-1e6, 99.0, 101.0, 1e6]))
     np.testing.assert_array_equal(shares, [0, 0, 1, 1])
 
 
 def test_the_normal_window_is_chosen_wherever_it_stands() -> None:
-    chosen = found(window([10, 20, 30], [5, 6, 7], explanation=["HARDER", "NORMAL", "SOFTER"]))
-    assert chosen.source == "window 'NORMAL' (LINEAR)"
+    source, transform = found(window([10, 20, 30], [5, 6, 7], explanation=["HARDER", "NORMAL", "SOFTER"]))
+    assert source == "window 'NORMAL' (LINEAR)"
     values = np.linspace(0, 50, 101)
-    np.testing.assert_array_equal(chosen.transform(values), found(window(20, 6)).transform(values))
+    np.testing.assert_array_equal(transform(values), found(window(20, 6))[1](values))
 
 
 def test_else_the_first_window_is_chosen_and_free_text_is_not_repeated() -> None:
-    chosen = found(window([10, 20], [5, 6], "SIGMOID", ["Doe Jane", "other"]))
-    assert chosen.source == "window 1 of 2 (SIGMOID)"
+    source, transform = found(window([10, 20], [5, 6], "SIGMOID", ["Doe Jane", "other"]))
+    assert source == "window 1 of 2 (SIGMOID)"
     values = np.linspace(0, 50, 101)
-    np.testing.assert_array_equal(chosen.transform(values), found(window(10, 5, "SIGMOID")).transform(values))
+    np.testing.assert_array_equal(transform(values), found(window(10, 5, "SIGMOID"))[1](values))
 
 
 def test_the_normal_table_is_chosen_among_filled_ones() -> None:
@@ -124,9 +124,9 @@ def test_the_normal_table_is_chosen_among_filled_ones() -> None:
         items.append(item)
     dataset = Dataset()
     dataset.VOILUTSequence = items
-    voi = found(dataset)
-    assert voi.source == "VOI LUT 'NORMAL'"
-    assert voi.transform(np.array([0.0, 1.0])).tolist() == [1.0, 0.0]
+    source, transform = found(dataset)
+    assert source == "VOI LUT 'NORMAL'"
+    assert transform(np.array([0.0, 1.0])).tolist() == [1.0, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -143,4 +143,4 @@ def test_the_normal_table_is_chosen_among_filled_ones() -> None:
 )
 def test_a_window_without_meaning_is_refused(dataset: Dataset, message: str) -> None:
     with pytest.raises(MammogramError, match=message):
-        find_voi(dataset, 0, 4095)
+        found(dataset)

@@ -84,10 +84,10 @@ def test_other_uncompressed_syntaxes(tmp_path: Path, syntax: pydicom.uid.UID) ->
 @pytest.mark.parametrize(
     ("pixels", "bits", "message"),
     [
-        (np.zeros(4, np.uint8), None, "no mammogram"),
-        (np.zeros((2, 2)), None, "no mammogram"),
-        (np.zeros((2, 2), np.int32), None, "no mammogram"),
-        (np.zeros((0, 2), np.uint8), None, "no mammogram"),
+        (np.zeros(4, np.uint8), None, "not a mammogram"),
+        (np.zeros((2, 2)), None, "not a mammogram"),
+        (np.zeros((2, 2), np.int32), None, "not a mammogram"),
+        (np.zeros((0, 2), np.uint8), None, "not a mammogram"),
         (np.full((2, 2), 4096, np.uint16), 12, "values from 4096 to 4096 do not fit into 12 bits"),
         (np.full((2, 2), -2049, np.int16), 12, "do not fit into 12 bits"),
         (np.zeros((2, 2), np.uint8), 9, "do not fit into 9 bits"),

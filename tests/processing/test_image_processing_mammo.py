@@ -219,7 +219,7 @@ def test_the_tomosynthesis_policy_chooses_the_picture_and_stands_in_the_json(pix
         intensity, found = again.fit(dataset)
         assert replace(found, spacing_mm=None) == geometry  # an array has none
         np.testing.assert_allclose(intensity, expected, atol=1e-6)
-    with pytest.raises(UsageError, match="is no slab"):
+    with pytest.raises(UsageError, match="is not a slab"):
         MammoImageProcessor(tomosynthesis="top")
 
 

@@ -129,11 +129,11 @@ def read_facts(path: str) -> Facts:
         DataError: The file cannot be read or is no DICOM image.
     """
     header, _ = _read_header(path, _TAGS)
-    projection = find_projection(header)
+    laterality, view = find_projection(header, [])
     return Facts(
         modality=text(header, "Modality"),
-        laterality=projection.laterality,
-        view=projection.view,
+        laterality=laterality,
+        view=view,
         series_description=text(header, "SeriesDescription"),
         patient_id=text(header, "PatientID"),
         study_uid=text(header, "StudyInstanceUID"),
