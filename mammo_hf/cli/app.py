@@ -17,8 +17,7 @@ from .running import quiet
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     p = argparse.ArgumentParser(prog="mammo-hf app", description=(__doc__ or "").split("\n")[0])
-    p.add_argument("model", help="folder of a classifier, or its name on the Hub")
-    p.add_argument("--revision", help="branch, tag or commit on the Hub")
+    p.add_argument("model", help="folder of a classifier, or a name on the Hub, NAME[@REVISION]")
     p.add_argument("--host", default="127.0.0.1", help="whom the page answers to (default: this machine alone)")
     p.add_argument("--port", type=int, default=7860, help="(default %(default)s)")
     p.add_argument("--space", metavar="DIR", help="writes a Hugging Face Space there instead")
@@ -34,7 +33,7 @@ def main(arguments: list[str]) -> None:
         return
     gradio()  # before the seconds of loading
     quiet()
-    model, processor = load_classifier(args.model, revision=args.revision)
+    model, processor = load_classifier(args.model)
     page = build_page(model, processor, name=args.model.rstrip("/").split("/")[-1])
     try:
         page.launch(server_name=args.host, server_port=args.port, prevent_thread_lock=True, **launch_options())

@@ -18,6 +18,7 @@ from ..inference.loading import identity, load_classifier
 from ..inference.onnx import is_exported, load_exported
 from ..inference.predict import Finished, predict, rejects_path
 from ..inference.reading import files_to_read
+from ..models.checkpoint import locate
 from ..processing.image_processing_mammo import MammoImageProcessor
 from ..training.options import check_device
 from .running import quiet, writable_folder
@@ -36,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
         description=(__doc__ or "").split("\n")[0],
         epilog="The same command goes on with a run that was ended. Status 3: finished, and some files were rejected.",
     )
-    p.add_argument("model", help="folder of a classifier, what export onnx made of one, or its name on the Hub")
+    p.add_argument("model", help="folder of a classifier, an exported one, or a name on the Hub, NAME[@REVISION]")
     p.add_argument(
         "inputs", nargs="+", metavar="INPUT", help="images, folders, .txt lists, or .csv tables with a column path"
     )
@@ -46,7 +47,6 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--tta", action="store_true", help="mean over five slightly turned and scaled views: five times slower"
     )
-    p.add_argument("--revision", help="branch, tag or commit on the Hub")
     p.add_argument("--batch_size", type=int, help="default: 32 on a GPU; on a CPU by the images' size, 2 of 448 x 224")
     p.add_argument("--num_workers", type=int, help="processes that read (default: the cores)")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -64,6 +64,7 @@ def main(arguments: list[str]) -> None:
     files = files_to_read(args.inputs)
     writable_folder(output.parent)
     quiet()
+    args.model = locate(args.model)
     model, processor = _load(args)
     finished = predict(
         model,
@@ -83,7 +84,7 @@ def main(arguments: list[str]) -> None:
 
 def _load(args: argparse.Namespace) -> tuple[Any, MammoImageProcessor]:
     if not is_exported(args.model):
-        return load_classifier(args.model, revision=args.revision, dtype=getattr(torch, args.dtype))
+        return load_classifier(args.model, dtype=getattr(torch, args.dtype))
     for name, plain in (("explainer", None), ("dtype", "float32")):
         if getattr(args, name) != plain:
             remedy = "give the checkpoint that it was exported from, or leave this out"

@@ -35,8 +35,10 @@ from ..models.checkpoint import (
     PICTURES,
     PROCESSOR,
     Checkpoint,
+    locate,
     read_checkpoint,
     read_json,
+    repository_of,
     write_metrics,
 )
 from .identifiers import Machine, refuse_identifiers
@@ -229,9 +231,13 @@ def finish_checkpoint(
 
 
 def _published(start: str | None) -> str | None:
-    """Return the repository that the starting checkpoint was pushed to, if it was pushed from its folder."""
-    path = Path(start or "") / PUSHED
-    return str(read_json(path).get("repository")) if start and path.is_file() else None
+    """Return the repository that the starting checkpoint was loaded from or, if it is a folder here, pushed to."""
+    try:
+        folder = locate(start or "")
+    except UsageError:  # it has been moved away during the training
+        return None
+    path = folder / PUSHED
+    return repository_of(folder) or (str(read_json(path).get("repository")) if path.is_file() else None)
 
 
 # What went wrong on the way to the Hub, in one line each; whatever it was, the folder is as it was.

@@ -125,11 +125,12 @@ def _why_not(error: Exception, name: str, revision: str) -> tuple[str, str]:
 
 
 def _nearest(text: str) -> str:
-    """Return a question that names the size or folder whose name is most similar, or an empty text."""
+    """Return a hint at the size or folder with the most similar name, or at the sizes if there is none."""
     parent = Path(text).expanduser().parent
     known = [str(path) for path in parent.glob("*") if path.is_dir()] if parent.is_dir() else []
     found = difflib.get_close_matches(text, [*SIZES, *known], 1)
-    return f" (did you mean {found[0]}?)" if found else ""
+    sizes = "" if os.sep in text else f" (sizes are {', '.join(SIZES)})"
+    return f" (did you mean {found[0]}?)" if found else sizes
 
 
 # What a checkpoint's folder holds.
@@ -214,19 +215,33 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
     return config
 
 
+def read_classifier_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the content of the ``config.json`` of a classifier, ours or stock Swin's.
+
+    Raises:
+        UsageError: The folder holds no model, or one that does not classify.
+        DataError: The file cannot be read.
+    """
+    config = read_config(folder)
+    made_by = " ".join(config.get("architectures") or ())
+    if "ForImageClassification" in made_by:
+        return config
+    if "ForMaskedImageModeling" in made_by:
+        problem, remedy = "is a pre-trained encoder, which has no classifier", f"mammo-hf finetune --model {folder}"
+        raise UsageError(problem, source=folder, remedy=f"train one first: {remedy}")
+    raise UsageError(f"is not a classifier ({made_by or 'a Swin'})", source=folder, remedy="give what finetune wrote")
+
+
 def read_tasks(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Return the tasks of a classifier.
 
     Raises:
         UsageError: The folder holds no model, or one that is not a classifier of ours.
+        DataError: Its configuration cannot be read.
     """
-    config = read_config(folder)
-    tasks: list[dict[str, Any]] = config.get("tasks") or []
+    tasks: list[dict[str, Any]] = read_classifier_config(folder).get("tasks") or []
     if not tasks:
-        pretrained = _stage(config) == "mim"
-        reason = "is a pre-trained encoder, which has no classifier" if pretrained else "is not a classifier with tasks"
-        remedy = f"train one first: mammo-hf finetune --model {folder}" if pretrained else "give what finetune wrote"
-        raise UsageError(reason, source=folder, remedy=remedy)
+        raise UsageError("is a classifier without named tasks", source=folder, remedy="give what finetune wrote")
     return tasks
 
 

@@ -29,8 +29,8 @@ from ..data.prepare.row import FULL_SCALE
 from ..data.torch_datasets import PreparedImages
 from ..errors import MammoError
 from ..files import write_whole
-from ..models.checkpoint import load_model, starting_config
-from ..models.modeling_mammo_swin import stateless_windows
+from ..models.checkpoint import load_starting_weights, starting_config
+from ..models.modeling_mammo_swin import MammoSwinForImageClassification, stateless_windows
 from ..processing.image_processing_mammo import MammoImageProcessor
 from ..processing.image_source import open_image
 from .cells import FROZEN_RANDOM
@@ -55,7 +55,9 @@ def frozen_encoder(init: str, model: str, processor: MammoImageProcessor, seed: 
     # without what belongs to a classifier of other tasks, whose weights would not fit
     bare = dict.fromkeys(("tasks", "class_weights", "task_weights", "ordinal_tasks", "lesion_task"))
     config = starting_config(init, processor.canvas, num_channels=processor.num_channels, **bare, score_from="pooled")
-    return load_model(SwinModel, init, config=config, add_pooling_layer=False).eval()
+    network = MammoSwinForImageClassification(config)
+    load_starting_weights(network, init, processor)
+    return network.swin.eval()
 
 
 def frozen_features(

@@ -49,7 +49,7 @@ def fails(collection, tmp_path, capsys, monkeypatch):
         (["--image_size", "0"], "image size of 0"),
         (["--image_size", "1", "2", "3"], "image size of 1 2 3"),
         (["--image_size", "100"], "112 x 112, the nearest size that fits"),
-        (["--model", "huge"], "huge: neither a model size"),
+        (["--model", "huge"], "huge: there is no such folder here"),
         (["--missing_label_percentage", "0"], "--missing_label_percentage: is 0"),
         (["--missing_label_percentage", "-5"], "--missing_label_percentage: is -5"),
         (["--missing_label_percentage", "200"], "--missing_label_percentage: is 200"),
@@ -221,7 +221,7 @@ def test_a_folder_without_tables_names_all_four(fails, collection, tmp_path):
         (["--dataset", "nowhere"], "nowhere: is no folder"),
         (["--model", "nowhere"], "nowhere: there is no model here"),
         (["--explainers", "gradcam"], "did you mean grad_cam"),
-        ([], "is not a classifier with tasks"),
+        ([], "is not a classifier"),
     ],
 )
 def test_explain(collection, tmp_path, capsys, changes, says):
