@@ -21,12 +21,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mammo_hf import MammoImageProcessor, MammoSwinForMaskedImageModeling
+from mammo_hf.data.collection import Collection
 from mammo_hf.data.torch_datasets import MaskedImages, rows_of
 from mammo_hf.data.training_data import open_collection, prepared_images, usable_tasks
 from mammo_hf.phantom.writing import write_phantom
 from mammo_hf.plotting import masked_picture, save_figure
-from mammo_hf.training.mim import reconstruct, train_mim
-from mammo_hf.training.options import MimSettings, sensible_defaults
+from mammo_hf.training.mim import pretrain, reconstruct
 
 SIZE = (1024, 512)
 WINDOW = 8  # its multiples are the grids of every stage at this size; those of 7 are not
@@ -54,7 +54,7 @@ def main() -> None:
     )
     made = {}
     for decoder in ("conv", "linear"):
-        network, figures = _trained(prepared, processor, out / decoder, decoder, args)
+        network, figures = _trained(table, out / decoder, decoder, args)
         made[decoder] = reconstruct(network, validation, count=8)
         print(json.dumps({"decoder": decoder} | figures | artefacts(*made[decoder])), flush=True)
     inputs, masks, _ = made["conv"]
@@ -62,34 +62,33 @@ def main() -> None:
 
 
 def _trained(
-    prepared: Any, processor: MammoImageProcessor, folder: Path, decoder: str, args: argparse.Namespace
+    table: Collection, folder: Path, decoder: str, args: argparse.Namespace
 ) -> tuple[MammoSwinForMaskedImageModeling, dict[str, Any]]:
     """A model that an earlier call has trained, or a new one, and what its training gave."""
     record = folder / "figures.json"
     if not record.is_file():
-        settings = sensible_defaults(
-            str(folder / "trainer"),
-            epochs=1,
-            batch_size=args.batch_size,
+        started = time.process_time()
+        figures = pretrain(
+            table,
+            folder,
+            prepared_dir=str(folder.parent / "prepared"),
+            image_size=list(SIZE),
+            mask_block_size=32,
+            tasks=["density"],
+            model="nano",
+            mim_decoder=decoder,
+            window_size=WINDOW,
+            max_steps=args.steps,
+            per_device_train_batch_size=args.batch_size,
             learning_rate=1e-3,
             seed=0,
             num_workers=0,
-            show_progress=False,
-            max_steps=args.steps,
+            disable_tqdm=True,
             eval_strategy="no",
             save_strategy="no",
             load_best_model_at_end=False,
-        )
-        started = time.process_time()
-        figures = train_mim(
-            prepared,
-            processor,
-            settings,
-            model="nano",
-            checkpoint=folder,
-            plots=folder / "plots",
-            settings=MimSettings(decoder=decoder, window_size=WINDOW),
-        )
+            overwrite_output_dir=True,
+        ).metrics
         quality = figures["hidden_inside_the_breast"]
         kept = {"masked_l1": figures["validation_loss"], "psnr": quality["psnr"], "ssim": quality["ssim"]}
         kept |= {"steps": args.steps, "train_images": figures["train_images"]}

@@ -20,13 +20,13 @@ import numpy as np
 import torch
 
 from mammo_hf import MammoImageProcessor, MammoSwinForMaskedImageModeling
+from mammo_hf.data.collection import Collection
 from mammo_hf.data.torch_datasets import LabelledImages, rows_of
 from mammo_hf.data.training_data import open_collection, prepared_images, usable_tasks
 from mammo_hf.models.checkpoint import starting_config
 from mammo_hf.phantom.writing import write_phantom
 from mammo_hf.training.callbacks import Probes
-from mammo_hf.training.mim import train_mim
-from mammo_hf.training.options import MimSettings, sensible_defaults
+from mammo_hf.training.mim import pretrain
 
 SIZE = (224, 112)
 FIGURES = ("masked_l1", "psnr", "ssim", "linear_probe", "knn_probe", "cpu_seconds")
@@ -56,7 +56,7 @@ def main() -> None:
         untrained = MammoSwinForMaskedImageModeling(starting_config(args.model, SIZE, num_channels=1))
         rows["random encoder"].append(_probed(untrained, prepared, processor))
         for name, sparse in (("all tokens", False), ("visible tokens", True)):
-            rows[name].append(_trained(prepared, processor, out / f"{name}-{seed}", seed, sparse, args))
+            rows[name].append(_trained(table, prepared, processor, out / f"{name}-{seed}", seed, sparse, args))
             print(json.dumps({"seed": seed, "encoder": name} | rows[name][-1]), flush=True)
     counts = {split: len(rows_of(prepared, (split,))) for split in ("train", "unlabelled", "validation")}
     print(f"\n{args.model} at {SIZE[0]} x {SIZE[1]}, {counts}, {args.steps} steps of {args.batch_size}\n")
@@ -64,31 +64,34 @@ def main() -> None:
 
 
 def _trained(
-    prepared: Any, processor: MammoImageProcessor, folder: Path, seed: int, sparse: bool, args: argparse.Namespace
+    table: Collection,
+    prepared: Any,
+    processor: MammoImageProcessor,
+    folder: Path,
+    seed: int,
+    sparse: bool,
+    args: argparse.Namespace,
 ) -> dict[str, float]:
-    trainer_args = sensible_defaults(
-        str(folder / "trainer"),
-        epochs=1,
-        batch_size=args.batch_size,
+    started = time.process_time()
+    figures = pretrain(
+        table,
+        folder / "checkpoint",
+        prepared_dir=str(folder.parent / "prepared"),
+        image_size=list(SIZE),
+        tasks=["density"],
+        model=args.model,
+        sparse_encoder=sparse,
+        max_steps=args.steps,
+        per_device_train_batch_size=args.batch_size,
         learning_rate=1e-3,
         seed=seed,
         num_workers=0,
-        show_progress=False,
-        max_steps=args.steps,
+        disable_tqdm=True,
         eval_strategy="no",
         save_strategy="no",
         load_best_model_at_end=False,
-    )
-    started = time.process_time()
-    figures = train_mim(
-        prepared,
-        processor,
-        trainer_args,
-        model=args.model,
-        checkpoint=folder / "checkpoint",
-        plots=folder / "plots",
-        settings=MimSettings(sparse_encoder=sparse),
-    )
+        overwrite_output_dir=True,
+    ).metrics
     seconds = time.process_time() - started
     network = MammoSwinForMaskedImageModeling.from_pretrained(folder / "checkpoint")
     quality = figures["hidden_inside_the_breast"]

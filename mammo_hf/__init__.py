@@ -26,7 +26,9 @@ _PUBLIC = {
     "MammogramClassificationPipeline": "inference.pipeline",
     "MammogramError": "dicom",
     "explain": "explainers",
+    "finetune": "training.classification",
     "load": "data",
+    "pretrain": "training.mim",
     "push": "hub.push",
     "read_mammogram": "dicom",
 }
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
     from .processing.geometry import Geometry
     from .processing.image_processing_mammo import MammoImageProcessor
     from .processing.masking import BlockwiseMasking
+    from .training.classification import finetune
+    from .training.mim import pretrain
 
 __all__ = [
     "BlockwiseMasking",
@@ -60,7 +64,9 @@ __all__ = [
     "MammogramClassificationPipeline",
     "MammogramError",
     "explain",
+    "finetune",
     "load",
+    "pretrain",
     "push",
     "read_mammogram",
 ]

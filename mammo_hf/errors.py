@@ -59,6 +59,14 @@ def check_number(name: str, value: float, holds: bool, rule: str) -> None:
         raise UsageError(f"is {value}", source=name, remedy=f"it must be {rule}")
 
 
+def check_device(device: str) -> None:
+    """Raise UsageError if CUDA is asked for and is not available."""
+    import torch  # takes a second, which commands that only show their help should not
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("CUDA is not available", source="device cuda", remedy="use cpu, or auto")
+
+
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Raises UsageError where a word is not among its choices."""
     if value not in choices:

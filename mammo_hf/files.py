@@ -188,3 +188,26 @@ def file_stamp(path: str) -> list[Any] | None:
     except OSError:
         return None
     return [info.get("size"), str(next((info[mark] for mark in _MARKS if info.get(mark)), ""))]
+
+
+def writable_folder(folder: Path) -> Path:
+    """Create a folder and check that it can be written to.
+
+    Raises:
+        UsageError: It cannot.
+    """
+    probe = folder / f".writable.{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise not_writable(folder, error) from error
+    return folder
+
+
+def not_writable(place: Path, error: OSError) -> UsageError:
+    """Return the error of a file or folder that cannot be written to."""
+    return UsageError(
+        f"cannot be written to ({error.strerror})", source=place, remedy="name a folder that you can write to"
+    )

@@ -8,4 +8,4 @@ import sys
 from mammo_hf.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main(["mim", *sys.argv[1:]]))
+    sys.exit(main(["pretrain", *sys.argv[1:]]))

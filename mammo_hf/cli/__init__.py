@@ -12,8 +12,8 @@ from .running import run_command
 
 COMMANDS = {
     "analysis": "the whole way on a CBIS-DDSM folder: pre-train, classify, explain",
-    "mim": "stage 1: masked image modelling",
-    "classification": "stage 2: several tasks from few labels",
+    "pretrain": "stage 1: masked image modelling, without labels",
+    "finetune": "stage 2: classification of several tasks from few labels",
     "crops": "contact sheets of a folder, with breast masks and crops drawn",
     "evaluate": "figures with intervals of a classifier on any collection, as one report",
     "label-efficiency": "how many labels a method needs, beside baselines",

@@ -1,4 +1,4 @@
-"""The whole way on a CBIS-DDSM folder: pre-train, classify, explain.
+"""The original command: pre-train, classify and explain on a CBIS-DDSM folder.
 
 mammo-hf analysis --root_dir /data/CBIS-DDSM --train_mim --train_cls --visualize
 """
@@ -7,300 +7,164 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from ..data.collection import Collection
-from ..data.prepare.reading import is_prepared
-from ..data.splits import SPLIT_FILE, TEST_FRACTION, VALIDATION_FRACTION, read_seen, save_subset, save_training_split
-from ..data.training_data import (
-    check_labels,
-    check_near_duplicates,
-    check_test_images,
-    collection_facts,
-    labelled_patients,
-    open_collection,
-    prepared_images,
-    training_processor,
-    usable_tasks,
-)
-from ..errors import UsageError, check_file, check_number
-from ..evaluation.after_training import Origin
-from ..evaluation.report.pictures import visualize
-from ..hub.push import finish_checkpoint
-from ..models.checkpoint import check_model, load_processor, write_metrics
-from ..processing.geometry import parse_size
-from ..training.classification import train_classifier
-from ..training.mim import train_mim
-from ..training.options import ClassificationSettings, check_split, sensible_defaults
-from ..training.trainer import clear_for_a_new_start
-from .running import check_outputs, log_to
-from .stages import check_dataset
+from ..errors import UsageError, check_file
+from .running import Parser, log_to
+from .stages import MODEL_HELP, check_dataset
 
 if TYPE_CHECKING:
-    import datasets
-    from transformers import TrainingArguments
+    from ..data.collection import Collection
 
-    from ..processing.image_processing_mammo import MammoImageProcessor
-
-RESULTS = ("metrics.json", "plots", "visualizations", "checkpoints")
+RESULTS = ("metrics.json", "visualizations", "checkpoints")
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command's arguments."""
-    p = argparse.ArgumentParser(prog="mammo-hf analysis", description=(__doc__ or "").split("\n")[0])
-    p.add_argument(
-        "--root_dir",
-        required=True,
-        help="folder of the collection, SOURCE:FOLDER, a mapping's file, or what mammo-hf prepare wrote",
+def parser() -> Parser:
+    """Return the parser: the original twelve flags with their defaults, and a few more."""
+    p = Parser(
+        "mammo-hf analysis",
+        "Pre-train, classify and explain on a CBIS-DDSM folder, with the flags of the original script.",
+        "mammo-hf analysis --root_dir /data/CBIS-DDSM --train_mim --train_cls --visualize",
     )
-    p.add_argument("--dicom_path", help="text file of DICOM paths, one a line: more unlabelled images for stage 1")
-    p.add_argument("--output_dir", default="./outputs", help="default %(default)s")
-    p.add_argument("--mim_epochs", type=float, default=3, help="default %(default)s")
-    p.add_argument("--cls_epochs", type=float, default=3, help="default %(default)s")
-    p.add_argument(
+    own = p.add_argument_group("original flags")
+    own.add_argument("--root_dir", required=True, help="folder of the collection, SOURCE:FOLDER, or a mapping")
+    own.add_argument("--dicom_path", help="text file with one DICOM path per line: more unlabelled images for stage 1")
+    own.add_argument("--output_dir", default="./outputs", help="default %(default)s")
+    own.add_argument("--mim_epochs", type=float, default=3, help="default %(default)s")
+    own.add_argument("--cls_epochs", type=float, default=3, help="default %(default)s")
+    own.add_argument(
         "--missing_label_percentage",
         type=float,
         default=100,
-        help="the share in percent of the labelled training data that IS USED, by patient (default %(default)s: all)",
+        help="percentage of the labelled training data that IS USED, by patient (default %(default)s: all)",
     )
-    p.add_argument(
-        "--label_file", help="a checkpoint's label_subset.json: its patients' labels are used, instead of a share"
-    )
-    p.add_argument("--batch_size", type=int, default=4, help="default %(default)s")
-    p.add_argument("--num_workers", type=int, default=2, help="processes that read images (default %(default)s)")
-    p.add_argument("--train_mim", action="store_true", help="run stage 1, masked image modelling")
-    p.add_argument("--train_cls", action="store_true", help="run stage 2, classification")
-    p.add_argument("--visualize", action="store_true", help="draw explanations of test images")
-    p.add_argument("--log_mode", choices=("console", "file"), default="console", help="file: training_log.txt")
-    p.add_argument("--model", default="tiny", help="nano, tiny, small, base, large or a checkpoint folder")
-    p.add_argument(
-        "--image_size",
-        type=int,
-        nargs="+",
-        help="height and width, or one number (default: as prepared or pre-trained, or else 448 224)",
-    )
-    p.add_argument(
-        "--tasks",
-        nargs="+",
-        help="the main one first (default: pathology and density, or else the collection's first)",
-    )
-    p.add_argument("--lesion_loss", type=float, help="weight of the token loss; default 1 where findings have places")
-    p.add_argument("--mim_learning_rate", type=float, default=5e-4, help="default %(default)s")
-    p.add_argument("--cls_learning_rate", type=float, default=5e-4, help="default %(default)s")
-    p.add_argument(
-        "--validation_fraction",
-        type=float,
-        default=VALIDATION_FRACTION,
-        help="share of training patients (default %(default)s)",
-    )
-    p.add_argument(
-        "--test_fraction",
-        type=float,
-        default=TEST_FRACTION,
-        help="share of the patients for a test split, where the collection has none of its own (default %(default)s)",
-    )
-    p.add_argument("--split_file", help="a saved split, such as a checkpoint's split.json: patients stand as there")
-    p.add_argument(
-        "--near_duplicates",
-        action="store_true",
-        help="also look for films that stand on two sides under two names, by their pixels",
-    )
-    p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    p.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of each stage")
+    own.add_argument("--batch_size", type=int, default=4, help="default %(default)s")
+    own.add_argument("--num_workers", type=int, default=2, help="processes that read images (default %(default)s)")
+    own.add_argument("--train_mim", action="store_true", help="run stage 1, masked image modelling")
+    own.add_argument("--train_cls", action="store_true", help="run stage 2, classification")
+    own.add_argument("--visualize", action="store_true", help="draw explanations of test images")
+    own.add_argument("--log_mode", choices=("console", "file"), default="console", help="file: training_log.txt")
+    more = p.add_argument_group("further options, as in pretrain and finetune", argument_default=argparse.SUPPRESS)
+    more.add_argument("--model", default="tiny", help=MODEL_HELP)
+    more.add_argument("--image_size", type=int, nargs="+", help="height and width in pixels, or one number")
+    more.add_argument("--tasks", nargs="+", help="tasks, the main one first")
+    more.add_argument("--lesion_loss", type=float, help="weight of the token loss")
+    more.add_argument("--label_file", help="label_subset.json of a checkpoint: its patients' labels are used")
+    more.add_argument("--mim_learning_rate", type=float, help="peak learning rate of stage 1")
+    more.add_argument("--cls_learning_rate", type=float, help="peak learning rate of stage 2")
+    more.add_argument("--validation_fraction", type=float, help="fraction of the training patients for validation")
+    more.add_argument("--test_fraction", type=float, help="fraction of the patients for a test split if there is none")
+    more.add_argument("--split_file", help="saved split, such as the split.json of a checkpoint")
+    more.add_argument("--near_duplicates", action="store_true", help="compare the images' pixels across splits too")
+    more.add_argument("--seed", type=int, help="random seed")
+    more.add_argument("--use_cpu", action="store_true", help="train on the CPU even if there is a GPU")
+    more.add_argument("--overwrite_output_dir", action="store_true", help="replace finished stages in --output_dir")
+    more.add_argument("--resume", action="store_true", help="resume each stage from its newest checkpoint")
     return p
 
 
+SHARED = (
+    *("image_size", "tasks", "validation_fraction", "test_fraction", "split_file", "near_duplicates", "seed"),
+    *("use_cpu", "overwrite_output_dir", "num_workers"),
+)
+
+
 def main(arguments: list[str]) -> None:
-    """Runs ``mammo-hf analysis``."""
+    """Run ``mammo-hf analysis``."""
     args = parser().parse_args(arguments)
     out = Path(args.output_dir)
-    asked = parse_size(args.image_size) if args.image_size else None
-    _check(args)
-    start = args.model if args.train_mim else _start_of_stage_2(args)
-    trains = _trains(args)
-    processor = (
-        training_processor(args.root_dir, start=start, size=asked) if trains else load_processor(_classifier(out))
-    )
-    stages = {stage: _trainer_arguments(args, stage) for stage in trains}
-    if stages:
-        check_model(start, processor.canvas)
-    _check_outputs(args)
+    mim, classifier = out / "checkpoints" / "mim", out / "checkpoints" / "classifier"
+    _check_flags(args, classifier)
     log_to(args.log_mode, out)
-    table = _open(args)
-    tasks = usable_tasks(table, args.tasks)
-    patients: tuple[str, ...] = ()
-    labels: dict[str, Any] = {"percentage": args.missing_label_percentage, "seed": args.seed}
-    if args.train_cls:
-        check_labels(table, tasks)
-        patients = labelled_patients(table, tasks[0]["name"], saved=args.label_file, **labels)
-    if args.visualize:
-        check_test_images(table)
-    resume = _what_resumes(args)
-    prepared = prepared_images(table, processor, out / "prepared", tasks=tasks, num_workers=args.num_workers)
-    if args.near_duplicates:
-        check_near_duplicates(table, prepared)
-    images = _Images(table, prepared, processor, tasks)
+    from ..data.loading import load
+    from ..models.checkpoint import write_metrics
+    from ..training.classification import finetune
+    from ..training.mim import pretrain
+
+    # Check both stages and the collection's labels before the first stage begins
+    options = {"mim": _options(args, mim, "mim"), "cls": _options(args, classifier, "cls")}
+    collection = load(args.root_dir, **({"dicom_path": args.dicom_path} if args.dicom_path else {}))
+    _check_stages(args, collection, {"mim": mim, "cls": classifier}, options)
+    results = {}
     if args.train_mim:
-        _pretrain(args, stages["mim"], images, resume="mim" in resume)
+        results["mim"] = pretrain(collection, mim, model=args.model, **options["mim"])
     if args.train_cls:
-        _classify(args, stages["cls"], images, patients, resume="cls" in resume)
-        save_subset(patients, _classifier(out) / "label_subset.json", task=tasks[0]["name"], **labels)
+        start = mim if (mim / "config.json").is_file() else args.model
+        if not args.train_mim and start != mim:
+            print(f"note: {mim} holds no pre-trained encoder: the classifier starts from {start} (see --train_mim)")
+        results["classifier"] = finetune(collection, classifier, model=start, **options["cls"])
+    for stage, result in results.items():
+        write_metrics(out, stage, dict(result.metrics))
+        print(result)
     if args.visualize:
-        visualize(_classifier(out), prepared, out / "visualizations")
+        from ..evaluation.report.pictures import visualize
+
+        visualize(classifier, _prepared(collection, classifier, out / "prepared"), out / "visualizations")
     print(f"done; look at {', '.join(str(out / name) for name in RESULTS if (out / name).exists())}")
 
 
-class _Images(NamedTuple):
-    """What both stages learn from."""
-
-    table: Collection
-    prepared: datasets.Dataset
-    processor: MammoImageProcessor
-    tasks: list[dict[str, Any]]
-
-
-def _pretrain(args: argparse.Namespace, settings: TrainingArguments, images: _Images, *, resume: bool) -> None:
-    out = Path(args.output_dir)
-    _save_split(args, images.table, _mim(out), args.model)
-    figures = train_mim(
-        images.prepared,
-        images.processor,
-        settings,
-        model=args.model,
-        checkpoint=_mim(out),
-        plots=out / "plots",
-        resume=resume,
-    )
-    figures["collection"] = collection_facts(images.table, images.tasks, args.root_dir)
-    _finish(args, "mim", _mim(out), figures, images)
-
-
-def _classify(
-    args: argparse.Namespace,
-    settings: TrainingArguments,
-    images: _Images,
-    patients: tuple[str, ...],
-    *,
-    resume: bool,
-) -> None:
-    table, prepared, processor, tasks = images
-    out, start = Path(args.output_dir), _start_of_stage_2(args)
-    _save_split(args, table, _classifier(out), start)
-    figures = train_classifier(
-        prepared,
-        processor,
-        settings,
-        model=start,
-        tasks=tasks,
-        patients=patients,
-        settings=ClassificationSettings(lesion_loss=args.lesion_loss),
-        checkpoint=_classifier(out),
-        plots=out / "plots",
-        origin=Origin.of(table, prepared, tasks=tasks, dataset=args.root_dir, folder=out / "prepared"),
-        resume=resume,
-    )
-    _finish(args, "classifier", _classifier(out), figures, images)
-
-
-def _finish(args: argparse.Namespace, stage: str, checkpoint: Path, figures: dict[str, Any], images: _Images) -> None:
-    about = {"seed": args.seed, "image_size": list(images.processor.canvas), "model": Path(args.model).name}
-    figures = figures | about
-    write_metrics(Path(args.output_dir), stage, figures)
-    finish_checkpoint(checkpoint, stage, figures, plots=Path(args.output_dir) / "plots")
-
-
-def _open(args: argparse.Namespace) -> Collection:
-    """The collection, split, with no test patient whom a checkpoint that is gone on from has learnt from."""
-    out = Path(args.output_dir)
-    kept = {_mim(out): not args.train_mim or args.resume, _classifier(out): not args.train_cls or args.resume}
-    starts = [args.model, *(folder for folder in kept if kept[folder] and (folder / SPLIT_FILE).is_file())]
-    return open_collection(args.root_dir, dicom_path=args.dicom_path, starts=starts, **_split_arguments(args))
-
-
-def _save_split(args: argparse.Namespace, table: Collection, checkpoint: Path, start: str) -> None:
-    checkpoint.mkdir(parents=True, exist_ok=True)
-    shares = {name: value for name, value in _split_arguments(args).items() if name != "split_file"}
-    save_training_split(table, checkpoint, before=read_seen(start) or frozenset(), **shares)
-
-
-def _split_arguments(args: argparse.Namespace) -> dict[str, Any]:
-    return {name: getattr(args, name) for name in ("validation_fraction", "test_fraction", "split_file", "seed")}
-
-
-def _check(args: argparse.Namespace) -> None:
-    out = Path(args.output_dir)
+def _check_flags(args: argparse.Namespace, classifier: Path) -> None:
     check_dataset(args.root_dir, "--root_dir")
-    if args.dicom_path and not Path(args.dicom_path).is_file():
-        raise UsageError("no such file", source=args.dicom_path, remedy="--dicom_path takes a text file of DICOM paths")
-    percentage = args.missing_label_percentage
-    check_number("--missing_label_percentage", percentage, 0 < percentage <= 100, "above 0 and at most 100")
-    ClassificationSettings(lesion_loss=args.lesion_loss)  # checks it
-    check_file("--label_file", args.label_file)
-    check_split(args.validation_fraction, args.test_fraction, args.split_file)
+    check_file("--dicom_path", args.dicom_path)
     if not (args.train_mim or args.train_cls or args.visualize):
         raise UsageError("nothing to do", remedy="give --train_mim, --train_cls, --visualize, or several of them")
-    if args.visualize and not args.train_cls and not (_classifier(out) / "config.json").is_file():
-        raise UsageError("there is no classifier yet", source=_classifier(out), remedy="give --train_cls too")
-    if args.train_cls and not args.train_mim and not (_mim(out) / "config.json").is_file():
-        print(f"note: no pre-trained encoder in {_mim(out)}: the classifier starts from {args.model} (see --train_mim)")
+    if args.visualize and not args.train_cls and not (classifier / "config.json").is_file():
+        raise UsageError("there is no classifier yet", source=classifier, remedy="give --train_cls too")
 
 
-def _trains(args: argparse.Namespace) -> list[str]:
-    return [stage for stage, wanted in (("mim", args.train_mim), ("cls", args.train_cls)) if wanted]
+def _options(args: argparse.Namespace, output: Path, stage: str) -> dict[str, Any]:
+    """Return the options of a stage, from the flags that were given."""
+    given = {name: getattr(args, name) for name in SHARED if hasattr(args, name)}
+    given |= {
+        "num_train_epochs": getattr(args, f"{stage}_epochs"),
+        "per_device_train_batch_size": args.batch_size,
+        "prepared_dir": str(Path(args.output_dir) / "prepared"),
+        "disable_tqdm": args.log_mode == "file",
+    }
+    if hasattr(args, f"{stage}_learning_rate"):
+        given["learning_rate"] = getattr(args, f"{stage}_learning_rate")
+    if stage == "cls":
+        given["label_percentage"] = args.missing_label_percentage
+        given |= {name: getattr(args, name) for name in ("lesion_loss", "label_file") if hasattr(args, name)}
+    if hasattr(args, "resume") and any(output.glob("checkpoint-*")):
+        given["resume_from_checkpoint"] = "true"
+    return given
 
 
-def _check_outputs(args: argparse.Namespace) -> None:
-    out = Path(args.output_dir)
-    folders = [] if is_prepared(args.root_dir) else [out / "prepared"]
-    if args.train_mim:
-        folders += [_mim(out), _trainer_folder(args, "mim"), out / "plots"]
+def _check_stages(
+    args: argparse.Namespace, collection: Collection, folders: dict[str, Path], options: dict[str, dict[str, Any]]
+) -> None:
+    """Refuse now what the second stage would refuse only after hours of the first.
+
+    Raises:
+        MammoError: An option, an output folder or the collection's labels do not allow what was asked for.
+    """
+    from ..data.training_data import check_labels, check_test_images, open_collection, usable_tasks
+    from ..training.classification import REFUSED_HERE, ClassificationConfig
+    from ..training.mim import MimConfig
+    from ..training.trainer import check_output, resolve_config
+
+    wanted = [stage for stage, asked in (("mim", args.train_mim), ("cls", args.train_cls)) if asked]
+    for stage in wanted:
+        kind = MimConfig if stage == "mim" else ClassificationConfig
+        config = resolve_config(kind, None, folders[stage], options[stage], REFUSED_HERE)
+        check_output(folders[stage], config.resume_from_checkpoint, overwrite=config.overwrite_output_dir)
+    if hasattr(args, "resume") and wanted and not any("resume_from_checkpoint" in options[stage] for stage in wanted):
+        raise UsageError("has no checkpoint to resume from", source=args.output_dir, remedy="start without --resume")
+    names = ("validation_fraction", "test_fraction", "split_file", "seed")
+    splits = {name: getattr(args, name) for name in names if hasattr(args, name)}
+    opened = open_collection(collection, **splits)
     if args.train_cls:
-        folders += [_classifier(out), _trainer_folder(args, "cls"), out / "plots"]
+        check_labels(opened, usable_tasks(opened, getattr(args, "tasks", None)))
     if args.visualize:
-        folders.append(out / "visualizations")
-    check_outputs(out, *folders)
+        check_test_images(opened)
 
 
-def _what_resumes(args: argparse.Namespace) -> set[str]:
-    """The stages that go on from a checkpoint: those that an interrupted run had begun."""
-    if not args.resume:
-        for stage in _trains(args):
-            clear_for_a_new_start(_trainer_folder(args, stage))
-        return set()
-    begun = {stage for stage in _trains(args) if any(_trainer_folder(args, stage).glob("checkpoint-*"))}
-    if not begun:
-        folder = Path(args.output_dir) / "trainer"
-        raise UsageError("no checkpoint to resume from", source=folder, remedy="start without --resume")
-    return begun
+def _prepared(collection: Collection, classifier: Path, folder: Path) -> Any:
+    """Return the collection's prepared images with the split that the classifier was trained with."""
+    from ..data.splits import SPLIT_FILE
+    from ..data.training_data import open_collection, prepared_images
+    from ..models.checkpoint import load_processor, read_tasks
 
-
-def _start_of_stage_2(args: argparse.Namespace) -> str:
-    """The encoder of stage 1 where there is one, or will be."""
-    mim = _mim(Path(args.output_dir))
-    return str(mim) if (mim / "config.json").is_file() else args.model
-
-
-def _trainer_folder(args: argparse.Namespace, stage: str) -> Path:
-    return Path(args.output_dir) / "trainer" / stage
-
-
-def _mim(out: Path) -> Path:
-    return out / "checkpoints" / "mim"
-
-
-def _classifier(out: Path) -> Path:
-    return out / "checkpoints" / "classifier"
-
-
-def _trainer_arguments(args: argparse.Namespace, stage: str) -> Any:
-    return sensible_defaults(
-        str(_trainer_folder(args, stage)),
-        epochs=args.mim_epochs if stage == "mim" else args.cls_epochs,
-        batch_size=args.batch_size,
-        learning_rate=args.mim_learning_rate if stage == "mim" else args.cls_learning_rate,
-        seed=args.seed,
-        num_workers=args.num_workers,
-        device=args.device,
-        show_progress=args.log_mode == "console",
-    )
+    table = open_collection(collection, split_file=classifier / SPLIT_FILE)
+    return prepared_images(table, load_processor(classifier), folder, tasks=read_tasks(classifier))

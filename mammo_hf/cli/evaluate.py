@@ -19,7 +19,7 @@ from ..data.collection import Collection
 from ..data.leaks import assert_no_leak
 from ..data.splits import SPLIT_FILE, read_seen, read_split
 from ..data.training_data import prepared_images, public_name
-from ..errors import DataError, UsageError, check_number
+from ..errors import DataError, UsageError, check_device, check_number
 from ..evaluation.after_training import model_facts
 from ..evaluation.classifier import evaluate_classifier
 from ..evaluation.report import PRIVATE_COLLECTION, About, write_report
@@ -30,7 +30,6 @@ from ..evaluation.report.writing import command_line, environment
 from ..evaluation.scored import score_images, scored
 from ..models.checkpoint import load_model, load_processor, read_checkpoint, read_tasks
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification
-from ..training.options import check_device
 from .running import check_outputs, log_to
 from .stages import check_dataset, open_as_trained
 
@@ -96,7 +95,7 @@ def main(arguments: list[str]) -> None:
         add_pictures(errors, model, prepared, processor)
     about = About(
         checkpoint=checkpoint.resolve().name,
-        collection=public_name(table, args.dataset) or PRIVATE_COLLECTION,
+        collection=public_name(table) or PRIVATE_COLLECTION,
         split=args.split,
         tasks=tasks,
         model=model_facts(model),

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.prepare.reading import is_prepared
-from ..data.training_data import training_processor, unlike
+from ..data.training_data import processor_differences, training_processor
 from ..errors import UsageError, check_file, check_number
 from ..evaluation.study_tables import csv_table, markdown_table, plot_label_efficiency, remarks
 from ..models.checkpoint import check_model
@@ -138,7 +138,7 @@ def _announce(settings: StudySettings, grid: list[Cell], results: Results, args:
             print(f"warning: below {ENOUGH_UPDATES} updates a network trained in full may be at chance for that alone")
     processor = training_processor(settings.dataset, size=settings.size)
     for init in args.init:
-        for difference in unlike(init, processor):
+        for difference in processor_differences(init, processor):
             print(f"warning: {init} has learnt from images of {difference}")
     if not is_prepared(settings.dataset):
         print("the collection is prepared first")

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..errors import MammoError, UsageError, check_number
+from ..errors import MammoError, UsageError, check_device, check_number
 from ..explainers import find_explainer
 from ..inference.loading import identity, load_classifier
 from ..inference.onnx import is_exported, load_exported
@@ -20,7 +20,6 @@ from ..inference.predict import Finished, predict, rejects_path
 from ..inference.reading import files_to_read
 from ..models.checkpoint import locate
 from ..processing.image_processing_mammo import MammoImageProcessor
-from ..training.options import check_device
 from .running import quiet, writable_folder
 
 

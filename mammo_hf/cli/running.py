@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..errors import MammoError, UsageError
+from ..files import not_writable, writable_folder
 
 
 class Parser(argparse.ArgumentParser):
@@ -93,19 +94,19 @@ def run_command(command: Callable[[list[str]], None], arguments: Sequence[str] |
     return 0
 
 
-def log_to(target: str, output_dir: Path) -> None:
+def log_to(target: str, output_dir: Path | None = None) -> None:
     """Log to the console, or to ``training_log.txt`` in the output folder.
 
     Raises:
         UsageError: The folder cannot be written to.
     """
-    writable_folder(output_dir)
     handler: logging.Handler = logging.StreamHandler()
-    if target == "file":
+    if target == "file" and output_dir is not None:
+        writable_folder(output_dir)
         try:
             handler = logging.FileHandler(output_dir / "training_log.txt", encoding="utf-8")
         except OSError as error:
-            raise _not_writable(output_dir / "training_log.txt", error) from error
+            raise not_writable(output_dir / "training_log.txt", error) from error
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", handlers=[handler], force=True)
     quiet()
 
@@ -117,28 +118,6 @@ def quiet() -> None:
     from transformers.utils import logging as of_transformers  # importing it takes a second, which --help should not
 
     of_transformers.disable_progress_bar()
-
-
-def writable_folder(folder: Path) -> Path:
-    """Create a folder and check that it can be written to.
-
-    Raises:
-        UsageError: It cannot.
-    """
-    probe = folder / f".writable.{os.getpid()}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise _not_writable(folder, error) from error
-    return folder
-
-
-def _not_writable(place: Path, error: OSError) -> UsageError:
-    return UsageError(
-        f"cannot be written to ({error.strerror})", source=place, remedy="name a folder that you can write to"
-    )
 
 
 def check_outputs(out: Path, *folders: Path) -> None:

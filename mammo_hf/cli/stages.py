@@ -1,71 +1,171 @@
-"""What the commands of single stages begin with: arguments read and checked, outputs claimed, the log opened."""
+"""What the commands of the two training stages share: their parser, ``--config``, and the end of a distributed run."""
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Callable
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
-from accelerate import PartialState
-from transformers import HfArgumentParser, TrainingArguments
-
-from ..data.collection import Collection
-from ..data.loading import load
-from ..data.prepare.reading import is_prepared
-from ..data.splits import SPLIT_FILE, read_seen, read_split, save_training_split
-from ..data.training_data import open_collection
 from ..errors import MammoError, UsageError
-from ..models.checkpoint import check_model
-from ..processing.image_processing_mammo import MammoImageProcessor
-from ..training.mim import model_changes
-from ..training.options import ClassificationArguments, CollectionArguments, MimArguments, check_arguments
-from ..training.trainer import checkpoint_to_resume, clear_for_a_new_start
-from .running import check_outputs, log_to
+from .running import Parser, log_to, refuse_unknown
+
+if TYPE_CHECKING:
+    from ..data.collection import Collection
+    from ..processing.image_processing_mammo import MammoImageProcessor
+
+MODEL_HELP = (
+    "what training starts from: nano, tiny, small, base, large, a checkpoint's folder, a .pth file of Swin or SimMIM, "
+    "or a Hub name with @revision (default: tiny)"
+)
 
 
-def parse_stage(parser: HfArgumentParser, arguments: list[str]) -> tuple[Any, ...]:
-    """The parser's dataclasses.
-
-    Raises:
-        UsageError: Trainer's arguments contradict each other.
-    """
-    try:
-        return tuple(parser.parse_args_into_dataclasses(arguments))
-    except (ValueError, ImportError, RuntimeError) as error:
-        raise UsageError(f"Trainer refuses its arguments: {error}", remedy="see --help") from error
-
-
-def check_stage(
-    own: MimArguments | ClassificationArguments, args: TrainingArguments, model: str, **changes: Any
-) -> MammoImageProcessor:
-    """Everything about the arguments that can be said before an image is read, and the images' processor.
+def stage_parser(command: str, description: str, example: str, options: type) -> Parser:
+    """Return the parser of a stage's own options, in groups; those of Trainer are read by `parse_stage`.
 
     Args:
-        own: The stage's own arguments.
-        args: Trainer's.
-        model: What training starts from.
-        **changes: Of the processor.
+        command: Name of the command, such as "pretrain".
+        description: Sentence that says what it does.
+        example: Command line that works.
+        options: Dataclass of the stage's options.
+    """
+    usage = f"mammo-hf {command} --dataset DATASET --output_dir DIR [options]"
+    p = Parser(f"mammo-hf {command}", description, example, usage=usage, argument_default=argparse.SUPPRESS)
+    p.add_argument("--help-all", action="store_true", help="show Trainer's arguments too, all of which are taken")
+    group = p.add_argument_group("input and output")
+    group.add_argument("--dataset", help="folder of the collection, SOURCE:FOLDER, a mapping, or a prepared folder")
+    group.add_argument(
+        "--dicom_path", metavar="FILE", help="text file with one DICOM path per line: further unlabelled images"
+    )
+    group.add_argument("--model", help=MODEL_HELP)
+    group.add_argument("--output_dir", metavar="DIR", help="folder of the checkpoint")
+    group.add_argument("--config", metavar="FILE", help="run.yaml of an earlier run, whose options are repeated")
+    group.add_argument(
+        "--resume_from_checkpoint", metavar="TRUE", help="true: resume from the newest checkpoint; or its folder"
+    )
+    groups: dict[str, Any] = {}
+    hints = get_type_hints(options)
+    for field in fields(options):
+        name = field.metadata["group"]
+        groups[name] = groups.get(name) or p.add_argument_group(name)
+        _add_option(groups[name], field, hints[field.name])
+    return p
+
+
+def _add_option(group: Any, field: Any, hint: Any) -> None:
+    """Add a dataclass field as an option: a flag, one value, or several."""
+    alternatives = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    kind = next(found for found in alternatives if found is not type(None))
+    default = field.default if field.default is not MISSING else field.default_factory()
+    shown = "" if default in (None, []) else f" (default: {str(default).lower()})"
+    more: dict[str, Any] = {"help": field.metadata["help"].replace("%", "%%") + shown}
+    if kind is bool:
+        more |= {"nargs": "?", "const": True, "type": _boolean, "metavar": "BOOL"}
+    elif get_args(kind):
+        more |= {"nargs": "*", "type": get_args(kind)[0], "metavar": "..."}
+    else:
+        more |= {"type": kind, "metavar": {int: "N", float: "X"}.get(kind, "TEXT")}
+    group.add_argument(f"--{field.name}", **more)
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false", "yes", "no", "1", "0"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text.lower() in ("true", "yes", "1")
+
+
+def parse_stage(parser: Parser, arguments: list[str]) -> dict[str, Any] | None:
+    """Return the given options of a stage, its own and Trainer's, by name; ``None`` if all were only to be shown.
+
+    Raises:
+        UsageError: An option is unknown or has a value of the wrong type, or the configuration cannot be read.
+    """
+    own, rest = parser.parse_known_args(arguments)
+    given = vars(own)
+    if given.pop("help_all", False) or rest:
+        from transformers import HfArgumentParser, TrainingArguments  # only here: it takes seconds
+
+        trainers = HfArgumentParser(TrainingArguments, prog=parser.prog, add_help=False, allow_abbrev=False)  # type: ignore[arg-type]
+        if not rest:
+            print(parser.format_help(), "\nTrainer's arguments:\n", trainers.format_help(), sep="")
+            return None
+        for action in trainers._actions:
+            action.default = argparse.SUPPRESS
+        try:
+            found, unknown = trainers.parse_known_args(rest)
+        except SystemExit as error:
+            raise UsageError("Trainer refuses its arguments", remedy=f"see {parser.prog} --help-all") from error
+        if unknown:
+            refuse_unknown(unknown[0], [*parser._option_string_actions, *trainers._option_string_actions], parser.prog)
+        given = vars(found) | given
+    return _from_file(given.pop("config", None)) | given
+
+
+def _from_file(path: str | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    import yaml
+
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise UsageError("cannot be read as YAML", source=path, remedy="give the run.yaml of a checkpoint") from error
+    if not isinstance(content, dict):
+        raise UsageError("does not hold options", source=path, remedy="give the run.yaml of a checkpoint")
+    return content
+
+
+def run_stage(parser: Parser, arguments: list[str], train: Callable[[], Callable[..., Any]], next_command: str) -> None:
+    """Parse the arguments of a stage, train, and print the result and the next command.
+
+    Args:
+        parser: Parser of the stage, from `stage_parser`.
+        arguments: Arguments of the command line.
+        train: Function that imports and returns the stage's function.
+        next_command: Command to try next; ``{out}`` becomes the output folder.
+
+    Raises:
+        MammoError: As the stage's function; options are named as on the command line.
+    """
+    given = parse_stage(parser, arguments)
+    if given is None:
+        return
+    for name in ("dataset", "output_dir"):
+        if not given.get(name):
+            raise UsageError(f"--{name} is missing", remedy=f"see {parser.prog} --help")
+    dataset, out = given.pop("dataset"), Path(given.pop("output_dir"))
+    check_dataset(dataset, "--dataset")
+    log_to("console")
+    known = {name.removeprefix("--") for name in parser._option_string_actions} | set(given)
+    try:
+        result = train()(dataset, out, **given)
+    except UsageError as error:
+        if error.source in known:
+            raise UsageError(error.problem, source=f"--{error.source}", remedy=error.remedy) from error
+        raise
+    from accelerate import PartialState
+
+    state = PartialState()
+    if state.is_main_process:
+        print(result)
+        print(f"next: {next_command.format(out=out, dataset=dataset)}")
+    # The processes of a distributed run leave together: one that leaves early, with the group's threads alive, may be
+    # aborted, and then the launcher ends the others while they write.
+    state.wait_for_everyone()
+    state.destroy_process_group()
+
+
+def check_dataset(dataset: str, argument: str) -> None:
+    """Refuse what cannot be a collection, before anything is read.
 
     Raises:
         UsageError: Names the argument.
     """
-    check_dataset(own.dataset, "--dataset")
-    check_arguments(args)
-    own.check()
-    processor = own.image_processor(model, **changes)
-    of_model = model_changes(own.settings()) if isinstance(own, MimArguments) else {"window_size": own.window_size}
-    check_model(model, processor.canvas, **of_model)
-    return processor
-
-
-def check_dataset(dataset: str, argument: str) -> None:
-    """Refuses what can be no collection, before anything is read.
-
-    Raises:
-        UsageError: Names the argument that wants it.
-    """
     # a source by name ("folder:/data"), a mapping and an object store's URL are looked at when they are opened
     if not (Path(dataset).is_dir() or Path(dataset).suffix == ".toml" or ":" in dataset):
-        raise UsageError("is no folder", source=dataset, remedy=f"give {argument} the collection's folder")
+        raise UsageError("is not a folder", source=dataset, remedy=f"give {argument} the collection's folder")
 
 
 def open_as_trained(dataset: str, model: str | Path) -> Collection:
@@ -74,6 +174,9 @@ def open_as_trained(dataset: str, model: str | Path) -> Collection:
     Raises:
         MammoError: See `mammo_hf.data.loading.load`.
     """
+    from ..data.loading import load
+    from ..data.splits import SPLIT_FILE, read_split
+
     table = load(dataset)
     saved = Path(model) / SPLIT_FILE
     if "test" in table.column("split") or not saved.is_file():
@@ -81,59 +184,6 @@ def open_as_trained(dataset: str, model: str | Path) -> Collection:
     # nothing is trained here: a validation split is not wanted, and a collection of test images alone has none
     trained_on = not read_split(saved).keys().isdisjoint(table.column("patient"))
     return table.split(validation_fraction=0, saved=saved) if trained_on else table
-
-
-def open_stage(own: CollectionArguments, args: TrainingArguments, model: str, out: Path) -> Collection:
-    """The collection of a stage, split as its arguments say; the split is written beside the checkpoint to be.
-
-    Raises:
-        MammoError: See `mammo_hf.data.training_data.open_collection`.
-    """
-    resumed = checkpoint_to_resume(out, args.resume_from_checkpoint) is not None and (out / SPLIT_FILE).is_file()
-    shares: dict[str, Any] = {
-        "validation_fraction": own.validation_fraction,
-        "test_fraction": own.test_fraction,
-        "seed": args.seed,
-    }
-    table = open_collection(
-        own.dataset,
-        dicom_path=own.dicom_path,
-        split_file=own.split_file,
-        starts=[model, out] if resumed else [model],
-        **shares,
-    )
-    if args.process_index == 0:
-        # before training: a run that is gone on with must know whom it has learnt from
-        save_training_split(table, out, before=read_seen(model) or frozenset(), **shares)
-    return table
-
-
-def start_stage(own: CollectionArguments, args: TrainingArguments, out: Path) -> None:
-    """Claims the output folder and opens the log.
-
-    Raises:
-        UsageError: It cannot be written to, or the checkpoint to resume from is not there.
-    """
-    if args.process_index == 0:
-        prepared = [] if is_prepared(own.dataset) else [own.prepared_folder(str(out))]
-        check_outputs(out, *prepared, out / "plots")
-    log_to("console", out)
-    if checkpoint_to_resume(out, args.resume_from_checkpoint) is None and args.process_index == 0:
-        clear_for_a_new_start(out)
-
-
-def end_stage() -> None:
-    """The processes of a distributed run leave together, the first one having written its results.
-
-    One that leaves early, with the group's threads alive, may be aborted, and then the launcher ends the others while
-    they write.
-    """
-    state = PartialState()
-    state.wait_for_everyone()
-    state.destroy_process_group()
-
-
-# The processor that a command is told to use.
 
 
 def load_processor(name: str | None) -> MammoImageProcessor:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+# of the patients for a test split if a collection has none, and of the training patients who choose the best epoch
+TEST_FRACTION, VALIDATION_FRACTION = 0.2, 0.15
+
 # imported on first use: the phantom, which lives in this package too, must not pay for `datasets`
 _PUBLIC = {
     "Collection": "collection",
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from .splits import complete_split, label_subset, read_split, read_subset, save_split, save_subset
 
 __all__ = [
+    "TEST_FRACTION",
+    "VALIDATION_FRACTION",
     "Collection",
     "assert_no_leak",
     "complete_split",

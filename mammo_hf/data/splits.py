@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, UsageError
 from ..files import read_record, write_record
+from . import TEST_FRACTION, VALIDATION_FRACTION
 from .privacy import is_salted_hash
 from .schema import AGE_BANDS, SPLITS
 
@@ -272,9 +273,6 @@ def read_subset(path: str | Path) -> tuple[str, ...]:
 
 
 # The split of a training: what a collection has of its own stays, what it lacks is made, and both are said.
-
-
-VALIDATION_FRACTION, TEST_FRACTION = 0.15, 0.2
 
 
 def complete_split(

@@ -1,4 +1,4 @@
-"""What both stages begin with: the table, split and checked, and its images, prepared once."""
+"""What a training stage begins with: a collection, split and checked, its tasks, processor and prepared images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from ..errors import DataError, UsageError
 from ..files import MARKER
 from ..models.checkpoint import load_processor
 from ..models.configuration_mammo_swin import SIZES
+from ..processing.geometry import parse_size
 from ..processing.image_processing_mammo import MammoImageProcessor
+from . import TEST_FRACTION, VALIDATION_FRACTION
 from .augmentation import Augmentation
 from .collection import Collection
 from .leaks import assert_no_leak
@@ -34,7 +36,7 @@ from .prepare.reading import (
 from .prepare.row import differences
 from .prepare.running import prepare
 from .privacy import PRIVATE
-from .splits import SPLIT_FILE, TEST_FRACTION, VALIDATION_FRACTION, complete_split, label_subset, read_seen, read_subset
+from .splits import SPLIT_FILE, complete_split, label_subset, read_seen, read_subset, share, strata
 from .torch_datasets import StreamedMaskedImages
 
 logger = logging.getLogger(__name__)
@@ -42,64 +44,66 @@ PREFERRED_TASKS = ("pathology", "density")
 
 
 def open_collection(
-    dataset: str | Path,
+    images: Collection | str | Path,
     *,
-    dicom_path: str | None = None,
+    dicom_path: str | Path | None = None,
     validation_fraction: float = VALIDATION_FRACTION,
     test_fraction: float = TEST_FRACTION,
     split_file: str | Path | None = None,
     seed: int = 0,
     starts: Sequence[str | Path] = (),
 ) -> Collection:
-    """Loads a collection, gives it the splits that it lacks, and refuses one that leaks.
+    """Load a collection, give it the splits that it lacks, and refuse one that leaks.
 
     Args:
-        dataset: Folder of a collection, recognised by its files, or one that ``mammo-hf prepare`` has finished.
-        dicom_path: Text file of further DICOM paths.
-        validation_fraction: Fraction of the training patients; a validation split that is there already stays instead.
-        test_fraction: Fraction of the patients for a test split; an official one stays instead.
-        split_file: A saved split, whose patients stand as they stood there.
-        seed: The seed of the split.
-        starts: The checkpoints that training starts from, by folder or by a model size's name, which has learnt from
-            nobody: whom they have learnt from must not be tested on.
+        images: A collection, or anything that `mammo_hf.load` takes.
+        dicom_path: Text file with one DICOM path per line, of further unlabelled images.
+        validation_fraction: Fraction of the training patients for validation; an official validation split is kept.
+        test_fraction: Fraction of the patients for a test split; an official test split is kept.
+        split_file: Saved split whose patients keep their sides.
+        seed: Random seed of the split.
+        starts: Folders or sizes that training starts from; the patients that they were trained on must not be tested.
 
     Raises:
-        UsageError: The folder does not exist or is no known collection.
-        DataError: A table that contradicts itself, or a patient on two sides.
+        UsageError: The folder does not exist or is not a known collection.
+        DataError: A table contradicts itself, or a patient is on two sides.
     """
-    table = load(dataset, **({} if dicom_path is None else {"dicom_path": dicom_path}))
+    options = {} if dicom_path is None else {"dicom_path": dicom_path}
+    if isinstance(images, Collection) and options:
+        raise UsageError("adds nothing to a collection that is loaded", source="dicom_path", remedy="give it to load")
+    table = images if isinstance(images, Collection) else load(images, **options)
     table = complete_split(
         table, validation_fraction=validation_fraction, test_fraction=test_fraction, seed=seed, saved=split_file
     )
-    assert_no_leak(table, seen=frozenset().union(*map(whom_it_has_seen, starts)))
+    assert_no_leak(table, seen=frozenset().union(*map(patients_trained_on, starts)))
     for note in table.notes:
         logger.info("%s", note)
     return table
 
 
-def whom_it_has_seen(start: str | Path) -> frozenset[str]:
-    """The patients that a starting point has learnt from, as the split beside it says; none of a size by name."""
+def patients_trained_on(start: str | Path) -> frozenset[str]:
+    """Return the patients that a starting point was trained on, from the split next to it; none for a size."""
     if str(start) in SIZES or not Path(start).exists():
         return frozenset()
     seen = read_seen(start)
     if seen is None:
         logger.warning(
-            "%s has no %s: whether it has learnt from test patients is not known", Path(start).name, SPLIT_FILE
+            "%s has no %s: whether it was trained on test patients is not known", Path(start).name, SPLIT_FILE
         )
     return seen or frozenset()
 
 
 def check_near_duplicates(table: Collection, prepared: datasets.Dataset | None = None) -> None:
-    """Refuses a table of which a film stands on two sides under two names, by the prepared images themselves.
+    """Refuse a table that has one film in two splits under two names, by the pixels of the prepared images.
 
-    The first process of a distributed run looks, and ends the run where it finds one.
+    Only the main process of a distributed run compares.
 
     Args:
-        table: The table, split.
-        prepared: Its prepared images; ``None``: they are read as a stream from the table's prepared folder.
+        table: Collection with its splits.
+        prepared: The prepared images; ``None``: they are streamed from the collection's prepared folder.
 
     Raises:
-        DataError: Lists the pairs.
+        DataError: There are such pairs; they are listed.
     """
     if not PartialState().is_main_process:
         return
@@ -109,18 +113,17 @@ def check_near_duplicates(table: Collection, prepared: datasets.Dataset | None =
         rows = prepared.select_columns(["image_id", "size", "pixels"])
     logger.info("looking for near duplicates among %d images", len(table))
     assert_no_leak(table, prepared=rows)
-    logger.info("near duplicates on two sides: none")
+    logger.info("no near duplicates in two splits")
 
 
 def usable_tasks(table: Collection, names: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """The tasks of these names that have at least two classes among the training rows, the main one first.
+    """Return the named tasks that have at least two classes among the training rows, the main one first.
 
-    The main one is kept in any case, so that its absence is an error where it matters and not a silent change of aim.
+    The main task is kept in any case, so that missing labels are an error and not a silent change of the task.
 
     Args:
-        table: The table.
-        names: The main task and others; ``None``: those of pathology and density that the collection has, or else its
-            first.
+        table: Collection with its splits.
+        names: Names of the main task and of others; ``None``: pathology and density, or else the collection's first.
 
     Raises:
         UsageError: The collection has no such task.
@@ -128,11 +131,11 @@ def usable_tasks(table: Collection, names: Sequence[str] | None = None) -> list[
     tasks = {task["name"]: task for task in table.tasks}
     if names is None:
         names = [name for name in PREFERRED_TASKS if name in tasks]
-        if "pathology" not in names:  # density alone is no aim where the collection says more of its breasts
+        if "pathology" not in names:  # density alone is rarely what a collection was made for
             names = list(dict.fromkeys([*list(tasks)[:1], *names]))
     unknown = [name for name in names if name not in tasks]
     if unknown:
-        raise UsageError(f"no task {unknown[0]!r} in this collection", remedy=f"choose from {', '.join(tasks)}")
+        raise UsageError(f"the collection has no task {unknown[0]!r}", remedy=f"choose from {', '.join(tasks)}")
     training = table.where(split="train")
     kept = [
         tasks[name]
@@ -146,7 +149,7 @@ def usable_tasks(table: Collection, names: Sequence[str] | None = None) -> list[
 
 
 def check_labels(table: Collection, tasks: list[dict[str, Any]]) -> None:
-    """Refuses a collection that teaches a classifier nothing, before hours of pre-training.
+    """Refuse a collection that a classifier cannot be trained on, before hours of pre-training.
 
     Raises:
         DataError: The training rows have no label of the main task, or labels of one class only.
@@ -166,19 +169,23 @@ def check_labels(table: Collection, tasks: list[dict[str, Any]]) -> None:
 def labelled_patients(
     table: Collection, task: str, *, percentage: float, seed: int, saved: str | Path | None = None
 ) -> tuple[str, ...]:
-    """The training patients whose labels are used: a share by rule, or those of a saved subset.
+    """Return the training patients whose labels are used: a percentage by rule, or those of a saved subset.
 
     Raises:
         UsageError: The percentage is out of range.
-        DataError: There is no such patient, or the file is no label subset.
+        DataError: There is no such patient, or the file is not a label subset.
     """
     if saved is None:
+        if percentage < 1:
+            _check_small_percentage(table, task, percentage)
         return label_subset(table, percentage=percentage, seed=seed, task=task)
     wanted, training = read_subset(saved), set(table.where(split="train").column("patient"))
     patients = tuple(patient for patient in wanted if patient in training)
     if not patients:
         raise DataError(
-            "names no training patient of this collection", source=saved, remedy="give its --split_file too"
+            "names no training patient of this collection",
+            source=saved,
+            remedy="give its split_file too",
         )
     logger.info(
         "labels of %d training patients are used, of %d that the saved subset names", len(patients), len(wanted)
@@ -186,8 +193,21 @@ def labelled_patients(
     return patients
 
 
+def _check_small_percentage(table: Collection, task: str, percentage: float) -> None:
+    """Warn that a percentage below 1 is a percentage, and refuse one that leaves a class without a patient."""
+    groups = {label: patients for label, patients in strata(table, task).items() if label is not None}
+    counts = {label: share(len(patients), percentage / 100) for label, patients in groups.items()}
+    shown = ", ".join(f"{label} {count} of {len(groups[label])}" for label, count in counts.items())
+    if not all(counts.values()):
+        raise DataError(
+            f"a label percentage of {percentage:g} leaves a class without a patient ({shown})",
+            remedy=f"percentages go from 0 to 100: {percentage * 100:g} is that fraction in percent",
+        )
+    logger.warning("a label percentage of %g uses the labels of these patients alone: %s", percentage, shown)
+
+
 def check_test_images(table: Collection) -> None:
-    """Refuses a collection without a labelled test image, which leaves nothing to explain.
+    """Refuse a collection without a labelled test image, which leaves nothing to explain.
 
     Raises:
         DataError: There is none.
@@ -203,21 +223,21 @@ def check_test_images(table: Collection) -> None:
 def prepared_images(
     table: Collection, processor: MammoImageProcessor, out: Path, *, tasks: list[dict[str, Any]], num_workers: int = 0
 ) -> datasets.Dataset:
-    """A table's images on the processor's canvas, with the table's split and the tasks' labels.
+    """Return a table's images on the processor's canvas, with the table's split and the tasks' labels.
 
-    A table of a prepared folder is read from there. Any other is prepared below ``out``, where whatever has not changed
-    since is taken as it is. The first process of a distributed run prepares, the others wait and then read.
+    A table of a prepared folder is read from there. Any other is prepared into ``out``, where images that are there
+    already and have not changed are kept. The main process of a distributed run prepares; the others wait and read.
 
     Raises:
-        UsageError: The prepared folder is of another canvas than the processor's; or see ``prepare``.
-        DataError: See ``prepare``.
+        UsageError: The prepared folder has another canvas than the processor; or as `prepare`.
+        DataError: As `prepare`.
     """
     folder = folder_of(table)
     if folder is None:
         folder = str(out)
         state = PartialState()
         with state.main_process_first():
-            # on a second machine without this one's disks the folder is not there yet
+            # on a second machine that does not share this one's disks the folder is not there yet
             if state.is_main_process or not is_prepared(folder):
                 _prepare(table, processor, folder, tasks, num_workers)
     else:
@@ -227,19 +247,21 @@ def prepared_images(
 
 
 def streamed_images(table: Collection, processor: MammoImageProcessor, *, seed: int) -> StreamedMaskedImages:
-    """The training and unlabelled images of a prepared folder's table as a stream, for stage 1.
+    """Return the training and unlabelled images of a prepared folder's table as a stream, for stage 1.
 
     Raises:
-        UsageError: The table is not of a prepared folder, or that is of another canvas or of another format.
+        UsageError: The table is not that of a prepared folder, or the folder has another canvas or format.
     """
     folder = folder_of(table)
     if folder is None:
         raise UsageError(
-            "source files cannot be streamed", source="--streaming", remedy="mammo-hf prepare --format parquet first"
+            "source files cannot be streamed",
+            source="--streaming",
+            remedy="prepare them with --format parquet",
         )
     check_canvas(folder, processor)
-    learnt = table.where(split=("train", "unlabelled")).column("image_id")
-    return StreamedMaskedImages(folder, learnt, processor, augmentation=Augmentation(), seed=seed)
+    trained_on = table.where(split=("train", "unlabelled")).column("image_id")
+    return StreamedMaskedImages(folder, trained_on, processor, augmentation=Augmentation(), seed=seed)
 
 
 def _prepare(
@@ -249,7 +271,7 @@ def _prepare(
     lesion_task = next((task["name"] for task in tasks[:1] if task["name"] in known), None)
     summary = prepare(table, processor, folder, lesion_task=lesion_task, num_workers=num_workers)
     if summary.rejected:
-        logger.warning("%d files or rows were left out: %s says why", summary.rejected, Path(folder) / "rejected.csv")
+        logger.warning("%d files or rows were left out: see %s", summary.rejected, Path(folder) / "rejected.csv")
 
 
 # What a card says of a collection: its name where that is public, and how many stand on which side.
@@ -259,17 +281,16 @@ PHANTOMS = "mammo_hf phantoms"
 SIDES = ("train", "validation", "test", "unlabelled")
 
 
-def collection_facts(table: Collection, tasks: Sequence[Mapping[str, Any]], dataset: str | Path) -> dict[str, Any]:
-    """Counts of a table, for ``metrics.json``.
+def collection_facts(table: Collection, tasks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the counts of a collection, for ``metrics.json``.
 
     Args:
-        table: As it was trained on, with its splits.
-        tasks: Whose labels are counted.
-        dataset: The folder that it was read from: phantoms lie there in the layout of a real collection.
+        table: Collection as it was trained on, with its splits.
+        tasks: Tasks whose labels are counted.
 
     Returns:
         ``name``, ``None`` for a private collection; and ``splits``: for each side ``images``, ``patients``, and by
-        task's name ``labels``, from a label to its images.
+        task's name ``labels``, from a label to its number of images.
     """
     columns = {name: table.column(name) for name in ("split", "patient", *(str(task["name"]) for task in tasks))}
     splits: dict[str, Any] = {}
@@ -282,20 +303,19 @@ def collection_facts(table: Collection, tasks: Sequence[Mapping[str, Any]], data
             "patients": len({columns["patient"][row] for row in rows}),
             "labels": {str(task["name"]): _counts(task, columns[str(task["name"])], rows) for task in tasks},
         }
-    return {"name": public_name(table, dataset), "splits": splits}
+    return {"name": public_name(table), "splits": splits}
 
 
-def public_name(table: Collection, dataset: str | Path) -> str | None:
-    """The collection's name; ``None`` for a private one."""
-    if is_phantom(dataset):
+def public_name(table: Collection) -> str | None:
+    """Return the collection's name; ``None`` for a private one."""
+    if is_phantom(table.root):
         return PHANTOMS
     return None if table.salt_name == PRIVATE else table.salt_name
 
 
-def is_phantom(dataset: str | Path) -> bool:
-    """Whether a folder, prepared or not, named alone or as NAME:FOLDER, holds images that were drawn."""
-    folders = (str(dataset), str(dataset).partition(":")[2])
-    return any((Path(folder) / MARKER).is_file() for folder in folders if folder)
+def is_phantom(folder: str | Path | None) -> bool:
+    """Return whether a folder, prepared or not, holds images that were drawn."""
+    return folder is not None and (Path(folder) / MARKER).is_file()
 
 
 def _counts(task: Mapping[str, Any], values: Sequence[str | None], rows: Sequence[int]) -> dict[str, int]:
@@ -303,59 +323,57 @@ def _counts(task: Mapping[str, Any], values: Sequence[str | None], rows: Sequenc
     return {str(label): found[label] for label in task["labels"]}
 
 
-# The processor of a training: what is done to its images, whatever they come from.
-
-
 PROCESSOR_FILE = "preprocessor_config.json"
 SIZE = (448, 224)
 
 
 def training_processor(
-    dataset: str | Path,
+    images: Collection | str | Path,
     *,
     start: str | Path | None = None,
     named: str | Path | None = None,
-    size: tuple[int, int] | None = None,
+    size: Sequence[int] | None = None,
     **changes: Any,
 ) -> MammoImageProcessor:
-    """The processor that is asked for, or that a prepared folder, or else the starting checkpoint, was made with.
+    """Return the processor that is asked for, or that of the prepared folder, or else of the starting checkpoint.
 
-    A model that goes on from another then sees its images as that one did: the same slices of a volume, the same
-    window, the same size.
+    A model that is trained further then sees its images as before: the same slices of a volume, the same window, the
+    same size.
 
     Args:
-        dataset: A collection, or a folder that ``mammo-hf prepare`` wrote.
-        start: What training starts from; a checkpoint folder or a model size's name.
-        named: A folder with a ``preprocessor_config.json``, before all others.
-        size: (height, width) instead of its own.
-        **changes: Other arguments of `MammoImageProcessor` instead of its own.
+        images: A collection, or its folder, prepared or not.
+        start: What training starts from: a checkpoint's folder or a size.
+        named: Folder with a ``preprocessor_config.json``, which takes precedence over all others.
+        size: Height and width, or one number for both, in place of the processor's own.
+        **changes: Further arguments of `MammoImageProcessor` in place of its own.
 
     Raises:
         UsageError: The prepared folder is not finished, or a change makes no sense.
         DataError: The named folder's processor cannot be read.
     """
+    folder = folder_of(images) if isinstance(images, Collection) else images if is_prepared(images) else None
     if named is not None:
         found = load_processor(named)
-    elif is_prepared(dataset):
-        found = prepared_processor(dataset)
+    elif folder is not None:
+        found = prepared_processor(folder)
     elif start is not None and _is_ours(Path(start) / PROCESSOR_FILE):
         found = load_processor(start)
     else:
         found = MammoImageProcessor(size=SIZE)
-    if size is not None:
-        changes["size"] = size
+    if size:
+        changes["size"] = parse_size(list(size))
     return MammoImageProcessor.from_dict(found.to_dict() | changes)
 
 
-def unlike(start: str | Path, processor: MammoImageProcessor) -> list[str]:
-    """In what the images that a checkpoint has learnt from differ from those of a processor.
+def processor_differences(start: str | Path, processor: MammoImageProcessor) -> list[str]:
+    """Return the differences between the processor of a checkpoint and another one.
 
     Args:
-        start: A checkpoint's folder; what has no processor of ours differs in nothing that is known.
-        processor: Of the images that it is to see now.
+        start: Folder of the checkpoint; one without a processor of ours has no known differences.
+        processor: Processor of the images that the model is to see now.
 
     Returns:
-        Parameters with both values, theirs first.
+        Parameters with both values, the checkpoint's first.
     """
     if not _is_ours(Path(start) / PROCESSOR_FILE):
         return []
@@ -363,7 +381,7 @@ def unlike(start: str | Path, processor: MammoImageProcessor) -> list[str]:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a file is of this package's processor; that of a stock Swin knows nothing of mammograms."""
+    """Return whether a file configures this package's processor; that of a stock Swin does not read mammograms."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,10 @@ import datasets
 import numpy as np
 
 from ..data.collection import Collection
-from ..data.training_data import collection_facts
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification
 from .classifier import Evaluation, evaluate_classifier, fit_reading, store
 from .report import PRIVATE_COLLECTION, About, write_report
-from .report.facts import flow, unreadable
+from .report.facts import flow
 from .report.pictures import confident_errors
 from .report.writing import command_line, environment
 from .scored import scored
@@ -103,43 +101,3 @@ def model_facts(model: MammoSwinForImageClassification) -> dict[str, object]:
         "parameters": model.num_parameters(),
         "size": f"Swin transformer of {len(config.depths)} stages, width {config.embed_dim}",
     }
-
-
-# Where the images of a training come from: what its records, card and report say of the collection.
-
-
-@dataclass(frozen=True)
-class Origin:
-    """A collection that was prepared and is trained on.
-
-    Attributes:
-        table: As it was split.
-        facts: What `collection_facts` says of it.
-        unreadable: Why images of its test split could not be prepared, a reason each.
-    """
-
-    table: Collection
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    unreadable: Sequence[str] = ()
-
-    @classmethod
-    def of(
-        cls,
-        table: Collection,
-        prepared: datasets.Dataset,
-        *,
-        tasks: Sequence[Mapping[str, Any]],
-        dataset: str | Path,
-        folder: str | Path,
-    ) -> Origin:
-        """The origin of prepared images.
-
-        Args:
-            table: Of all splits.
-            prepared: Its images.
-            tasks: Whose labels are counted.
-            dataset: The collection's folder.
-            folder: Where they were prepared, with the reasons of those that are missing.
-        """
-        missing = unreadable(table.where(split="test"), prepared, folder)
-        return cls(table, collection_facts(table, tasks, dataset), missing)

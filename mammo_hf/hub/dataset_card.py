@@ -40,7 +40,9 @@ def dataset_card(place: Folder) -> DatasetCard:
         UsageError: The folder is not finished.
     """
     about = read_about(place)
-    facts = collection_facts(prepared_table(place.url), about["tasks"], place.url)
+    table = prepared_table(place.url)
+    table.root = place.url
+    facts = collection_facts(table, about["tasks"])
     metadata = DatasetCardData(
         license="unknown",
         task_categories=["image-classification"],

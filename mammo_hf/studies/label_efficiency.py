@@ -21,19 +21,17 @@ import numpy as np
 import torch
 from scipy.special import softmax
 from tqdm.auto import tqdm
-from transformers import TrainingArguments
 
 from ..data.collection import Collection
 from ..data.loading import load
 from ..data.prepare.reading import for_training
-from ..data.training_data import prepared_images, training_processor, usable_tasks, whom_it_has_seen
+from ..data.training_data import patients_trained_on, prepared_images, training_processor, usable_tasks
 from ..errors import DataError, MammoError, UsageError
 from ..files import write_record, write_whole
 from ..models.checkpoint import starting_config
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification
 from ..training.callbacks import freeze
-from ..training.classification import fit_classifier, predicted_logits
-from ..training.options import ClassificationSettings, sensible_defaults
+from ..training.classification import ClassificationConfig, fit_classifier, predicted_logits
 from .cells import FROZEN_RANDOM, SCRATCH, STOCK, Arm, Cell
 from .features import attentive_probabilities, frozen_encoder, frozen_features, logistic_probabilities, statistics_table
 from .folds import Sides, check_unseen, sides_of, with_saved_test
@@ -170,7 +168,7 @@ class Study:
         """
         started = time.monotonic()
         sides = self.sides(cell)
-        check_unseen(sides, self._whom_it_has_seen(cell.arm.init), cell.arm.name)
+        check_unseen(sides, self._patients_trained_on(cell.arm.init), cell.arm.name)
         # the same images in the same order, so that features stand where they stood
         prepared = for_training(self.prepared, sides.table, [self.task])
         labels = np.array(prepared["labels"], dtype=np.int64)[:, 0]
@@ -185,9 +183,9 @@ class Study:
         facts |= {"train_patients": len(sides.patients), "seconds": time.monotonic() - started}
         return CellResult(np.array(prepared["image_id"])[test], patients[test], labels[test], probabilities, facts)
 
-    def _whom_it_has_seen(self, init: str) -> frozenset[str]:
+    def _patients_trained_on(self, init: str) -> frozenset[str]:
         if init not in self._seen:  # once, as it says where it is not known
-            self._seen[init] = whom_it_has_seen(init)
+            self._seen[init] = patients_trained_on(init)
         return self._seen[init]
 
     def _fit(
@@ -206,33 +204,30 @@ class Study:
         fitted = fit_classifier(
             prepared,
             self.processor,
-            self._arguments(folder, cell.seed),
+            self._config(cell, folder),
             model=self.settings.model if arm.init in (SCRATCH, STOCK) else arm.init,
             tasks=[self.task],
             patients=sides.patients,
-            settings=ClassificationSettings(
-                lesion_loss=arm.lesion_loss,
-                tune=arm.tune,
-                semi_supervised=arm.semi_supervised,
-                sampling="natural" if arm.init == STOCK else "weighted",
-            ),
         )
         logits = predicted_logits(fitted.trainer, fitted.images["test"])
         shutil.rmtree(folder, ignore_errors=True)
         return softmax(logits, axis=-1), fitted.figures
 
-    def _arguments(self, folder: Path, seed: int) -> TrainingArguments:
-        chosen = self.settings
+    def _config(self, cell: Cell, folder: Path) -> ClassificationConfig:
+        """Return the recipe of every cell: as many updates and evaluations at each percentage of labels."""
+        chosen, arm = self.settings, cell.arm
         between = max(1, chosen.updates // 10)
-        return sensible_defaults(
+        return ClassificationConfig(
             str(folder),
-            epochs=1,
-            batch_size=chosen.batch_size,
-            learning_rate=chosen.learning_rate,
-            seed=seed,
-            num_workers=chosen.num_workers,
-            show_progress=False,
             max_steps=chosen.updates,
+            per_device_train_batch_size=chosen.batch_size,
+            learning_rate=chosen.learning_rate,
+            seed=cell.seed,
+            num_workers=chosen.num_workers,
+            lesion_loss=arm.lesion_loss,
+            tune=arm.tune,
+            semi_supervised=arm.semi_supervised,
+            sampling="natural" if arm.init == STOCK else "weighted",
             eval_strategy="steps",
             eval_steps=between,
             save_strategy="steps",
@@ -240,6 +235,7 @@ class Study:
             save_total_limit=1,
             save_only_model=True,
             logging_steps=between,
+            disable_tqdm=True,
         )
 
 

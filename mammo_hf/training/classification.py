@@ -1,10 +1,10 @@
-"""Stage 2: several tasks from few labels, the test split read once, at the end."""
+"""Stage 2: classification of several tasks from few labels; the test split is read once, at the end."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +12,169 @@ import datasets
 import numpy as np
 import torch
 from scipy.special import softmax
-from transformers import EvalPrediction, Trainer, TrainingArguments
+from transformers import EvalPrediction, Trainer, TrainerCallback, TrainingArguments
 
 from ..data.augmentation import Augmentation
-from ..data.prepare.row import UNKNOWN_PATHOLOGY
+from ..data.collection import Collection
+from ..data.splits import save_subset
 from ..data.torch_datasets import EpochOfDatasets, LabelledImages, rows_of
+from ..data.training_data import (
+    check_labels,
+    check_near_duplicates,
+    collection_facts,
+    labelled_patients,
+    open_collection,
+    prepared_images,
+    training_processor,
+    usable_tasks,
+)
 from ..errors import DataError, UsageError
-from ..evaluation.after_training import Origin, evaluate_after_training
+from ..evaluation.after_training import evaluate_after_training
 from ..evaluation.classification import evaluate_task
+from ..evaluation.report.facts import unreadable
 from ..evaluation.report.words import preprocessing_in_words
 from ..evaluation.scored import scored
+from ..hub.push import finish_checkpoint, take_over_push
 from ..metrics.classification import accuracy, auroc_of
 from ..metrics.inputs import UndefinedMetric
-from ..models.checkpoint import kind_of_start, load_starting_weights, starting_config
+from ..models.checkpoint import check_model, kind_of_start, load_starting_weights, locate, starting_config
 from ..models.configuration_mammo_swin import SCORES, SIZES, MammoSwinConfig
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification, probabilities, score_logits
 from ..plotting import plot_loss_curves, plot_metric_curves, plot_roc
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .callbacks import HeadFirst, ModelCardCallback, WeightAverage, freeze
-from .options import ClassificationSettings
+from .options import ClassificationOptions, StageOptions
 from .semi_supervised import ClassThresholds, SemiSupervisedTrainer, TwoViews, WithUnlabelled
-from .trainer import ClassificationTrainer, run, without_last_batch_surprise, without_validation
+from .trainer import (
+    REFUSED,
+    ClassificationTrainer,
+    StageConfig,
+    TrainingResult,
+    begin_stage,
+    check_batch,
+    check_output,
+    resolve_config,
+    run,
+    without_validation,
+)
 
 logger = logging.getLogger(__name__)
-TEACHER_DECAY = 0.99  # of a teacher of few updates; Tarvainen & Valpola 2017 take 0.99 at first and 0.999 later
+
+Tasks = list[dict[str, Any]]
+TEACHER_DECAY = 0.99  # for a training of few updates; Tarvainen & Valpola 2017 take 0.99 at first and 0.999 later
+# a whole network that is trained for fewer updates may be at chance for no other reason; see docs/recipe.md
+ENOUGH_UPDATES = 400
+REFUSED_HERE = REFUSED | {
+    "prediction_loss_only": "leave it out: the scores choose the best epoch",
+    "batch_eval_metrics": "leave it out: an AUC is not a mean over batches",
+}
+
+
+@dataclass
+class ClassificationConfig(ClassificationOptions, StageConfig):
+    """Configuration of stage 2: Trainer's arguments and `ClassificationOptions`."""
+
+
+def finetune(
+    images: Collection | str | Path,
+    output_dir: str | Path,
+    *,
+    model: str | Path = "tiny",
+    config: ClassificationConfig | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+    dicom_path: str | Path | None = None,
+    **options: Any,
+) -> TrainingResult:
+    """Train a classifier from few labels, and save it with its split, labels, metrics, report and model card.
+
+    The labels of a fraction of the training patients are used; validation patients choose the best epoch, calibration
+    and operating points; the test split is read once, at the end.
+
+    Args:
+        images: A collection, prepared or not, or anything that `mammo_hf.load` takes.
+        output_dir: Folder of the checkpoint. Images that are not prepared yet are prepared below it.
+        model: What training starts from: a size (nano, tiny, small, base, large), a checkpoint's folder of either
+            stage or of any Swin, a ``.pth`` file of Swin or SimMIM, or a Hub name with an optional ``@revision``.
+        config: Configuration to start from; ``None``: the defaults. It is not changed.
+        callbacks: Further callbacks of Trainer, such as early stopping.
+        dicom_path: Text file with one DICOM path per line: further unlabelled images.
+        **options: Fields of `ClassificationConfig` in place of the configuration's.
+
+    Returns:
+        The folder and the metrics; its ``str`` is one sentence about them.
+
+    Raises:
+        UsageError: An argument is wrong, or the folder holds work that would be lost.
+        DataError: The collection cannot be trained on.
+        Diverged: The loss became NaN or infinite.
+        Interrupted: Ctrl-C; a checkpoint to resume from has been written.
+    """
+    # Check arguments, model and output folder before an image is read
+    config = resolve_config(ClassificationConfig, config, output_dir, options, REFUSED_HERE)
+    out = Path(str(config.output_dir))
+    checkpoint = check_output(out, config.resume_from_checkpoint, overwrite=config.overwrite_output_dir)
+    start = str(model) if str(model) in SIZES else str(locate(model))
+    processor = training_processor(images, start=start, named=config.processor, size=config.image_size)
+    check_model(start, processor.canvas, window_size=config.window_size)
+    # Open the collection: split by patient, no test patient whom the start was trained on; choose the labels
+    collection = open_collection(
+        images,
+        dicom_path=dicom_path,
+        validation_fraction=config.validation_fraction,
+        test_fraction=config.test_fraction,
+        split_file=config.split_file,
+        seed=config.seed,
+        starts=[start, *([out] if checkpoint else [])],
+    )
+    tasks = usable_tasks(collection, config.tasks)
+    check_labels(collection, tasks)
+    _check_metric(config, tasks)
+    labels = {"percentage": config.label_percentage, "seed": config.seed}
+    patients = labelled_patients(collection, tasks[0]["name"], saved=config.label_file, **labels)
+    # From here on the output folder is written to
+    target = take_over_push(config, out)
+    begin_stage(collection, config, model=str(model), start=start, resumed=checkpoint is not None)
+    if config.process_index == 0:
+        save_subset(patients, out / "label_subset.json", task=tasks[0]["name"], **labels)
+    folder = config.prepared_folder()
+    prepared = prepared_images(collection, processor, folder, tasks=tasks, num_workers=config.num_workers)
+    if config.near_duplicates:
+        check_near_duplicates(collection, prepared)
+    # Train, and keep the best epoch
+    fitted = fit_classifier(
+        prepared,
+        processor,
+        config,
+        model=start,
+        tasks=tasks,
+        patients=patients,
+        callbacks=callbacks,
+        checkpoint=checkpoint,
+    )
+    # Evaluate, save and describe
+    facts = fitted.figures | {"model": Path(str(model)).name, "image_size": list(processor.canvas)}
+    facts["collection"] = collection_facts(collection, tasks)
+    missing = unreadable(collection.where(split="test"), prepared, folder)
+    metrics = _evaluate_and_save(fitted, processor, config, facts, table=collection, unreadable=missing)
+    if fitted.trainer.is_world_process_zero():
+        private = [path for path in (collection.root, config.prepared_dir) if path]
+        about = {"target": target, "license": config.license, "start": start, "private_paths": private}
+        finish_checkpoint(out, "classifier", metrics, plots=out / "plots", **about)
+    result = TrainingResult(out, metrics, _sentence(metrics, tasks[0]["name"]))
+    if fitted.trainer.is_world_process_zero():
+        logger.info("%s", result)
+    return result
+
+
+def _sentence(metrics: dict[str, Any], task: str) -> str:
+    test = metrics["test"].get(task) if isinstance(metrics["test"], dict) else None
+    if test is None or test["auroc"] is None:
+        return f"trained on {metrics['train_images']:,} images; no test AUC of {task}"
+    if test["auroc_interval"] is None:
+        return f"test AUC {test['auroc']:.2f}, too few patients for an interval"
+    low, high = test["auroc_interval"]
+    verdict = "above chance" if low > 0.5 else "below chance" if high < 0.5 else "not distinguishable from chance"
+    return f"test AUC {test['auroc']:.2f} ({low:.2f} to {high:.2f}), {verdict}"
 
 
 @dataclass
@@ -43,9 +182,9 @@ class FittedClassifier:
     """A classifier at its best epoch, and what it was trained and chosen on.
 
     Attributes:
-        trainer: Holds the model, and predicts.
-        images: Of each split, those with a label.
-        figures: Counts and weights for ``metrics.json``.
+        trainer: Trainer that holds the model and predicts with it.
+        images: Images with a label, by split.
+        figures: Counts, weights and facts of the run for ``metrics.json``.
     """
 
     trainer: ClassificationTrainer
@@ -56,141 +195,130 @@ class FittedClassifier:
 def fit_classifier(
     prepared: datasets.Dataset,
     processor: MammoImageProcessor,
-    args: TrainingArguments,
+    config: ClassificationConfig,
     *,
     model: str,
     tasks: Tasks,
     patients: tuple[str, ...],
-    settings: ClassificationSettings | None = None,
-    resume: str | bool | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+    checkpoint: str | None = None,
 ) -> FittedClassifier:
-    """Trains the classifier and chooses the best epoch on validation patients; the test split is not read.
+    """Train the classifier and choose the best epoch on validation patients; the test split is not read.
 
     Args:
         prepared: Prepared images of all splits.
-        processor: Of the images.
-        args: Trainer's own; ``output_dir`` holds its checkpoints.
-        model: A size, a checkpoint folder of stage 1 or 2 or of any stock Swin, or a ``.pth`` file of the Swin or
-            SimMIM repositories.
-        tasks: In the order of the prepared ``labels``.
-        patients: Whose training rows' labels are used: a label subset. Other rows may be learnt from without.
-        settings: Of losses, sampling, what is tuned, and unlabelled images.
-        resume: As in ``run``.
+        processor: Processor that normalises them.
+        config: Configuration; it is not changed, and its ``output_dir`` gets Trainer's checkpoints.
+        model: What training starts from, as in `finetune`.
+        tasks: Tasks in the order of the prepared ``labels``.
+        patients: Patients whose training rows' labels are used; other rows may be used without their labels.
+        callbacks: Further callbacks of Trainer.
+        checkpoint: Checkpoint of Trainer to resume from.
     """
-    settings = settings or ClassificationSettings()
+    config = config.with_options()
     split = _labelled_rows(prepared, patients)
-    if settings.permute_labels:
-        logger.warning("the labels are dealt out anew among the training images: this model can learn nothing true")
-        prepared = permuted_labels(prepared, split["train"], args.seed)
     training = prepared.select(split["train"])
-    labels = np.array(training["labels"], dtype=np.int64).reshape(-1, len(tasks))
-    by_counts = class_weights(labels, tasks)  # refuses labels that teach nothing, whatever the sampling
-    weights = by_counts if settings.sampling == "weighted" else None
-    logger.info("class weights: %s", told(weights, tasks) if weights else f"none, sampling is {settings.sampling}")
-    places = sum(lesions is not None for lesions in training["lesions"])
-    lesion_loss = float(bool(places)) if settings.lesion_loss is None else settings.lesion_loss
-    if lesion_loss and not places:
-        raise DataError("no finding of a training row has a place", remedy="set the lesion loss to 0")
-    network = _network(model, processor, args, tasks, weights, lesion_loss, settings)
-    images = _images(prepared, split, processor, network, args.seed, settings.sampling == "balanced")
-    without_last_batch_surprise(len(images["train"]), args.per_device_train_batch_size, "training images")
-    unlabelled = _unlabelled(prepared, split["train"], processor, args.seed, settings)
-    trainer = _trainer(network, args, images, unlabelled, tasks, settings)
+    # Weigh the classes; refuses labels that teach nothing, whatever the sampling
+    by_counts = class_weights(np.array(training["labels"], dtype=np.int64).reshape(-1, len(tasks)), tasks)
+    weights = by_counts if config.sampling == "weighted" else None
+    shown = _weights_as_text(weights, tasks) if weights else f"none, sampling is {config.sampling}"
+    logger.info("class weights: %s", shown)
+    annotated = sum(lesions is not None for lesions in training["lesions"])
+    lesion_loss = float(bool(annotated)) if config.lesion_loss is None else config.lesion_loss
+    if lesion_loss and not annotated:
+        raise DataError("no lesion annotation of a training row has a location", remedy="set the lesion loss to 0")
+    # Build model, datasets and Trainer
+    network = _network(model, processor, config, tasks, weights, lesion_loss)
+    images = _images(prepared, split, processor, network, config)
+    check_batch(config, len(images["train"]), "training images")
+    unlabelled = _unlabelled(prepared, split["train"], processor, config)
+    trainer = _trainer(network, config, images, unlabelled, tasks)
     card = ModelCardCallback()
-    trainer.add_callback(card)
-    run(trainer, resume)
+    for callback in (card, *callbacks):
+        trainer.add_callback(callback)
+    _warn_of_few_updates(trainer, config)
+    run(trainer, checkpoint)
     if trainer.average is not None:
         trainer.average.apply()
     figures: dict[str, Any] = {
         "train_images": len(images["train"]),
-        "train_images_with_places": places,
+        "train_images_with_places": annotated,
         "train_patients": len(set(images["train"].prepared["patient"])),
         "unlabelled_images": 0 if unlabelled is None else len(unlabelled),
         "class_weights": weights,
         "lesion_loss_weight": lesion_loss,
+        "updates": trainer.state.global_step,
+        "processes": config.world_size,
+        "seed": config.seed,
+        "start": "random" if model in SIZES else kind_of_start(model),
+        "settings": _own_options(config),
+        "run": card.facts,
     }
-    figures |= _told_of_the_run(trainer, args, card, model, settings)
-    if settings.score_from == "auto" and lesion_loss:
+    if config.score_from == "auto" and lesion_loss:
         figures["score_from"] = choose_score(trainer, images["validation"])
     return FittedClassifier(trainer, images, figures)
 
 
-def _told_of_the_run(
-    trainer: ClassificationTrainer,
-    args: TrainingArguments,
-    card: ModelCardCallback,
-    model: str,
-    settings: ClassificationSettings,
-) -> dict[str, Any]:
-    return {
-        "updates": trainer.state.global_step,
-        "processes": args.world_size,
-        "permuted_labels": settings.permute_labels,
-        "seed": args.seed,
-        "start": "random" if model in SIZES else kind_of_start(model),
-        "settings": asdict(settings),
-        "run": card.facts,
-    }
+def _own_options(config: ClassificationConfig) -> dict[str, Any]:
+    """Return the options that say how the classifier was trained, without paths and without Trainer's own."""
+    shared = {field.name for field in fields(StageOptions)} - {"window_size", "layer_decay", "weight_average"}
+    trainers = {field.name for field in fields(TrainingArguments)}
+    own = [field.name for field in fields(ClassificationOptions) if field.name not in shared | trainers]
+    return {name: getattr(config, name) for name in own if name not in ("label_percentage", "label_file")}
 
 
-def train_classifier(
-    prepared: datasets.Dataset,
+def _warn_of_few_updates(trainer: ClassificationTrainer, config: ClassificationConfig) -> None:
+    batches = len(trainer.get_train_dataloader())
+    per_epoch = max(1, -(-batches // config.gradient_accumulation_steps))
+    updates = config.max_steps if config.max_steps > 0 else int(per_epoch * config.num_train_epochs)
+    if config.tune == "full" and updates < ENOUGH_UPDATES:
+        logger.warning(
+            "%d updates are few: a whole network may still be at chance after %d; give more --num_train_epochs, or "
+            "--tune last_stage or head",
+            updates,
+            ENOUGH_UPDATES,
+        )
+
+
+def _evaluate_and_save(
+    fitted: FittedClassifier,
     processor: MammoImageProcessor,
-    args: TrainingArguments,
-    *,
-    tasks: Tasks,
-    checkpoint: Path,
-    plots: Path,
-    origin: Origin | None = None,
-    **how: Any,
+    config: ClassificationConfig,
+    figures: dict[str, Any],
+    **of_collection: Any,
 ) -> dict[str, Any]:
-    """Trains the classifier as `fit_classifier`, saves it, reads the test split once, and writes a report of it.
-
-    Args:
-        prepared: Prepared images of all splits.
-        processor: Saved beside the model.
-        args: Trainer's own; ``output_dir`` holds its checkpoints.
-        tasks: In the order of the prepared ``labels``.
-        checkpoint: Where the model and the processor are saved.
-        plots: Folder of the curves and of the report.
-        origin: The images' collection, for records, the report's flow and more of its subgroups.
-        how: The rest of `fit_classifier`'s: model, patients, settings, resume.
-
-    Returns:
-        Figures for ``metrics.json``: counts, weights, and each task's figures on validation and test.
-    """
-    fitted = fit_classifier(prepared, processor, args, tasks=tasks, **how)
-    trainer, images = fitted.trainer, fitted.images
-    figures = fitted.figures | {"collection": {} if origin is None else dict(origin.facts)}
+    """Read the test split once, write the report and the plots, and save model and processor."""
+    trainer, images, out = fitted.trainer, fitted.images, Path(str(config.output_dir))
     # each split once, by all processes together
     logits = {name: predicted_logits(trainer, images[name]) for name in ("validation", "test") if len(images[name])}
-    if trainer.is_world_process_zero():
-        network = trainer.accelerator.unwrap_model(trainer.model)
-        figures |= evaluate(
-            network,
-            images,
-            logits,
-            seed=args.seed,
-            report=plots / "report",
-            checkpoint=checkpoint.name,
-            table=origin and origin.table,
-            unreadable=origin.unreadable if origin else (),
-            training=figures,
-            preprocessing=preprocessing_in_words(processor.to_dict()),
-        )
-        network.save_pretrained(checkpoint)
-        processor.save_pretrained(checkpoint)
-        draw_curves(trainer, images["test"], logits.get("test"), plots, figures)
+    if not trainer.is_world_process_zero():
+        return figures | {"validation": {}, "test": {}}
+    network = trainer.accelerator.unwrap_model(trainer.model)
+    figures = figures | evaluate(
+        network,
+        images,
+        logits,
+        seed=config.seed,
+        report=out / "plots" / "report",
+        checkpoint=out.name,
+        training=figures,
+        preprocessing=preprocessing_in_words(processor.to_dict()),
+        **of_collection,
+    )
+    network.save_pretrained(out)
+    processor.save_pretrained(out)
+    draw_curves(trainer, images["test"], logits.get("test"), out / "plots", figures)
     return figures
 
 
 def _labelled_rows(prepared: datasets.Dataset, patients: tuple[str, ...]) -> dict[str, list[int]]:
+    """Return the rows with a label, by split; of the training split those of the chosen patients."""
     known = [any(label >= 0 for label in labels) for labels in prepared["labels"]]
     keys, chosen = prepared["patient"], set(patients)
     rows = {name: [i for i in rows_of(prepared, (name,)) if known[i]] for name in ("train", "validation", "test")}
     rows["train"] = [i for i in rows["train"] if keys[i] in chosen]
     if not rows["train"]:
-        raise DataError("no labelled image of a training patient", remedy="check the label tables of the collection")
+        raise DataError("no image of a training patient has a label", remedy="check the label tables of the collection")
     return rows
 
 
@@ -199,138 +327,145 @@ def _images(
     split: dict[str, list[int]],
     processor: MammoImageProcessor,
     network: MammoSwinForImageClassification,
-    seed: int,
-    balanced: bool,
+    config: ClassificationConfig,
 ) -> dict[str, LabelledImages]:
-    grid = None
-    if network.lesion_head is not None:
-        grid = network.config.stage_grids(*processor.canvas)[-1]
+    grid = None if network.lesion_head is None else network.config.stage_grids(*processor.canvas)[-1]
+    balanced = config.sampling == "balanced"
     of_training = {"augmentation": Augmentation(), "lesion_grid": grid, "balanced": balanced}
     return {
-        name: LabelledImages(prepared.select(rows), processor, seed=seed, **(of_training if name == "train" else {}))
+        name: LabelledImages(
+            prepared.select(rows), processor, seed=config.seed, **(of_training if name == "train" else {})
+        )
         for name, rows in split.items()
     }
 
 
 def _unlabelled(
-    prepared: datasets.Dataset,
-    labelled: list[int],
-    processor: MammoImageProcessor,
-    seed: int,
-    settings: ClassificationSettings,
+    prepared: datasets.Dataset, labelled: list[int], processor: MammoImageProcessor, config: ClassificationConfig
 ) -> TwoViews | None:
-    """Images of training patients and unlabelled ones whose labels are not used."""
-    if settings.semi_supervised == "none":
+    """Return the unlabelled images, and those of training patients whose labels are not used."""
+    if config.semi_supervised == "none":
         return None
     used = set(labelled)
     rows = [i for i in rows_of(prepared, ("train", "unlabelled")) if i not in used]
     if not rows:
         raise DataError(
-            f"no unlabelled image for {settings.semi_supervised}",
-            remedy="use a share of the labels (--label_percentage 25), add images, or leave --semi_supervised out",
+            f"no unlabelled image for {config.semi_supervised}",
+            remedy="use fewer labels (--label_percentage 25), add images, or leave --semi_supervised out",
         )
-    return TwoViews(prepared.select(rows), processor, seed=seed)
+    return TwoViews(prepared.select(rows), processor, seed=config.seed)
 
 
 def _network(
     model: str,
     processor: MammoImageProcessor,
-    args: TrainingArguments,
+    config: ClassificationConfig,
     tasks: Tasks,
     weights: dict[str, list[float]] | None,
     lesion_loss: float,
-    settings: ClassificationSettings,
 ) -> MammoSwinForImageClassification:
-    torch.manual_seed(args.seed)
+    torch.manual_seed(config.seed)
     names = [task["name"] for task in tasks]
-    if settings.task_weights and len(settings.task_weights) != len(names):
+    if config.task_weights and len(config.task_weights) != len(names):
         raise UsageError(
-            f"{len(settings.task_weights)} weights for the tasks {', '.join(names)}",
-            source="--task_weights",
-            remedy="give one a task",
+            f"{len(config.task_weights)} weights for the tasks {', '.join(names)}",
+            source="task_weights",
+            remedy="give one per task",
         )
-    score = settings.score_from if lesion_loss and settings.score_from != "auto" else "pooled"
-    if score != settings.score_from != "auto":
-        logger.warning("without the places of lesions the score is the pooled one, not %s", settings.score_from)
-    config: MammoSwinConfig = starting_config(
+    score = config.score_from if lesion_loss and config.score_from != "auto" else "pooled"
+    if score != config.score_from != "auto":
+        logger.warning("without lesion locations the score is the pooled one, not %s", config.score_from)
+    of_model: MammoSwinConfig = starting_config(
         model,
         processor.canvas,
         num_channels=processor.num_channels,
         tasks=tasks,
         class_weights=weights,
-        task_weights=dict(zip(names, settings.task_weights, strict=True)) if settings.task_weights else None,
-        ordinal_tasks=[name for name in settings.ordinal_tasks if name in names] or None,
-        label_smoothing=args.label_smoothing_factor,
+        task_weights=dict(zip(names, config.task_weights, strict=True)) if config.task_weights else None,
+        ordinal_tasks=[name for name in config.ordinal_tasks if name in names] or None,
+        label_smoothing=config.label_smoothing_factor,
         lesion_task=names[0] if lesion_loss else None,
         lesion_loss_weight=lesion_loss,
         score_from=score,
-        window_size=settings.window_size,
+        window_size=config.window_size,
     )
-    args.label_smoothing_factor = 0.0  # Trainer's own would smooth over the labels of all tasks at once
-    config.check_image_size(*config.image_size)
-    network = MammoSwinForImageClassification(config)
+    config.label_smoothing_factor = 0.0  # Trainer's own would smooth over the labels of all tasks at once
+    of_model.check_image_size(*of_model.image_size)
+    network = MammoSwinForImageClassification(of_model)
     if model not in SIZES:
         load_starting_weights(network, model, processor)
-    freeze(network, settings.tune)
+    freeze(network, config.tune)
     return network
 
 
 def _trainer(
     network: MammoSwinForImageClassification,
-    args: TrainingArguments,
+    config: ClassificationConfig,
     images: dict[str, LabelledImages],
     unlabelled: TwoViews | None,
     tasks: Tasks,
-    settings: ClassificationSettings,
 ) -> ClassificationTrainer:
-    args.label_names = ["labels"]
-    args.remove_unused_columns = False
+    config.label_names = ["labels"]
     validation = images["validation"] if len(images["validation"]) else None
     if validation is None:
-        without_validation(args)
-    if args.load_best_model_at_end:
-        chosen = None if validation is None else best_metric(validation, tasks)
-        args.metric_for_best_model = chosen or "eval_loss"
-        args.greater_is_better = chosen is not None
-        logger.info("the best epoch is chosen by %s", args.metric_for_best_model)
-    config: MammoSwinConfig = network.config
+        without_validation(config)
+    elif config.load_best_model_at_end:
+        _choose_metric(config, validation, tasks)
+    of_model: MammoSwinConfig = network.config
     training: Any = images["train"]
     if unlabelled is not None:
-        training = WithUnlabelled(images["train"], unlabelled, settings.unlabelled_ratio)
-    decay = settings.weight_average or (TEACHER_DECAY if settings.semi_supervised == "mean_teacher" else 0.0)
+        training = WithUnlabelled(images["train"], unlabelled, config.unlabelled_ratio)
+    decay = config.weight_average or (TEACHER_DECAY if config.semi_supervised == "mean_teacher" else 0.0)
     common: dict[str, Any] = {
         "train_dataset": training,
         "eval_dataset": validation,
-        "compute_metrics": lambda prediction: epoch_metrics(prediction, config),
-        "callbacks": [EpochOfDatasets(training)] + [HeadFirst(settings.head_first)] * bool(settings.head_first),
-        "layer_decay": settings.layer_decay,
+        "compute_metrics": lambda prediction: epoch_metrics(prediction, of_model),
+        "callbacks": [EpochOfDatasets(training)] + [HeadFirst(config.head_first)] * bool(config.head_first),
+        "layer_decay": config.layer_decay,
         "average": WeightAverage(network, decay) if decay else None,
     }
     if unlabelled is None:
-        return ClassificationTrainer(network, args, **common)
-    thresholds = ClassThresholds(config, settings.confidence)
+        return ClassificationTrainer(network, config, **common)
     return SemiSupervisedTrainer(
         network,
-        args,
-        method=settings.semi_supervised,
-        thresholds=thresholds,
-        consistency_weight=settings.consistency_weight,
+        config,
+        method=config.semi_supervised,
+        thresholds=ClassThresholds(of_model, config.confidence),
+        consistency_weight=config.consistency_weight,
         **common,
     )
 
 
-# Weights of classes in the loss, so that rare ones count as much as common ones.
+def _check_metric(config: ClassificationConfig, tasks: Tasks) -> None:
+    """Refuse a metric for the best epoch that no evaluation gives, which Trainer would find at its first one.
+
+    Raises:
+        UsageError: Names the metrics that there are.
+    """
+    known = ["auto", "loss", *(f"{task['name']}_{metric}" for task in tasks for metric in ("auroc", "accuracy"))]
+    given = str(config.metric_for_best_model).removeprefix("eval_")
+    if given not in known:
+        raise UsageError(f"is {given!r}", source="metric_for_best_model", remedy=f"use {', '.join(known)}")
 
 
-Tasks = list[dict[str, Any]]
+def _choose_metric(config: ClassificationConfig, validation: LabelledImages, tasks: Tasks) -> None:
+    """Set the metric that chooses the best epoch: as given, or the main task's AUC, or else the loss."""
+    if config.metric_for_best_model == "auto":
+        known = {labels[0] for labels in validation.prepared["labels"] if labels[0] >= 0}
+        defined = len(known) == len(tasks[0]["labels"])
+        config.metric_for_best_model = f"eval_{tasks[0]['name']}_auroc" if defined else "eval_loss"
+        if not defined:
+            logger.warning("validation lacks a class of %s: the loss chooses the epoch, not the AUC", tasks[0]["name"])
+    config.greater_is_better = not config.metric_for_best_model.endswith("loss")
+    logger.info("the best epoch is chosen by %s", config.metric_for_best_model)
 
 
 def class_weights(labels: np.ndarray, tasks: Tasks) -> dict[str, list[float]]:
-    """w_c = N / (K * N_c) of each task, over the given rows' known labels.
+    """Return the class weights w_c = N / (K * N_c) of each task, over the known labels of the given rows.
 
     Args:
-        labels: int (rows, tasks), -100 where not known; of training rows alone.
-        tasks: In the columns' order.
+        labels: Labels of the training rows, int (rows, tasks), -100 if not known.
+        tasks: Tasks in the order of the columns.
 
     Raises:
         DataError: The first task has no label, or labels of one class only.
@@ -343,15 +478,15 @@ def class_weights(labels: np.ndarray, tasks: Tasks) -> dict[str, list[float]]:
             found = "no labels at all" if not counts.any() else f"{task['labels'][counts.argmax()]!r} only"
             raise DataError(
                 f"the training rows have {found} for the task {task['name']!r}",
-                remedy="check the label tables and the share of labels that is used",
+                remedy="check the label tables and --label_percentage",
             )
         # a class that never occurs needs no weight: no row will ask for it
         weights[task["name"]] = [len(known) / (len(counts) * n) if n else 0.0 for n in counts.tolist()]
     return weights
 
 
-def told(weights: dict[str, list[float]], tasks: Tasks) -> str:
-    """Weights in one line, each class by its label."""
+def _weights_as_text(weights: dict[str, list[float]], tasks: Tasks) -> str:
+    """Return the weights in one line, each class by its label."""
     labels = {task["name"]: task["labels"] for task in tasks}
     return "; ".join(
         f"{name}: {', '.join(f'{label} {weight:.2f}' for label, weight in zip(labels[name], own, strict=True))}"
@@ -359,20 +494,8 @@ def told(weights: dict[str, list[float]], tasks: Tasks) -> str:
     )
 
 
-# What a classifier's scores are worth: at each epoch, on validation to choose by, and on the test split at the end.
-
-
-def best_metric(validation: LabelledImages, tasks: Tasks) -> str | None:
-    """By which metric the best epoch is chosen: the first task's AUC; ``None``, the loss, where it is not defined."""
-    known = {labels[0] for labels in validation.prepared["labels"] if labels[0] >= 0}
-    if len(known) == len(tasks[0]["labels"]):
-        return f"eval_{tasks[0]['name']}_auroc"
-    logger.warning("validation lacks a class of %s: its AUC is null, the loss chooses the epoch", tasks[0]["name"])
-    return None
-
-
 def epoch_metrics(prediction: EvalPrediction, config: MammoSwinConfig) -> dict[str, float]:
-    """Accuracy and AUC of each task on the rows whose label is known; an undefined one is left out."""
+    """Return accuracy and AUC of each task on the rows with a known label; undefined ones are left out."""
     logits, lesion_scores, labels = _arrays(prediction)
     if not np.isfinite(logits).all():
         raise DataError("the training has diverged: its scores are not finite", remedy="lower the learning rate")
@@ -395,7 +518,7 @@ def _area(truth: np.ndarray, scores: np.ndarray) -> float:
 
 
 def _arrays(prediction: Any) -> tuple[np.ndarray, torch.Tensor | None, np.ndarray]:
-    """Logits, the lesion head's scores where there is one, and labels."""
+    """Return logits, the lesion head's scores if there is one, and labels."""
     found = prediction.predictions
     if isinstance(found, tuple):
         return found[0], torch.from_numpy(found[1]), prediction.label_ids
@@ -403,7 +526,7 @@ def _arrays(prediction: Any) -> tuple[np.ndarray, torch.Tensor | None, np.ndarra
 
 
 def choose_score(trainer: Trainer, validation: LabelledImages) -> str:
-    """Sets ``config.score_from`` to what has the highest AUC on validation images; to pooled where none is ahead."""
+    """Set ``config.score_from`` to the score with the highest AUC on validation images; to pooled if none is ahead."""
     config: MammoSwinConfig = trainer.accelerator.unwrap_model(trainer.model).config
     if not len(validation):
         return config.score_from
@@ -419,12 +542,12 @@ def choose_score(trainer: Trainer, validation: LabelledImages) -> str:
         except UndefinedMetric:
             areas[score] = 0.0
     config.score_from = max(SCORES, key=lambda score: areas[score])  # the first of equals: pooled
-    logger.info("validation AUC by where the score comes from: %s; %s is kept", areas, config.score_from)
+    logger.info("validation AUC of each score: %s; %s is kept", areas, config.score_from)
     return config.score_from
 
 
 def predicted_logits(trainer: Trainer, images: LabelledImages) -> np.ndarray:
-    """The logits of the scores, float64 (images, labels of all tasks), in the images' order."""
+    """Return the logits of the scores, float64 (images, labels of all tasks), in the images' order."""
     logits, lesion_scores, _ = _arrays(trainer.predict(images))
     config = trainer.accelerator.unwrap_model(trainer.model).config
     return score_logits(config, torch.from_numpy(logits), lesion_scores).double().numpy()
@@ -438,17 +561,17 @@ def evaluate(
     seed: int,
     **report: Any,
 ) -> dict[str, Any]:
-    """Figures on validation; calibration and operating points fixed there; the test split read as they say.
+    """Evaluate on validation, fit calibration and operating points there, and evaluate the test split with them.
 
     Args:
-        network: Its configuration gets ``calibration`` and ``operating_points``.
-        images: Of the validation and the test split.
-        logits: Theirs, where they have images.
-        seed: Of the bootstrap.
-        report: The rest of `evaluate_after_training`'s: the report's folder, and what it says besides the figures.
+        network: Model whose configuration gets ``calibration`` and ``operating_points``.
+        images: Images of the validation and the test split.
+        logits: Logits of those that have images.
+        seed: Random seed of the bootstrap.
+        report: Further arguments of `evaluate_after_training`: the report's folder and its facts.
 
     Returns:
-        ``validation`` and ``test``: each task's figures with intervals by patient, null with a reason where undefined.
+        ``validation`` and ``test``: each task's figures with intervals by patient, null with a reason if undefined.
     """
     known = {split: (images[split].prepared, values) for split, values in logits.items()}
     missing = {"reason": "no labelled image"}
@@ -481,8 +604,7 @@ def _uncalibrated(config: MammoSwinConfig, prepared: datasets.Dataset, logits: n
 def draw_curves(
     trainer: Trainer, test: LabelledImages, logits: np.ndarray | None, plots: Path, figures: dict[str, Any]
 ) -> None:
-    """Loss and metric curves of the run, and the ROC curve of the test images where the first task has two labels."""
-    plots.mkdir(parents=True, exist_ok=True)
+    """Draw loss and metrics of the run, and the ROC curve of the test images if the main task has two labels."""
     remark = "training adds the loss of the lesion tokens, validation does not" if figures["lesion_loss_weight"] else ""
     plot_loss_curves(trainer.state.log_history, plots / "classifier_loss.png", "Classification", remark)
     plot_metric_curves(trainer.state.log_history, plots / "classifier_metrics.png")
@@ -494,41 +616,3 @@ def draw_curves(
     labels = np.array(test.prepared["labels"])[:, 0]
     scores = softmax(logits[:, part], axis=-1)[:, 1]
     plot_roc(labels[labels >= 0], scores[labels >= 0], plots / "roc.png", interval=result["auroc_interval"])
-
-
-# Labels dealt out anew among images: a model that is trained on them can have learnt nothing true.
-#
-# Where its explanations look like the model's own, they show the image and not what was learnt (Adebayo et al. 2018,
-# arXiv 1810.03292, section 4: the data randomisation test).
-
-
-def permuted_labels(prepared: datasets.Dataset, rows: Sequence[int], seed: int) -> datasets.Dataset:
-    """The same images with the labels of some rows dealt out anew among them, each task by itself.
-
-    How often each label occurs stays. Lesions stay where they are and take their image's new label of the first task.
-
-    Args:
-        prepared: Prepared images, with ``labels`` and ``lesions``.
-        rows: Those that are trained on; all others keep their labels.
-        seed: Of the permutation.
-    """
-    generator = np.random.default_rng(seed)
-    labels = np.array(prepared["labels"], dtype=np.int64)
-    chosen = np.asarray(rows)
-    for task in range(labels.shape[1]):
-        known = chosen[labels[chosen, task] >= 0]
-        labels[known, task] = labels[generator.permutation(known), task]
-    lesions = list(prepared["lesions"])
-    for row in rows:
-        if lesions[row] is not None:
-            lesions[row] = _relabelled(lesions[row], int(labels[row, 0]))
-    kinds = prepared.features
-    changed = prepared.remove_columns(["labels", "lesions"])
-    changed = changed.add_column("labels", labels.tolist(), feature=kinds["labels"])
-    return changed.add_column("lesions", lesions, feature=kinds["lesions"])
-
-
-def _relabelled(cells: bytes, label: int) -> bytes:
-    found = np.frombuffer(cells, np.uint8).copy()
-    found[found > 0] = UNKNOWN_PATHOLOGY if label < 0 else label + 1
-    return found.tobytes()

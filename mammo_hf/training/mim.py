@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import logging
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from scipy.ndimage import gaussian_filter
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..data.augmentation import Augmentation
+from ..data.collection import Collection
 from ..data.torch_datasets import (
     EpochOfDatasets,
     LabelledImages,
@@ -23,157 +25,170 @@ from ..data.torch_datasets import (
     StreamedMaskedImages,
     rows_of,
 )
+from ..data.training_data import (
+    check_near_duplicates,
+    collection_facts,
+    open_collection,
+    prepared_images,
+    streamed_images,
+    training_processor,
+    usable_tasks,
+)
 from ..errors import DataError
-from ..models.checkpoint import load_starting_weights, starting_config
+from ..hub.push import finish_checkpoint, take_over_push
+from ..models.checkpoint import check_model, load_starting_weights, locate, starting_config
 from ..models.configuration_mammo_swin import SIZES
 from ..models.losses import denormalized
 from ..models.modeling_mammo_swin import MammoSwinForMaskedImageModeling
 from ..plotting import plot_loss_curves, plot_reconstruction
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .callbacks import ModelCardCallback, Probes, WeightAverage
-from .options import MimSettings
-from .trainer import MimTrainer, run, without_last_batch_surprise, without_validation
+from .options import MimOptions
+from .trainer import (
+    StageConfig,
+    SwinTrainer,
+    TrainingResult,
+    begin_stage,
+    check_batch,
+    check_output,
+    resolve_config,
+    run,
+    without_validation,
+)
 
 logger = logging.getLogger(__name__)
 
 
-def model_changes(settings: MimSettings) -> dict[str, Any]:
-    """The changes of configuration that stage 1's settings mean."""
+@dataclass
+class MimConfig(MimOptions, StageConfig):
+    """Configuration of stage 1: Trainer's arguments and `MimOptions`."""
+
+
+def pretrain(
+    images: Collection | str | Path,
+    output_dir: str | Path,
+    *,
+    model: str | Path = "tiny",
+    config: MimConfig | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+    dicom_path: str | Path | None = None,
+    **options: Any,
+) -> TrainingResult:
+    """Pre-train an encoder by masked image modelling, and save it with its split, metrics, curves and model card.
+
+    Training and unlabelled images are trained on; validation images choose the best epoch; images of test patients
+    are never seen.
+
+    Args:
+        images: A collection, prepared or not, or anything that `mammo_hf.load` takes.
+        output_dir: Folder of the checkpoint. Images that are not prepared yet are prepared below it.
+        model: What training starts from: a size (nano, tiny, small, base, large), a checkpoint's folder, a ``.pth``
+            file of Swin or SimMIM, or a Hub name with an optional ``@revision``.
+        config: Configuration to start from; ``None``: the defaults. It is not changed.
+        callbacks: Further callbacks of Trainer, such as early stopping.
+        dicom_path: Text file with one DICOM path per line: further unlabelled images.
+        **options: Fields of `MimConfig` in place of the configuration's.
+
+    Returns:
+        The folder and the metrics; its ``str`` is one sentence about them.
+
+    Raises:
+        UsageError: An argument is wrong, or the folder holds work that would be lost.
+        DataError: The collection cannot be trained on.
+        Diverged: The loss became NaN or infinite.
+        Interrupted: Ctrl-C; a checkpoint to resume from has been written.
+    """
+    # Check arguments, model and output folder before an image is read
+    config = resolve_config(MimConfig, config, output_dir, options)
+    out = Path(str(config.output_dir))
+    checkpoint = check_output(out, config.resume_from_checkpoint, overwrite=config.overwrite_output_dir)
+    start = str(model) if str(model) in SIZES else str(locate(model))
+    blocks = {"mask_block_size": config.mask_block_size, "mask_ratio": config.mask_ratio}
+    processor = training_processor(images, start=start, named=config.processor, size=config.image_size, **blocks)
+    processor.masking()(processor.canvas, seed=0)  # refuses blocks that do not tile the image
+    check_model(start, processor.canvas, **_model_changes(config))
+    # Open the collection: split by patient, no test patient whom the start was trained on
+    collection = open_collection(
+        images,
+        dicom_path=dicom_path,
+        validation_fraction=config.validation_fraction,
+        test_fraction=config.test_fraction,
+        split_file=config.split_file,
+        seed=config.seed,
+        starts=[start, *([out] if checkpoint else [])],
+    )
+    tasks = usable_tasks(collection, config.tasks)
+    # From here on the output folder is written to
+    target = take_over_push(config, out)
+    begin_stage(collection, config, model=str(model), start=start, resumed=checkpoint is not None)
+    # Prepare the images; a stream reads its training images from the prepared shards as they come
+    stream = streamed_images(collection, processor, seed=config.seed) if config.streaming else None
+    kept = collection.where(split="validation") if config.streaming else collection
+    prepared = prepared_images(kept, processor, config.prepared_folder(), tasks=tasks, num_workers=config.num_workers)
+    if config.near_duplicates:
+        check_near_duplicates(collection, None if config.streaming else prepared)
+    # Train
+    training, validation = _masked_images(prepared, processor, config, stream)
+    trainer = _trainer(start, training, validation, config, callbacks)
+    if config.probes:
+        trainer.add_callback(_probes(trainer, prepared, processor, config))
+    run(trainer, checkpoint)
+    # Save, measure and describe
+    metrics = _save(trainer, training, validation, processor, config)
+    if trainer.is_world_process_zero():
+        metrics |= {"seed": config.seed, "model": Path(str(model)).name, "image_size": list(processor.canvas)}
+        metrics["collection"] = collection_facts(collection, tasks)
+        private = [path for path in (collection.root, config.prepared_dir) if path]
+        about = {"target": target, "license": config.license, "start": start, "private_paths": private}
+        finish_checkpoint(out, "mim", metrics, plots=out / "plots", **about)
+    result = TrainingResult(out, metrics, _sentence(metrics))
+    if trainer.is_world_process_zero():
+        logger.info("%s", result)
+    return result
+
+
+def _sentence(metrics: dict[str, Any]) -> str:
+    trained = f"pre-trained on {metrics['train_images']:,} images"
+    if "validation_loss" not in metrics:
+        return f"{trained}, without a validation split"
+    return f"{trained}, L1 on hidden pixels of validation images {metrics['validation_loss']:.3f}"
+
+
+def _model_changes(config: MimConfig) -> dict[str, Any]:
+    """Return the fields of the model's configuration that the options set."""
     return {
-        "decoder": settings.decoder,
-        "sparse_encoder": settings.sparse_encoder,
-        "loss_region": settings.loss_region,
-        "normalized_patch": settings.normalized_patch,
-        "window_size": settings.window_size,
+        "decoder": config.mim_decoder,
+        "sparse_encoder": config.sparse_encoder,
+        "loss_region": config.loss_region,
+        "normalized_patch": config.normalized_patch,
+        "window_size": config.window_size,
     }
 
 
-def train_mim(
-    prepared: datasets.Dataset,
-    processor: MammoImageProcessor,
-    args: TrainingArguments,
-    *,
-    model: str,
-    checkpoint: Path,
-    plots: Path,
-    settings: MimSettings | None = None,
-    stream: StreamedMaskedImages | None = None,
-    resume: str | bool | None = None,
-) -> dict[str, Any]:
-    """Pre-trains an encoder and saves the best by validation loss.
-
-    Args:
-        prepared: Prepared images; training and unlabelled ones are learnt from, validation ones choose the checkpoint.
-        processor: Saved beside the model.
-        args: Trainer's own; ``output_dir`` holds its checkpoints.
-        model: A size, a checkpoint folder of any Swin, or a ``.pth`` file of the Swin or SimMIM repositories.
-        checkpoint: Where the model and the processor are saved.
-        plots: Folder of the loss curve and the reconstruction panels.
-        settings: Of decoder, loss, masks, learning rates and probes.
-        stream: Learnt from in place of the prepared training and unlabelled images.
-        resume: As in ``run``.
-
-    Returns:
-        Figures for ``metrics.json``: counts, and on validation images the loss, PSNR and SSIM.
-
-    Raises:
-        Diverged: The loss became NaN or infinite.
-    """
-    settings = settings or MimSettings()
-    training, validation = _masked_images(prepared, processor, args.seed, settings, stream)
-    without_last_batch_surprise(len(training), args.per_device_train_batch_size, "pre-training images")
-    network = _network(model, processor, args.seed, settings)
-    args.label_names = ["bool_masked_pos"]
-    args.remove_unused_columns = False
-    if stream is not None:
-        args.ignore_data_skip = True  # a stream is no sequence to skip in: a resumed epoch begins anew
-    args.prediction_loss_only = True
-    if not len(validation):
-        without_validation(args)
-    card = ModelCardCallback()
-    trainer = MimTrainer(
-        network,
-        args,
-        train_dataset=training,
-        eval_dataset=validation if len(validation) else None,
-        data_collator=MaskedCollator(network.config, pack=args.n_gpu <= 1),
-        callbacks=[EpochOfDatasets(training), card],
-        layer_decay=settings.layer_decay,
-        average=WeightAverage(network, settings.weight_average) if settings.weight_average else None,
-    )
-    if len(validation):
-        trainer.add_callback(ReconstructionPanel(trainer, network, validation, plots / "mim_panels"))
-    if settings.probes:
-        trainer.add_callback(_probes(trainer, network, prepared, processor, settings))
-    run(trainer, resume)
-    figures: dict[str, Any] = {"train_images": len(training), "validation_images": len(validation)}
-    figures |= {"processes": args.world_size, "run": card.facts}
-    if len(validation):
-        figures["validation_loss"] = trainer.evaluate()["eval_loss"]
-    if trainer.average is not None:
-        trainer.average.apply()
-    if trainer.is_world_process_zero():
-        if len(validation):
-            figures["hidden_inside_the_breast"] = reconstruction_quality(network, validation)
-        network.save_pretrained(checkpoint)
-        processor.save_pretrained(checkpoint)
-        plots.mkdir(parents=True, exist_ok=True)
-        plot_loss_curves(trainer.state.log_history, plots / "mim_loss.png", "Masked image modelling")
-        draw_reconstructions(network, validation if len(validation) else training, plots / "mim_reconstruction.png")
-    return figures
-
-
-def _network(
-    model: str, processor: MammoImageProcessor, seed: int, settings: MimSettings
-) -> MammoSwinForMaskedImageModeling:
-    torch.manual_seed(seed)
-    config = starting_config(model, processor.canvas, num_channels=processor.num_channels, **model_changes(settings))
-    config.check_image_size(*processor.canvas)
-    network = MammoSwinForMaskedImageModeling(config)
-    if model not in SIZES:
-        load_starting_weights(network, model, processor)
-    return network
-
-
-def _probes(
-    trainer: MimTrainer,
-    network: MammoSwinForMaskedImageModeling,
-    prepared: datasets.Dataset,
-    processor: MammoImageProcessor,
-    settings: MimSettings,
-) -> Probes:
-    train, validation = (
-        LabelledImages(prepared.select(rows_of(prepared, (split,))), processor) for split in ("train", "validation")
-    )
-    return Probes(trainer, network, train, validation, settings.probes)
-
-
 def _masked_images(
-    prepared: datasets.Dataset,
-    processor: MammoImageProcessor,
-    seed: int,
-    settings: MimSettings,
-    stream: StreamedMaskedImages | None,
+    prepared: datasets.Dataset, processor: MammoImageProcessor, config: MimConfig, stream: StreamedMaskedImages | None
 ) -> tuple[MaskedImages | StreamedMaskedImages, MaskedImages]:
-    learnt = rows_of(prepared, ("train", "unlabelled"))
-    if not (learnt if stream is None else len(stream)):
+    """Return the training images, with fresh masks and augmentation, and the validation images, with fixed masks."""
+    trained_on = rows_of(prepared, ("train", "unlabelled"))
+    if not (trained_on if stream is None else len(stream)):
         raise DataError("no image of a training patient to pre-train on", remedy="check the split of the collection")
-    masking = replace(processor.masking(), within=settings.mask_within)
-    needs_breast = settings.loss_region == "masked_breast"
-    if needs_breast or settings.mask_within == "breast":
-        check_breasts(prepared, rows_of(prepared, ("validation",)) + (learnt if stream is None else []))
-    common: dict[str, Any] = {"seed": seed, "masking": masking, "needs_breast": needs_breast}
+    masking = replace(processor.masking(), within=config.mask_within)
+    needs_breast = config.loss_region == "masked_breast"
+    if needs_breast or config.mask_within == "breast":
+        _check_breasts(prepared, rows_of(prepared, ("validation",)) + (trained_on if stream is None else []))
+    common: dict[str, Any] = {"seed": config.seed, "masking": masking, "needs_breast": needs_breast}
     if stream is not None:
         stream.masking, stream.needs_breast = masking, needs_breast
     training = stream or MaskedImages(
-        prepared.select(learnt), processor, augmentation=Augmentation(), fresh=True, **common
+        prepared.select(trained_on), processor, augmentation=Augmentation(), fresh=True, **common
     )
+    check_batch(config, len(training), "pre-training images")
     validation = MaskedImages(prepared.select(rows_of(prepared, ("validation",))), processor, fresh=False, **common)
     return training, validation
 
 
-def check_breasts(prepared: datasets.Dataset, rows: list[int]) -> None:
-    """Refuses, before the first step, images in which no breast was found, where masks or loss ask for one.
+def _check_breasts(prepared: datasets.Dataset, rows: list[int]) -> None:
+    """Refuse images in which no breast was found, if masks or loss need one, before the first step.
 
     Raises:
         DataError: Names the first of them.
@@ -182,35 +197,122 @@ def check_breasts(prepared: datasets.Dataset, rows: list[int]) -> None:
     without = [row["image_id"] for row in chosen if not any(row["breast"])]
     if without:
         raise DataError(
-            f"no breast stands out from the background, nor in {len(without) - 1} other images",
+            f"no breast was found in it, nor in {len(without) - 1} other images",
             source=f"image {without[0]}",
-            remedy="take them out of the collection, or mask and judge the whole image",
+            remedy="take them out of the collection, or mask and count the whole image",
         )
 
 
-def draw_reconstructions(network: MammoSwinForMaskedImageModeling, images: MaskedImages, path: Path) -> None:
-    """Writes the panel of input, masked, reconstruction and difference."""
-    plot_reconstruction(*reconstruct(network, images), path, "Reconstruction of hidden blocks")
+def _trainer(
+    start: str,
+    training: MaskedImages | StreamedMaskedImages,
+    validation: MaskedImages,
+    config: MimConfig,
+    callbacks: Sequence[TrainerCallback],
+) -> MimTrainer:
+    torch.manual_seed(config.seed)
+    processor = training.processor
+    changes = {"num_channels": processor.num_channels, **_model_changes(config)}
+    network = MammoSwinForMaskedImageModeling(starting_config(start, processor.canvas, **changes))
+    if start not in SIZES:
+        load_starting_weights(network, start, processor)
+    config.label_names = ["bool_masked_pos"]
+    config.prediction_loss_only = True
+    if isinstance(training, StreamedMaskedImages):
+        config.ignore_data_skip = True  # a stream cannot be skipped in: a resumed epoch begins again
+    if not len(validation):
+        without_validation(config)
+    trainer = MimTrainer(
+        network,
+        config,
+        train_dataset=training,
+        eval_dataset=validation if len(validation) else None,
+        data_collator=MaskedCollator(network.config, pack=config.n_gpu <= 1),
+        callbacks=[EpochOfDatasets(training), ModelCardCallback(), *callbacks],
+        layer_decay=config.layer_decay,
+        average=WeightAverage(network, config.weight_average) if config.weight_average else None,
+    )
+    if len(validation):
+        panels = Path(str(config.output_dir)) / "plots" / "mim_panels"
+        trainer.add_callback(ReconstructionPanel(trainer, network, validation, panels))
+    return trainer
 
 
-# How good a reconstruction is: PSNR and SSIM on hidden pixels inside the breast.
+def _probes(
+    trainer: MimTrainer, prepared: datasets.Dataset, processor: MammoImageProcessor, config: MimConfig
+) -> Probes:
+    train, validation = (
+        LabelledImages(prepared.select(rows_of(prepared, (split,))), processor) for split in ("train", "validation")
+    )
+    return Probes(trainer, trainer.model, train, validation, config.probes)
+
+
+def _save(
+    trainer: MimTrainer,
+    training: MaskedImages | StreamedMaskedImages,
+    validation: MaskedImages,
+    processor: MammoImageProcessor,
+    config: MimConfig,
+) -> dict[str, Any]:
+    """Save model, processor and plots, and return the metrics: counts, and loss, PSNR and SSIM on validation images."""
+    card = next(found for found in trainer.callback_handler.callbacks if isinstance(found, ModelCardCallback))
+    metrics: dict[str, Any] = {"train_images": len(training), "validation_images": len(validation)}
+    metrics |= {"processes": config.world_size, "run": card.facts}
+    if len(validation):
+        metrics["validation_loss"] = trainer.evaluate()["eval_loss"]
+    if trainer.average is not None:
+        trainer.average.apply()
+    if trainer.is_world_process_zero():
+        out, network = Path(str(config.output_dir)), trainer.accelerator.unwrap_model(trainer.model)
+        shown = validation if len(validation) else training
+        if len(validation):
+            metrics["hidden_inside_the_breast"] = reconstruction_quality(network, validation)
+        network.save_pretrained(out)
+        processor.save_pretrained(out)
+        plot_loss_curves(trainer.state.log_history, out / "plots" / "mim_loss.png", "Masked image modelling")
+        panel = out / "plots" / "mim_reconstruction.png"
+        plot_reconstruction(*reconstruct(network, shown), panel, "Reconstruction of hidden blocks")
+    return metrics
+
+
+class MimTrainer(SwinTrainer):
+    """Trainer of a masked image model, whose loss is a mean over pixels however an update is divided."""
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
+        """Return the pixels that the loss of one update is taken over, in all micro-batches and processes."""
+        if not batch_samples or self.args.n_gpu > 1:
+            return None
+        network = self.accelerator.unwrap_model(self.model)
+        count = torch.zeros((), device=device)
+        for batch in batch_samples:
+            counted = network.counted_pixels(
+                batch["bool_masked_pos"],
+                tuple(batch["pixel_values"].shape[-2:]),
+                batch.get("content_mask"),
+                batch.get("breast_mask"),
+            )
+            count += counted.sum().to(device)
+        # in evaluation each process's batch counts by itself
+        if self.args.average_tokens_across_devices and self.args.world_size > 1:
+            count = self.accelerator.gather(count[None]).sum()
+        return count.clamp(min=1)
 
 
 def psnr(image: np.ndarray, reconstruction: np.ndarray, counted: np.ndarray) -> float:
-    """Peak signal-to-noise ratio in dB of intensities in [0, 1] over the counted pixels; infinite where they agree."""
+    """Return the peak signal-to-noise ratio in dB of intensities in [0, 1] over the counted pixels."""
     error = float(np.mean((np.asarray(image, np.float64) - reconstruction)[counted] ** 2))
     return float("inf") if error == 0 else -10 * float(np.log10(error))
 
 
 def ssim_map(image: np.ndarray, reconstruction: np.ndarray) -> np.ndarray:
-    """Structural similarity at each pixel, in [-1, 1] (Wang et al. 2004, IEEE Trans. Image Process. 13:600, eq. 13).
+    """Return the structural similarity at each pixel (Wang et al. 2004, IEEE Trans. Image Process. 13:600, eq. 13).
 
     Args:
-        image: (height, width) in [0, 1].
-        reconstruction: The same shape and range.
+        image: Intensity (height, width) in [0, 1].
+        reconstruction: Intensity of the same shape and range.
 
     Returns:
-        (height, width): windows weighted by a Gaussian of 1.5 pixels, K1 = 0.01 and K2 = 0.03, as in the paper.
+        (height, width) in [-1, 1]: windows weighted by a Gaussian of 1.5 pixels, K1 = 0.01 and K2 = 0.03.
     """
     one, other = np.asarray(image, np.float64), np.asarray(reconstruction, np.float64)
 
@@ -229,12 +331,12 @@ def ssim_map(image: np.ndarray, reconstruction: np.ndarray) -> np.ndarray:
 
 
 def quality(images: np.ndarray, reconstructions: np.ndarray, counted: np.ndarray) -> dict[str, float]:
-    """Means over images of PSNR and SSIM on the counted pixels; images that count none are left out.
+    """Return the means over images of PSNR and SSIM on the counted pixels; images that count none are left out.
 
     Args:
-        images: (n, height, width) in [0, 1].
-        reconstructions: The same shape and range; pasted into the images where nothing is counted.
-        counted: bool (n, height, width): hidden and inside the breast.
+        images: Intensity (n, height, width) in [0, 1].
+        reconstructions: Intensity of the same shape and range; only counted pixels are used.
+        counted: Pixels that are hidden and inside the breast, bool (n, height, width).
     """
     ratios, similarities = [], []
     for image, reconstruction, where in zip(images, reconstructions, counted, strict=True):
@@ -250,19 +352,16 @@ def quality(images: np.ndarray, reconstructions: np.ndarray, counted: np.ndarray
     }
 
 
-# Reconstructions to look at and to measure: a panel each evaluation, on disk and in the trackers that Trainer uses.
-
-
 PANEL_ROWS = 4
 
 
 def reconstruct(
     network: MammoSwinForMaskedImageModeling, images: MaskedImages, count: int = PANEL_ROWS
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Input, mask and reconstruction of some images, each (n, height, width), intensities in [0, 1].
+    """Return input, mask and reconstruction of some images, each (n, height, width), intensities in [0, 1].
 
-    Where the model predicts normalised patches, the true patches' mean and deviation are put back. Padding is left as
-    it is.
+    If the model predicts normalised patches, the true patches' mean and deviation are put back. Padding is left as it
+    is.
     """
     chosen = np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)
     inputs, masks, rebuilt, _ = _reconstructed(network, images, [int(index) for index in chosen])
@@ -273,7 +372,7 @@ def reconstruct(
 def _reconstructed(
     network: MammoSwinForMaskedImageModeling, images: MaskedImages, indices: list[int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """As ``reconstruct``, and which pixels are hidden, no padding, and inside the breast."""
+    """Return what `reconstruct` does, and the pixels that are hidden, not padding, and inside the breast."""
     batch = MaskedCollator(network.config, pack=False)([images[index] for index in indices])
     pixels, hidden = batch["pixel_values"].to(network.device), batch["bool_masked_pos"]
     was_training = network.training
@@ -288,7 +387,7 @@ def _reconstructed(
     mask = mask.repeat(height // rows, axis=1).repeat(width // columns, axis=2)
     inputs = images.processor.denormalize(pixels.cpu().numpy())
     content, breast = batch["content_mask"].numpy(), batch["breast_mask"].numpy()
-    # nothing was learnt of the padding, and what stands there is no guess at an image: it stays as it is
+    # the loss ignores padding, so that what the decoder writes there means nothing: it stays as it is
     rebuilt = np.where(content, images.processor.denormalize(output.cpu().numpy()), inputs)
     return inputs, mask, rebuilt, mask & breast & content
 
@@ -296,7 +395,7 @@ def _reconstructed(
 def reconstruction_quality(
     network: MammoSwinForMaskedImageModeling, images: MaskedImages, batch_size: int = 16, limit: int = 512
 ) -> dict[str, float]:
-    """PSNR in dB and SSIM on hidden pixels inside the breast, means over up to ``limit`` evenly chosen images."""
+    """Return PSNR in dB and SSIM on hidden pixels inside the breast, means over ``limit`` evenly chosen images."""
     chosen = np.linspace(0, len(images) - 1, min(limit, len(images))).astype(int).tolist()
     parts = [
         _reconstructed(network, images, chosen[start : start + batch_size])
@@ -307,13 +406,13 @@ def reconstruction_quality(
 
 
 class ReconstructionPanel(TrainerCallback):
-    """Draws the panel of input, masked, reconstruction and difference at each evaluation.
+    """Callback that draws input, masked, reconstruction and difference at each evaluation.
 
     Args:
-        trainer: Whose trackers get the picture.
-        network: The model.
-        images: Some of them are drawn, the same each time.
-        folder: Gets ``step-N.png``.
+        trainer: Trainer whose trackers get the picture.
+        network: Model that reconstructs.
+        images: Images to draw from, the same ones each time.
+        folder: Folder of the pictures ``step-N.png``.
     """
 
     def __init__(
@@ -325,17 +424,16 @@ class ReconstructionPanel(TrainerCallback):
         self.folder = folder
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Draws, in the first process alone."""
+        """Draw in the main process."""
         if not state.is_world_process_zero:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step-{state.global_step}.png"
         plot_reconstruction(*reconstruct(self.network, self.images), path, f"step {state.global_step}")
         show_in_trackers(self.trainer, path, "reconstruction", state.global_step)
 
 
 def show_in_trackers(trainer: Trainer, picture: Path, name: str, step: int) -> None:
-    """Sends a picture to those of TensorBoard, Weights & Biases and Trackio that the Trainer reports to."""
+    """Send a picture to those of TensorBoard, Weights & Biases and Trackio that the Trainer reports to."""
     for callback in trainer.callback_handler.callbacks:
         kind = type(callback).__name__
         if kind == "TensorBoardCallback" and getattr(callback, "tb_writer", None) is not None:

@@ -1,7 +1,8 @@
-"""Running a Trainer: interrupts that leave a checkpoint, and the facts of a run."""
+"""What both stages share: configuration, output folder, Trainer, and a run that can be interrupted and resumed."""
 
 from __future__ import annotations
 
+import difflib
 import json
 import logging
 import os
@@ -9,27 +10,267 @@ import re
 import shutil
 import signal
 from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+import yaml
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import IntervalStrategy, get_last_checkpoint
+from transformers.integrations import get_reporting_integration_callbacks
+from transformers.trainer_utils import IntervalStrategy
+from transformers.training_args import ParallelMode
 
+from ..data.collection import Collection
+from ..data.splits import read_seen, save_training_split
 from ..data.torch_datasets import StreamedMaskedImages, StreamLoader
-from ..errors import MammoError, UsageError
-from ..models.checkpoint import load_model
+from ..errors import MammoError, UsageError, check_number
+from ..files import writable_folder, write_whole
+from ..models.checkpoint import CONFIG, METRICS, load_model
 from ..models.losses import loss_counts
 from .callbacks import WeightAverage, show_progress
+from .options import StageOptions
 
 logger = logging.getLogger(__name__)
 
+RUN_FILE = "run.yaml"
+_OF_ONE_RUN = ("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "hub_token")
+# arguments of Trainer that no stage can honour, and what does the same
+REFUSED = {
+    "do_train": "leave it out: this always trains",
+    "do_eval": "leave it out: --eval_strategy says when to evaluate, mammo-hf evaluate evaluates a trained model",
+    "do_predict": "use mammo-hf predict on the trained model",
+}
+
+
+class StageConfig(StageOptions, TrainingArguments):
+    """Trainer's arguments together with a stage's own options, checked when they are made."""
+
+    def __post_init__(self) -> None:
+        # as they were given, before Trainer completes them: what `with_options` starts from
+        self._given = {field.name: getattr(self, field.name) for field in fields(self)}
+        self.check()
+        batch, epochs = self.per_device_train_batch_size, self.num_train_epochs
+        check_number("per_device_train_batch_size", batch, batch >= 1, "1 or more")
+        check_number("seed", self.seed, 0 <= self.seed < 2**32, "at least 0 and below 2 ** 32")
+        if self.max_steps <= 0:
+            check_number("num_train_epochs", epochs, 0 < epochs < float("inf"), "above 0")
+        self.dataloader_num_workers = self.dataloader_num_workers or self.num_workers
+        self.dataloader_pin_memory = self.dataloader_pin_memory and torch.cuda.is_available()
+        self.remove_unused_columns = False  # the collator's batches hold what `forward` takes, and nothing else
+        super().__post_init__()
+        self._completed = {name: getattr(self, name) for name in self._given}
+
+    def with_options(self: Config, **options: Any) -> Config:
+        """Return a copy with other options; this configuration stays as it is."""
+        changed = {name: getattr(self, name) for name, value in self._completed.items() if getattr(self, name) != value}
+        return type(self)(**{**self._given, **changed, **options})
+
+    def save(self, **about: Any) -> None:
+        """Write the stage's options, and those of Trainer that differ from their defaults, to ``run.yaml``.
+
+        ``--config`` reads it, so that the run can be repeated.
+
+        Args:
+            **about: Further arguments of the run, such as ``model``.
+        """
+        own = {field.name for field in fields(type(self).__mro__[1])}
+        defaults = {field.name: field.default for field in fields(self)}
+        chosen = {
+            name: value
+            for name, value in self._given.items()
+            if value is not None and (name in own or value != defaults[name]) and name not in _OF_ONE_RUN
+        }
+        plain = json.loads(json.dumps({**about, **chosen}, default=str))
+        write_whole(Path(str(self.output_dir)) / RUN_FILE, yaml.safe_dump(plain, sort_keys=False).encode())
+
+
+Config = TypeVar("Config", bound=StageConfig)
+
+
+def resolve_config(
+    kind: type[Config],
+    config: Config | None,
+    output_dir: str | Path,
+    options: Mapping[str, Any],
+    refused: Mapping[str, str] = REFUSED,
+) -> Config:
+    """Return the configuration of a run, and refuse what Trainer could not honour before an image is read.
+
+    Args:
+        kind: Class of the stage's configuration.
+        config: Configuration to start from; ``None``: the defaults. It is not changed.
+        output_dir: Folder of the run.
+        options: Options in place of the configuration's.
+        refused: Arguments that the stage cannot honour, with what does the same.
+
+    Raises:
+        UsageError: An option is unknown, is out of its range, or needs something that is not installed.
+    """
+    known = [field.name for field in fields(kind)]
+    for name, value in options.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            remedy = f"did you mean {near[0]}?" if near else f"see the fields of {kind.__name__}"
+            raise UsageError("is not an option of this stage", source=name, remedy=remedy)
+        if value and name in refused:
+            raise UsageError("cannot be honoured", source=name, remedy=refused[name])
+    if config is not None and not isinstance(config, kind):
+        raise UsageError(f"is a {type(config).__name__}", source="config", remedy=f"give a {kind.__name__}")
+    try:
+        result = (config or kind("defaults")).with_options(**{**options, "output_dir": str(output_dir)})
+        _check_installed(result)
+    except (ValueError, ImportError, RuntimeError, TypeError) as error:
+        raise UsageError(f"Trainer refuses its arguments: {error}", remedy="see --help-all") from error
+    return result
+
+
+def _check_installed(config: StageConfig) -> None:
+    """Construct what Trainer would construct late: trackers, the optimiser's class, and the process group of FSDP."""
+    for callback in get_reporting_integration_callbacks(config.report_to):
+        callback()
+    Trainer.get_optimizer_cls_and_kwargs(config)
+    if config.fsdp and config.parallel_mode != ParallelMode.DISTRIBUTED:
+        raise UsageError("needs several processes", source="fsdp", remedy="start with accelerate launch or torchrun")
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a stage has trained: its folder, its metrics, and one sentence about them."""
+
+    output_dir: Path
+    metrics: Mapping[str, Any]
+    summary: str
+
+    def __str__(self) -> str:
+        return f"{self.summary}; in {self.output_dir}"
+
+
+def check_output(output: Path, resume: str | bool | None, *, overwrite: bool) -> str | None:
+    """Refuse an output folder whose work would be lost.
+
+    Args:
+        output: Folder of the stage.
+        resume: ``None`` or false: a new start; true: the newest checkpoint of ``output``; or a checkpoint's folder.
+        overwrite: Whether a finished training may be replaced.
+
+    Returns:
+        The checkpoint to resume from; ``None`` for a new start.
+
+    Raises:
+        UsageError: The checkpoint to resume from does not exist, or the folder holds an unfinished or finished
+            training that would be lost.
+    """
+    if resume and str(resume).lower() != "false":
+        if str(resume).lower() == "true":
+            resume = last_whole_checkpoint(output)
+            if resume is None:
+                raise UsageError("has no checkpoint to resume from", source=output, remedy="start without resuming")
+        if not (Path(str(resume)) / "trainer_state.json").is_file():
+            raise UsageError("is not a checkpoint to resume from", source=resume, remedy="give a folder checkpoint-N")
+        return str(resume)
+    newest = last_whole_checkpoint(output)
+    finished = (output / CONFIG).is_file() and (output / METRICS).is_file()
+    if newest is not None and not finished and not overwrite:
+        done, planned = _progress_of(Path(newest))
+        raise UsageError(
+            f"an earlier run was left unfinished here (step {done} of {planned})",
+            source=newest,
+            remedy="resume it with --resume_from_checkpoint true, give --overwrite_output_dir or another --output_dir",
+        )
+    if finished and not overwrite:
+        raise UsageError(
+            "holds a finished training",
+            source=output,
+            remedy="give another --output_dir, --overwrite_output_dir, or --resume_from_checkpoint true",
+        )
+    return None
+
+
+def _progress_of(checkpoint: Path) -> tuple[int, int]:
+    try:
+        state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        return int(state["global_step"]), int(state["max_steps"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0, 1
+
+
+def begin_stage(collection: Collection, config: StageConfig, *, model: str, start: str, resumed: bool) -> None:
+    """Take over the output folder: remove an earlier training, and write the split and the configuration.
+
+    The split is written before training, so that a run that is resumed knows the patients that it was trained on.
+
+    Args:
+        collection: Collection with its splits.
+        config: Configuration of the stage; its ``output_dir`` is taken over.
+        model: What training starts from, as it was given.
+        start: The same as a size or a folder; the patients that it was trained on are recorded too.
+        resumed: Whether an earlier training goes on here, so that its checkpoints are kept.
+
+    Raises:
+        UsageError: The folder cannot be written to.
+    """
+    if config.process_index:
+        return
+    out = Path(str(config.output_dir))
+    writable_folder(out)
+    if not resumed:
+        _clear(out)
+    about = {name: getattr(config, name) for name in ("validation_fraction", "test_fraction", "seed")}
+    save_training_split(collection, out, before=read_seen(start) or frozenset(), **about)
+    config.save(model=model)
+
+
+def _clear(output: Path) -> None:
+    """Remove the checkpoints, model and metrics of an earlier training, which a later resume would take for its own."""
+    for folder in output.glob("checkpoint-*"):
+        if folder.is_dir():
+            shutil.rmtree(folder)
+    for pattern in (CONFIG, METRICS, "*.safetensors", "*.safetensors.index.json"):
+        for path in output.glob(pattern):
+            path.unlink()
+
+
+def last_whole_checkpoint(output: str | Path) -> str | None:
+    """Return the newest checkpoint of a folder that was written completely; one that a kill cut short is skipped."""
+    # Trainer writes its state last
+    whole = [path.parent for path in Path(output).glob("checkpoint-*/trainer_state.json") if path.stat().st_size]
+    steps = [path for path in whole if path.name.removeprefix("checkpoint-").isdigit()]
+    newest = max(steps, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
+    return None if newest is None else str(newest)
+
+
+def check_batch(config: StageConfig, images: int, what: str) -> None:
+    """Warn if a batch is larger than the set that it is drawn from.
+
+    Raises:
+        UsageError: Incomplete batches are to be dropped, so that none would be left.
+    """
+    batch = config.per_device_train_batch_size
+    if batch <= images:
+        return
+    if config.dataloader_drop_last:
+        raise UsageError(
+            f"a batch of {batch} is larger than the {images} {what}: no batch is left",
+            source="dataloader_drop_last",
+            remedy="leave it out, or give a smaller --per_device_train_batch_size",
+        )
+    logger.warning("a batch of %d is larger than the %d %s: each batch holds them all", batch, images, what)
+
+
+def without_validation(config: StageConfig) -> None:
+    """Train without evaluation if there is no image to validate on, which Trainer would refuse."""
+    logger.warning("no image to validate on: the last epoch is kept, even if an earlier one was better")
+    config.eval_strategy = IntervalStrategy.NO
+    config.load_best_model_at_end = False
+
 
 class Interrupted(MammoError):  # noqa: N818 (a state of the run, not a fault)
-    """The user ended the training; a checkpoint that resumes has been written."""
+    """End of a training by the user; a checkpoint to resume from has been written."""
 
     exit_status = 130
 
@@ -42,149 +283,72 @@ class SaveOnInterrupt(TrainerCallback):
         self._process = os.getpid()
         self._before: Any = None
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Takes the interrupt signal over."""
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Take the interrupt signal over."""
         try:
             self._before = signal.signal(signal.SIGINT, self._note)
-        except ValueError:  # not the main thread, where Python delivers signals
+        except ValueError:  # not the main thread, to which Python delivers signals
             self._before = None
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Asks Trainer to save and stop where an interrupt has come."""
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Ask Trainer to save and stop after an interrupt."""
         if self.interrupted:
             control.should_save = True
             control.should_training_stop = True
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Gives the signal back."""
+    def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Give the signal back."""
         self.release()
 
     def release(self) -> None:
-        """Gives the signal back to whoever had it."""
+        """Give the signal back to its earlier handler."""
         if self._before is not None:
             signal.signal(signal.SIGINT, self._before)
             self._before = None
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
-            return  # a worker that reads images, forked since: it lives on until the main process ends the training
+            return  # a forked worker that reads images: it runs until the main process ends the training
         self.interrupted = True
         self.release()
         logger.warning("interrupted: saving a checkpoint after this step (again: end at once)")
 
 
-def run(trainer: Trainer, resume: str | bool | None) -> None:
-    """Trains, from a checkpoint where asked.
+def run(trainer: Trainer, checkpoint: str | None) -> None:
+    """Train, and end in order after Ctrl-C.
 
     Args:
-        trainer: Ready to train.
-        resume: ``None`` or false: from the start; true: from the newest checkpoint of ``output_dir``; or a folder.
+        trainer: Trainer that is ready to train.
+        checkpoint: Checkpoint to resume from; ``None``: from the start.
 
     Raises:
-        UsageError: There is no checkpoint to resume from.
-        Interrupted: Ctrl-C; a checkpoint is there.
+        Interrupted: Ctrl-C; a checkpoint has been written.
     """
-    output = str(trainer.args.output_dir)
-    resume = checkpoint_to_resume(Path(output), resume)
     show_progress(trainer)
     guard = SaveOnInterrupt()
     trainer.add_callback(guard)
     try:
-        trainer.train(resume_from_checkpoint=resume)
+        trainer.train(resume_from_checkpoint=checkpoint)
     finally:
         guard.release()
     if guard.interrupted:
         raise Interrupted(
             f"interrupted at step {trainer.state.global_step}",
-            source=output,
-            remedy="the same command with resuming (--resume, or --resume_from_checkpoint true) goes on from there",
+            source=trainer.args.output_dir,
+            remedy="the same command with --resume_from_checkpoint true resumes from there",
         )
-
-
-def checkpoint_to_resume(output: Path, resume: str | bool | None) -> str | None:
-    """The checkpoint that is meant: ``None`` for a new start, the newest one below ``output``, or a folder by name.
-
-    Raises:
-        UsageError: It is not there.
-    """
-    if not resume or str(resume).lower() == "false":
-        return None
-    folder = str(resume)
-    if folder.lower() == "true":
-        newest = last_whole_checkpoint(output)
-        if newest is None:
-            raise UsageError("no checkpoint to resume from", source=output, remedy="start without resuming")
-        return newest
-    if not (Path(folder) / "trainer_state.json").is_file():
-        raise UsageError("is no checkpoint to resume from", source=folder, remedy="give a folder checkpoint-NUMBER")
-    return folder
-
-
-def clear_for_a_new_start(output: Path) -> None:
-    """Takes away the checkpoints of an earlier, finished run, which a later resume would mistake for its own.
-
-    Raises:
-        UsageError: The earlier run had not come to its end: its checkpoints may be all that is left of it.
-    """
-    newest = get_last_checkpoint(str(output)) if output.is_dir() else None
-    if newest is None:
-        return
-    try:
-        state = json.loads((Path(newest) / "trainer_state.json").read_text(encoding="utf-8"))
-        done, planned = int(state["global_step"]), int(state["max_steps"])
-    except (OSError, ValueError, KeyError, TypeError):
-        done, planned = 0, 1
-    if done < planned:
-        raise UsageError(
-            f"an earlier run was left unfinished here (step {done} of {planned})",
-            source=newest,
-            remedy="go on with --resume (or --resume_from_checkpoint true), name another --output_dir, or remove it",
-        )
-    earlier = [folder for folder in output.glob("checkpoint-*") if folder.is_dir()]
-    for folder in earlier:
-        shutil.rmtree(folder)
-    logger.info("removed %d checkpoints of an earlier, finished run from %s", len(earlier), output)
-
-
-def last_whole_checkpoint(output: str | Path) -> str | None:
-    """The newest checkpoint of a folder that was written to its end; one that a kill cut short is not."""
-    # Trainer writes its state last
-    whole = [path.parent for path in Path(output).glob("checkpoint-*/trainer_state.json") if path.stat().st_size]
-    steps = [path for path in whole if path.name.removeprefix("checkpoint-").isdigit()]
-    newest = max(steps, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
-    return None if newest is None else str(newest)
-
-
-def without_last_batch_surprise(images: int, batch_size: int, what: str) -> None:
-    """Warns where a batch is larger than the set that it is drawn from."""
-    if batch_size > images:
-        logger.warning("a batch of %d is larger than the %d %s: each batch holds them all", batch_size, images, what)
-
-
-def without_validation(args: TrainingArguments) -> None:
-    """Trains without an evaluation in between where there is no validation image; Trainer would refuse."""
-    logger.warning("no image to validate on: the last epoch is kept, whichever was best")
-    args.eval_strategy = IntervalStrategy.NO
-    args.load_best_model_at_end = False
-
-
-# Layer-wise learning-rate decay: the nearer to the pixels, the smaller the step (Bao et al. 2022, BEiT, section 3).
 
 
 def layer_depth(name: str, depths: list[int]) -> int:
-    """How far a Swin's parameter is from the pixels.
+    """Return how far a Swin's parameter is from the pixels, in blocks.
 
     Args:
-        name: Of the parameter in a model with a ``swin``.
-        depths: Blocks of each stage.
+        name: Name of the parameter in a model with a ``swin``.
+        depths: Number of blocks of each stage.
 
     Returns:
-        0 for the embeddings, then one more with each block; a patch merging counts to the block before it, everything
-        above the encoder one more than the last block.
+        0 for the embeddings, then one more with each block; a patch merging counts as the block before it, everything
+        above the encoder as one more than the last block.
     """
     if ".embeddings." in f".{name}":
         return 0
@@ -199,13 +363,15 @@ def layer_depth(name: str, depths: list[int]) -> int:
 def parameter_groups(
     network: nn.Module, depths: list[int], *, learning_rate: float, weight_decay: float, layer_decay: float
 ) -> list[dict[str, Any]]:
-    """Groups for an optimiser: learning rate by depth; no weight decay on biases, norms, tokens and position tables.
+    """Return an optimiser's groups: learning rate by depth; no weight decay on biases, norms, tokens and positions.
+
+    Layer-wise decay as in BEiT (Bao et al. 2022, section 3): the nearer to the pixels, the smaller the step.
 
     Args:
-        network: Its trainable parameters are grouped.
-        depths: Blocks of each stage.
-        learning_rate: Of what stands above the encoder.
-        weight_decay: Of matrices and kernels.
+        network: Model whose trainable parameters are grouped.
+        depths: Number of blocks of each stage.
+        learning_rate: Learning rate of the head.
+        weight_decay: Weight decay of matrices and kernels.
         layer_decay: Factor in (0, 1] from one layer to the one below.
     """
     groups: dict[tuple[int, bool], list[nn.Parameter]] = defaultdict(list)
@@ -224,23 +390,20 @@ def parameter_groups(
     ]
 
 
-# The Trainer of both stages: checkpoints read back whole, learning rates by layer, averaged weights, a stop at NaN.
-
-
 class Diverged(MammoError):  # noqa: N818 (a state of the run, as Interrupted is)
-    """The loss is no longer a number."""
+    """A loss that is no longer a number."""
 
 
 class SwinTrainer(Trainer):
-    """Trains a Swin, and reads its own checkpoints of one back whole.
+    """Trainer of a Swin that reads its own checkpoints back completely.
 
     transformers 5 saves a Swin under the names of its published checkpoints, which differ from the module's, and its
     Trainer loads a checkpoint by the module's: the encoder would silently keep the weights it has, both when the best
     epoch is loaded and after a resume. ``from_pretrained`` knows both names.
 
     Args:
-        layer_decay: Factor of the learning rate from one layer to the one below; 1: all alike.
-        average: An average of the weights that evaluation and the best checkpoint use; ``None``: the weights.
+        layer_decay: Factor of the learning rate from one layer to the one below; 1: equal rates.
+        average: Moving average of the weights that evaluation uses; ``None``: the weights themselves.
     """
 
     def __init__(
@@ -253,7 +416,7 @@ class SwinTrainer(Trainer):
             self.add_callback(average)
 
     def init_hf_repo(self, *args: Any, **kwargs: Any) -> None:
-        """Refuses Trainer's own push, which takes every file of its folder along, and with them this machine's paths.
+        """Refuse Trainer's own push, which takes every file of its folder along, and with them this machine's paths.
 
         Raises:
             UsageError: Always.
@@ -261,7 +424,7 @@ class SwinTrainer(Trainer):
         raise UsageError("Trainer's own push is not used", source="push_to_hub", remedy="use mammo_hf.push")
 
     def get_train_dataloader(self) -> DataLoader:
-        """Trainer's own; for a stream, which divides itself among the processes, one that does not divide it again."""
+        """Return Trainer's own loader, or one that does not divide a stream among the processes a second time."""
         if not isinstance(self.train_dataset, StreamedMaskedImages):
             return super().get_train_dataloader()
         return StreamLoader(
@@ -274,7 +437,7 @@ class SwinTrainer(Trainer):
         )
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """Trainer's own optimiser, over groups by layer."""
+        """Create Trainer's own optimiser over groups by layer."""
         network = self.model if model is None else model
         if self.optimizer is None:
             kind, options = self.get_optimizer_cls_and_kwargs(self.args, network)
@@ -290,10 +453,10 @@ class SwinTrainer(Trainer):
         return self.optimizer
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """One micro-batch.
+        """Train on one micro-batch.
 
         Raises:
-            Diverged: Its loss is not finite; the last checkpoint was written before.
+            Diverged: The loss is not finite; the last checkpoint was written before.
         """
         loss = super().training_step(*args, **kwargs)
         if not torch.isfinite(loss):
@@ -306,14 +469,14 @@ class SwinTrainer(Trainer):
         return Diverged(problem, source=self.args.output_dir, remedy=remedy)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Trainer's evaluation, with the averaged weights where there are some."""
+        """Evaluate with the averaged weights if there are any."""
         if self.average is None:
             return super().evaluate(*args, **kwargs)
         with self.average.applied():
             return super().evaluate(*args, **kwargs)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Trainer's own, and the average beside the weights of a checkpoint.
+        """Save the model, and the average next to the weights of a checkpoint.
 
         Raises:
             Diverged: The weights are not finite, though the loss still was; no checkpoint is made of them.
@@ -321,7 +484,7 @@ class SwinTrainer(Trainer):
         if _internal_call and not all(torch.isfinite(weights).all() for weights in self.model.parameters()):
             raise self._diverged(f"the weights are no longer finite after step {self.state.global_step}")
         super().save_model(output_dir, _internal_call)
-        # here, and not when the checkpoint is whole: a kill in between would leave a whole one without its average
+        # here, and not when the checkpoint is complete: a kill in between would leave one without its average
         if self.average is not None and _internal_call and self.args.should_save:
             self.average.save(str(output_dir))
 
@@ -342,45 +505,16 @@ class SwinTrainer(Trainer):
         self._load_from_checkpoint(str(self.state.best_model_checkpoint))
 
 
-# The Trainer of stage 1: a loss by pixels, however an update is split up.
-
-
-class MimTrainer(SwinTrainer):
-    """Trains a masked image model."""
-
-    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
-        """The pixels that the loss of one update is taken over, in all micro-batches and processes."""
-        if not batch_samples or self.args.n_gpu > 1:
-            return None
-        network = self.accelerator.unwrap_model(self.model)
-        count = torch.zeros((), device=device)
-        for batch in batch_samples:
-            counted = network.counted_pixels(
-                batch["bool_masked_pos"],
-                tuple(batch["pixel_values"].shape[-2:]),
-                batch.get("content_mask"),
-                batch.get("breast_mask"),
-            )
-            count += counted.sum().to(device)
-        # in evaluation each process's batch stands for itself
-        if self.args.average_tokens_across_devices and self.args.world_size > 1:
-            count = self.accelerator.gather(count[None]).sum()
-        return count.clamp(min=1)
-
-
-# The Trainer of stage 2: losses by labels and tokens, however an update is split up.
-
-
 class ClassificationTrainer(SwinTrainer):
-    """Trains a classifier of several tasks whose labels are partly unknown."""
+    """Trainer of a classifier of several tasks whose labels are partly unknown."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # the model leaves this out: a plain Trainer would count the labels of all tasks as one
+        # the model says no: a plain Trainer would count the labels of all tasks as one
         self.model_accepts_loss_kwargs = True
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
-        """What the losses of one update are divided by, over all its micro-batches and processes."""
+        """Return what the losses of one update are divided by, over all its micro-batches and processes."""
         if not batch_samples or self.args.n_gpu > 1:
             return None
         counts = torch.stack([loss_counts(batch["labels"], batch.get("lesion_labels")) for batch in batch_samples])
