@@ -1,3 +1,3 @@
-"""How many labels a method needs: a grid of trainings on nested label subsets, beside baselines that cost nothing."""
+"""Studies: the labels that a method needs, and the quality of explanations, each next to baselines."""
 
 from __future__ import annotations

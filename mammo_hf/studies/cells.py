@@ -1,4 +1,4 @@
-"""What is compared: arms, each a way to get a classifier, at shares of the labels, seeds and folds: cells."""
+"""The grid of a study of label efficiency: arms, at percentages of the labels, seeds and folds."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ..errors import UsageError
 POOLS = ("mean", "attentive", "all_stages")
 BASELINES = ("image statistics", "acquisition statistics", "image and acquisition statistics", "brightest pixel")
 SCRATCH, STOCK, FROZEN_RANDOM = "scratch", "stock", "random"
+ENOUGH_UPDATES = 3000  # with fewer, a network trained in full on image labels may be at chance for no other reason
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,12 @@ class Arm:
     """One way to get a classifier.
 
     Attributes:
-        init: "scratch", "stock" (scratch without class weights and lesion places: what plain transformers trains),
-            "random" (a random encoder that stays frozen), a baseline's name, or a checkpoint folder.
-        tune: "head" (features of a frozen encoder), "last_stage", "full", or "baseline".
-        pool: With "head": how tokens become features.
-        lesion_loss: With training: weight of what the places of lesions teach.
-        semi_supervised: With training: what unlabelled images teach.
+        init: Start of the encoder: "scratch", "stock" (scratch without class weights and lesion loss: what plain
+            transformers trains), "random" (a random encoder that stays frozen), a baseline's name, or a checkpoint.
+        tune: Trained part: "head" (a classifier on features of a frozen encoder), "last_stage", "full", or "baseline".
+        pool: Features made from tokens, with "head".
+        lesion_loss: Weight of the loss of lesion tokens, if a network is trained.
+        semi_supervised: Training on unlabelled images, if a network is trained.
     """
 
     init: str
@@ -36,15 +37,15 @@ class Arm:
 
     @property
     def name(self) -> str:
-        """As the table calls it."""
+        """Name of the arm in tables."""
         if self.tune == "baseline":
             return self.init
-        start = self.init if self.init in (SCRATCH, STOCK, FROZEN_RANDOM) else _short(self.init)
+        start = Path(self.init).name
         if self.tune == "head":
             return f"{start}, frozen, {self.pool.replace('_', ' ')} features"
         parts = [start, self.tune.replace("_", " ")]
         if self.lesion_loss:
-            parts.append(f"lesion places {self.lesion_loss:g}")
+            parts.append(f"lesion loss {self.lesion_loss:g}")
         if self.semi_supervised != "none":
             parts.append(self.semi_supervised.replace("_", " "))
         return ", ".join(parts)
@@ -54,10 +55,30 @@ class Arm:
         """Whether a network is trained, rather than a head fitted on features."""
         return self.tune in ("last_stage", "full")
 
+    @property
+    def is_baseline(self) -> bool:
+        """Whether the other arms must beat this one."""
+        return self.tune == "baseline" or self.init in (STOCK, FROZEN_RANDOM)
+
+    @property
+    def reference(self) -> Arm | None:
+        """The same arm without the pre-training of its encoder; ``None`` if it has none."""
+        if self.tune == "baseline" or self.init in (SCRATCH, STOCK, FROZEN_RANDOM):
+            return None
+        init = FROZEN_RANDOM if self.tune == "head" else SCRATCH
+        return Arm(init, self.tune, self.pool, self.lesion_loss, self.semi_supervised)
+
 
 @dataclass(frozen=True)
 class Cell:
-    """An arm at a share of the labels (percent), a seed and a fold (-1: the collection's own split)."""
+    """One training or fit of an arm.
+
+    Attributes:
+        arm: The arm.
+        percentage: Percentage of the labelled training patients whose labels are used.
+        seed: Random seed of split, label subset and weights.
+        fold: Fold that is tested; -1 is the collection's own split.
+    """
 
     arm: Arm
     percentage: float
@@ -66,14 +87,10 @@ class Cell:
 
     @property
     def key(self) -> str:
-        """The name of its result's file."""
+        """Name of the file of the cell's result, without suffix."""
         arm = re.sub(r"[^A-Za-z0-9]+", "-", self.arm.name).strip("-")
         fold = "" if self.fold < 0 else f"_fold{self.fold}"
         return f"{arm}_{self.percentage:g}pc_seed{self.seed}{fold}"
-
-
-def _short(init: str) -> str:
-    return Path(init).name
 
 
 def arms(
@@ -85,38 +102,34 @@ def arms(
     semi_supervised: Sequence[str] = ("none",),
     baselines: Sequence[str] = BASELINES,
 ) -> list[Arm]:
-    """The arms that are asked for, and the baselines beside which they must stand.
+    """Combine the given options into arms, and add the baselines that they must be compared with.
 
     Raises:
-        UsageError: Two checkpoints would have one name in the table.
+        UsageError: Two checkpoints would have the same name in the table.
     """
     checkpoints = [init for init in inits if init != SCRATCH]
-    names = [_short(init) for init in checkpoints]
+    names = [Path(init).name for init in checkpoints]
     for name in names:
         if names.count(name) > 1 or name in (SCRATCH, STOCK, FROZEN_RANDOM, *BASELINES):
             raise UsageError(f"two arms would be called {name!r}", source="--init", remedy="rename a checkpoint folder")
-    found = []
+    found: list[Arm] = []
     for tune in tunes:
         if tune == "head":
             found += [Arm(init, tune, pool) for init in checkpoints for pool in pools]
         else:
-            found += [
-                Arm(init, tune, "mean", loss, semi)
-                for init in inits
-                for loss in lesion_losses
-                for semi in semi_supervised
-            ]
-    beside = [Arm(name, "baseline") for name in baselines]
-    beside += [Arm(FROZEN_RANDOM, "head", pool) for pool in (pools if "head" in tunes else ("mean",))]
-    beside += [Arm(STOCK, tune) for tune in tunes if tune != "head"]
-    return [*found, *(arm for arm in beside if arm not in found)]
+            options = product(inits, lesion_losses, semi_supervised)
+            found += [Arm(init, tune, "mean", loss, semi) for init, loss, semi in options]
+    compared = [Arm(name, "baseline") for name in baselines]
+    compared += [Arm(FROZEN_RANDOM, "head", pool) for pool in (pools if "head" in tunes else ("mean",))]
+    compared += [Arm(STOCK, tune) for tune in tunes if tune != "head"]
+    return [*found, *(arm for arm in compared if arm not in found)]
 
 
 def cells(chosen: Sequence[Arm], percentages: Sequence[float], seeds: int, folds: int) -> Iterator[Cell]:
-    """Every arm at every share, seed and fold; cheap arms first, so that a table is there early."""
+    """List every arm at every percentage, seed and fold; cheap arms first, so that there is a table early."""
     for trained in (False, True):
-        alike = [arm for arm in chosen if arm.trained == trained]
-        # arms innermost: they share the split
+        similar = [arm for arm in chosen if arm.trained == trained]
+        # Arms vary fastest: they share the split
         for seed, fold, percentage in product(range(seeds), range(folds) if folds else (-1,), percentages):
-            for arm in alike:
+            for arm in similar:
                 yield Cell(arm, percentage, seed, fold)

@@ -1,21 +1,28 @@
-"""Explainers measured side by side on images whose lesions are known, with intervals by patient and baselines."""
+"""Study of explanations: explainers measured on images with known lesions, with intervals by patient and baselines."""
 
 from __future__ import annotations
 
 import json
 import logging
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from ..data.prepare.row import LESION_CELL, unpacked_breast
-from ..data.torch_datasets import LabelledImages
+from ..data.collection import Collection
+from ..data.prepare.row import LESION_CELL, UNKNOWN_PATHOLOGY, unpacked_breast
+from ..data.torch_datasets import LabelledImages, rows_of
+from ..data.training_data import prepared_images
 from ..errors import DataError, UsageError
 from ..evaluation.report.pictures import lesion_mask
+from ..evaluation.study_tables import explanation_table, plot_study, sanity_table
+from ..explainers.discovery import explainers as installed_explainers
 from ..explainers.discovery import find_explainer
 from ..explainers.explain import explain
 from ..explainers.explanation import mm_a_pixel
@@ -35,16 +42,83 @@ from ..explainers.measures import (
     untrained,
 )
 from ..explainers.targets import predicted, probabilities, resolve
+from ..files import write_whole
 from ..metrics.inputs import UndefinedMetric
 from ..metrics.intervals import bootstrap_interval, mean_score
+from ..models.checkpoint import load_model, load_processor, locate, write_metrics
+from ..models.modeling_mammo_swin import MammoSwinForImageClassification
 from ..processing.geometry import Geometry
+from ..processing.image_processing_mammo import MammoImageProcessor
+from ..training.classification import ClassificationConfig, fit_classifier
 
 logger = logging.getLogger(__name__)
 BATCH = 8
-NEAR_MM = 10.0
+NEAR_MM = 10.0  # a peak this close to a lesion would lead a reader to it
 PLACEMENT = ("pointing_game", "energy_over_chance", "pixel_auroc", "best_iou", "within_10_mm")
 FAITHFULNESS = ("deletion", "insertion", "sensitivity_n")
 Figures = dict[str, Any]
+
+
+def study_explanations(
+    model: str | Path,
+    collection: Collection,
+    output_dir: str | Path,
+    explainers: Sequence[str],
+    *,
+    split: str = "test",
+    count: int | None = None,
+    spacing_mm: float | None = None,
+    num_workers: int = 2,
+    random_labels: str | None = None,
+    random_label_updates: int = 1000,
+    seed: int = 0,
+    **measured: Any,
+) -> str:
+    """Measure explainers on the images of a collection with known lesions, and write table, plot and figures.
+
+    Args:
+        model: Folder or Hub name of a classifier.
+        collection: Collection that states where lesions are, split as the classifier's training was.
+        output_dir: Folder of ``explanations.md``, ``explanations.png``, ``metrics.json`` and the prepared images.
+        explainers: Names of the explainers.
+        split: Split whose images are explained, or "all".
+        count: Highest number of images, spread over all; by default every image.
+        spacing_mm: Side of a source pixel in mm, for files that do not state it.
+        num_workers: Number of processes that prepare images.
+        random_labels: Size or checkpoint that the classifier's training started from: a model is trained from it on
+            permuted labels, for the second sanity check.
+        random_label_updates: Optimiser steps of that training.
+        seed: Random seed.
+        measured: Keywords of `evaluate_explainers`: ``target``, ``faithfulness_images`` and ``sanity_images``.
+
+    Returns:
+        The text of ``explanations.md``.
+
+    Raises:
+        DataError: The split holds no image, or none with the location of a lesion.
+        UsageError: There is no such model, target or explainer.
+    """
+    folder, out = locate(model), Path(output_dir)
+    network, processor = load_model(MammoSwinForImageClassification, folder).eval(), load_processor(folder)
+    # Prepare the images of the split; permuted labels need those of the training patients too
+    asked = collection if split == "all" else collection.where(split=split)
+    if not len(asked):
+        raise DataError(f"there is no image of the split {split!r}", remedy="use --split all")
+    table, tasks = asked if random_labels is None else collection, network.config.tasks
+    prepared = prepared_images(table, processor, out / "prepared", tasks=tasks, num_workers=num_workers)
+    splits = sorted(set(prepared["split"])) if split == "all" else [split]
+    rows = [row for row in rows_of(prepared, splits) if prepared[row]["lesions"] is not None]
+    chosen = [rows[place] for place in _spread(len(rows), len(rows) if count is None else count)]
+    cases = lesion_cases(LabelledImages(prepared.select(chosen), processor), spacing_mm)
+    if random_labels is not None:
+        start, updates = random_labels, random_label_updates
+        measured["random_labels"] = train_on_random_labels(network, prepared, processor, start, updates, seed)
+    # Measure, and write what was found
+    figures = evaluate_explainers(network, cases, explainers, seed=seed, **measured)
+    write_metrics(out, "explanations", figures)
+    plot_study(figures, out / "explanations.png")
+    write_whole(out / "explanations.md", report := _report(figures))
+    return report
 
 
 @dataclass(frozen=True)
@@ -52,13 +126,13 @@ class Case:
     """One image with a lesion.
 
     Attributes:
-        image: (height, width) in [0, 1].
-        pixel_values: (channels, height, width), normalised.
-        lesion: bool (height, width).
-        breast: bool (height, width).
-        patient: Whose it is.
-        label: Index of its own label among the logits, -100 where not known.
-        mm_a_pixel: Side of a model pixel in mm; ``None`` where not known.
+        image: Intensities in [0, 1], (height, width).
+        pixel_values: Normalised input of the model, (channels, height, width).
+        lesion: Mask of the lesions, bool (height, width).
+        breast: Mask of the breast, bool (height, width).
+        patient: Key of the patient.
+        label: Index of the image's own label among the logits, -100 if it is not known.
+        mm_a_pixel: Side of a model pixel in mm; ``None`` if it is not known.
     """
 
     image: np.ndarray
@@ -76,57 +150,52 @@ def evaluate_explainers(
     names: Sequence[str],
     *,
     target: str = "predicted",
-    faithfulness: int = 24,
-    sanity: int = 16,
+    faithfulness_images: int = 24,
+    sanity_images: int = 16,
     random_labels: PreTrainedModel | None = None,
     seed: int = 0,
 ) -> Figures:
-    """Places, faithfulness and sanity of explainers.
+    """Measure localisation, faithfulness and sanity of explainers.
 
     Args:
         model: A Swin classifier in evaluation mode.
         cases: The images.
-        names: Of the explainers; one that fails on this model is left out with its reason.
-        target: What is explained: "predicted", what the first task predicts; "label", the image's own label; or a
+        names: Names of the explainers; one that fails on this model is left out with its reason.
+        target: Label that is explained: "predicted", the first task's prediction; "label", the image's own label; or a
             label's name.
-        faithfulness: On how many images faithfulness is measured, spread over all: each takes about 70 passes a map.
-        sanity: On how many images maps are compared with those of randomised models.
+        faithfulness_images: Number of images that faithfulness is measured on, spread over all: each takes about 70
+            passes per map.
+        sanity_images: Number of images whose maps are compared with those of randomised models.
         random_labels: The same model trained on permuted labels, for the second sanity check.
-        seed: Of the random map, of new weights and of the bootstrap.
+        seed: Random seed of the random map, of new weights and of the bootstrap.
 
     Returns:
         Counts, and for each explainer and baseline its figures, ``{"value", "interval", "images"}`` each.
 
     Raises:
         DataError: There is no case.
-        UsageError: No such target or explainer.
+        UsageError: There is no such target or explainer.
     """
     if not cases:
-        raise DataError("no image with a lesion's place to measure on", remedy="give a collection that knows places")
+        raise DataError(
+            "there is no image with the location of a lesion", remedy="give a collection with lesion annotations"
+        )
     for name in names:
         find_explainer(name)
     targets = _targets(model, cases, target)
     maps, reasons = _maps_of(model, cases, names, targets)
-    baselines = {
-        "brightest tissue": [brightest(case.image, case.breast) for case in cases],
-        # as coarse as a token map is
-        "brightest region": [brightest(case.image, case.breast, len(case.image) / 28) for case in cases],
-        "centre of the breast": [centre(case.breast) for case in cases],
-        "random": [random_map(case.breast, [seed, place]) for place, case in enumerate(cases)],
-        "untrained model": _maps_of(untrained(model, seed), cases, ["grad_cam"], targets)[0]["grad_cam"],
-    }
+    baselines = _baselines(model, cases, targets, seed)
     patients = [case.patient for case in cases]
-    # spread over the images, not the first, which may be of a few patients
-    chosen = np.unique(np.linspace(0, len(cases) - 1, min(faithfulness, len(cases))).round().astype(int)).tolist()
+    chosen = _spread(len(cases), faithfulness_images)
     values = {
-        name: _placement(cases, rows) | _faithfulness(model, cases, rows, targets, chosen if faithfulness else [], seed)
+        name: _placement(cases, rows) | _faithfulness(model, cases, rows, targets, chosen, seed)
         for name, rows in (maps | baselines).items()
     }
     shown = {
         name: {
             "supervised": name in maps and bool(getattr(find_explainer(name), "SUPERVISED", False)),
             "baseline": name in baselines,
-            **{measure: summary(measured, patients, seed) for measure, measured in measures.items()},
+            **{measure: summary(of_images, patients, seed) for measure, of_images in measures.items()},
             "pointing_game_over": {
                 baseline: summary(measures["pointing_game"] - values[baseline]["pointing_game"], patients, seed)
                 for baseline in (baselines if name in maps else ())
@@ -134,20 +203,39 @@ def evaluate_explainers(
         }
         for name, measures in values.items()
     }
-    share = np.array([np.mean(case.lesion[case.lesion | case.breast]) for case in cases])
+    lesion_fraction = np.array([np.mean(case.lesion[case.lesion | case.breast]) for case in cases])
     return {
         "images": len(cases),
         "patients": len(set(patients)),
         "target": target,
-        "chance_of_pointing": summary(share, patients, seed),
+        "chance_of_pointing": summary(lesion_fraction, patients, seed),
         "explainers": shown,
         "failed": reasons,
-        "sanity": _sanity(model, cases, maps, targets, sanity, random_labels, seed) if sanity else None,
+        "sanity": _sanity(model, cases, maps, targets, sanity_images, random_labels, seed) if sanity_images else None,
+    }
+
+
+def _spread(total: int, count: int) -> list[int]:
+    """Choose ``count`` positions spread over all images: the first ones may be of a few patients."""
+    chosen: list[int] = np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int)).tolist()
+    return chosen
+
+
+def _baselines(
+    model: PreTrainedModel, cases: Sequence[Case], targets: Sequence[int], seed: int
+) -> dict[str, list[np.ndarray]]:
+    coarse = [brightest(case.image, case.breast, len(case.image) / 28) for case in cases]  # as coarse as a token map
+    return {
+        "brightest tissue": [brightest(case.image, case.breast) for case in cases],
+        "brightest region": coarse,
+        "centre of the breast": [centre(case.breast) for case in cases],
+        "random": [random_map(case.breast, [seed, place]) for place, case in enumerate(cases)],
+        "untrained model": _maps_of(untrained(model, seed), cases, ["grad_cam"], targets)[0]["grad_cam"],
     }
 
 
 def summary(values: np.ndarray, patients: Sequence[str], seed: int = 0) -> Figures:
-    """The mean of what is known of some images, and its 95 % interval by patient; null where there is none."""
+    """Return the mean of the finite values and its 95 % interval by patient; null if there is none."""
     known = np.isfinite(values)
     if not known.any():
         return {"value": None, "interval": None, "images": 0}
@@ -174,7 +262,7 @@ def _targets(model: PreTrainedModel, cases: Sequence[Case], target: str) -> list
 def _maps_of(
     model: PreTrainedModel, cases: Sequence[Case], names: Sequence[str], targets: Sequence[int]
 ) -> tuple[dict[str, list[np.ndarray]], dict[str, str]]:
-    """Each explainer's maps (height, width) of all cases, and why an explainer has none."""
+    """Compute each explainer's maps (height, width) of all cases, and the reason why an explainer has none."""
     maps, reasons = {}, {}
     for name in names:
         found: list[np.ndarray] = []
@@ -183,7 +271,7 @@ def _maps_of(
                 of_batch = targets[len(found) : len(found) + len(batch)]
                 found.extend(explain(model, _stack(batch), list(of_batch), name).map)
         except Exception as error:
-            # whatever a plugin raises on this model must not end the measuring of the others; the reason is kept
+            # A plug-in may raise anything on this model; the others are still measured, and the reason is kept
             reasons[name] = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
             logger.warning("%s is left out: %s", name, reasons[name])
             continue
@@ -214,7 +302,7 @@ def _faithfulness(
     chosen: Sequence[int],
     seed: int,
 ) -> dict[str, np.ndarray]:
-    """NaN on images that are not among the chosen."""
+    """Measure the faithfulness of maps; NaN on images that are not chosen."""
     result = {name: np.full(len(cases), np.nan) for name in FAITHFULNESS}
     for place in chosen:
         index, pixels = targets[place], cases[place].pixel_values
@@ -238,27 +326,18 @@ def _sanity(
     random_labels: PreTrainedModel | None,
     seed: int,
 ) -> Figures:
-    """Rank correlation of each explainer's maps with those of models that are drawn anew, part by part."""
-    places = np.unique(np.linspace(0, len(cases) - 1, min(count, len(cases))).round().astype(int)).tolist()
-    some = [cases[place] for place in places]
-    patients = [case.patient for case in some]
-    of_some = [targets[place] for place in places]
+    """Correlate each explainer's maps with those of models whose weights are randomised part by part."""
+    chosen = _spread(len(cases), count)
+    some, patients = [cases[place] for place in chosen], [cases[place].patient for place in chosen]
 
     def compared(other: PreTrainedModel) -> dict[str, Figures]:
-        others, _ = _maps_of(other, some, list(maps), of_some)
-        return {
-            name: summary(
-                np.array(
-                    [
-                        rank_correlation(maps[name][place], map_, case.breast)
-                        for place, map_, case in zip(places, found, some, strict=True)
-                    ]
-                ),
-                patients,
-                seed,
-            )
-            for name, found in others.items()
-        }
+        others, _ = _maps_of(other, some, list(maps), [targets[place] for place in chosen])
+        found = {}
+        for name, other_maps in others.items():
+            pairs = zip(chosen, other_maps, some, strict=True)
+            values = [rank_correlation(maps[name][place], map_, case.breast) for place, map_, case in pairs]
+            found[name] = summary(np.array(values), patients, seed)
+        return found
 
     parts = {part: compared(other) for part, other in cascade(model, seed)}
     return {
@@ -280,15 +359,15 @@ def _stack(cases: Sequence[Case]) -> torch.Tensor:
     return torch.stack([case.pixel_values for case in cases])
 
 
-# Prepared images with a lesion's place, as the cases that explainers are measured on.
+# The images: those with the location of a lesion.
 
 
 def lesion_cases(images: LabelledImages, spacing_mm: float | None = None) -> list[Case]:
-    """A case for each image that has a lesion with a known place.
+    """Return a case for each image that has a lesion with a known location.
 
     Args:
         images: Prepared images; ``label`` is that of the first task.
-        spacing_mm: Side of a pixel of the source images in mm, for files that do not say it.
+        spacing_mm: Side of a pixel of the source images in mm, for files that do not state it.
     """
     cases = []
     for index in range(len(images)):
@@ -313,5 +392,125 @@ def lesion_cases(images: LabelledImages, spacing_mm: float | None = None) -> lis
 
 
 def _mm_a_pixel(geometry: Geometry, spacing_mm: float | None) -> float | None:
-    said = mm_a_pixel(geometry)
-    return said if said is not None or spacing_mm is None else spacing_mm / float(np.mean(geometry.scale))
+    stated = mm_a_pixel(geometry)
+    return stated if stated is not None or spacing_mm is None else spacing_mm / float(np.mean(geometry.scale))
+
+
+# The data randomisation test: if the explanations of a model trained on permuted labels look like the model's own, they
+# show the image and not what was learned (Adebayo et al. 2018, arXiv 1810.03292, section 4).
+
+
+def train_on_random_labels(
+    network: MammoSwinForImageClassification,
+    prepared: datasets.Dataset,
+    processor: MammoImageProcessor,
+    start: str,
+    updates: int,
+    seed: int,
+) -> MammoSwinForImageClassification:
+    """Train a classifier of the same kind on permuted labels of the training patients; its last update is kept.
+
+    Args:
+        network: The classifier that is studied.
+        prepared: Prepared images, those of the training patients among them.
+        processor: Image processor of the model.
+        start: Size or checkpoint that training starts from.
+        updates: Number of optimiser steps.
+        seed: Random seed of the permutation and of the training.
+
+    Raises:
+        DataError: There is no labelled training image.
+    """
+    rows = rows_of(prepared, ("train",))
+    with tempfile.TemporaryDirectory() as folder:
+        config = ClassificationConfig(
+            folder,
+            max_steps=updates,
+            seed=seed,
+            lesion_loss=network.config.lesion_loss_weight if network.config.lesion_task else 0.0,
+            # Validation images keep their labels: the epoch that is best on them would be the least fitted one
+            eval_strategy="no",
+            save_strategy="no",
+            load_best_model_at_end=False,
+        )
+        fitted = fit_classifier(
+            permuted_labels(prepared, rows, seed),
+            processor,
+            config,
+            model=start,
+            tasks=network.config.tasks,
+            patients=tuple(sorted({prepared[row]["patient"] for row in rows})),
+        )
+    trained: MammoSwinForImageClassification = fitted.trainer.accelerator.unwrap_model(fitted.trainer.model)
+    return trained.cpu().eval()
+
+
+def permuted_labels(prepared: datasets.Dataset, rows: Sequence[int], seed: int) -> datasets.Dataset:
+    """Permute the labels of some rows among them, each task by itself.
+
+    The number of images of each label stays. Lesions keep their location and take the new label of their image's first
+    task.
+
+    Args:
+        prepared: Prepared images, with ``labels`` and ``lesions``.
+        rows: Rows that are trained on; all others keep their labels.
+        seed: Random seed of the permutation.
+    """
+    generator = np.random.default_rng(seed)
+    labels = np.array(prepared["labels"], dtype=np.int64)
+    chosen = np.asarray(rows)
+    for task in range(labels.shape[1]):
+        known = chosen[labels[chosen, task] >= 0]
+        labels[known, task] = labels[generator.permutation(known), task]
+    lesions = list(prepared["lesions"])
+    for row in rows:
+        if lesions[row] is not None:
+            lesions[row] = _relabelled(lesions[row], int(labels[row, 0]))
+    kinds = prepared.features
+    changed = prepared.remove_columns(["labels", "lesions"])
+    changed = changed.add_column("labels", labels.tolist(), feature=kinds["labels"])
+    return changed.add_column("lesions", lesions, feature=kinds["lesions"])
+
+
+def _relabelled(cells: bytes, label: int) -> bytes:
+    found = np.frombuffer(cells, np.uint8).copy()
+    found[found > 0] = UNKNOWN_PATHOLOGY if label < 0 else label + 1
+    return found.tobytes()
+
+
+# The report.
+
+
+def _report(figures: dict) -> str:
+    supervised = [name for name, row in figures["explainers"].items() if row["supervised"]]
+    lines = [
+        f"{figures['images']} images of {figures['patients']} patients; explained label: {figures['target']}; means "
+        "with 95 % intervals by patient.",
+        "A peak anywhere in the breast hits a lesion with a probability of "
+        f"{figures['chance_of_pointing']['value']:.2f}.",
+        "",
+        explanation_table(figures),
+    ]
+    if supervised:
+        lines += ["", f"Supervised ({', '.join(supervised)}): trained on lesion annotations, does not explain a score."]
+    lines += ["", "Pointing game, each explainer minus each baseline on the same images:", "", _differences(figures)]
+    if figures["sanity"]:
+        images = figures["sanity"]["images"]
+        lines += ["", f"Rank correlation with the map before weights are randomised ({images} images):", ""]
+        lines += [sanity_table(figures)]
+    lines += [f"\nLeft out: {name}: {reason}" for name, reason in figures["failed"].items()]
+    installed = sum(found.reason is None for found in installed_explainers().values())
+    return "\n".join(lines) + f"\n\n{installed} explainers are installed (mammo-hf explainers).\n"
+
+
+def _differences(figures: dict) -> str:
+    rows = {name: row["pointing_game_over"] for name, row in figures["explainers"].items() if not row["baseline"]}
+    baselines = [name for name, row in figures["explainers"].items() if row["baseline"]]
+    lines = ["| | " + " | ".join(baselines) + " |", "|---" * (len(baselines) + 1) + "|"]
+    for name, over in rows.items():
+        cells = []
+        for baseline in baselines:
+            value, interval = over[baseline]["value"], over[baseline]["interval"]
+            cells.append(f"{value:+.2f}" + (f" ({interval[0]:+.2f} to {interval[1]:+.2f})" if interval else ""))
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Features of a frozen encoder, computed once for all images and kept on disk."""
+"""Features without training: of a frozen encoder and of image statistics, computed once, and heads fitted on them."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ BATCH_SIZE = 16
 
 
 def frozen_encoder(init: str, model: str, processor: MammoImageProcessor, seed: int = 0) -> SwinModel:
-    """The encoder of a checkpoint, or a random one of a size.
+    """Load the encoder of a checkpoint, or make a random one of a size.
 
     Args:
-        init: A checkpoint folder, or "random".
-        model: The random one's size.
-        processor: Its canvas and channels.
-        seed: Of the random weights.
+        init: A checkpoint, or "random".
+        model: Size of the random encoder.
+        processor: Image processor, with the canvas and the channels.
+        seed: Random seed of the weights.
     """
     torch.manual_seed(seed)
     if init == FROZEN_RANDOM:
         config = starting_config(model, processor.canvas, num_channels=processor.num_channels)
         return SwinModel(config, add_pooling_layer=False).eval()
-    # without what belongs to a classifier of other tasks, whose weights would not fit
+    # Leave out what belongs to a classifier of other tasks: its weights would not fit
     bare = dict.fromkeys(("tasks", "class_weights", "task_weights", "ordinal_tasks", "lesion_task"))
     config = starting_config(init, processor.canvas, num_channels=processor.num_channels, **bare, score_from="pooled")
     network = MammoSwinForImageClassification(config)
@@ -63,12 +63,12 @@ def frozen_encoder(init: str, model: str, processor: MammoImageProcessor, seed: 
 def frozen_features(
     encoder: SwinModel, prepared: datasets.Dataset, processor: MammoImageProcessor, folder: Path
 ) -> dict[str, np.ndarray]:
-    """What a head may be fitted on, for each way of pooling; read from the folder where it is there.
+    """Return the features of each way of pooling; read from the folder if they are there.
 
     Args:
-        encoder: Frozen, in evaluation mode.
-        prepared: The images, in the features' order.
-        processor: Normalises.
+        encoder: A frozen encoder, in evaluation mode.
+        prepared: Prepared images, in the order of the features.
+        processor: Image processor, which normalises.
         folder: Folder of the files ``<pool>.npy``, computed once.
 
     Returns:
@@ -110,7 +110,7 @@ def _pooled(output: SwinModelOutput) -> dict[str, np.ndarray]:
     assert output.last_hidden_state is not None
     assert output.reshaped_hidden_states is not None
     last = output.last_hidden_state.float()
-    # the tokens that leave each stage, already merged for the next one
+    # The tokens that leave each stage, already merged for the next one
     between = [stage.float().mean((2, 3)) for stage in output.reshaped_hidden_states[1:-1]]
     return {
         "mean": last.mean(1).cpu().numpy(),
@@ -132,26 +132,26 @@ def _fingerprint(encoder: SwinModel, prepared: datasets.Dataset) -> str:
 # Heads on frozen features: a logistic regression, and attentive pooling over tokens.
 
 
-# of the penalty: its inverse strength, from hardly a slope to hardly a penalty
+# inverse strengths of the penalty, from hardly a slope to hardly a penalty
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 
 def logistic_probabilities(
     train: np.ndarray, labels: np.ndarray, patients: np.ndarray, test: np.ndarray, classes: int
 ) -> np.ndarray:
-    """Probabilities of a logistic regression on standardised features, classes weighted by N / (K N_c).
+    """Fit a logistic regression on standardised features, classes weighted by N / (K N_c), and predict.
 
     The penalty is chosen by cross-validation over the training patients alone.
 
     Args:
-        train: float (n, features).
-        labels: int (n,).
-        patients: (n,) keys.
-        test: float (m, features).
-        classes: Of the task; one that never occurs in training has probability 0.
+        train: Features of the training images, float (n, features).
+        labels: Labels of the training images, int (n,).
+        patients: Keys of their patients, (n,).
+        test: Features of the test images, float (m, features).
+        classes: Number of classes of the task; one that never occurs in training has probability 0.
 
     Returns:
-        float64 (m, classes).
+        Probabilities of the test images, float64 (m, classes).
     """
     fitted = make_pipeline(StandardScaler(), _logistic(C=_choose(train, labels, patients))).fit(train, labels)
     probabilities = np.zeros((len(test), classes))
@@ -164,13 +164,13 @@ def _logistic(**how: Any) -> LogisticRegression:
 
 
 def _choose(train: np.ndarray, labels: np.ndarray, patients: np.ndarray) -> float:
-    """The strength with the lowest log loss over folds by patient; the middle one where there are too few patients."""
+    """Choose the strength with the lowest log loss over folds by patient; the middle one if patients are too few."""
     fewest = min(len(set(patients[labels == label])) for label in np.unique(labels))
     folds = min(5, fewest)
     if folds < 2:
         return STRENGTHS[len(STRENGTHS) // 2]
     splits = list(StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(train, labels, patients))
-    # a fold may lack a class where patients have images of several
+    # A fold may lack a class if patients have images of several classes
     losses = [
         _losses(train[fit], labels[fit], train[judge], labels[judge])
         for fit, judge in splits
@@ -180,13 +180,13 @@ def _choose(train: np.ndarray, labels: np.ndarray, patients: np.ndarray) -> floa
 
 
 def _losses(train: np.ndarray, labels: np.ndarray, judged: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """The log loss on the judged rows at each strength, (strengths,)."""
+    """Compute the log loss on the judged rows at each strength, (strengths,)."""
     scaler = StandardScaler().fit(train)
     train, judged = scaler.transform(train), scaler.transform(judged)
-    model = _logistic(warm_start=True)  # each strength goes on where the one before it, which is weaker, has ended
+    model = _logistic(warm_start=True)  # each strength starts from the solution of the one before it
     found = []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # of a strength that is then not chosen
+        warnings.simplefilter("ignore", ConvergenceWarning)  # such a strength is not chosen
         for strength in STRENGTHS:
             model.set_params(C=strength).fit(train, labels)
             likelihoods = model.predict_proba(judged)[np.arange(len(truth)), np.searchsorted(model.classes_, truth)]
@@ -195,12 +195,12 @@ def _losses(train: np.ndarray, labels: np.ndarray, judged: np.ndarray, truth: np
 
 
 class AttentivePooling(nn.Module):
-    """A linear classifier on tokens weighted by learnt queries (Chen et al. 2022, arXiv 2202.03026, attentive probing).
+    """Linear classifier on tokens weighted by learned queries (Chen et al. 2022, arXiv 2202.03026, attentive probing).
 
     Args:
-        channels: Of the tokens.
-        classes: Of the task.
-        queries: Each pools once; the pooled vectors are averaged before the classifier.
+        channels: Number of channels of the tokens.
+        classes: Number of classes of the task.
+        queries: Number of queries; each pools once, and the pooled vectors are averaged before the classifier.
     """
 
     def __init__(self, channels: int, classes: int, queries: int = 4) -> None:
@@ -209,7 +209,7 @@ class AttentivePooling(nn.Module):
         self.classifier = nn.Linear(channels, classes)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Tokens (batch, tokens, channels) to logits (batch, classes)."""
+        """Map tokens (batch, tokens, channels) to logits (batch, classes)."""
         weights = (tokens @ self.queries.T / tokens.shape[-1] ** 0.5).softmax(1)
         logits: torch.Tensor = self.classifier(torch.einsum("btq,btc->bqc", weights, tokens).mean(1))
         return logits
@@ -225,19 +225,19 @@ def attentive_probabilities(
     updates: int = 600,
     batch_size: int = 64,
 ) -> np.ndarray:
-    """Probabilities of attentive pooling, classes weighted by N / (K N_c).
+    """Fit attentive pooling, classes weighted by N / (K N_c), and predict.
 
     Args:
-        train: float (n, tokens, channels).
-        labels: int (n,).
-        test: float (m, tokens, channels).
-        classes: Of the task.
-        seed: Of weights and batches.
-        updates: AdamW steps, with a cosine learning rate.
-        batch_size: Images a step.
+        train: Tokens of the training images, float (n, tokens, channels).
+        labels: Labels of the training images, int (n,).
+        test: Tokens of the test images, float (m, tokens, channels).
+        classes: Number of classes of the task.
+        seed: Random seed of weights and batches.
+        updates: Number of AdamW steps, with a cosine learning rate.
+        batch_size: Images per step.
 
     Returns:
-        float64 (m, classes).
+        Probabilities of the test images, float64 (m, classes).
     """
     torch.manual_seed(seed)
     tokens, targets = torch.from_numpy(np.asarray(train, np.float32)), torch.from_numpy(labels)
@@ -263,27 +263,25 @@ def attentive_probabilities(
     return torch.cat(parts).double().numpy()
 
 
-# What anybody has without a network: statistics of the image, and of how it was acquired.
-#
-# A model that does not beat them has shown nothing; where acquisition alone tells the classes apart, the data hold a
-# shortcut.
+# Baselines without a network: statistics of the image, and of its acquisition. A model that does not beat them has
+# shown nothing; if acquisition alone separates the classes, the data hold a shortcut.
 
 
 IMAGE_STATISTICS = (
     *("mean", "deviation", "skewness", "kurtosis", "p5", "p25", "p50", "p75", "p95", "entropy"),
     *("gradient mean", "gradient deviation", "fine detail", "coarse detail", "breast area", "breast height"),
 )
-ACQUISITION_STATISTICS = ("grey range", "grey levels", "rows", "columns", "background share")
+ACQUISITION_STATISTICS = ("grey range", "grey levels", "rows", "columns", "background fraction")
 
 
 def image_statistics(intensity: np.ndarray) -> np.ndarray:
-    """Sixteen numbers of the displayed image inside the breast, in the order of ``IMAGE_STATISTICS``.
+    """Compute sixteen statistics of the image inside the breast, in the order of ``IMAGE_STATISTICS``.
 
     Args:
-        intensity: float (rows, columns) in [0, 1], 0 outside the breast.
+        intensity: Intensities in [0, 1], 0 outside the breast, float (rows, columns).
 
     Returns:
-        float64 (16,); zeros where nothing is displayed.
+        Statistics, float64 (16,); zeros if nothing is displayed.
     """
     inside = intensity > 0
     values = intensity[inside].astype(np.float64)
@@ -291,8 +289,8 @@ def image_statistics(intensity: np.ndarray) -> np.ndarray:
         return np.zeros(len(IMAGE_STATISTICS))
     mean, deviation = values.mean(), values.std()
     standard = (values - mean) / max(deviation, 1e-9)
-    shares = np.histogram(values, bins=64, range=(0, 1))[0] / values.size
-    entropy = -np.sum(shares[shares > 0] * np.log2(shares[shares > 0]))
+    fractions = np.histogram(values, bins=64, range=(0, 1))[0] / values.size
+    entropy = -np.sum(fractions[fractions > 0] * np.log2(fractions[fractions > 0]))
     down, right = np.gradient(intensity.astype(np.float64))
     gradient = np.hypot(down, right)[inside]
     blurred = uniform_filter(intensity.astype(np.float64), 5)
@@ -310,7 +308,7 @@ def image_statistics(intensity: np.ndarray) -> np.ndarray:
 
 
 def acquisition_statistics(path: str) -> np.ndarray:
-    """Five numbers of the source file, in the order of ``ACQUISITION_STATISTICS``.
+    """Compute five statistics of a source file, in the order of ``ACQUISITION_STATISTICS``.
 
     Raises:
         MammoError: The file cannot be read.
@@ -322,15 +320,16 @@ def acquisition_statistics(path: str) -> np.ndarray:
 
 
 def statistics_table(prepared: datasets.Dataset, paths: Sequence[str], folder: Path) -> dict[str, np.ndarray]:
-    """The features of every baseline that these images allow, read from the folder where they are there.
+    """Return the features of every baseline that these images allow; read from the folder if they are there.
 
     Args:
-        prepared: The images, in the features' order.
-        paths: Of their source files. Where one cannot be read, the acquisition's baselines are left out and it is said.
-        folder: Keeps ``statistics.npz``.
+        prepared: Prepared images, in the order of the features.
+        paths: Paths of their source files. If one cannot be read, a warning says so and the baselines of acquisition
+            statistics are left out.
+        folder: Folder of ``statistics.npz``.
 
     Returns:
-        For each name of ``cells.BASELINES`` float64 (images, columns).
+        For each name of ``cells.BASELINES`` its features, float64 (images, columns).
     """
     path, images = folder / "statistics.npz", np.array(prepared["image_id"])
     if path.is_file():

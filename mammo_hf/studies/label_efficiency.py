@@ -1,4 +1,4 @@
-"""The study of label efficiency: a collection and task, the run of its cells, and their results on disk."""
+"""Study of label efficiency: the split of each cell, its training, the results on disk, and their summary."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import multiprocessing
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,50 +20,59 @@ import datasets
 import numpy as np
 import torch
 from scipy.special import softmax
+from scipy.stats import rankdata
 from tqdm.auto import tqdm
 
 from ..data.collection import Collection
+from ..data.leaks import assert_no_leak
 from ..data.loading import load
 from ..data.prepare.reading import for_training
+from ..data.splits import in_hash_order, label_subset, strata
 from ..data.training_data import patients_trained_on, prepared_images, training_processor, usable_tasks
 from ..errors import DataError, MammoError, UsageError
 from ..files import write_record, write_whole
+from ..metrics.classification import auroc_of
+from ..metrics.inputs import UndefinedMetric
+from ..metrics.intervals import bca, resampled, rows_of, without_each
 from ..models.checkpoint import starting_config
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification
 from ..training.callbacks import freeze
 from ..training.classification import ClassificationConfig, fit_classifier, predicted_logits
 from .cells import FROZEN_RANDOM, SCRATCH, STOCK, Arm, Cell
 from .features import attentive_probabilities, frozen_encoder, frozen_features, logistic_probabilities, statistics_table
-from .folds import Sides, check_unseen, sides_of, with_saved_test
-
-# A study: one collection and task, opened once, and the run of any of its cells.
-
 
 logger = logging.getLogger(__name__)
+RESAMPLES = 2000
+
+# scores of a cell's test images: images and patients (salted hashes), labels (int64), probabilities (images, classes),
+# and facts (counts and seconds)
+CellResult = dict[str, Any]
+# an AUC, its value on each resample of the patients, and with each patient left out
+Estimate = tuple[float, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
 class StudySettings:
-    """What every cell of a study shares.
+    """Settings that every cell of a study shares.
 
     Attributes:
-        dataset: A collection, or a folder that ``mammo-hf prepare`` wrote.
-        task: What is told apart.
-        out: Folder of results, features and prepared images.
-        size: (height, width) of the model's input.
+        dataset: Folder of a collection, or one that ``mammo-hf prepare`` wrote.
+        task: Name of the task.
+        output_dir: Folder of results, features and prepared images.
+        size: Size of the model's input, (height, width).
         model: Size of an encoder that starts from scratch.
-        folds: Of cross-validation by patient; 0: the collection's own test split.
-        split_file: A saved split whose test patients are tested, where the collection has no test split of its own.
+        folds: Number of folds of cross-validation by patient; 0 means the collection's own test split.
+        split_file: Saved split whose test patients are tested, if the collection has no test split of its own.
         validation_fraction: Fraction of the training patients that choose the best evaluation of a training.
-        updates: Optimiser steps of a training, whatever the share of labels.
-        batch_size: Of a training.
-        learning_rate: Of a training.
-        num_workers: Processes that read and prepare images.
+        updates: Optimiser steps of a training, whatever the percentage of labels.
+        batch_size: Images per optimiser step.
+        learning_rate: Highest learning rate of a training.
+        num_workers: Number of processes that read and prepare images.
     """
 
     dataset: str
     task: str
-    out: Path
+    output_dir: Path
     size: tuple[int, int]
     model: str = "tiny"
     folds: int = 0
@@ -75,139 +84,212 @@ class StudySettings:
     num_workers: int = 0
 
 
-@dataclass(frozen=True)
-class CellResult:
-    """What a cell's test images were given.
+# The split of a cell: by patient, nested, the same for every arm.
 
-    Attributes:
-        images: Salted hashes, (n,).
-        patients: Salted hashes, (n,).
-        labels: int64 (n,).
-        probabilities: float64 (n, classes).
-        facts: Counts and seconds.
+
+def with_saved_test(table: Collection, saved: str | Path | None) -> Collection:
+    """Give a collection the test patients of a saved split; its validation patients train, as each seed draws its own.
+
+    Raises:
+        DataError: The file is not a saved split, or does not fit the collection.
     """
+    if saved is None:
+        return table
+    table = table.split(0, saved=saved)
+    return table.on_sides(dict.fromkeys(table.where(split="validation").column("patient"), "train"))
 
-    images: np.ndarray
-    patients: np.ndarray
-    labels: np.ndarray
-    probabilities: np.ndarray
-    facts: dict[str, Any] = field(default_factory=dict)
+
+def split_cell(
+    table: Collection,
+    task: str,
+    *,
+    percentage: float,
+    seed: int,
+    fold: int,
+    folds: int,
+    validation_fraction: float,
+) -> tuple[Collection, tuple[str, ...]]:
+    """Split a collection for a cell, and choose the training patients whose labels are used.
+
+    Args:
+        table: Collection as loaded, with an official test split unless there are folds.
+        task: Name of the task.
+        percentage: Percentage of the labelled training patients whose labels are used.
+        seed: Random seed of folds, validation patients and label subset.
+        fold: Fold that is tested; -1 is the official test split.
+        folds: Number of folds; 0 means the official split.
+        validation_fraction: Fraction of the training patients that choose the epoch; 0 if none are needed. A validation
+            split that is there already is kept instead.
+
+    Raises:
+        DataError: There is no labelled test image, there are too few patients for the folds, or a patient is on two
+            sides.
+    """
+    if folds:
+        by_fold = folds_of(table, task, folds, seed)
+        everybody = dict.fromkeys(table.column("patient"), "unlabelled")
+        table = table.on_sides(everybody | {p: "test" if at == fold else "train" for p, at in by_fold.items()})
+    if not any(value is not None for value in table.where(split="test").column(task)):
+        raise DataError(f"no test image has a label of {task}", remedy="give --folds 5 to test by cross-validation")
+    if validation_fraction and "validation" not in table.column("split"):
+        table = table.split(validation_fraction, seed, task)
+    assert_no_leak(table)
+    return table, label_subset(table, percentage=percentage, seed=seed, task=task)
+
+
+def folds_of(table: Collection, task: str, folds: int, seed: int) -> dict[str, int]:
+    """Assign each patient with a label to the fold that tests it, stratified by the most severe label.
+
+    An official split is ignored: cross-validation is over everybody with a label.
+
+    Raises:
+        UsageError: There are fewer than two folds.
+        DataError: A label has fewer patients than there are folds.
+    """
+    if folds < 2:
+        raise UsageError(f"is {folds}", source="--folds", remedy="it must be 2 or more, or 0 for the official split")
+    everybody = table.on_sides(dict.fromkeys(table.column("patient"), "train"))
+    found: dict[str, int] = {}
+    for label, patients in strata(everybody, task).items():
+        if label is None:
+            continue
+        if len(patients) < folds:
+            raise DataError(
+                f"{len(patients)} patients are {label}, too few for {folds} folds", remedy="use fewer folds"
+            )
+        order = in_hash_order(patients, purpose="folds", seed=seed)
+        found |= {patient: place % folds for place, patient in enumerate(order)}
+    return found
+
+
+def check_unseen(table: Collection, seen: frozenset[str], name: str) -> None:
+    """Refuse to test an encoder on patients that it was trained on.
+
+    Args:
+        table: Collection with the split of a cell.
+        seen: Patients that the encoder was trained on.
+        name: Name of the arm.
+
+    Raises:
+        DataError: A test patient is among them.
+    """
+    tested = seen.intersection(table.where(split="test").column("patient"))
+    if tested:
+        raise DataError(
+            f"was pre-trained on {len(tested)} of the test patients",
+            source=name,
+            remedy="test on the patients that its split.json keeps apart: --split_file, without --folds",
+        )
 
 
 class Study:
-    """A collection's images prepared, and cells run on them."""
+    """Prepared images of a collection, and the run of any cell on them.
+
+    Args:
+        settings: Settings of the study.
+    """
 
     def __init__(self, settings: StudySettings) -> None:
         self.settings = settings
         self.table: Collection = with_saved_test(load(settings.dataset), settings.split_file)
         self.task = usable_tasks(self.table, (settings.task,))[0]
         self.processor = training_processor(settings.dataset, size=settings.size)
-        # the split that was made last, which the next arm asks for again; and features, which every share asks for
-        self._last: tuple[tuple[float, int, int], Sides] | None = None
+        # Arms share the split that was made last, and all percentages share an encoder's features
+        self._last: tuple[Any, tuple[Collection, tuple[str, ...]]] | None = None
         self._features: dict[str, dict[str, np.ndarray]] = {}
-        self._seen: dict[str, frozenset[str]] = {}
+        self._seen = cache(patients_trained_on)  # cached, as it warns if it is not known
 
     @cached_property
     def prepared(self) -> datasets.Dataset:
-        """All images of the collection on the processor's canvas, in the table's order."""
-        return prepared_images(
-            self.table,
-            self.processor,
-            self.settings.out / "prepared",
-            tasks=[self.task],
-            num_workers=self.settings.num_workers,
-        )
+        """All images of the collection on the processor's canvas, in the collection's order."""
+        folder, workers = self.settings.output_dir / "prepared", self.settings.num_workers
+        return prepared_images(self.table, self.processor, folder, tasks=[self.task], num_workers=workers)
 
     @cached_property
     def statistics(self) -> dict[str, np.ndarray]:
-        """The features of the baselines that need no network."""
+        """Features of the baselines that need no network."""
         paths = dict(zip(self.table.column("image_id"), self.table.column("path"), strict=True))
         sources = [paths[image] for image in self.prepared["image_id"]]
-        return statistics_table(self.prepared, sources, self.settings.out / "features")
+        return statistics_table(self.prepared, sources, self.settings.output_dir / "features")
 
     def features(self, arm: Arm, seed: int) -> np.ndarray:
-        """The features (images, ...) of an arm without training.
+        """Return the features (images, ...) of an arm that trains no network.
 
         Raises:
-            DataError: They cannot be had of these data.
+            DataError: They cannot be computed from these data.
         """
         if arm.tune == "baseline":
             if arm.init not in self.statistics:
                 raise DataError("the source files cannot be read", source=arm.init)
             return self.statistics[arm.init]
-        # another random encoder for each seed; a checkpoint is the same for all
+        # Each seed has another random encoder; a checkpoint is the same for all
         name = f"random_{self.settings.model}_{seed}" if arm.init == FROZEN_RANDOM else Path(arm.init).name
         if name not in self._features:
             encoder = frozen_encoder(arm.init, self.settings.model, self.processor, seed)
-            folder = self.settings.out / "features" / name
+            folder = self.settings.output_dir / "features" / name
             self._features[name] = frozen_features(encoder, self.prepared, self.processor, folder)
         return self._features[name][arm.pool]
 
-    def sides(self, cell: Cell) -> Sides:
-        """The split of a cell; the same for every arm of a seed and fold."""
-        key = cell.percentage, cell.seed, cell.fold
+    def split(self, cell: Cell) -> tuple[Collection, tuple[str, ...]]:
+        """Return the split and label subset of a cell, the same for every arm of a percentage, seed and fold."""
+        key: dict[str, Any] = {"percentage": cell.percentage, "seed": cell.seed, "fold": cell.fold}
         if self._last is None or self._last[0] != key:
-            sides = sides_of(
-                self.table,
-                self.task,
-                percentage=cell.percentage,
-                seed=cell.seed,
-                fold=cell.fold,
-                folds=self.settings.folds,
-                validation_fraction=self.settings.validation_fraction,
-            )
-            self._last = key, sides
+            folds, fraction = self.settings.folds, self.settings.validation_fraction
+            name = self.task["name"]
+            self._last = key, split_cell(self.table, name, **key, folds=folds, validation_fraction=fraction)
         return self._last[1]
 
     def run(self, cell: Cell) -> CellResult:
-        """Fits a cell's arm and scores its test images.
+        """Fit a cell's arm and score its test images.
 
         Raises:
-            DataError: A training subset has labels of one class only, a baseline cannot be had, or the encoder has
-                learnt from a test patient.
+            DataError: A training subset has labels of one class only, a baseline cannot be computed, or the encoder was
+                trained on a test patient.
         """
         started = time.monotonic()
-        sides = self.sides(cell)
-        check_unseen(sides, self._patients_trained_on(cell.arm.init), cell.arm.name)
-        # the same images in the same order, so that features stand where they stood
-        prepared = for_training(self.prepared, sides.table, [self.task])
+        table, chosen = self.split(cell)
+        check_unseen(table, self._seen(cell.arm.init), cell.arm.name)
+        # The same images in the same order, so that features keep their positions
+        prepared = for_training(self.prepared, table, [self.task])
         labels = np.array(prepared["labels"], dtype=np.int64)[:, 0]
         patients, split = np.array(prepared["patient"]), np.array(prepared["split"])
         test = np.flatnonzero((split == "test") & (labels >= 0))
         if cell.arm.trained:
-            probabilities, facts = self._train(cell, sides, prepared)
+            probabilities, facts = self._train(cell, chosen, prepared)
         else:
-            train = np.flatnonzero((split == "train") & (labels >= 0) & np.isin(patients, sides.patients))
+            train = np.flatnonzero((split == "train") & (labels >= 0) & np.isin(patients, chosen))
             probabilities = self._fit(cell, train, test, labels, patients)
             facts = {"train_images": len(train)}
-        facts |= {"train_patients": len(sides.patients), "seconds": time.monotonic() - started}
-        return CellResult(np.array(prepared["image_id"])[test], patients[test], labels[test], probabilities, facts)
-
-    def _patients_trained_on(self, init: str) -> frozenset[str]:
-        if init not in self._seen:  # once, as it says where it is not known
-            self._seen[init] = patients_trained_on(init)
-        return self._seen[init]
+        return {
+            "images": np.array(prepared["image_id"])[test],
+            "patients": patients[test],
+            "labels": labels[test],
+            "probabilities": probabilities,
+            "facts": facts | {"train_patients": len(chosen), "seconds": time.monotonic() - started},
+        }
 
     def _fit(
         self, cell: Cell, train: np.ndarray, test: np.ndarray, labels: np.ndarray, patients: np.ndarray
     ) -> np.ndarray:
         if len(set(labels[train])) < 2:
-            raise DataError("the training subset has labels of one class only", remedy="use a larger share")
+            raise DataError("the training subset has labels of one class only", remedy="use a larger percentage")
         features, classes = self.features(cell.arm, cell.seed), len(self.task["labels"])
         if cell.arm.pool == "attentive" and cell.arm.tune == "head":
             return attentive_probabilities(features[train], labels[train], features[test], classes, seed=cell.seed)
         return logistic_probabilities(features[train], labels[train], patients[train], features[test], classes)
 
-    def _train(self, cell: Cell, sides: Sides, prepared: datasets.Dataset) -> tuple[np.ndarray, dict[str, Any]]:
-        arm, folder = cell.arm, self.settings.out / "trainer" / cell.key
-        shutil.rmtree(folder, ignore_errors=True)  # a cell is run whole, or again
+    def _train(
+        self, cell: Cell, patients: tuple[str, ...], prepared: datasets.Dataset
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        arm, folder = cell.arm, self.settings.output_dir / "trainer" / cell.key
+        shutil.rmtree(folder, ignore_errors=True)  # an interrupted cell starts from the beginning
         fitted = fit_classifier(
             prepared,
             self.processor,
             self._config(cell, folder),
             model=self.settings.model if arm.init in (SCRATCH, STOCK) else arm.init,
             tasks=[self.task],
-            patients=sides.patients,
+            patients=patients,
         )
         logits = predicted_logits(fitted.trainer, fitted.images["test"])
         shutil.rmtree(folder, ignore_errors=True)
@@ -216,7 +298,7 @@ class Study:
     def _config(self, cell: Cell, folder: Path) -> ClassificationConfig:
         """Return the recipe of every cell: as many updates and evaluations at each percentage of labels."""
         chosen, arm = self.settings, cell.arm
-        between = max(1, chosen.updates // 10)
+        interval = max(1, chosen.updates // 10)
         return ClassificationConfig(
             str(folder),
             max_steps=chosen.updates,
@@ -229,25 +311,25 @@ class Study:
             semi_supervised=arm.semi_supervised,
             sampling="natural" if arm.init == STOCK else "weighted",
             eval_strategy="steps",
-            eval_steps=between,
+            eval_steps=interval,
             save_strategy="steps",
-            save_steps=between,
+            save_steps=interval,
             save_total_limit=1,
             save_only_model=True,
-            logging_steps=between,
+            logging_steps=interval,
             disable_tqdm=True,
         )
 
 
-# The results of a grid on disk: a file a cell, so that a broken run goes on where it was.
+# The results on disk: one file per cell, so that an interrupted run resumes where it was.
 
 
 class Results:
     """A folder of results.
 
     Args:
-        folder: Of the study.
-        settings: Written into ``study.json``; results of other settings are refused.
+        folder: Folder of the study.
+        settings: Settings of the study, written into ``study.json``; results of other settings are refused.
 
     Raises:
         UsageError: The folder holds a study of other settings.
@@ -256,7 +338,8 @@ class Results:
     def __init__(self, folder: Path, settings: StudySettings) -> None:
         self.folder = folder / "cells"
         self.folder.mkdir(parents=True, exist_ok=True)
-        about = {name: _plain(value) for name, value in vars(settings).items() if name not in ("out", "num_workers")}
+        about = {name: value for name, value in vars(settings).items() if name not in ("output_dir", "num_workers")}
+        about["size"] = list(settings.size)
         path = folder / "study.json"
         if path.is_file():
             before = json.loads(path.read_text(encoding="utf-8"))
@@ -273,25 +356,23 @@ class Results:
         return self._path(cell).is_file() or self._failure(cell).is_file()
 
     def save(self, cell: Cell, result: CellResult) -> None:
-        """Writes a result; it appears whole or not at all."""
+        """Write a result."""
         content = io.BytesIO()
-        arrays = {name: value for name, value in vars(result).items() if name != "facts"}
-        np.savez(content, **arrays, facts=np.array(json.dumps(result.facts)))
+        np.savez(content, **(result | {"facts": np.array(json.dumps(result["facts"]))}))
         write_whole(self._path(cell), content.getvalue())
 
     def fail(self, cell: Cell, reason: str) -> None:
-        """Writes why a cell has no result; it is not tried again."""
-        write_whole(self._failure(cell), reason.encode() + b"\n")
+        """Write the reason why a cell has no result; it is not tried again."""
+        write_whole(self._failure(cell), f"{reason}\n")
 
     def load(self, cell: Cell) -> CellResult | str | None:
-        """A result, the reason why there is none, or ``None`` for a cell that has not been run."""
+        """Return a result, the reason why there is none, or ``None`` for a cell that has not been run."""
         if self._failure(cell).is_file():
             return self._failure(cell).read_text(encoding="utf-8").strip()
         if not self._path(cell).is_file():
             return None
         with np.load(self._path(cell)) as stored:
-            arrays = {name: stored[name] for name in stored.files if name != "facts"}
-            return CellResult(**arrays, facts=json.loads(str(stored["facts"])))
+            return {name: stored[name] for name in stored.files} | {"facts": json.loads(str(stored["facts"]))}
 
     def _path(self, cell: Cell) -> Path:
         return self.folder / f"{cell.key}.npz"
@@ -300,18 +381,11 @@ class Results:
         return self.folder / f"{cell.key}.failed"
 
 
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
-# Running a grid: an estimate of its time first, then its cells, in one process or several.
-
-
-ENOUGH_UPDATES = 3000  # below, a network trained in full on image labels may be at chance for no other reason
+# The run of a grid: an estimate of its time first, then its cells, in one process or several.
 
 
 def estimate_seconds(settings: StudySettings, cells: Sequence[Cell]) -> float:
-    """About how long these cells take in one process, from a few steps of each kind of training.
+    """Estimate the time of cells in one process, from a few steps of each kind of training.
 
     Heads on frozen features are not counted: they take seconds.
     """
@@ -321,52 +395,52 @@ def estimate_seconds(settings: StudySettings, cells: Sequence[Cell]) -> float:
         if cell.arm.trained:
             kind = (cell.arm.init, cell.arm.tune, cell.arm.semi_supervised != "none")
             if kind not in by_kind:
-                by_kind[kind] = _seconds_a_step(settings, cell.arm)
-            # a fifth on top: reading, evaluations and checkpoints
+                by_kind[kind] = _seconds_per_step(settings, cell.arm)
+            # A fifth is added for reading, evaluations and checkpoints
             total += 1.2 * settings.updates * by_kind[kind]
     return total
 
 
-def _seconds_a_step(settings: StudySettings, arm: Arm, steps: int = 3) -> float:
+def _seconds_per_step(settings: StudySettings, arm: Arm, steps: int = 3) -> float:
     start = settings.model if arm.init in (SCRATCH, STOCK) else arm.init
     bare = dict.fromkeys(("class_weights", "task_weights", "ordinal_tasks", "lesion_task"))
     task = [{"name": "task", "labels": ["a", "b"]}]
     config = starting_config(start, settings.size, num_channels=1, tasks=task, **bare, score_from="pooled")
     network = MammoSwinForImageClassification(config).train()
     freeze(network, arm.tune)
-    # two unlabelled images come along with each, their teacher's view without a gradient
+    # Two unlabelled images come with each labelled one, and the teacher sees them too, without a gradient
     images = settings.batch_size * (4 if arm.semi_supervised != "none" else 1)
     pixels, labels = torch.zeros(images, 1, *settings.size), torch.zeros(images, 1, dtype=torch.long)
     started = 0.0
     for step in range(steps + 1):
-        if step == 1:  # the first one warms up
+        if step == 1:  # the first step warms up
             started = time.monotonic()
         network(pixels, labels=labels).loss.backward()
     return (time.monotonic() - started) / steps
 
 
 def run_cells(settings: StudySettings, cells: Sequence[Cell], processes: int) -> None:
-    """Runs every cell that has no result yet. One that cannot be run leaves its reason, and the others go on.
+    """Run every cell that has no result yet; a cell that cannot be run leaves its reason, and the others are run.
 
     Args:
-        settings: Of the study.
-        cells: Of the grid, in the order in which they are run.
-        processes: How many run at once, each on its share of the cores, or on a GPU of its own where there are some.
+        settings: Settings of the study.
+        cells: Cells of the grid, in the order in which they are run.
+        processes: Number of cells that run at once, each on its part of the cores, or on a GPU of its own if there are
+            several.
     """
-    results = Results(settings.out, settings)
+    results = Results(settings.output_dir, settings)
     left = [cell for cell in cells if cell not in results]
     if not left:
         return
+    study = Study(settings)
     if processes < 2:
-        study = Study(settings)
         for cell in tqdm(left, desc="cells", unit="cell"):
             _run(study, results, cell)
         return
-    Study(settings).prepared  # noqa: B018 (prepared once, before the processes would all begin to)
+    study.prepared  # noqa: B018 (prepared once, before the processes would all begin to)
     context = multiprocessing.get_context("spawn")
     counter = context.Value("i", 0)
-    arguments = (settings, counter, processes)
-    with ProcessPoolExecutor(processes, context, _start_worker, arguments) as pool:
+    with ProcessPoolExecutor(processes, context, _start_worker, (settings, counter, processes)) as pool:
         for _ in tqdm(pool.map(_run_here, left), total=len(left), desc="cells", unit="cell"):
             pass
 
@@ -382,7 +456,7 @@ def _start_worker(settings: StudySettings, counter: multiprocessing.sharedctypes
     if torch.cuda.device_count() > 1:
         torch.cuda.set_device(number % torch.cuda.device_count())
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // of))
-    _here = (Study(settings), Results(settings.out, settings))
+    _here = (Study(settings), Results(settings.output_dir, settings))
 
 
 def _run_here(cell: Cell) -> None:
@@ -396,3 +470,129 @@ def _run(study: Study, results: Results, cell: Cell) -> None:
     except MammoError as error:
         logger.warning("%s: %s", cell.key, error)
         results.fail(cell, str(error))
+
+
+# The summary: each arm's AUC with its interval, its gain over its reference, and the labels that it needs.
+
+
+def summarise(
+    results: Results, arms: Sequence[Arm], percentages: Sequence[float], seeds: int, folds: int
+) -> list[dict[str, Any]]:
+    """Summarise a grid in one row per arm and percentage, as JSON takes it.
+
+    Each row has ``arm``, ``percentage``, ``auroc``, ``interval``, ``by_seed``, and the counts; ``gain`` and
+    ``gain_interval`` over its reference, and with the prefix ``unlabelled_`` those over the same arm without unlabelled
+    images; ``best_baseline``, and ``beats_baselines``: whether the interval of the paired difference from it is above
+    0; or ``reason``.
+    """
+    gathered = {(arm, p): gather(results, arm, p, seeds, folds) for arm in arms for p in percentages}
+    estimates = {key: estimate for key, (_, estimate) in gathered.items() if estimate is not None}
+    rows = []
+    for (arm, percentage), (facts, own) in gathered.items():
+        row: dict[str, Any] = {"arm": arm.name, "tune": arm.tune, "baseline": arm.is_baseline, "percentage": percentage}
+        row |= {"auroc": own and own[0], "interval": own and interval(own), **facts}
+        rows.append(row)
+        if own is None:
+            continue
+        row |= _gain(own, arm.reference, estimates.get((arm.reference, percentage)) if arm.reference else None)
+        if arm.semi_supervised != "none":
+            labelled = replace(arm, semi_supervised="none")
+            gain = _gain(own, labelled, estimates.get((labelled, percentage)))
+            row |= {f"unlabelled_{name}": value for name, value in gain.items()}
+        rivals = {rival: one for (rival, p), one in estimates.items() if p == percentage and rival.is_baseline}
+        if not arm.is_baseline and rivals:
+            best = max(rivals, key=lambda rival: rivals[rival][0])
+            apart = interval(_difference(own, rivals[best]))
+            row |= {"best_baseline": best.name, "best_baseline_auroc": rivals[best][0]}
+            row["beats_baselines"] = apart is not None and apart[0] > 0
+    return rows
+
+
+def gather(
+    results: Results, arm: Arm, percentage: float, seeds: int, folds: int
+) -> tuple[dict[str, Any], Estimate | None]:
+    """Gather an arm's cells at a percentage.
+
+    With folds, each image is scored once per seed; scores are ranked within their fold first, so that a fold with
+    higher scores as a whole does not count as better. The AUC is the macro average if there are more than two classes.
+
+    Returns:
+        The AUC of each seed, mean facts, and the reason for what is missing; and the mean AUC over the seeds, if any.
+    """
+    areas, draws, without, facts, reason = [], [], [], [], ""
+    for seed in range(seeds):
+        loaded = [results.load(Cell(arm, percentage, seed, fold)) for fold in (range(folds) if folds else (-1,))]
+        whole = [one for one in loaded if isinstance(one, dict)]
+        if len(whole) < len(loaded):
+            reason = next((one for one in loaded if isinstance(one, str)), "not run yet")
+            continue
+        labels, patients = (np.concatenate([one[name] for one in whole]) for name in ("labels", "patients"))
+        scores = np.concatenate([_ranked(one["probabilities"]) if folds else one["probabilities"] for one in whole])
+        metric, values = auroc_of(scores)
+        rows = {"": rows_of(metric)}
+        try:
+            areas.append(metric(labels, values))
+            draws.append(resampled(rows, labels, values, groups=patients, resamples=RESAMPLES)[""])
+            without.append(without_each(rows, labels, values, groups=patients)[""])
+        except UndefinedMetric as error:
+            reason = error.reason
+            continue
+        facts += [one["facts"] for one in whole]
+    if reason and areas:
+        reason = f"of {len(areas)} seeds alone: {reason}"
+    found = {"by_seed": areas, **_means(facts), **({"reason": reason} if reason else {})}
+    return found, (float(np.mean(areas)), np.mean(draws, axis=0), np.mean(without, axis=0)) if areas else None
+
+
+def _ranked(probabilities: np.ndarray) -> np.ndarray:
+    ranks: np.ndarray = rankdata(probabilities, axis=0) / len(probabilities)
+    return ranks
+
+
+def _means(facts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    names = ("train_patients", "train_images", "updates", "seconds")
+    known = [name for name in names if facts and all(name in one for one in facts)]
+    return {name: float(np.mean([one[name] for one in facts])) for name in known}
+
+
+def interval(one: Estimate) -> tuple[float, float] | None:
+    """Return the BCa interval of an estimate; ``None`` if it is not defined."""
+    value, draws, left_out = one
+    try:
+        return bca(draws, value, left_out, len(left_out))
+    except UndefinedMetric:
+        return None
+
+
+def _difference(one: Estimate, other: Estimate) -> Estimate:
+    return one[0] - other[0], one[1] - other[1], one[2] - other[2]
+
+
+def _gain(one: Estimate, reference: Arm | None, other: Estimate | None) -> dict[str, Any]:
+    if reference is None or other is None:
+        return {}
+    gain = _difference(one, other)
+    return {"reference": reference.name, "gain": gain[0], "gain_interval": interval(gain)}
+
+
+def labels_needed(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Find the smallest percentage at which each pre-trained arm reaches its reference with all labels.
+
+    Returns:
+        For each arm that has a reference: ``arm``, ``reference``, ``of`` (the reference's AUC at the largest
+        percentage), and ``percentage``, the smallest one measured at which the arm's AUC is at least that, or ``None``.
+    """
+    by_arm: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        by_arm.setdefault(row["arm"], []).append(row)
+    found = []
+    for name, own in by_arm.items():
+        reference = next((row["reference"] for row in own if "reference" in row), None)
+        if reference is None:
+            continue
+        most = max(by_arm[reference], key=lambda row: float(row["percentage"]))
+        scored = [row for row in own if row["auroc"] is not None and most["auroc"] is not None]
+        reached = [row["percentage"] for row in scored if row["auroc"] >= most["auroc"]]
+        found.append({"arm": name, "reference": reference, "of": most["auroc"], "at": most["percentage"]})
+        found[-1]["percentage"] = min(reached, default=None)
+    return found

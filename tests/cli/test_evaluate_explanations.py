@@ -34,9 +34,9 @@ def classifier(tmp_path_factory):
 
 @pytest.fixture
 def call(collection, classifier, tmp_path):
-    def run(*changes):
-        arguments = ["--model", str(classifier), "--dataset", str(collection), "--output_dir", str(tmp_path / "out")]
-        return main(["evaluate-explanations", *arguments, "--num_workers", "0", *map(str, changes)])
+    def run(*changes, model=classifier):
+        arguments = ["--dataset", str(collection), "--output_dir", str(tmp_path / "out")]
+        return main(["evaluate-explanations", str(model), *arguments, "--num_workers", "0", *map(str, changes)])
 
     return run
 
@@ -57,6 +57,15 @@ def test_writes_figures_table_and_plot(call, collection, tmp_path, capsys):
         assert picture.width > 1000
 
 
+def test_a_model_is_trained_on_permuted_labels_and_compared(call, classifier, tmp_path):
+    few = ["--faithfulness_images", 0, "--sanity_images", 2, "--explainers", "grad_cam"]
+    trained = ["--random_labels", classifier, "--random_label_updates", 2]
+    assert call("--split", "test", *few, *trained) == 0
+    figures = json.loads((tmp_path / "out" / "metrics.json").read_text())["explanations"]
+    assert list(figures["sanity"]["random_labels"]) == ["grad_cam"]
+    assert "trained on random labels" in (tmp_path / "out" / "explanations.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -69,8 +78,8 @@ def test_writes_figures_table_and_plot(call, collection, tmp_path, capsys):
         (["--sanity_images", "-1"], "--sanity_images: is -1"),
         (["--seed", "-1"], "--seed: is -1"),
         (["--num_workers", "-1"], "--num_workers: is -1"),
-        (["--model", "nowhere"], "nowhere: there is no classifier here"),
-        (["--random_labels_model", "nowhere"], "nowhere: there is no classifier here"),
+        (["--random_labels", "./nowhere"], "nowhere: there is no such folder"),
+        (["--random_label_updates", "0"], "--random_label_updates: is 0"),
         (["--dataset", "nowhere"], "nowhere: is no folder"),
         (["--split", "training"], "invalid choice"),
     ],
@@ -90,4 +99,4 @@ def test_a_collection_without_places_or_images_of_the_split_is_told(call, tmp_pa
     assert call("--dataset", folder) != 0
     assert "Traceback" not in capsys.readouterr().err
     assert call("--split", "validation") == 1
-    assert "holds no image of the split 'validation'; use --split all" in capsys.readouterr().err
+    assert "there is no image of the split 'validation'; use --split all" in capsys.readouterr().err

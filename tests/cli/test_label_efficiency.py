@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from mammo_hf.cli import evaluate, main
-from mammo_hf.cli import label_efficiency as command
 from mammo_hf.data.loading import load
 from mammo_hf.data.splits import save_split
 from mammo_hf.models.configuration_mammo_swin import SIZES, MammoSwinConfig
@@ -80,7 +79,7 @@ def test_an_encoder_is_not_tested_on_patients_from_whom_it_has_learnt(collection
     assert main(arguments(collection, tmp_path / "folds", *grid, "--folds", 2)) == 0
     rows = {row["arm"]: row for row in json.loads((tmp_path / "folds" / "summary.json").read_text())["rows"]}
     assert rows[name]["auroc"] is None
-    assert "has learnt from" in rows[name]["reason"]
+    assert "was pre-trained on" in rows[name]["reason"]
     assert rows["image statistics"]["auroc"] is not None
     assert main(arguments(collection, tmp_path / "split", *grid, "--split_file", split)) == 0
     rows = {row["arm"]: row for row in json.loads((tmp_path / "split" / "summary.json").read_text())["rows"]}
@@ -88,21 +87,21 @@ def test_an_encoder_is_not_tested_on_patients_from_whom_it_has_learnt(collection
 
 
 def test_a_dry_run_says_how_long_it_will_take_and_runs_nothing(collection, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(running, "_seconds_a_step", lambda settings, arm: 0.5)
-    monkeypatch.setattr(command, "run_cells", lambda *_: pytest.fail("a dry run"))
-    assert main(arguments(collection, tmp_path, "--tune", "full", "--updates", 1000, "--seeds", 3, "--dry-run")) == 0
+    monkeypatch.setattr(running, "_seconds_per_step", lambda settings, arm: 0.5)
+    monkeypatch.setattr(running, "run_cells", lambda *_: pytest.fail("a dry run"))
+    assert main(arguments(collection, tmp_path, "--tune", "full", "--updates", 1000, "--seeds", 3, "--dry_run")) == 0
     said = capsys.readouterr().out
     # scratch and stock, four shares, three seeds, 1,000 updates of half a second and a fifth on top
     assert "about 4 hours in all" in said
-    assert "below 3000 updates" in said
+    assert "fewer than 3000 updates" in said
 
 
 def test_a_checkpoint_of_other_images_is_named_before_anything_runs(collection, checkpoint, tmp_path, capsys):
     other = shutil.copytree(checkpoint, tmp_path / "other")
     MammoImageProcessor(size=112, crop_margin=0.3).save_pretrained(other)
-    assert main(arguments(collection, tmp_path, "--init", checkpoint, other, "--dry-run")) == 0
+    assert main(arguments(collection, tmp_path, "--init", checkpoint, other, "--dry_run")) == 0
     said = capsys.readouterr().out
-    assert f"warning: {other} has learnt from images of crop_margin 0.3, not 0.02" in said
+    assert f"warning: {other} was trained on images of crop_margin 0.3, not 0.02" in said
     assert f"warning: {checkpoint}" not in said
 
 

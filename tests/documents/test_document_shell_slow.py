@@ -59,7 +59,7 @@ NEEDS = {"captum": "captum_", "ray": "--ray", "onnx": "export onnx", "idc_index"
 LINES_BEFORE = {
     "docs/publishing.md": [
         "mammo-hf label-efficiency --dataset data/cbis --output_dir out/labels --percentages 100 --seeds 1",
-        "mammo-hf evaluate-explanations --model out/cls --dataset data/cbis --output_dir out/explanations",
+        "mammo-hf evaluate-explanations out/cls --dataset data/cbis --output_dir out/explanations",
     ]
 }
 

@@ -28,7 +28,7 @@ def cases(count=4):
 def figures():
     names = ["grad_cam", "attention", "lesion_head"]
     return evaluate_explainers(
-        tiny_classifier(), cases(), names, faithfulness=2, sanity=2, random_labels=tiny_classifier(seed=3)
+        tiny_classifier(), cases(), names, faithfulness_images=2, sanity_images=2, random_labels=tiny_classifier(seed=3)
     )
 
 
@@ -68,7 +68,7 @@ def test_the_sanity_check_walks_down_the_model(figures):
 
 
 def test_the_same_call_gives_the_same_figures(figures):
-    again = evaluate_explainers(tiny_classifier(), cases(), ["grad_cam"], faithfulness=2, sanity=0)
+    again = evaluate_explainers(tiny_classifier(), cases(), ["grad_cam"], faithfulness_images=2, sanity_images=0)
     assert again["explainers"]["grad_cam"] == figures["explainers"]["grad_cam"]
     assert again["explainers"]["random"]["pointing_game"] == figures["explainers"]["random"]["pointing_game"]
     assert again["sanity"] is None
@@ -76,7 +76,7 @@ def test_the_same_call_gives_the_same_figures(figures):
 
 def test_what_is_not_known_is_null(figures):
     without = [dataclasses.replace(case, mm_a_pixel=None, patient="one") for case in cases(2)]
-    found = evaluate_explainers(tiny_classifier(), without, ["grad_cam"], faithfulness=0, sanity=0)
+    found = evaluate_explainers(tiny_classifier(), without, ["grad_cam"], faithfulness_images=0, sanity_images=0)
     row = found["explainers"]["grad_cam"]
     assert row["within_10_mm"] == {"value": None, "interval": None, "images": 0}
     assert row["deletion"]["value"] is None
@@ -89,7 +89,9 @@ def test_what_is_not_known_is_null(figures):
 def test_targets():
     model = tiny_classifier()
     for target in ("label", "malignant"):
-        found = evaluate_explainers(model, cases(2), ["grad_cam"], target=target, faithfulness=0, sanity=0)
+        found = evaluate_explainers(
+            model, cases(2), ["grad_cam"], target=target, faithfulness_images=0, sanity_images=0
+        )
         assert found["target"] == target
     unknown = [dataclasses.replace(case, label=-100) for case in cases(2)]
     with pytest.raises(UsageError, match="use predicted"):

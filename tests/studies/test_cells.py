@@ -14,9 +14,9 @@ def test_every_grid_has_its_baselines():
     trained = [arm.name for arm in arms(["scratch", "out/mim"], ["full"], lesion_losses=[0, 1], baselines=())]
     assert trained == [
         "scratch, full",
-        "scratch, full, lesion places 1",
+        "scratch, full, lesion loss 1",
         "mim, full",
-        "mim, full, lesion places 1",
+        "mim, full, lesion loss 1",
         "random, frozen, mean features",
         "stock, full",
     ]

@@ -6,7 +6,7 @@ from table_rows import cohort, patients
 from mammo_hf.data.leaks import assert_no_leak
 from mammo_hf.data.splits import save_split
 from mammo_hf.errors import DataError, UsageError
-from mammo_hf.studies.folds import check_unseen, folds_of, sides_of, with_saved_test
+from mammo_hf.studies.label_efficiency import check_unseen, folds_of, split_cell, with_saved_test
 
 
 def test_each_labelled_patient_is_tested_in_one_fold():
@@ -20,23 +20,23 @@ def test_each_labelled_patient_is_tested_in_one_fold():
 
 
 def test_a_cell_leaks_nothing_and_its_subsets_are_nested():
-    table, task = cohort(), cohort().tasks[0]
+    table, task = cohort(), "pathology"
     for fold in (0, 1):
         chosen = [
-            sides_of(table, task, percentage=share, seed=0, fold=fold, folds=4, validation_fraction=0.2)
+            split_cell(table, task, percentage=share, seed=0, fold=fold, folds=4, validation_fraction=0.2)
             for share in (10, 50, 100)
         ]
-        for sides in chosen:
-            assert_no_leak(sides.table)
-            assert not set(sides.patients) & patients(sides.table, split=("test", "validation"))
-        assert set(chosen[0].patients) < set(chosen[1].patients) < set(chosen[2].patients)
-        assert len({tuple(sides.table.column("split")) for sides in chosen}) == 1
+        for split, labelled in chosen:
+            assert_no_leak(split)
+            assert not set(labelled) & patients(split, split=("test", "validation"))
+        assert set(chosen[0][1]) < set(chosen[1][1]) < set(chosen[2][1])
+        assert len({tuple(split.column("split")) for split, _ in chosen}) == 1
 
 
 def test_the_official_test_split_stays_without_folds():
     table = cohort()
-    sides = sides_of(table, table.tasks[0], percentage=100, seed=0, fold=-1, folds=0, validation_fraction=0.2)
-    assert patients(sides.table, split="test") == patients(table, split="test")
+    split, _ = split_cell(table, "pathology", percentage=100, seed=0, fold=-1, folds=0, validation_fraction=0.2)
+    assert patients(split, split="test") == patients(table, split="test")
 
 
 def test_a_saved_split_says_who_is_tested_and_each_seed_draws_its_own_validation(tmp_path):
@@ -47,31 +47,31 @@ def test_a_saved_split_says_who_is_tested_and_each_seed_draws_its_own_validation
     assert patients(saved, split="test") == patients(before, split="test")
     assert not patients(saved, split="validation")
     drawn = [
-        sides_of(saved, table.tasks[0], percentage=100, seed=seed, fold=-1, folds=0, validation_fraction=0.2)
+        split_cell(saved, "pathology", percentage=100, seed=seed, fold=-1, folds=0, validation_fraction=0.2)
         for seed in (1, 2)
     ]
-    assert patients(drawn[0].table, split="validation") != patients(drawn[1].table, split="validation")
+    assert patients(drawn[0][0], split="validation") != patients(drawn[1][0], split="validation")
     assert with_saved_test(table, None) is table
 
 
 def test_a_validation_split_of_the_collection_stays():
     table = cohort().split(0.2, seed=5)
-    sides = sides_of(table, table.tasks[0], percentage=100, seed=0, fold=-1, folds=0, validation_fraction=0.5)
-    assert patients(sides.table, split="validation") == patients(table, split="validation")
+    split, _ = split_cell(table, "pathology", percentage=100, seed=0, fold=-1, folds=0, validation_fraction=0.5)
+    assert patients(split, split="validation") == patients(table, split="validation")
 
 
-def test_nobody_is_tested_from_whom_the_encoder_has_learnt():
+def test_no_patient_is_tested_whom_the_encoder_was_trained_on():
     table = cohort()
-    sides = sides_of(table, table.tasks[0], percentage=100, seed=0, fold=-1, folds=0, validation_fraction=0.2)
-    check_unseen(sides, frozenset(patients(table, split="train")), "mim")
-    with pytest.raises(DataError, match="mim: has learnt from 1 of the test patients"):
-        check_unseen(sides, frozenset(sorted(patients(table, split="test"))[:1]), "mim")
+    split, _ = split_cell(table, "pathology", percentage=100, seed=0, fold=-1, folds=0, validation_fraction=0.2)
+    check_unseen(split, frozenset(patients(table, split="train")), "mim")
+    with pytest.raises(DataError, match="mim: was pre-trained on 1 of the test patients"):
+        check_unseen(split, frozenset(sorted(patients(table, split="test"))[:1]), "mim")
 
 
 def test_what_cannot_be_tested_is_said():
     table = cohort(test=0)
     with pytest.raises(DataError, match="--folds"):
-        sides_of(table, table.tasks[0], percentage=100, seed=0, fold=-1, folds=0, validation_fraction=0.2)
+        split_cell(table, "pathology", percentage=100, seed=0, fold=-1, folds=0, validation_fraction=0.2)
     with pytest.raises(DataError, match="30 folds"):
         folds_of(table, "pathology", 30, 0)
     with pytest.raises(UsageError, match="2 or more"):

@@ -7,8 +7,7 @@ from mammo_hf.evaluation.study_tables import csv_table, markdown_table, remarks
 from mammo_hf.metrics.classification import auroc
 from mammo_hf.metrics.intervals import bootstrap_interval
 from mammo_hf.studies.cells import Arm, Cell
-from mammo_hf.studies.label_efficiency import CellResult, Results, StudySettings
-from mammo_hf.studies.summary import arm_result, interval, labels_needed, summarise
+from mammo_hf.studies.label_efficiency import Results, StudySettings, gather, interval, labels_needed, summarise
 
 PRETRAINED, RANDOM, IMAGES = Arm("out/mim", "head"), Arm("random", "head"), Arm("image statistics", "baseline")
 
@@ -18,13 +17,13 @@ def result(signal, seed, n=120, shift=0.0):
     labels = np.arange(n) % 2
     scores = np.random.default_rng(seed).standard_normal(n) + signal * labels + shift
     positive = 1 / (1 + np.exp(-scores))
-    return CellResult(
-        images=np.array([f"i{number}" for number in range(n)]),
-        patients=np.array([f"p{number // 2:03d}" for number in generator.permutation(n)]),
-        labels=labels,
-        probabilities=np.stack([1 - positive, positive], 1),
-        facts={"train_images": 30, "train_patients": 15, "seconds": 2.0},
-    )
+    return {
+        "images": np.array([f"i{number}" for number in range(n)]),
+        "patients": np.array([f"p{number // 2:03d}" for number in generator.permutation(n)]),
+        "labels": labels,
+        "probabilities": np.stack([1 - positive, positive], 1),
+        "facts": {"train_images": 30, "train_patients": 15, "seconds": 2.0},
+    }
 
 
 @pytest.fixture
@@ -34,20 +33,20 @@ def results(tmp_path):
         for seed in range(3):
             for arm, signal in zip((PRETRAINED, RANDOM, IMAGES), signals, strict=True):
                 one = result(signal, seed)
-                shared = CellResult(one.images, result(0, 99).patients, one.labels, one.probabilities, one.facts)
+                shared = one | {"patients": result(0, 99)["patients"]}
                 made.save(Cell(arm, percentage, seed, -1), shared)
     return made
 
 
 def test_an_arm_is_the_mean_over_its_seeds(results):
-    one = arm_result(results, PRETRAINED, 10, seeds=3, folds=0)
-    areas = [auroc(result(1.5, seed).labels, result(1.5, seed).probabilities[:, 1]) for seed in range(3)]
-    assert one.by_seed == pytest.approx(areas)
-    assert one.auroc == pytest.approx(np.mean(areas))
-    alone = arm_result(results, PRETRAINED, 10, seeds=1, folds=0)
+    facts, one = gather(results, PRETRAINED, 10, seeds=3, folds=0)
+    areas = [auroc(result(1.5, seed)["labels"], result(1.5, seed)["probabilities"][:, 1]) for seed in range(3)]
+    assert facts["by_seed"] == pytest.approx(areas)
+    assert one[0] == pytest.approx(np.mean(areas))
+    _, alone = gather(results, PRETRAINED, 10, seeds=1, folds=0)
     stored = results.load(Cell(PRETRAINED, 10, 0, -1))
     assert interval(alone) == pytest.approx(
-        bootstrap_interval(auroc, stored.labels, stored.probabilities[:, 1], groups=stored.patients)
+        bootstrap_interval(auroc, stored["labels"], stored["probabilities"][:, 1], groups=stored["patients"])
     )
 
 
@@ -56,15 +55,17 @@ def test_folds_whose_scores_lie_apart_are_not_compared(tmp_path):
     for fold, shift in ((0, 0.0), (1, 5.0)):
         one = result(1.0, fold, shift=shift)
         # one fold holds more of the positives: pooled as they are, its shift would count
-        kept = one.labels == 1 if fold else np.ones(120, bool)
+        kept = one["labels"] == 1 if fold else np.ones(120, bool)
         kept[: 20 + 40 * fold] = True
-        parts = (one.images[kept], np.char.add(one.patients[kept], str(fold)), one.labels[kept])
-        made.save(Cell(PRETRAINED, 10, 0, fold), CellResult(*parts, one.probabilities[kept], one.facts))
+        parts = {name: one[name][kept] for name in ("images", "labels", "probabilities")}
+        parts["patients"] = np.char.add(one["patients"][kept], str(fold))
+        made.save(Cell(PRETRAINED, 10, 0, fold), one | parts)
     pooled = [made.load(Cell(PRETRAINED, 10, 0, fold)) for fold in (0, 1)]
-    naive = auroc(np.concatenate([p.labels for p in pooled]), np.concatenate([p.probabilities[:, 1] for p in pooled]))
-    within = np.mean([auroc(p.labels, p.probabilities[:, 1]) for p in pooled])
+    labels, scores = (np.concatenate([p[name] for p in pooled]) for name in ("labels", "probabilities"))
+    naive = auroc(labels, scores[:, 1])
+    within = np.mean([auroc(p["labels"], p["probabilities"][:, 1]) for p in pooled])
     assert abs(naive - within) > 0.05
-    assert abs(arm_result(made, PRETRAINED, 10, seeds=1, folds=2).auroc - within) < 0.02
+    assert abs(gather(made, PRETRAINED, 10, seeds=1, folds=2)[1][0] - within) < 0.02
 
 
 def test_gains_are_paired_and_the_best_baseline_must_be_beaten(results):

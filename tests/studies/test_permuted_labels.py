@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from mammo_hf.data.prepare.row import UNKNOWN_PATHOLOGY
-from mammo_hf.training.classification import permuted_labels
+from mammo_hf.studies.explanations import permuted_labels
 
 
 @pytest.fixture
