@@ -5,31 +5,25 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from .display import Display, Slab
+from .types import (
+    ImageKind,
+    Implant,
+    Laterality,
+    MammogramError,
+    Photometric,
+    PresentationIntent,
+    Vendor,
+    View,
+    ViewModifier,
+)
+
 # imported on first use: ``display`` travels as remote code and must not load pydicom
-_PUBLIC = {
-    **dict.fromkeys(("Display", "Slab"), "display"),
-    "MammogramHeader": "header",
-    **dict.fromkeys(("Mammogram", "read_mammogram"), "reader"),
-    **dict.fromkeys(("ImageKind", "Implant", "Laterality", "MammogramError", "Photometric"), "types"),
-    **dict.fromkeys(("PresentationIntent", "Vendor", "View", "ViewModifier"), "types"),
-    "mammogram_dataset": "writer",
-}
+_LAZY = {"Mammogram": "reader", "read_mammogram": "reader", "MammogramHeader": "header", "mammogram_dataset": "writer"}
 
 if TYPE_CHECKING:
-    from .display import Display, Slab
     from .header import MammogramHeader
     from .reader import Mammogram, read_mammogram
-    from .types import (
-        ImageKind,
-        Implant,
-        Laterality,
-        MammogramError,
-        Photometric,
-        PresentationIntent,
-        Vendor,
-        View,
-        ViewModifier,
-    )
     from .writer import mammogram_dataset
 
 __all__ = [
@@ -52,9 +46,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name not in _PUBLIC:
+    if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_PUBLIC[name]}", __name__), name)
+    value = getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
     globals()[name] = value
     return value
 

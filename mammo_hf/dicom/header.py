@@ -9,15 +9,8 @@ import re
 from dataclasses import dataclass
 from typing import TypeVar
 
+from pydicom import uid
 from pydicom.dataset import Dataset
-from pydicom.uid import (
-    BreastProjectionXRayImageStorageForPresentation,
-    BreastProjectionXRayImageStorageForProcessing,
-    BreastTomosynthesisImageStorage,
-    DigitalMammographyXRayImageStorageForPresentation,
-    DigitalMammographyXRayImageStorageForProcessing,
-    SecondaryCaptureImageStorage,
-)
 
 from .parsing import group_items, items, numbers, text, texts, word, words
 from .pixels import ImagePixel
@@ -35,6 +28,7 @@ from .types import (
 
 Spacing = tuple[float, float]
 _Fact = TypeVar("_Fact", Laterality, View)
+_Coded = TypeVar("_Coded", View, ViewModifier)
 
 
 @dataclass(frozen=True)
@@ -155,13 +149,12 @@ def find_projection(dataset: Dataset, notes: list[str]) -> tuple[Laterality, Vie
         ("the PatientID text", patient[1] if patient else ""),
     ]
     views = [
-        *(("ViewCodeSequence", _coded_view(item)) for item in items(dataset, "ViewCodeSequence")[:1]),
+        *(("ViewCodeSequence", _coded(View, item)) for item in items(dataset, "ViewCodeSequence")[:1]),
         ("ViewPosition", View.from_dicom(position[3] if position else "")),
         ("the PatientID text", View.from_dicom(patient[2] if patient else "")),
     ]
     sides = [(name, Laterality.from_dicom(value)) for name, value in lateralities]
-    orientation = tuple(direction.upper() for direction in texts(dataset, "PatientOrientation"))
-    hanging = _ORIENTATIONS.get(orientation, (Laterality.UNKNOWN, View.UNKNOWN))
+    hanging = _ORIENTATIONS.get(find_orientation(dataset), (Laterality.UNKNOWN, View.UNKNOWN))
     return _first_known(sides, hanging[0], notes), _first_known(views, hanging[1], notes)
 
 
@@ -184,9 +177,8 @@ def _agree(first: Laterality | View, other: Laterality | View) -> bool:
     return first is other or other is Laterality.BOTH or (View.XCC in (first, other) and {first, other} <= exaggerated)
 
 
-def _coded_view(item: Dataset) -> View:
-    by_code = View.from_code(text(item, "CodeValue"))
-    return by_code if by_code is not View.UNKNOWN else View.from_meaning(text(item, "CodeMeaning"))
+def _coded(kind: type[_Coded], item: Dataset) -> _Coded:
+    return kind.from_code(text(item, "CodeValue"), text(item, "CodeMeaning"))
 
 
 def find_modifiers(dataset: Dataset) -> tuple[ViewModifier, ...]:
@@ -195,18 +187,13 @@ def find_modifiers(dataset: Dataset) -> tuple[ViewModifier, ...]:
     ViewModifierCodeSequence is within ViewCodeSequence, or next to it in old files; ViewPosition may add others.
     """
     holders = (*items(dataset, "ViewCodeSequence"), dataset)
-    found = [_coded_modifier(item) for holder in holders for item in items(holder, "ViewModifierCodeSequence")]
+    found = [_coded(ViewModifier, item) for holder in holders for item in items(holder, "ViewModifierCodeSequence")]
     written = text(dataset, "ViewPosition").upper()
     position = _POSITION.fullmatch(written)
     # without a view: "AT" or "CV" alone, as in RSNA's files
     names = [*(["M"] if position[2] else []), *_SUFFIX.findall(position[4])] if position else [written]
     found += [ViewModifier.from_dicom(name) for name in names]
     return tuple(dict.fromkeys(modifier for modifier in found if modifier is not ViewModifier.UNKNOWN))
-
-
-def _coded_modifier(item: Dataset) -> ViewModifier:
-    by_code = ViewModifier.from_code(text(item, "CodeValue"))
-    return by_code if by_code is not ViewModifier.UNKNOWN else ViewModifier.from_dicom(text(item, "CodeMeaning"))
 
 
 def find_orientation(dataset: Dataset) -> tuple[str, ...]:
@@ -218,10 +205,10 @@ def find_orientation(dataset: Dataset) -> tuple[str, ...]:
 # How an image was acquired: what it was made for, which kind of image it is, implants, and the exposure.
 
 _INTENT_OF_CLASS = {
-    str(DigitalMammographyXRayImageStorageForPresentation): PresentationIntent.FOR_PRESENTATION,
-    str(DigitalMammographyXRayImageStorageForProcessing): PresentationIntent.FOR_PROCESSING,
+    str(uid.DigitalMammographyXRayImageStorageForPresentation): PresentationIntent.FOR_PRESENTATION,
+    str(uid.DigitalMammographyXRayImageStorageForProcessing): PresentationIntent.FOR_PROCESSING,
 }
-_PROJECTIONS = (BreastProjectionXRayImageStorageForPresentation, BreastProjectionXRayImageStorageForProcessing)
+_PROJECTIONS = (uid.BreastProjectionXRayImageStorageForPresentation, uid.BreastProjectionXRayImageStorageForProcessing)
 # what makers wrote before the standard had GENERATED_2D: Hologic, Fujifilm, Siemens, GE
 _SYNTHETIC_NAMES = ("C-VIEW", "CVIEW", "S-VIEW", "INSIGHT 2D", "V-PREVIEW", "INTELLIGENT 2D", "SYNTHETIC 2D")
 
@@ -253,17 +240,17 @@ def _kind(dataset: Dataset, frames: int) -> ImageKind:
     image_type = {value.upper() for value in texts(dataset, "ImageType")}
     sop_class = text(dataset, "SOPClassUID")
     description = text(dataset, "SeriesDescription").upper()
-    if sop_class == BreastTomosynthesisImageStorage and frames > 1:
+    if sop_class == uid.BreastTomosynthesisImageStorage and frames > 1:
         return ImageKind.TOMOSYNTHESIS
     if "GENERATED_2D" in image_type or any(name in description for name in _SYNTHETIC_NAMES):
         return ImageKind.SYNTHETIC
-    if sop_class == BreastTomosynthesisImageStorage:
+    if sop_class == uid.BreastTomosynthesisImageStorage:
         return ImageKind.TOMOSYNTHESIS
     if sop_class in _PROJECTIONS or "TOMO_PROJ" in image_type:
         return ImageKind.TOMOSYNTHESIS_PROJECTION
     if sop_class in _INTENT_OF_CLASS:
         return ImageKind.FFDM
-    if sop_class == SecondaryCaptureImageStorage and not image_type & {"TOMO", "TOMOSYNTHESIS"}:
+    if sop_class == uid.SecondaryCaptureImageStorage and not image_type & {"TOMO", "TOMOSYNTHESIS"}:
         return ImageKind.FILM  # a scan of a film: what else is captured from a screen is in colour
     return ImageKind.UNKNOWN
 

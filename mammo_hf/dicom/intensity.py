@@ -322,11 +322,7 @@ def _sigmoid(values: np.ndarray, center: float, width: float) -> np.ndarray:
         return 1.0 / (1.0 + np.exp(-4.0 * (values - center) / width))
 
 
-_FUNCTIONS: dict[str, Callable[[np.ndarray, float, float], np.ndarray]] = {
-    "LINEAR": _linear,
-    "LINEAR_EXACT": _linear_exact,
-    "SIGMOID": _sigmoid,
-}
+_FUNCTIONS = {"LINEAR": _linear, "LINEAR_EXACT": _linear_exact, "SIGMOID": _sigmoid}
 
 
 # What is displayed if a file says nothing useful about it: no window at all, or raw detector values.

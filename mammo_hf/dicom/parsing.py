@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import numpy as np
+from pydicom import uid
 from pydicom.config import IGNORE
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import RawDataElement
@@ -24,13 +25,7 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
-from pydicom.uid import (
-    UID,
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-)
+from pydicom.uid import UID
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
 from .types import MammogramError
@@ -105,7 +100,7 @@ def _from_dataset(dataset: Dataset) -> tuple[Dataset, UID, PixelBytes | None]:
     meta = getattr(dataset, "file_meta", None)
     syntax = _uid(meta) if meta is not None else UID("")
     if not syntax:  # made in memory, or from a file without file meta information
-        syntax = ExplicitVRBigEndian if dataset.original_encoding[1] is False else ImplicitVRLittleEndian
+        syntax = uid.ExplicitVRBigEndian if dataset.original_encoding[1] is False else uid.ImplicitVRLittleEndian
     if "PixelData" not in dataset:
         if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
             raise _floating_point()
@@ -116,7 +111,7 @@ def _from_dataset(dataset: Dataset) -> tuple[Dataset, UID, PixelBytes | None]:
         raise MammogramError("its pixel data are not bytes", remedy="set PixelData to bytes")
     known = syntax.is_transfer_syntax and not syntax.is_private
     encapsulated = known and syntax.is_encapsulated
-    return dataset, syntax, PixelBytes(data, 0, len(data), encapsulated, element.VR, syntax != ExplicitVRBigEndian)
+    return dataset, syntax, PixelBytes(data, 0, len(data), encapsulated, element.VR, syntax != uid.ExplicitVRBigEndian)
 
 
 def _floating_point() -> MammogramError:
@@ -126,7 +121,7 @@ def _floating_point() -> MammogramError:
 def _from_file(file: BinaryIO, holder: bytes | str, size: int) -> tuple[Dataset, UID, PixelBytes | None]:
     header = _BoundedFile(file, size)
     syntax = _transfer_syntax(header, size)
-    if syntax == DeflatedExplicitVRLittleEndian:
+    if syntax == uid.DeflatedExplicitVRLittleEndian:
         return _from_deflated(file)
     dataset, pixels = _parsed(header, syntax, holder, size)
     return dataset, syntax, pixels
@@ -179,9 +174,9 @@ def _guessed_syntax(header: _BoundedFile) -> UID:
     start = header.read(6)
     header.seek(-len(start), os.SEEK_CUR)
     if len(start) < 6 or not start[4:6].isalpha() or not start[4:6].isupper():
-        return ImplicitVRLittleEndian
+        return uid.ImplicitVRLittleEndian
     # group 0008 read in the wrong order is 0800
-    return ExplicitVRLittleEndian if struct.unpack("<H", start[:2])[0] < 0x0400 else ExplicitVRBigEndian
+    return uid.ExplicitVRLittleEndian if struct.unpack("<H", start[:2])[0] < 0x0400 else uid.ExplicitVRBigEndian
 
 
 def _parsed(
@@ -194,9 +189,9 @@ def _parsed(
             found.append((tag, vr, length))
         return bool(found)
 
-    little = syntax != ExplicitVRBigEndian
+    little = syntax != uid.ExplicitVRBigEndian
     # any syntax but the implicit one, known or not, is explicit (PS3.5 A.4)
-    implicit = syntax == ImplicitVRLittleEndian
+    implicit = syntax == uid.ImplicitVRLittleEndian
     dataset = read_dataset(cast(BinaryIO, header), implicit, little, stop_when=at_pixels, specific_tags=_TAGS)
     if not found:
         return dataset, None
@@ -227,8 +222,8 @@ def _from_deflated(file: BinaryIO) -> tuple[Dataset, UID, PixelBytes | None]:
 
     content = unpack(_MOST_BYTES)
     header = _BoundedFile(cast(BinaryIO, io.BytesIO(content)), len(content))
-    dataset, pixels = _parsed(header, ExplicitVRLittleEndian, content, len(content), unpack)
-    return dataset, DeflatedExplicitVRLittleEndian, pixels
+    dataset, pixels = _parsed(header, uid.ExplicitVRLittleEndian, content, len(content), unpack)
+    return dataset, uid.DeflatedExplicitVRLittleEndian, pixels
 
 
 @dataclass(frozen=True)
@@ -283,26 +278,13 @@ class PixelBytes:
             file.seek(self.start)
             yield file
 
-    def read(self, start: int, length: int) -> bytes:
-        """Read some bytes of the value; fewer if it ends before."""
+    def read(self, start: int, length: int) -> bytes | memoryview:
+        """Read some bytes of the value, without a copy if they are in memory; fewer if it ends before."""
         if not isinstance(self.holder, str):
-            return bytes(memoryview(self.holder)[self.start + start : self.start + start + length])
+            return memoryview(self.holder)[self.start + start : self.start + start + length]
         with self.open() as file:
             file.seek(start, os.SEEK_CUR)
             return file.read(length)
-
-    def words(self, start: int, dtype: np.dtype, count: int) -> np.ndarray:
-        """Read words from a byte on, without a copy if they are in memory.
-
-        Raises:
-            ValueError: There are fewer than ``count``.
-        """
-        if isinstance(self.holder, str):
-            found = np.fromfile(self.holder, dtype, count, offset=self.start + start)
-            if len(found) < count:
-                raise ValueError("the file has become shorter")
-            return found
-        return np.frombuffer(self.holder, dtype, count, self.start + start)
 
 
 # Values of a dataset as files from the field hold them, read without pydicom's validation.

@@ -1,12 +1,13 @@
 """The stored values of an image: what the header says of them, checked first, and the frames, read when asked for.
 
-pydicom finds the frames of compressed pixel data and runs the decoders. What is checked here is what it does not check:
-sizes before anything is allocated, that fragments are whole, and the frame's own header before a decoder sees it.
+pydicom finds the frames of compressed pixel data, and plug-ins in its format decode them. What is checked here is what
+it does not check: sizes before anything is allocated, that fragments are whole, and the frame's own header before a
+decoder sees it.
 """
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import itertools
 import struct
 from dataclasses import dataclass, field
@@ -14,31 +15,11 @@ from functools import cache
 from typing import Any, BinaryIO
 
 import numpy as np
+from pydicom import encaps, uid
 from pydicom.dataset import Dataset
-from pydicom.encaps import (
-    encapsulate,
-    generate_fragmented_frames,
-    generate_fragments,
-    get_frame,
-    parse_basic_offsets,
-    parse_fragments,
-)
-from pydicom.pixels.decoders.base import Decoder, DecodeRunner
-from pydicom.uid import (
-    HTJ2K,
-    JPEG2000,
-    UID,
-    HTJ2KLossless,
-    HTJ2KLosslessRPCL,
-    JPEG2000Lossless,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    JPEGLSNearLossless,
-    RLELossless,
-)
+from pydicom.pixels.decoders.base import DecodeFunction, DecodeRunner
+from pydicom.pixels.utils import get_j2k_parameters
+from pydicom.uid import UID
 
 from .parsing import COPY_AGAIN, FIX_OR_SKIP, PixelBytes, text, word
 from .types import MammogramError, Photometric
@@ -46,7 +27,7 @@ from .types import MammogramError, Photometric
 # How many pixels a frame may have before the file is refused: more than twice those of the largest film scan
 MAX_PIXELS = 1 << 26
 # The offsets and lengths of frames, as pydicom takes them
-Offsets = tuple[list[int], list[int]] | tuple[bytes, bytes] | None
+Offsets = tuple[list[int], list[int]] | None
 
 _MOST_FRAMES_OF_LARGEST = 16  # a volume has more frames, but smaller ones
 _MOST_FRAME_DIGITS = 5
@@ -156,7 +137,7 @@ class StoredFrames:
         pixels: The pixel data.
         syntax: The transfer syntax.
         offsets: Where each frame of a compressed volume begins and how long it is, as in an Extended Offset Table
-            (PS3.3 C.7.6.3.1.8); ``None`` if pydicom looks for them.
+            (PS3.3 C.7.6.3.1.8); ``None`` if pydicom looks for each when it is read.
         lowest_bits: Whether the values are in the lowest bits, whatever HighBit says.
         notes: What in the pixel data contradicts the header.
     """
@@ -257,7 +238,9 @@ def _native(pixels: PixelBytes, image: ImagePixel, index: int) -> np.ndarray:
         pairs = pixels.read(start // 2 * 2, count + 2)
         swapped = np.frombuffer(pairs[: len(pairs) // 2 * 2], ">u2").astype("<u2").view(image.dtype)
         return swapped[start % 2 : start % 2 + count].reshape(image.rows, image.columns)
-    words = pixels.words(start, image.dtype.newbyteorder("<" if pixels.little_endian else ">"), count)
+    dtype = image.dtype.newbyteorder("<" if pixels.little_endian else ">")
+    # raises ValueError if the file has become shorter
+    words = np.frombuffer(pixels.read(start, count * dtype.itemsize), dtype, count)
     return words.astype(image.dtype, copy=False).reshape(image.rows, image.columns)
 
 
@@ -304,10 +287,10 @@ _SCAN = 0xDA
 # libjpeg-turbo 3 reads 8 to 16 bits, DCT and lossless, and the retired processes 3 and 5, 10 and 12
 _RETIRED = (UID("1.2.840.10008.1.2.4.52"), UID("1.2.840.10008.1.2.4.55"))
 _CODECS: dict[str, str] = {
-    **dict.fromkeys((JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, *_RETIRED), "jpeg8"),
-    **dict.fromkeys((JPEGLSLossless, JPEGLSNearLossless), "jpegls"),
-    **dict.fromkeys((JPEG2000, JPEG2000Lossless), "jpeg2k"),
-    **dict.fromkeys((HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL), "htj2k"),
+    **dict.fromkeys((*uid.JPEGTransferSyntaxes, *_RETIRED), "jpeg8"),
+    **dict.fromkeys(uid.JPEGLSTransferSyntaxes, "jpegls"),
+    **dict.fromkeys((uid.JPEG2000, uid.JPEG2000Lossless), "jpeg2k"),
+    **dict.fromkeys((uid.HTJ2K, uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL), "htj2k"),
 }
 # Not gdcm, which ends the whole process on some damaged files
 _PYDICOM_PLUGINS = ("rle", "pylibjpeg", "pyjpegls", "pillow")
@@ -320,24 +303,28 @@ def _checked_offsets(pixels: PixelBytes, image: ImagePixel, extended: tuple[byte
     Raises:
         MammogramError: A fragment is damaged or cut short, or there are more or fewer frames than announced.
     """
-    offsets: Offsets = extended
+    offsets: Offsets
     try:
         with pixels.open() as file:
-            basic = parse_basic_offsets(file)
+            basic = encaps.parse_basic_offsets(file)
+            size = pixels.start + pixels.length - file.tell()
+            count = len(extended[0]) // 8 if extended else 0
             if extended and image.frames > 1:
-                count = len(extended[0]) // 8
+                starts, lengths = (list(struct.unpack(f"<{count}Q", table)) for table in extended)
             else:
-                starts, lengths = _fragments(file, pixels.start + pixels.length)
+                starts, lengths = _fragments(file)
                 count = len(starts)
-                if image.frames == 1:
-                    count = min(count, 1)
-                elif count == image.frames or (count < image.frames and not basic):
-                    offsets = starts, lengths  # whatever the offset table says: some hold nothing but a zero
-                elif basic:
-                    count = len(basic)
-                else:
-                    file.seek(pixels.start)
-                    count = sum(1 for _ in generate_fragmented_frames(file, number_of_frames=image.frames))
+            if any(start + 8 + length > size for start, length in zip(starts, lengths, strict=True)):
+                raise ValueError("a fragment is cut short")
+            offsets = starts, lengths
+            if image.frames == 1:
+                count = min(count, 1)
+            elif count != image.frames and basic:
+                offsets, count = None, len(basic)
+            elif count > image.frames:
+                file.seek(pixels.start)
+                fragmented = encaps.generate_fragmented_frames(file, number_of_frames=image.frames)
+                offsets, count = None, sum(1 for _ in fragmented)
     except (ValueError, struct.error):
         raise _damaged() from None
     if count != image.frames:
@@ -345,33 +332,28 @@ def _checked_offsets(pixels: PixelBytes, image: ImagePixel, extended: tuple[byte
     return offsets
 
 
-def _fragments(file: BinaryIO, end: int) -> tuple[list[int], list[int]]:
+def _fragments(file: BinaryIO) -> tuple[list[int], list[int]]:
     """Return the offsets of all fragments from the file's position, and their lengths.
 
-    Raises:
-        ValueError: A fragment is damaged, or ends after ``end``.
+    pydicom steps over the end of the data, so that the last fragment may end after it.
     """
     first = file.tell()
-    _, places = parse_fragments(file)
+    _, places = encaps.parse_fragments(file)
     if not places:
         return [], []
-    # pydicom steps over the end of the data: only the last fragment can be cut short
     file.seek(places[-1] + 4)
     places.append(places[-1] + 8 + struct.unpack("<L", file.read(4))[0])
-    if places[-1] > end:
-        raise ValueError("the last fragment is cut short")
-    file.seek(first)
-    starts = [place - first for place in places]
-    return starts[:-1], [stop - start - 8 for start, stop in itertools.pairwise(starts)]
+    starts = [place - first for place in places[:-1]]
+    return starts, [after - place - 8 for place, after in itertools.pairwise(places)]
 
 
 def _encoded(pixels: PixelBytes, frames: int, index: int, offsets: Offsets) -> bytes:
     try:
         with pixels.open() as file:
             if frames > 1:
-                return get_frame(file, index, number_of_frames=frames, extended_offsets=offsets)
-            parse_basic_offsets(file)
-            return b"".join(generate_fragments(file))
+                return encaps.get_frame(file, index, number_of_frames=frames, extended_offsets=offsets)
+            encaps.parse_basic_offsets(file)
+            return b"".join(encaps.generate_fragments(file))
     except (ValueError, struct.error):
         raise _damaged() from None
 
@@ -381,18 +363,19 @@ def _damaged() -> MammogramError:
 
 
 def _decoded(frame: bytes, image: ImagePixel, syntax: UID) -> np.ndarray:
-    decoder = find_decoder(syntax)
-    _check_codestream(frame, image, syntax)
+    decode = find_decoder(syntax)
+    precision = _check_codestream(frame, image, syntax)
     options: dict[str, Any] = {
-        **{"number_of_frames": 1, "rows": image.rows, "columns": image.columns, "samples_per_pixel": 1},
-        **{"bits_allocated": image.bits_allocated, "bits_stored": image.bits_stored},
+        **{"rows": image.rows, "columns": image.columns, "samples_per_pixel": 1, "number_of_frames": 1},
+        **{"bits_allocated": image.bits_allocated, "bits_stored": image.bits_stored, "jls_precision": precision},
         **{"pixel_representation": int(image.signed), "photometric_interpretation": image.photometric.value},
+        **{f"j2k_{name}": value for name, value in get_j2k_parameters(frame).items()},
     }
+    runner = DecodeRunner(syntax)
+    runner.set_options(**options)
     try:
-        encapsulated = encapsulate([frame], has_bot=False)
-        data, properties = decoder.as_buffer(encapsulated, index=0, validate=False, **options)
-        # a plug-in may decode to other words than those that the header allocates
-        words = np.frombuffer(data, f"{image.dtype.kind}{int(properties['bits_allocated']) // 8}")
+        # a plug-in may decode to other words than those that the header allocates, and says so
+        words = np.frombuffer(decode(frame, runner), f"{image.dtype.kind}{runner.bits_allocated // 8}")
         return words.astype(image.dtype, copy=False).reshape(image.rows, image.columns)
     except Exception:  # every decoder has errors of its own, and they may quote the file
         raise MammogramError(
@@ -402,8 +385,11 @@ def _decoded(frame: bytes, image: ImagePixel, syntax: UID) -> np.ndarray:
 
 
 @cache
-def find_decoder(syntax: UID) -> Decoder:
-    """Return a decoder of our own for a transfer syntax: pydicom's have gdcm among their plug-ins, and not imagecodecs.
+def find_decoder(syntax: UID) -> DecodeFunction:
+    """Return the decoding plug-in for a transfer syntax, by the three names that pydicom's plug-ins have.
+
+    It is called without a ``Decoder`` of pydicom, which would copy each frame twice more (12 % of the time that an
+    HTJ2K frame takes) and log a traceback for each damaged one.
 
     Raises:
         MammogramError: No installed plug-in reads the transfer syntax.
@@ -411,44 +397,37 @@ def find_decoder(syntax: UID) -> Decoder:
     for name in (__name__, *(f"pydicom.pixels.decoders.{plugin}" for plugin in _PYDICOM_PLUGINS)):
         plugin = importlib.import_module(name)
         if syntax in plugin.DECODER_DEPENDENCIES and plugin.is_available(syntax):
-            decoder = Decoder(syntax)
-            decoder.add_plugin(name, (name, "_decode_frame"))
-            return decoder
+            decode: DecodeFunction = plugin._decode_frame
+            return decode
     raise MammogramError(f"no installed decoder reads {syntax.name}", remedy=_INSTALL)
 
 
-# The three names that make this module a decoding plug-in of pydicom, by imagecodecs.
+# The three names that make this module a decoding plug-in, by imagecodecs.
 DECODER_DEPENDENCIES = dict.fromkeys(_CODECS, ("imagecodecs",))
 
 
-def is_available(uid: str) -> bool:
+def is_available(syntax: str) -> bool:
     """Return whether imagecodecs is installed and decodes a transfer syntax."""
-    try:
-        library = importlib.import_module("imagecodecs")
-    except ImportError:
+    if syntax not in _CODECS or importlib.util.find_spec("imagecodecs") is None:
         return False
-    return uid in _CODECS and bool(getattr(library, _CODECS[uid].upper()).available)
+    return bool(getattr(importlib.import_module("imagecodecs"), _CODECS[syntax].upper()).available)
 
 
 def _decode_frame(src: bytes, runner: DecodeRunner) -> memoryview:
     decode = getattr(importlib.import_module("imagecodecs"), f"{_CODECS[runner.transfer_syntax]}_decode")
-    try:
-        return np.ascontiguousarray(decode(src), runner.pixel_dtype).data.cast("B")
-    except Exception:
-        # pydicom would log the error with a traceback; it refuses a frame that is empty all the same
-        return memoryview(b"")
+    return np.ascontiguousarray(decode(src), runner.pixel_dtype).data
 
 
-def _check_codestream(frame: bytes, image: ImagePixel, syntax: UID) -> None:
-    """Compare the header of a compressed frame with the file's, before any decoder sees it.
+def _check_codestream(frame: bytes, image: ImagePixel, syntax: UID) -> int:
+    """Compare the header of a compressed frame with the file's before a decoder sees it, and return its bits per pixel.
 
     A small file must not decompress to something enormous, and a decoder written in C must not be given a header that
     it does not check itself: some end the whole process.
     """
-    if syntax == RLELossless:
+    if syntax == uid.RLELossless:
         if len(frame) * _RLE_BEST_RATIO < image.nbytes // image.frames:
             raise MammogramError("pixel data are too short for the image that the header describes", remedy=COPY_AGAIN)
-        return
+        return image.bits_allocated
     try:
         rows, columns, precision, samples = codestream_header(frame)
     except (ValueError, IndexError, struct.error):
@@ -460,7 +439,7 @@ def _check_codestream(frame: bytes, image: ImagePixel, syntax: UID) -> None:
     elif not 2 <= precision <= image.bits_allocated:
         problem = f"has {precision} bits per pixel, its header allocates {image.bits_allocated}"
     else:
-        return
+        return precision
     raise MammogramError(f"its compressed image {problem}", remedy="leave the file out, or export it again")
 
 

@@ -92,15 +92,14 @@ def _extended_offsets(dataset: Dataset) -> tuple[bytes, bytes] | None:
 
 
 def _name(source: object) -> str:
-    if isinstance(source, (str, os.PathLike)):
-        return os.fspath(source)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return "<bytes>"
-    if isinstance(source, Dataset):
-        filename = getattr(source, "filename", None)
-        return str(filename) if isinstance(filename, (str, os.PathLike)) else "<dataset>"
-    filename = getattr(source, "name", None)
-    return filename if isinstance(filename, str) else "<file>"
+    name, default = getattr(source, "name", None), "<file>"
+    if isinstance(source, (str, os.PathLike)):
+        name = source
+    elif isinstance(source, Dataset):
+        name, default = getattr(source, "filename", None), "<dataset>"
+    return os.fspath(name) if isinstance(name, (str, os.PathLike)) else default
 
 
 @contextmanager
@@ -162,20 +161,10 @@ class Mammogram:
         if len(self.stored) == 1:
             return self.frame(0)[np.newaxis]
         volume = np.empty((len(self.stored), self.header.rows, self.header.columns), self.stored.image.dtype)
-        for frame, stored in zip(volume, self.iterate(), strict=True):
-            frame[:] = stored
+        for index, frame in enumerate(volume):
+            frame[:] = self.frame(index)
         volume.flags.writeable = False
         return volume
-
-    @property
-    def intensity_table(self) -> np.ndarray:
-        """Displayed intensity of each stored value of the first frame, float32 in [0, 1], ``(2 ** bits_stored,)``."""
-        return self.tables[0].values
-
-    @property
-    def first_stored_value(self) -> int:
-        """Stored value of entry 0: 0, or ``-2 ** (bits_stored - 1)`` for signed pixels."""
-        return self.tables[0].first_stored_value
 
     @property
     def intensity_source(self) -> str:
@@ -200,11 +189,6 @@ class Mammogram:
                 f"frame {index} cannot be read any more", source=self.source, remedy="was the file moved or changed?"
             ) from None
 
-    def iterate(self, frames: slice | range = _ALL) -> Iterator[np.ndarray]:
-        """Yield the stored integers of some frames, one after the other, each read when it is its turn."""
-        for index in self._indices(frames):
-            yield self.frame(index)
-
     def intensity(
         self, frame: int | slice | range | None = None, rows: slice = _ALL, columns: slice = _ALL
     ) -> np.ndarray:
@@ -222,13 +206,13 @@ class Mammogram:
             MammogramError: There is no such frame, or it is damaged.
         """
         if isinstance(frame, int):
-            return self._intensity_of(frame, rows, columns)
-        indices = self._indices(_ALL if frame is None else frame)
+            return self._look_up(frame, rows, columns)
+        indices = frame if isinstance(frame, range) else range(len(self.stored))[_ALL if frame is None else frame]
         height = len(range(self.header.rows)[rows])
         width = len(range(self.header.columns)[columns])
         result = np.empty((len(indices), height, width), np.float32)
         for out, index in zip(result, indices, strict=True):
-            self._look_up(index, self.frame(index)[rows, columns], out)
+            self._look_up(index, rows, columns, out)
         return result
 
     def slab(self, slab: Slab, rows: slice = _ALL, columns: slice = _ALL) -> np.ndarray:
@@ -249,10 +233,10 @@ class Mammogram:
             first, *others = slab.indices(len(self.stored))
         except DataError as error:
             raise MammogramError(error.problem, source=self.source, remedy=error.remedy) from None
-        result = self._intensity_of(first, rows, columns)
+        result = self._look_up(first, rows, columns)
         one = np.empty_like(result) if others else result
         for index in others:
-            self._look_up(index, self.frame(index)[rows, columns], one)
+            self._look_up(index, rows, columns, one)
             if slab.projection == "maximum":
                 np.maximum(result, one, out=result)
             else:
@@ -262,18 +246,10 @@ class Mammogram:
             np.minimum(result, 1, out=result)  # rounding of a sum
         return result
 
-    def _indices(self, frames: slice | range) -> range:
-        every = range(len(self.stored))
-        return every[frames] if isinstance(frames, slice) else frames
-
-    def _intensity_of(self, index: int, rows: slice, columns: slice) -> np.ndarray:
-        stored = self.frame(index)[rows, columns]
-        result = np.empty(stored.shape, np.float32)
-        self._look_up(index, stored, result)
-        return result
-
-    def _look_up(self, frame: int, stored: np.ndarray, result: np.ndarray) -> None:
-        """Fill ``result`` ``(rows, columns)`` with the intensity of ``stored``."""
+    def _look_up(self, frame: int, rows: slice, columns: slice, result: np.ndarray | None = None) -> np.ndarray:
+        """Return the intensity of a part of a frame, in ``result`` if it is given."""
+        stored = self.frame(frame)[rows, columns]
+        result = np.empty(stored.shape, np.float32) if result is None else result
         table = self.tables[frame if len(self.tables) > 1 else 0]
         step = max(1, _BLOCK // max(1, stored.shape[1]))
         indices = np.empty((min(step, len(stored)), stored.shape[1]), np.intp)
@@ -284,3 +260,4 @@ class Mammogram:
                 index -= table.first_stored_value
             # every value has an entry, so no index ever wraps around: it only spares numpy a copy of the result
             np.take(table.values, index, out=result[top : top + step], mode="wrap")
+        return result

@@ -34,7 +34,7 @@ def mammogram_report(mammogram: Mammogram) -> dict[str, Any]:
         "transfer_syntax": mammogram.stored.syntax.name,
         "intensity_source": mammogram.intensity_source,
         "stored_range": [int(middle.min()), int(middle.max())],
-        "black_share": round(float(np.mean(mammogram.intensity(len(mammogram.stored) // 2) == 0)), 4),
+        "black_fraction": round(float(np.mean(mammogram.intensity(len(mammogram.stored) // 2) == 0)), 4),
     }
 
 
@@ -66,7 +66,7 @@ def report_text(report: Mapping[str, Any]) -> str:
         "pixels": f"{report['frames']} x {size}, {report['bits_stored']} bits"
         f"{', signed' if report['signed'] else ''}, {found['photometric']}, {report['transfer_syntax']}",
         "values": f"{report['stored_range'][0]} to {report['stored_range'][1]}, "
-        f"{100 * report['black_share']:.1f} % of the pixels black",
+        f"{100 * report['black_fraction']:.1f} % of the pixels black",
         "intensity": report["intensity_source"],
         "spacing": spacing,
         "exposure": f"{found['kvp']} kV, {found['compression_force_n']} N, {found['thickness_mm']} mm",

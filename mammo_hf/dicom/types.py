@@ -57,10 +57,15 @@ class _CodedFact(_HeaderFact):
         self.codes, self.names = codes, names
 
     @classmethod
-    def from_code(cls: type[_Coded], value: object) -> _Coded:
-        """Return the member of a code, in SNOMED CT or in the older SRT; ``UNKNOWN`` for any other."""
+    def from_code(cls: type[_Coded], value: object, meaning: object = None) -> _Coded:
+        """Return the member of a code, in SNOMED CT or in the older SRT, else of its meaning, else ``UNKNOWN``."""
         text = _upper(value)
-        return next((member for member in cls if text and text in member.codes), cls["UNKNOWN"])
+        return next((member for member in cls if text and text in member.codes), cls.from_meaning(meaning))
+
+    @classmethod
+    def from_meaning(cls: type[_Coded], value: object) -> _Coded:
+        """Return the member of a code's meaning, such as "medio-lateral oblique"; ``UNKNOWN`` for any other."""
+        return cls.from_dicom(value)
 
 
 def _upper(value: object) -> str:
@@ -102,7 +107,7 @@ class View(_CodedFact):
 
     @classmethod
     def from_meaning(cls, value: object) -> View:
-        """Return the view of a code's meaning, such as "medio-lateral oblique"; ``UNKNOWN`` for any other."""
+        """Return the view of a code's meaning, also if it is written "medial-lateral"; ``UNKNOWN`` for any other."""
         text = " ".join(_upper(value).lower().replace("medial-", "medio-").split())
         return next((view for view in cls if text in view.names), cls.UNKNOWN)
 

@@ -7,14 +7,8 @@ import json
 from typing import Any
 
 import numpy as np
+from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import (
-    BreastTomosynthesisImageStorage,
-    DigitalMammographyXRayImageStorageForPresentation,
-    DigitalMammographyXRayImageStorageForProcessing,
-    ExplicitVRLittleEndian,
-    generate_uid,
-)
 
 from .types import Laterality, MammogramError, Photometric, View
 
@@ -60,7 +54,7 @@ def mammogram_dataset(
     )
     _describe_projection(dataset, Laterality.from_dicom(_text(laterality)), View.from_dicom(_text(view)))
     _describe_pixels(dataset, pixels, bits, Photometric.from_dicom(_text(photometric)))
-    syntax = dicom_keywords.pop("TransferSyntaxUID", ExplicitVRLittleEndian)
+    syntax = dicom_keywords.pop("TransferSyntaxUID", uid.ExplicitVRLittleEndian)
     _set_keywords(dataset, dicom_keywords)
     if "PixelData" not in dicom_keywords:
         little = syntax is None or syntax.is_little_endian
@@ -101,21 +95,14 @@ def _identity(intent: object, *, tomosynthesis: bool) -> Dataset:
     dataset = Dataset()
     for keyword in _EMPTY_KEYWORDS:
         setattr(dataset, keyword, "" if keyword != "SeriesNumber" else None)
-    dataset.Modality = "MG"
-    if tomosynthesis:
-        dataset.SOPClassUID = BreastTomosynthesisImageStorage
-    elif intent == "FOR PROCESSING":
-        dataset.SOPClassUID = DigitalMammographyXRayImageStorageForProcessing
-    else:
-        dataset.SOPClassUID = DigitalMammographyXRayImageStorageForPresentation
-    dataset.PresentationIntentType = intent
-    dataset.ImageType = ["DERIVED", "PRIMARY"]
-    dataset.InstanceNumber = "1"
-    dataset.Manufacturer = ""
-    dataset.BodyPartExamined = "BREAST"
-    dataset.PositionerType = "MAMMOGRAPHIC"
+    digital = uid.DigitalMammographyXRayImageStorageForPresentation
+    if intent == "FOR PROCESSING":
+        digital = uid.DigitalMammographyXRayImageStorageForProcessing
+    dataset.SOPClassUID = uid.BreastTomosynthesisImageStorage if tomosynthesis else digital
+    dataset.Modality, dataset.BodyPartExamined, dataset.PositionerType = "MG", "BREAST", "MAMMOGRAPHIC"
+    dataset.PresentationIntentType, dataset.ImageType = intent, ["DERIVED", "PRIMARY"]
+    dataset.InstanceNumber, dataset.Manufacturer, dataset.BurnedInAnnotation = "1", "", "NO"
     dataset.AcquisitionContextSequence = []
-    dataset.BurnedInAnnotation = "NO"
     return dataset
 
 
@@ -174,4 +161,4 @@ def _set_uids(dataset: Dataset, given: dict[str, Any]) -> None:
         content.update(str(dataset.get(keyword, "")).encode())
     for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
         if keyword not in given:
-            setattr(dataset, keyword, generate_uid(entropy_srcs=[keyword, content.hexdigest()]))
+            setattr(dataset, keyword, uid.generate_uid(entropy_srcs=[keyword, content.hexdigest()]))

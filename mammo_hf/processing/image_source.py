@@ -75,7 +75,7 @@ def open_image(image: Any, *, display: Display | None = None, slab: Slab | None 
     picture = _open_picture(image)
     if picture is not None:
         return ImageSource(picture)
-    if hasattr(image, "intensity_table"):
+    if hasattr(image, "intensity_source"):
         return ImageSource(mammogram=image, slab=slab)
     if isinstance(image, (str, os.PathLike, bytes, bytearray)) or hasattr(image, "PixelData"):
         return ImageSource(mammogram=_read_dicom(image, display or Display()), slab=slab)

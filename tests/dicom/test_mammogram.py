@@ -23,7 +23,8 @@ def test_the_intensity_of_any_part_is_the_table_at_its_pixels(data: st.DataObjec
     rows, columns = data.draw(st.slices(pixels.shape[1])), data.draw(st.slices(pixels.shape[2]))
     frame = data.draw(st.one_of(st.none(), st.integers(-len(pixels), len(pixels) - 1)))
     part = pixels[:, rows, columns] if frame is None else pixels[frame, rows, columns]
-    expected = image.intensity_table[part.astype(int) - image.first_stored_value]
+    table = image.tables[0]
+    expected = table.values[part.astype(int) - table.first_stored_value]
     with mock.patch.object(mammogram, "_BLOCK", block):
         intensity = image.intensity(frame, rows, columns)
     np.testing.assert_array_equal(intensity, expected)
@@ -33,8 +34,8 @@ def test_the_intensity_of_any_part_is_the_table_at_its_pixels(data: st.DataObjec
 
 def test_signed_pixels_are_looked_up_by_their_sign() -> None:
     image = made(np.array([[-2048, 0, 2047]], np.int16), bits_stored=12)
-    assert image.first_stored_value == -2048
-    assert image.intensity_table.shape == (4096,)
+    assert image.tables[0].first_stored_value == -2048
+    assert image.tables[0].values.shape == (4096,)
     np.testing.assert_allclose(image.intensity(0), [[0, 2048 / 4095, 1]], atol=1e-7)
 
 

@@ -252,3 +252,9 @@ def test_the_room_needs_neither_torch_nor_transformers() -> None:
     code = "import sys, mammo_hf.dicom; print([name for name in ('torch', 'transformers') if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_what_travels_as_remote_code_loads_no_pydicom() -> None:
+    code = "import sys, mammo_hf.dicom.display, mammo_hf.dicom.types; print('pydicom' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"

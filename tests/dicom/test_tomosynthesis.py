@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pydicom.dataset import Dataset
-from pydicom.encaps import encapsulate, encapsulate_extended
+from pydicom.encaps import encapsulate, encapsulate_extended, generate_frames
 from pydicom.uid import ExplicitVRBigEndian, HTJ2KLossless, JPEG2000Lossless, RLELossless
 
 from mammo_hf.dicom import ImageKind, Laterality, MammogramError, Slab, mammogram_dataset, read_mammogram
@@ -49,7 +49,6 @@ def test_a_slice_a_range_and_all_are_read_from_the_file(syntax: str | None, tmp_
     assert mammogram.header.kind is ImageKind.TOMOSYNTHESIS
     np.testing.assert_array_equal(mammogram.frame(3), pixels[3])
     np.testing.assert_array_equal(mammogram.frame(-1), pixels[4])
-    np.testing.assert_array_equal(np.stack(list(mammogram.iterate(slice(1, 4)))), pixels[1:4])
     np.testing.assert_array_equal(mammogram.pixels, pixels)
     np.testing.assert_allclose(mammogram.intensity(slice(2, 4)), pixels[2:4] / 4095, atol=1e-6)
     np.testing.assert_allclose(mammogram.intensity(), pixels / 4095, atol=1e-6)
@@ -81,6 +80,42 @@ def test_compressed_frames_are_found_by_any_table(codec: str, offsets: str, tmp_
     mammogram = read_mammogram(saved(dataset, tmp_path))
     for index in (2, 0, 3, 1):
         np.testing.assert_array_equal(mammogram.frame(index), pixels[index])
+
+
+def run_length_volume(pixels: np.ndarray) -> Dataset:
+    """A compressed volume without a Basic Offset Table."""
+    dataset = mammogram_dataset(pixels, bits_stored=12)
+    dataset.compress(RLELossless)
+    dataset.PixelData = encapsulate(list(generate_frames(dataset.PixelData, number_of_frames=3)), has_bot=False)
+    return dataset
+
+
+def test_an_offset_table_that_holds_nothing_but_a_zero_is_passed_over(tmp_path: Path) -> None:
+    pixels = volume(3)
+    dataset = run_length_volume(pixels)
+    empty, zero = bytes.fromhex("feff00e0 00000000"), bytes.fromhex("feff00e0 04000000 00000000")
+    dataset.PixelData = zero + dataset.PixelData.removeprefix(empty)
+    mammogram = read_mammogram(saved(dataset, tmp_path))
+    np.testing.assert_array_equal(mammogram.pixels, pixels)
+
+
+@pytest.mark.parametrize(
+    ("offsets", "lengths", "message"),
+    [
+        ([0, 10, 20], [2**63, 10, 10], "damaged"),
+        ([0, 2**63, 20], [10, 10, 10], "damaged"),
+        ([0, 10, 20], [10, 10], "damaged"),
+        ([0, 10], [10, 10], "holds 2 frames, its header says 3"),
+    ],
+)
+def test_an_extended_offset_table_that_leads_elsewhere_is_refused(
+    offsets: list[int], lengths: list[int], message: str
+) -> None:
+    dataset = run_length_volume(volume(3))
+    dataset.ExtendedOffsetTable = np.array(offsets, "<u8").tobytes()
+    dataset.ExtendedOffsetTableLengths = np.array(lengths, "<u8").tobytes()
+    with pytest.raises(MammogramError, match=message):
+        read_mammogram(dataset)
 
 
 @given(st.data(), st.sampled_from(["maximum", "mean"]), st.booleans())
