@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 
 from mammo_hf import Collection, MammoImageProcessor, load
-from mammo_hf.data.prepare.processes import pool
-from mammo_hf.data.prepare.reading import for_training, open_prepared
-from mammo_hf.data.prepare.running import prepare
+from mammo_hf.data.prepare.folder import for_training, open_prepared
+from mammo_hf.data.prepare.running import prepare_images
 from mammo_hf.data.prepare.shard import Done
 from mammo_hf.data.torch_datasets import LabelledImages
 from mammo_hf.phantom.writing import write_phantom
+from mammo_hf.processes import pool
 
 SIZE = (896, 448)
 PARTS = ("frames", "phantoms", "processes", "memory")
@@ -86,7 +86,7 @@ def against_dicom(name: str, table: Collection, out: Path, rounds: int, target: 
     processor = MammoImageProcessor(size=SIZE)
     sizes = {}
     for form in ("arrow", "parquet"):
-        summary = prepare(table, processor, f"{out}-{form}", format=form)
+        summary = prepare_images(table, processor, f"{out}-{form}", format=form)
         sizes[form] = summary.size / summary.images
     images = LabelledImages(for_training(open_prepared(f"{out}-arrow"), table, table.tasks), processor)
     paths = table.column("path")
@@ -151,7 +151,7 @@ def speed(table: Collection, work: Path, workers: int) -> float:
             yield done
 
     with tempfile.TemporaryDirectory(dir=work) as out:
-        prepare(table, MammoImageProcessor(size=SIZE), out, shard_size=16, executor=run)
+        prepare_images(table, MammoImageProcessor(size=SIZE), out, shard_size=16, executor=run)
     start = ended[workers - 1][0]
     return sum(rows for _, rows in ended[workers:]) / (ended[-1][0] - start)
 
@@ -160,9 +160,9 @@ PEAK = """
 import resource, sys
 from bench_prepare import SIZE, repeated
 from mammo_hf import MammoImageProcessor, load
-from mammo_hf.data.prepare import prepare
+from mammo_hf.data.prepare.running import prepare_images
 table = repeated(load(sys.argv[1]), int(sys.argv[3]))
-prepare(table, MammoImageProcessor(size=SIZE), sys.argv[2])
+prepare_images(table, MammoImageProcessor(size=SIZE), sys.argv[2])
 print(len(table), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
 """
 

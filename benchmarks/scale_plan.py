@@ -25,7 +25,7 @@ import pydicom
 from pydicom.uid import JPEG2000Lossless
 
 from mammo_hf import Collection, MammoImageProcessor, load
-from mammo_hf.data.prepare.running import SHARD_SIZE, prepare
+from mammo_hf.data.prepare.running import SHARD_SIZE, prepare_images
 from mammo_hf.phantom.writing import write_phantom
 
 FRAME, CANVAS = (4096, 3328), (896, 448)
@@ -101,7 +101,7 @@ def measure(work: Path) -> tuple[list[Source], int]:
     write_phantom(work / "frames", patients=1, seed=0, size=FRAME, progress=False)
     table = load(work / "frames")
     processor, out = MammoImageProcessor(size=CANVAS), work / "prepared"
-    summary = prepare(table, processor, out, format="parquet")
+    summary = prepare_images(table, processor, out, format="parquet")
     write_ms = round(1e3 * cpu(lambda: rewrite(table, processor, out)) / len(table))
     plain = [Path(path) for path in table.column("path")[:2]]
     packed = [compressed(path, work / f"packed-{number}.dcm") for number, path in enumerate(plain)]
@@ -123,7 +123,7 @@ def cpu(work: Callable[[], Any]) -> float:
 def rewrite(table: Collection, processor: MammoImageProcessor, out: Path) -> None:
     """Writes all shards again, copying their pixels: another column has changed."""
     changed = table.dataset.map(lambda row: {"view": None})
-    prepare(Collection(changed, tasks=table.tasks, salt_name=table.salt_name), processor, out, format="parquet")
+    prepare_images(Collection(changed, tasks=table.tasks, salt_name=table.salt_name), processor, out, format="parquet")
 
 
 def compressed(path: Path, out: Path) -> Path:

@@ -28,6 +28,7 @@ _PUBLIC = {
     "explain": "explainers",
     "finetune": "training.classification",
     "load": "data",
+    "prepare": "hub.prepare",
     "pretrain": "training.mim",
     "push": "hub.push",
     "read_mammogram": "dicom",
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from .errors import MammoError
     from .explainers.explain import explain
     from .explainers.explanation import Explanation
+    from .hub.prepare import prepare
     from .hub.push import push
     from .inference.pipeline import MammogramClassificationPipeline
     from .models.configuration_mammo_swin import MammoSwinConfig
@@ -66,6 +68,7 @@ __all__ = [
     "explain",
     "finetune",
     "load",
+    "prepare",
     "pretrain",
     "push",
     "read_mammogram",

@@ -1,4 +1,4 @@
-"""The errors a user can mend: each names the source, what is wrong with it, and what to do."""
+"""The errors that a user can fix: each names the source, what is wrong with it, and what to do."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ class MammoError(Exception):
 
     Args:
         problem: What is wrong, in plain words.
-        source: The file, folder, column or argument that it is about; ``None`` where the problem names it.
+        source: File, folder, column or argument that it is about; ``None`` if the problem names it.
         remedy: What the user can do about it.
 
     Attributes:
-        exit_status: What a command returns when this error ends it.
+        exit_status: Exit status of a command that this error ends.
     """
 
     exit_status = 1
@@ -36,25 +36,25 @@ def _rebuild(kind: type[MammoError], problem: str, source: str | None, remedy: s
 
 
 class UsageError(MammoError):
-    """The command or call itself is wrong: a missing argument, a path that does not exist, an unknown name."""
+    """A wrong command or call: a missing argument, a path that does not exist, an unknown name."""
 
     exit_status = 2
 
 
 class DataError(MammoError):
-    """The data cannot be used as asked: no labels, one class only, a table that contradicts itself."""
+    """Data that cannot be used as asked: no labels, one class only, a table that contradicts itself."""
 
 
 def check_file(name: str, path: str | None) -> None:
-    """Raises UsageError where a file that an argument names is not there."""
+    """Raise UsageError if a file that an argument names is not there."""
     if path is not None and not Path(path).is_file():
         raise UsageError(
-            "no such file", source=path, remedy=f"{name} takes a file that training wrote beside a checkpoint"
+            "no such file", source=path, remedy=f"{name} takes a file that training wrote next to a checkpoint"
         )
 
 
 def check_number(name: str, value: float, holds: bool, rule: str) -> None:
-    """Raises UsageError where a number breaks its rule; NaN breaks every one."""
+    """Raise UsageError if a number breaks its rule; NaN breaks every one."""
     if not holds:
         raise UsageError(f"is {value}", source=name, remedy=f"it must be {rule}")
 
@@ -68,6 +68,6 @@ def check_device(device: str) -> None:
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raises UsageError where a word is not among its choices."""
+    """Raise UsageError if a value is not among its choices."""
     if value not in choices:
         raise UsageError(f"is {value!r}", source=name, remedy=f"use {', '.join(choices)}")

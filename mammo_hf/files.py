@@ -6,10 +6,11 @@ import errno
 import json
 import os
 import secrets
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from .errors import DataError, UsageError
 
@@ -62,8 +63,22 @@ def writing_errors(target: object) -> Iterator[None]:
         else:
             # not the error's own text: arrow puts sentences there
             reason = os.strerror(error.errno) if error.errno else type(error).__name__
-            problem, remedy = f"cannot be written ({reason})", "choose a folder that you may write to"
+            problem, remedy = f"cannot be written to ({reason})", "choose a folder that you may write to"
         raise UsageError(problem, source=target, remedy=remedy) from error
+
+
+def writable_folder(folder: Path) -> Path:
+    """Create a folder and check that it can be written to.
+
+    Raises:
+        UsageError: It cannot.
+    """
+    probe = folder / f".writable.{os.getpid()}"
+    with writing_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    return folder
 
 
 def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:
@@ -190,24 +205,133 @@ def file_stamp(path: str) -> list[Any] | None:
     return [info.get("size"), str(next((info[mark] for mark in _MARKS if info.get(mark)), ""))]
 
 
-def writable_folder(folder: Path) -> Path:
-    """Create a folder and check that it can be written to.
+class Folder:
+    """A folder by path or by fsspec URL (``s3://``, ``gs://``, ``abfs://``, ...); a file in it is whole or not there.
+
+    On a disk files are written as by `whole_file`. Object stores show an object only when its upload has ended, so
+    there a file is first written to this machine's temporary folder.
+
+    Args:
+        url: Path or URL.
 
     Raises:
-        UsageError: It cannot.
+        UsageError: The URL's store has no client here, or its protocol is unknown.
     """
-    probe = folder / f".writable.{os.getpid()}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise not_writable(folder, error) from error
-    return folder
 
+    def __init__(self, url: str | os.PathLike[str]) -> None:
+        import fsspec
 
-def not_writable(place: Path, error: OSError) -> UsageError:
-    """Return the error of a file or folder that cannot be written to."""
-    return UsageError(
-        f"cannot be written to ({error.strerror})", source=place, remedy="name a folder that you can write to"
-    )
+        self.url = os.fspath(url)
+        self.is_remote = is_remote(self.url)
+        if self.is_remote:
+            try:
+                self._filesystem, self._root = fsspec.core.url_to_fs(self.url)
+            except (ImportError, ValueError) as error:
+                raise UsageError(f"cannot be reached: {error}", source=self.url, remedy="install its client") from error
+        else:
+            self._filesystem, self._root = fsspec.filesystem("file"), os.path.abspath(os.path.expanduser(self.url))
+
+    def __reduce__(self) -> tuple[type[Folder], tuple[str]]:
+        return Folder, (self.url,)
+
+    def __str__(self) -> str:
+        return self.url
+
+    def path(self, name: str) -> str:
+        """Return the path of a file as the filesystem has it."""
+        return f"{self._root.rstrip('/')}/{name}"
+
+    def url_of(self, name: str) -> str:
+        """Return the path of a file as `datasets` takes it: a path on a disk, a URL elsewhere."""
+        return f"{self.url.rstrip('/')}/{name}" if self.is_remote else self.path(name)
+
+    def size(self, name: str) -> int | None:
+        """Return a file's size in bytes; ``None``: there is no such file."""
+        try:
+            size: int = self._filesystem.info(self.path(name))["size"]
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return size
+
+    def names(self, below: str) -> list[str]:
+        """Return the files directly in a folder, by name from the root."""
+        self._filesystem.invalidate_cache()
+        try:
+            found = self._filesystem.ls(self.path(below), detail=False)
+        except FileNotFoundError:
+            return []
+        return sorted(f"{below}/{str(path).rstrip('/').rsplit('/', 1)[-1]}" for path in found)
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a file for reading parts of it.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
+        file: BinaryIO = self._filesystem.open(self.path(name), "rb")
+        return file
+
+    def read_text(self, name: str) -> str | None:
+        """Return a file's text; ``None``: there is no such file."""
+        try:
+            content: bytes = self._filesystem.cat_file(self.path(name))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return content.decode("utf-8")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a file, or leave it untouched if it has this text already.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        if self.read_text(name) != text:
+            with self.whole_file(name) as part:
+                Path(part).write_text(text, encoding="utf-8", newline="")
+
+    @contextmanager
+    def whole_file(self, name: str) -> Iterator[str]:
+        """Give a path on this machine to write to; its content becomes the file at the end, and nothing after an error.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        target = self.path(name)
+        parent = target.rpartition("/")[0]
+        if not self.is_remote:
+            os.makedirs(parent, exist_ok=True)
+            with whole_file(target) as part:
+                yield str(part)
+            return
+        with tempfile.TemporaryDirectory() as temporary:
+            local = os.path.join(temporary, "file")
+            yield local
+            self._filesystem.makedirs(parent, exist_ok=True)
+            self._filesystem.put_file(local, target)
+            self._filesystem.invalidate_cache()
+
+    @contextmanager
+    def local_copy(self, name: str) -> Iterator[str]:
+        """Give a path on this machine with a file's content: the file itself if it is on a disk.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
+        if not self.is_remote:
+            yield self.path(name)
+            return
+        with tempfile.TemporaryDirectory() as temporary:
+            local = os.path.join(temporary, "file")
+            self._filesystem.get_file(self.path(name), local)
+            yield local
+
+    def remove(self, name: str) -> None:
+        """Remove a file if it is there."""
+        with suppress(FileNotFoundError):
+            self._filesystem.rm_file(self.path(name))
+
+    def sweep(self) -> None:
+        """Remove what a killed run has left half-written; call it only if no other run is at work."""
+        if not self.is_remote:
+            for part in Path(self._root).glob(f"**/{PART}*"):
+                part.unlink(missing_ok=True)

@@ -19,10 +19,11 @@ import torch
 import mammo_hf
 from mammo_hf import Collection, MammoImageProcessor, MammoSwinForImageClassification, MammoSwinForMaskedImageModeling
 from mammo_hf.cli.running import quiet, run_command
+from mammo_hf.data.prepared_row import lesion_mask
 from mammo_hf.data.splits import SPLIT_FILE
 from mammo_hf.data.torch_datasets import LabelledImages, MaskedImages, rows_of
 from mammo_hf.data.training_data import open_collection, prepared_images
-from mammo_hf.evaluation.report.pictures import SEED_EXPLAINERS, lesion_mask, pointing_figures, visualize
+from mammo_hf.evaluation.report.pictures import SEED_EXPLAINERS, pointing_figures, visualize
 from mammo_hf.explainers import explain
 from mammo_hf.explainers.overlay import tinted
 from mammo_hf.files import writable_folder
@@ -123,7 +124,7 @@ def _explain(out: Path, figures: dict[str, Any]) -> dict[str, Any]:
         scores=scores,
         intervals={caption: figures[name]["test"]["pathology"]["auroc_interval"] for name, caption in CAPTIONS.items()},
         image=image,
-        lesion=lesion_mask(row, SIZE),
+        lesion=lesion_mask(row),
         overlays={name: tinted(image, values) for name, values in maps.items()},
         title="mammo_hf on phantoms",
         caption=f"{_about_lesions()}; seed {SEED}; {len(test)} test images; explained: the malignant one that "

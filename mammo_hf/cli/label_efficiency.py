@@ -120,7 +120,7 @@ def _settings(args: Namespace) -> StudySettings:
 
 def _announce(settings: StudySettings, grid: list[Cell], results: Results, args: Namespace) -> None:
     """Print how much there is to do, and warn of what would spoil the comparison."""
-    from ..data.prepare.reading import is_prepared
+    from ..data.prepare.folder import is_prepared
     from ..data.training_data import processor_differences, training_processor
     from ..studies.label_efficiency import estimate_seconds
 

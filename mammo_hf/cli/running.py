@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..errors import MammoError, UsageError
-from ..files import not_writable, writable_folder
+from ..files import writable_folder, writing_errors
 
 
 class Parser(argparse.ArgumentParser):
@@ -103,10 +103,9 @@ def log_to(target: str, output_dir: Path | None = None) -> None:
     handler: logging.Handler = logging.StreamHandler()
     if target == "file" and output_dir is not None:
         writable_folder(output_dir)
-        try:
-            handler = logging.FileHandler(output_dir / "training_log.txt", encoding="utf-8")
-        except OSError as error:
-            raise not_writable(output_dir / "training_log.txt", error) from error
+        file = output_dir / "training_log.txt"
+        with writing_errors(file):
+            handler = logging.FileHandler(file, encoding="utf-8")
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", handlers=[handler], force=True)
     quiet()
 

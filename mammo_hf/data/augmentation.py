@@ -20,10 +20,11 @@ class Augmentation:
     Args:
         rotation: Largest angle in degrees.
         scale: Largest relative change of size.
-        shift: Largest shift, as a share of each side.
+        shift: Largest shift, as a fraction of each side.
         gamma: Largest change of the display curve: intensity ** g with g in [1 / (1 + gamma), 1 + gamma].
-        flip: Whether cranio-caudal views are turned upside down at random: that is the other breast's view after both
-            are oriented to one side. A medio-lateral oblique view has the pectoral muscle on top and is left alone.
+        flip: Whether cranio-caudal views are flipped upside down at random, which gives the other breast's view after
+            both are oriented to one side. A medio-lateral oblique view has the pectoral muscle on top and is left as it
+            is.
         noise: Largest standard deviation of noise that is added to whatever is not background.
     """
 
@@ -37,23 +38,23 @@ class Augmentation:
     def __call__(
         self, intensity: torch.Tensor, *maps: torch.Tensor, view: str | None, generator: np.random.Generator
     ) -> tuple[torch.Tensor, ...]:
-        """Transforms an image and the maps that go with it alike.
+        """Transform an image and the maps that go with it alike.
 
         Args:
             intensity: (1, height, width) in [0, 1].
-            maps: (1, rows, columns) class numbers of any resolution, as lesions or the breast; never interpolated.
+            *maps: (1, rows, columns) class numbers of any resolution, as lesions or the breast; never interpolated.
             view: "CC", "MLO", another, or ``None``.
-            generator: Draws the transform.
+            generator: Random generator that draws the transform.
         """
         angle, log_scale, down, right, log_gamma = generator.uniform(-1, 1, 5)
-        turned = self.flip and view == "CC" and generator.random() < 0.5
+        flipped = self.flip and view == "CC" and generator.random() < 0.5
         height, width = intensity.shape[-2:]
         matrix = _affine(
             math.radians(angle * self.rotation),
             math.exp(log_scale * math.log1p(self.scale)),
             (down * self.shift * 2, right * self.shift * 2),
             height / width,
-            turned,
+            flipped,
         )
         gamma = math.exp(log_gamma * math.log1p(self.gamma))
         grids = {shape: _grid(matrix, *shape) for shape in {values.shape[-2:] for values in (intensity, *maps)}}
@@ -64,19 +65,19 @@ class Augmentation:
         return moved, *(_warp(values, grids[values.shape[-2:]], "nearest") for values in maps)
 
 
-# what a teacher sees, and what its pupil must read alike (Sohn et al. 2020, arXiv 2001.07685); nothing is cut out,
-# since a lesion may be all that makes an image malignant
+# what a teacher sees, and what its student must classify alike (Sohn et al. 2020, arXiv 2001.07685); nothing is cut
+# out, since a lesion may be all that makes an image malignant
 WEAK_VIEW = Augmentation(rotation=4.0, scale=0.04, shift=0.02, gamma=0.05)
 STRONG_VIEW = Augmentation(rotation=20.0, scale=0.2, shift=0.06, gamma=0.6, noise=0.05)
 
 
-def turned(intensity: torch.Tensor, angle: float, scale: float) -> torch.Tensor:
-    """Images turned and scaled about their centre, 0 where the canvas shows what was outside.
+def rotated(intensity: torch.Tensor, angle: float, scale: float) -> torch.Tensor:
+    """Rotate and scale images about their centre, with 0 where the canvas shows what was outside.
 
     Args:
         intensity: (batch, channels, height, width) in [0, 1].
-        angle: In radians.
-        scale: Above 1: larger.
+        angle: Angle in radians.
+        scale: Factor of the size; above 1: larger.
     """
     height, width = intensity.shape[-2:]
     grid = _grid(_affine(angle, scale, (0.0, 0.0), height / width, False), height, width).to(intensity)
@@ -84,15 +85,15 @@ def turned(intensity: torch.Tensor, angle: float, scale: float) -> torch.Tensor:
     return functional.grid_sample(intensity, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
-def _affine(angle: float, scale: float, shift: tuple[float, float], aspect: float, turned: bool) -> torch.Tensor:
-    """The 2 x 3 matrix of ``affine_grid``, in coordinates of [-1, 1] a side; ``aspect`` keeps rotations rigid."""
+def _affine(angle: float, scale: float, shift: tuple[float, float], aspect: float, flipped: bool) -> torch.Tensor:
+    """Return the 2 x 3 matrix of ``affine_grid``, with sides from -1 to 1; ``aspect`` keeps rotations rigid."""
     cos, sin = math.cos(angle) / scale, math.sin(angle) / scale
-    up = -1.0 if turned else 1.0
+    up = -1.0 if flipped else 1.0
     return torch.tensor([[cos, -sin * aspect * up, shift[1]], [sin / aspect, cos * up, shift[0]]], dtype=torch.float32)
 
 
 def _grid(matrix: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """As torch's ``affine_grid``, in a third of its time: each coordinate is a sum of a row's and a column's part."""
+    """Do as torch's ``affine_grid`` in a third of its time: a coordinate is the sum of a row's and a column's part."""
     rows, columns = _centres(height), _centres(width)
     grid = torch.empty(1, height, width, 2)
     for axis, (across, down, shift) in enumerate(matrix.tolist()):
@@ -102,7 +103,7 @@ def _grid(matrix: torch.Tensor, height: int, width: int) -> torch.Tensor:
 
 @lru_cache(maxsize=32)
 def _centres(length: int) -> torch.Tensor:
-    """Where the centres of pixels lie on a side of [-1, 1]; made once, which is half of a small grid's time."""
+    """Return the centres of the pixels on a side from -1 to 1; computed once, which halves a small grid's time."""
     return (2 * torch.arange(length) + 1) / length - 1
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.fft import dctn
 
 from ..errors import DataError
+from .prepared_row import pixels_of
 
 if TYPE_CHECKING:
     from .collection import Collection
@@ -205,7 +206,7 @@ def near_duplicates(
             continue
         names, hashes = groups.setdefault(sides[row["image_id"]], ([], []))
         names.append(row["image_id"])
-        hashes.append(perceptual_hash(np.frombuffer(row["pixels"], np.uint16).reshape(row["size"])))
+        hashes.append(perceptual_hash(pixels_of(row)))
     found = sorted(groups)
     for place, one in enumerate(found):
         for other in found[place + 1 :]:

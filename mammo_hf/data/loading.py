@@ -51,7 +51,7 @@ def load(source: str | Path, root: str | Path | None = None, **options: Any) -> 
 
 
 def _prepared(folder: str | Path, options: dict[str, Any]) -> Collection:
-    from .prepare.reading import prepared_table  # brings transformers along, which tables of source files do without
+    from .prepare.folder import prepared_table  # brings transformers along, which tables of source files do without
 
     if options:
         name = next(iter(options))

@@ -23,7 +23,7 @@ from .augmentation import Augmentation
 from .collection import Collection
 from .leaks import assert_no_leak
 from .loading import load
-from .prepare.reading import (
+from .prepare.folder import (
     check_canvas,
     folder_of,
     for_training,
@@ -34,7 +34,7 @@ from .prepare.reading import (
     stream_prepared,
 )
 from .prepare.row import differences
-from .prepare.running import prepare
+from .prepare.running import prepare_images
 from .privacy import PRIVATE
 from .splits import SPLIT_FILE, complete_split, label_subset, read_seen, read_subset, share, strata
 from .torch_datasets import StreamedMaskedImages
@@ -269,7 +269,7 @@ def _prepare(
 ) -> None:
     known = [task["name"] for task in table.tasks]
     lesion_task = next((task["name"] for task in tasks[:1] if task["name"] in known), None)
-    summary = prepare(table, processor, folder, lesion_task=lesion_task, num_workers=num_workers)
+    summary = prepare_images(table, processor, folder, lesion_task=lesion_task, num_workers=num_workers)
     if summary.rejected:
         logger.warning("%d files or rows were left out: see %s", summary.rejected, Path(folder) / "rejected.csv")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -12,12 +11,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from ..data.prepare.row import LESION_CELL
+from ..data.prepared_row import CELL, geometry_of, lesions_of
 from ..data.torch_datasets import LabelledImages
 from ..errors import DataError
 from ..models.configuration_mammo_swin import MammoSwinConfig
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification, score_logits
-from ..processing.geometry import Geometry
 from ..processing.image_processing_mammo import MammoImageProcessor
 
 if TYPE_CHECKING:
@@ -204,8 +202,7 @@ def lesion_type(findings: Sequence[dict[str, object]]) -> str | None:
 
 
 def _lesion_sizes(prepared: datasets.Dataset) -> Column:
-    rows = zip(prepared["lesions"], prepared["geometry"], strict=True)
-    found = [None if lesions is None else _diameter(lesions, geometry) for lesions, geometry in rows]
+    found = [_diameter(row) for row in prepared.select_columns(["lesions", "size", "geometry"])]
     known = [diameter for diameter in found if diameter is not None]
     if not known:
         return [None] * len(found)
@@ -224,14 +221,13 @@ def _lesion_sizes(prepared: datasets.Dataset) -> Column:
     ]
 
 
-def _diameter(lesions: bytes, geometry: str) -> tuple[float, str] | None:
-    """The diameter of the disc of the lesions' area; ``None`` where the map holds none."""
-    cells = int(np.count_nonzero(np.frombuffer(lesions, np.uint8)))
-    if not cells:
+def _diameter(row: Mapping[str, Any]) -> tuple[float, str] | None:
+    """Return the diameter of the disc with the lesions' area, and its unit; ``None`` if the row has no lesion."""
+    cells = lesions_of(row)
+    if cells is None or not cells.any():
         return None
-    area = float(cells * LESION_CELL**2)
-    facts = json.loads(geometry)
-    place = Geometry.from_dict(facts) if facts else None
+    area = float(np.count_nonzero(cells) * CELL**2)
+    place = geometry_of(row)
     if place is None or place.spacing_mm is None:
         return 2 * float(np.sqrt(area / np.pi)), "px"
     in_mm = area * place.spacing_mm[0] * place.spacing_mm[1] / (place.scale[0] * place.scale[1])

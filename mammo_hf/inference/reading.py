@@ -19,9 +19,9 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import torch
 
-from ..data.prepare.processes import follow_parent, no_interrupts
 from ..errors import MammoError, UsageError
 from ..files import is_dicom_entry, walk
+from ..processes import follow_parent, no_interrupts
 from ..processing.geometry import Geometry
 from ..processing.image_processing_mammo import MammoImageProcessor
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..data.augmentation import turned
+from ..data.augmentation import rotated
 from ..errors import UsageError
 from ..explainers import Explainer, Explanation, explain
 from ..explainers.targets import resolve, task_slices
@@ -42,7 +42,7 @@ def image_logits(
     total = torch.zeros(0)
     for angle, scale in VIEWS:
         # what comes in from outside the canvas is background: intensity 0, not the mean
-        view = (turned(intensity, math.radians(angle), scale) - mean) / deviation
+        view = (rotated(intensity, math.radians(angle), scale) - mean) / deviation
         logits = _logits(model, view.to(pixel_values.dtype)).float()
         total = logits if not len(total) else total + logits
     return total / len(VIEWS)

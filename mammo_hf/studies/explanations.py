@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -16,11 +15,10 @@ import torch
 from transformers import PreTrainedModel
 
 from ..data.collection import Collection
-from ..data.prepare.row import LESION_CELL, UNKNOWN_PATHOLOGY, unpacked_breast
+from ..data.prepared_row import breast_of, enlarged, geometry_of, lesion_mask, relabelled
 from ..data.torch_datasets import LabelledImages, rows_of
 from ..data.training_data import prepared_images
 from ..errors import DataError, UsageError
-from ..evaluation.report.pictures import lesion_mask
 from ..evaluation.study_tables import explanation_table, plot_study, sanity_table
 from ..explainers.discovery import explainers as installed_explainers
 from ..explainers.discovery import find_explainer
@@ -372,17 +370,16 @@ def lesion_cases(images: LabelledImages, spacing_mm: float | None = None) -> lis
     cases = []
     for index in range(len(images)):
         intensity, _, row = images.intensity_and_lesions(index)
-        size = (row["size"][0], row["size"][1])
-        lesion = lesion_mask(row, size)
+        lesion = lesion_mask(row)
         if lesion is None:
             continue
-        geometry = Geometry.from_dict(json.loads(row["geometry"]))
+        geometry = geometry_of(row)
         cases.append(
             Case(
                 image=intensity[0].numpy(),
                 pixel_values=images.normalized(intensity),
                 lesion=lesion,
-                breast=unpacked_breast(row["breast"], size).repeat(LESION_CELL, axis=0).repeat(LESION_CELL, axis=1),
+                breast=enlarged(breast_of(row)),
                 patient=row["patient"],
                 label=row["labels"][0],
                 mm_a_pixel=_mm_a_pixel(geometry, spacing_mm),
@@ -391,9 +388,11 @@ def lesion_cases(images: LabelledImages, spacing_mm: float | None = None) -> lis
     return cases
 
 
-def _mm_a_pixel(geometry: Geometry, spacing_mm: float | None) -> float | None:
+def _mm_a_pixel(geometry: Geometry | None, spacing_mm: float | None) -> float | None:
     stated = mm_a_pixel(geometry)
-    return stated if stated is not None or spacing_mm is None else spacing_mm / float(np.mean(geometry.scale))
+    if stated is not None or spacing_mm is None or geometry is None:
+        return stated
+    return spacing_mm / float(np.mean(geometry.scale))
 
 
 # The data randomisation test: if the explanations of a model trained on permuted labels look like the model's own, they
@@ -465,17 +464,11 @@ def permuted_labels(prepared: datasets.Dataset, rows: Sequence[int], seed: int) 
     lesions = list(prepared["lesions"])
     for row in rows:
         if lesions[row] is not None:
-            lesions[row] = _relabelled(lesions[row], int(labels[row, 0]))
+            lesions[row] = relabelled(lesions[row], int(labels[row, 0]))
     kinds = prepared.features
     changed = prepared.remove_columns(["labels", "lesions"])
     changed = changed.add_column("labels", labels.tolist(), feature=kinds["labels"])
     return changed.add_column("lesions", lesions, feature=kinds["lesions"])
-
-
-def _relabelled(cells: bytes, label: int) -> bytes:
-    found = np.frombuffer(cells, np.uint8).copy()
-    found[found > 0] = UNKNOWN_PATHOLOGY if label < 0 else label + 1
-    return found.tobytes()
 
 
 # The report.

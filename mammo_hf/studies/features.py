@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 from transformers import SwinModel
 from transformers.models.swin.modeling_swin import SwinModelOutput
 
-from ..data.prepare.row import FULL_SCALE
+from ..data.prepared_row import intensity_of
 from ..data.torch_datasets import PreparedImages
 from ..errors import MammoError
 from ..files import write_whole
@@ -352,7 +352,7 @@ def statistics_table(prepared: datasets.Dataset, paths: Sequence[str], folder: P
 
 
 def _of_row(row: dict[str, Any]) -> np.ndarray:
-    intensity = np.frombuffer(row["pixels"], np.uint16).reshape(row["size"]) / np.float32(FULL_SCALE)
+    intensity = intensity_of(row)
     return np.append(image_statistics(intensity), intensity.max())
 
 

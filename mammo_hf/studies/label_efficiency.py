@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 from ..data.collection import Collection
 from ..data.leaks import assert_no_leak
 from ..data.loading import load
-from ..data.prepare.reading import for_training
+from ..data.prepare.folder import for_training
 from ..data.splits import in_hash_order, label_subset, strata
 from ..data.training_data import patients_trained_on, prepared_images, training_processor, usable_tasks
 from ..errors import DataError, MammoError, UsageError

@@ -5,7 +5,7 @@ import pytest
 from mammo_hf.cli import main
 from mammo_hf.phantom.writing import write_phantom
 
-SMALL = ["--size", "112", "--shard_size", "8"]
+SMALL = ["--image_size", "112", "--shard_size", "8"]
 
 
 @pytest.fixture(scope="module")
@@ -17,9 +17,9 @@ def collection(tmp_path_factory):
 
 def test_prepared_once_and_then_trained_on_by_name(collection, tmp_path, capsys):
     out = tmp_path / "a folder"
-    assert main(["prepare", str(collection), str(out), *SMALL]) == 0
+    assert main(["prepare", str(collection), "--output_dir", str(out), *SMALL]) == 0
     assert "32 images" in capsys.readouterr().out
-    assert main(["prepare", str(collection), str(out), *SMALL]) == 0
+    assert main(["prepare", str(collection), "--output_dir", str(out), *SMALL]) == 0
     assert "0 read now" in capsys.readouterr().out
     where = ["--root_dir", str(out), "--output_dir", str(tmp_path / "run"), "--log_mode", "file"]
     options = ["--train_mim", "--model", "nano", "--mim_epochs", "1", "--device", "cpu", "--num_workers", "0"]
@@ -32,19 +32,22 @@ def test_prepared_once_and_then_trained_on_by_name(collection, tmp_path, capsys)
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["nowhere", "out"], "nowhere"),
-        (["COLLECTION", "out", "--ray_address", "auto"], "--ray"),
-        (["COLLECTION", "out", "--size", "1", "2", "3"], "image size"),
-        (["COLLECTION", "out", "--lesion_task", "weather"], "weather"),
-        (["COLLECTION", "COLLECTION/phantom.json", "--size", "64", "32"], "cannot be written"),
-        (["COLLECTION", "out", "--shard_size", "0"], "shard_size"),
-        (["COLLECTION", "out", "--num_proc", "-1"], "num_proc"),
+        (["nowhere"], "nowhere"),
+        (["COLLECTION", "--ray_address", "auto"], "--ray"),
+        (["COLLECTION", "--image_size", "1", "2", "3"], "image size"),
+        (["COLLECTION", "--lesion_task", "weather"], "weather"),
+        (["COLLECTION", "--output_dir", "COLLECTION/phantom.json", "--image_size", "64", "32"], "cannot be written"),
+        (["COLLECTION", "--shard_size", "0"], "shard_size"),
+        (["COLLECTION", "--num_workers", "-1"], "num_workers"),
+        (["COLLECTION", "--size", "64"], "did you mean"),
+        (["COLLECTION", "--format", "png"], "png"),
     ],
 )
 def test_wrong_use_is_one_line_and_status_two(collection, tmp_path, capsys, monkeypatch, arguments, says):
     monkeypatch.chdir(tmp_path)
     given = [argument.replace("COLLECTION", str(collection)) for argument in arguments]
-    assert main(["prepare", *given]) == 2
+    where = [] if "--output_dir" in given else ["--output_dir", "out"]
+    assert main(["prepare", *given, *where]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ")
     assert says in error

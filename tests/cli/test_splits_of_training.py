@@ -10,7 +10,7 @@ from PIL import Image
 
 from mammo_hf.cli import main
 from mammo_hf.data.loading import load
-from mammo_hf.data.prepare.running import prepare
+from mammo_hf.data.prepare.running import prepare_images
 from mammo_hf.data.splits import read_split
 from mammo_hf.models.configuration_mammo_swin import SIZES, MammoSwinConfig
 from mammo_hf.processing.image_processing_mammo import MammoImageProcessor
@@ -98,7 +98,7 @@ def test_another_seed_after_pre_training_is_refused_and_its_split_file_is_the_re
 
 
 def test_raw_and_prepared_data_through_the_same_arguments(films, untrained, tmp_path):
-    prepare(load(films / "ours.toml"), MammoImageProcessor(size=(112, 112)), tmp_path / "prepared")
+    prepare_images(load(films / "ours.toml"), MammoImageProcessor(size=(112, 112)), tmp_path / "prepared")
     for number, dataset in enumerate((films / "ours.toml", tmp_path / "prepared")):
         assert stage("mim", dataset, tmp_path / f"mim{number}") == 0
         where = ["--root_dir", str(dataset), "--output_dir", str(tmp_path / f"run{number}"), "--image_size", "112"]
@@ -140,7 +140,7 @@ def test_near_duplicates_end_a_training_where_asked(films, untrained, tmp_path, 
 
 def test_near_duplicates_are_looked_for_in_a_stream_too(films, untrained, tmp_path, capsys):
     processor = MammoImageProcessor(size=(112, 112))
-    prepare(load(films / "ours.toml"), processor, tmp_path / "prepared", format="parquet", shard_size=8)
+    prepare_images(load(films / "ours.toml"), processor, tmp_path / "prepared", format="parquet", shard_size=8)
     more = ["--streaming", "true", "--near_duplicates", "true"]
     assert stage("mim", tmp_path / "prepared", tmp_path / "mim", *more) == 0
     assert "near duplicates on two sides: none" in capsys.readouterr().err

@@ -91,7 +91,12 @@ def test_volumes_are_read_as_the_named_processor_says_in_training_and_ever_after
     dataset = collection(tmp_path, "pathology", 'from = "{told}"', ("benign", "malignant"), slices=5)
     slab = {"slices": "all", "projection": "maximum"}
     MammoImageProcessor(size=(112, 112), tomosynthesis=slab).save_pretrained(tmp_path / "slab")
-    assert main(["prepare", str(dataset), str(tmp_path / "prepared"), "--processor", str(tmp_path / "slab")]) == 0
+    assert (
+        main(
+            ["prepare", str(dataset), "--output_dir", str(tmp_path / "prepared"), "--processor", str(tmp_path / "slab")]
+        )
+        == 0
+    )
     mim = ["--model", "nano", "--eval_strategy", "no", *STAGE[2:]]
     arguments = ["--dataset", str(tmp_path / "prepared"), "--output_dir", str(tmp_path / "mim"), *mim]
     assert main(["mim", *arguments]) == 0

@@ -31,7 +31,9 @@ def fails(collection, tmp_path, capsys, monkeypatch):
     """Runs a command that must fail before an image is prepared, and gives its status and its error line."""
 
     def run(command, *changes, root=collection, out=tmp_path / "out"):
-        monkeypatch.setattr("mammo_hf.data.training_data.prepare", lambda *a, **k: pytest.fail("images were read"))
+        monkeypatch.setattr(
+            "mammo_hf.data.training_data.prepare_images", lambda *a, **k: pytest.fail("images were read")
+        )
         where = "--root_dir" if command == "analysis" else "--dataset"
         arguments = [where, str(root), "--output_dir", str(out), "--image_size", "112", *STAGES[command]]
         try:

@@ -53,8 +53,8 @@ def make_world(world: Path, patients: int = 6, size: tuple[int, int] = (224, 112
 
 def prepare(world: Path) -> None:
     """What ``mammo-hf prepare`` writes, at a size that takes no time."""
-    prepared = ["prepare", str(world / "data/cbis"), str(world / "data/cbis-896"), "--size", *map(str, SIZE)]
-    assert main(prepared) == 0
+    out = ["--output_dir", str(world / "data/cbis-896"), "--image_size", *map(str, SIZE)]
+    assert main(["prepare", str(world / "data/cbis"), *out]) == 0
 
 
 def here(text: str, world: Path) -> str:

@@ -29,7 +29,9 @@ def collection(tmp_path_factory):
 @pytest.mark.parametrize("form", ["arrow", "parquet"])
 def test_what_was_prepared_says_what_it_is(collection, tmp_path, form, hub):
     out = tmp_path / "prepared"
-    assert main(["prepare", str(collection), str(out), "--size", "64", "32", "--format", form]) == 0
+    assert (
+        main(["prepare", str(collection), "--output_dir", str(out), "--image_size", "64", "32", "--format", form]) == 0
+    )
     text = (out / "README.md").read_text()
     assert PATTERN.fullmatch(text.split("\n---\n", 1)[1].strip())
     card = DatasetCard.load(out / "README.md")

@@ -2,7 +2,7 @@ import datasets
 import numpy as np
 import pytest
 
-from mammo_hf.data.prepare.row import UNKNOWN_PATHOLOGY
+from mammo_hf.data.prepared_row import UNKNOWN_PATHOLOGY
 from mammo_hf.studies.explanations import permuted_labels
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from mammo_hf import Collection, MammoImageProcessor, load
-from mammo_hf.data.prepare.running import prepare
+from mammo_hf.data.prepare.running import prepare_images
 from mammo_hf.data.splits import save_subset
 from mammo_hf.data.training_data import (
     check_labels,
@@ -28,7 +28,7 @@ def raw(tmp_path_factory):
 @pytest.fixture(scope="module", params=["arrow", "parquet"])
 def prepared(request, raw, tmp_path_factory):
     out = tmp_path_factory.mktemp(request.param)
-    prepare(load(raw), PROCESSOR, out, format=request.param, shard_size=8)
+    prepare_images(load(raw), PROCESSOR, out, format=request.param, shard_size=8)
     return out
 
 
@@ -75,7 +75,7 @@ def test_another_size_than_the_folders_is_refused(prepared):
 
 def test_an_unfinished_folder_is_said_to_be_one(prepared, tmp_path):
     (tmp_path / "layout.json").write_text((prepared / "layout.json").read_text())
-    with pytest.raises(UsageError, match="no finished prepared folder"):
+    with pytest.raises(UsageError, match="not a finished prepared folder"):
         open_collection(tmp_path)
     with pytest.raises(UsageError, match="dicom_path"):
         open_collection(prepared, dicom_path="paths.txt")

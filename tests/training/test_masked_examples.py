@@ -8,7 +8,7 @@ import torch
 
 from mammo_hf import BlockwiseMasking, MammoImageProcessor
 from mammo_hf.data.augmentation import Augmentation
-from mammo_hf.data.prepare.row import FULL_SCALE, packed_breast
+from mammo_hf.data.prepared_row import FULL_SCALE, packed_breast
 from mammo_hf.data.torch_datasets import masked_example
 from mammo_hf.errors import DataError
 from mammo_hf.models.losses import counted_pixels, spread_over_pixels

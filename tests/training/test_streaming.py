@@ -7,7 +7,7 @@ from two_processes import END, launch
 
 from mammo_hf import MammoImageProcessor, load
 from mammo_hf.data.augmentation import Augmentation
-from mammo_hf.data.prepare.running import prepare
+from mammo_hf.data.prepare.running import prepare_images
 from mammo_hf.data.torch_datasets import StreamedMaskedImages, StreamLoader
 from mammo_hf.errors import UsageError
 from mammo_hf.phantom.writing import write_phantom
@@ -26,7 +26,7 @@ def table(tmp_path_factory):
 @pytest.fixture(scope="module")
 def folder(table, tmp_path_factory):
     out = tmp_path_factory.mktemp("prepared")
-    prepare(table, PROCESSOR, out, format="parquet", shard_size=8)
+    prepare_images(table, PROCESSOR, out, format="parquet", shard_size=8)
     return out
 
 
@@ -95,7 +95,7 @@ def test_too_few_shards_and_the_wrong_format(folder, table, tmp_path):
     wanted = table.column("image_id")
     with pytest.raises(UsageError, match="for 50 processes"):
         StreamedMaskedImages(folder, wanted, PROCESSOR, rank=0, world_size=50)
-    prepare(table.where(view="CC"), PROCESSOR, tmp_path, shard_size=8)
+    prepare_images(table.where(view="CC"), PROCESSOR, tmp_path, shard_size=8)
     with pytest.raises(UsageError, match="format arrow"):
         StreamedMaskedImages(tmp_path, wanted, PROCESSOR)
 
@@ -104,7 +104,7 @@ SPY = """
 import json, os, sys
 from accelerate import PartialState
 from mammo_hf import MammoImageProcessor
-from mammo_hf.data.prepare import prepared_table
+from mammo_hf.data.prepare.folder import prepared_table
 from mammo_hf.data.torch_datasets import StreamedMaskedImages, StreamLoader
 
 class Named(StreamedMaskedImages):
@@ -138,7 +138,7 @@ def test_two_processes_see_no_image_twice_in_an_epoch(folder, table, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_pre_train_on_a_stream(table, tmp_path):
-    prepare(table, MammoImageProcessor(size=(112, 112)), tmp_path / "prepared", format="parquet", shard_size=8)
+    prepare_images(table, MammoImageProcessor(size=(112, 112)), tmp_path / "prepared", format="parquet", shard_size=8)
     arguments = ["--dataset", tmp_path / "prepared", "--streaming", "true", "--output_dir", tmp_path / "mim"]
     arguments += ["--model", "nano", "--use_cpu", "true", "--per_device_train_batch_size", "4", "--report_to", "none"]
     launch(ROOT / "scripts" / "run_mim.py", *arguments, "--num_train_epochs", "2", "--save_strategy", "epoch")

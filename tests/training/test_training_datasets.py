@@ -5,7 +5,7 @@ import torch
 
 from mammo_hf import BlockwiseMasking, MammoImageProcessor
 from mammo_hf.data.augmentation import Augmentation
-from mammo_hf.data.prepare.row import SCHEMA
+from mammo_hf.data.prepared_row import SCHEMA
 from mammo_hf.data.torch_datasets import LabelledImages, MaskedImages, balanced_rows, lesion_tokens, rows_of
 
 PROCESSOR = MammoImageProcessor(size=(64, 32))

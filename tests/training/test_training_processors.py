@@ -10,7 +10,7 @@ from PIL import Image
 
 from mammo_hf import MammoImageProcessor
 from mammo_hf.data.loading import load
-from mammo_hf.data.prepare.running import prepare
+from mammo_hf.data.prepare.running import prepare_images
 from mammo_hf.data.training_data import training_processor, unlike
 from mammo_hf.errors import MammoError
 
@@ -31,7 +31,7 @@ def prepared(tmp_path):
         '[columns]\npatient = "{patient}"\n[tasks.pathology]\nfrom = "{patient}"\nunknown = ["p1"]\n'
     )
     processor = MammoImageProcessor(size=(64, 32), crop_margin=0.1)
-    prepare(load(films / "ours.toml"), processor, tmp_path / "prepared")
+    prepare_images(load(films / "ours.toml"), processor, tmp_path / "prepared")
     return tmp_path / "prepared"
 
 

@@ -12,6 +12,7 @@ import datasets
 import numpy as np
 import torch
 
+from ...data.prepared_row import lesion_mask
 from ...data.torch_datasets import LabelledImages, rows_of
 from ...errors import DataError, UsageError
 from ...explainers import explain
@@ -26,15 +27,6 @@ from ..classifier import Evaluation
 
 
 SEED_EXPLAINERS = ("attention", "grad_cam", "grad_cam_attention")
-
-
-def lesion_mask(row: dict[str, object], size: tuple[int, int]) -> np.ndarray | None:
-    """A prepared row's lesion map at the model's size, bool (height, width); ``None`` where no place is known."""
-    if row["lesions"] is None:
-        return None
-    cells = np.frombuffer(row["lesions"], np.uint8).reshape(size[0] // 4, size[1] // 4)  # type: ignore[call-overload]
-    mask: np.ndarray = cells.repeat(4, axis=0).repeat(4, axis=1) > 0
-    return mask if mask.any() else None
 
 
 def visualize(
@@ -73,7 +65,7 @@ def visualize(
         intensity, _, row = images.intensity_and_lesions(index)
         pixels = images.normalized(intensity)[None]
         maps = {name: explain(model, pixels, explainer=name).map[0] for name in explainers}
-        picture = side_by_side(intensity[0].numpy(), maps, lesion_mask(row, (row["size"][0], row["size"][1])))
+        picture = side_by_side(intensity[0].numpy(), maps, lesion_mask(row))
         written.append(out / f"{index + 1:03d}.png")
         picture.save(written[-1])
     return written
@@ -86,7 +78,7 @@ def pointing_figures(
     hits, bright, total = 0, 0, 0
     for index in range(len(images)):
         intensity, _, row = images.intensity_and_lesions(index)
-        mask = lesion_mask(row, (row["size"][0], row["size"][1]))
+        mask = lesion_mask(row)
         if mask is None:
             continue
         with torch.no_grad():
@@ -154,7 +146,7 @@ def add_pictures(
             intensity, _, row = images.intensity_and_lesions(error["image"] - 1)
             pixels = images.normalized(intensity)[None].to(model.device)
             map_ = explain(model, pixels, f"{name}:{error['predicted']}", EXPLAINER).map[0]
-            error["picture"] = _picture(intensity[0], map_, lesion_mask(row, (row["size"][0], row["size"][1])))
+            error["picture"] = _picture(intensity[0], map_, lesion_mask(row))
 
 
 def _picture(intensity: torch.Tensor, map_: np.ndarray, outline: np.ndarray | None) -> str:

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from mammo_hf import MammoImageProcessor
 from mammo_hf.data.loading import load
-from mammo_hf.data.prepare.row import LESION_CELL
+from mammo_hf.data.prepared_row import CELL
 from mammo_hf.data.training_data import prepared_images
 from mammo_hf.processing.geometry import Geometry
 
@@ -29,7 +29,7 @@ def prepared_rows(films, tmp_path):
 
 
 def lesion_cells(row):
-    cells = np.frombuffer(row["lesions"], np.uint8).reshape(SIZE["height"] // LESION_CELL, -1)
+    cells = np.frombuffer(row["lesions"], np.uint8).reshape(SIZE["height"] // CELL, -1)
     return ndimage.center_of_mass(cells > 0), cells
 
 
@@ -46,16 +46,16 @@ def test_a_circle_lands_on_its_film_pixels(real_data, tmp_path, film, column, ro
     assert geometry.flip == is_right  # the chest wall comes to the left edge, and the films show it as we read them
     (down, across), cells = lesion_cells(row)
     y, x = geometry.to_model((row_from_top, column))
-    assert (down + 0.5) * LESION_CELL == pytest.approx(y, abs=LESION_CELL)
-    assert (across + 0.5) * LESION_CELL == pytest.approx(x, abs=LESION_CELL)
+    assert (down + 0.5) * CELL == pytest.approx(y, abs=CELL)
+    assert (across + 0.5) * CELL == pytest.approx(x, abs=CELL)
     scale = geometry.resized[0] / (geometry.crop[2] - geometry.crop[0])
-    area = (cells > 0).sum() * LESION_CELL**2  # a cell counts as soon as half a pixel of it is lesion
-    assert np.pi * (radius * scale) ** 2 * 0.95 < area < np.pi * (radius * scale + LESION_CELL) ** 2
+    area = (cells > 0).sum() * CELL**2  # a cell counts as soon as half a pixel of it is lesion
+    assert np.pi * (radius * scale) ** 2 * 0.95 < area < np.pi * (radius * scale + CELL) ** 2
     assert row["labels"] == [["benign", "malignant"].index(label)]
     # by pixels alone: around the lesion the canvas shows what the film shows around the annotated place
     canvas = np.frombuffer(row["pixels"], np.uint16).reshape(448, 224)
     reach = round(2 * radius * scale)
-    y, x = round((down + 0.5) * LESION_CELL), round((across + 0.5) * LESION_CELL)
+    y, x = round((down + 0.5) * CELL), round((across + 0.5) * CELL)
     shown = canvas[max(y - reach, 0) : y + reach, max(x - reach, 0) : x + reach]
     film_shown = Image.open(films[0].picture)
 
@@ -76,7 +76,7 @@ def test_the_bright_mass_is_inside_its_circle(real_data, tmp_path):
     ((_, row),) = prepared_rows(films, tmp_path)
     canvas = np.frombuffer(row["pixels"], np.uint16).reshape(448, 224) / 65535
     _, cells = lesion_cells(row)
-    inside = np.kron(cells > 0, np.ones((LESION_CELL, LESION_CELL), bool))
+    inside = np.kron(cells > 0, np.ones((CELL, CELL), bool))
     ring = ndimage.binary_dilation(inside, iterations=20) & ~ndimage.binary_dilation(inside, iterations=4)
     assert canvas[inside].mean() > canvas[ring].mean() + 0.1
 
@@ -102,8 +102,8 @@ def test_outlines_of_a_digital_image_land_where_they_were_drawn(real_data, tmp_p
         (down, across), _ = lesion_cells(row)
         row_in_film, column_in_film = ndimage.center_of_mass(mask)
         y, x = geometry.to_model((row_in_film, column_in_film))
-        assert (down + 0.5) * LESION_CELL == pytest.approx(y, abs=LESION_CELL)
-        assert (across + 0.5) * LESION_CELL == pytest.approx(x, abs=LESION_CELL)
+        assert (down + 0.5) * CELL == pytest.approx(y, abs=CELL)
+        assert (across + 0.5) * CELL == pytest.approx(x, abs=CELL)
 
 
 def test_every_outline_of_the_digital_set_is_on_its_film(real_data):

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mammo_hf.data.prepare.row import packed_breast, unpacked_breast
+from mammo_hf.data.prepared_row import breast_of, packed_breast
 from mammo_hf.processing.breast import Breast
 from mammo_hf.processing.geometry import Geometry
 
@@ -14,4 +14,4 @@ def test_what_was_packed_comes_back(rows, columns, seed):
     geometry = Geometry(size, (0, 0, *size), False, size, (0, 0), size)
     packed = packed_breast(Breast((0, 0, *size), mask), geometry)
     assert len(packed) == -(-rows * columns // 8)
-    assert np.array_equal(unpacked_breast(packed, size), mask[2::4, 2::4])  # by the centre of each cell
+    assert np.array_equal(breast_of({"breast": packed, "size": size}), mask[2::4, 2::4])  # by the centre of each cell

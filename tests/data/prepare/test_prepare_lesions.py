@@ -1,14 +1,14 @@
 import numpy as np
 
 from mammo_hf import MammoImageProcessor
-from mammo_hf.data.prepare.reading import open_prepared
+from mammo_hf.data.prepare.folder import open_prepared
 from mammo_hf.data.prepare.row import lesion_map
-from mammo_hf.data.prepare.running import prepare
+from mammo_hf.data.prepare.running import prepare_images
 from mammo_hf.processing.geometry import Geometry
 
 
 def test_every_labelled_phantom_has_its_lesion_in_place(collection, tmp_path):
-    prepare(collection, MammoImageProcessor(size=(224, 112)), tmp_path)
+    prepare_images(collection, MammoImageProcessor(size=(224, 112)), tmp_path)
     for stored in open_prepared(tmp_path):
         if stored["labels"][0] < 0:
             assert stored["lesions"] is None

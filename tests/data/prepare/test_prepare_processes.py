@@ -11,10 +11,10 @@ import psutil
 import pytest
 
 from mammo_hf import MammoImageProcessor, load
-from mammo_hf.data.prepare.processes import no_interrupts
-from mammo_hf.data.prepare.reading import open_prepared
-from mammo_hf.data.prepare.running import prepare
+from mammo_hf.data.prepare.folder import open_prepared
+from mammo_hf.data.prepare.running import prepare_images
 from mammo_hf.phantom.writing import write_phantom
+from mammo_hf.processes import no_interrupts
 
 pytestmark = pytest.mark.slow
 KILLS = 3
@@ -30,13 +30,13 @@ def many(tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole(many, tmp_path_factory):
     out = tmp_path_factory.mktemp("whole")
-    prepare(load(many), MammoImageProcessor(size=(224, 112)), out, shard_size=8)
+    prepare_images(load(many), MammoImageProcessor(size=(224, 112)), out, shard_size=8)
     return out
 
 
 def command(source, out, *more):
-    size = ["--size", "224", "112", "--shard_size", "8"]
-    return [sys.executable, "-m", "mammo_hf", "prepare", str(source), str(out), *size, *more]
+    size = ["--image_size", "224", "112", "--shard_size", "8"]
+    return [sys.executable, "-m", "mammo_hf", "prepare", str(source), "--output_dir", str(out), *size, *more]
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
@@ -44,7 +44,7 @@ def test_killed_again_and_again_it_ends_as_if_never_killed(many, whole, tmp_path
     out, kills, done = tmp_path / "out", 0, None
     while done is None or done.returncode != 0:
         process = subprocess.Popen(
-            command(many, out, "--num_proc", workers), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command(many, out, "--num_workers", workers), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         there = len(list(out.glob("data/images-*")))
         deadline = time.monotonic() + 120
@@ -71,7 +71,7 @@ def test_killed_again_and_again_it_ends_as_if_never_killed(many, whole, tmp_path
 
 def test_a_worker_that_is_killed_ends_the_run_and_the_next_goes_on(many, whole, tmp_path, content):
     out = tmp_path / "out"
-    process = subprocess.Popen(command(many, out, "--num_proc", "2"), stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command(many, out, "--num_workers", "2"), stderr=subprocess.PIPE, text=True)
     while not list(out.glob("shards/*")) and process.poll() is None:
         time.sleep(0.01)
     workers = [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
@@ -80,14 +80,14 @@ def test_a_worker_that_is_killed_ends_the_run_and_the_next_goes_on(many, whole, 
     assert process.returncode == 2
     assert "a worker process was killed" in error
     assert "Traceback" not in error
-    subprocess.run(command(many, out, "--num_proc", "2"), check=True, timeout=300)
+    subprocess.run(command(many, out, "--num_workers", "2"), check=True, timeout=300)
     assert content(out) == content(whole)
 
 
 def test_ctrl_c_says_so_in_one_line(many, tmp_path):
     out = tmp_path / "out"
     process = subprocess.Popen(
-        command(many, out, "--num_proc", "2"), stderr=subprocess.PIPE, text=True, start_new_session=True
+        command(many, out, "--num_workers", "2"), stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     while not list(out.glob("shards/*")) and process.poll() is None:
         time.sleep(0.01)
@@ -109,7 +109,7 @@ def test_a_full_disk_leaves_nothing_half_written(many, whole, tmp_path, content)
     run = [sys.executable, "-c", code, *command(many, out)[3:]]
     done = subprocess.run(run, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
-    assert "cannot be written (File too large)" in done.stderr
+    assert "cannot be written to (File too large)" in done.stderr
     assert not (out / "prepared.json").exists()
     assert all(path.read_bytes() == (whole / "data" / path.name).read_bytes() for path in out.glob("data/images-*"))
     assert not list(out.rglob(".part-*"))
@@ -151,7 +151,7 @@ def test_a_process_that_is_spawned_meanwhile_inherits_the_block():
     # in a process of its own, where none has been spawned before
     code = (
         "import multiprocessing, signal\n"
-        "from mammo_hf.data.prepare.processes import no_interrupts\n"
+        "from mammo_hf.processes import no_interrupts\n"
         "if __name__ == '__main__':\n"
         "    context = multiprocessing.get_context('spawn')\n"
         "    with no_interrupts():\n"

@@ -8,8 +8,8 @@ import psutil
 import pytest
 
 from mammo_hf import MammoImageProcessor, load
-from mammo_hf.data.prepare.ray_data import ray_executor
-from mammo_hf.data.prepare.running import prepare
+from mammo_hf.data.prepare.executors import ray_executor
+from mammo_hf.data.prepare.running import prepare_images
 from mammo_hf.errors import UsageError
 from mammo_hf.phantom.writing import write_phantom
 
@@ -32,7 +32,7 @@ def processor():
 @pytest.fixture(scope="module")
 def single(collection, processor, tmp_path_factory):
     out = tmp_path_factory.mktemp("single")
-    prepare(collection, processor, out, format="parquet", shard_size=8)
+    prepare_images(collection, processor, out, format="parquet", shard_size=8)
     return out
 
 
@@ -48,10 +48,10 @@ def ray_of_two(collection):
 @pytest.mark.usefixtures("ray_of_two")
 def test_the_same_bytes_as_one_machine_through_a_url(collection, processor, single, tmp_path, content):
     url = f"file://{tmp_path / 'out'}"
-    summary = prepare(collection, processor, url, format="parquet", shard_size=8, executor=ray_executor())
+    summary = prepare_images(collection, processor, url, format="parquet", shard_size=8, executor=ray_executor())
     assert summary.read == len(collection)
     assert content(tmp_path / "out") == content(single)
-    again = prepare(collection, processor, url, format="parquet", shard_size=8, executor=ray_executor())
+    again = prepare_images(collection, processor, url, format="parquet", shard_size=8, executor=ray_executor())
     assert (again.read, again.shards_written) == (0, 0)
 
 
@@ -73,21 +73,23 @@ def test_a_killed_worker_loses_nothing(collection, processor, single, tmp_path, 
 
     killer = threading.Thread(target=kill_two)
     killer.start()
-    prepare(collection, processor, out, format="parquet", shard_size=8, executor=ray_executor())
+    prepare_images(collection, processor, out, format="parquet", shard_size=8, executor=ray_executor())
     killer.join()
     assert len(killed) == 2
     found = content(out)
     left = {name for name in found if ".part-" in name}  # of the dead; the next run sweeps them
     assert {name: data for name, data in found.items() if name not in left} == content(single)
-    prepare(collection, processor, out, format="parquet", shard_size=8)
+    prepare_images(collection, processor, out, format="parquet", shard_size=8)
     assert content(out) == content(single)
 
 
 @pytest.mark.usefixtures("ray_of_two")
 def test_an_error_of_a_worker_is_one_line(collection, processor, tmp_path):
     out = tmp_path / "out"
-    prepare(collection.where(view="CC"), processor, out, format="parquet", shard_size=30)
+    prepare_images(collection.where(view="CC"), processor, out, format="parquet", shard_size=30)
     (out / "data" / "images-00000-of-00002.parquet").unlink()
     (out / "data" / "images-00000-of-00002.parquet").mkdir()  # where a file belongs
     with pytest.raises(UsageError, match="cannot be written"):
-        prepare(collection.where(view="CC"), processor, out, format="parquet", shard_size=30, executor=ray_executor())
+        prepare_images(
+            collection.where(view="CC"), processor, out, format="parquet", shard_size=30, executor=ray_executor()
+        )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mammo_hf import MammoImageProcessor
-from mammo_hf.data.prepare.reading import (
+from mammo_hf.data.prepare.folder import (
     check_canvas,
     folder_of,
     for_training,
@@ -13,7 +13,7 @@ from mammo_hf.data.prepare.reading import (
     prepared_processor,
     prepared_table,
 )
-from mammo_hf.data.prepare.running import prepare
+from mammo_hf.data.prepare.running import prepare_images
 from mammo_hf.errors import UsageError
 
 
@@ -21,7 +21,7 @@ from mammo_hf.errors import UsageError
 def folders(collection, tmp_path_factory):
     root = tmp_path_factory.mktemp("prepared")
     for form in ("arrow", "parquet"):
-        prepare(collection, MammoImageProcessor(size=(64, 32)), root / form, format=form, shard_size=5)
+        prepare_images(collection, MammoImageProcessor(size=(64, 32)), root / form, format=form, shard_size=5)
     return root
 
 
@@ -89,14 +89,14 @@ def test_another_canvas_is_refused_and_other_numbers_are_not(folders):
 def test_a_folder_that_is_not_finished(tmp_path):
     assert not is_prepared(tmp_path)
     assert not is_prepared(tmp_path / "nowhere")
-    with pytest.raises(UsageError, match="no finished prepared folder"):
+    with pytest.raises(UsageError, match="not a finished prepared folder"):
         prepared_processor(tmp_path)
 
 
 def test_an_object_store_holds_the_same_bytes(collection, folders, content):
     memory = "memory://prepared/parquet"
-    prepare(collection, MammoImageProcessor(size=(64, 32)), memory, format="parquet", shard_size=5)
-    again = prepare(collection, MammoImageProcessor(size=(64, 32)), memory, format="parquet", shard_size=5)
+    prepare_images(collection, MammoImageProcessor(size=(64, 32)), memory, format="parquet", shard_size=5)
+    again = prepare_images(collection, MammoImageProcessor(size=(64, 32)), memory, format="parquet", shard_size=5)
     assert again.shards_written == 0
     store = fsspec.filesystem("memory")
     found = {name.removeprefix("/prepared/parquet/"): store.cat_file(name) for name in store.find("/prepared/parquet")}

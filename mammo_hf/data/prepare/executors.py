@@ -1,0 +1,215 @@
+"""Who prepares the shards: this process, several processes of this machine, or a Ray cluster.
+
+All run the same function on the same rows, so the bytes are the same. A worker that dies loses nothing: its shard's
+file is whole or not there.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from ...errors import MammoError, UsageError
+from ...files import Folder, is_remote
+from ...processes import follow_parent, no_interrupts
+from .shard import Shard, ShardResult, ShardWriter
+
+POLL = 0.5  # seconds between two looks at the workers' counter
+
+
+class Progress:
+    """The bar: images done, images per second, time left. What was there already does not count for the speed."""
+
+    def __init__(self, total: int) -> None:
+        self.bar = tqdm(total=total, desc="preparing", unit=" images", leave=False, smoothing=0.05)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.close()
+
+    def add(self, images: int) -> None:
+        """Count images that have just been written or rejected."""
+        self.bar.update(images)
+
+    def add_found(self, result: ShardResult) -> None:
+        """Count the images of a shard if it was up to date."""
+        if not result.written:
+            self.bar.initial += result.rows
+            self.bar.n += result.rows
+            self.bar.refresh()
+
+
+# brings all shards up to date and reports each
+Executor = Callable[[Iterator[Shard], ShardWriter, Progress], Iterator[ShardResult]]
+
+
+def here(shards: Iterator[Shard], writer: ShardWriter, progress: Progress) -> Iterator[ShardResult]:
+    """Prepare the shards in this process alone."""
+    for shard in shards:
+        result = writer.write(shard, lambda: progress.add(1))
+        progress.add_found(result)
+        yield result
+
+
+def pool(num_workers: int) -> Executor:
+    """Return an executor of this many processes.
+
+    Few shards wait at a time, so that memory does not grow with the collection.
+    """
+
+    def run(shards: Iterator[Shard], writer: ShardWriter, progress: Progress) -> Iterator[ShardResult]:
+        # spawned, not forked: torch's threads in the parent do not survive a fork
+        context = multiprocessing.get_context("spawn")
+        counter = context.Value("q", 0)
+        workers = ProcessPoolExecutor(num_workers, context, _start_worker, (writer, counter))
+        waiting: set[Future[ShardResult]] = set()
+        try:
+            for shard in shards:
+                found = writer.up_to_date(shard)
+                if found is not None:
+                    # no process is started, with its seconds of imports, before there is work
+                    progress.add_found(found)
+                    yield found
+                    continue
+                with no_interrupts():  # a worker is started here, if one is still missing
+                    waiting.add(workers.submit(_work, shard))
+                while len(waiting) >= 2 * num_workers:
+                    yield from _ended(waiting, counter, progress)
+            while waiting:
+                yield from _ended(waiting, counter, progress)
+        except BrokenProcessPool as error:
+            raise UsageError(
+                "a worker process was killed, perhaps because memory ran out",
+                source=writer.folder,
+                remedy="run it again with fewer workers: it resumes where it stopped",
+            ) from error
+        finally:
+            workers.shutdown(wait=True, cancel_futures=True)
+
+    return run
+
+
+def _ended(waiting: set[Future[ShardResult]], counter: Any, progress: Progress) -> Iterator[ShardResult]:
+    """Wait a moment for shards that end, and take them out of those that are waited for."""
+    ended, _ = wait(waiting, timeout=POLL, return_when=FIRST_COMPLETED)
+    with counter.get_lock():
+        ticks, counter.value = counter.value, 0
+    progress.add(ticks)
+    for future in ended:
+        waiting.remove(future)
+        result = future.result()
+        progress.add_found(result)
+        yield result
+
+
+_WORKER: dict[str, Any] = {}
+
+
+def _start_worker(writer: ShardWriter, counter: Any) -> None:
+    follow_parent()
+    _WORKER.update(writer=writer, counter=counter)
+
+
+def _work(shard: Shard) -> ShardResult:
+    result: ShardResult = _WORKER["writer"].write(shard, _tick)
+    return result
+
+
+def _tick() -> None:
+    with _WORKER["counter"].get_lock():
+        _WORKER["counter"].value += 1
+
+
+def ray_executor(address: str | None = None, *, num_cpus: int | None = None) -> Executor:
+    """Return an executor on Ray; Ray Data gives each shard to a worker as a task, and runs a lost task again.
+
+    Args:
+        address: Address of a running cluster: "auto", "ray://head:10001"; ``None``: a Ray on this machine, ended
+            afterwards unless the program has started one already.
+        num_cpus: Workers of the Ray on this machine; ``None``: one per core.
+
+    Raises:
+        UsageError: Ray is not installed, or there is no cluster at this address.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise UsageError("Ray is not installed", source="--ray", remedy="pip install 'mammo-hf[ray]'") from error
+
+    def run(shards: Iterator[Shard], writer: ShardWriter, progress: Progress) -> Iterator[ShardResult]:
+        ours = not ray.is_initialized()
+        if ours:
+            _connect(ray, address, num_cpus)
+        url = writer.folder.url
+        # the nodes have another working directory
+        elsewhere = ShardWriter(
+            Folder(url if is_remote(url) else os.path.abspath(url)), writer.layout, writer.preparation
+        )
+        try:
+            for result in _ray_results(ray, shards, elsewhere):
+                progress.add(result.rows if result.written else 0)
+                progress.add_found(result)
+                yield result
+        finally:
+            if ours:
+                ray.shutdown()
+
+    return run
+
+
+def _connect(ray: Any, address: str | None, num_cpus: int | None) -> None:
+    try:
+        # a cluster has its own CPUs; the workers' imports of ours are theirs too
+        own = {"num_cpus": num_cpus, "include_dashboard": False} if address is None else {}
+        ray.init(address=address, log_to_driver=False, **own)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UsageError(
+            f"no Ray can be reached ({type(error).__name__})",
+            source=address or "ray",
+            remedy="start one with `ray start --head`, or leave --ray_address out",
+        ) from error
+
+
+def _ray_results(ray: Any, shards: Iterator[Shard], writer: ShardWriter) -> Iterator[ShardResult]:
+    """Run the shards as tasks of Ray Data and yield their results as they end."""
+    # the rows go to the cluster's object store once, shard by shard; a task fetches its own
+    references = [ray.put(shard) for shard in shards]
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    dataset = ray.data.range(len(references), override_num_blocks=len(references)).map_batches(
+        _prepare_batch,
+        batch_size=None,
+        batch_format="numpy",
+        fn_kwargs={"references": references, "writer": writer},
+    )
+    for row in dataset.iter_rows():
+        result = json.loads(row["result"])
+        if "error" in result:
+            problem, source, remedy = result["error"]
+            raise UsageError(problem, source=source, remedy=remedy)
+        yield ShardResult(**result["shard"])
+
+
+def _prepare_batch(batch: dict[str, np.ndarray], references: list[Any], writer: ShardWriter) -> dict[str, list[str]]:
+    import ray
+
+    results = []
+    for number in batch["id"]:
+        shard = ray.get(references[int(number)])
+        try:
+            result: dict[str, Any] = {"shard": asdict(writer.write(shard))}
+        except MammoError as error:
+            # as data: an exception would be tried again, wrapped, and reported with a page of traceback
+            result = {"error": [error.problem, error.source, error.remedy]}
+        results.append(json.dumps(result))
+    return {"result": results}

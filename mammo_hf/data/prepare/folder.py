@@ -1,0 +1,359 @@
+"""The prepared folder: which file holds which row, when it counts as finished, and how it is read back.
+
+    data/images-00003-of-00025.arrow     rows, readable with `datasets` alone
+    shards/images-00003-of-00025.json    that this shard is done, for which rows, and what was rejected
+    layout.json                          how many shards there are, and their format
+    preprocessor_config.json             the processor
+    state.json, dataset_info.json        for ``datasets.load_from_disk`` (arrow)
+    rejected.csv                         what was left out and why
+    prepared.json                        written last: the folder is finished
+
+A row's shard follows from its ``image_id`` alone. A file that is added to the collection or changes touches one shard.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ...errors import UsageError
+from ...files import Folder
+from ...processing.image_processing_mammo import MammoImageProcessor
+from ..collection import Collection
+from ..prepared_row import SCHEMA
+from ..schema import features
+from .row import KEYS, Preparation, Problem, differences, fit_parameters
+
+FORMATS = ("arrow", "parquet")
+FINISHED, LAYOUT, REJECTED = "prepared.json", "layout.json", "rejected.csv"
+PROCESSOR = "preprocessor_config.json"
+# the name that `datasets` gives the folder's one part: load_dataset(folder, split="images")
+SPLIT_NAME = "images"
+_STATE, _INFO = "state.json", "dataset_info.json"
+# columns that the table of a prepared folder leaves on the disk
+_HEAVY = ("pixels", "size", "lesions", "geometry", "breast", "labels", *KEYS)
+
+# Written.
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How many shards there are and how they are written."""
+
+    shards: int
+    format: str
+
+    @classmethod
+    def of(cls, folder: Folder, rows: int, *, shard_size: int, format: str) -> Layout:
+        """Return the folder's layout, or replace one that does not fit by a new one and remove its shards.
+
+        A layout is kept while its shards hold between a quarter and twice of ``shard_size`` rows on average: if the
+        number of shards changed with every row, all shards would have to be written again with every row.
+        """
+        text = folder.read_text(LAYOUT)
+        if text is not None:
+            layout = cls(**json.loads(text))
+            if layout.format == format and rows <= 2 * shard_size * layout.shards <= 8 * max(rows, shard_size):
+                return layout
+            mark_unfinished(folder)
+            for name in [*folder.names("shards"), *folder.names("data"), _INFO]:
+                folder.remove(name)
+        layout = cls(max(1, -(-rows // shard_size)), format)
+        folder.write_text(LAYOUT, json.dumps(asdict(layout)) + "\n")
+        return layout
+
+    def shard_of(self, image_id: str) -> int:
+        """Return the number of the shard that holds an image."""
+        return zlib.crc32(image_id.encode()) % self.shards
+
+    def data_file(self, shard: int) -> str:
+        """Return the file of a shard's rows."""
+        return f"data/{self._name(shard)}.{self.format}"
+
+    def done_file(self, shard: int) -> str:
+        """Return the file that says that a shard is done."""
+        return f"shards/{self._name(shard)}.json"
+
+    def data_files(self) -> list[str]:
+        """Return all shards' files."""
+        return [self.data_file(shard) for shard in range(self.shards)]
+
+    def _name(self, shard: int) -> str:
+        return f"{SPLIT_NAME}-{shard:05d}-of-{self.shards:05d}"
+
+
+def mark_unfinished(folder: Folder) -> None:
+    """Remove the files that say that a folder is finished, before its first shard is replaced."""
+    for name in (FINISHED, _STATE):
+        folder.remove(name)
+
+
+def finish(
+    folder: Folder, layout: Layout, preparation: Preparation, facts: dict[str, Any], rejected: list[Problem]
+) -> None:
+    """Write what makes the shards a dataset; files that have this content already stay untouched.
+
+    Args:
+        folder: Prepared folder.
+        layout: Layout of the folder.
+        preparation: What was done to its rows.
+        facts: Further entries of ``prepared.json``.
+        rejected: Source and reason of each file that was left out.
+
+    Raises:
+        OSError: The folder cannot be written to.
+    """
+    folder.write_text(PROCESSOR, preparation.processor.to_json_string())
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([("source", "reason"), *rejected])
+    folder.write_text(REJECTED, text.getvalue())
+    if layout.format == "arrow":
+        info = datasets.DatasetInfo(features=datasets.Features.from_arrow_schema(preparation.schema))
+        folder.write_text(_INFO, json.dumps(asdict(info), indent=2, sort_keys=True))
+        state = {
+            **dict.fromkeys(("_format_columns", "_format_type", "_split")),
+            **{"_format_kwargs": {}, "_output_all_columns": False, "_fingerprint": facts["fingerprint"]},
+            "_data_files": [{"filename": name} for name in layout.data_files()],
+        }
+        folder.write_text(_STATE, json.dumps(state, indent=2, sort_keys=True))
+    about = {
+        **facts,
+        **asdict(layout),
+        "tasks": list(preparation.tasks),
+        "lesion_task": preparation.lesion_task["name"],
+    }
+    folder.write_text(FINISHED, json.dumps(about, indent=2, sort_keys=True) + "\n")
+
+
+# Read back.
+
+
+def is_prepared(folder: str | os.PathLike[str]) -> bool:
+    """Tell whether this is a folder that ``prepare`` has finished."""
+    return Folder(folder).size(FINISHED) is not None
+
+
+def is_being_prepared(folder: str | os.PathLike[str]) -> bool:
+    """Tell whether ``prepare`` has begun this folder, finished or not."""
+    return Folder(folder).size(LAYOUT) is not None
+
+
+def read_about(folder: Folder) -> dict[str, Any]:
+    """Return the content of ``prepared.json``.
+
+    Raises:
+        UsageError: The folder is not finished.
+    """
+    text = folder.read_text(FINISHED)
+    if text is None:
+        raise UsageError(
+            "is not a finished prepared folder", source=folder, remedy="run mammo-hf prepare (again: it resumes)"
+        )
+    about: dict[str, Any] = json.loads(text)
+    return about
+
+
+def prepared_processor(folder: str | os.PathLike[str]) -> MammoImageProcessor:
+    """Return the processor that prepared a folder.
+
+    Raises:
+        UsageError: The folder is not finished.
+    """
+    read_about(Folder(folder))
+    return MammoImageProcessor.from_dict(json.loads(Folder(folder).read_text(PROCESSOR) or "{}"))
+
+
+def prepared_lesion_task(folder: str | os.PathLike[str]) -> str:
+    """Return the task of a prepared folder's lesion maps.
+
+    Raises:
+        UsageError: The folder is not finished.
+    """
+    task: str = read_about(Folder(folder))["lesion_task"]
+    return task
+
+
+def check_canvas(folder: str | os.PathLike[str], processor: MammoImageProcessor) -> None:
+    """Refuse a processor that would have put the images on another canvas.
+
+    Raises:
+        UsageError: Names the first parameter that differs.
+    """
+    found = differences(fit_parameters(prepared_processor(folder)), fit_parameters(processor))
+    if found:
+        raise UsageError(
+            f"was prepared with {found[0]}", source=folder, remedy="use that, or prepare the collection again"
+        )
+
+
+def open_prepared(folder: str | os.PathLike[str], images: Sequence[str] | None = None) -> datasets.Dataset:
+    """Open the rows of a prepared folder: arrow is memory-mapped; parquet is unpacked into the cache of `datasets`.
+
+    Args:
+        folder: Prepared folder.
+        images: The image_ids that are wanted; ``None``: all. Only these are unpacked from a parquet folder; nothing is
+            unpacked from an arrow folder, and all rows are returned.
+
+    Raises:
+        UsageError: The folder is not finished.
+    """
+    place = Folder(folder)
+    about = read_about(place)
+    if about["format"] == "arrow":
+        return datasets.load_from_disk(place.url_of("").rstrip("/"))
+    some = images is not None and len(images) < about["images"]
+    loaded: datasets.Dataset = datasets.load_dataset(
+        "parquet",
+        data_files={SPLIT_NAME: [place.url_of(name) for name in _layout(about).data_files()]},
+        split=SPLIT_NAME,
+        filters=[("image_id", "in", list(images or []))] if some else None,
+    )
+    return loaded
+
+
+def stream_prepared(folder: str | os.PathLike[str], columns: Sequence[str]) -> datasets.IterableDataset:
+    """Open some columns of a prepared parquet folder as a stream: nothing is unpacked, nothing kept.
+
+    Raises:
+        UsageError: The folder is not finished, or has another format.
+    """
+    place, layout = Folder(folder), _parquet_layout(folder)
+    stream: datasets.IterableDataset = datasets.load_dataset(
+        "parquet",
+        data_files={SPLIT_NAME: [place.url_of(name) for name in layout.data_files()]},
+        split=SPLIT_NAME,
+        streaming=True,
+        columns=list(columns),
+    )
+    return stream
+
+
+def streamed_counts(folder: str | os.PathLike[str], image_ids: Sequence[str]) -> list[int]:
+    """Count how many of some images each shard of a prepared parquet folder holds.
+
+    Raises:
+        UsageError: The folder is not finished, or has another format.
+    """
+    layout = _parquet_layout(folder)
+    counts = Counter(map(layout.shard_of, image_ids))
+    return [counts[shard] for shard in range(layout.shards)]
+
+
+def prepared_table(folder: str | os.PathLike[str]) -> Collection:
+    """Return the collection of a prepared folder.
+
+    ``path`` is the folder and, after ``#``, the image_id; there are no findings.
+
+    Raises:
+        UsageError: The folder is not finished.
+    """
+    place = Folder(folder)
+    about = read_about(place)
+    wanted = features(about["tasks"])
+    rows = _light_columns(place, about)
+    ids = rows.column("image_id").to_pylist()
+    columns: dict[str, Any] = {name: rows.column(name).to_pylist() for name in rows.column_names}
+    columns["path"] = [f"{place.url}#{image_id}" for image_id in ids]
+    for name, feature in wanted.items():
+        empty: Any = [] if isinstance(feature, list | datasets.List) else None
+        columns.setdefault(name, [empty] * len(ids))
+    types = datasets.Features.from_arrow_schema(rows.schema) | wanted
+    dataset = datasets.Dataset.from_dict({name: columns[name] for name in types}, features=datasets.Features(types))
+    return Collection(dataset, tasks=about["tasks"], salt_name=about["salt_name"])
+
+
+def folder_of(collection: Collection) -> str | None:
+    """Return the prepared folder that a collection was read from; ``None``: it lists source files."""
+    folder, mark, _ = collection[0]["path"].rpartition("#") if len(collection) else ("", "", "")
+    return folder if mark and is_prepared(folder) else None
+
+
+def for_training(
+    prepared: datasets.Dataset, collection: Collection, tasks: list[dict[str, Any]], *, lesions: bool = True
+) -> datasets.Dataset:
+    """Return prepared rows as a collection has them now: its rows, order and split, and the labels of some tasks.
+
+    The pixels are not copied; only the small columns are replaced.
+
+    Args:
+        prepared: Rows from ``open_prepared``.
+        collection: A part of the same images, with the split that training wants.
+        tasks: Tasks of ``labels``, in order; -100 if the collection has no such label.
+        lesions: Whether the lesion maps belong to the first of these tasks; otherwise they are left out.
+
+    Raises:
+        UsageError: The rows were prepared by an earlier version.
+    """
+    missing = [name for name in SCHEMA.names if name not in prepared.column_names]
+    if missing:
+        raise UsageError(
+            f"was prepared by an earlier version: there is no column {missing[0]!r}",
+            source="prepared images",
+            remedy="prepare the collection again",
+        )
+    at = {image_id: index for index, image_id in enumerate(collection.column("image_id"))}
+    found = [at.get(image_id) for image_id in prepared.select_columns(["image_id"])[:]["image_id"]]
+    split, labels = collection.column("split"), _labels(collection, tasks)
+    columns: dict[str, tuple[list[Any], Any]] = {
+        "split": ([None if index is None else split[index] for index in found], datasets.Value("string")),
+        "labels": (
+            [None if index is None else labels[index] for index in found],
+            datasets.List(datasets.Value("int64")),
+        ),
+    }
+    if not lesions:
+        columns["lesions"] = ([None] * len(found), datasets.Value("binary"))
+    prepared = prepared.select_columns([name for name in SCHEMA.names if name not in columns])
+    for name, (values, feature) in columns.items():
+        prepared = prepared.add_column(name, values, feature=feature)
+    order = sorted((index, row) for row, index in enumerate(found) if index is not None)
+    return prepared.select([row for _, row in order])
+
+
+def _labels(collection: Collection, tasks: list[dict[str, Any]]) -> list[list[int]]:
+    """Return each row's label indices of some tasks, -100 if the collection does not know them."""
+    known = {task["name"] for task in collection.tasks}
+    columns = []
+    for task in tasks:
+        indices = {label: index for index, label in enumerate(task["labels"])}
+        values = collection.column(task["name"]) if task["name"] in known else [None] * len(collection)
+        columns.append([indices.get(value, -100) for value in values])
+    return [[column[row] for column in columns] for row in range(len(collection))]
+
+
+def _layout(about: dict[str, Any]) -> Layout:
+    return Layout(about["shards"], about["format"])
+
+
+def _parquet_layout(folder: str | os.PathLike[str]) -> Layout:
+    about = read_about(Folder(folder))
+    if about["format"] != "parquet":
+        raise UsageError(
+            f"has the format {about['format']}, which cannot be streamed",
+            source=folder,
+            remedy="prepare with --format parquet",
+        )
+    return _layout(about)
+
+
+def _light_columns(folder: Folder, about: dict[str, Any]) -> pa.Table:
+    if about["format"] == "arrow":
+        rows = open_prepared(folder.url)
+        return rows.select_columns([name for name in rows.column_names if name not in _HEAVY]).with_format("arrow")[:]
+    tables = []
+    for name in _layout(about).data_files():
+        with folder.open(name) as file, pq.ParquetFile(file) as parquet:
+            names = [column for column in parquet.schema_arrow.names if column not in _HEAVY]
+            tables.append(parquet.read(columns=names))
+    return pa.concat_tables(tables)

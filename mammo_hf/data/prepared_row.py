@@ -1,0 +1,101 @@
+"""The prepared row: its columns, and how its pixels and maps are packed into bytes and read back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from ..processing.geometry import Geometry
+
+if TYPE_CHECKING:
+    from ..processing.breast import Breast
+
+# the columns that training reads; a folder holds the collection's other plain columns too, and the keys
+SCHEMA = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("patient", pa.string()),
+        ("split", pa.string()),
+        ("laterality", pa.string()),
+        ("view", pa.string()),
+        ("labels", pa.list_(pa.int64())),  # index of the label in each task, -100 if not known
+        ("pixels", pa.binary()),  # uint16 (height, width)
+        ("size", pa.list_(pa.int32())),  # (height, width)
+        ("lesions", pa.binary()),  # uint8 (height / 4, width / 4), or null
+        ("geometry", pa.string()),  # from the source's pixels to the canvas, as JSON
+        ("breast", pa.binary()),  # one bit for each cell of 4 x 4 pixels
+    ]
+)
+FULL_SCALE = 65535  # stored value of the intensity 1
+CELL = 4  # pixels per side of a cell of the lesion and breast maps: the patch of every Swin size
+UNKNOWN_PATHOLOGY = 255  # in a lesion map: there is a finding here, its label is not known
+
+
+def packed_pixels(intensity: np.ndarray) -> bytes:
+    """Pack an intensity (height, width) from 0 to 1 into 16 bits per pixel."""
+    return np.rint(intensity * FULL_SCALE).astype(np.uint16).tobytes()
+
+
+def packed_breast(breast: Breast, geometry: Geometry) -> bytes:
+    """Pack the breast on the canvas, row by row, eight cells per byte; all zero if none was found."""
+    return np.packbits(breast.on_canvas(geometry, cell=CELL)).tobytes()
+
+
+def pixels_of(row: Mapping[str, Any]) -> np.ndarray:
+    """Return the stored values of a row, uint16 (height, width), read-only."""
+    return np.frombuffer(row["pixels"], np.uint16).reshape(row["size"])
+
+
+def intensity_of(row: Mapping[str, Any]) -> np.ndarray:
+    """Return the intensity of a row, float32 (height, width) from 0 to 1."""
+    # in one pass: touching new memory costs more here than arithmetic
+    return np.divide(pixels_of(row), FULL_SCALE, dtype=np.float32)
+
+
+def lesions_of(row: Mapping[str, Any]) -> np.ndarray | None:
+    """Return the lesion map of a row, read-only.
+
+    Returns:
+        uint8 (height / 4, width / 4): 0 none, 1 + label, 255 if a finding's label is not known; ``None`` if the image
+        has no finding, or one without a known location.
+    """
+    return None if row["lesions"] is None else np.frombuffer(row["lesions"], np.uint8).reshape(_cells(row))
+
+
+def lesion_mask(row: Mapping[str, Any]) -> np.ndarray | None:
+    """Return the lesions of a row at the size of the image, bool (height, width); ``None`` if no location is known."""
+    cells = lesions_of(row)
+    return None if cells is None or not cells.any() else enlarged(cells > 0)
+
+
+def relabelled(lesions: bytes, label: int) -> bytes:
+    """Give all lesions of a packed lesion map one label, by its index; -1: not known."""
+    cells = np.frombuffer(lesions, np.uint8)
+    return np.where(cells > 0, UNKNOWN_PATHOLOGY if label < 0 else label + 1, 0).astype(np.uint8).tobytes()
+
+
+def breast_of(row: Mapping[str, Any]) -> np.ndarray:
+    """Return the breast of a row, bool (height / 4, width / 4)."""
+    rows, columns = _cells(row)
+    bits = np.unpackbits(np.frombuffer(row["breast"], np.uint8), count=rows * columns)
+    return bits.astype(bool).reshape(rows, columns)
+
+
+def geometry_of(row: Mapping[str, Any]) -> Geometry | None:
+    """Return the geometry of a row, from the source's pixels to the canvas; ``None`` if none was stored."""
+    facts = json.loads(row["geometry"])
+    return Geometry.from_dict(facts) if facts else None
+
+
+def enlarged(cells: np.ndarray) -> np.ndarray:
+    """Return a map of cells (rows, columns) at the size of the image, (4 rows, 4 columns)."""
+    return cells.repeat(CELL, axis=0).repeat(CELL, axis=1)
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[int, int]:
+    height, width = row["size"]
+    return height // CELL, width // CELL

@@ -1,0 +1,176 @@
+"""Prepared images with their card: a collection read once, at the model's size, and described for whoever gets it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import DatasetCard, DatasetCardData
+
+from ..data.collection import Collection
+from ..data.loading import load
+from ..data.prepare.executors import Executor, ray_executor
+from ..data.prepare.folder import PROCESSOR, folder_of, prepared_table, read_about
+from ..data.prepare.running import SHARD_SIZE, RunSummary, prepare_images
+from ..data.training_data import collection_facts, is_phantom
+from ..errors import UsageError
+from ..evaluation.report.words import preprocessing_in_words
+from ..files import MARKER, Folder
+from ..models.checkpoint import CARD, load_processor
+from ..processing.image_processing_mammo import MammoImageProcessor
+from .model_card import plain, templates
+
+logger = logging.getLogger(__name__)
+IMAGE_SIZE = (896, 448)  # height and width that keep small lesions visible; no stage of a Swin pads them
+# the Hub's own names for how many rows there are
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
+class PreparedCollection(Collection):
+    """Collection of a prepared folder, with what the run that prepared it did.
+
+    Attributes:
+        summary: Images, rejected files and seconds of the run.
+    """
+
+    summary: RunSummary
+
+    def __str__(self) -> str:
+        return str(self.summary)
+
+    def __repr__(self) -> str:
+        return f"Prepared{super().__repr__()[:-1]}, in {self.summary.folder})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self))}<br>{escape(str(self))}</p>"
+
+
+def prepare(
+    collection: Collection | str | Path,
+    output_dir: str | Path,
+    *,
+    image_size: tuple[int, int] | None = None,
+    processor: MammoImageProcessor | str | os.PathLike[str] | None = None,
+    lesion_task: str | None = None,
+    num_workers: int = 0,
+    format: str | None = None,
+    shard_size: int = SHARD_SIZE,
+    max_rejected_fraction: float = 0.5,
+    ray: bool = False,
+    ray_address: str | None = None,
+) -> PreparedCollection:
+    """Read a collection once: every image on the model's canvas, in 16 bits, as a dataset that training starts from.
+
+    Only what is missing or has changed is read; a run that was killed at any moment is resumed by the same call. What
+    cannot be read is listed in ``rejected.csv`` with its reason.
+
+    Args:
+        collection: Collection, or anything that `mammo_hf.load` takes.
+        output_dir: Folder, or fsspec URL such as ``s3://bucket/folder``.
+        image_size: (height, width) of the canvas; ``None``: that of the processor if one is given, or else 896 x 448.
+        processor: Processor, or folder with a ``preprocessor_config.json``: how images are read and cropped.
+        lesion_task: Task that gives the findings their label in the lesion map; ``None``: the collection's first.
+        num_workers: Number of processes in addition to this one; 0: none. With Ray on this machine its CPUs; 0: all.
+        format: "arrow", which is memory-mapped in training, or "parquet", which is compressed and can be streamed;
+            ``None``: arrow, or parquet with Ray.
+        shard_size: Approximate number of images per file.
+        max_rejected_fraction: Fraction of unreadable images above which the run ends in an error.
+        ray: Whether a Ray cluster prepares the images, or a Ray on this machine.
+        ray_address: Address of the cluster, such as "auto" or "ray://head:10001".
+
+    Returns:
+        The collection of the folder, as `mammo_hf.load` gives it; its text says what this run did.
+
+    Raises:
+        DataError: The collection cannot be read, no image could be, or too many could not.
+        UsageError: An argument is wrong, the collection is prepared already, or the folder cannot be written to.
+    """
+    if ray_address and not ray:
+        raise UsageError("is for a run on Ray", source="--ray_address", remedy="give --ray too")
+    if not isinstance(collection, Collection):
+        collection = load(collection)
+    if folder_of(collection) is not None:
+        raise UsageError(
+            "is prepared already", source=folder_of(collection), remedy="train on it, or name what it was made from"
+        )
+    executor: Executor | None = ray_executor(ray_address, num_cpus=num_workers or None) if ray else None
+    summary = prepare_images(
+        collection,
+        _processor(processor, image_size),
+        output_dir,
+        lesion_task=lesion_task,
+        num_workers=num_workers,
+        # what Ray writes is in an object store more often than on a disk that can be memory-mapped
+        format=format or ("parquet" if ray else "arrow"),
+        shard_size=shard_size,
+        max_rejected_fraction=max_rejected_fraction,
+        executor=executor,
+    )
+    # Label the folder: drawn images as such, and a card for whoever gets it.
+    if collection.root is not None and is_phantom(collection.root):
+        Folder(output_dir).write_text(MARKER, (Path(collection.root) / MARKER).read_text(encoding="utf-8"))
+    write_dataset_card(output_dir)
+    logger.info("%s", summary)
+    return _with_summary(load(output_dir), summary)
+
+
+def _processor(
+    processor: MammoImageProcessor | str | os.PathLike[str] | None, image_size: tuple[int, int] | None
+) -> MammoImageProcessor:
+    if processor is None:
+        return MammoImageProcessor(size=image_size or IMAGE_SIZE)
+    if not isinstance(processor, MammoImageProcessor):
+        processor = load_processor(Path(processor))
+    return MammoImageProcessor.from_dict(processor.to_dict() | ({"size": image_size} if image_size else {}))
+
+
+def _with_summary(collection: Collection, summary: RunSummary) -> PreparedCollection:
+    prepared = PreparedCollection(collection.dataset, tasks=collection.tasks, salt_name=collection.salt_name)
+    prepared.root, prepared.summary = collection.root, summary
+    return prepared
+
+
+def write_dataset_card(folder: str | os.PathLike[str]) -> str:
+    """Write ``README.md`` into a prepared folder, on a disk or in an object store.
+
+    Returns:
+        The card's path.
+
+    Raises:
+        UsageError: The folder is not finished.
+    """
+    place = Folder(folder)
+    place.write_text(CARD, str(dataset_card(place)))
+    return place.path(CARD)
+
+
+def dataset_card(place: Folder) -> DatasetCard:
+    """Return the card of a prepared folder.
+
+    Raises:
+        UsageError: The folder is not finished.
+    """
+    about = read_about(place)
+    collection = prepared_table(place.url)
+    collection.root = place.url
+    facts = collection_facts(collection, about["tasks"])
+    metadata = DatasetCardData(
+        license="unknown",
+        task_categories=["image-classification"],
+        size_categories=next((name for most, name in _SIZES if about["images"] < most), "n>1M"),
+        pretty_name=f"{plain(facts['name'] or 'A private collection')}, prepared",
+        tags=["mammography", "medical-imaging", "mammo_hf"],
+    )
+    processor: dict[str, Any] = json.loads(place.read_text(PROCESSOR) or "{}")
+    # mean and deviation are applied only when the images are trained on
+    done = {key: value for key, value in processor.items() if key not in ("image_mean", "image_std")}
+    content = (
+        templates()
+        .get_template("dataset_card.md.j2")
+        .render(about=about, collection=facts, steps=preprocessing_in_words(done))
+    )
+    return DatasetCard(f"---\n{metadata.to_yaml()}\n---\n\n{content.strip()}\n")
