@@ -22,7 +22,7 @@ def test_prepared_once_and_then_trained_on_by_name(collection, tmp_path, capsys)
     assert main(["prepare", str(collection), "--output_dir", str(out), *SMALL]) == 0
     assert "0 read now" in capsys.readouterr().out
     where = ["--root_dir", str(out), "--output_dir", str(tmp_path / "run"), "--log_mode", "file"]
-    options = ["--train_mim", "--model", "nano", "--mim_epochs", "1", "--device", "cpu", "--num_workers", "0"]
+    options = ["--train_mim", "--model", "nano", "--mim_epochs", "1", "--use_cpu", "--num_workers", "0"]
     assert main(["analysis", *where, *options, "--batch_size", "8"]) == 0
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["mim"]["image_size"] == [112, 112]
