@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -71,3 +73,9 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Raise UsageError if a value is not among its choices."""
     if value not in choices:
         raise UsageError(f"is {value!r}", source=name, remedy=f"use {', '.join(choices)}")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the question for the nearest known name, with a space at its end; empty if none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {near[0]}? " if near else ""

@@ -1,31 +1,50 @@
-"""Collection: a thin, typed view on a `datasets.Dataset` with one row an image."""
+"""Collection: a thin, typed view on a `datasets.Dataset` with one row per image."""
 
 from __future__ import annotations
 
+import html
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import pyarrow as pa
 from datasets import Dataset
 
 from ..errors import DataError, UsageError
 from .leaks import assert_no_leak
-from .schema import COLUMNS, OPTIONAL, SPLITS, Column, Row, describe, features, validate
-from .splits import choose_sides, pin_sides, read_split
+from .schema import COLUMNS, OPTIONAL, SPLITS, Row, describe, features, validate
+from .splits import apply_saved_split, draw_splits, read_split
 
-# Exams and breasts: the images that belong together, and the gravest label among them.
+if TYPE_CHECKING:
+    from .summary import Summary
+
+
+class Rejected(NamedTuple):
+    """File, or row of a label table, that is left out, with the reason."""
+
+    source: str
+    reason: str
+
+
+class Moved(NamedTuple):
+    """Patient, as a hash, who is in another split than in the collection's own tables, with the reason."""
+
+    patient: str
+    before: str
+    after: str
+    reason: str
 
 
 class Group(NamedTuple):
     """Images of one exam, or of one breast in it.
 
     Attributes:
-        patient: The patient's hash.
-        exam: The exam's hash; ``None`` for the images of a patient of whom no exam is known, which make one group.
-        laterality: "L" or "R" for a breast; ``None`` for an exam, and for images of which nothing says the side.
-        rows: Places of the images in the table.
-        labels: From each task to the gravest label that any of the images has; ``None`` where none has one.
+        patient: Hash of the patient.
+        exam: Hash of the exam; ``None`` for the images of a patient without a known exam, which make one group.
+        laterality: Breast, "L" or "R"; ``None`` for an exam, and for images of an unknown side.
+        rows: Row numbers of the images in the collection.
+        labels: From each task to the most severe label that any of the images has; ``None`` if none has one.
     """
 
     patient: str
@@ -35,66 +54,27 @@ class Group(NamedTuple):
     labels: dict[str, str | None]
 
 
-def gravest(values: Sequence[str | None], labels: Sequence[str]) -> str | None:
-    """The label that stands last in the task's order; ``None`` where none is known."""
-    known = [value for value in values if value is not None]
-    return max(known, key=list(labels).index, default=None)
-
-
-def groups(table: Collection, *, by_breast: bool) -> list[Group]:
-    """The table's exams, or its breasts, in the order of their first image."""
-    patients, exams = table.column("patient"), table.column("exam")
-    sides = table.column("laterality") if by_breast else [None] * len(table)
-    rows: dict[tuple[str, str | None, str | None], list[int]] = {}
-    for index, key in enumerate(zip(patients, exams, sides, strict=True)):
-        rows.setdefault(key, []).append(index)
-    columns = {task["name"]: (table.column(task["name"]), task["labels"]) for task in table.tasks}
-    return [
-        Group(
-            *key,
-            tuple(found),
-            {name: gravest([values[row] for row in found], labels) for name, (values, labels) in columns.items()},
-        )
-        for key, found in rows.items()
-    ]
-
-
-class Rejected(NamedTuple):
-    """Something that was asked for and is left out: a file, or a row of a label table, and why."""
-
-    source: str
-    reason: str
-
-
-class Moved(NamedTuple):
-    """A patient, as a hash, who stands on another side than the collection says, and why."""
-
-    patient: str
-    before: str
-    after: str
-    reason: str
-
-
 class Collection:
-    """The images of a collection, one row each; a table is never changed, its methods give new ones.
+    """Images of a collection, one row each; a collection is never changed, its methods return new ones.
 
     Rows are dicts with ``image_id``, ``patient`` and ``exam`` (salted hashes), ``path``, ``laterality`` ("L", "R"),
     ``view`` ("CC", "MLO", ...), ``age_band``, ``vendor``, ``source``, ``split`` ("train", "validation", "test",
-    "unlabelled"), one column a task and ``findings``; `schema` tells what each holds. What is not known is ``None``.
+    "unlabelled"), one column per task and ``findings``; `schema` says what each holds. ``None`` means not known.
 
     Args:
-        dataset: The rows; further columns are kept.
-        tasks: The tasks in the form of a model's ``config.tasks``, in order.
-        salt_name: Name of the salt of the hashes: the collection's name, or "private".
-        notes: What was moved, left out or not found, for whoever runs this to read.
+        dataset: Rows of the collection; further columns are kept.
+        tasks: Tasks in the form of a model's ``config.tasks``, in order.
+        salt_name: Name of the salt of the hashes: the name of the collection, or "private".
+        notes: Sentences on what was moved, left out or not found.
         rejected: Files and label rows that are left out, with the reason.
-        moved: Patients whose side is not the collection's own.
+        moved: Patients who are in another split than in the collection's own tables.
 
     Raises:
         DataError: A column of the schema is missing.
     """
 
-    root: str | None = None  # folder that it was loaded from
+    root: str | None = None  # folder that the collection was loaded from
+    licence: str | None = None  # terms of the images, as their source states them
 
     def __init__(
         self,
@@ -118,18 +98,15 @@ class Collection:
 
     @classmethod
     def from_rows(
-        cls,
-        rows: Iterable[Row],
-        *,
-        tasks: Sequence[Mapping[str, Any]],
-        salt_name: str,
-        notes: Iterable[str] = (),
-        rejected: Iterable[Rejected] = (),
-        moved: Iterable[Moved] = (),
+        cls, rows: Iterable[Row], *, tasks: Sequence[Mapping[str, Any]], salt_name: str, **about: Any
     ) -> Collection:
-        """A table from row dicts, each checked against the schema; the arguments are those of the class.
+        """Return a collection of row dicts, each checked against the schema.
 
-        ``age_band`` and ``vendor`` may be left out of a row.
+        Args:
+            rows: Rows of the collection; ``age_band`` and ``vendor`` may be left out of a row.
+            tasks: Tasks of the collection, as for the class.
+            salt_name: Name of the salt, as for the class.
+            **about: Further arguments of the class.
 
         Raises:
             DataError: Names the first wrong row, its column and the rule.
@@ -138,17 +115,16 @@ class Collection:
         validate(rows, tasks)
         schema = features(tasks)
         columns = {name: [row.get(name) if name in OPTIONAL else row[name] for row in rows] for name in schema}
-        dataset = Dataset.from_dict(columns, features=schema)
-        return cls(dataset, tasks=tasks, salt_name=salt_name, notes=notes, rejected=rejected, moved=moved)
+        return cls(Dataset.from_dict(columns, features=schema), tasks=tasks, salt_name=salt_name, **about)
 
     @property
-    def schema(self) -> dict[str, Column]:
-        """What each column holds: its unit or words, what null means, its meaning."""
+    def schema(self) -> dict[str, str]:
+        """What each column holds: its meaning, its unit or values, and what null means."""
         return describe(self._tasks)
 
     @property
     def tasks(self) -> list[dict[str, Any]]:
-        """The tasks: ``[{"name": "pathology", "labels": ["benign", "malignant"]}, ...]``."""
+        """Tasks of the collection: ``[{"name": "pathology", "labels": ["benign", "malignant"]}, ...]``."""
         return [{"name": task["name"], "labels": list(task["labels"])} for task in self._tasks]
 
     def __len__(self) -> int:
@@ -165,44 +141,71 @@ class Collection:
         splits = ", ".join(f"{split} {counts[split]}" for split in SPLITS if counts[split])
         return f"Collection({len(self)} images: {splits or 'none'})"
 
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self.summary()))}</pre>"
+
+    def summary(self) -> Summary:
+        """Count patients, images and labels by split; ``str()`` of the result is the text of ``mammo-hf load``."""
+        from .summary import Summary
+
+        return Summary(self)
+
     def column(self, name: str) -> list[Any]:
-        """All values of one column.
+        """Return all values of one column.
 
         Raises:
             UsageError: There is no such column.
         """
         if name not in self.dataset.column_names:
             known = ", ".join(self.dataset.column_names)
-            raise UsageError(f"the table has no column {name!r}", source="column", remedy=f"its columns: {known}")
+            raise UsageError(f"the collection has no column {name!r}", source="column", remedy=f"its columns: {known}")
         return self.dataset.select_columns([name])[:][name]
 
     def where(self, predicate: Callable[[Row], bool] | None = None, **equals: object) -> Collection:
-        """The rows that satisfy everything that is asked.
+        """Return the rows that satisfy all conditions.
 
         Args:
-            predicate: A function of the row.
-            **equals: A column and its value, or a list, tuple or set of values:
+            predicate: Function that returns whether a row is kept.
+            **equals: Columns, each with the value, or a list, tuple or set of values, that it must have:
                 ``where(split="train", view=("CC", "MLO"))``.
 
         Raises:
             UsageError: There is no such column.
         """
-        kept: Iterable[int] = range(len(self))
+        kept: Sequence[int] = range(len(self))
         for name, wanted in equals.items():
             values = self.column(name)
             allowed = wanted if isinstance(wanted, list | tuple | set | frozenset) else (wanted,)
             kept = [index for index in kept if values[index] in allowed]
         if predicate is not None:
-            kept = [index for index in kept if predicate(self.dataset[index])]
-        return self._with(self.dataset.select(list(kept)))
+            kept = [index for index, row in zip(kept, self.dataset.select(kept), strict=True) if predicate(row)]
+        return self._with(self.dataset.select(kept))
 
     def by_exam(self) -> list[Group]:
-        """The images of each exam, with the gravest label of each task."""
-        return groups(self, by_breast=False)
+        """Group the images of each exam, with the most severe label of each task."""
+        return self._grouped([None] * len(self))
 
     def by_breast(self) -> list[Group]:
-        """The images of each breast in each exam, with the gravest label of each task."""
-        return groups(self, by_breast=True)
+        """Group the images of each breast in each exam, with the most severe label of each task."""
+        return self._grouped(self.column("laterality"))
+
+    def _grouped(self, lateralities: list[str | None]) -> list[Group]:
+        """Group images by patient, exam and laterality, in the order of their first image."""
+        rows: dict[tuple[str, str | None, str | None], list[int]] = {}
+        for index, key in enumerate(zip(self.column("patient"), self.column("exam"), lateralities, strict=True)):
+            rows.setdefault(key, []).append(index)
+        columns = {task["name"]: (self.column(task["name"]), task["labels"]) for task in self._tasks}
+        return [
+            Group(
+                *key,
+                tuple(found),
+                {
+                    name: most_severe([values[row] for row in found], labels)
+                    for name, (values, labels) in columns.items()
+                },
+            )
+            for key, found in rows.items()
+        ]
 
     def split(
         self,
@@ -213,69 +216,68 @@ class Collection:
         test_fraction: float = 0.0,
         saved: str | Path | None = None,
     ) -> Collection:
-        """Moves whole patients from the training to the validation split, stratified by their gravest label.
+        """Move whole patients from the training to the validation split, stratified by their most severe label.
 
-        The same table, share and seed give the same patients on any machine. Rows of an official test split stay as
-        they are, and so do unlabelled rows, unless there are no others: then they are divided.
+        The same collection, fraction and seed give the same patients on any machine. An official test split stays as
+        it is, and so do unlabelled rows, unless there are no others: then they are divided.
 
         Args:
-            validation_fraction: Fraction of the training patients, above 0 and below 1; 0: no validation split is made.
-            seed: The seed.
-            task: The task to stratify by; ``None`` for the table's first.
-            test_fraction: Fraction of the training patients for a test split, where the collection has none of its own;
+            validation_fraction: Fraction of the training patients for the validation split, above 0 and below 1; 0: no
+                validation split is made.
+            seed: Random seed of the choice.
+            task: Name of the task to stratify by; ``None`` for the first task of the collection.
+            test_fraction: Fraction of the training patients for a test split, if the collection has none of its own;
                 0: none is made.
-            saved: A file that `save_split` wrote: its patients stand as they stood there, and the rule is for those
-                who are new.
+            saved: File that `save_split` wrote. Its patients get the split that they have there, and the rule applies
+                to patients who are new.
 
         Raises:
-            UsageError: A share is out of range, or that split is there already.
-            DataError: A patient, exam or image stands on two sides, there are fewer than two training patients, or the
-                file does not fit this table.
+            UsageError: A fraction is out of range, or that split exists already.
+            DataError: A patient, exam or image is in two splits, there are fewer than two training patients, or the
+                file does not fit this collection.
         """
         assert_no_leak(self)
         splits = self.column("split")
-        taken_from = "train" if "train" in splits or "unlabelled" not in splits else "unlabelled"
-        shares = {
-            side: share for side, share in (("test", test_fraction), ("validation", validation_fraction)) if share
-        }
-        if not shares and saved is None:
+        origin = "train" if "train" in splits or "unlabelled" not in splits else "unlabelled"
+        given = {"test": test_fraction, "validation": validation_fraction}
+        fractions = {split: fraction for split, fraction in given.items() if fraction}
+        if not fractions and saved is None:
             raise UsageError("are both 0: there is nothing to split", source="validation_fraction and test_fraction")
-        sides = choose_sides(self, shares, seed=seed, task=task, taken_from=taken_from)
+        assigned = draw_splits(self, fractions, seed=seed, task=task, origin=origin)
+        how = f"taken from {'training' if origin == 'train' else 'unlabelled images'}, seed {seed}"
         notes = []
         if saved is not None:
-            sides, note = pin_sides(self, sides, read_split(saved))
+            assigned, note = apply_saved_split(self, assigned, read_split(saved))
+            how = "by the saved split, new patients by the rule"
             notes.append(note)
-        result = self.on_sides(sides)
-        words = {"train": "training", "unlabelled": "unlabelled images"}[taken_from]
-        for side in shares:
-            images, patients = result.column("split").count(side), sum(found == side for found in sides.values())
-            how = (
-                f"taken from {words}, seed {seed}" if saved is None else "by the saved split, new patients by the rule"
-            )
-            notes.append(f"{side}: {patients} patients ({images} images) {how}")
+        result = self.with_splits(assigned)
+        for split in fractions:
+            patients = sum(found == split for found in assigned.values())
+            notes.append(f"{split}: {patients} patients ({result.column('split').count(split)} images) {how}")
         return result.with_notes(*notes)
 
     def with_notes(self, *notes: str) -> Collection:
-        """The same table with further notes."""
-        table = self._with(self.dataset)
-        table.notes = [*self.notes, *notes]
-        return table
+        """Return the same collection with further notes."""
+        result = self._with(self.dataset)
+        result.notes += notes
+        return result
 
-    def on_sides(self, sides: Mapping[str, str]) -> Collection:
-        """The table with these patients on these sides, and the others where they are."""
-        columns = self.dataset.to_dict()
-        patients = zip(columns["patient"], columns["split"], strict=True)
-        columns["split"] = [sides.get(patient, split) for patient, split in patients]
-        return self._with(Dataset.from_dict(columns, features=self.dataset.features))
+    def with_splits(self, splits: Mapping[str, str]) -> Collection:
+        """Return the collection with these patients in these splits, and the others where they are."""
+        patients = zip(self.column("patient"), self.column("split"), strict=True)
+        values = pa.array([splits.get(patient, split) for patient, split in patients], pa.string())
+        table = self.dataset.with_format("arrow")[:]
+        table = table.set_column(table.column_names.index("split"), "split", values)
+        return self._with(Dataset(table, info=self.dataset.info.copy()))
 
     def _with(self, dataset: Dataset) -> Collection:
-        table = Collection(
-            dataset,
-            tasks=self._tasks,
-            salt_name=self.salt_name,
-            notes=self.notes,
-            rejected=self.rejected,
-            moved=self.moved,
-        )
-        table.root = self.root
-        return table
+        about = {name: getattr(self, name) for name in ("salt_name", "notes", "rejected", "moved")}
+        result = Collection(dataset, tasks=self._tasks, **about)
+        result.root, result.licence = self.root, self.licence
+        return result
+
+
+def most_severe(values: Sequence[str | None], labels: Sequence[str]) -> str | None:
+    """Return the value that is last among a task's labels; ``None`` if none is known."""
+    known = [value for value in values if value is not None]
+    return max(known, key=list(labels).index, default=None)

@@ -1,4 +1,4 @@
-"""Findings: what they are, where they lie, and the mask that any form of place stands for."""
+"""Findings of an image: their form, their masks, and how much of a lesion a crop leaves out."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ def finding(
     circle: Sequence[float] | None = None,
     polygon: Sequence[Sequence[float]] | None = None,
 ) -> Finding:
-    """One finding of an image, with every key that the schema wants.
+    """Return a finding of an image, with every key that the schema needs.
 
     Args:
-        kind: One of ``FINDING_KINDS``; ``None`` where not known.
-        pathology: "benign", "malignant" or ``None``.
-        mask_path: An image of the source's size that is above zero where the finding is.
-        box: (top, left, bottom, right) in pixels of the source image; bottom and right are the first outside.
-        circle: (row, column, radius) in pixels of the source image.
-        polygon: The corners, (row, column) each, in pixels of the source image; the last joins the first.
+        kind: Kind of the finding, one of ``FINDING_KINDS``; ``None``: not known.
+        pathology: Pathology of the finding: "benign", "malignant" or ``None``.
+        mask_path: Path of an image of the source's size that is above zero at the finding.
+        box: Tuple (top, left, bottom, right) in pixels of the source image; bottom and right are the first outside.
+        circle: Tuple (row, column, radius) in pixels of the source image.
+        polygon: Corners, (row, column) each, in pixels of the source image; the last joins the first.
     """
     return {
         "kind": kind,
@@ -62,7 +62,7 @@ def finding(
 
 
 def broken_rule(findings: object) -> str | None:
-    """The first rule that a row's findings break, in words; ``None`` where they keep them all."""
+    """Return the first rule that the findings of a row break; ``None`` if they keep all rules."""
     if not isinstance(findings, list | tuple):
         return "must be a list"
     for entry in findings:
@@ -85,12 +85,12 @@ def broken_rule(findings: object) -> str | None:
 
 
 def read_mask(source: str | bytes) -> np.ndarray:
-    """A mask file, DICOM or picture, by its path or its content, as bool (rows, columns).
+    """Read a mask file, DICOM or picture, given by its path or its content, as bool (rows, columns).
 
     A JPEG has rings around the edges of a mask, so pictures are true above half of their range.
 
     Raises:
-        MammoError: It cannot be read.
+        MammoError: The file cannot be read.
     """
     try:
         content = io.BytesIO(source) if isinstance(source, bytes) else None
@@ -114,18 +114,18 @@ def _start(source: str | bytes) -> bytes:
 def finding_mask(
     entry: Finding, size: tuple[int, int], read: Callable[[str], np.ndarray] = read_mask
 ) -> np.ndarray | None:
-    """Where a finding lies in its source image.
+    """Return the mask of a finding in its source image.
 
-    A pixel belongs to a circle if its centre does; a polygon is filled as Pillow does it, its outline included. What
-    lies outside the image is cut off. The mask file is preferred, then polygon, circle and box.
+    A pixel belongs to a circle if its centre does; a polygon is filled as Pillow does it, its outline included. Parts
+    outside the image are cut off. The mask file is preferred, then polygon, circle and box.
 
     Args:
-        entry: The finding.
-        size: (rows, columns) of the source image.
-        read: Reads a mask file by its path.
+        entry: Finding to draw.
+        size: Size (rows, columns) of the source image.
+        read: Function that reads a mask file, given its path.
 
     Returns:
-        bool (rows, columns), or ``None`` where the place is not known or the mask has another size.
+        Mask, bool (rows, columns), or ``None`` if the location is not known or the mask file has another size.
 
     Raises:
         MammoError: The mask file cannot be read.
@@ -153,18 +153,17 @@ def finding_mask(
     return None
 
 
-# How much of a known lesion a crop leaves out: the one fault of a crop that no later step can mend.
+# Crops and lesions: leaving out a part of a lesion is the one error of a crop that no later step can repair.
 
-
-MOST_CUT = 0.1  # of a lesion; a crop that leaves out more is a bad one
+MOST_CUT = 0.1  # fraction of a lesion; a crop that leaves out more is a bad one
 
 
 def lesion_masks(findings: Iterable[Finding], size: tuple[int, int]) -> list[np.ndarray]:
-    """bool (rows, columns) of each finding whose place is known and lies in the image.
+    """Return the masks, bool (rows, columns), of all findings with a known location inside the image.
 
     Args:
-        findings: Of one image, as in a table's row.
-        size: (rows, columns) of the image.
+        findings: Findings of one image, as in a row of a collection.
+        size: Size (rows, columns) of the image.
 
     Raises:
         MammoError: A mask file cannot be read.
@@ -173,29 +172,29 @@ def lesion_masks(findings: Iterable[Finding], size: tuple[int, int]) -> list[np.
     return [mask for mask in masks if mask is not None and mask.any()]
 
 
-def cut_share(
+def cut_fraction(
     masks: Iterable[np.ndarray], source: ImageSource, breast: Breast, processor: MammoImageProcessor
 ) -> float | None:
-    """The largest share of a lesion that is cropped away or blanked.
+    """Return the largest fraction of a lesion that is cropped away or blanked.
 
     Pixels of the image's lowest value do not count: annotated circles reach beyond the edge of the film.
 
     Args:
-        masks: The lesions, bool (rows, columns) of the image.
-        source: The image.
-        breast: What the processor found in it.
-        processor: Says what is cropped and blanked.
+        masks: Masks of the lesions, bool (rows, columns) of the image.
+        source: Image that is cropped.
+        breast: Breast that the processor found in it.
+        processor: Processor that crops and blanks.
 
     Returns:
-        From 0 to 1; ``None`` where no lesion has a pixel that counts.
+        Fraction from 0 to 1; ``None`` if no lesion has a pixel that counts.
     """
     darkest = source.view(slice(None, None, breast.stride)).min()
-    shares = []
+    fractions = []
     for mask in masks:
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
         counted = mask[box] & (source.view(*box) > darkest)
         if counted.any():
             kept = processor.kept_at(breast, np.arange(box[0].start, box[0].stop), np.arange(box[1].start, box[1].stop))
-            shares.append(float(np.mean(~kept[counted])))
-    return max(shares, default=None)
+            fractions.append(float(np.mean(~kept[counted])))
+    return max(fractions, default=None)

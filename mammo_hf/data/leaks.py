@@ -1,11 +1,11 @@
-"""The check that runs before every training: nothing of one side of a split stands on another."""
+"""Leak check that runs before every training: nothing of one split is in another."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Collection as AnyCollection
-from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,96 +17,96 @@ from .prepared_row import pixels_of
 if TYPE_CHECKING:
     from .collection import Collection
 
+PreparedImages = Iterable[Mapping[str, Any]]  # rows with image_id, size and pixels, as `data.prepare` writes them
+MAX_DISTANCE = 20  # bits of 256 up to which two images count as one; measured by benchmarks/near_duplicates.py
 _SHOWN = 10
 _PROBE = 1 << 16
-# pre-training sees unlabelled and training rows alike: for a leak they are one side
+# pre-training sees unlabelled and training rows alike: for a leak they are one split
 _SIDE = {"train": "training", "unlabelled": "training", "validation": "validation", "test": "test"}
 
 
 def assert_no_leak(
-    table: Collection,
+    collection: Collection,
     *,
     pretraining: Collection | None = None,
     seen: AnyCollection[str] = (),
     prepared: PreparedImages | None = None,
     max_distance: int | None = None,
 ) -> None:
-    """Checks that no patient, exam, image or file stands on two sides of the split.
+    """Check that no patient, exam, image or file is in two splits.
 
-    The sides are training (with the unlabelled rows, which pre-training sees), validation and test. A row-level
+    The splits are training (with the unlabelled rows, which pre-training sees), validation and test. A row-level
     split of CBIS-DDSM, which this refuses, inflates the AUC by about 0.09. Files are compared by their content: only
-    those that have the same size, and then the same start, are read whole.
+    those that have the same size, and then the same start, are read completely.
 
     Args:
-        table: The table.
-        pretraining: The table of stage 1, where it is another: its images of the training, unlabelled and validation
-            splits stand on the training side. Patients are compared where both tables have the same salt.
-        seen: Patients that an earlier stage has learnt from, where its table is not at hand; see
-            `mammo_hf.data.splits`.
-        prepared: Prepared images of the table or tables: with them, near duplicates are looked for too, such as one
-            film scanned into two sets under two names.
-        max_distance: Bits of 256 in which near duplicates may differ; ``None`` for the measured default.
+        collection: Collection to check.
+        pretraining: Collection of stage 1, if it is another: its images of the training, unlabelled and validation
+            splits count as training. Patients are compared if both collections have the same salt.
+        seen: Patients that an earlier stage was trained on, if its collection is not at hand; see
+            `mammo_hf.data.splits.read_seen`.
+        prepared: Prepared images of the collections: with them, near duplicates are looked for too, such as one film
+            that was scanned into two sets under two names.
+        max_distance: Number of bits of 256 in which near duplicates may differ; ``None`` for ``MAX_DISTANCE``.
 
     Raises:
         DataError: Lists up to ten offenders of each sort by their hashes; a file by the image_id of its rows.
     """
-    columns = ["patient", "exam", "image_id", "path"]
-    values = {name: table.column(name) for name in columns}
-    sides = [_SIDE[split] for split in table.column("split")]
-    if pretraining is not None:
-        learnt = [index for index, split in enumerate(pretraining.column("split")) if split != "test"]
-        for name in columns:
-            other = pretraining.column(name)
-            values[name] += [other[index] for index in learnt]
-        # a validation image of this table may have been seen in pre-training: that is no leak into the test split
-        sides = ["training" if side == "validation" else side for side in sides] + ["training"] * len(learnt)
+    values, sides = _facts(collection, pretraining)
     problems = []
     for name in ("patient", "exam", "image_id"):
-        problems += _describe(name, _on_two_sides(zip(values[name], sides, strict=True)))
-    tested = set(table.where(split="test").column("patient")) if seen else set()
+        problems += _describe(name, _in_two_splits(zip(values[name], sides, strict=True)))
+    tested = set(collection.where(split="test").column("patient")) if seen else set()
     problems += _describe("patient", {key: ["an earlier stage", "test"] for key in sorted(tested.intersection(seen))})
-    contents = _contents(values["path"])
-    shared = _on_two_sides(zip(contents, sides, strict=True))
-    problems += _describe(
-        "file",
-        {image: shared[file] for file, image in zip(contents, values["image_id"], strict=True) if file in shared},
-    )
+    files = _contents(values["path"])
+    shared = _in_two_splits(zip(files, sides, strict=True))
+    images = zip(files, values["image_id"], strict=True)
+    problems += _describe("file", {image: shared[file] for file, image in images if file in shared})
     if prepared is not None:
         pairs = near_duplicates(prepared, dict(zip(values["image_id"], sides, strict=True)), max_distance)
-        problems += _describe("near duplicate", {f"{one} like {other}": places for one, other, places in pairs})
+        problems += _describe("near duplicate", {f"{one} like {other}": splits for one, other, splits in pairs})
     if problems:
         raise DataError(
             "leak between splits: " + "; ".join(problems),
             source="table",
-            remedy="put all images of a patient on one side; a saved split keeps the sides of an earlier stage",
+            remedy="put all images of a patient into one split; a saved split keeps that of an earlier stage",
         )
 
 
+def _facts(collection: Collection, pretraining: Collection | None) -> tuple[dict[str, list[Any]], list[str]]:
+    """Return the columns that are compared, and the side of each row."""
+    values = {name: collection.column(name) for name in ("patient", "exam", "image_id", "path")}
+    sides = [_SIDE[split] for split in collection.column("split")]
+    if pretraining is not None:
+        used = [index for index, split in enumerate(pretraining.column("split")) if split != "test"]
+        for name, column in values.items():
+            other = pretraining.column(name)
+            column += [other[index] for index in used]
+        # pre-training may have seen a validation image of this collection: that is not a leak into the test split
+        sides = ["training" if side == "validation" else side for side in sides] + ["training"] * len(used)
+    return values, sides
+
+
 def _contents(paths: list[str]) -> list[str]:
-    """A name of each file's content: equal for equal files; for a file that is alone of its size, its path."""
+    """Name the content of each file: the same name for equal files; the own path for a file of a unique size."""
     resolved = [os.path.realpath(path) for path in paths]
     names = {path: path for path in resolved}
-    for candidates in _groups(set(resolved), _size):
-        for alike in _groups(candidates, _start):
-            for same in _groups(alike, _digest):
-                first = min(same)
-                names.update(dict.fromkeys(same, first))
+    for same_size in _groups(set(resolved), os.path.getsize):
+        for same_start in _groups(same_size, _start):
+            for equal in _groups(same_start, _digest):
+                names.update(dict.fromkeys(equal, min(equal)))
     return [names[path] for path in resolved]
 
 
-def _groups(paths: Iterable[str], key: object) -> list[list[str]]:
-    """Files with the same key, two or more; those that cannot be read are left out, whoever opens them will say so."""
+def _groups(paths: Iterable[str], key: Callable[[str], object]) -> list[list[str]]:
+    """Group files with the same key, two or more; unreadable files are left out, as whatever opens them reports it."""
     found: dict[object, list[str]] = {}
     for path in paths:
         try:
-            found.setdefault(key(path), []).append(path)  # type: ignore[operator]
+            found.setdefault(key(path), []).append(path)
         except OSError:
             continue
     return [group for group in found.values() if len(group) > 1]
-
-
-def _size(path: str) -> int:
-    return os.path.getsize(path)
 
 
 def _start(path: str) -> bytes:
@@ -119,8 +119,8 @@ def _digest(path: str) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def _on_two_sides(pairs: Iterable[tuple[str | None, str]]) -> dict[str, list[str]]:
-    """From each value that stands on more than one side to those sides."""
+def _in_two_splits(pairs: Iterable[tuple[str | None, str]]) -> dict[str, list[str]]:
+    """Map each value that is in more than one split to these splits."""
     sides: dict[str, set[str]] = {}
     for value, side in pairs:
         if value is not None:
@@ -133,83 +133,44 @@ def _describe(what: str, offenders: dict[str, list[str]]) -> list[str]:
         return []
     shown = [f"{value} ({' and '.join(sides)})" for value, sides in list(offenders.items())[:_SHOWN]]
     more = [f"and {len(offenders) - _SHOWN} more"] if len(offenders) > _SHOWN else []
-    return [f"{len(offenders)} of {what} on two sides: {', '.join(shown + more)}"]
+    return [f"{len(offenders)} of {what} in two splits: {', '.join(shown + more)}"]
 
 
-# Near duplicates: images that are the same film under another name, by a perceptual hash of the prepared image.
+# Near duplicates: images that are the same film under another name, found by a perceptual hash of the prepared image.
 #
 # The hash is pHash: the signs of the lowest frequencies of the discrete cosine transform of a small copy, against their
 # median (Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010). Mammograms are alike, so
 # more frequencies are taken than the usual 8 x 8.
 
-
-SIDE = 16  # frequencies a side: 256 bits
-SMALL = 64  # pixels a side of the copy
-MAX_DISTANCE = 20
-
-
-"""Bits of 256 up to which two images count as one. Measured by ``benchmarks/near_duplicates.py``."""
-
-
+_FREQUENCIES = 16  # per side: 256 bits
+_SMALL = 64  # pixels per side of the copy
 _BLOCK = 1024
-PreparedImages = Iterable[Mapping[str, Any]]
-
-
-"""Rows with ``image_id``, ``size`` and ``pixels``, as `mammo_hf.data.prepare` writes them."""
-
-
-def perceptual_hash(image: np.ndarray) -> np.ndarray:
-    """The perceptual hash of an image.
-
-    Args:
-        image: (height, width), any range.
-
-    Returns:
-        uint64 (4,): 256 bits. Equal under any linear change of the grey values with a positive factor.
-    """
-    small = _shrink(np.asarray(image, np.float32), SMALL)
-    low = dctn(small, norm="ortho")[:SIDE, :SIDE].ravel()
-    bits = low > np.median(low[1:])  # the first is the mean brightness
-    bits[0] = False
-    return np.packbits(bits).view(np.uint64)
-
-
-def _shrink(image: np.ndarray, side: int) -> np.ndarray:
-    """Means over a grid of side x side cells that cover the image; a cell is at least one pixel."""
-    for axis in (0, 1):
-        edges = np.linspace(0, image.shape[axis], side + 1)
-        starts = np.minimum(edges[:-1].astype(int), image.shape[axis] - 1)
-        counts = np.maximum(np.diff(np.append(starts, image.shape[axis])), 1)
-        sums = np.add.reduceat(image, starts, axis=axis)
-        image = sums / np.expand_dims(counts, 1 - axis)
-    return image
 
 
 def near_duplicates(
-    prepared: PreparedImages, sides: Mapping[str, str], max_distance: int | None = None
+    prepared: PreparedImages, splits: Mapping[str, str], max_distance: int | None = None
 ) -> Iterator[tuple[str, str, list[str]]]:
-    """Pairs of images that stand on two sides and are almost equal.
+    """Find pairs of images that are in two splits and are almost equal.
 
     Args:
-        prepared: The images.
-        sides: From each image_id to its side; others are passed over. What the rows say of their split is not asked:
-            they may have been prepared before the split was made.
-        max_distance: Bits in which they may differ; ``None`` for ``MAX_DISTANCE``.
+        prepared: Prepared images.
+        splits: From each image_id to its split; other images are skipped. The split in the rows themselves is not
+            used, as they may have been prepared before the split was made.
+        max_distance: Number of bits in which the images may differ; ``None`` for ``MAX_DISTANCE``.
 
     Yields:
-        The two image_ids and their sides.
+        The two image_ids and their splits.
     """
     limit = MAX_DISTANCE if max_distance is None else max_distance
     groups: dict[str, tuple[list[str], list[np.ndarray]]] = {}
     for row in prepared:
-        if row["image_id"] not in sides:
-            continue
-        names, hashes = groups.setdefault(sides[row["image_id"]], ([], []))
-        names.append(row["image_id"])
-        hashes.append(perceptual_hash(pixels_of(row)))
+        if row["image_id"] in splits:
+            names, hashes = groups.setdefault(splits[row["image_id"]], ([], []))
+            names.append(row["image_id"])
+            hashes.append(perceptual_hash(pixels_of(row)))
     found = sorted(groups)
-    for place, one in enumerate(found):
-        for other in found[place + 1 :]:
+    for index, one in enumerate(found):
+        for other in found[index + 1 :]:
             for first, second in _close(np.stack(groups[one][1]), np.stack(groups[other][1]), limit):
                 yield groups[one][0][first], groups[other][0][second], [one, other]
 
@@ -221,3 +182,30 @@ def _close(one: np.ndarray, other: np.ndarray, limit: int) -> Iterator[tuple[int
             distances += np.bitwise_count(one[start : start + _BLOCK, word, None] ^ other[None, :, word])
         for first, second in np.argwhere(distances <= limit):
             yield start + int(first), int(second)
+
+
+def perceptual_hash(image: np.ndarray) -> np.ndarray:
+    """Return the perceptual hash of an image.
+
+    Args:
+        image: Image (height, width) of any range.
+
+    Returns:
+        Hash of 256 bits, uint64 (4,). It is equal under any linear change of the grey values with a positive factor.
+    """
+    small = _shrink(np.asarray(image, np.float32), _SMALL)
+    low = dctn(small, norm="ortho")[:_FREQUENCIES, :_FREQUENCIES].ravel()
+    bits = low > np.median(low[1:])  # the first is the mean brightness
+    bits[0] = False
+    return np.packbits(bits).view(np.uint64)
+
+
+def _shrink(image: np.ndarray, side: int) -> np.ndarray:
+    """Average over a grid of side x side cells that cover the image; a cell is at least one pixel."""
+    for axis in (0, 1):
+        edges = np.linspace(0, image.shape[axis], side + 1)
+        starts = np.minimum(edges[:-1].astype(int), image.shape[axis] - 1)
+        counts = np.maximum(np.diff(np.append(starts, image.shape[axis])), 1)
+        sums = np.add.reduceat(image, starts, axis=axis)
+        image = sums / np.expand_dims(counts, 1 - axis)
+    return image

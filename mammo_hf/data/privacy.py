@@ -1,4 +1,4 @@
-"""Salted hashes: the only form in which a patient, an exam or an image is named from the table on."""
+"""Salted hashes: the only form in which a collection names a patient, an exam or an image."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ _HASH = re.compile(r"[0-9a-f]{16}")
 
 
 def salted_hash(value: str, salt: str) -> str:
-    """Names a thing without telling what it is: HMAC-SHA-256 keyed by the salt, cut to 64 bits.
+    """Return a name that does not reveal the identifier: HMAC-SHA-256 keyed by the salt, cut to 64 bits.
 
     Args:
-        value: The identifier, such as a PatientID.
-        salt: The collection's name for a public collection (so that the same patients have the same hashes
-            everywhere), `private_salt()` for any other.
+        value: Identifier, such as a PatientID.
+        salt: Name of the collection if it is public (so that the same patients have the same hashes everywhere),
+            `private_salt()` for any other.
 
     Returns:
-        16 hexadecimal digits. Among ten million values the chance of one collision is about 3e-6.
+        Text of 16 hexadecimal digits. Among ten million values the chance of one collision is about 3e-6.
     """
     return hmac.new(salt.encode(), value.encode(), hashlib.sha256).hexdigest()[:16]
 
 
 def is_salted_hash(value: object) -> bool:
-    """Whether a value has the form that `salted_hash` gives."""
+    """Return whether a value has the form that `salted_hash` gives."""
     return isinstance(value, str) and _HASH.fullmatch(value) is not None
 
 
 def salt_file() -> Path:
-    """Where this user's private salt is kept: the configuration folder, never beside a checkpoint."""
+    """Return the file of this user's private salt: in the configuration folder, never next to a checkpoint."""
     folder = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
     return Path(folder) / "mammo_hf" / "salt"
 
 
 def private_salt() -> str:
-    """The salt of collections that are not public: ``MAMMO_HF_SALT``, or one generated once and kept for this user.
+    """Return the salt of private collections: ``MAMMO_HF_SALT``, or one generated once and kept for this user.
 
     Raises:
         UsageError: ``MAMMO_HF_SALT`` is set but empty, or the salt's file can be neither read nor written.
@@ -72,13 +72,13 @@ def private_salt() -> str:
 
 
 def _write_once(path: Path, text: str) -> None:
-    """Writes a file that only its owner can read; of several processes at once exactly one wins, whole."""
+    """Write a file that only its owner can read; of several processes at once exactly one succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     handle, temporary = tempfile.mkstemp(dir=path.parent)  # 0600 by definition
     try:
         with os.fdopen(handle, "w", encoding="ascii") as file:
             file.write(text + "\n")
         with contextlib.suppress(FileExistsError):
-            os.link(temporary, path)  # fails where the file is there; a rename would replace another process's salt
+            os.link(temporary, path)  # fails if the file exists; a rename would replace another process's salt
     finally:
         os.unlink(temporary)

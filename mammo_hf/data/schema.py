@@ -1,10 +1,10 @@
-"""The schema of a table: its columns, the words that may stand in them, and a check that names row, column and rule."""
+"""Schema of a collection: its columns, the values that they may hold, and a check that names row, column and rule."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from datasets import Features, Value
 
@@ -13,111 +13,78 @@ from .findings import FEATURES, PATHOLOGIES, broken_rule
 from .privacy import is_salted_hash
 
 Row = dict[str, Any]
+
+# unlabelled: the patient is in no table of labels; the images serve pre-training only
 SPLITS = ("train", "validation", "test", "unlabelled")
 
-
-"""``unlabelled``: the patient stands in no table of labels; the images serve pre-training alone."""
-
-
+# The common tasks and their labels, from the least to the most severe where they have such an order. A source may use
+# a part of the labels, in this order.
 TASKS: dict[str, tuple[str, ...]] = {
-    "pathology": PATHOLOGIES,
+    "pathology": PATHOLOGIES,  # of a finding that was worked up, so a normal breast has none
     "density": ("a", "b", "c", "d"),
-    "birads": ("1", "2", "0", "3", "4", "5", "6"),
+    "birads": ("1", "2", "0", "3", "4", "5", "6"),  # a recall (0) is between benign (2) and probably benign (3)
     "abnormality": ("normal", "asymmetry", "distortion", "mass", "calcification", "both"),
-    "cancer": ("no", "yes"),
-    "cancer_within_years": ("none", "5", "4", "3", "2", "1"),
-    "tissue": ("fatty", "glandular", "dense"),
+    "cancer": ("no", "yes"),  # of any breast
+    "cancer_within_years": ("none", "5", "4", "3", "2", "1"),  # "none" only if the follow-up is long enough
+    "tissue": ("fatty", "glandular", "dense"),  # the older scale of mini-MIAS
 }
-
-
-"""The common tasks and their labels, from least to most grave where they have such an order.
-
-``pathology`` is of a finding that was worked up, so a normal breast has none; ``cancer`` is of any breast. ``density``
-and ``birads`` are BI-RADS' own; a recall (0) stands between benign (2) and probably benign (3). ``both``: mass and
-calcification. ``cancer_within_years``: the least of five years within which cancer was found, ``none`` only where the
-follow-up is long enough to say so. ``tissue`` is mini-MIAS' older scale of three. A source may use a part of the
-labels, in this order.
-"""
-
 
 AGE_BANDS = ("<40", "40-49", "50-59", "60-69", "70-79", "80+")
 
-
-class Column(NamedTuple):
-    """What a column holds: its unit or its words, what null means ("never" where there is none), and its meaning."""
-
-    unit: str
-    null: str
-    meaning: str
-
-
-DESCRIPTIONS: dict[str, Column] = {
-    "image_id": Column("16 hexadecimal digits", "never", "the image: a salted hash, the same for everybody who has it"),
-    "path": Column("a path", "never", "the file: DICOM, PNG, JPEG or PGM"),
-    "patient": Column("16 hexadecimal digits", "never", "the patient: a salted hash"),
-    "exam": Column("16 hexadecimal digits", "not known", "the examination: a salted hash"),
-    "laterality": Column("L or R", "not known", "the breast"),
-    "view": Column("CC, MLO, ... (PS3.16 CID 4014)", "not known", "the projection"),
-    "age_band": Column(f"years: {', '.join(AGE_BANDS)}", "not known", "the patient's age at the examination"),
-    "vendor": Column("a name in lower case", "not known", "the manufacturer's family, or the scanner of a film"),
-    "source": Column("a name", "never", "the collection"),
-    "split": Column(", ".join(SPLITS), "never", "the side on which all images of the patient stand"),
-    "findings": Column(
-        "pixels of the source image, rows before columns",
-        "never; the list is empty where no finding is known",
-        "kind, pathology, and the place as mask_path, polygon, circle (row, column, radius) or box (top, left, bottom, "
-        "right)",
+# What each column holds. The tasks of a source are further columns, before the findings.
+DESCRIPTIONS = {
+    "image_id": "Salted hash of the image, 16 hexadecimal digits, the same for everybody who has it; never null.",
+    "path": "Path of the file: DICOM, PNG, JPEG or PGM; never null.",
+    "patient": "Salted hash of the patient, 16 hexadecimal digits; never null.",
+    "exam": "Salted hash of the examination, 16 hexadecimal digits; null: not known.",
+    "laterality": "Breast: L or R; null: not known.",
+    "view": "Projection: CC, MLO, ... (PS3.16 CID 4014); null: not known.",
+    "age_band": f"Age of the patient at the examination in years: {', '.join(AGE_BANDS)}; null: not known.",
+    "vendor": "Family of the manufacturer, or scanner of a film, in lower case; null: not known.",
+    "source": "Name of the collection; never null.",
+    "split": f"Split of all images of the patient: {', '.join(SPLITS)}; never null.",
+    "findings": (
+        "List of findings with kind, pathology, and the location as mask_path, polygon, circle (row, column, radius) "
+        "or box (top, left, bottom, right), in pixels of the source image, rows before columns; empty: none is known."
     ),
 }
 COLUMNS = tuple(DESCRIPTIONS)
-
-
-"""The columns of every table; a source's tasks come on top, one column a task."""
-
-
-OPTIONAL = ("age_band", "vendor")
-
-
-"""Columns that a source's rows may leave out; they become null."""
+OPTIONAL = ("age_band", "vendor")  # the rows of a source may leave them out; they become null
 
 
 def task_list(tasks: Iterable[str] | Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
-    """Tasks in the form of a model's ``config.tasks``: ``[{"name": ..., "labels": [...]}, ...]``.
+    """Return tasks in the form of a model's ``config.tasks``: ``[{"name": ..., "labels": [...]}, ...]``.
 
     Args:
-        tasks: Names of common tasks, or a mapping from a task's name to its labels.
+        tasks: Names of common tasks, or a mapping from the name of each task to its labels.
     """
-    if isinstance(tasks, Mapping):
-        return [{"name": name, "labels": list(labels)} for name, labels in tasks.items()]
-    return [{"name": name, "labels": list(TASKS[name])} for name in tasks]
+    named = tasks if isinstance(tasks, Mapping) else {name: TASKS[name] for name in tasks}
+    return [{"name": name, "labels": list(labels)} for name, labels in named.items()]
+
+
+def describe(tasks: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return what each column of a collection with these tasks holds."""
+    labels = {
+        task["name"]: f"Task, least severe label first: {', '.join(task['labels'])}; null: not known." for task in tasks
+    }
+    return {name: {**DESCRIPTIONS, **labels}[name] for name in features(tasks)}
 
 
 def features(tasks: Sequence[Mapping[str, Any]]) -> Features:
-    """The features of the `datasets.Dataset` behind a table with these tasks.
+    """Return the features of the `datasets.Dataset` behind a collection with these tasks.
 
     Every label column is nullable text (null: not known); `DESCRIPTIONS` says what the other columns hold.
     """
-    facts = {name: Value("string") for name in COLUMNS if name != "findings"}
-    labels = {task["name"]: Value("string") for task in tasks}
-    return Features({**facts, **labels, "findings": [FEATURES]})
-
-
-def describe(tasks: Sequence[Mapping[str, Any]]) -> dict[str, Column]:
-    """What each column of a table with these tasks holds."""
-    labels = {
-        task["name"]: Column(", ".join(task["labels"]), "not known", "a task, least grave label first")
-        for task in tasks
-    }
-    facts = {name: column for name, column in DESCRIPTIONS.items() if name != "findings"}
-    return {**facts, **labels, "findings": DESCRIPTIONS["findings"]}
+    names = [name for name in COLUMNS if name != "findings"] + [task["name"] for task in tasks]
+    return Features({**{name: Value("string") for name in names}, "findings": [FEATURES]})
 
 
 def age_band(age: object) -> str | None:
-    """The band of an age in years: a number, its text ("61.0") or DICOM's Age String ("061Y", PS3.5 6.2).
+    """Return the band of an age in years: a number, its text ("61.0") or DICOM's Age String ("061Y", PS3.5 6.2).
 
     Returns:
-        One of ``AGE_BANDS``, or ``None`` for anything that is no age from 0 to 120. Bands are kept and not ages: an age
-        over 89 may identify a person.
+        One of ``AGE_BANDS``, or ``None`` for anything that is not an age from 0 to 120. Bands are kept instead of
+        ages because an age over 89 may identify a person.
     """
     found = re.fullmatch(r"(\d{1,3})(?:\.\d+)?Y?", str(age).strip())
     years = int(found[1]) if found else -1
@@ -127,20 +94,20 @@ def age_band(age: object) -> str | None:
 
 
 def validate(rows: Sequence[Row], tasks: Sequence[Mapping[str, Any]]) -> None:
-    """Checks rows against the schema.
+    """Check rows against the schema.
 
     Args:
-        rows: The rows, numbered from 1 in messages.
-        tasks: The table's tasks and their labels.
+        rows: Rows to check, numbered from 1 in messages.
+        tasks: Tasks of the collection and their labels.
 
     Raises:
-        DataError: Names the first wrong row, its column and the rule. The value itself is not shown: it may identify
-            a person.
+        DataError: Names the first wrong row, its column and the rule. The value itself is not shown because it may
+            identify a person.
     """
     expected = set(features(tasks))
     seen: dict[str, int] = {}
     for number, row in enumerate(rows, start=1):
-        wrong = _wrong_columns(row, expected) or _wrong_value(row, tasks)
+        wrong = _wrong_columns(row, expected) or _wrong_fact(row) or _wrong_value(row, tasks)
         if wrong is None and seen.setdefault(row["image_id"], number) != number:
             wrong = ("image_id", f"is the same as in row {seen[row['image_id']]}; each image has one row")
         if wrong is not None:
@@ -153,26 +120,30 @@ def _wrong_columns(row: Row, expected: set[str]) -> tuple[str, str] | None:
         if column not in OPTIONAL:
             return column, "is missing"
     for column in sorted(row.keys() - expected):
-        return column, "is no column of the schema"
+        return column, "is not a column of the schema"
     return None
 
 
-def _wrong_value(row: Row, tasks: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
+def _wrong_fact(row: Row) -> tuple[str, str] | None:
     for column in ("image_id", "patient", "exam"):
         if not is_salted_hash(row[column]) and not (column == "exam" and row[column] is None):
             return column, "must be a salted hash of 16 hexadecimal digits, never the identifier itself"
     for column in ("path", "source"):
         if not isinstance(row[column], str) or not row[column]:
             return column, "must be a text that is not empty"
-    if row["laterality"] not in ("L", "R", None):
-        return "laterality", "must be 'L', 'R' or null"
     if row["view"] is not None and (not isinstance(row["view"], str) or not row["view"]):
         return "view", "must be a view such as 'CC' or 'MLO', or null"
-    if row.get("age_band") not in (None, *AGE_BANDS):
-        return "age_band", f"must be one of {', '.join(AGE_BANDS)}, or null"
     vendor = row.get("vendor")
     if vendor is not None and (not isinstance(vendor, str) or not vendor or vendor != vendor.strip().lower()):
         return "vendor", "must be a name in lower case, or null"
+    return None
+
+
+def _wrong_value(row: Row, tasks: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
+    if row["laterality"] not in ("L", "R", None):
+        return "laterality", "must be 'L', 'R' or null"
+    if row.get("age_band") not in (None, *AGE_BANDS):
+        return "age_band", f"must be one of {', '.join(AGE_BANDS)}, or null"
     if row["split"] not in SPLITS:
         return "split", f"must be one of {', '.join(SPLITS)}"
     for task in tasks:

@@ -1,11 +1,11 @@
-"""Choosing patients: stratified by their gravest label, in an order that any machine reproduces."""
+"""Splits and label subsets: patients chosen by strata of their most severe label, reproducibly on any machine."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,242 +13,347 @@ from ..errors import DataError, UsageError
 from ..files import read_record, write_record
 from . import TEST_FRACTION, VALIDATION_FRACTION
 from .privacy import is_salted_hash
-from .schema import AGE_BANDS, SPLITS
+from .schema import SPLITS
 
 if TYPE_CHECKING:
     from .collection import Collection
 
-SIDES = ("train", "validation", "test")
+SPLIT_FILE = "split.json"  # next to a checkpoint: the next stage reads it before it tests on anybody
 
 
-def in_hash_order(patients: Iterable[str], *, purpose: str, seed: int) -> list[str]:
-    """Patients in a random order that depends on the purpose, the seed and each patient alone.
+def complete_split(
+    collection: Collection,
+    *,
+    validation_fraction: float = VALIDATION_FRACTION,
+    test_fraction: float = TEST_FRACTION,
+    seed: int = 0,
+    task: str | None = None,
+    saved: str | Path | None = None,
+) -> Collection:
+    """Give a collection the validation and the test split that it lacks.
 
-    A generator's order would change with every patient who comes or goes, and with the library's version; the order
-    of SHA-256 digests does not. The purpose keeps choices of the same seed independent of each other.
-    """
-    return sorted(patients, key=lambda patient: hashlib.sha256(f"{purpose}|{seed}|{patient}".encode()).digest())
-
-
-def share(count: int, fraction: float) -> int:
-    """The number nearest to that fraction of `count`, halves upward on every platform; grows with the fraction."""
-    return math.floor(count * fraction + 0.5)
-
-
-def find_task(table: Collection, task: str | None) -> dict[str, Any]:
-    """The table's task of that name; its first for ``None``.
-
-    Raises:
-        UsageError: The table has no such task.
-    """
-    for known in table.tasks:
-        if task in (None, known["name"]):
-            return known
-    names = ", ".join(known["name"] for known in table.tasks) or "none"
-    raise UsageError(f"the table has no task {task!r}", source="task", remedy=f"its tasks: {names}")
-
-
-def strata(table: Collection, task: str | None, split: str = "train") -> dict[str | None, list[str]]:
-    """The patients of a split by their gravest known label (the last in the task's own order).
+    An official split is never changed. A collection of unlabelled images only gets no test split: there is nothing to
+    test on, and pre-training may use all of them.
 
     Args:
-        table: The table.
-        task: The task; ``None`` for the table's first.
-        split: The split whose rows count.
+        collection: Collection as its source returned it.
+        validation_fraction: Fraction of the training patients for a validation split if there is none; 0: none is
+            made.
+        test_fraction: Fraction of the training patients for a test split if there is none; 0: none is made.
+        seed: Random seed of the choice.
+        task: Name of the task to stratify by; ``None`` for the first task of the collection.
+        saved: File that `save_split` wrote. Its patients get the split that they have there.
 
     Returns:
-        From each label that occurs to its patients; under ``None`` those with no label known.
+        The collection with its splits; its notes say where each split is from.
+
+    Raises:
+        UsageError: A fraction is out of range.
+        DataError: See `Collection.split`.
     """
-    if task is None and not table.tasks:
-        patients = table.where(split=split).column("patient")
-        return {None: list(dict.fromkeys(patients))} if patients else {}
-    chosen = find_task(table, task)
-    rank = {label: position for position, label in enumerate(chosen["labels"])}
-    gravest: dict[str, str | None] = {}
-    columns = zip(table.column("patient"), table.column("split"), table.column(chosen["name"]), strict=True)
-    for patient, found, label in columns:
-        if found != split:
-            continue
-        before = gravest.setdefault(patient, label)
-        if label is not None and (before is None or rank[label] > rank[before]):
-            gravest[patient] = label
-    groups: dict[str | None, list[str]] = {}
-    for patient, label in gravest.items():
-        groups.setdefault(label, []).append(patient)
-    return groups
+    splits = collection.column("split")
+    own = [split for split in ("test", "validation") if split in splits]
+    training = collection.where(split="train")
+    labelled = any(label is not None for one in collection.tasks for label in training.column(one["name"]))
+    validation = 0.0 if "validation" in own else validation_fraction
+    test = test_fraction if labelled and "test" not in own else 0.0
+    notes = []
+    for split in own:
+        rows = collection.where(split=split)
+        patients = len(set(rows.column("patient")))
+        notes.append(f"{split}: {patients} patients ({len(rows)} images), the collection's own split")
+    if "test" not in own and saved is None:
+        if not labelled:
+            notes.append("test: none, as no image has a label")
+        elif not test_fraction:
+            notes.append("test: none; the collection has no split of its own, and the test fraction is 0")
+        else:
+            notes.append(
+                f"test: the collection has no split of its own, so {test_fraction:.0%} of the patients are taken"
+            )
+    collection = collection.with_notes(*notes)
+    if saved is None and not validation and not test:
+        return collection
+    return collection.split(validation, seed, task, test_fraction=test, saved=saved)
 
 
-def choose_sides(
-    table: Collection, shares: Mapping[str, float], *, seed: int, task: str | None, taken_from: str
+# The rule: within each stratum patients are sorted by a hash, and the first ones are taken.
+
+
+def draw_splits(
+    collection: Collection, fractions: Mapping[str, float], *, seed: int, task: str | None, origin: str
 ) -> dict[str, str]:
-    """Which patients of a split go to the validation and the test split.
+    """Choose which patients of a split go to the validation and the test split.
 
-    Within each stratum (gravest label; no label known) patients stand in hash order and the first share is taken.
-    A stratum of two patients or more gives at least one and keeps at least one, so that a label that occurs is on
-    both sides where that is possible. A patient who joins the collection moves none but those at the cut.
+    Within each stratum (most severe label, or no known label) patients are sorted by a hash and the first ones are
+    taken. A stratum of two patients or more gives at least one and keeps at least one, so that a label that occurs is
+    in both splits if that is possible. A patient who joins the collection moves none but those at the cut.
 
     Args:
-        table: The table.
-        shares: From the split ("test", "validation") to its share of the patients, above 0 and below 1; the first is
-            taken first, the next from what remains.
-        seed: The seed.
-        task: The task to stratify by; ``None`` for the table's first.
-        taken_from: The split whose patients are divided.
+        collection: Collection to split.
+        fractions: From the split ("test", "validation") to its fraction of the patients, above 0 and below 1; the
+            first is taken first, the next from the remaining patients.
+        seed: Random seed of the choice.
+        task: Name of the task to stratify by; ``None`` for the first task of the collection.
+        origin: Split from which the patients are taken.
 
     Returns:
-        From each chosen patient to their side.
+        From each chosen patient to the new split.
 
     Raises:
-        UsageError: A share is out of range, or that side has rows already.
+        UsageError: A fraction is out of range, or that split has rows already.
         DataError: There are too few patients.
     """
-    for side, fraction in shares.items():
-        if not 0 < fraction < 1:
-            raise UsageError(f"must be above 0 and below 1, not {fraction}", source=side)
-        if side in table.column("split"):
-            raise UsageError(f"the table has a {side} split already", source=side, remedy="use that one")
-    if sum(shares.values()) >= 1:
-        raise UsageError("the shares leave nothing to train on", source=" + ".join(shares))
-    left: Sequence[list[str]] = list(strata(table, task, taken_from).values())
+    _check_fractions(collection, fractions)
+    left = list(strata(collection, task, origin).values())
     total = [len(group) for group in left]
     chosen: dict[str, str] = {}
-    for side, fraction in shares.items():
-        patients = sum(len(group) for group in left)
-        if patients < 2:
-            raise DataError(
-                f"{patients} {_WORDS[taken_from]} patient(s) cannot be split in two", source=side, remedy="add patients"
-            )
+    for split, fraction in fractions.items():
+        count = sum(len(group) for group in left)
+        if count < 2:
+            what = "training" if origin == "train" else origin
+            raise DataError(f"{count} {what} patient(s) cannot be split in two", source=split, remedy="add patients")
         picked: list[str] = []
         for group, whole in zip(left, total, strict=True):
-            count = min(max(share(whole, fraction), 1), len(group) - 1)
-            picked += in_hash_order(group, purpose=side, seed=seed)[: max(count, 0)]
+            wanted = min(max(nearest(whole * fraction), 1), len(group) - 1)
+            picked += in_hash_order(group, purpose=split, seed=seed)[: max(wanted, 0)]
         if not picked:  # every stratum holds a single patient
             everyone = (patient for group in left for patient in group)
-            picked = in_hash_order(everyone, purpose=side, seed=seed)[:1]
-        chosen |= dict.fromkeys(picked, side)
+            picked = in_hash_order(everyone, purpose=split, seed=seed)[:1]
+        chosen |= dict.fromkeys(picked, split)
         left = [[patient for patient in group if patient not in chosen] for group in left]
     return chosen
 
 
-_WORDS = {"train": "training", "unlabelled": "unlabelled"}
+def _check_fractions(collection: Collection, fractions: Mapping[str, float]) -> None:
+    for split, fraction in fractions.items():
+        if not 0 < fraction < 1:
+            raise UsageError(f"must be above 0 and below 1, not {fraction}", source=f"{split}_fraction")
+        if split in collection.column("split"):
+            raise UsageError(f"the collection has a {split} split already", source=split, remedy="use that one")
+    if sum(fractions.values()) >= 1:
+        raise UsageError(
+            "the fractions leave nothing to train on", source=" + ".join(f"{split}_fraction" for split in fractions)
+        )
 
 
-def save_split(table: Collection, path: str | Path, **about: str | float | list[str] | None) -> None:
-    """Writes on which side each patient stands, so that others, and later versions of the data, split alike.
+def strata(collection: Collection, task: str | None, split: str = "train") -> dict[str | None, list[str]]:
+    """Group the patients of a split by their most severe known label (the last in the task's own order).
 
     Args:
-        table: The table, split.
-        path: The file to write; it appears whole or not at all.
-        **about: What else is worth knowing: seed, shares, task.
+        collection: Collection of the patients.
+        task: Name of the task; ``None`` for the first task of the collection.
+        split: Split that is grouped.
+
+    Returns:
+        From each label that occurs to its patients; under ``None`` patients without a known label.
+    """
+    if task is None and not collection.tasks:
+        patients = collection.where(split=split).column("patient")
+        return {None: list(dict.fromkeys(patients))} if patients else {}
+    groups: dict[str | None, list[str]] = {}
+    for (patient, found), label in label_of_patients(collection, find_task(collection, task)).items():
+        if found == split:
+            groups.setdefault(label, []).append(patient)
+    return groups
+
+
+def label_of_patients(collection: Collection, task: Mapping[str, Any]) -> dict[tuple[str, str], str | None]:
+    """Map each patient and split to the most severe known label of the task."""
+    rank = {label: position for position, label in enumerate(task["labels"])}
+    labels: dict[tuple[str, str], str | None] = {}
+    columns = (collection.column(name) for name in ("patient", "split", task["name"]))
+    for patient, split, label in zip(*columns, strict=True):
+        before = labels.setdefault((patient, split), label)
+        if label is not None and (before is None or rank[label] > rank[before]):
+            labels[patient, split] = label
+    return labels
+
+
+def find_task(collection: Collection, task: str | None) -> dict[str, Any]:
+    """Return the task of that name; the first of the collection for ``None``.
 
     Raises:
-        DataError: A patient stands on two sides, or the file cannot be written.
+        UsageError: The collection has no such task.
     """
-    sides = sorted(set(zip(table.column("patient"), table.column("split"), strict=True)))
-    splits = dict(sides)
-    if len(splits) < len(sides):
-        raise DataError("has patients on two sides", source="table", remedy="assert_no_leak lists them")
-    write_record({"salt_name": table.salt_name, **about, "splits": splits}, path)
+    for known in collection.tasks:
+        if task in (None, known["name"]):
+            return known
+    names = ", ".join(known["name"] for known in collection.tasks) or "none"
+    raise UsageError(f"the collection has no task {task!r}", source="task", remedy=f"its tasks: {names}")
+
+
+def in_hash_order(patients: Iterable[str], *, purpose: str, seed: int) -> list[str]:
+    """Return patients in a random order that depends on the purpose, the seed and each patient only.
+
+    The order of a random generator would change with every patient who joins or leaves, and with the version of the
+    library; the order of SHA-256 digests does not. The purpose keeps choices of the same seed independent.
+    """
+    return sorted(patients, key=lambda patient: hashlib.sha256(f"{purpose}|{seed}|{patient}".encode()).digest())
+
+
+def nearest(number: float) -> int:
+    """Return the nearest whole number, halves upward on every platform."""
+    return math.floor(number + 0.5)
+
+
+# Saved splits: the split of each patient in a file, so that others, and later versions of the data, split alike.
+
+
+def save_split(collection: Collection, path: str | Path, **about: str | float | list[str] | None) -> None:
+    """Write the split of each patient to a JSON file.
+
+    Args:
+        collection: Collection with its splits.
+        path: File to write; it appears complete or not at all.
+        **about: Further facts to record: seed, fractions, task.
+
+    Raises:
+        DataError: A patient is in two splits, or the file cannot be written.
+    """
+    pairs = sorted(set(zip(collection.column("patient"), collection.column("split"), strict=True)))
+    splits = dict(pairs)
+    if len(splits) < len(pairs):
+        raise DataError("has patients in two splits", source="table", remedy="assert_no_leak lists them")
+    write_record({"salt_name": collection.salt_name, **about, "splits": splits}, path)
 
 
 def read_split(path: str | Path) -> dict[str, str]:
-    """From each patient to the side, of a file that `save_split` wrote.
+    """Read the split of each patient from a file that `save_split` wrote.
 
     Raises:
-        DataError: The file cannot be read or is no saved split.
+        DataError: The file cannot be read or is not a saved split.
     """
     splits = read_record(path).get("splits")
-    sides = (*SIDES, "unlabelled")
     entries = splits.items() if isinstance(splits, dict) else ()
-    if not entries or not all(is_salted_hash(patient) and side in sides for patient, side in entries):
+    if not entries or not all(is_salted_hash(patient) and split in SPLITS for patient, split in entries):
         raise DataError(
-            'is no saved split: needs {"splits": {patient: side}} with salted hashes',
+            'is not a saved split: it needs {"splits": {patient: split}} with salted hashes',
             source=path,
-            remedy="write it with save_split",
+            remedy="give a split.json that a training or `mammo-hf load --output_dir` wrote",
         )
     return dict(entries)
 
 
-def pin_sides(table: Collection, by_rule: Mapping[str, str], pinned: Mapping[str, str]) -> tuple[dict[str, str], str]:
-    """The sides that a saved split gives to its patients, and the rule to those who are new.
+def apply_saved_split(
+    collection: Collection, by_rule: Mapping[str, str], saved: Mapping[str, str]
+) -> tuple[dict[str, str], str]:
+    """Return the splits that a saved split gives to its patients, and the rule to patients who are new.
 
     Args:
-        table: The table before the split.
-        by_rule: What `choose_sides` says of the table's patients; the others stay where they are.
-        pinned: What `read_split` gave.
+        collection: Collection before the split.
+        by_rule: Result of `draw_splits`; the other patients stay where they are.
+        saved: Result of `read_split`.
 
     Returns:
-        From each patient to the side, and a note with counts.
+        From each patient to the split, and a note with counts.
 
     Raises:
-        DataError: The file has none of the table's patients, or puts a patient of its test split on another side.
+        DataError: The file has no patient of the collection, or moves a patient out of the test split.
     """
-    current = dict(zip(table.column("patient"), table.column("split"), strict=True))
-    known = {patient: pinned[patient] for patient in current if patient in pinned}
+    current = dict(zip(collection.column("patient"), collection.column("split"), strict=True))
+    known = {patient: saved[patient] for patient in current if patient in saved}
     if not known:
         raise DataError(
-            "holds none of the table's patients", source="saved split", remedy="hashes depend on the salt: use the same"
+            "holds no patient of the collection",
+            source="saved split",
+            remedy="hashes depend on the salt: use the same salt",
         )
-    torn = [patient for patient, side in known.items() if current[patient] == "test" and side != "test"]
+    torn = [patient for patient, split in known.items() if current[patient] == "test" and split != "test"]
     if torn:
         raise DataError(
-            f"puts {len(torn)} test patients on another side, the first {torn[0]}",
+            f"moves {len(torn)} test patients into another split, the first {torn[0]}",
             source="saved split",
-            remedy="save it anew, from this collection's official split",
+            remedy="save it again, from the official split of this collection",
         )
     new = [patient for patient in current if patient not in known]
-    sides = {**{patient: by_rule[patient] for patient in new if patient in by_rule}, **known}
-    moved = sum(by_rule.get(patient, current[patient]) != side for patient, side in known.items())
-    counts = Counter(sides.get(patient, current[patient]) for patient in new)
-    note = f"saved split: {len(known)} patients as saved, {moved} of them on another side than the rule would put them"
+    splits = {**{patient: by_rule[patient] for patient in new if patient in by_rule}, **known}
+    moved = sum(by_rule.get(patient, current[patient]) != split for patient, split in known.items())
+    counts = Counter(splits.get(patient, current[patient]) for patient in new)
+    note = f"saved split: {len(known)} patients as saved, {moved} of them in another split than by the rule"
     if new:
-        note += f"; {len(new)} new patients by the rule: " + ", ".join(f"{side} {counts[side]}" for side in counts)
-    return sides, note
+        note += f"; {len(new)} new patients by the rule: " + ", ".join(f"{split} {counts[split]}" for split in counts)
+    return splits, note
 
 
-# Label subsets: which patients keep their labels when only a share of the labels may be used.
-
-
-def label_subset(table: Collection, *, percentage: float, seed: int, task: str | None = None) -> tuple[str, ...]:
-    """The training patients whose labels are used, as salted hashes.
-
-    By patient, stratified by the patient's gravest label, and nested: the patients of 10 % are among those of 25 %
-    with the same seed. Each label that occurs keeps at least one patient. Patients of the validation and test
-    splits are never chosen; those who are not chosen stay in the table, for pre-training.
+def save_training_split(
+    collection: Collection, checkpoint: str | Path, *, before: frozenset[str] = frozenset(), **about: float
+) -> None:
+    """Write the split of a training next to its checkpoint, in the form that `Collection.split` takes as ``saved``.
 
     Args:
-        table: The table, split already where a validation split is wanted.
-        percentage: Share of the labelled training patients in percent, above 0 and up to 100.
-        seed: The seed.
-        task: The task whose labels count; ``None`` for the table's first.
-
-    Returns:
-        The patients' hashes in sorted order.
+        collection: Collection as it was trained on.
+        checkpoint: Folder of the checkpoint.
+        before: Patients that the start of this training was trained on; those without a row in the collection are
+            recorded too.
+        **about: Seed and fractions.
 
     Raises:
-        UsageError: The percentage is out of range, or the table has no such task.
+        DataError: The file cannot be written.
+    """
+    earlier = sorted(before - set(collection.column("patient")))
+    save_split(collection, Path(checkpoint) / SPLIT_FILE, **about, **({"seen_before": earlier} if earlier else {}))
+
+
+def read_seen(checkpoint: str | Path) -> frozenset[str] | None:
+    """Return the patients that a checkpoint was trained on, with the validation patients, who chose its best epoch.
+
+    Returns:
+        Hashes of the patients; ``None`` if the checkpoint does not say, like those of other programs.
+
+    Raises:
+        DataError: The file next to the checkpoint is not a saved split.
+    """
+    path = Path(checkpoint) / SPLIT_FILE
+    if not path.is_file():
+        return None
+    earlier = read_record(path).get("seen_before", ())
+    return frozenset(patient for patient, split in read_split(path).items() if split != "test") | frozenset(earlier)
+
+
+# Label subsets: the patients who keep their labels when only a percentage of the labels may be used.
+
+
+def label_subset(collection: Collection, *, percentage: float, seed: int, task: str | None = None) -> tuple[str, ...]:
+    """Choose the training patients whose labels are used, as salted hashes.
+
+    The choice is by patient, stratified by the most severe label of the patient, and nested: the patients of 10 % are
+    among those of 25 % with the same seed. Each label that occurs keeps at least one patient. Patients of the
+    validation and test splits are never chosen; patients who are not chosen stay in the collection, for pre-training.
+
+    Args:
+        collection: Collection with its splits.
+        percentage: Percentage of the labelled training patients, above 0 and up to 100.
+        seed: Random seed of the choice.
+        task: Name of the task whose labels count; ``None`` for the first task of the collection.
+
+    Returns:
+        Hashes of the patients, sorted.
+
+    Raises:
+        UsageError: The percentage is out of range, or the collection has no such task.
         DataError: No training patient has a label for the task.
     """
     if not 0 < percentage <= 100:
         raise UsageError(f"must be above 0 and at most 100, not {percentage}", source="percentage")
-    groups = strata(table, task)
+    groups = strata(collection, task)
     groups.pop(None, None)
     if not groups:
         raise DataError("no training patient has a label", source=task or "table", remedy="check the label tables")
     chosen: list[str] = []
     for patients in groups.values():
-        count = max(1, share(len(patients), percentage / 100))
+        count = max(1, nearest(len(patients) * (percentage / 100)))
         chosen += in_hash_order(patients, purpose="labels", seed=seed)[:count]
     return tuple(sorted(chosen))
 
 
 def save_subset(patients: Iterable[str], path: str | Path, **about: str | float | None) -> None:
-    """Writes the chosen patients as JSON, so that others can train on the very same ones.
+    """Write the chosen patients to a JSON file, so that others can train on the same ones.
 
     Args:
-        patients: What `label_subset` gave.
-        path: The file to write; it appears whole or not at all.
-        **about: What else is worth knowing: percentage, seed, task, salt_name.
+        patients: Patients that `label_subset` returned.
+        path: File to write; it appears complete or not at all.
+        **about: Further facts to record: percentage, seed, task, salt_name.
 
     Raises:
         DataError: The file cannot be written.
@@ -257,188 +362,16 @@ def save_subset(patients: Iterable[str], path: str | Path, **about: str | float 
 
 
 def read_subset(path: str | Path) -> tuple[str, ...]:
-    """The patients of a file that `save_subset` wrote.
+    """Read the patients of a file that `save_subset` wrote.
 
     Raises:
-        DataError: The file cannot be read or is no list of patients.
+        DataError: The file cannot be read or is not a list of patients.
     """
     patients = read_record(path).get("patients")
     if not isinstance(patients, list) or not patients or not all(is_salted_hash(patient) for patient in patients):
         raise DataError(
-            'is no label subset: needs {"patients": [...]} with salted hashes',
+            'is not a label subset: it needs {"patients": [...]} with salted hashes',
             source=path,
-            remedy="write it with save_subset",
+            remedy="give a label_subset.json that a training wrote",
         )
     return tuple(sorted(patients))
-
-
-# The split of a training: what a collection has of its own stays, what it lacks is made, and both are said.
-
-
-def complete_split(
-    table: Collection,
-    *,
-    validation_fraction: float = VALIDATION_FRACTION,
-    test_fraction: float = TEST_FRACTION,
-    seed: int = 0,
-    task: str | None = None,
-    saved: str | Path | None = None,
-) -> Collection:
-    """Gives a table the validation and the test split that it lacks.
-
-    An official split is never touched. A table of unlabelled images alone gets no test split: there is nothing to test
-    on, and pre-training may learn from all of them.
-
-    Args:
-        table: The table as its source gave it.
-        validation_fraction: Fraction of the training patients for a validation split where there is none; 0: none is
-            made.
-        test_fraction: Fraction of the training patients for a test split where there is none; 0: none is made.
-        seed: The seed.
-        task: The task to stratify by; ``None`` for the table's first.
-        saved: A file that `save_split` wrote: its patients stand as they stood there.
-
-    Returns:
-        The table, split; its notes say where each split is from.
-
-    Raises:
-        UsageError: A share is out of range.
-        DataError: As `Collection.split`.
-    """
-    splits = table.column("split")
-    own = {side for side in ("validation", "test") if side in splits}
-    training = table.where(split="train")
-    labelled = any(label is not None for task in table.tasks for label in training.column(task["name"]))
-    shares = {
-        "validation": 0.0 if "validation" in own else validation_fraction,
-        "test": test_fraction if labelled and "test" not in own else 0.0,
-    }
-    notes = [_own(table, side) for side in sorted(own)]
-    if "test" not in own and saved is None:
-        if not labelled:
-            notes.append("test: none, as no image has a label")
-        elif not test_fraction:
-            notes.append("test: none; the collection has no split of its own, and no share is asked for")
-        else:
-            notes.append(
-                f"test: the collection has no split of its own, so {test_fraction:.0%} of the patients are taken"
-            )
-    table = table.with_notes(*notes)
-    if saved is None and not any(shares.values()):
-        return table
-    return table.split(shares["validation"], seed, task, test_fraction=shares["test"], saved=saved)
-
-
-def _own(table: Collection, side: str) -> str:
-    rows = table.where(split=side)
-    return f"{side}: {len(set(rows.column('patient')))} patients ({len(rows)} images), the collection's own split"
-
-
-# Whom a checkpoint has learnt from: the saved split beside it, which the next stage reads before it tests anybody.
-
-
-SPLIT_FILE = "split.json"
-
-
-def save_training_split(
-    table: Collection, checkpoint: str | Path, *, before: frozenset[str] = frozenset(), **about: float
-) -> None:
-    """Writes a training's split beside its checkpoint, in the form that `Collection.split` takes as ``saved``.
-
-    Args:
-        table: The table as it was trained on.
-        checkpoint: The checkpoint's folder.
-        before: Whom the checkpoint that the training started from had learnt from; those who stand in no training row
-            of the table are written too.
-        **about: Seed and shares.
-
-    Raises:
-        DataError: The file cannot be written.
-    """
-    earlier = sorted(before - set(table.column("patient")))
-    save_split(table, Path(checkpoint) / SPLIT_FILE, **about, **({"seen_before": earlier} if earlier else {}))
-
-
-def read_seen(checkpoint: str | Path) -> frozenset[str] | None:
-    """The patients that a checkpoint has learnt from, validation patients among them: they chose its best epoch.
-
-    Returns:
-        Their hashes; ``None`` where the checkpoint does not say, as those of other programs.
-
-    Raises:
-        DataError: Its file is no saved split.
-    """
-    path = Path(checkpoint) / SPLIT_FILE
-    if not path.is_file():
-        return None
-    sides = read_split(path)
-    earlier = read_record(path).get("seen_before", ())
-    return frozenset(patient for patient, side in sides.items() if side != "test") | frozenset(earlier)
-
-
-# A split in numbers: patients and images on each side, their classes, views and vendors, and who moved.
-
-
-FACTS = ("view", "laterality", "vendor", "age_band", "source")
-UNKNOWN = "not known"
-
-
-def split_report(table: Collection) -> dict[str, Any]:
-    """Counts of a table's split.
-
-    Returns:
-        ``splits``: from each split that occurs to its patients, exams, breasts and images; ``tasks``: from each task
-        and label to the images by split, with the patients by their gravest label; ``facts``: from each of view,
-        laterality, vendor, age band and source to the images by value and split; ``moved``: patients (hashes) with
-        before, after and reason; ``rejected``: how many files and table rows were left out; ``notes``.
-    """
-    splits = table.column("split")
-    present = [split for split in SPLITS if split in splits]
-    exams, breasts = table.by_exam(), table.by_breast()
-    sides = {
-        split: {
-            "patients": len({p for p, s in zip(table.column("patient"), splits, strict=True) if s == split}),
-            "exams": sum(splits[group.rows[0]] == split for group in exams),
-            "breasts": sum(splits[group.rows[0]] == split and group.laterality is not None for group in breasts),
-            "images": splits.count(split),
-        }
-        for split in present
-    }
-    facts = {}
-    for name in FACTS:
-        counts = _cross(table.column(name), splits, present, AGE_BANDS if name == "age_band" else None)
-        if set(counts) != {UNKNOWN}:
-            facts[name] = counts
-    return {
-        "splits": sides,
-        "tasks": {task["name"]: _task(table, task, splits, present) for task in table.tasks},
-        "facts": facts,
-        "moved": [moved._asdict() for moved in table.moved],
-        "rejected": len(table.rejected),
-        "notes": list(table.notes),
-    }
-
-
-def _task(table: Collection, task: dict[str, Any], splits: list[str], present: list[str]) -> dict[str, Any]:
-    labels, values = task["labels"], table.column(task["name"])
-    rank = {label: place for place, label in enumerate(labels)}
-    worst: dict[tuple[str, str], str | None] = {}
-    for patient, split, label in zip(table.column("patient"), splits, values, strict=True):
-        before = worst.setdefault((patient, split), label)
-        if label is not None and (before is None or rank[label] > rank[before]):
-            worst[patient, split] = label
-    patients = _cross(list(worst.values()), [split for _, split in worst], present, labels)
-    return {"images": _cross(values, splits, present, labels), "patients": patients}
-
-
-def _cross(
-    values: list[str | None], splits: list[str], present: list[str], order: Any = None
-) -> dict[str, dict[str, int]]:
-    """From each value, in the given order or by name, and last what is not known, to the counts by split."""
-    counts = Counter(zip(values, splits, strict=True))
-    known = {value for value in values if value is not None}
-    ordered = sorted(known) if order is None else [value for value in order if value in known]
-    table = {value: {split: counts[value, split] for split in present} for value in ordered}
-    if None in values:
-        table[UNKNOWN] = {split: counts[None, split] for split in present}
-    return table

@@ -99,7 +99,7 @@ def _check_rows(plugin: Any, table: Collection, rows: Sequence[Row]) -> None:
     for row in rows:
         assert os.path.isfile(row["path"]), "a row names a file that is not there; it belongs into rejected"
     for row in rows[:_LOOKED_AT]:
-        size = read_shape(row["path"]).size
+        size = read_shape(row["path"])[0]
         for entry in row["findings"]:
             mask = finding_mask(entry, size)
             assert mask is None or mask.any(), "a finding does not touch its image: (row, column), from the top left"

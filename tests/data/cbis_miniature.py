@@ -48,7 +48,7 @@ class Finding(NamedTuple):
         return f"{self.film}_{self.number}"
 
 
-# patient 3 stands on both official sides; patient 4's film has two masses of different pathology
+# patient 3 is in both official splits; patient 4's film has two masses of different pathology
 COLLECTION = (
     Finding(1, pathology="MALIGNANT", density="3"),
     Finding(1, view="MLO", pathology="MALIGNANT", density="3"),

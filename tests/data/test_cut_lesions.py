@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mammo_hf import MammoImageProcessor
-from mammo_hf.data.findings import cut_share, finding, lesion_masks
+from mammo_hf.data.findings import cut_fraction, finding, lesion_masks
 from mammo_hf.processing.image_source import open_image
 
 SIZE = (300, 200)
@@ -20,7 +20,7 @@ def cut(film, *boxes, **options):
     processor = MammoImageProcessor(**options)
     source = open_image(film)
     masks = lesion_masks([finding("mass", box=box) for box in boxes], SIZE)
-    return cut_share(masks, source, processor.find_breast(source), processor)
+    return cut_fraction(masks, source, processor.find_breast(source), processor)
 
 
 def test_the_worst_lesion_counts(film):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from table_rows import make_row, make_table
 
-from mammo_hf.data.collection import gravest
+from mammo_hf.data.collection import most_severe
 
 
 def table():
@@ -31,5 +31,5 @@ def test_exams_hold_both_breasts_and_images_without_an_exam_make_their_own():
 
 
 def test_gravest_is_the_last_in_the_tasks_order():
-    assert gravest(["0", None, "2"], ("1", "2", "0", "3")) == "0"
-    assert gravest([None], ("1",)) is None
+    assert most_severe(["0", None, "2"], ("1", "2", "0", "3")) == "0"
+    assert most_severe([None], ("1",)) is None

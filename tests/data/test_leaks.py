@@ -18,7 +18,7 @@ def test_an_image_level_split_is_refused():
     rows = list(cohort(test=0))
     for number, row in enumerate(rows):
         row["split"] = ("train", "validation")[number % 2]
-    with pytest.raises(DataError, match="70 of patient on two sides") as caught:
+    with pytest.raises(DataError, match="70 of patient in two splits") as caught:
         assert_no_leak(make_table(rows))
     assert rows[0]["patient"] in str(caught.value)
     assert "and 60 more" in str(caught.value)
@@ -46,7 +46,7 @@ def test_sides(one, other, leaks):
 
 def test_an_exam_under_two_patients():
     exam = salted_hash("one", "exam")
-    with pytest.raises(DataError, match=f"1 of exam on two sides: {exam}"):
+    with pytest.raises(DataError, match=f"1 of exam in two splits: {exam}"):
         assert_no_leak(make_table([make_row("a", exam=exam), make_row("b", exam=exam, split="test")]))
 
 
@@ -61,7 +61,7 @@ def test_one_file_under_two_names_is_found_and_its_path_is_not_shown(tmp_path):
         make_row("a", path=str(tmp_path / "film.dcm")),
         make_row("b", path=str(tmp_path / "link.dcm"), split="test"),
     ]
-    with pytest.raises(DataError, match="2 of file on two sides") as caught:
+    with pytest.raises(DataError, match="2 of file in two splits") as caught:
         assert_no_leak(make_table(rows))
     assert rows[1]["image_id"] in str(caught.value)
     assert str(tmp_path) not in str(caught.value)
@@ -79,7 +79,7 @@ def copies(tmp_path, one=b"x" * 70000, other=b"x" * 70000, splits=("train", "tes
 
 
 def test_a_copied_file_is_found_by_its_content(tmp_path):
-    with pytest.raises(DataError, match="2 of file on two sides"):
+    with pytest.raises(DataError, match="2 of file in two splits"):
         assert_no_leak(copies(tmp_path))
     assert_no_leak(copies(tmp_path, splits=("train", "unlabelled")))
 
@@ -97,7 +97,7 @@ def test_files_alone_of_their_size_are_not_opened(tmp_path, monkeypatch):
 def test_images_of_another_stage_must_not_stand_in_the_test_split():
     tuned = cohort()
     seen = make_table([make_row("elsewhere"), make_row("test 3", split="unlabelled")])
-    with pytest.raises(DataError, match="1 of patient on two sides"):
+    with pytest.raises(DataError, match="1 of patient in two splits"):
         assert_no_leak(tuned, pretraining=seen)
     assert_no_leak(tuned, pretraining=make_table([make_row("elsewhere"), make_row("test 3", split="test")]))
     # a validation image may have been seen before: only the test split must be new
@@ -110,7 +110,7 @@ def test_near_duplicates_are_looked_for_where_prepared_images_are_given():
     one, two = table.column("image_id")
     pixels = {one: image.tobytes(), two: (image // 2).tobytes()}
     rows = [{"image_id": name, "size": [64, 32], "pixels": content} for name, content in pixels.items()]
-    with pytest.raises(DataError, match=rf"1 of near duplicate on two sides: {two} like {one} \(test and training\)"):
+    with pytest.raises(DataError, match=rf"1 of near duplicate in two splits: {two} like {one} \(test and training\)"):
         assert_no_leak(table, prepared=rows)
     assert_no_leak(table, prepared=rows[:1])
     assert_no_leak(make_table([make_row("one"), make_row("two", split="unlabelled")]), prepared=rows)

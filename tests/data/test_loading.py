@@ -21,7 +21,10 @@ def test_options_go_to_the_source(tmp_path):
     root = write_collection(tmp_path / "root", COLLECTION[:2])
     with pytest.raises(UsageError, match=r"list\.txt: no such file"):
         load(root, dicom_path=tmp_path / "list.txt")
-    with pytest.raises(UsageError, match="dicom_paths: is no option of cbis-ddsm; its options: dicom_path"):
+    with pytest.raises(
+        UsageError,
+        match=r"dicom_paths: is not an option of cbis-ddsm; did you mean dicom_path\? its options: dicom_path",
+    ):
         load(root, dicom_paths="list.txt")
 
 
@@ -33,17 +36,17 @@ def test_a_folder_that_nobody_recognises_says_what_each_source_looks_for(tmp_pat
 
 
 def test_a_named_source_without_its_tables(tmp_path):
-    with pytest.raises(DataError, match="none of CBIS-DDSM's tables is there"):
+    with pytest.raises(DataError, match="holds none of CBIS-DDSM's tables"):
         load("cbis-ddsm", tmp_path)
 
 
 def test_wrong_names_and_folders(tmp_path):
     write_tables(tmp_path)
-    with pytest.raises(UsageError, match="ddsm: is no known source; did you mean"):
+    with pytest.raises(UsageError, match="ddsm: is not a known source; did you mean"):
         load("ddsm", tmp_path)
     with pytest.raises(UsageError, match="absent: no such folder"):
         load(tmp_path / "absent")
-    with pytest.raises(UsageError, match="is no folder"):
+    with pytest.raises(UsageError, match="is not a folder"):
         load(tmp_path / TABLES["mass", "train"])
     with pytest.raises(UsageError, match="needs the collection's folder too"):
         load("cbis-ddsm")
@@ -81,7 +84,7 @@ def test_name_and_folder_in_one_text_and_a_mapping_beside_its_table(tmp_path):
 
 
 def test_a_source_or_a_mapping_that_is_not_there_is_named_as_such(tmp_path):
-    with pytest.raises(UsageError, match=r"folders: is no known source; did you mean folder\?"):
+    with pytest.raises(UsageError, match=r"folders: is not a known source; did you mean folder\?"):
         load(f"folders:{tmp_path}")
     with pytest.raises(UsageError, match=r"mine\.toml: cannot be read; a mapping is a TOML file"):
         load(tmp_path / "mine.toml")

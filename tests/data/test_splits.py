@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from table_rows import cohort, make_row, make_table, patients
 
-from mammo_hf.data.splits import choose_sides, find_task, in_hash_order, share, strata
+from mammo_hf.data.splits import draw_splits, find_task, in_hash_order, nearest, strata
 from mammo_hf.errors import DataError, UsageError
 
 
 def choose(table, validation=0.2, seed=0):
-    return set(choose_sides(table, {"validation": validation}, seed=seed, task=None, taken_from="train"))
+    return set(draw_splits(table, {"validation": validation}, seed=seed, task=None, origin="train"))
 
 
 def test_order_is_the_same_on_any_machine_and_differs_by_seed_and_purpose():
@@ -25,8 +25,8 @@ def test_order_is_the_same_on_any_machine_and_differs_by_seed_and_purpose():
 @given(st.integers(0, 500), st.floats(0, 1), st.floats(0, 1))
 def test_share_grows_with_the_fraction_and_is_the_nearest(count, one, other):
     low, high = sorted((one, other))
-    assert 0 <= share(count, low) <= share(count, high) <= count
-    assert abs(share(count, one) - count * one) <= 0.5
+    assert 0 <= nearest(count * low) <= nearest(count * high) <= count
+    assert abs(nearest(count * one) - count * one) <= 0.5
 
 
 def test_strata_are_of_training_patients_by_their_gravest_label():
@@ -86,7 +86,7 @@ def test_training_is_never_emptied_and_validation_never_empty(benign, malignant,
 
 @pytest.mark.parametrize("validation", [0, 1, -0.1, 15, float("nan")])
 def test_share_out_of_range(validation):
-    with pytest.raises(UsageError, match="validation: must be above 0 and below 1"):
+    with pytest.raises(UsageError, match="validation_fraction: must be above 0 and below 1"):
         choose(cohort(), validation)
 
 

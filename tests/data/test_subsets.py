@@ -77,7 +77,7 @@ def test_saved_subset_is_read_again(tmp_path):
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"patients": []}', '{"patients": ["P_00001"]}'])
 def test_a_file_that_is_no_subset(tmp_path, text):
     (tmp_path / "labels.json").write_text(text)
-    with pytest.raises(DataError, match=r"labels\.json: is no label subset"):
+    with pytest.raises(DataError, match=r"labels\.json: is not a label subset"):
         read_subset(tmp_path / "labels.json")
 
 

@@ -135,19 +135,19 @@ def test_a_saved_split_pins_its_patients_and_the_rule_is_for_those_who_are_new(t
     side = dict(zip(free.column("patient"), free.column("split"), strict=True))
     moved = {row["patient"] for row in before if side[row["patient"]] != row["split"]}
     assert moved
-    assert f"70 patients as saved, {len(moved)} of them on another side" in note
+    assert f"70 patients as saved, {len(moved)} of them in another split" in note
     assert "40 new patients by the rule" in note
 
 
 def test_a_saved_split_of_other_patients_or_against_the_official_one_is_refused(tmp_path):
     save_split(make_table([make_row("x"), make_row("y", split="test")]), tmp_path / "split.json")
-    with pytest.raises(DataError, match="holds none of the table's patients"):
+    with pytest.raises(DataError, match="holds no patient of the collection"):
         cohort().split(saved=tmp_path / "split.json")
     torn = make_table([make_row("x", split="test"), make_row("a"), make_row("b")])
-    with pytest.raises(DataError, match="puts 1 test patients on another side"):
+    with pytest.raises(DataError, match="moves 1 test patients into another split"):
         torn.split(saved=tmp_path / "split.json")
-    with pytest.raises(DataError, match="has patients on two sides"):
+    with pytest.raises(DataError, match="has patients in two splits"):
         save_split(make_table([make_row("a", "p"), make_row("b", "p", split="test")]), tmp_path / "no.json")
     (tmp_path / "split.json").write_text('{"splits": {"P_00001": "train"}}')
-    with pytest.raises(DataError, match="is no saved split"):
+    with pytest.raises(DataError, match="is not a saved split"):
         cohort().split(saved=tmp_path / "split.json")

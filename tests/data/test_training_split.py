@@ -35,7 +35,7 @@ def test_a_collection_without_a_test_split_gets_one_and_it_is_said():
 def test_no_test_split_where_none_is_wanted_or_nothing_has_a_label():
     table = complete_split(cohort(test=0), test_fraction=0)
     assert set(table.column("split")) == {"train", "validation"}
-    assert table.notes[0] == "test: none; the collection has no split of its own, and no share is asked for"
+    assert table.notes[0] == "test: none; the collection has no split of its own, and the test fraction is 0"
     unlabelled = make_table([make_row(str(number), split="unlabelled") for number in range(10)])
     table = complete_split(unlabelled)
     assert set(table.column("split")) == {"unlabelled", "validation"}
@@ -57,7 +57,7 @@ def test_a_saved_split_decides(tmp_path):
 def test_shares_that_leave_nothing():
     with pytest.raises(UsageError, match="leave nothing to train on"):
         complete_split(cohort(test=0), validation_fraction=0.5, test_fraction=0.5)
-    with pytest.raises(UsageError, match="test: must be above 0 and below 1"):
+    with pytest.raises(UsageError, match="test_fraction: must be above 0 and below 1"):
         complete_split(cohort(test=0), test_fraction=1.5)
     with pytest.raises(UsageError, match="nothing to split"):
         cohort().split(validation_fraction=0)
@@ -70,7 +70,7 @@ def test_whom_a_checkpoint_has_learnt_from_must_not_be_tested_on(tmp_path):
     seen = read_seen(tmp_path)
     assert seen == patients(first, split=("train", "validation"))
     assert_no_leak(first, seen=seen)
-    with pytest.raises(DataError, match=r"of patient on two sides: .*\(an earlier stage and test\).*; .*saved split"):
+    with pytest.raises(DataError, match=r"of patient in two splits: .*\(an earlier stage and test\).*; .*saved split"):
         assert_no_leak(complete_split(cohort(test=0), seed=1), seen=seen)
     # the remedy
     assert_no_leak(complete_split(cohort(test=0), seed=1, saved=tmp_path / SPLIT_FILE), seen=seen)

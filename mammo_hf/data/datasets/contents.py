@@ -1,6 +1,6 @@
-"""What an image file is by its content: its size, whether it can be a mask, whose it is; without decoding its pixels.
+"""Files of a collection: images known by their headers and bytes, tables found by name and read in any encoding.
 
-Folder and series names of public releases are not to be trusted: in CBIS-DDSM's, crops lie in folders of ROI masks.
+Folder and series names of public releases are not reliable: in CBIS-DDSM's, crops are in folders of ROI masks.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,8 @@ from ...dicom import Laterality, MammogramError, Vendor, View, read_mammogram
 from ...dicom.header import find_projection
 from ...dicom.parsing import text
 from ...errors import DataError
+from ...files import is_dicom_entry, walk
+from ..collection import Rejected
 
 _SIZE_TAGS = ["Columns", "Rows"]
 _TAGS = [
@@ -28,47 +30,48 @@ _TAGS = [
     *("ImageLaterality", "Laterality", "PatientOrientation", "ViewCodeSequence", "ViewPosition"),
     *("Manufacturer", "Modality", "PatientAge", "PatientID", "SOPInstanceUID", "SeriesDescription", "StudyInstanceUID"),
 ]
-# two values squeeze to almost nothing: run lengths take a byte for some sixty pixels, JPEG 2000 and JPEG-LS less
+# an image of two values compresses to almost nothing: run lengths take a byte for some sixty pixels, JPEG 2000 and
+# JPEG-LS less
 _MASK_BYTES_PER_PIXEL = 0.25
 _PROBE = 1 << 16
-_SMALL = 1 << 16  # below, the header is no small part of the file, and decoding is cheap
-
-
-class Shape(NamedTuple):
-    """The size of an image as (rows, columns), and whether its pixels are compressed."""
-
-    size: tuple[int, int]
-    compressed: bool
+_SMALL = 1 << 16  # bytes; below, the header is a large part of the file, and decoding is cheap
 
 
 class Facts(NamedTuple):
-    """What a header says of an image that nothing else tells about; texts are empty where absent."""
+    """What the header of an image says; texts are empty if absent."""
 
-    modality: str
-    laterality: Laterality
-    view: View
-    series_description: str
-    patient_id: str
-    study_uid: str
-    instance_uid: str
+    path: str
+    modality: str = ""
+    laterality: Laterality = Laterality.UNKNOWN
+    view: View = View.UNKNOWN
+    series_description: str = ""
+    patient_id: str = ""
+    study_uid: str = ""
+    instance_uid: str = ""
     age: str = ""
     vendor: str = ""
 
+    @property
+    def is_region(self) -> bool:
+        """Whether the description of the series says that the image is a crop or a mask."""
+        words = self.series_description.lower()
+        return "crop" in words or "roi mask" in words
+
 
 class Contents:
-    """Reads of each file what is asked, once. What cannot be read is `None`, with the reason in `problems`."""
+    """Cache of what was asked about image files; what cannot be read is `None`, with the reason in `problems`."""
 
     def __init__(self) -> None:
-        self._shapes: dict[str, Shape | None] = {}
+        self._shapes: dict[str, tuple[tuple[int, int], bool] | None] = {}
         self.problems: dict[str, str] = {}
 
     def size(self, path: str) -> tuple[int, int] | None:
-        """(rows, columns) of an image."""
+        """Return the size (rows, columns) of an image."""
         shape = self._shape(path)
-        return None if shape is None else shape.size
+        return None if shape is None else shape[0]
 
     def facts(self, path: str) -> Facts | None:
-        """All facts of an image's header."""
+        """Return what the header of an image says."""
         try:
             return read_facts(path)
         except DataError as error:
@@ -76,9 +79,9 @@ class Contents:
             return None
 
     def is_mask(self, path: str) -> bool:
-        """Whether the image has at most two values. Pixels are decoded only where the bytes cannot tell."""
+        """Return whether the image has at most two values; pixels are decoded only if the bytes cannot tell."""
         shape = self._shape(path)
-        if shape is None or _cannot_have_two_values(path, shape):
+        if shape is None or _has_many_values(path, *shape):
             return False
         try:
             if is_picture(path):
@@ -90,7 +93,7 @@ class Contents:
             self.problems[path] = "the picture is damaged or cut off"
         return False
 
-    def _shape(self, path: str) -> Shape | None:
+    def _shape(self, path: str) -> tuple[tuple[int, int], bool] | None:
         if path not in self._shapes:
             try:
                 self._shapes[path] = read_shape(path)
@@ -101,36 +104,37 @@ class Contents:
 
 
 def is_picture(path: str) -> bool:
-    """Whether a file's name is that of a PNG, JPEG or PGM."""
+    """Return whether the name of a file is that of a PNG, JPEG or PGM."""
     return path.lower().endswith((".png", ".jpg", ".jpeg", ".pgm"))
 
 
-def read_shape(path: str) -> Shape:
-    """Reads the size alone, which is twice as quick as `read_facts`.
+def read_shape(path: str) -> tuple[tuple[int, int], bool]:
+    """Read the size (rows, columns) only, which is twice as fast as `read_facts`, and whether pixels are compressed.
 
     Raises:
-        DataError: The file cannot be read or is no DICOM image.
+        DataError: The file cannot be read or is not a DICOM image.
     """
     if is_picture(path):
         try:
             with Image.open(path) as picture:
-                return Shape((picture.height, picture.width), True)
-        except OSError as error:  # pillow's for what is no picture, too
-            raise DataError("is no readable picture", source=path, remedy="fetch it again") from error
+                return (picture.height, picture.width), True
+        except OSError as error:  # Pillow also raises it for a file that is not a picture
+            raise DataError("is not a readable picture", source=path, remedy="fetch it again") from error
     header, size = _read_header(path, _SIZE_TAGS)
     syntax = header.file_meta.get("TransferSyntaxUID")
-    return Shape(size, syntax is not None and syntax not in UncompressedTransferSyntaxes)
+    return size, syntax is not None and syntax not in UncompressedTransferSyntaxes
 
 
 def read_facts(path: str) -> Facts:
-    """Reads a header, without the pixels.
+    """Read the header of a DICOM file, without the pixels.
 
     Raises:
-        DataError: The file cannot be read or is no DICOM image.
+        DataError: The file cannot be read or is not a DICOM image.
     """
     header, _ = _read_header(path, _TAGS)
     laterality, view = find_projection(header, [])
     return Facts(
+        path,
         modality=text(header, "Modality"),
         laterality=laterality,
         view=view,
@@ -150,14 +154,14 @@ def _read_header(path: str, tags: list[str]) -> tuple[pydicom.FileDataset, tuple
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})", source=path, remedy="check the path") from error
     except Exception as error:  # whatever a damaged header makes pydicom raise
-        raise DataError("is no readable DICOM file", source=path, remedy="fetch it again") from error
+        raise DataError("is not a readable DICOM file", source=path, remedy="fetch it again") from error
     if min(size) <= 0:
         raise DataError("is a DICOM file without an image", source=path, remedy="remove it from the data")
     return header, size
 
 
 def _has_two_levels(path: str) -> bool:
-    """Whether a picture is black and white but for the rings that a JPEG has along edges."""
+    """Return whether a picture is black and white apart from the rings that a JPEG has along edges."""
     with Image.open(path) as picture:
         values = np.asarray(picture.convert("L"))
     peak = int(values.max())
@@ -165,18 +169,19 @@ def _has_two_levels(path: str) -> bool:
     return bool(between <= 0.005 * values.size)
 
 
-def _cannot_have_two_values(path: str, shape: Shape) -> bool:
+def _has_many_values(path: str, size: tuple[int, int], compressed: bool) -> bool:
+    """Return whether the bytes of a file show that its image has more than two values."""
     try:
         length = os.path.getsize(path)
         if length < _SMALL:
             return False
-        if shape.compressed:
-            return length > _MASK_BYTES_PER_PIXEL * shape.size[0] * shape.size[1]
-        # two values of one or two bytes each show at most four different bytes, wherever one looks in the pixels,
-        # and in a native file nearly every byte is a pixel's
+        if compressed:
+            return length > _MASK_BYTES_PER_PIXEL * size[0] * size[1]
+        # two values of one or two bytes each show at most four different bytes, anywhere in the pixels, and in a
+        # native file nearly every byte belongs to a pixel
         with open(path, "rb") as file:
-            for share in (0.5, 0.25, 0.75):
-                file.seek(int(share * length))
+            for fraction in (0.5, 0.25, 0.75):
+                file.seek(int(fraction * length))
                 if np.unique(np.frombuffer(file.read(min(_PROBE, length // 8)), np.uint8)).size > 4:
                     return True
     except OSError:
@@ -184,22 +189,34 @@ def _cannot_have_two_values(path: str, shape: Shape) -> bool:
     return False
 
 
-# Finding a table by its name, and counting what is not there.
+# Finding images below a folder, and tables by their names.
 
-
-_DEEPEST = 2
+_DEEPEST = 2  # folders below the root
 _SHOWN = 3
 
 
-def find_tables(root: str | Path, names: Iterable[str]) -> dict[str, Path]:
-    """Tables by their lower-case names, in `root`, in its folder ``csv``, or up to two folders below.
+def files_below(
+    root: str | Path, rejected: list[Rejected], accepts: Callable[[os.DirEntry[str]], bool] = is_dicom_entry
+) -> Iterator[str]:
+    """Find all files of a kind below a folder; see `mammo_hf.files.walk`.
 
     Args:
-        root: The collection's folder.
-        names: What is looked for, in lower case; upper and lower case do not matter in the files' names.
+        root: Folder of the collection.
+        rejected: List that receives the folders that cannot be listed.
+        accepts: Function that decides whether an entry is wanted; by default DICOM files.
+    """
+    return walk(root, lambda folder, reason: rejected.append(Rejected(folder, reason)), accepts)
+
+
+def find_tables(root: str | Path, names: Iterable[str]) -> dict[str, Path]:
+    """Find tables by their lower-case names, in `root`, in its folder ``csv``, or up to two folders below.
+
+    Args:
+        root: Folder of the collection.
+        names: Names of the tables in lower case; the case of the files' names does not matter.
 
     Returns:
-        From a table's name to its file, the shallowest, for those that are there.
+        From the name of each table that exists to its file; the shallowest one counts.
     """
     wanted = set(names)
     found: dict[str, Path] = {}
@@ -223,27 +240,27 @@ def _listing(folder: Path) -> list[tuple[str, bool]]:
         with os.scandir(folder) as entries:
             return sorted((entry.name, entry.is_dir()) for entry in entries)
     except OSError:
-        return []  # the walk for images reports a folder that cannot be read
+        return []  # the search for images reports a folder that cannot be read
 
 
 def missing_files(missing: list[str], total: int, limit: float, source: str | Path) -> list[str]:
-    """The note about files that tables name and that are not there.
+    """Return the note about files that tables name and that do not exist.
 
     Args:
-        missing: Their paths.
-        total: How many the tables name.
-        limit: The share of missing files above which reading stops.
-        source: The table or folder, for messages.
+        missing: Paths of the missing files.
+        total: Number of files that the tables name.
+        limit: Fraction of missing files above which reading stops.
+        source: Table or folder, for messages.
 
     Raises:
-        DataError: No file is there at all, or the share is above the limit.
+        DataError: No file exists at all, or the fraction is above the limit.
     """
     if not missing:
         return []
-    share = len(missing) / total
+    fraction = len(missing) / total
     shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
-    text = f"{len(missing)} of {total} files that its table names are not there ({share:.0%})"
-    if len(missing) == total or share > limit:
+    text = f"{len(missing)} of {total} files that its table names do not exist ({fraction:.0%})"
+    if len(missing) == total or fraction > limit:
         raise DataError(
             f"{text}: {shown}",
             source=source,
@@ -254,12 +271,11 @@ def missing_files(missing: list[str], total: int, limit: float, source: str | Pa
 
 # Delimited tables of any origin: with or without a byte order mark, UTF-8 or Latin-1, comma, semicolon or tab.
 
-
 _DELIMITERS = ",;\t"
 
 
 def read_text(path: str | Path) -> str:
-    """A file's text: UTF-8, with or without a byte order mark, or else Latin-1.
+    """Read a text file: UTF-8, with or without a byte order mark, or else Latin-1.
 
     Raises:
         DataError: The file cannot be read.
@@ -275,27 +291,24 @@ def read_text(path: str | Path) -> str:
 
 
 def read_columns(path: str | Path) -> list[str]:
-    """The names in a table's first line; empty where there is none."""
-    text = read_text(path)
-    return [name.strip() for name in next(csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text)), [])]
+    """Read the names in the first line of a table; empty if there is none."""
+    return _open_table(path)[0]
 
 
 def read_table(path: str | Path, keep: Collection[str] | None = None) -> list[dict[str, str]]:
-    """A table's rows, one dict a row; blanks and line breaks around a value are cut off, empty rows are skipped.
+    """Read the rows of a table as dicts; spaces and line breaks around a value are removed, empty rows are skipped.
 
-    The delimiter is the one of comma, semicolon and tab that stands most often in the first line.
+    The delimiter is the one of comma, semicolon and tab that is most frequent in the first line.
 
     Args:
-        path: The table.
-        keep: The columns that are wanted, those of them that are there; ``None``: all. Some tables have a hundred more
-            than anybody asks for, and half a million rows.
+        path: Table to read.
+        keep: Names of the wanted columns, as far as they exist; ``None``: all. Some tables have a hundred more than
+            anybody needs, and half a million rows.
 
     Raises:
         DataError: The file cannot be read, has no columns, two of one name, or a row of another length.
     """
-    text = read_text(path)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text))
-    columns = [name.strip() for name in next(reader, [])]
+    columns, reader = _open_table(path)
     if not any(columns):
         raise DataError("has no columns", source=path, remedy="give a table whose first line names its columns")
     twice = sorted({name for name in columns if name and columns.count(name) > 1})
@@ -316,6 +329,9 @@ def read_table(path: str | Path, keep: Collection[str] | None = None) -> list[di
     return rows
 
 
-def _delimiter(text: str) -> str:
+def _open_table(path: str | Path) -> tuple[list[str], Iterator[list[str]]]:
+    text = read_text(path)
     first = text.partition("\n")[0]
-    return max(_DELIMITERS, key=first.count)
+    # values may hold line breaks inside quotes: only a csv reader may cut the rows
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(_DELIMITERS, key=first.count))
+    return [name.strip() for name in next(reader, [])], reader

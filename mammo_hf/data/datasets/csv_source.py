@@ -1,15 +1,38 @@
-"""csv: any collection with a table of its own, by a mapping of its columns; ready mappings are sources by name."""
+"""Source csv: any collection with tables of its own, read by a mapping of their columns.
+
+The ready mappings in ``mappings/`` are sources by their own names.
+"""
 
 from __future__ import annotations
 
+import ast
+import datetime
+import fnmatch
+import itertools
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Mapping as Mapped
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from ...errors import UsageError
-from ..collection import Collection
-from .mapped import MAPPINGS, MappedSource
+from PIL import Image
+
+from ...dicom import Laterality, Vendor, View
+from ...errors import DataError, UsageError
+from ..collection import Collection, Rejected, most_severe
+from ..findings import FINDING_KINDS, PATHOLOGIES, Finding, finding
+from ..privacy import PRIVATE, private_salt, salted_hash
+from ..schema import SPLITS, Row, age_band, task_list
+from ..schema import TASKS as COMMON
+from .contents import Contents, files_below, find_tables, missing_files, read_columns, read_shape, read_table
+from .mapping import FOLLOW_UP, HEADER_COLUMNS, Field, Join, Mapping, read_mapping
+
+MAPPINGS = Path(__file__).parent / "mappings"
 
 NAME = "csv"
-LOOKS_FOR = 'a mapping of its columns: load("csv", root, mapping="my.toml")'
+LOOKS_FOR = "to be given by its mapping, as in FOLDER/my.toml"
 LICENCE = "the collection's own; the mapping states it"
 TASKS: dict[str, tuple[str, ...]] = {}
 OFFICIAL_SPLIT = "what the mapping's columns.split says"
@@ -17,23 +40,670 @@ QUIRKS = ("Tables may have a byte order mark, be Latin-1, or be separated by com
 
 
 def recognises(root: Path) -> bool:
-    """Never: a table says nothing without its mapping."""
+    """Return False: a table says nothing without its mapping."""
     return False
 
 
 def load(root: Path, mapping: str | Path | None = None, max_missing: float = 0.5) -> Collection:
-    """Reads a collection by a mapping.
+    """Read a collection by a mapping.
 
     Args:
-        root: The folder that holds tables and images.
-        mapping: The mapping's file, or the name of one of ours.
-        max_missing: Share of the tables' files that may be missing.
+        root: Folder that holds tables and images.
+        mapping: File of the mapping, or the name of a ready one.
+        max_missing: Fraction of the tables' files that may be missing.
 
     Raises:
         UsageError: There is no mapping.
-        DataError: What `mammo_hf.data.datasets.mapped.MappedSource.load` raises.
+        DataError: See `MappedSource.load`.
     """
     if mapping is None:
-        raise UsageError("needs a mapping", source=NAME, remedy=LOOKS_FOR)
-    ours = MAPPINGS / f"{mapping}.toml"
-    return MappedSource.from_toml(ours if ours.is_file() else mapping).load(root, max_missing=max_missing)
+        raise UsageError("needs a mapping of the columns", source=NAME, remedy="give the mapping: FOLDER/my.toml")
+    ready = MAPPINGS / f"{mapping}.toml"
+    return MappedSource.from_toml(ready if ready.is_file() else mapping).load(root, max_missing=max_missing)
+
+
+class Record(NamedTuple):
+    """One row about an image.
+
+    Attributes:
+        path: Path of the image.
+        name: Name of the file in the table.
+        place: Table and row, for messages.
+        contexts: Columns of the row; with joined tables there is one for each combination of rows that fit.
+    """
+
+    path: str
+    name: str
+    place: str
+    contexts: list[dict[str, str]]
+
+
+class MappedSource:
+    """Source made of a mapping, with the names that a source's module has.
+
+    Args:
+        mapping: Mapping of the collection's tables.
+    """
+
+    def __init__(self, mapping: Mapping) -> None:
+        self.mapping = mapping
+        self.NAME = mapping.name
+        self.LICENCE = mapping.licence
+        self.TASKS = dict(mapping.tasks)
+        self.QUIRKS = mapping.quirks
+        split = mapping.columns.get("split")
+        self.OFFICIAL_SPLIT = f"by {split.template}" if split is not None and split.columns() else "none"
+        self.LOOKS_FOR = f"{' and '.join(mapping.tables())}, in the folder or at most two folders below"
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> MappedSource:
+        """Return the source of a mapping file; an entry point of another package may name it.
+
+        Raises:
+            UsageError: There is no such file.
+            DataError: It is not a mapping.
+        """
+        return cls(read_mapping(path))
+
+    def recognises(self, root: Path) -> bool:
+        """Return whether a folder holds the mapping's tables, with the columns that the mapping names."""
+        mapping = self.mapping
+        found = find_tables(root, [name.lower() for name in mapping.tables()])
+        if len(found) < len(mapping.tables()):
+            return False
+        if mapping.table is not None:
+            return mapping.own_columns() <= set(read_columns(found[mapping.table.lower()]))
+        joins = [join for join in mapping.joins if not join.optional]
+        return all(set(join.key.columns()) <= set(read_columns(found[join.table.lower()])) for join in joins)
+
+    def load(self, root: Path, max_missing: float = 0.5) -> Collection:
+        """Read the collection.
+
+        Args:
+            root: Folder that holds tables and images.
+            max_missing: Fraction of the tables' files that may be missing.
+
+        Returns:
+            The collection. Its `notes` count what was not found or left out, its `rejected` lists it.
+
+        Raises:
+            DataError: A table or column does not exist, a value is wrong or contradicts another, or too many files are
+                missing; names table, row and column.
+        """
+        root, mapping = Path(root), self.mapping
+        names = {*mapping.tables(), *(join.table for join in mapping.joins)}
+        found = find_tables(root, [name.lower() for name in names])
+        absent = [name for name in mapping.tables() if name.lower() not in found]
+        if absent:
+            raise DataError(f"has no table {absent[0]}", source=root, remedy=f"{self.NAME} needs {self.LOOKS_FOR}")
+        rejected: list[Rejected] = []
+        notes: list[str] = []
+        if mapping.table is None:
+            records = list(_header_records(root, rejected))
+        else:
+            table = found[mapping.table.lower()]
+            rows = read_table(table, mapping.all_columns())
+            records, notes = self._table_records(table, rows, [table.parent, root], rejected, max_missing)
+        _check_all_columns(mapping, found)
+        for join in mapping.joins:
+            if join.table.lower() in found:
+                records, more = _joined(records, join, found[join.table.lower()], mapping.all_columns())
+                notes += more
+        return self._collection(records, root, rejected, notes, _events(mapping, found))
+
+    def load_rows(self, rows: list[dict[str, str]], source: str, root: Path) -> Collection:
+        """Read a collection from rows in memory.
+
+        Args:
+            rows: Rows of the images' table.
+            source: Name of the table in messages.
+            root: Folder that the paths of the images are relative to.
+
+        Raises:
+            DataError: A column does not exist, a value is wrong or contradicts another, or more than half of the files
+                are missing.
+        """
+        rejected: list[Rejected] = []
+        records, notes = self._table_records(source, rows, [root], rejected, 0.5)
+        return self._collection(records, root, rejected, notes, [])
+
+    def _table_records(
+        self,
+        table: str | Path,
+        rows: list[dict[str, str]],
+        folders: list[Path],
+        rejected: list[Rejected],
+        max_missing: float,
+    ) -> tuple[list[Record], list[str]]:
+        mapping = self.mapping
+        assert mapping.path is not None
+        _check_columns(table, rows, mapping.own_columns())
+        files = _Files(folders, rejected)
+        records, missing, total = [], [], 0
+        for number, row in enumerate(rows, start=1):
+            if any(row.get(column) not in allowed for column, allowed in mapping.where.items()):
+                continue
+            total += 1
+            place = f"{table}, row {number}"
+            wanted = mapping.path.text(row).replace("\n", "")
+            file = files.find(wanted)
+            if file is None:
+                missing.append(wanted)
+                rejected.append(Rejected(place, f"there is no file {wanted}"))
+                continue
+            matched = mapping.pattern.search(os.path.basename(file)) if mapping.pattern is not None else None
+            groups = {} if matched is None else {key: value or "" for key, value in matched.groupdict().items()}
+            records.append(Record(file, wanted, place, [{**row, **groups}]))
+        return records, missing_files(missing, total, max_missing, table)
+
+    def _collection(
+        self, records: list[Record], root: Path, rejected: list[Rejected], notes: list[str], events: list[Record]
+    ) -> Collection:
+        mapping = self.mapping
+        images: dict[str, list[Record]] = {}
+        for record in records:
+            images.setdefault(record.path, []).append(record)
+        rows = image_rows(mapping, list(images.values()), root, rejected, events)
+        if not rows:
+            reason = f"; the first: {rejected[0].source}: {rejected[0].reason}" if rejected else ""
+            raise DataError(f"holds no image that can be used{reason}", source=root, remedy=self.LOOKS_FOR)
+        unlabelled = sum(all(row[name] is None for name in mapping.tasks) for row in rows)
+        if mapping.tasks and unlabelled:
+            notes = [*notes, f"{unlabelled} of {len(rows)} images have no label"]
+        collection = Collection.from_rows(
+            rows,
+            tasks=task_list(mapping.tasks),
+            salt_name=PRIVATE if mapping.is_private else self.NAME,
+            notes=notes,
+            rejected=rejected,
+        )
+        collection.licence = self.LICENCE
+        return collection
+
+
+# The tables: read, checked and joined into records, with the file of each.
+
+
+def _check_all_columns(mapping: Mapping, found: Mapped[str, Path]) -> None:
+    """Check that each column is in one of the tables: a name that none has would be null everywhere, unnoticed.
+
+    Raises:
+        DataError: One is not. While an optional table does not exist, nobody can know.
+    """
+    if any(join.table.lower() not in found for join in mapping.joins):
+        return
+    known = set(HEADER_COLUMNS) if mapping.table is None else set(read_columns(found[mapping.table.lower()]))
+    known |= set(mapping.pattern.groupindex) if mapping.pattern is not None else set()
+    for join in mapping.joins:
+        known |= set(read_columns(found[join.table.lower()]))
+    missing = sorted(mapping.used_columns() - known)
+    if missing:
+        names = ", ".join(name for name in (mapping.table, *(join.table for join in mapping.joins)) if name)
+        raise DataError(f"no table has a column '{missing[0]}'", source=names, remedy="correct mapping or table")
+
+
+def _check_columns(table: str | Path, rows: list[dict[str, str]], needed: set[str]) -> None:
+    if not rows:
+        raise DataError("has no rows", source=table, remedy="give the whole table")
+    missing = sorted(needed - rows[0].keys())
+    if missing:
+        remedy = f"needs the columns {', '.join(sorted(needed))}"
+        raise DataError(f"has no column '{missing[0]}'", source=table, remedy=remedy)
+
+
+class _Files:
+    """Search for the file of a row: below one of the folders, or with ``**/`` in front anywhere below the last."""
+
+    def __init__(self, folders: Iterable[Path], rejected: list[Rejected]) -> None:
+        self._folders = list(dict.fromkeys(folders))
+        self._rejected = rejected
+        self._names: dict[str, list[str]] | None = None
+
+    def find(self, wanted: str) -> str | None:
+        """Return the path of a file; ``None`` if there is none, or if a name with ``*`` fits several."""
+        if wanted.startswith("**/"):
+            names = self._all_names()
+            pattern = wanted.removeprefix("**/")
+            fitting = fnmatch.filter(names, pattern) if "*" in pattern else [pattern]
+            paths = [path for name in fitting for path in names.get(name, ())]
+            return paths[0] if len(paths) == 1 else None
+        candidates = (folder / wanted for folder in self._folders if wanted)
+        return next((os.path.normpath(path) for path in candidates if path.is_file()), None)
+
+    def _all_names(self) -> dict[str, list[str]]:
+        if self._names is None:
+            self._names = {}
+            for path in files_below(self._folders[-1], self._rejected, lambda entry: True):
+                self._names.setdefault(os.path.basename(path), []).append(path)
+        return self._names
+
+
+def _header_records(root: Path, rejected: list[Rejected]) -> Iterator[Record]:
+    """Read the files themselves as a table: what each header says."""
+    contents = Contents()
+    for path in files_below(root, rejected):
+        facts = contents.facts(path)
+        if facts is None:
+            rejected.append(Rejected(path, contents.problems[path]))
+            continue
+        row = {name: getattr(facts, name) for name in HEADER_COLUMNS}
+        row |= {"laterality": facts.laterality.value, "view": facts.view.value}
+        yield Record(path, facts.instance_uid or os.path.relpath(path, root), os.path.relpath(path, root), [row])
+
+
+def _events(mapping: Mapping, found: Mapped[str, Path]) -> list[Record]:
+    """Read the rows of the follow-up's own table."""
+    if "table" not in mapping.follow_up:
+        return []
+    path = found[mapping.follow_up["table"].lower()]
+    rows = read_table(path, mapping.all_columns())
+    _check_columns(path, rows, mapping.event_columns())
+    return [Record("", "", f"{path}, row {number}", [row]) for number, row in enumerate(rows, start=1)]
+
+
+def _joined(records: list[Record], join: Join, table: Path, keep: set[str]) -> tuple[list[Record], list[str]]:
+    """Add to each record the columns of the rows of a second table that fit it."""
+    rows = read_table(table, keep)
+    _check_columns(table, rows, set(join.key.columns()))
+    by_key: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        by_key.setdefault(join.key.text(row), []).append(row)
+    result: list[Record] = []
+    used: set[str] = set()
+    for record in records:
+        contexts: list[dict[str, str]] = []
+        for context in record.contexts:
+            keys = dict.fromkeys(field.text(context) for field in join.match)
+            fitting = list(itertools.chain.from_iterable(by_key.get(key, []) for key in keys))
+            used.update(key for key in keys if key in by_key)
+            # a joined column does not overwrite one of the same name in the images' own table
+            contexts += [{**row, **context} for row in fitting] or [context]
+        result.append(record._replace(contexts=contexts))
+    unused = len(by_key) - len(used)
+    return result, [f"{unused} of {len(by_key)} keys of {table.name} fit no image"] if unused else []
+
+
+# The rows: facts, labels and findings of each image, checked for contradictions.
+
+
+def image_rows(
+    mapping: Mapping, images: Sequence[list[Record]], root: Path, rejected: list[Rejected], events: Sequence[Record]
+) -> list[Row]:
+    """Make the rows of all images.
+
+    Args:
+        mapping: Mapping of the tables.
+        images: All records of each image.
+        root: Folder of the collection.
+        rejected: List that receives masks that cannot be used.
+        events: Rows of the follow-up's own table.
+
+    Raises:
+        DataError: A value that the mapping does not know, or rows that contradict each other.
+    """
+    salt = private_salt() if mapping.is_private else mapping.name
+    rows: list[Row] = []
+    ages: dict[tuple[str, str], tuple[str, str]] = {}
+    for records in images:
+        row = _facts(mapping, records[0], salt)
+        texts = (
+            mapping.columns[name].text(records[0].contexts[0]) if name in mapping.columns else ""
+            for name in ("exam", "age")
+        )
+        exam, age = texts
+        key = (row["patient"], exam)
+        if age and ages.setdefault(key, (age, records[0].place))[0] != age:
+            raise DataError(
+                f"gives the patient another age than {ages[key][1]}",
+                source=records[0].place,
+                remedy="correct the table, or name the examinations in columns.exam",
+            )
+        for name in mapping.labels:
+            row[name] = _label(mapping, records, name)
+        row["findings"] = _findings(mapping, records, root, rejected)
+        rows.append(row)
+    for name in mapping.by_breast:
+        _spread_over_breasts(rows, name, mapping.tasks[name])
+    if mapping.follow_up:
+        patients = [mapping.columns["patient"].text(records[0].contexts[0]) for records in images]
+        for row, label in zip(rows, follow_up_labels(mapping.follow_up, images, patients, events), strict=True):
+            row[FOLLOW_UP] = label
+    return rows
+
+
+def _facts(mapping: Mapping, record: Record, salt: str) -> Row:
+    """Return the row of an image without labels and findings."""
+    context, columns = record.contexts[0], mapping.columns
+
+    def text(name: str) -> str:
+        return columns[name].text(context) if name in columns else ""
+
+    def word(name: str, usual: Callable[[str], str]) -> str | None:
+        return _word(record, columns.get(name), usual)
+
+    patient, exam = text("patient"), text("exam")
+    if not patient:
+        raise _wrong(record, columns["patient"], "must name the patient")
+    laterality = word("laterality", _side)
+    if laterality not in (None, "", "L", "R"):
+        raise _wrong(record, columns["laterality"], "must be left or right")
+    split = word("split", str.lower) or "train"
+    if split not in SPLITS:
+        raise _wrong(record, columns["split"], f"must lead to one of {', '.join(SPLITS)}")
+    return {
+        "image_id": salted_hash(text("image_id") or record.name, salt),
+        "path": record.path,
+        "patient": salted_hash(patient, salt),
+        "exam": salted_hash(f"{patient} {exam}", salt) if exam else None,
+        "laterality": laterality or None,
+        "view": word("view", lambda word: View.from_dicom(word).value or word.upper()),
+        "age_band": age_band(text("age") or None),
+        "vendor": word("vendor", lambda word: Vendor.from_dicom(word).value or word.lower()),
+        "source": mapping.name,
+        "split": split,
+    }
+
+
+def _side(word: str) -> str:
+    """Return L or R; empty for both breasts on one image; any other word as it is, to be refused."""
+    side = Laterality.from_dicom(word)
+    return {Laterality.BOTH: "", Laterality.UNKNOWN: word}.get(side, side.value)
+
+
+def _word(record: Record, field: Field | None, usual: Callable[[str], str]) -> str | None:
+    """Return a single value in our terms: translated if the field has a table of values, else by the usual rule."""
+    words = [] if field is None else field.words(record.contexts[0])
+    if field is None or not words:
+        return None
+    if not field.values:
+        return usual(words[0]) or None
+    if words[0] not in field.values:
+        raise _wrong(record, field, f"must be one of {', '.join(field.values)}")
+    return field.values[words[0]]
+
+
+def _label(mapping: Mapping, records: Sequence[Record], name: str) -> str | None:
+    """Return the most severe label within a row and its joined rows; rows of one image must agree."""
+    field, labels = mapping.labels[name], mapping.tasks[name]
+    known: list[tuple[str, str]] = []
+    for record in records:
+        words = []
+        for word in itertools.chain.from_iterable(field.words(context) for context in record.contexts):
+            label = field.values.get(word) if field.values else word.lower()
+            if label not in labels:
+                raise _wrong(record, field, f"must be one of {', '.join(field.values or labels)}")
+            words.append(label)
+        worst = most_severe(words, labels)
+        if worst is not None:
+            known.append((worst, record.place))
+    for label, place in known[1:]:
+        if label != known[0][0]:
+            raise DataError(
+                f"gives the same image another {name} than {known[0][1]}",
+                source=place,
+                remedy="keep one row per image, or move what differs into a joined table",
+            )
+    return known[0][0] if known else None
+
+
+def _spread_over_breasts(rows: list[Row], task: str, labels: Sequence[str]) -> None:
+    """Give every view of a breast the most severe label that any of them has."""
+    breasts: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        breasts.setdefault((row["patient"], row["exam"], row["laterality"]), []).append(row)
+    for breast in breasts.values():
+        label = most_severe([row[task] for row in breast], labels)
+        for row in breast:
+            row[task] = label
+
+
+def _wrong(record: Record, field: Field, rule: str) -> DataError:
+    """Return the error for a value that breaks a rule; the value itself is not shown, as it may identify a person."""
+    columns = ", ".join(f"'{name}'" for name in field.columns()) or f"'{field.template}'"
+    return DataError(
+        f"column {columns} {rule}", source=record.place, remedy="correct the table, or the mapping's values and unknown"
+    )
+
+
+# Findings: boxes, circles, masks and drawn shapes.
+
+_CORNERS = 64  # of the polygon that replaces an ellipse: its area is 0.2 % too small
+
+
+def _findings(mapping: Mapping, records: Sequence[Record], root: Path, rejected: list[Rejected]) -> list[Finding]:
+    found: list[Finding] = []
+    if not mapping.findings:
+        return found
+    for record in records:
+        for context in record.contexts:
+            for entry in _findings_of(mapping.findings, record, context, root, rejected):
+                if entry not in found:
+                    found.append(entry)
+    return found
+
+
+def _findings_of(
+    fields: Mapped[str, Any], record: Record, context: Mapped[str, str], root: Path, rejected: list[Rejected]
+) -> list[Finding]:
+    kind = _first_of(FINDING_KINDS, record, fields.get("kind"), context)
+    pathology = _first_of(PATHOLOGIES[::-1], record, fields.get("pathology"), context)
+    box = _numbers(record, fields.get("box"), context)
+    circle = _numbers(record, fields.get("circle"), context)
+    mask = fields["mask_path"].text(context) if "mask_path" in fields else ""
+    shapes = fields["shapes"].text(context) if "shapes" in fields else ""
+    boxes = _boxes(record, fields.get("boxes"), context)
+    if boxes:
+        return [finding(kind, pathology, box=one) for one in boxes]
+    if shapes:
+        return [finding(kind, pathology, **shape) for shape in _via_shapes(shapes, record, fields["shapes"])]
+    path = _mask(mask, record, root, rejected) if mask else None
+    if kind is None and box is None and circle is None and path is None:
+        return []
+    return [finding(kind, pathology, box=box, circle=circle, mask_path=path)]
+
+
+def _first_of(order: Sequence[str], record: Record, field: Field | None, context: Mapped[str, str]) -> str | None:
+    if field is None:
+        return None
+    translated = [field.values.get(word) if field.values else word.lower() for word in field.words(context)]
+    if not set(translated) <= set(order):
+        raise _wrong(record, field, f"must lead to one of {', '.join(order)}")
+    return next((word for word in order if word in translated), None)
+
+
+def _numbers(record: Record, fields: tuple[Field, ...] | None, context: Mapped[str, str]) -> list[float] | None:
+    if fields is None or not all(field.words(context) for field in fields):
+        return None
+    numbers = []
+    for field in fields:
+        try:
+            numbers.append(float(field.text(context)))
+        except ValueError:
+            numbers.append(math.nan)
+        if not math.isfinite(numbers[-1]):
+            raise _wrong(record, field, "must be a number of pixels")
+    return numbers
+
+
+def _boxes(record: Record, field: Field | None, context: Mapped[str, str]) -> list[tuple[float, ...]]:
+    """Read boxes in one cell: a list or tuple of (top, left, bottom, right), as Python writes it."""
+    if field is None or not field.words(context):
+        return []
+    try:
+        given = ast.literal_eval(field.text(context))
+        boxes = [tuple(float(value) for value in box) for box in given]
+    except (ValueError, TypeError, SyntaxError):
+        boxes = [()]
+    if not all(len(box) == 4 and all(map(math.isfinite, box)) for box in boxes):
+        raise _wrong(record, field, "must be a list of (top, left, bottom, right) in pixels")
+    return boxes
+
+
+def _via_shapes(text: str, record: Record, field: Field) -> list[dict[str, Any]]:
+    """Read shapes as the VGG Image Annotator writes them: one JSON object or a list, x to the right, y down."""
+    try:
+        given = json.loads(text)
+        return [found for shape in (given if isinstance(given, list) else [given]) for found in _via_shape(shape)]
+    except (ValueError, KeyError, TypeError):
+        raise _wrong(record, field, "must be shapes of the VGG Image Annotator in JSON") from None
+
+
+def _via_shape(shape: dict[str, Any]) -> list[dict[str, Any]]:
+    kind = shape.get("name")
+    if kind in ("polygon", "polyline"):
+        corners = list(zip(shape["all_points_y"], shape["all_points_x"], strict=True))
+        return [{"polygon": corners}] if len(corners) >= 3 else []
+    if kind == "circle":
+        return [{"circle": (shape["cy"], shape["cx"], shape["r"])}] if shape["r"] > 0 else []
+    if kind == "ellipse":
+        return [{"polygon": _ellipse(shape)}]
+    if kind == "rect":
+        top, left = shape["y"], shape["x"]
+        return [{"box": (top, left, top + shape["height"], left + shape["width"])}]
+    return []  # a point or nothing: it cannot be drawn
+
+
+def _ellipse(shape: dict[str, Any]) -> list[tuple[float, float]]:
+    turn = float(shape.get("theta", 0))  # radians, clockwise as y points down
+    corners = []
+    for step in range(_CORNERS):
+        x = shape["rx"] * math.cos(2 * math.pi * step / _CORNERS)
+        y = shape["ry"] * math.sin(2 * math.pi * step / _CORNERS)
+        column = shape["cx"] + x * math.cos(turn) - y * math.sin(turn)
+        corners.append((shape["cy"] + x * math.sin(turn) + y * math.cos(turn), column))
+    return corners
+
+
+def _mask(wanted: str, record: Record, root: Path, rejected: list[Rejected]) -> str | None:
+    path = os.path.normpath(root / wanted)
+    if not os.path.isfile(path):
+        rejected.append(Rejected(record.place, f"there is no mask {wanted}"))
+    elif _size(path) != _size(record.path):
+        rejected.append(Rejected(path, "is a mask of another size than its image"))
+    else:
+        return path
+    return None
+
+
+def _size(path: str) -> tuple[int, int] | None:
+    try:
+        with Image.open(path) as picture:
+            return picture.height, picture.width
+    except OSError:
+        pass
+    try:
+        return read_shape(path)[0]
+    except DataError:
+        return None
+
+
+# ``cancer_within_years``: in which year after the examination cancer was found, from a table's years or its dates.
+#
+# An image without cancer is ``none`` only if the patient is known to be without it for five years. If the tables end
+# earlier the image is censored: its label is not known. The same holds for an image taken after a cancer was found.
+
+_HORIZON = len(COMMON[FOLLOW_UP]) - 1  # years
+_LONGEST = 50  # years; a longer time is a code for something else
+
+
+def follow_up_labels(
+    follow_up: Mapped[str, Any],
+    images: Sequence[list[Record]],
+    patients: Sequence[str],
+    events: Sequence[Record] = (),
+) -> list[str | None]:
+    """Return the label of each image.
+
+    Args:
+        follow_up: Fields of years or dates by the keys of the mapping.
+        images: All records of each image.
+        patients: Patient of each image, as the tables name them.
+        events: All rows of the table of events, if the follow-up has one; without it the dates of all images of a
+            patient count together.
+
+    Raises:
+        DataError: A value is not a number of years, or not a date; names row and column.
+    """
+    if "exam_date" not in follow_up:
+        return [_by_years(follow_up, records) for records in images]
+    dated = [(patient, record) for records, patient in zip(images, patients, strict=True) for record in records]
+    if "patient" in follow_up:
+        dated = [(follow_up["patient"].text(record.contexts[0]), record) for record in events]
+    known: dict[str, tuple[list[datetime.date], list[datetime.date]]] = {patient: ([], []) for patient in patients}
+    for patient, record in dated:
+        if patient in known:
+            cancers, seen = known[patient]
+            cancers += _dates(follow_up, "cancer_date", record)
+            seen += _dates(follow_up, "seen_date", record)
+    return [_by_dates(follow_up, records, *known[patient]) for records, patient in zip(images, patients, strict=True)]
+
+
+def label_of(years_to_cancer: float | None, years_followed: float | None) -> str | None:
+    """Return the label of an image.
+
+    Args:
+        years_to_cancer: Years from the examination to the first cancer, below 0 if that came first; ``None``: no
+            cancer.
+        years_followed: Years from the examination to the last day that the tables know of.
+
+    Returns:
+        "1" to "5": found in that year (in the first: after less than one year); "none": none within five years;
+        ``None``: not known.
+    """
+    if years_to_cancer is not None and years_to_cancer < _HORIZON:
+        return str(math.floor(years_to_cancer) + 1) if years_to_cancer >= 0 else None
+    # a cancer that is found later shows that there was none before
+    known = years_followed if years_to_cancer is None else years_to_cancer
+    return "none" if known is not None and known >= _HORIZON else None
+
+
+def _by_years(follow_up: Mapped[str, Any], records: Sequence[Record]) -> str | None:
+    cancers, followed = (
+        [
+            years
+            for record in records
+            for context in record.contexts
+            for years in _years(follow_up[key], record, context)
+        ]
+        for key in ("years_to_cancer", "years_followed")
+    )
+    return label_of(min(cancers, default=None), max(followed, default=None))
+
+
+def _years(field: Field, record: Record, context: Mapped[str, str]) -> list[float]:
+    if not field.words(context):
+        return []
+    try:
+        years = float(field.text(context))
+    except ValueError:
+        raise _wrong(record, field, "must be a number of years") from None
+    if not abs(years) <= _LONGEST:
+        raise _wrong(record, field, f'says more than {_LONGEST} years (a code for none belongs into "unknown")')
+    return [years]
+
+
+def _by_dates(
+    follow_up: Mapped[str, Any], records: Sequence[Record], cancers: list[datetime.date], seen: list[datetime.date]
+) -> str | None:
+    exam = min((day for record in records for day in _dates(follow_up, "exam_date", record)), default=None)
+    if exam is None:
+        return None
+    first = min((_whole_years(exam, day) for day in cancers), default=None)
+    return label_of(first, max((_whole_years(exam, day) for day in seen), default=None))
+
+
+def _whole_years(start: datetime.date, end: datetime.date) -> int:
+    """Count the years to the last anniversary: five yearly examinations later are five years, despite leap days."""
+    return end.year - start.year - ((end.month, end.day) < (start.month, start.day))
+
+
+def _dates(follow_up: Mapped[str, Any], key: str, record: Record) -> list[datetime.date]:
+    field, form = follow_up[key], follow_up.get("date_format")
+    texts = {field.text(context) for context in record.contexts if field.words(context)}
+    try:
+        if form is not None:
+            return [datetime.datetime.strptime(text, form).date() for text in texts]
+        return [datetime.date.fromisoformat(text[:10]) for text in texts]  # a time of day may follow
+    except ValueError:
+        form = form or "YYYY-MM-DD, or date_format must say how it is written"
+        raise _wrong(record, field, f"must be a date as {form}") from None

@@ -1,31 +1,32 @@
-"""Sources found through the entry-point group ``mammo_hf.sources``, and those that our own mappings make."""
+"""Sources of collections: the entry points of the group ``mammo_hf.sources``, and our ready mappings."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Protocol
 
-from ...errors import UsageError
+from ...errors import UsageError, did_you_mean
 from ..collection import Collection
-from .mapped import MAPPINGS, MappedSource
+from .csv_source import MAPPINGS, MappedSource
 
 GROUP = "mammo_hf.sources"
+NAMES = ("NAME", "LOOKS_FOR", "LICENCE", "TASKS", "OFFICIAL_SPLIT", "QUIRKS", "recognises", "load")
+_REMEDY = "fix or remove its package"
 
 
 class Source(Protocol):
-    """A source: a module, or any object, with these names. ``load`` may take options of its own after ``root``.
+    """Source: a module, or any object, with these names. ``load`` may take options of its own after ``root``.
 
     Attributes:
-        NAME: What `load` calls it by.
+        NAME: Name by which `load` calls it.
         LOOKS_FOR: What must be in the folder, for messages.
-        LICENCE: Under which terms the collection is given, and what to cite.
-        TASKS: From each task to its labels, least grave first.
-        OFFICIAL_SPLIT: What the collection itself says of training and test.
-        QUIRKS: What is unusual in it, and what the source makes of it.
+        LICENCE: Terms of the collection, and what to cite.
+        TASKS: From each task to its labels, least severe first.
+        OFFICIAL_SPLIT: What the collection itself says about training and test.
+        QUIRKS: Peculiarities of the collection, and what the source makes of them.
     """
 
     NAME: str
@@ -36,27 +37,24 @@ class Source(Protocol):
     QUIRKS: Sequence[str]
 
     def recognises(self, root: Path) -> bool:
-        """Whether a folder holds this collection."""
+        """Return whether a folder holds this collection."""
         ...
 
     def load(self, root: Path) -> Collection:
-        """The collection as a table."""
+        """Read the collection."""
         ...
 
 
-NAMES = ("NAME", "LOOKS_FOR", "LICENCE", "TASKS", "OFFICIAL_SPLIT", "QUIRKS", "recognises", "load")
-
-
 def source_names() -> list[str]:
-    """The names of all sources; none of them is imported."""
+    """Return the names of all sources; none of them is imported."""
     return sorted({*_entries(), *_mappings()})
 
 
 def find_source(name: str) -> Any:
-    """The source of a name, an underscore as good as a hyphen.
+    """Return the source of a name; underscores count as hyphens.
 
     Raises:
-        UsageError: There is none (the nearest name is told), or its package is broken.
+        UsageError: There is none (the message gives the nearest name), or its package is broken.
     """
     plain = name.strip().lower().replace("_", "-")
     entries = _entries()
@@ -65,46 +63,43 @@ def find_source(name: str) -> Any:
     if plain in _mappings():
         return _mapped(plain)
     known = source_names()
-    near = difflib.get_close_matches(plain, known, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    raise UsageError("is no known source", source=name, remedy=f"{hint}known are {', '.join(known)}")
+    raise UsageError(
+        "is not a known source", source=name, remedy=f"{did_you_mean(plain, known)}known: {', '.join(known)}"
+    )
 
 
 def all_sources() -> list[Any]:
-    """All sources that can be used, our own modules first, so that a stranger's cannot take a collection from them."""
-    entries = _entries().values()
-    ours_first = sorted(entries, key=lambda entry: (not entry.value.startswith("mammo_hf."), entry.name))
+    """Return all usable sources, our own modules first, so that no other package can take a collection from them."""
     found = []
-    for entry in ours_first:
+    for entry in sorted(_entries().values(), key=lambda entry: (not _is_ours(entry), entry.name)):
         try:
             found.append(_load(entry))
         except UsageError:
-            continue  # a stranger's broken package must not take the others down; asked for by name it says why
-    return [*found, *(_mapped(name) for name in _mappings())]
+            continue  # a broken package must not stop the others; asked for by name it gives the reason
+    return [*found, *map(_mapped, _mappings())]
 
 
 def _entries() -> dict[str, EntryPoint]:
     found: dict[str, EntryPoint] = {}
     for entry in entry_points(group=GROUP):
-        if entry.name not in found or entry.value.startswith("mammo_hf."):
+        if entry.name not in found or _is_ours(entry):
             found[entry.name] = entry
     return found
+
+
+def _is_ours(entry: EntryPoint) -> bool:
+    return entry.value.startswith("mammo_hf.")
 
 
 def _load(entry: EntryPoint) -> Any:
     try:
         source = entry.load()
     except (Exception, SystemExit) as error:
-        raise UsageError(
-            f"this source cannot be used: {type(error).__name__}: {error}",
-            source=entry.name,
-            remedy="mend or remove its package",
-        ) from error
+        problem = f"this source cannot be used: {type(error).__name__}: {error}"
+        raise UsageError(problem, source=entry.name, remedy=_REMEDY) from error
     lacking = [name for name in NAMES if not hasattr(source, name)]
     if lacking:
-        raise UsageError(
-            f"this source has no {', '.join(lacking)}", source=entry.name, remedy="mend or remove its package"
-        )
+        raise UsageError(f"this source has no {', '.join(lacking)}", source=entry.name, remedy=_REMEDY)
     return source
 
 

@@ -11,13 +11,12 @@ import re
 from pathlib import Path
 
 from ...errors import DataError
-from ...files import walk
-from ..collection import Collection, Rejected, gravest
+from ..collection import Collection, Rejected, most_severe
 from ..findings import Finding, finding
 from ..privacy import salted_hash
 from ..schema import TASKS as COMMON
 from ..schema import Row, task_list
-from .contents import find_tables, missing_files, read_text
+from .contents import files_below, find_tables, missing_files, read_text
 
 NAME = "mini-mias"
 LOOKS_FOR = "Info.txt with lines such as 'mdb001 G CIRC B 535 425 197', in the folder or at most two folders below"
@@ -31,10 +30,10 @@ TASKS = {
 OFFICIAL_SPLIT = "none"
 QUIRKS = (
     "The y of a centre counts from the bottom: row = 1024 - y.",
-    "One film has no coordinates and three have a note in their place: findings without a place.",
+    "One film has no coordinates and three have a note instead: findings without a location.",
     "Seven films have more than one line, one of them a benign and a malignant lesion.",
     "Odd numbers are right breasts, even numbers left; the films are stored mirrored.",
-    "Published as PGM; PNG is taken too, and preferred where both are there.",
+    "Published as PGM; PNG is read too, and preferred if both exist.",
 )
 _SIZE = 1024
 _LINE = re.compile(r"mdb(\d{3})\s+([FGD])\s+(CALC|CIRC|SPIC|MISC|ARCH|ASYM|NORM)\b\s*([BM]?)\s*(.*)")
@@ -45,17 +44,17 @@ _PATHOLOGY = {"B": "benign", "M": "malignant", "": None}
 
 
 def recognises(root: Path) -> bool:
-    """Whether a folder holds the collection's Info.txt."""
+    """Return whether a folder holds the collection's Info.txt."""
     found = find_tables(root, ["info.txt"])
     return any(_LINE.match(line) for line in read_text(found["info.txt"]).splitlines()) if found else False
 
 
 def load(root: Path, max_missing: float = 0.5) -> Collection:
-    """Reads the collection.
+    """Read the collection.
 
     Args:
-        root: The folder that holds Info.txt, and the films beside or below it.
-        max_missing: Share of the films that may be missing.
+        root: Folder that holds Info.txt, with the films next to or below it.
+        max_missing: Fraction of the films that may be missing.
 
     Raises:
         DataError: There is no Info.txt, a line contradicts another, or too many films are missing.
@@ -78,14 +77,8 @@ def load(root: Path, max_missing: float = 0.5) -> Collection:
 
 
 def _films(root: Path, rejected: list[Rejected]) -> dict[int, str]:
-    """The films by number; a PNG before a PGM."""
-    paths = list(
-        walk(
-            root,
-            lambda *why: rejected.append(Rejected(*why)),
-            lambda entry: _FILM.fullmatch(entry.name.lower()) is not None,
-        )
-    )
+    """Find the films by number; a PNG is preferred to a PGM."""
+    paths = files_below(root, rejected, lambda entry: _FILM.fullmatch(entry.name.lower()) is not None)
     films: dict[int, str] = {}
     for path in sorted(paths, key=lambda path: path.lower().endswith(".png")):
         films[int(os.path.basename(path)[3:6])] = path
@@ -96,7 +89,7 @@ def _row(number: int, path: str, lines: list[re.Match[str]]) -> Row:
     if len({line[2] for line in lines}) > 1:
         raise DataError("gives one film two tissues", source=f"Info.txt, mdb{number:03d}", remedy="restore the file")
     patient = salted_hash(f"patient {(number + 1) // 2}", NAME)
-    pathology = gravest([_PATHOLOGY[line[4]] for line in lines], TASKS["pathology"])
+    pathology = most_severe([_PATHOLOGY[line[4]] for line in lines], TASKS["pathology"])
     kinds = [_KIND.get(line[3], "mass") for line in lines]
     return {
         "image_id": salted_hash(f"mdb{number:03d}", NAME),
@@ -109,13 +102,13 @@ def _row(number: int, path: str, lines: list[re.Match[str]]) -> Row:
         "split": "train",
         "pathology": pathology,
         "cancer": "yes" if pathology == "malignant" else "no",
-        "abnormality": gravest(kinds, TASKS["abnormality"]),
+        "abnormality": most_severe(kinds, TASKS["abnormality"]),
         "tissue": _TISSUE[lines[0][2]],
         "findings": [_finding(line) for line in lines if line[3] != "NORM"],
     }
 
 
 def _finding(line: re.Match[str]) -> Finding:
-    place = re.fullmatch(r"(\d+)\s+(\d+)\s+(\d+)", line[5].strip())
-    circle = None if place is None else (_SIZE - int(place[2]), int(place[1]), int(place[3]))
+    location = re.fullmatch(r"(\d+)\s+(\d+)\s+(\d+)", line[5].strip())
+    circle = None if location is None else (_SIZE - int(location[2]), int(location[1]), int(location[3]))
     return finding(_KIND.get(line[3], "mass"), _PATHOLOGY[line[4]], circle=circle)

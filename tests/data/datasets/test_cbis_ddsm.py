@@ -96,7 +96,7 @@ def test_a_patient_on_both_official_sides_goes_to_training_and_is_reported(colle
     rows = [row for row in table if row["patient"] == patient(3)]
     assert [row["split"] for row in rows] == ["train", "train"]
     assert (
-        "1 patients stand on both official sides and were moved to training (1 of them with 2 images here)"
+        "1 patients are in both official splits and were moved to training (1 of them with 2 images here)"
         in table.notes
     )
     assert_no_leak(table)
@@ -158,7 +158,7 @@ def test_images_in_no_table_are_unlabelled_in_their_patients_split(tmp_path):
         patient(10): "unlabelled",
     }
     assert all(row[task] is None for row in table for task in TASKS)
-    assert "6 images stand in no table: without labels, in their patient's split" in table.notes
+    assert "6 images are in no table: without labels, in their patient's split" in table.notes
 
 
 def test_an_image_that_might_be_a_test_patients_is_not_used(tmp_path):
@@ -179,7 +179,7 @@ def test_sides_are_also_read_from_the_folders_of_a_set_without_tables(tmp_path):
     write_images(tmp_path, [Finding(5, split="test"), Finding(5, kind="calcification")])
     table = load(tmp_path)
     assert table.column("split") == ["train", "train"]
-    assert any("1 patients stand on both official sides" in note for note in table.notes)
+    assert any("1 patients are in both official splits" in note for note in table.notes)
 
 
 def test_table_rows_without_a_file_are_counted_and_listed(tmp_path):
@@ -223,7 +223,7 @@ def test_broken_files_are_rejected_and_the_rest_is_read(tmp_path):
     table = load(tmp_path)
     assert [row["view"] for row in table] == ["MLO"]
     assert {entry.source: entry.reason for entry in table.rejected} == {
-        str(path): "is no readable DICOM file" for path in broken
+        str(path): "is not a readable DICOM file" for path in broken
     }
 
 
@@ -300,7 +300,7 @@ def test_the_real_crops_in_a_folder_of_masks_are_no_masks(real_data, tmp_path):
     (row,) = table
     assert (row["split"], row["pathology"], row["abnormality"]) == ("test", "malignant", "mass")
     assert [finding["mask_path"] for finding in row["findings"]] == [None] * len(row["findings"])
-    assert any(note.startswith("31 patients stand on both official sides") for note in table.notes)
+    assert any(note.startswith("31 patients are in both official splits") for note in table.notes)
     assert f"{3568 - len(row['findings'])} of 3568 table rows have no image" in "".join(table.notes)
 
 

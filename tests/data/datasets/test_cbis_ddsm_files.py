@@ -5,10 +5,14 @@ import os
 import pytest
 from cbis_miniature import COLLECTION, LAYOUTS, Finding, film_path, mask_pixels, region_paths, write_dicom, write_images
 
-from mammo_hf.data.datasets.cbis_ddsm import Film, Name, named_files, parse_name, parse_path, read_dicom_list
+from mammo_hf.data.datasets.cbis_ddsm import Name, gather_files, parse_name, parse_path, read_dicom_list
 from mammo_hf.errors import DataError, UsageError
 
-LEFT_CC = Film("P_00001", "L", "CC")
+LEFT_CC = ("P_00001", "L", "CC")
+
+
+def named_files(root, rejected):
+    return gather_files(root, None, rejected)[0]
 
 
 @pytest.mark.parametrize(
@@ -16,7 +20,7 @@ LEFT_CC = Film("P_00001", "L", "CC")
     [
         ("Mass-Training_P_00001_LEFT_CC", Name(LEFT_CC, "mass", "train", None)),
         ("Mass-Training_P_00001_LEFT_CC_1", Name(LEFT_CC, "mass", "train", 1)),
-        ("Calc-Test_P_00038_RIGHT_MLO_12", Name(Film("P_00038", "R", "MLO"), "calcification", "test", 12)),
+        ("Calc-Test_P_00038_RIGHT_MLO_12", Name(("P_00038", "R", "MLO"), "calcification", "test", 12)),
         # the two short forms of the Imaging Data Commons
         ("P_00001_LEFT_CC.dcm", Name(LEFT_CC, None, None, None)),
         ("P_00001_LEFT_CC_2.dcm", Name(LEFT_CC, None, None, 2)),
@@ -60,7 +64,7 @@ def test_only_what_lies_below_counts():
 def test_walk_says_of_each_file_what_its_path_says(tmp_path, layout):
     write_images(tmp_path, COLLECTION[:2], layout)
     rejected = []
-    files = list(named_files(tmp_path, rejected))
+    files = named_files(tmp_path, rejected)
     assert len(files) == 6
     assert files == [parse_path(file.path, str(tmp_path)) for file in files]
     assert not rejected
@@ -80,14 +84,14 @@ def test_walk_survives_links_that_lead_back(tmp_path):
     write_images(tmp_path / "a", COLLECTION[:1])
     (tmp_path / "a" / "back").symlink_to(tmp_path, target_is_directory=True)
     (tmp_path / "b").symlink_to(tmp_path / "a", target_is_directory=True)
-    assert len(list(named_files(tmp_path, []))) == 3
+    assert len(named_files(tmp_path, [])) == 3
 
 
 def test_walk_follows_a_link_to_another_disc(tmp_path):
     write_images(tmp_path / "elsewhere", COLLECTION[:1])
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "images").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
-    assert len(list(named_files(tmp_path / "root", []))) == 3
+    assert len(named_files(tmp_path / "root", [])) == 3
 
 
 def test_list_takes_relative_and_absolute_paths_and_comments(tmp_path):
@@ -118,7 +122,7 @@ def test_list_that_is_absent_or_names_nothing(tmp_path):
         read_dicom_list(tmp_path / "list.txt", tmp_path, [])
     for content in (b"", b"absent.dcm\n"):
         (tmp_path / "list.txt").write_bytes(content)
-        with pytest.raises(DataError, match="names no file that is there"):
+        with pytest.raises(DataError, match="names no file that exists"):
             read_dicom_list(tmp_path / "list.txt", tmp_path, [])
     (tmp_path / "list.txt").write_bytes(b"\xff\xfe\x00DICM")
     with pytest.raises(DataError, match="cannot be read as text"):

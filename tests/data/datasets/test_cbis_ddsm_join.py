@@ -8,7 +8,7 @@ from mammo_hf.data.datasets.cbis_ddsm import (
     ImageFile,
     choose_mask,
     parse_name,
-    read_case_descriptions,
+    read_cases,
     region_files,
     sort_files,
 )
@@ -19,7 +19,7 @@ FILM = Finding().film
 
 def findings_of(tmp_path, *rows):
     write_tables(tmp_path, rows)
-    return read_case_descriptions(tmp_path).abnormalities
+    return tuple(read_cases(tmp_path))
 
 
 def region(text):
@@ -41,24 +41,24 @@ def test_films_and_regions_are_sorted_without_opening_them():
         ImageFile("/other", parse_name("Calc-Test_P_00001_LEFT_CC"), False),
     ]
     contents = Contents()
-    result = sort_files(files, contents)
-    assert result.films == {parse_name(FILM): "/film", parse_name("Calc-Test_P_00001_LEFT_CC"): "/other"}
-    assert result.regions == {parse_name(FILM).film: [files[1]]}
-    assert (result.copies, contents.problems) == (0, {})
+    films, regions, copies = sort_files(files, contents)
+    assert films == {parse_name(FILM): "/film", parse_name("Calc-Test_P_00001_LEFT_CC"): "/other"}
+    assert regions == {parse_name(FILM).film: [files[1]]}
+    assert (copies, contents.problems) == (0, {})
 
 
 def test_one_folder_with_film_crop_and_mask_is_told_by_content(images):
     paths = [images("a", mask_pixels()), images("b", crop_pixels(FILM)), images("c", film_pixels(FILM))]
-    result = sort_files([ImageFile(path, parse_name(FILM), False) for path in paths], Contents())
-    assert list(result.films.values()) == [paths[2]]
-    assert {file.path for file in result.regions[parse_name(FILM).film]} == set(paths[:2])
+    films, regions, _ = sort_files([ImageFile(path, parse_name(FILM), False) for path in paths], Contents())
+    assert list(films.values()) == [paths[2]]
+    assert {file.path for file in regions[parse_name(FILM).film]} == set(paths[:2])
 
 
 def test_of_two_copies_of_a_film_the_first_is_taken(images):
     paths = [images("b", film_pixels(FILM)), images("a", film_pixels(FILM))]
-    result = sort_files([ImageFile(path, parse_name(FILM), False) for path in paths], Contents())
-    assert list(result.films.values()) == [paths[0]]
-    assert (result.copies, result.regions) == (1, {})
+    films, regions, copies = sort_files([ImageFile(path, parse_name(FILM), False) for path in paths], Contents())
+    assert list(films.values()) == [paths[0]]
+    assert (copies, regions) == (1, {})
 
 
 def test_regions_go_to_their_own_finding_by_kind_and_number(tmp_path):

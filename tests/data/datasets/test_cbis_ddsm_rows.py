@@ -4,12 +4,11 @@ import pytest
 from cbis_miniature import Finding, write_images, write_tables
 
 from mammo_hf.data.datasets.cbis_ddsm import (
-    SortedFiles,
     film_labels,
     film_rows,
-    named_files,
+    gather_files,
     parse_name,
-    read_case_descriptions,
+    read_cases,
     sort_files,
 )
 from mammo_hf.data.datasets.contents import Contents
@@ -18,7 +17,7 @@ from mammo_hf.data.privacy import salted_hash
 
 def labels(tmp_path, *rows):
     write_tables(tmp_path, rows)
-    return film_labels(read_case_descriptions(tmp_path).abnormalities)
+    return film_labels(read_cases(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -61,8 +60,8 @@ def test_both_files_of_a_film_in_both_sets_carry_all_its_findings(tmp_path):
     write_tables(tmp_path, rows)
     write_images(tmp_path, rows)
     contents = Contents()
-    by_film = read_case_descriptions(tmp_path).by_film()
-    made, counts = film_rows(sort_files(named_files(tmp_path, []), contents), by_film, {"P_00001": "train"}, contents)
+    films, regions, _ = sort_files(gather_files(tmp_path, None, [])[0], contents)
+    made, counts = film_rows(films, regions, read_cases(tmp_path), {"P_00001": "train"}, contents)
     assert [row["pathology"] for row in made] == ["malignant", "malignant"]
     assert [row["abnormality"] for row in made] == ["both", "both"]
     for row in made:
@@ -77,9 +76,8 @@ def test_both_files_of_a_film_in_both_sets_carry_all_its_findings(tmp_path):
 def test_an_image_has_the_same_name_in_every_release(tmp_path, short):
     rows = [Finding(), Finding(kind="calcification", split="test")]
     write_tables(tmp_path, rows)
-    by_film = read_case_descriptions(tmp_path).by_film()
     films = {parse_name(rows[0].film): "/a", parse_name("P_00001_LEFT_CC.dcm" if short else rows[1].film): "/b"}
-    made, _ = film_rows(SortedFiles(films), by_film, {"P_00001": "train"}, Contents())
+    made, _ = film_rows(films, {}, read_cases(tmp_path), {"P_00001": "train"}, Contents())
     assert {row["path"]: row["image_id"] for row in made} == {
         "/a": salted_hash(rows[0].film, "cbis-ddsm"),
         "/b": salted_hash(rows[1].film, "cbis-ddsm"),
@@ -88,5 +86,5 @@ def test_an_image_has_the_same_name_in_every_release(tmp_path, short):
 
 def test_patients_without_a_split_have_no_row():
     films = {parse_name("P_00001_LEFT_CC"): "/a", parse_name("P_00002_LEFT_CC"): "/b"}
-    made, _ = film_rows(SortedFiles(films), {}, {"P_00002": "unlabelled"}, Contents())
+    made, _ = film_rows(films, {}, [], {"P_00002": "unlabelled"}, Contents())
     assert [(row["path"], row["split"]) for row in made] == [("/b", "unlabelled")]

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mammo_hf.data.datasets.mapped import MappedSource
-from mammo_hf.data.datasets.mapping import label_of
+from mammo_hf.data.datasets.csv_source import MappedSource, label_of
 from mammo_hf.data.loading import load
 from mammo_hf.errors import DataError
 from mammo_hf.testing.sources import check_source
@@ -122,7 +121,7 @@ def test_what_is_wrong_names_row_and_column(tmp_path, mapping, header, line, pro
     [
         ('years_to_cancer = "{a}"', "needs years_to_cancer and years_followed, or exam_date"),
         (YEARS + 'exam_date = "{b}"', "needs years_to_cancer and years_followed, or exam_date"),
-        (YEARS + 'when = "{b}"', r"cancer_within_years\.when is no key"),
+        (YEARS + 'when = "{b}"', r"cancer_within_years\.when is not a key"),
         (DATES + 'table = "t.csv"', "table and patient go together"),
     ],
 )

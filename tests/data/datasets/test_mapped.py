@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mammo_hf.data.datasets.mapped import MappedSource
+from mammo_hf.data.datasets.csv_source import MappedSource
 from mammo_hf.data.loading import load
 from mammo_hf.data.privacy import salted_hash
 from mammo_hf.errors import DataError, UsageError
@@ -142,7 +142,7 @@ def test_missing_files_are_counted_up_to_a_limit(tmp_path):
         (tmp_path / f"{number}.png").unlink()
     table = read(tmp_path)
     assert len(table) == 7
-    assert table.notes == ["3 of 10 files that its table names are not there (30%); their rows are left out"]
+    assert table.notes == ["3 of 10 files that its table names do not exist (30%); their rows are left out"]
     assert table.rejected[0] == (f"{tmp_path / 'images.csv'}, row 1", "there is no file 0.png")
     with pytest.raises(DataError, match=r"3 of 10 files .* \(30%\): 0\.png, 1\.png, 2\.png; complete"):
         read(tmp_path, max_missing=0.2)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mammo_hf.data.datasets.mapped import MAPPINGS
+from mammo_hf.data.datasets.csv_source import MAPPINGS
 from mammo_hf.data.datasets.mapping import Field, read_mapping
 from mammo_hf.data.schema import TASKS
 from mammo_hf.errors import DataError, UsageError
@@ -58,14 +58,14 @@ def test_ours_are_valid_and_say_what_they_must(path):
     [
         ('name = "mine"', "", "key 'name' is missing"),
         ('patient = "{pid}"', "", "columns.patient is needed"),
-        ('path = "{file}"', "", "images.path says"),
+        ('path = "{file}"', "", "images.path must say"),
         ('table = "t.csv"', "", "either a table, or headers"),
-        ("[columns]", "[columns]\nsex = '{s}'", "columns.sex is no key of a mapping"),
+        ("[columns]", "[columns]\nsex = '{s}'", "columns.sex is not a key of a mapping"),
         ('from = "{d}"', 'from = "{d}"\nvalues = { 1 = "A" }', "must lead to a, b, c, d"),
-        ("tasks.density", "tasks.grade", "tasks.grade is no common task"),
+        ("tasks.density", "tasks.grade", "tasks.grade is not a common task"),
         ('from = "{d}"', "from = [1]", "tasks.density.from must be a template"),
         ('"{pid}"', "7", "columns.patient must be a template"),
-        ("[images]", "[images", "is no TOML"),
+        ("[images]", "[images", "is not TOML"),
     ],
 )
 def test_a_wrong_mapping_says_which_key(tmp_path, old, new, problem):
