@@ -28,7 +28,7 @@ COMMANDS = {
     "push": "publish a checkpoint on the Hugging Face Hub",
     "prepare": "read a collection once, for any number of trainings",
     "download": "fetch a public collection from the Imaging Data Commons",
-    "split-report": "who stands on which side of a split, as a picture and as JSON",
+    "load": "what a collection holds: images, patients, labels, splits, terms",
     "phantom": "draw a collection of phantom mammograms",
 }
 

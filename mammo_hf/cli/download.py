@@ -1,35 +1,34 @@
-"""Fetch a public collection from the NCI Imaging Data Commons.
-
-mammo-hf download cbis-ddsm data/cbis --subset full --dry_run
-"""
+"""Fetch a public collection from the NCI Imaging Data Commons."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from ..data.datasets.download import COLLECTIONS, check_space, fetch, incomplete, select, wanted_labels
 from ..errors import DataError
+from .running import Parser
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command's arguments."""
-    p = argparse.ArgumentParser(prog="mammo-hf download", description=(__doc__ or "").split("\n")[0])
-    p.add_argument("collection", help=", ".join(COLLECTIONS))
-    p.add_argument("dest", type=Path, help="folder for the files; run again, the download goes on where it stopped")
+    """Return the parser of the command's arguments."""
+    p = Parser("mammo-hf download", __doc__ or "", "mammo-hf download cbis-ddsm data/cbis --subset full --dry_run")
+    p.add_argument("collection", help="cbis-ddsm, cmmd, breast-cancer-screening-dbt or victre")
+    p.add_argument("dest", type=Path, help="folder for the files; a second run resumes the download")
     p.add_argument("--subset", default="all", help="all, a number of patients; for cbis-ddsm also full, mass or calc")
-    p.add_argument("--dry_run", "--dry-run", action="store_true", help="say what would be fetched, and fetch nothing")
+    p.add_argument("--dry_run", action="store_true", help="say what would be fetched, and fetch nothing")
     return p
 
 
 def main(arguments: list[str]) -> None:
-    """Runs ``mammo-hf download``."""
+    """Run ``mammo-hf download``."""
     args = parser().parse_args(arguments)
+    from ..data.datasets.download import check_space, fetch, incomplete, select, wanted_labels
+
     selection = select(args.collection, args.subset)
-    here = len(selection.series) - len(incomplete(selection, args.dest))
+    present = len(selection.series) - len(incomplete(selection, args.dest))
     print(
         f"{selection.name}: {len(selection.series)} series of {selection.patients} patients, "
-        f"{selection.gigabytes:.1f} GB; {here} of the series are there"
+        f"{selection.gigabytes:.1f} GB; {present} of the series are complete"
     )
     print(f"licence: {selection.licence}; cite {selection.doi}")
     if args.dry_run:
@@ -43,3 +42,4 @@ def main(arguments: list[str]) -> None:
     labels = wanted_labels(args.collection, args.dest)
     if labels is not None:
         print(labels)
+    print(f"next: mammo-hf load {args.collection}:{args.dest}")

@@ -36,7 +36,7 @@ from .prepare.folder import (
 from .prepare.row import differences
 from .prepare.running import prepare_images
 from .privacy import PRIVATE
-from .splits import SPLIT_FILE, complete_split, label_subset, read_seen, read_subset, share, strata
+from .splits import SPLIT_FILE, complete_split, label_subset, nearest, read_seen, read_subset, strata
 from .torch_datasets import StreamedMaskedImages
 
 logger = logging.getLogger(__name__)
@@ -196,7 +196,7 @@ def labelled_patients(
 def _check_small_percentage(table: Collection, task: str, percentage: float) -> None:
     """Warn that a percentage below 1 is a percentage, and refuse one that leaves a class without a patient."""
     groups = {label: patients for label, patients in strata(table, task).items() if label is not None}
-    counts = {label: share(len(patients), percentage / 100) for label, patients in groups.items()}
+    counts = {label: nearest(len(patients) * (percentage / 100)) for label, patients in groups.items()}
     shown = ", ".join(f"{label} {count} of {len(groups[label])}" for label, count in counts.items())
     if not all(counts.values()):
         raise DataError(

@@ -96,7 +96,7 @@ def with_saved_test(table: Collection, saved: str | Path | None) -> Collection:
     if saved is None:
         return table
     table = table.split(0, saved=saved)
-    return table.on_sides(dict.fromkeys(table.where(split="validation").column("patient"), "train"))
+    return table.with_splits(dict.fromkeys(table.where(split="validation").column("patient"), "train"))
 
 
 def split_cell(
@@ -128,7 +128,7 @@ def split_cell(
     if folds:
         by_fold = folds_of(table, task, folds, seed)
         everybody = dict.fromkeys(table.column("patient"), "unlabelled")
-        table = table.on_sides(everybody | {p: "test" if at == fold else "train" for p, at in by_fold.items()})
+        table = table.with_splits(everybody | {p: "test" if at == fold else "train" for p, at in by_fold.items()})
     if not any(value is not None for value in table.where(split="test").column(task)):
         raise DataError(f"no test image has a label of {task}", remedy="give --folds 5 to test by cross-validation")
     if validation_fraction and "validation" not in table.column("split"):
@@ -148,7 +148,7 @@ def folds_of(table: Collection, task: str, folds: int, seed: int) -> dict[str, i
     """
     if folds < 2:
         raise UsageError(f"is {folds}", source="--folds", remedy="it must be 2 or more, or 0 for the official split")
-    everybody = table.on_sides(dict.fromkeys(table.column("patient"), "train"))
+    everybody = table.with_splits(dict.fromkeys(table.column("patient"), "train"))
     found: dict[str, int] = {}
     for label, patients in strata(everybody, task).items():
         if label is None:

@@ -57,13 +57,13 @@ def collection(tmp_path):
 def test_crops_that_cut_a_lesion_are_counted(collection, tmp_path, capsys):
     out = tmp_path / "out"
     main([str(collection), "--output_dir", str(out), "--lesions"])
-    assert "1 of 2 images with a lesion of known place lose more than 10% of one (50.0%)" in capsys.readouterr().out
+    assert "1 of 2 images with a lesion of known location lose more than 10% of one (50.0%)" in capsys.readouterr().out
     with (out / "crops.csv").open() as file:
         cut = {fact["file"]: fact["lesion_cut"] for fact in csv.DictReader(file)}
     assert cut == {"mdb001.png": "0.000", "mdb002.png": "1.000", "mdb003.png": ""}
     sheet = np.asarray(Image.open(out / "crops_000.png"))
     assert (sheet == LESION_COLOUR).all(-1).any()
-    main([str(collection), "--output_dir", str(out), "--lesions", "--source", "mini-mias"])
+    main([f"mini-mias:{collection}", "--output_dir", str(out), "--lesions"])
     assert "1 of 2" in capsys.readouterr().out
 
 
@@ -75,5 +75,5 @@ def test_lesions_are_asked_for_only_of_collections(folder, tmp_path):
 def test_a_folder_without_images_is_refused(tmp_path):
     with pytest.raises(DataError, match="holds no images"):
         main([str(tmp_path), "--output_dir", str(tmp_path / "out")])
-    with pytest.raises(UsageError, match="no folder"):
+    with pytest.raises(UsageError, match="is not a folder"):
         main([str(tmp_path / "none"), "--output_dir", str(tmp_path / "out")])

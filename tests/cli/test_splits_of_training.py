@@ -135,7 +135,7 @@ def test_near_duplicates_end_a_training_where_asked(films, untrained, tmp_path, 
     Image.fromarray(pixels // 2).save(tmp_path / "copies" / test["path"].rpartition("/")[2])
     assert stage("mim", mapping, tmp_path / "mim2") == 0
     assert stage("mim", mapping, tmp_path / "mim2", "--near_duplicates", "true") == 1
-    assert "1 of near duplicate on two sides" in capsys.readouterr().err
+    assert "1 of near duplicate in two splits" in capsys.readouterr().err
 
 
 def test_near_duplicates_are_looked_for_in_a_stream_too(films, untrained, tmp_path, capsys):

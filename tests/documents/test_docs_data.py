@@ -1,4 +1,4 @@
-"""What the page on data says of the sources is what the sources say."""
+"""The page on data agrees with the sources."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def test_the_mapping_on_the_page_is_one(tmp_path):
     (tmp_path / "ours.toml").write_text(blocks[0].split("```")[0], encoding="utf-8")
     mapping = read_mapping(tmp_path / "ours.toml")
     assert mapping.is_private
-    assert mapping.follow_up.years_followed.template == "{followed}"
+    assert mapping.follow_up["years_followed"].template == "{followed}"
     ours, dates = (block.split("```")[0] for block in blocks[:2])
     head, _, rest = ours.partition("[tasks.cancer_within_years]")
     (tmp_path / "dates.toml").write_text(
         head + dates + "\n[findings]" + rest.partition("[findings]")[2], encoding="utf-8"
     )
-    assert read_mapping(tmp_path / "dates.toml").follow_up.table == "visits.csv"
+    assert read_mapping(tmp_path / "dates.toml").follow_up["table"] == "visits.csv"
