@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from .errors import DataError, UsageError
 from .files import write_whole, writing_errors
@@ -373,6 +373,8 @@ HIDDEN = (0.62, 0.71, 0.82)
 DIVERGING = colormaps["PuOr"].resampled(31)
 # inches: the page of the story, one picture in it (height, width), and the step from a picture to the next
 _PAGE, _CELL, _STEP = (12.0, 20 / 3), (2.42, 1.21), 1.3
+_SHEET_HEIGHT, _SHEET_GAP = 720, 12  # pixels
+_CROP_COLOUR = (255, 190, 0)
 _EXPLAINERS = {"grad_cam": "Grad-CAM", "grad_cam_attention": "Grad-CAM attention"}
 
 
@@ -387,6 +389,30 @@ def masked_picture(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
         float64 RGB ``(height, width, 3)`` in [0, 1].
     """
     return np.where(mask[..., None], HIDDEN, np.clip(image, 0, 1)[..., None])
+
+
+def crop_picture(original: np.ndarray, crop: tuple[int, int, int, int], shown: np.ndarray) -> Image.Image:
+    """Draw an image with its crop outlined, and next to it what a model sees.
+
+    Args:
+        original: ``(height, width)`` in [0, 1].
+        crop: Top, left, bottom and right edge of the crop in the original's pixels.
+        shown: ``(height, width)`` in [0, 1].
+    """
+    left, right = (_grey_picture(intensity, _SHEET_HEIGHT) for intensity in (original, shown))
+    scale = _SHEET_HEIGHT / original.shape[0]
+    top, start, bottom, end = (round(edge * scale) for edge in crop)
+    ImageDraw.Draw(left).rectangle((start, top, max(start, end - 1), max(top, bottom - 1)), None, _CROP_COLOUR, 2)
+    sheet = Image.new("RGB", (left.width + _SHEET_GAP + right.width, _SHEET_HEIGHT), (60, 60, 60))
+    sheet.paste(left, (0, 0))
+    sheet.paste(right, (left.width + _SHEET_GAP, 0))
+    return sheet
+
+
+def _grey_picture(intensity: np.ndarray, height: int) -> Image.Image:
+    grey = Image.fromarray(np.rint(np.clip(intensity, 0, 1) * 255).astype(np.uint8))
+    width = max(1, round(intensity.shape[1] * height / intensity.shape[0]))
+    return grey.resize((width, height), Image.Resampling.BOX).convert("RGB")
 
 
 def plot_reconstruction(

@@ -1,86 +1,110 @@
-"""What a DICOM file holds: view, spacing, which rule shows its values, what contradicts, or why it is refused.
+"""Report what DICOM files hold: view, spacing, how their values are displayed, contradictions, or why they are refused.
 
-mammo-hf inspect exam/1-1.dcm --png pictures
-mammo-hf inspect /data/archive --json > archive.jsonl
+A folder is searched, and what was found in it is summed up. Exit status 1: a file that was named is refused.
 """
 
 from __future__ import annotations
 
-import argparse
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from PIL import Image, ImageDraw
-from tqdm.auto import tqdm
-
-from ..dicom import Mammogram
 from ..dicom.display import Display, Slab
-from ..dicom.report import file_report, report_text, summary_table
 from ..errors import DataError, UsageError
-from .running import writable_folder
-from .stages import load_processor
+from ..files import writable_folder
+from .running import Parser
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from ..dicom import Mammogram
     from ..processing.image_processing_mammo import MammoImageProcessor
 
-_HEIGHT = 720  # of a picture, in pixels
-_GAP = 12
-_CROP_COLOUR = (255, 190, 0)
 
-
-def main(arguments: list[str]) -> None:
-    """Runs ``mammo-hf inspect``."""
-    args = parser().parse_args(arguments)
-    files, walked = _files(args.paths)
-    processor = load_processor(args.processor) if args.png or args.processor else None
-    options = asdict(_display(args, processor))
-    pictures = _Pictures(Path(args.png), processor) if args.png and processor is not None else None
-    reports: list[dict[str, Any]] = []
-    for file in tqdm(files, unit="file", disable=None if walked else True, desc="inspect"):
-        report, mammogram = file_report(file, **options)
-        if pictures is not None and mammogram is not None:
-            report["picture"] = pictures.write(mammogram)
-        if args.json:
-            print(json.dumps(report))
-        elif not walked:
-            print(report_text(report))
-            if "picture" in report:
-                print(f"  {'picture':<12}{report['picture']}")
-        reports.append(report)
-    refused = [report for report in reports if report["refused"] is not None]
-    if walked and not args.json:
-        print(summary_table(reports))
-    if refused and not walked:
-        raise DataError(f"refused: {len(refused)} of {len(reports)}")
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command's arguments."""
-    p = argparse.ArgumentParser(
-        prog="mammo-hf inspect",
-        description=(__doc__ or "").split("\n")[0],
-        epilog="A folder is walked, and what was found in it is summed up. Status 1: a file given by name is refused.",
+def parser() -> Parser:
+    """Return the parser of the command's arguments."""
+    p = Parser("mammo-hf inspect", __doc__ or "", "mammo-hf inspect exam/1-1.dcm --output_dir pictures")
+    p.add_argument("paths", nargs="+", metavar="FILE", help="DICOM files, or folders to search")
+    output = p.add_argument_group("output")
+    output.add_argument("--json", action="store_true", help="print one line of JSON per file, for programs")
+    output.add_argument(
+        "--output_dir",
+        metavar="FOLDER",
+        help="write a picture per file: its crop, and what a model sees",
     )
-    p.add_argument("paths", nargs="+", metavar="FILE", help="DICOM files, or folders to walk")
-    p.add_argument("--json", action="store_true", help="one line of JSON a file, for programs")
-    p.add_argument("--png", metavar="FOLDER", help="writes there what the model sees, beside the original")
-    p.add_argument("--processor", metavar="MODEL", help="whose preprocessor_config.json says how files are shown")
-    p.add_argument("--window", help="of several: its index or explanation (default NORMAL)")
-    p.add_argument("--prefer", choices=("lut", "window"), help="where a file has both (default lut)")
-    p.add_argument(
-        *("--on_missing_window",),
+    display = p.add_argument_group("display")
+    display.add_argument("--processor", metavar="MODEL", help="model that has the preprocessor_config.json to use")
+    display.add_argument(
+        "--window", help="which of several windows or VOI LUTs: its index or explanation (default: NORMAL)"
+    )
+    display.add_argument(
+        "--prefer", choices=("lut", "window"), help="what is used if a file has a VOI LUT and a window (default: lut)"
+    )
+    display.add_argument(
+        "--on_missing_window",
         choices=("robust", "full_range", "raise"),
-        help="For Processing, or no window (default robust)",
+        help="what is done with For Processing images and files without a window (default: robust)",
     )
     return p
 
 
-def _display(args: argparse.Namespace, processor: MammoImageProcessor | None) -> Display:
-    """What is asked for; the processor's own, or the default, where nothing is."""
+def main(arguments: list[str]) -> None:
+    """Run ``mammo-hf inspect``."""
+    args = parser().parse_args(arguments)
+    # imported here: --help needs none of them
+    from tqdm.auto import tqdm
+
+    from ..dicom.report import file_report, report_text, summary_table
+    from .stages import load_processor
+
+    # Find the files, and how they are displayed
+    files, searched = _files(args.paths)
+    processor = load_processor(args.processor) if args.output_dir or args.processor else None
+    options = asdict(_display(args, processor))
+    folder = writable_folder(Path(args.output_dir)) if args.output_dir else None
+    # Report each of them
+    reports: list[dict[str, Any]] = []
+    for file in tqdm(files, unit="file", disable=None if searched else True, desc="inspect"):
+        report, mammogram = file_report(file, **options)
+        if folder is not None and processor is not None and mammogram is not None:
+            written = {earlier.get("picture") for earlier in reports}
+            report["picture"] = _draw(mammogram, processor, _unused(folder, Path(mammogram.source).name, written))
+        if args.json:
+            print(json.dumps(report))
+        elif not searched:
+            print(report_text(report))
+        reports.append(report)
+    # Sum up
+    if searched and not args.json:
+        print(summary_table(reports))
+    refused = [report for report in reports if report["refused"] is not None]
+    if refused and not searched:
+        raise DataError(f"refused: {len(refused)} of {len(reports)}")
+
+
+def _files(paths: list[str]) -> tuple[list[Path], bool]:
+    """Return all files that are meant, and whether a folder was searched for them."""
+    files: list[Path] = []
+    for path in map(Path, paths):
+        files += _below(path) if path.is_dir() else [path]
+    if not files:
+        raise UsageError("there is no file", source=paths[0], remedy="name a folder that holds DICOM files")
+    return files, any(Path(path).is_dir() for path in paths)
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Find every file of a folder except hidden ones and DICOM's own table of contents."""
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.is_file() and not hidden and path.name != "DICOMDIR":
+            yield path
+
+
+def _display(args: Namespace, processor: MammoImageProcessor | None) -> Display:
+    """Return what is asked for; everything else as the processor has it, or by default."""
     display = Display() if processor is None else processor.display
     window = args.window
     if window is not None and window.removeprefix("-").isdecimal():
@@ -89,62 +113,16 @@ def _display(args: argparse.Namespace, processor: MammoImageProcessor | None) ->
     return replace(display, **{name: value for name, value in asked.items() if value is not None})
 
 
-def _files(paths: list[str]) -> tuple[list[Path], bool]:
-    """All files that are meant, and whether a folder was walked for them."""
-    files: list[Path] = []
-    walked = False
-    for path in map(Path, paths):
-        if path.is_dir():
-            walked = True
-            files += _below(path)
-        else:
-            files.append(path)
-    if not files:
-        raise UsageError("there is no file", source=paths[0], remedy="name a folder that holds DICOM files")
-    return files, walked
+def _unused(folder: Path, name: str, written: set[str | None]) -> Path:
+    """Return the path of a picture that no other file of the same name has."""
+    paths = (folder / (f"{name}.png" if number == 1 else f"{name}-{number}.png") for number in itertools.count(1))
+    return next(path for path in paths if str(path) not in written)
 
 
-def _below(folder: Path) -> Iterator[Path]:
-    """Every file of a folder but hidden ones and DICOM's own table of contents."""
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.is_file() and not hidden and path.name != "DICOMDIR":
-            yield path
+def _draw(mammogram: Mammogram, processor: MammoImageProcessor, path: Path) -> str:
+    from ..plotting import crop_picture  # imports matplotlib
 
-
-class _Pictures:
-    """Writes a picture for each mammogram: left the original with the crop drawn, right what the model sees."""
-
-    def __init__(self, folder: Path, processor: MammoImageProcessor) -> None:
-        self._folder = writable_folder(folder)
-        self._processor = processor
-        self._names: set[str] = set()
-
-    def write(self, mammogram: Mammogram) -> str:
-        """Writes one and returns its path."""
-        stem = Path(mammogram.source).name
-        name, number = f"{stem}.png", 1
-        while name in self._names:
-            number += 1
-            name = f"{stem}-{number}.png"
-        self._names.add(name)
-        self._draw(mammogram).save(self._folder / name)
-        return str(self._folder / name)
-
-    def _draw(self, mammogram: Mammogram) -> Image.Image:
-        intensity, geometry = self._processor.fit(mammogram)
-        original = mammogram.slab(Slab.from_policy(self._processor.tomosynthesis))
-        scale = _HEIGHT / original.shape[0]
-        left = _picture(original, (max(1, round(original.shape[1] * scale)), _HEIGHT))
-        top, start, bottom, end = (round(edge * scale) for edge in geometry.crop)
-        ImageDraw.Draw(left).rectangle((start, top, max(start, end - 1), max(top, bottom - 1)), None, _CROP_COLOUR, 2)
-        right = _picture(intensity, (max(1, round(intensity.shape[1] * _HEIGHT / intensity.shape[0])), _HEIGHT))
-        sheet = Image.new("RGB", (left.width + _GAP + right.width, _HEIGHT), (60, 60, 60))
-        sheet.paste(left, (0, 0))
-        sheet.paste(right, (left.width + _GAP, 0))
-        return sheet
-
-
-def _picture(intensity: np.ndarray, size: tuple[int, int]) -> Image.Image:
-    grey = Image.fromarray(np.rint(np.clip(intensity, 0, 1) * 255).astype(np.uint8))
-    return grey.resize(size, Image.Resampling.BOX).convert("RGB")
+    shown, geometry = processor.fit(mammogram)
+    original = mammogram.slab(Slab.from_policy(processor.tomosynthesis))
+    crop_picture(original, geometry.crop, shown).save(path)
+    return str(path)

@@ -72,8 +72,10 @@ def report_text(report: Mapping[str, Any]) -> str:
         "exposure": f"{found['kvp']} kV, {found['compression_force_n']} N, {found['thickness_mm']} mm",
     }
     text = "\n".join(f"  {name:<12}{value}" for name, value in lines.items())
-    notes = "".join(f"\n  {'contradicts':<12}{note}" for note in report["contradictions"])
-    return f"{report['file']}\n{text}{notes}"
+    more = [("contradicts", note) for note in report["contradictions"]]
+    if "picture" in report:
+        more.append(("picture", report["picture"]))
+    return f"{report['file']}\n{text}" + "".join(f"\n  {name:<12}{value}" for name, value in more)
 
 
 def summary_table(reports: Iterable[Mapping[str, Any]]) -> str:

@@ -116,7 +116,7 @@ def test_an_option_that_makes_no_sense_is_a_usage_error(
 def test_a_picture_shows_the_crop_and_what_the_model_sees(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "pictures"
     (folder / "a.dcm").write_bytes((folder / "one" / "a.dcm").read_bytes())
-    assert main(["inspect", str(folder), "--png", str(out)]) == 0
+    assert main(["inspect", str(folder), "--output_dir", str(out)]) == 0
     assert {path.name for path in out.iterdir()} == {"a.dcm.png", "a.dcm-2.png", "b.dcm.png"}
     sheet = np.asarray(Image.open(out / "b.dcm.png")).astype(int)
     height = sheet.shape[0]

@@ -17,7 +17,7 @@ BEGIN, END = "<!-- cases: begin -->\n", "<!-- cases: end -->\n"
 
 # case, where the standard has it, what is done, test
 CASES = [
-    ("Any combination of all below", "PS3.4 N.2", "as pydicom, but for the departures below",
+    ("Any combination of the cases below", "PS3.4 N.2", "as pydicom, except the departures below",
      "test_grayscale_pipeline.py::test_any_file_is_shown_as_pydicom_shows_it"),
     ("Rescale slope and intercept", "PS3.3 C.11.1.1.2", "as written; alone, neither is used",
      "test_intensity.py::test_without_a_window_the_full_range_equals_pydicom"),
@@ -29,13 +29,13 @@ CASES = [
      "test_voi.py::test_the_formulas_of_the_standard_at_their_corners"),
     ("Several windows or VOI LUTs", "PS3.3 C.11.2.1.2", "NORMAL, else the first",
      "test_voi.py::test_the_normal_window_is_chosen_wherever_it_stands"),
-    ("One of several, asked for", "PS3.3 C.11.2.1.2", "by index or explanation; refused where it is not there",
+    ("One of several, asked for", "PS3.3 C.11.2.1.2", "by index or explanation; refused if it does not exist",
      "test_voi.py::test_one_of_several_is_chosen_by_index_or_explanation"),
     ("VOI LUT, 8 to 16 bits, signed or not", "PS3.3 C.11.2.1.1", "the sign follows the input, not the VR",
      "test_intensity.py::test_a_voi_lut_equals_pydicom_for_every_stored_value"),
     ("Both a VOI LUT and a window", "PS3.3 C.11.2.1.1; IHE MAMMO", "the LUT, or the window if asked for",
      "test_intensity.py::test_the_lut_is_preferred_and_the_window_can_be_asked_for"),
-    ("Empty LUT items", "PS3.3 C.11.2", "passed over and reported",
+    ("Empty LUT items", "PS3.3 C.11.2", "skipped and reported",
      "test_intensity.py::test_an_empty_lut_item_is_passed_over"),
     ("A window without meaning", "PS3.3 C.11.2.1.2", "refused",
      "test_voi.py::test_a_window_without_meaning_is_refused"),
@@ -45,18 +45,18 @@ CASES = [
      "test_missing_window.py::test_twelve_bit_values_called_sixteen_bit_are_spread"),
     ("For Processing", "PS3.3 C.8.11.3.1.2", "log, from air to the brightest tissue; its window is not used",
      "test_missing_window.py::test_a_raw_image_is_linear_in_the_attenuation_whatever_the_exposure"),
-    ("PixelIntensityRelationship and its sign", "PS3.3 C.8.11.3.1.2", "what is odd is reported; the sign is used",
+    ("PixelIntensityRelationship and its sign", "PS3.3 C.8.11.3.1.2", "oddities are reported; the sign is used",
      "test_header.py::test_contradictions_are_reported"),
-    ("What our writer says of raw values", "PS3.3 C.8.11.3.1.2", "LIN, and the sign of the photometric interpretation",
+    ("The writer's attributes of raw values", "PS3.3 C.8.11.3.1.2", "LIN, and the sign for the photometric one",
      "test_missing_window.py::test_what_the_writer_says_of_raw_values_is_what_the_reader_takes_them_for"),
-    ("Refusing these", "", '`on_missing_window="raise"`', "test_missing_window.py::test_it_can_be_refused"),
+    ("Refusal of these", "", '`on_missing_window="raise"`', "test_missing_window.py::test_it_can_be_refused"),
     ("MONOCHROME1, PresentationLUTShape INVERSE", "PS3.3 C.7.6.3.1.2, C.8.11.3.1.2", "inverted once",
      "test_intensity.py::test_monochrome1_and_its_presentation_lut_shape_invert_once"),
     ("PixelPaddingValue and its range limit", "PS3.3 C.7.5.1.1.2", "0 after inversion, on whichever side",
      "test_intensity.py::test_padding_is_background_and_changes_nothing_else"),
     ("Bits beyond BitsStored", "PS3.5 8.1.1", "removed and reported",
      "test_pixel_data.py::test_bits_beyond_those_stored_are_removed_as_pydicom_does"),
-    ("HighBit above BitsStored - 1", "PS3.5 8.1.1", "obeyed, unless the pixels belie it; reported",
+    ("HighBit above BitsStored - 1", "PS3.5 8.1.1", "used, unless the pixels contradict it; reported",
      "test_pixel_data.py::test_a_high_bit_above_the_usual_is_obeyed_and_reported"),
     ("Functional groups, shared or by frame", "PS3.3 C.7.6.16", "each frame by its own",
      "test_tomosynthesis.py::test_functional_groups_say_how_each_frame_is_shown"),
@@ -72,18 +72,18 @@ CASES = [
      "test_codecs.py::test_lossy_jpeg_of_eight_and_of_twelve_bits"),
     ("Offset tables and fragments", "PS3.5 A.4", "any of them, or none",
      "test_tomosynthesis.py::test_compressed_frames_are_found_by_any_table"),
-    ("Laterality and view", "PS3.3 C.8.11.7, PS3.16 CID 4014", "first attribute that says so; others reported",
+    ("Laterality and view", "PS3.3 C.8.11.7, PS3.16 CID 4014", "first attribute that has it; others reported",
      "test_projection.py::test_each_attribute_is_heard"),
     ("View modifiers", "PS3.16 CID 4015", "by code, meaning, or ViewPosition",
      "test_projection.py::test_modifiers_are_heard_in_code_meaning_and_view_position"),
-    ("Synthetic 2D, projections, film", "PS3.3 C.8.11.7.1.4", "told apart",
+    ("Synthetic 2D, projections, film", "PS3.3 C.8.11.7.1.4", "distinguished",
      "test_acquisition.py::test_kinds_are_told_apart"),
-    ("Hostile files", "", "one kind of error, soon, in little memory",
+    ("Hostile files", "", "one kind of error, quickly, in little memory",
      "test_hostile.py::test_a_hostile_file_is_refused_soon_and_cheaply"),
     ("Damaged files", "", "read or refused", "test_fuzz.py::test_damaged_files_are_read_or_refused"),
     ("Privacy", "", "no value of a person in errors, warnings, logs",
      "test_reading.py::test_nothing_that_identifies_a_person_leaves_a_broken_file"),
-    ("Real files of many makers", "", "each read right, or refused for its true reason",
+    ("Real files of many makers", "", "each read correctly, or refused for its true reason",
      "test_real_dicom.py::test_every_file_is_read_or_refused_for_its_true_reason"),
     ("One header, two paths", "PS3.3 C.11.2", "SIGMOID and VOI LUT of a GE file give the same picture",
      "test_real_dicom.py::test_the_sigmoid_and_the_lut_of_one_header_give_the_same_picture"),
@@ -92,7 +92,7 @@ CASES = [
     ("pydicom departs: modality LUT and rescale", "PS3.3 C.11.1",
      "the LUT alone; `apply_windowing` rescales the output range too",
      "test_intensity.py::test_a_lut_after_a_modality_lut_is_indexed_by_the_latter_alone"),
-    ("pydicom departs: LUT index out of reach", "PS3.3 C.11.2.1.1", "the last entry; `apply_voi` can wrap around",
+    ("pydicom departs: LUT index out of range", "PS3.3 C.11.2.1.1", "the last entry; `apply_voi` can wrap around",
      "test_lookup_table.py::test_eight_bit_entries_do_not_wrap_around"),
 ]  # fmt: skip
 
@@ -112,7 +112,7 @@ def test_the_page_holds_the_table_of_cases() -> None:
     if os.environ.get("MAMMO_HF_WRITE_DOCS"):
         PAGE.write_text(before + BEGIN + table() + END + after, encoding="utf-8")
         return
-    assert old == table(), "write it anew: MAMMO_HF_WRITE_DOCS=1 python -m pytest tests/dicom/test_dicom_page.py"
+    assert old == table(), "write it again: MAMMO_HF_WRITE_DOCS=1 python -m pytest tests/dicom/test_dicom_page.py"
 
 
 @pytest.mark.parametrize("test", [test for *_, test in CASES], ids=lambda test: test.split("::")[1])
