@@ -84,7 +84,9 @@ def _prepared(folder: str, options: dict[str, Any]) -> Collection:
         name = next(iter(options))
         raise UsageError("has no effect on prepared images", source=name, remedy="give it to mammo-hf prepare")
     collection = prepared_table(folder)
+    known = sorted(set(collection.column("source")).intersection(source_names()))
     collection.root = folder
+    collection.licence = " and ".join(find_source(name).LICENCE for name in known) or None
     return collection
 
 

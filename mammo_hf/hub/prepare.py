@@ -34,16 +34,16 @@ class PreparedCollection(Collection):
     """Collection of a prepared folder, with what the run that prepared it did.
 
     Attributes:
-        summary: Images, rejected files and seconds of the run.
+        run: Images, rejected files and seconds of the run.
     """
 
-    summary: RunSummary
+    run: RunSummary
 
     def __str__(self) -> str:
-        return str(self.summary)
+        return str(self.run)
 
     def __repr__(self) -> str:
-        return f"Prepared{super().__repr__()[:-1]}, in {self.summary.folder})"
+        return f"Prepared{super().__repr__()[:-1]}, in {self.run.folder})"
 
     def _repr_html_(self) -> str:
         return f"<p>{escape(repr(self))}<br>{escape(str(self))}</p>"
@@ -130,7 +130,7 @@ def _processor(
 
 def _with_summary(collection: Collection, summary: RunSummary) -> PreparedCollection:
     prepared = PreparedCollection(collection.dataset, tasks=collection.tasks, salt_name=collection.salt_name)
-    prepared.root, prepared.summary = collection.root, summary
+    prepared.root, prepared.run = collection.root, summary
     return prepared
 
 
