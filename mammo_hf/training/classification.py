@@ -409,7 +409,7 @@ def _trainer(
     validation = images["validation"] if len(images["validation"]) else None
     if validation is None:
         without_validation(config)
-    elif config.load_best_model_at_end:
+    elif config.eval_strategy != "no":  # Trainer compares evaluations even if the last epoch is kept
         _choose_metric(config, validation, tasks)
     of_model: MammoSwinConfig = network.config
     training: Any = images["train"]
