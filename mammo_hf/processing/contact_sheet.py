@@ -1,4 +1,4 @@
-"""Contact sheets: many images on few pages, each with its breast mask and crop drawn, to be looked at."""
+"""Contact sheets: many images on few pages, each with its breast mask and crop drawn."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TEXT_COLOUR = (230, 230, 230)
 
 
 def sheets(tiles: Iterable[Image.Image], columns: int, rows: int) -> Iterator[Image.Image]:
-    """Pages of ``rows`` x ``columns`` tiles of equal size; the last one may be shorter."""
+    """Yield pages of ``rows`` x ``columns`` tiles of equal size; the last one may be shorter."""
     waiting = iter(tiles)
     while page := list(islice(waiting, columns * rows)):
         width, height = page[0].size
@@ -32,23 +32,23 @@ def sheets(tiles: Iterable[Image.Image], columns: int, rows: int) -> Iterator[Im
 
 
 def tile(view: np.ndarray, breast: Breast, caption: str, side: int, lesions: Iterable[np.ndarray] = ()) -> Image.Image:
-    """One image with what was found in it.
+    """Draw one image with what was found in it.
 
     Green: the outline of the breast mask. Blue: that of the pectoral muscle. Yellow: the crop. Red: the chest wall.
     Violet: known lesions.
 
     Args:
-        view: Intensity in [0, 1], every ``breast.stride``-th pixel of the image.
-        breast: What was found.
+        view: Every ``breast.stride``-th pixel of the image, intensity in [0, 1].
+        breast: Breast that was found in the image.
         caption: Text under the picture, cut to its width.
-        side: Of the square that the picture is fitted into, in pixels.
-        lesions: bool, of the image's size each.
+        side: Side in pixels of the square that the picture is fitted into.
+        lesions: Masks of the lesions, bool, of the image's size.
     """
     scale = side / max(view.shape)
     size = max(1, round(view.shape[1] * scale)), max(1, round(view.shape[0] * scale))
     picture = np.asarray(Image.fromarray(_stretched(view)).resize(size, Image.Resampling.BOX).convert("RGB")).copy()
-    places = [(lesion, LESION_COLOUR) for lesion in lesions]
-    for mask, colour in ((breast.mask, MASK_COLOUR), (breast.pectoral, PECTORAL_COLOUR), *places):
+    outlined = [(lesion, LESION_COLOUR) for lesion in lesions]
+    for mask, colour in ((breast.mask, MASK_COLOUR), (breast.pectoral, PECTORAL_COLOUR), *outlined):
         if mask is not None:
             picture[_outline(np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)))] = colour
     drawn = Image.new("RGB", (side + 4, side + 4 + CAPTION_HEIGHT))
@@ -59,7 +59,7 @@ def tile(view: np.ndarray, breast: Breast, caption: str, side: int, lesions: Ite
 
 
 def _stretched(view: np.ndarray) -> np.ndarray:
-    """To 8 bits, with the dark end lifted: skin and film background are what one looks for."""
+    """Return 8 bits with the dark end lifted, since skin and film background are what one looks for."""
     low, high = np.percentile(view, (0.5, 99.5))
     return np.asarray(np.sqrt(np.clip((view - low) / max(high - low, 1e-6), 0, 1)) * 255, np.uint8)
 

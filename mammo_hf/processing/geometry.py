@@ -1,9 +1,9 @@
-"""Geometry: how an image was cropped, mirrored, resized and padded, as data, and the way back.
+"""The geometry of preprocessing (crop, mirror, resize, pad) as data, both ways, and resizing by area.
 
 Coordinates are continuous (row, column): pixel i covers [i, i + 1) and its centre is at i + 0.5, on the source as on
 the canvas, as in DICOM's spatial coordinates (PS3.3 C.18.6: the origin is the top left corner of the top left pixel;
 there column comes first). Millimetres are (row, column) as well, from the same corner. Points, boxes and polygons are
-float64 and exact both ways, whether they lie inside the crop or not; boxes are (top, left, bottom, right). Masks and
+float64 and exact both ways, inside the crop and outside it; boxes are (top, left, bottom, right). Masks and
 maps are resampled.
 """
 
@@ -24,16 +24,16 @@ Unit = Literal["pixel", "mm"]
 
 @dataclass(frozen=True)
 class Geometry:
-    """From source pixels to the model's canvas and back.
+    """The mapping from source pixels to the model's canvas and back.
 
-    Args:
+    Attributes:
         source_size: (height, width) of the source image in pixels.
-        crop: (top, left, bottom, right) of the part that was kept, in source pixels; bottom and right are exclusive.
+        crop: (top, left, bottom, right) of the part that was kept, in source pixels; exclusive at the end.
         flip: Whether the crop was mirrored left to right.
         resized: (height, width) of the crop after resizing.
         offset: (top, left) of the resized crop on the canvas.
         size: (height, width) of the canvas, the model's input.
-        spacing_mm: (row, column) size of a source pixel in mm; ``None`` where it is not known.
+        spacing_mm: (row, column) size of a source pixel in mm; ``None`` if it is not known.
     """
 
     source_size: tuple[int, int]
@@ -46,15 +46,15 @@ class Geometry:
 
     @property
     def scale(self) -> tuple[float, float]:
-        """Canvas pixels a source pixel, (vertically, horizontally)."""
+        """Canvas pixels per source pixel, (vertically, horizontally)."""
         top, left, bottom, right = self.crop
         return self.resized[0] / (bottom - top), self.resized[1] / (right - left)
 
     def to_model(self, points: ArrayLike, unit: Unit = "pixel") -> np.ndarray:
-        """Points (..., 2) on the source, in pixels or mm, to canvas pixels.
+        """Map points (..., 2) on the source, in pixels or mm, to canvas pixels.
 
         Raises:
-            ValueError: Millimetres are asked for and the spacing is not known.
+            ValueError: The unit is mm and the spacing is not known.
         """
         in_pixels = np.asarray(points, np.float64) / self._pixel(unit)
         top, left, _, right = self.crop
@@ -64,10 +64,10 @@ class Geometry:
         return np.stack([rows * self.scale[0] + self.offset[0], columns * self.scale[1] + self.offset[1]], axis=-1)
 
     def to_source(self, points: ArrayLike, unit: Unit = "pixel") -> np.ndarray:
-        """Points (..., 2) in canvas pixels to the source, in pixels or mm.
+        """Map points (..., 2) in canvas pixels to the source, in pixels or mm.
 
         Raises:
-            ValueError: Millimetres are asked for and the spacing is not known.
+            ValueError: The unit is mm and the spacing is not known.
         """
         points = np.asarray(points, np.float64)
         top, left, _, right = self.crop
@@ -78,44 +78,44 @@ class Geometry:
         return np.stack([rows + top, columns + left], axis=-1) * self._pixel(unit)
 
     def boxes_to_model(self, boxes: ArrayLike, unit: Unit = "pixel") -> np.ndarray:
-        """Boxes (..., 4) on the source to canvas pixels; they stay ordered when mirrored."""
+        """Map boxes (..., 4) on the source to canvas pixels; they stay ordered when mirrored."""
         return _boxes(boxes, lambda points: self.to_model(points, unit))
 
     def boxes_to_source(self, boxes: ArrayLike, unit: Unit = "pixel") -> np.ndarray:
-        """Boxes (..., 4) in canvas pixels to the source."""
+        """Map boxes (..., 4) in canvas pixels to the source."""
         return _boxes(boxes, lambda points: self.to_source(points, unit))
 
     def polygons_to_model(self, polygons: Iterable[ArrayLike], unit: Unit = "pixel") -> list[np.ndarray]:
-        """Polygons, (corners, 2) each, on the source to canvas pixels; they keep their sense when mirrored."""
-        return [self._same_sense(self.to_model(polygon, unit)) for polygon in polygons]
+        """Map polygons, (corners, 2) each, to canvas pixels; they keep their orientation when mirrored."""
+        return [self._same_orientation(self.to_model(polygon, unit)) for polygon in polygons]
 
     def polygons_to_source(self, polygons: Iterable[ArrayLike], unit: Unit = "pixel") -> list[np.ndarray]:
-        """Polygons, (corners, 2) each, in canvas pixels to the source."""
-        return [self._same_sense(self.to_source(polygon, unit)) for polygon in polygons]
+        """Map polygons, (corners, 2) each, in canvas pixels to the source."""
+        return [self._same_orientation(self.to_source(polygon, unit)) for polygon in polygons]
 
     def mask_to_model(self, mask: np.ndarray) -> np.ndarray:
-        """Share of each canvas pixel that a mask covers.
+        """Return the fraction of each canvas pixel that a mask covers.
 
         Args:
-            mask: bool, or float in [0, 1], (..., source height, source width).
+            mask: Mask (..., source height, source width), bool or float in [0, 1].
 
         Returns:
             float32 (..., height, width) in [0, 1]; 0 in the padding.
 
         Raises:
-            ValueError: The mask is not of the source's size.
+            ValueError: The mask has another size than the source.
         """
         return self.map_to_model(mask)
 
     def mask_to_source(self, mask: np.ndarray) -> np.ndarray:
-        """A mask (..., height, width) on the canvas, bool or share, to bool (..., source height, source width)."""
+        """Map a mask (..., height, width), bool or fractions, to bool (..., source height, source width)."""
         return self.map_to_source(np.asarray(mask, np.float32)) >= 0.5
 
     def map_to_model(self, values: np.ndarray) -> np.ndarray:
-        """A map (..., source height, source width) to float32 (..., height, width) by area; 0 in the padding.
+        """Resample values (..., source height, source width) to float32 (..., height, width) by area; 0 in the padding.
 
         Raises:
-            ValueError: The map is not of the source's size.
+            ValueError: The array has another size than the source.
         """
         if values.shape[-2:] != tuple(self.source_size):
             raise ValueError(f"an array of {values.shape} does not belong to an image of {self.source_size}")
@@ -123,20 +123,20 @@ class Geometry:
         return self.place(values[..., top:bottom, left:right])
 
     def place(self, cropped: np.ndarray) -> np.ndarray:
-        """Resizes by area, mirrors and pads the cropped part (..., crop height, crop width), float32."""
+        """Resize by area, mirror and pad the cropped part (..., crop height, crop width), float32."""
         return self._on_canvas(resize_area(cropped, self.resized))
 
     def place_strips(self, read: Callable[[slice], tuple[np.ndarray, int]]) -> np.ndarray:
-        """As ``place``, where ``read`` gives some rows of the cropped part at a time; see ``resize_area_strips``."""
+        """Do as `place` with a cropped part that is read some rows at a time; see `resize_area_strips`."""
         top, left, bottom, right = self.crop
         return self._on_canvas(resize_area_strips(read, (bottom - top, right - left), self.resized))
 
     def map_to_source(self, values: np.ndarray, fill: float = 0.0) -> np.ndarray:
-        """A map (..., height, width) on the canvas to float32 (..., source height, source width), bilinear.
+        """Resample values (..., height, width) to float32 (..., source height, source width), bilinear.
 
         Args:
-            values: What is known of each canvas pixel, as at its centre.
-            fill: What stands outside the crop.
+            values: One value per canvas pixel, at its centre.
+            fill: Value outside the crop.
         """
         top, left, bottom, right = self.crop
         rows = (np.arange(bottom - top) + 0.5) * self.scale[0] + self.offset[0] - 0.5
@@ -150,26 +150,26 @@ class Geometry:
         return source
 
     def to_dict(self) -> dict[str, Any]:
-        """As lists and numbers that JSON takes."""
+        """Return the fields as lists and numbers for JSON."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Geometry:
-        """From what ``to_dict`` gave."""
+        """Return the geometry that ``to_dict`` was called on."""
         fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**fields)
 
     def _pixel(self, unit: Unit) -> np.ndarray:
-        """The size of a source pixel in a unit, (row, column)."""
+        """Return the (row, column) size of a source pixel in a unit."""
         if unit == "pixel":
             return np.ones(2)
         if unit != "mm":
-            raise ValueError(f"{unit!r} is no unit: give 'pixel' or 'mm'")
+            raise ValueError(f"{unit!r} is not a unit: give 'pixel' or 'mm'")
         if self.spacing_mm is None:
             raise ValueError("the size of a source pixel is not known: only pixels can be mapped")
         return np.asarray(self.spacing_mm, np.float64)
 
-    def _same_sense(self, polygon: np.ndarray) -> np.ndarray:
+    def _same_orientation(self, polygon: np.ndarray) -> np.ndarray:
         # mirroring turns clockwise into counter-clockwise
         return polygon[::-1] if self.flip else polygon
 
@@ -190,13 +190,13 @@ def _boxes(boxes: ArrayLike, move: Callable[[np.ndarray], np.ndarray]) -> np.nda
 # Resizing by area, in float32: the mean of the source under each target pixel, computed a strip of rows at a time.
 
 
-STRIP = 1 << 19  # source pixels looked at together: they and what is made of them stay in the processor's cache
+STRIP = 1 << 19  # source pixels that are resized together: they and the result stay in the processor's cache
 
 
 def resize_area(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resizes (..., height, width) by area: each target pixel is the mean of the source area under it, in float32.
+    """Resize (..., height, width) by area: each target pixel is the mean of the source area under it, in float32.
 
-    Where a side grows, the target pixel is the interpolation between the source pixels it straddles.
+    If a side grows, the target pixel is the interpolation between the source pixels it straddles.
     """
     height, width = image.shape[-2:]
     planes = [
@@ -213,11 +213,11 @@ def resize_area(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def resize_area_strips(
     read: Callable[[slice], tuple[np.ndarray, int]], source_size: tuple[int, int], size: tuple[int, int]
 ) -> np.ndarray:
-    """As ``resize_area``, of an image that is read strip by strip, so that it never exists as a whole.
+    """Resize by area, as `resize_area`, an image that is read strip by strip and never held as a whole.
 
     Args:
-        read: Gives the rows of a slice, (rows, up to source width), of any number type, and the column of the first of
-            its pixels; what lies left and right of them counts as 0.
+        read: Function from a slice of rows to their pixels (rows, up to source width), of any number type, and the
+            column of the first of them; pixels left and right of them count as 0.
         source_size: (height, width) of the image.
         size: (height, width) of the result.
     """
@@ -234,9 +234,9 @@ def resize_area_strips(
 
 
 def _rows_from(weights: sparse.csr_array, top: int, bottom: int) -> tuple[int, sparse.csr_array]:
-    """Some rows of ``area_weights``, without the columns left and right of them, and how many of those are left out.
+    """Return how many columns are empty on the left of some rows of `area_weights`, and the rows without empty columns.
 
-    What scipy's own slicing gives, which takes longer than multiplying with the result does.
+    scipy's own slicing gives the same, but takes longer than multiplying with the result does.
     """
     start, stop = weights.indptr[top], weights.indptr[bottom]
     columns = weights.indices[start:stop]
@@ -246,28 +246,28 @@ def _rows_from(weights: sparse.csr_array, top: int, bottom: int) -> tuple[int, s
 
 
 def area_weights(old: int, new: int) -> sparse.csr_array:
-    """(new, old): the share of each source pixel in each target pixel; a row sums to 1."""
+    """Return the fraction of each source pixel in each target pixel, (new, old); a row sums to 1."""
     edges = np.arange(new + 1) * (old / new)
     first = np.minimum(np.floor(edges[:-1] + 1e-9).astype(np.intp), old - 1)
     width = int(np.ceil(old / new)) + 1
     positions = first[:, None] + np.arange(width)
     overlap = np.minimum(edges[1:, None], positions + 1) - np.maximum(edges[:-1, None], positions)
     overlap = np.where(positions < old, np.clip(overlap, 0, None), 0)
-    shares = (overlap / overlap.sum(1, keepdims=True)).astype(np.float32)
-    used = shares > 0
+    fractions = (overlap / overlap.sum(1, keepdims=True)).astype(np.float32)
+    used = fractions > 0
     rows = np.concatenate([[0], np.cumsum(used.sum(1))])
-    return sparse.csr_array((shares[used], positions[used], rows), shape=(new, old))
+    return sparse.csr_array((fractions[used], positions[used], rows), shape=(new, old))
 
 
 def interpolation_weights(positions: np.ndarray, length: int) -> sparse.csr_array:
-    """(targets, length): interpolates at positions counted from pixel centres, and repeats the ends."""
+    """Return (targets, length) that interpolates at positions counted from pixel centres, and repeats the ends."""
     clipped = np.clip(positions, 0, length - 1)
     low = np.minimum(np.floor(clipped).astype(np.intp), max(length - 2, 0))
-    share = (clipped - low).astype(np.float32)
+    fraction = (clipped - low).astype(np.float32)
     targets = np.arange(len(positions))
     columns = np.concatenate([low, np.minimum(low + 1, length - 1)])
     weights = sparse.coo_array(
-        (np.concatenate([1 - share, share]), (np.concatenate([targets, targets]), columns)),
+        (np.concatenate([1 - fraction, fraction]), (np.concatenate([targets, targets]), columns)),
         shape=(len(positions), length),
     )
     return weights.tocsr()
@@ -277,10 +277,10 @@ def interpolation_weights(positions: np.ndarray, length: int) -> sparse.csr_arra
 
 
 def parse_size(values: list[int]) -> tuple[int, int]:
-    """``[224]`` or ``[896, 448]`` to (height, width).
+    """Return (height, width) from ``[224]`` or ``[896, 448]``.
 
     Raises:
-        UsageError: Another count of numbers, or one below 1.
+        UsageError: There are other than one or two numbers, or one is below 1.
     """
     if len(values) not in (1, 2) or min(values) < 1:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""MammoImageProcessor: everything that happens to pixels between a file and the model's tensor.
+"""The image processor: everything that happens to pixels between a file and the model's tensor.
 
 Only flat sibling files are imported, so that the processor can be pushed as remote code. DICOM is read by the
 installed package alone.
@@ -22,8 +22,8 @@ from .geometry import Geometry
 from .image_source import ImageSource, open_image
 from .masking import BlockwiseMasking
 
-# of preprocessor_config.json: raised with each key that is added, and where the same keys would give other pixels.
-# Files of earlier versions are read, with the default for what they do not say, and saved as the present one
+# of preprocessor_config.json: raised with each key that is added, and if the same keys would give other pixels. Files
+# of earlier versions are read, with the defaults of the keys that they lack, and saved in the present one
 FORMAT_VERSION = 2
 # what transformers itself writes into a preprocessor_config.json or passes on loading
 _TRANSFORMERS_KEYS = {
@@ -36,35 +36,35 @@ _TRANSFORMERS_KEYS = {
 
 
 class MammoImageProcessor(BaseImageProcessor):
-    r"""Turns mammograms into model input: intensity, breast crop, orientation, fit, padding, normalisation.
+    r"""The steps from mammograms to model input: intensity, breast crop, orientation, fit, padding, normalisation.
 
     Args:
-        size: {"height", "width"} of the model's input in pixels; an int or (height, width) is taken too.
-        num_channels: 1, or 3 with the same values in each.
-        image_mean: Subtracted from the intensity in [0, 1]; one number in a list.
-        image_std: What the difference is divided by; one number in a list.
+        size: Size of the model's input in pixels, {"height", "width"}; an int or (height, width) is accepted too.
+        num_channels: Number of channels, 1, or 3 with the same values in each.
+        image_mean: Number that is subtracted from the intensity in [0, 1], in a list.
+        image_std: Number that the difference is divided by, in a list.
         crop_to_breast: Whether to cut the image down to the breast.
-        crop_margin: Kept around the breast, as a share of the image's longer side.
+        crop_margin: Space that is kept around the breast, as a fraction of the image's longer side.
         blank_outside_breast: Whether everything outside the breast and ``crop_margin`` around it becomes 0: film
             labels, burned-in text, scanner edges.
-        blank_pectoral_muscle: Whether the pectoral muscle becomes 0, in oblique and lateral views and where the view is
+        blank_pectoral_muscle: Whether the pectoral muscle becomes 0, in oblique and lateral views and if the view is
             not known.
         invert_negatives: Whether an image with dark tissue on a bright background is inverted.
         orient: Whether to mirror images so that the chest wall is at the left edge.
-        on_missing_window: How DICOM files are shown that are For Processing or have no window: "robust", "full_range",
-            or "raise" to refuse them. A ``Mammogram`` is taken as it was read.
-        window: Which of several windows or VOI LUTs of a DICOM file: its index, or its explanation, as "SOFTER".
-            "NORMAL" takes the first where none is explained so. A file that has not the asked one is refused.
-        prefer: "lut" or "window", where a DICOM file has both.
-        tomosynthesis: Which slices of a volume make the picture: {"slices": ..., "projection": ...}, or the former
+        on_missing_window: Display of DICOM files that are For Processing or have no window: "robust", "full_range", or
+            "raise" to refuse them. A ``Mammogram`` is taken as it was read.
+        window: Choice among several windows or VOI LUTs of a DICOM file: the index, or the explanation, as "SOFTER".
+            "NORMAL" takes the first if none has that explanation. A file without the chosen one is refused.
+        prefer: Choice if a DICOM file has both, "lut" or "window".
+        tomosynthesis: Slices of a volume that make the picture: {"slices": ..., "projection": ...}, or the former
             alone. slices: "middle", "all", an index, or [start, stop]; projection of several: "maximum" or "mean".
         mask_block_size: Side in pixels of the blocks that ``return_mask`` hides.
-        mask_ratio: Share of the blocks that is hidden.
+        mask_ratio: Fraction of the blocks that is hidden.
         patch_size: Side in pixels of the encoder's patches.
-        format_version: Of the ``preprocessor_config.json`` that is read; one of a newer format is refused.
+        format_version: Version of the ``preprocessor_config.json`` that is read; a newer one is refused.
 
     Raises:
-        UsageError: A value that makes no sense, an unknown key, or a file of a newer format.
+        UsageError: A value makes no sense, a key is unknown, or the file is of a newer format.
     """
 
     model_input_names = ["pixel_values"]  # noqa: RUF012 (transformers declares it so)
@@ -109,7 +109,9 @@ class MammoImageProcessor(BaseImageProcessor):
         self.image_mean = [float(image_mean[0])]
         self.image_std = [float(image_std[0])]
         if not 0 <= crop_margin <= 1:
-            raise UsageError(f"crop_margin is {crop_margin}", remedy="give a share of the image's longer side, as 0.02")
+            raise UsageError(
+                f"crop_margin is {crop_margin}", remedy="give a fraction of the image's longer side, as 0.02"
+            )
         self.crop_to_breast = crop_to_breast
         self.crop_margin = crop_margin
         self.blank_outside_breast = blank_outside_breast
@@ -117,24 +119,24 @@ class MammoImageProcessor(BaseImageProcessor):
         self.invert_negatives = invert_negatives
         self.orient = orient
         self.on_missing_window, self.window, self.prefer = on_missing_window, window, prefer
-        _ = self.display  # raises where one of the three makes no sense
+        _ = self.display  # raises if one of the three makes no sense
         self.tomosynthesis = Slab.from_policy(tomosynthesis).to_policy()
         self.mask_block_size = mask_block_size
         self.mask_ratio = mask_ratio
         self.patch_size = patch_size
         self.format_version = FORMAT_VERSION
-        self.masking()  # raises where block, ratio and patch do not go together
+        self.masking()  # raises if block, ratio and patch do not fit together
 
     @classmethod
     def get_image_processor_dict(cls, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Transformers' own, which takes whatever JSON is in the file.
+        """Read ``preprocessor_config.json`` as transformers does, but refuse what is not a JSON object.
 
         Raises:
-            ValueError: It is no object.
+            ValueError: The file holds something else.
         """
         found, rest = super().get_image_processor_dict(*args, **kwargs)
         if not isinstance(found, dict):
-            raise ValueError("preprocessor_config.json holds no JSON object")
+            raise ValueError("preprocessor_config.json is not a JSON object")
         return found, rest
 
     @property
@@ -143,12 +145,12 @@ class MammoImageProcessor(BaseImageProcessor):
         return self.size["height"], self.size["width"]
 
     def masking(self) -> BlockwiseMasking:
-        """The masking that ``preprocessor_config.json`` describes."""
+        """Return the masking that ``preprocessor_config.json`` describes."""
         return BlockwiseMasking(self.mask_block_size, self.mask_ratio, self.patch_size)
 
     @property
     def display(self) -> Display:
-        """How the values of DICOM files are shown."""
+        """The display of the values of DICOM files."""
         return Display(self.window, self.prefer, self.on_missing_window)
 
     def preprocess(
@@ -160,23 +162,23 @@ class MammoImageProcessor(BaseImageProcessor):
         return_mask: bool = False,
         mask_seed: int | None = None,
     ) -> BatchFeature:
-        """Processes one image or a list of images.
+        """Process one image or a list of images.
 
         Args:
-            images: A path, bytes, ``Mammogram``, pydicom ``Dataset``, array, tensor or PIL image, what `open` gave, or
-                a list of them.
-            return_tensors: "pt", "np" or ``None``.
-            return_geometry: Whether ``geometry``, a list of ``Geometry``, is wanted.
-            return_breast: Whether ``breast``, a list of ``Breast`` (mask, box, chest wall, notes), is wanted.
-            return_mask: Whether ``bool_masked_pos`` (batch, patches) is wanted.
-            mask_seed: Decides the masks, with each image's place in the list; needed with ``return_mask``.
+            images: Path, bytes, ``Mammogram``, pydicom ``Dataset``, array, tensor, PIL image or `ImageSource`, or a
+                list of them.
+            return_tensors: Kind of the arrays, "pt", "np" or ``None``.
+            return_geometry: Whether to return ``geometry``, a list of ``Geometry``.
+            return_breast: Whether to return ``breast``, a list of ``Breast`` (mask, box, chest wall, notes).
+            return_mask: Whether to return ``bool_masked_pos`` (batch, patches).
+            mask_seed: Seed that with an image's index in the list decides its mask; needed with ``return_mask``.
 
         Returns:
             ``pixel_values`` float32 (batch, channels, height, width).
 
         Raises:
-            UsageError: A mask without a seed, or an image of a kind that is not known.
-            MammogramError: A file that cannot be read.
+            UsageError: A mask is asked for without a seed, or the kind of an image is not known.
+            MammogramError: A file cannot be read.
         """
         if return_mask and mask_seed is None:
             raise UsageError("return_mask needs mask_seed", remedy="give a number: a fixed one in evaluation")
@@ -195,7 +197,7 @@ class MammoImageProcessor(BaseImageProcessor):
         return features
 
     def fit(self, image: Any) -> tuple[np.ndarray, Geometry]:
-        """One image on the model's canvas, before normalisation.
+        """Fit one image to the model's canvas, before normalisation.
 
         Returns:
             Intensity float32 (height, width) in [0, 1], 0 in the padding, and the geometry that led there.
@@ -204,7 +206,7 @@ class MammoImageProcessor(BaseImageProcessor):
         return intensity, geometry
 
     def fit_breast(self, image: Any) -> tuple[np.ndarray, Geometry, Breast]:
-        """As ``fit``, and what was found of the breast."""
+        """Fit one image as `fit` does, and return the breast too."""
         source = self.open(image)
         breast = self.find_breast(source)
         crop = breast.box if self.crop_to_breast else (0, 0, *source.size)
@@ -217,7 +219,7 @@ class MammoImageProcessor(BaseImageProcessor):
         return np.clip(intensity, 0, 1, out=intensity), geometry, breast
 
     def find_breast(self, image: Any) -> Breast:
-        """Where the breast lies in an image, and what was unusual about it; nothing is resized."""
+        """Find the breast in an image, without resizing it."""
         source = self.open(image)
         stride = max(1, max(source.size) // LONGEST_SIDE)
         return find_breast(
@@ -230,29 +232,29 @@ class MammoImageProcessor(BaseImageProcessor):
         )
 
     def open(self, image: Any) -> ImageSource:
-        """An image with what its header says, as it is shown; whatever takes images takes it too, and reads no more.
+        """Open an image with what its header says; every method that takes images takes the result, and reads no more.
 
         Raises:
-            UsageError: An image of a kind that is not known.
-            MammogramError: A file that cannot be read.
+            UsageError: The kind of the image is not known.
+            MammogramError: A file cannot be read.
         """
         if isinstance(image, ImageSource):
             return image
         return open_image(image, display=self.display, slab=Slab.from_policy(self.tomosynthesis))
 
     def _shown(self, breast: Breast) -> Breast | None:
-        """The breast with its margin, outside which all is blanked; ``None`` where nothing is."""
+        """Return the breast with its margin, outside of which all is blanked; ``None`` if nothing is."""
         if not (self.blank_outside_breast and breast.mask.any()):
             return None
         return breast.widened(1 + round(self.crop_margin * max(breast.mask.shape)))
 
     def kept_at(self, breast: Breast, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """Whether the model sees source pixels, which are neither cropped away nor blanked.
+        """Return whether the model sees source pixels: they are neither cropped away nor blanked.
 
         Args:
-            breast: What ``find_breast`` gave.
-            rows: (height,) rows of the source.
-            columns: (width,) columns of the source.
+            breast: Breast in the image, from `find_breast`.
+            rows: Rows (height,) of the source.
+            columns: Columns (width,) of the source.
 
         Returns:
             bool (height, width): one entry for each pair of a row and a column.
@@ -270,7 +272,7 @@ class MammoImageProcessor(BaseImageProcessor):
         return kept
 
     def _kept(self, geometry: Geometry, breast: Breast, shown: Breast | None) -> np.ndarray:
-        """Which canvas pixels show the source and are not blanked, bool (height, width)."""
+        """Return which canvas pixels show the source and are not blanked, bool (height, width)."""
         seen = replace(breast, mask=np.ones_like(breast.mask)) if shown is None else shown
         return seen.on_canvas(geometry)
 
@@ -285,23 +287,23 @@ class MammoImageProcessor(BaseImageProcessor):
         return Geometry(source.size, crop, flip, resized, offset, (height, width), source.spacing_mm)
 
     def normalize_intensity(self, intensity: np.ndarray) -> np.ndarray:
-        """(..., height, width) in [0, 1] to float32 (..., channels, height, width), mean and deviation applied."""
+        """Normalise (..., height, width) in [0, 1] to float32 (..., channels, height, width)."""
         values = (np.asarray(intensity, np.float32) - np.float32(self.image_mean[0])) / np.float32(self.image_std[0])
         return np.repeat(values[..., None, :, :], self.num_channels, axis=-3)
 
     def denormalize(self, pixel_values: np.ndarray) -> np.ndarray:
-        """(..., channels, height, width) as the model sees it to intensity (..., height, width) in [0, 1]."""
+        """Return the intensity (..., height, width) in [0, 1] of normalised (..., channels, height, width)."""
         values = np.asarray(pixel_values, np.float32).mean(axis=-3)
         return np.clip(values * self.image_std[0] + self.image_mean[0], 0, 1)
 
 
 def _strip(source: ImageSource, geometry: Geometry, shown: Breast | None, rows: slice) -> tuple[np.ndarray, int]:
-    """Some rows of the crop, without the columns that no kept pixel of the canvas looks at, and the first column."""
+    """Return some rows of the crop, without columns that are blanked, and the index of the first column."""
     top, left, _, right = geometry.crop
     rows = slice(top + rows.start, top + rows.stop)
     if shown is None:
         return source.view(rows, slice(left, right)), 0
-    # a canvas pixel is kept by its centre; what lies under it reaches half its size further
+    # a canvas pixel is kept by its centre; the source under it reaches half its size further
     reach_down, reach_across = (math.ceil(1 / scale) for scale in geometry.scale)
     columns = shown.columns_of(slice(max(0, rows.start - reach_down), rows.stop + reach_down))
     first = min(max(left, columns.start - reach_across), right)

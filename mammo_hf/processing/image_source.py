@@ -1,4 +1,4 @@
-"""An image of any kind, opened: its size, and the displayed intensity of the part that is asked for.
+"""Opened images of any kind: their size, and the displayed intensity of any part of them.
 
 DICOM is read by the installed package alone; arrays and pictures need nothing of it.
 """
@@ -28,15 +28,15 @@ class ImageSource:
 
     Attributes:
         size: (height, width) in pixels.
-        mammogram: What a DICOM file became; ``None`` for a picture or an array.
-        expected_chest_wall: The side of the image that the header speaks for, "left" or "right", if it does.
-        spacing_mm: (row, column) size of a pixel in mm, where the header says it.
-        may_show_pectoral: Whether the view is an oblique or lateral one, or is not known.
+        mammogram: Content of a DICOM file; ``None`` for a picture or an array.
+        expected_chest_wall: Side of the image that the header implies, "left" or "right"; ``None`` if it does not.
+        spacing_mm: (row, column) size of a pixel in mm; ``None`` if the header does not give it.
+        may_show_pectoral: Whether the view is oblique, lateral or not known.
     """
 
     def __init__(self, intensity: np.ndarray | None = None, mammogram: Any = None, slab: Slab | None = None) -> None:
         if mammogram is not None and mammogram.header.frames > 1:
-            intensity = mammogram.slab(slab or Slab())  # once, not for each part that is looked at
+            intensity = mammogram.slab(slab or Slab())  # once, not for each part that is read
         self._intensity = intensity
         self.mammogram = mammogram
         self.size: tuple[int, int] = (
@@ -53,7 +53,7 @@ class ImageSource:
             self.may_show_pectoral = header.view.value in ("", *_OBLIQUE)
 
     def view(self, rows: slice, columns: slice | None = None) -> np.ndarray:
-        """The intensity in [0, 1] of a part, float32 (rows, columns); both alike where one slice is given."""
+        """Return the intensity in [0, 1] of a part, float32 (rows, columns); one slice is for both."""
         columns = rows if columns is None else columns
         if self._intensity is not None:
             return self._intensity[rows, columns]
@@ -61,16 +61,16 @@ class ImageSource:
 
 
 def open_image(image: Any, *, display: Display | None = None, slab: Slab | None = None) -> ImageSource:
-    """Opens an image.
+    """Open an image.
 
     Args:
-        image: A path, bytes, ``Mammogram``, pydicom ``Dataset``, array, tensor or PIL image.
-        display: How the values of a DICOM file are shown; a ``Mammogram`` is taken as it was read.
-        slab: Which slices of a volume make the picture; the middle one where not given.
+        image: Path, bytes, ``Mammogram``, pydicom ``Dataset``, array, tensor or PIL image.
+        display: Display of the values of a DICOM file; a ``Mammogram`` is taken as it was read.
+        slab: Slices of a volume that make the picture; ``None``: the middle one.
 
     Raises:
-        UsageError: It is of a kind that is not known, or of impossible shape or values.
-        MammoError: A file that cannot be read.
+        UsageError: The kind of image is not known, or its shape or values are impossible.
+        MammoError: A file cannot be read.
     """
     picture = _open_picture(image)
     if picture is not None:
@@ -88,7 +88,7 @@ def open_image(image: Any, *, display: Display | None = None, slab: Slab | None 
 
 
 def _open_picture(image: Any) -> np.ndarray | None:
-    """The intensity of a PIL image, or of a file or its content that begins as a picture does; else ``None``."""
+    """Return the intensity of a PIL image, or of a file or bytes that begin as a picture does; else ``None``."""
     if isinstance(image, Image.Image):
         return _from_picture(image)
     if isinstance(image, (bytes, bytearray)):
@@ -136,7 +136,7 @@ def _from_array(array: np.ndarray) -> np.ndarray:
         array = array.mean(axis=-1) if array.dtype.kind == "f" else array.mean(axis=-1).astype(array.dtype)
     if array.ndim != 2 or 0 in array.shape:
         raise UsageError(
-            f"an array of shape {array.shape} is no image",
+            f"an array of shape {array.shape} is not an image",
             remedy="give (rows, columns), or one with 1 or 3 channels first or last",
         )
     if array.dtype.kind in "ub":

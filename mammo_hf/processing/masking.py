@@ -1,4 +1,4 @@
-"""BlockwiseMasking: which patches of an image are hidden from the encoder."""
+"""The choice of the patches of an image that are hidden from the encoder."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ PLACES = ("image", "breast")
 
 @dataclass(frozen=True)
 class BlockwiseMasking:
-    """Hides randomly chosen square blocks, exactly the asked share of them (SimMIM, arXiv 2111.09886, section 3.2).
+    """Random square blocks, hidden in an exact ratio (SimMIM, arXiv 2111.09886, section 3.2).
 
-    Args:
+    Attributes:
         block: Side of a block in pixels; a multiple of ``patch_size``.
-        ratio: Share of the blocks that is hidden, in (0, 1).
+        ratio: Fraction of the blocks that is hidden, in (0, 1).
         patch_size: Side of the encoder's patches in pixels.
-        within: "image": any block may be hidden; "breast": only those that hold a part of the breast, and the share is
-            of these, so that none of it is spent on background.
+        within: Blocks that may be hidden: "image" for all, "breast" for those that hold a part of the breast; the
+            ratio is then of these, so that none of it is spent on background.
 
     Raises:
-        UsageError: A block that is no multiple of the patch, a ratio outside (0, 1), another place.
+        UsageError: The block is not a multiple of the patch, the ratio is outside (0, 1), or ``within`` is unknown.
     """
 
     block: int = 16
@@ -34,7 +34,7 @@ class BlockwiseMasking:
     def __post_init__(self) -> None:
         if self.patch_size < 1 or self.block < 1 or self.block % self.patch_size:
             raise UsageError(
-                f"a block of {self.block} pixels is no multiple of the patch of {self.patch_size}",
+                f"a block of {self.block} pixels is not a multiple of the patch of {self.patch_size}",
                 remedy=f"use {max(round(self.block / max(self.patch_size, 1)), 1) * max(self.patch_size, 1)}",
             )
         if not 0 < self.ratio < 1:
@@ -51,21 +51,21 @@ class BlockwiseMasking:
         index: int = 0,
         breast: np.ndarray | None = None,
     ) -> np.ndarray:
-        """The mask of one image.
+        """Return the mask of one image.
 
         Args:
             size: (height, width) of the image in pixels.
-            seed: With ``epoch`` and ``index`` decides the mask, on any machine and in any process.
-            epoch: Counts up in training, so that masks are fresh, and stays 0 in evaluation.
-            index: The image's place in its dataset.
-            breast: bool (patches,), row by row: where the breast is; needed within the breast.
+            seed: Seed that with ``epoch`` and ``index`` decides the mask, on any machine and in any process.
+            epoch: Number of the epoch in training, so that masks are fresh; 0 in evaluation.
+            index: Index of the image in its dataset.
+            breast: Whether a patch holds a part of the breast, bool (patches,), row by row; needed for "breast".
 
         Returns:
             bool (patches,), row by row over the patch grid; true: hidden.
 
         Raises:
-            UsageError: A size that blocks do not tile, or one with too few blocks to hide some and show some.
-            DataError: A breast of too few blocks for that.
+            UsageError: Blocks do not tile the size, or there are too few to hide some and show some.
+            DataError: The breast has too few blocks for that.
         """
         rows, columns = self._grid(size)
         candidates = np.arange(rows * columns)
@@ -88,7 +88,7 @@ class BlockwiseMasking:
         return blocks.reshape(rows, columns).repeat(patches, axis=0).repeat(patches, axis=1).reshape(-1)
 
     def _blocks_with_breast(self, breast: np.ndarray | None, grid: tuple[int, int]) -> np.ndarray:
-        """The numbers of the blocks that hold a part of the breast, row by row."""
+        """Return the numbers of the blocks that hold a part of the breast, row by row."""
         patches = self.block // self.patch_size
         if breast is None or np.size(breast) != grid[0] * grid[1] * patches**2:
             found = "nothing" if breast is None else f"{np.size(breast)} values"
