@@ -1,1 +1,1 @@
-"""The models on transformers' Swin, their configuration and checkpoints."""
+"""The models on transformers' Swin, their configuration, losses and checkpoints."""

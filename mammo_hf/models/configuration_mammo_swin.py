@@ -1,4 +1,4 @@
-"""MammoSwinConfig: a Swin configuration that knows rectangles, several tasks and the lesion token loss."""
+"""The configuration of the models: a Swin's, with rectangles, several tasks and lesion annotations, and the sizes."""
 
 from __future__ import annotations
 
@@ -11,22 +11,6 @@ from transformers import SwinConfig
 
 from ..errors import DataError, UsageError
 
-# Which logits belong to which task: the slices that the order of the tasks gives.
-
-
-def slices_of(tasks: Iterable[Mapping[str, Any]]) -> dict[str, slice]:
-    """For each task's name the slice of the logits that is its own, in order.
-
-    Args:
-        tasks: ``[{"name": ..., "labels": [...]}, ...]``, as a model's ``config.tasks`` or plain data of it.
-    """
-    slices, start = {}, 0
-    for task in tasks:
-        slices[str(task["name"])] = slice(start, start + len(task["labels"]))
-        start += len(task["labels"])
-    return slices
-
-
 DECODERS = ("conv", "linear")
 LOSS_REGIONS = ("masked", "masked_breast", "all")
 SIZES: dict[str, dict[str, Any]] = {
@@ -38,47 +22,46 @@ SIZES: dict[str, dict[str, Any]] = {
     "large": {"embed_dim": 192, "depths": [2, 2, 18, 2], "num_heads": [6, 12, 24, 48]},
 }
 SCORES = ("pooled", "lesion", "mean")
-# the numbers of each kind of calibration, the first of them above 0
+# the parameters of each method of calibration, the first of them above 0
 _CALIBRATIONS: dict[Any, tuple[str, ...]] = {"temperature": ("temperature",), "platt": ("slope", "intercept")}
 
 
 class MammoSwinConfig(SwinConfig):
-    r"""Configuration of the mammo_hf models; ``model_type`` stays ``"swin"``, so stock transformers reads it.
+    r"""The configuration of the mammo_hf models; ``model_type`` stays ``"swin"``, so stock transformers reads it.
 
     Args:
         image_size: (height, width) of the model's input in pixels.
         num_channels: Channels of the input; 1 for a mammogram.
-        tasks: What the classifier tells apart: a list of ``{"name": ..., "labels": [...]}``, or a dict from name to
+        tasks: Tasks of the classifier: a list of ``{"name": ..., "labels": [...]}``, or a dict from name to
             labels, which becomes such a list. The list's order is the order of the classifier's rows. A list because
             JSON configurations are written with sorted keys: a dict would come back in another order.
-        class_weights: For each task's name one weight a label, w_c = N / (K * N_c) of the labelled training rows.
-        task_weights: For a task's name its weight in the mean over tasks; 1 where it is not named.
-        ordinal_tasks: Tasks whose labels have an order, taught by the ranked probability score.
-        label_smoothing: Share of a label that is spread evenly over all labels, in [0, 1); not in ordinal tasks.
-        lesion_task: The task whose labels the lesion head tells apart at each token; ``None``: no lesion head.
-        lesion_loss_weight: Weight of what lesions' places teach, the lesion head's token loss and the classifier's
-            evidence loss, beside the image-level loss.
-        score_from: Where the lesion task's probabilities come from: "pooled", the classifier on the mean of the tokens;
-            "lesion", the lesion head where it is surest; or "mean" of both.
+        class_weights: Weights of the labels by task, w_c = N / (K * N_c) of the labelled training rows.
+        task_weights: Weights in the mean over tasks, by task; 1 for a task that is not named.
+        ordinal_tasks: Tasks whose labels have an order, trained with the ranked probability score.
+        label_smoothing: Fraction of a label that is spread evenly over all labels, in [0, 1); not in ordinal tasks.
+        lesion_task: Task whose labels the lesion head predicts at each token; ``None``: no lesion head.
+        lesion_loss_weight: Weight of the lesion head's token loss and the classifier's evidence loss, which lesion
+            annotations give, against the image-level loss.
+        score_from: Source of the lesion task's probabilities: "pooled", the classifier on the mean of the tokens;
+            "lesion", the most certain token of the lesion head; or "mean" of both.
         lesion_background_weight: Weight of a token without a lesion in the token loss, against 1 for one with.
-        decoder: Of masked image modelling: "conv", or "linear" as in stock Swin.
-        sparse_encoder: Whether masked image modelling runs the encoder on visible tokens where size and mask allow it.
-        loss_region: Where its loss is taken: "masked", "masked_breast" or "all".
-        calibration: For each task's name how its probabilities are calibrated: ``{"method": "temperature",
-            "temperature": ...}`` or ``{"method": "platt", "slope": ..., "intercept": ...}``; a task that is not there
-            has the plain softmax.
-        operating_points: For each task's name the thresholds that validation images fixed, as
-            ``evaluation.choose_operating_points`` gives them, by image, breast and patient.
-        normalized_patch: Side in pixels of the patches whose mean and deviation are taken out of its target; ``None``:
-            the target is the image.
+        decoder: Decoder of masked image modelling: "conv", or "linear" as in stock Swin.
+        sparse_encoder: Whether masked image modelling runs the encoder on visible tokens if size and mask allow it.
+        loss_region: Pixels of the loss of masked image modelling: "masked", "masked_breast" or "all".
+        calibration: Calibration of the probabilities by task: ``{"method": "temperature", "temperature": ...}`` or
+            ``{"method": "platt", "slope": ..., "intercept": ...}``; a task that is not named has the plain softmax.
+        operating_points: Thresholds by task that validation images fixed, as
+            ``evaluation.choose_operating_points`` returns them, by image, breast and patient.
+        normalized_patch: Side in pixels of the patches that the target of masked image modelling is normalised by;
+            ``None``: the target is the image.
 
     Raises:
-        UsageError: A task without labels, two tasks of one name, weights that do not fit the tasks, an unknown decoder,
-            region or score, a normalised patch that does not tile the image, a calibration that is none.
+        UsageError: A task has no labels, two tasks have one name, weights do not fit the tasks, a decoder, region or
+            score is unknown, a normalised patch does not tile the image, or a calibration is not valid.
         DataError: ``id2label`` contradicts ``tasks``.
     """
 
-    # what Trainer need not gather from every batch of an evaluation
+    # outputs that Trainer need not gather from every batch of an evaluation
     keys_to_ignore_at_inference: ClassVar[list[str]] = [
         *("hidden_states", "attentions", "reshaped_hidden_states", "lesion_logits")
     ]
@@ -131,7 +114,7 @@ class MammoSwinConfig(SwinConfig):
             if name not in labels or len(weights) != len(labels[name]):
                 raise UsageError(
                     f"class_weights[{name!r}] has {len(weights)} weights, the task {len(labels.get(name, []))} labels",
-                    remedy="give one weight a label, by the task's name",
+                    remedy="give one weight per label, by the task's name",
                 )
         named = [("lesion_task", name) for name in (self.lesion_task,) if name is not None]
         named += [("ordinal_tasks", name) for name in self.ordinal_tasks or ()]
@@ -180,21 +163,25 @@ class MammoSwinConfig(SwinConfig):
 
     @property
     def task_slices(self) -> dict[str, slice]:
-        """For each task's name the slice of the logits that is its own, in order."""
+        """The slice of the logits of each task, by its name and in order."""
         return slices_of(self._task_list())
 
     def stage_grids(self, height: int, width: int) -> list[tuple[int, int]]:
-        """The token grid (rows, columns) of each stage for an input of (height, width) pixels."""
+        """Return the token grid (rows, columns) of each stage for an input of (height, width) pixels."""
         patch = _pair(self.patch_size)
         return [(height // (patch[0] * 2**s), width // (patch[1] * 2**s)) for s in range(len(self.depths))]
 
     def takes_visible_tokens(self, height: int, width: int) -> bool:
-        """Whether the encoder can run on visible tokens alone: no window of a stage before the last is padded."""
+        """Return whether the encoder can run on visible tokens alone: no window before the last stage is padded."""
         early = self.stage_grids(height, width)[:-1]
         return bool(early) and all(extent % self.window_size == 0 for grid in early for extent in grid)
 
     def check_image_size(self, height: int, width: int) -> None:
-        """Raises UsageError where an input of (height, width) pixels fits no window, naming the nearest that does."""
+        """Refuse an input size whose grids are smaller than a window or not whole.
+
+        Raises:
+            UsageError: Names the nearest size that fits.
+        """
         patch = _pair(self.patch_size)
         strides = [p * 2 ** (len(self.depths) - 1) for p in patch]
         fits = [
@@ -212,6 +199,19 @@ class MammoSwinConfig(SwinConfig):
             f"the last stage's grid would be {height / strides[0]:g} x {width / strides[1]:g}",
             remedy=f"use {nearest[0]} x {nearest[1]}, the nearest size that fits, or a model of fewer stages",
         )
+
+
+def slices_of(tasks: Iterable[Mapping[str, Any]]) -> dict[str, slice]:
+    """Return the slice of the logits of each task, by its name and in order.
+
+    Args:
+        tasks: Tasks ``[{"name": ..., "labels": [...]}, ...]``, as in ``config.tasks``.
+    """
+    slices, start = {}, 0
+    for task in tasks:
+        slices[str(task["name"])] = slice(start, start + len(task["labels"]))
+        start += len(task["labels"])
+    return slices
 
 
 def _pair(value: int | Sequence[int]) -> tuple[int, int]:
@@ -232,5 +232,5 @@ def _normalised_tasks(tasks: list[dict[str, Any]] | dict[str, Any]) -> list[dict
 
 def _agrees(id2label: dict[Any, str], names: list[str]) -> bool:
     found = [id2label[key] for key in sorted(id2label, key=int)]
-    # transformers fills LABEL_0, LABEL_1, ... in where nothing was said; that contradicts nothing
+    # transformers fills in LABEL_0, LABEL_1, ... if no names were given; that contradicts nothing
     return found == names or all(re.fullmatch(r"LABEL_\d+", name) for name in found)

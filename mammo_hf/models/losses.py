@@ -1,7 +1,7 @@
-"""The losses of stage 2: several tasks with few known labels, and what the places of lesions teach the tokens.
+"""The losses of both stages: masked image modelling, several tasks with few known labels, and lesion annotations.
 
-Each is a sum divided by a number of labels or tokens. That number may span more than one batch (`loss_counts`), so that
-an update is the same however it is split into micro-batches and processes.
+Each is a sum divided by a number of pixels, labels or tokens. That number may span more than one batch, so that an
+update is the same however it is split into micro-batches and processes.
 """
 
 from __future__ import annotations
@@ -14,19 +14,22 @@ from torch.nn import functional
 from ..errors import UsageError
 from .configuration_mammo_swin import MammoSwinConfig
 
-# the image-level loss is content with a little evidence everywhere, since the mean makes much of it: hold against it
+# Classification: image-level labels of several tasks, and labels of the tokens from lesion annotations.
+
+# weight of evidence outside lesions: the image-level loss is content with a little evidence everywhere, since the mean
+# over tokens makes much of it
 ELSEWHERE_WEIGHT = 4.0
 
 
 def loss_counts(labels: torch.Tensor, lesion_labels: torch.Tensor | None = None) -> torch.Tensor:
-    """What the losses are divided by: float (tasks + 2,), to be added up over the batches of an update.
+    """Return the divisors of the losses, float (tasks + 2,), to be summed over the batches of an update.
 
     Args:
-        labels: int64 (batch, tasks) or (batch,), -100 where not known.
-        lesion_labels: int64 (batch, rows, columns): 0 no lesion, 1 + label, -100 not known.
+        labels: Labels, int64 (batch, tasks) or (batch,); -100 is not known.
+        lesion_labels: Labels of tokens, int64 (batch, rows, columns): 0 no lesion, 1 + label, -100 not known.
 
     Returns:
-        The known labels of each task, the tokens with a lesion, and those known to have none.
+        The number of known labels of each task, of tokens with a lesion, and of tokens known to have none.
     """
     labels = labels.unsqueeze(1) if labels.ndim == 1 else labels
     known = (labels != -100).sum(0)
@@ -35,27 +38,27 @@ def loss_counts(labels: torch.Tensor, lesion_labels: torch.Tensor | None = None)
 
 
 def _token_counts(lesion_labels: torch.Tensor) -> torch.Tensor:
-    """Tokens with a lesion, and tokens known to have none: (2,)."""
+    """Return the number of tokens with a lesion, and of tokens known to have none: (2,)."""
     return torch.stack([(lesion_labels > 0).sum(), (lesion_labels == 0).sum()])
 
 
 def multi_task_loss(
     logits: torch.Tensor, labels: torch.Tensor, config: MammoSwinConfig, counts: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Mean over the tasks with a known label of: sum of w_y * loss over known labels / their number.
+    """Return the mean over the tasks with a known label of: sum of w_y * loss over known labels / their number.
 
-    Divided by the number and not by the sum of weights, as torch's weighted cross-entropy does: that would cancel the
+    The divisor is the number, not the sum of weights as in torch's weighted cross-entropy: that would cancel the
     weights in a batch of one class. The mean weighs a task by ``config.task_weights``. A task's loss is the
-    cross-entropy, or the ranked probability score where ``config.ordinal_tasks`` names it.
+    cross-entropy, or the ranked probability score if ``config.ordinal_tasks`` names it.
 
     Args:
-        logits: (batch, labels of all tasks).
-        labels: int64 (batch, tasks) or (batch,), -100 where not known.
-        config: Tasks, class weights, task weights, label smoothing.
+        logits: Logits (batch, labels of all tasks).
+        labels: Labels, int64 (batch, tasks) or (batch,); -100 is not known.
+        config: Configuration with tasks, class weights, task weights and label smoothing.
         counts: `loss_counts` of the whole update; ``None``: of this batch.
 
     Returns:
-        A scalar; an exact zero that keeps the graph where no label is known.
+        A scalar; if no label is known an exact zero that keeps the graph.
     """
     labels = labels.unsqueeze(1) if labels.ndim == 1 else labels
     counts = loss_counts(labels) if counts is None else counts
@@ -76,7 +79,7 @@ def multi_task_loss(
 
 
 def _label_losses(logits: torch.Tensor, target: torch.Tensor, name: str, config: MammoSwinConfig) -> torch.Tensor:
-    """(n,) unweighted losses of one task's logits (n, labels)."""
+    """Return the unweighted losses (n,) of one task's logits (n, labels)."""
     if name in (config.ordinal_tasks or ()):
         return ranked_probability_score(logits, target)
     losses = functional.cross_entropy(logits, target, reduction="none")
@@ -85,16 +88,17 @@ def _label_losses(logits: torch.Tensor, target: torch.Tensor, name: str, config:
 
 
 def ranked_probability_score(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """How far the cumulative softmax is from the label's step (Epstein 1969), for labels in their natural order.
+    """Return the ranked probability score (Epstein 1969) of labels with an order.
 
-    A label further off costs more, which cross-entropy does not know.
+    It is the squared distance of the cumulative softmax from the label's step, so that a label further away costs more,
+    which cross-entropy ignores.
 
     Args:
-        logits: (n, labels).
-        target: int64 (n,).
+        logits: Logits (n, labels).
+        target: Labels, int64 (n,).
 
     Returns:
-        (n,), each in [0, 1]: the sum over thresholds of (P(label <= k) - [target <= k])^2, divided by labels - 1.
+        Scores (n,) in [0, 1]: the sum over thresholds of (P(label <= k) - [target <= k])^2, divided by labels - 1.
     """
     cumulative = logits.softmax(-1).cumsum(-1)[:, :-1]
     thresholds = torch.arange(cumulative.shape[1], device=logits.device)
@@ -105,11 +109,11 @@ def ranked_probability_score(logits: torch.Tensor, target: torch.Tensor) -> torc
 def lesion_token_loss(
     lesion_logits: torch.Tensor, lesion_labels: torch.Tensor, background: float, counts: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Cross-entropy at each token whose label is known, tokens without a lesion weighted by ``background``.
+    """Return the mean cross-entropy over tokens with a known label, those without a lesion weighted by ``background``.
 
     Args:
-        lesion_logits: (batch, 1 + labels, rows, columns).
-        lesion_labels: int64 (batch, rows, columns): 0 no lesion, 1 + label, -100 not known.
+        lesion_logits: Logits (batch, 1 + labels, rows, columns).
+        lesion_labels: Labels of tokens, int64 (batch, rows, columns): 0 no lesion, 1 + label, -100 not known.
         background: Weight of a token without a lesion, against 1 for one with.
         counts: `loss_counts` of the whole update; ``None``: of this batch.
     """
@@ -123,20 +127,20 @@ def lesion_token_loss(
 def lesion_evidence_loss(
     evidence: torch.Tensor, lesion_labels: torch.Tensor, counts: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Teaches the classifier that its evidence for a lesion's class lies in the lesion, and nowhere else.
+    """Return a loss that is low if the classifier's evidence for a lesion's class comes from the lesion alone.
 
-    The classifier is linear behind a mean, so its logits are the mean of what it says of each token. Cross-entropy at
-    the tokens of lesions, plus the divergence of what is said of a token known to have none from the uniform
-    distribution, weighted by ``ELSEWHERE_WEIGHT``: each a mean over its own tokens, or the many without a lesion would
-    drown the few with one.
+    The classifier is linear after a mean, so its logits are the mean of its logits of each token, the evidence. The
+    loss is the cross-entropy at tokens with a lesion, plus ``ELSEWHERE_WEIGHT`` times the divergence from the uniform
+    distribution of the evidence at tokens known to have none. Each is a mean over its own tokens, or the many without a
+    lesion would outweigh the few with one.
 
     Args:
-        evidence: (batch, tokens, labels of the lesion task), the classifier applied to each token.
-        lesion_labels: int64 (batch, tokens): 0 no lesion, 1 + label, -100 not known.
+        evidence: Classifier applied to each token, (batch, tokens, labels of the lesion task).
+        lesion_labels: Labels of tokens, int64 (batch, tokens): 0 no lesion, 1 + label, -100 not known.
         counts: `loss_counts` of the whole update; ``None``: of this batch.
 
     Returns:
-        A scalar, 0 where evidence is certain in lesions and absent elsewhere; exactly 0 where nothing is known.
+        A scalar, 0 if evidence is certain in lesions and absent elsewhere; exactly 0 if nothing is known.
     """
     evidence = evidence.float()
     lesion, none = lesion_labels > 0, lesion_labels == 0
@@ -146,7 +150,7 @@ def lesion_evidence_loss(
     return inside / of_lesions.clamp(min=1) + ELSEWHERE_WEIGHT * outside.sum() / of_none.clamp(min=1)
 
 
-# The loss of masked image modelling: which pixels count, what is predicted, and the mean absolute error.
+# Masked image modelling: which pixels count, what is predicted, and the mean absolute error.
 
 
 def counted_pixels(
@@ -158,21 +162,22 @@ def counted_pixels(
     content_mask: torch.Tensor | None = None,
     breast_mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Which pixels the loss is taken over.
+    """Return the pixels that the loss is taken over.
 
     Args:
-        bool_masked_pos: bool (batch, patches), row by row; true: hidden.
+        bool_masked_pos: Hidden patches, bool (batch, patches), row by row.
         size: (height, width) of the image in pixels.
         grid: (rows, columns) of patches.
-        region: "masked": hidden pixels; "masked_breast": hidden pixels inside the breast; "all": visible ones too.
-        content_mask: bool (batch, height, width): false in the padding, which never counts.
-        breast_mask: bool (batch, height, width): true inside the breast; needed for "masked_breast".
+        region: Pixels that count: "masked" for hidden ones, "masked_breast" for those inside the breast, "all" for
+            visible ones too.
+        content_mask: Mask of the image, bool (batch, height, width): false in the padding, which never counts.
+        breast_mask: Mask of the breast, bool (batch, height, width); needed for "masked_breast".
 
     Returns:
         bool (batch, height, width).
 
     Raises:
-        UsageError: "masked_breast" without a breast mask, or a mask of another shape.
+        UsageError: The breast mask is missing for "masked_breast", or a mask has another shape.
     """
     counted = spread_over_pixels(bool_masked_pos.bool(), size, grid)
     if region == "all":
@@ -190,24 +195,24 @@ def counted_pixels(
 
 
 def spread_over_pixels(patches: torch.Tensor, size: tuple[int, int], grid: tuple[int, int]) -> torch.Tensor:
-    """One value a patch (batch, patches) to one a pixel (batch, height, width)."""
+    """Repeat one value per patch (batch, patches) to one per pixel (batch, height, width)."""
     values = patches.view(-1, *grid)
     return values.repeat_interleave(size[0] // grid[0], 1).repeat_interleave(size[1] // grid[1], 2)
 
 
 def normalized_target(pixel_values: torch.Tensor, side: int) -> torch.Tensor:
-    """Each patch less its mean, over its standard deviation (He et al. 2022, arXiv 2111.06377, section 4.1).
+    """Normalise each patch to mean 0 and standard deviation 1 (He et al. 2022, arXiv 2111.06377, section 4.1).
 
     Args:
-        pixel_values: (batch, channels, height, width).
-        side: Of the patches in pixels; divides height and width.
+        pixel_values: Images (batch, channels, height, width).
+        side: Side of the patches in pixels; divides height and width.
     """
     mean, deviation = _patch_statistics(pixel_values, side)
     return (pixel_values - mean) / deviation
 
 
 def denormalized(reconstruction: torch.Tensor, pixel_values: torch.Tensor, side: int) -> torch.Tensor:
-    """A reconstruction of normalised patches with the true patches' mean and deviation put back, to look at it."""
+    """Put the true patches' mean and deviation back into a reconstruction of normalised patches, to look at it."""
     mean, deviation = _patch_statistics(pixel_values, side)
     return reconstruction * deviation + mean
 
@@ -231,14 +236,14 @@ def mean_absolute_error(
     counted: torch.Tensor,
     pixels: torch.Tensor | int | None = None,
 ) -> torch.Tensor:
-    """Absolute error over the counted pixels and all channels, divided by their number.
+    """Return the mean absolute error over the counted pixels and all channels.
 
     Args:
-        reconstruction: (batch, channels, height, width).
-        target: The same shape.
-        counted: bool (batch, height, width).
-        pixels: What to divide by instead: the counted pixels of all micro-batches and processes of one update, so that
-            each pixel weighs the same however the update is split up.
+        reconstruction: Images (batch, channels, height, width).
+        target: Images of the same shape.
+        counted: Pixels that count, bool (batch, height, width).
+        pixels: Number of counted pixels in all micro-batches and processes of one update, so that each pixel weighs the
+            same however the update is split up; ``None``: in this batch.
     """
     error = (reconstruction.float() - target.float()).abs().mean(1)
     divisor = counted.sum().clamp(min=1) if pixels is None else pixels

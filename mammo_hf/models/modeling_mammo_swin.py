@@ -1,7 +1,7 @@
 """The two models: masked image modelling on rectangles, and classification of several tasks with a lesion head.
 
 Both keep transformers' own parameter names for the encoder and the classifier. What is added (decoder, lesion head)
-stands outside ``swin.`` and ``classifier``, so that stock classes load our checkpoints and ignore it.
+is outside ``swin.`` and ``classifier``, so that stock classes load our checkpoints and ignore it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .losses import (
     multi_task_loss,
     normalized_target,
 )
-from .sparse_encoder import VisibleTokens, encode_visible, packed_for, say_dense
+from .sparse_encoder import VisibleTokens, encode_visible, packed_for, warn_dense
 
 # From the encoder's last tokens back to pixels: a light convolutional decoder, and SimMIM's single linear layer.
 
@@ -48,13 +48,13 @@ class Smoothing(nn.Conv2d):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Sets the kernel to that of a new model."""
+        """Set the kernel to that of a new model."""
         row = torch.tensor([1.0, 2.0, 1.0], device=self.weight.device) / 4
         init.copy_(self.weight, (row[:, None] * row).expand_as(self.weight))
 
 
 class ConvDecoder(nn.Module):
-    """From the last stage's tokens to pixels, halving the width at each doubling of the grid.
+    """The way from the last stage's tokens to pixels, halving the width at each doubling of the grid.
 
     1024-512-256-128-64 for Swin-B. A doubling is a 2 x 2 transposed convolution, whose kernel equals its stride so
     that no chequerboard can arise, and a depthwise 3 x 3 one that joins neighbours: about a ninth of the cost of plain
@@ -87,21 +87,22 @@ class ConvDecoder(nn.Module):
         self.smoothing = Smoothing(num_channels)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """(batch, hidden_size, rows, columns) to (batch, num_channels, rows * stride, columns * stride)."""
+        """Decode (batch, hidden_size, rows, columns) to (batch, num_channels, rows * stride, columns * stride)."""
         smoothed: torch.Tensor = self.smoothing(self.to_pixels(self.blocks(features)))
         return smoothed
 
 
 def linear_decoder(hidden_size: int, num_channels: int, stride: int) -> nn.Sequential:
-    """SimMIM's: each token to its own stride x stride pixels (arXiv 2111.09886, section 3.3); stock Swin's names."""
+    """Return SimMIM's decoder: each token to its own stride x stride pixels (arXiv 2111.09886, section 3.3)."""
+    # the names of its parameters are stock Swin's
     return nn.Sequential(nn.Conv2d(hidden_size, num_channels * stride**2, kernel_size=1), nn.PixelShuffle(stride))
 
 
 @contextmanager
 def stateless_windows(swin: SwinModel) -> Iterator[None]:
-    """Starts every layer from the window and shift of the configuration, and leaves them so.
+    """Start every layer from the window and shift of the configuration, and leave them so.
 
-    Stock Swin clamps window and shift in place where a grid is no larger than the window, and keeps the clamped
+    Stock Swin clamps window and shift in place if a grid is no larger than the window, and keeps the clamped
     values: after one small image a large one would be computed with another shift.
     """
     window = swin.config.window_size
@@ -122,8 +123,8 @@ def stateless_windows(swin: SwinModel) -> Iterator[None]:
 class MammoSwinForMaskedImageModeling(SwinPreTrainedModel):
     """Masked image modelling (SimMIM, arXiv 2111.09886) on any rectangle, with an encoder that skips what is hidden.
 
-    With ``config.sparse_encoder``, all stages but the last run on visible tokens; ``deep_mask_token`` stands for the
-    hidden ones before the last patch merging, and stock Swin's own mask token is not trained. An image size whose
+    With ``config.sparse_encoder``, all stages but the last run on visible tokens; ``deep_mask_token`` replaces
+    the hidden ones before the last patch merging, and stock Swin's own mask token is not trained. An image size whose
     windows would be padded, or a mask that no patch merging respects, is run densely instead.
     """
 
@@ -140,18 +141,18 @@ class MammoSwinForMaskedImageModeling(SwinPreTrainedModel):
             self.deep_mask_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size // 2))
             self._freeze_stock_mask_token()
         elif config.sparse_encoder:
-            say_dense("windows would be padded at %d x %d", *config.image_size)
+            warn_dense("windows would be padded at %d x %d", *config.image_size)
         self.post_init()
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """As transformers', with the stock mask token frozen again: loading makes every parameter trainable."""
+        """Load as transformers does, and freeze the stock mask token again: loading makes every parameter trainable."""
         loaded = super().from_pretrained(*args, **kwargs)
         (loaded[0] if isinstance(loaded, tuple) else loaded)._freeze_stock_mask_token()
         return loaded
 
     def _freeze_stock_mask_token(self) -> None:
-        # one that takes no part would stop distributed training
+        # a trainable parameter without a gradient would stop distributed training
         if self.deep_mask_token is not None:
             self.swin.embeddings.mask_token.requires_grad_(False)
 
@@ -176,36 +177,32 @@ class MammoSwinForMaskedImageModeling(SwinPreTrainedModel):
         num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs: Any,
     ) -> SwinMaskedImageModelingOutput:
-        """Reconstructs an image from its visible patches.
+        """Reconstruct images from their visible patches.
 
         Args:
-            pixel_values: (batch, channels, height, width), normalised.
-            bool_masked_pos: (batch, patches) bool, row by row over the patch grid; true: hidden. Without it nothing is
+            pixel_values: Normalised images (batch, channels, height, width).
+            bool_masked_pos: Hidden patches, bool (batch, patches), row by row over the patch grid. ``None``: nothing is
                 hidden and there is no loss.
-            visible: ``visible_tokens(bool_masked_pos)``, where a data loader has made it already.
-            content_mask: bool (batch, height, width): false in the padding, which never counts in the loss.
-            breast_mask: bool (batch, height, width): true inside the breast; for ``loss_region="masked_breast"``.
-            num_items_in_batch: What the loss is divided by: the counted pixels of all micro-batches of an update.
-            kwargs: Passed on to the encoder.
+            visible: Visible tokens of the mask, if a data loader has packed them already.
+            content_mask: Mask of the image, bool (batch, height, width): false in the padding, which never counts.
+            breast_mask: Mask of the breast, bool (batch, height, width); for ``loss_region="masked_breast"``.
+            num_items_in_batch: Divisor of the loss, the counted pixels of all micro-batches of an update; ``None``:
+                those of this batch.
+            kwargs: Arguments of the encoder.
 
         Returns:
             Loss (mean absolute error over the pixels of ``config.loss_region`` and channels, in normalised units) and
-            the reconstruction (batch, channels, height, width). With visible tokens alone, ``hidden_states`` are zero
-            where a token is hidden.
+            the reconstruction (batch, channels, height, width). With visible tokens alone, ``hidden_states`` of
+            hidden tokens are zero.
 
         Raises:
-            UsageError: A size that fits no window, or a mask of the wrong shape.
+            UsageError: The size fits no window, or the mask has the wrong shape.
         """
         height, width = pixel_values.shape[-2:]
         self.config.check_image_size(height, width)
         grids = self.config.stage_grids(height, width)
-        rows, columns = grids[0]
-        if bool_masked_pos is not None and bool_masked_pos.shape != (len(pixel_values), rows * columns):
-            raise UsageError(
-                f"bool_masked_pos has shape {tuple(bool_masked_pos.shape)}, not (batch, patches) = "
-                f"{(len(pixel_values), rows * columns)}",
-                remedy=f"give one value for each of the {rows} x {columns} patches of an image",
-            )
+        if bool_masked_pos is not None:
+            _check_mask(bool_masked_pos, len(pixel_values), grids[0])
         packable = self.deep_mask_token is not None and bool_masked_pos is not None
         if visible is None and packable and not kwargs.get("interpolate_pos_encoding"):
             visible = packed_for(self.config, bool_masked_pos, (height, width))
@@ -224,7 +221,7 @@ class MammoSwinForMaskedImageModeling(SwinPreTrainedModel):
             target = pixel_values if side is None else normalized_target(pixel_values, side)
             loss = mean_absolute_error(reconstruction, target, counted, num_items_in_batch)
             if visible is None and self.deep_mask_token is not None:
-                # a parameter without a gradient would stop distributed training
+                # a trainable parameter without a gradient would stop distributed training
                 loss = loss + 0.0 * self.deep_mask_token.sum()
         return SwinMaskedImageModelingOutput(
             loss=loss,
@@ -241,7 +238,7 @@ class MammoSwinForMaskedImageModeling(SwinPreTrainedModel):
         content_mask: torch.Tensor | None = None,
         breast_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """The pixels that the loss is taken over, bool (batch, height, width)."""
+        """Return the pixels that the loss is taken over, bool (batch, height, width)."""
         return counted_pixels(
             bool_masked_pos,
             size,
@@ -252,15 +249,24 @@ class MammoSwinForMaskedImageModeling(SwinPreTrainedModel):
         )
 
 
+def _check_mask(mask: torch.Tensor, images: int, grid: tuple[int, int]) -> None:
+    rows, columns = grid
+    if mask.shape != (images, rows * columns):
+        raise UsageError(
+            f"bool_masked_pos has shape {tuple(mask.shape)}, not (batch, patches) = {(images, rows * columns)}",
+            remedy=f"give one value for each of the {rows} x {columns} patches of an image",
+        )
+
+
 @dataclass
 class MammoSwinImageClassifierOutput(SwinImageClassifierOutput):
-    """Stock Swin's classifier output, and the lesion head's.
+    """The output of stock Swin's classifier and of the lesion head.
 
     Attributes:
-        lesion_logits: (batch, 1 + labels of the lesion task, rows, columns) over the last stage's grid; channel 0 is
-            "no lesion here". ``None`` without a lesion head.
-        lesion_scores: (batch, labels of the lesion task): the largest log-odds of each label against "no lesion here"
-            over the tokens.
+        lesion_logits: Logits (batch, 1 + labels of the lesion task, rows, columns) over the last stage's grid; channel
+            0 is "no lesion here". ``None`` without a lesion head.
+        lesion_scores: Largest log-odds over the tokens of each label against "no lesion here", (batch, labels of the
+            lesion task).
     """
 
     lesion_logits: torch.Tensor | None = None
@@ -272,7 +278,7 @@ class MammoSwinForImageClassification(SwinForImageClassification):
 
     config_class = MammoSwinConfig
     accepts_loss_kwargs = False
-    # of masked image modelling alone: a classifier that starts there leaves them behind
+    # parameters of masked image modelling that a classifier which starts from it does not need
     _keys_to_ignore_on_load_unexpected = (r"^decoder\.", r"^deep_mask_token$", r"^swin\.embeddings\.mask_token$")
 
     def __init__(self, config: MammoSwinConfig) -> None:
@@ -292,21 +298,22 @@ class MammoSwinForImageClassification(SwinForImageClassification):
         num_items_in_batch: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> MammoSwinImageClassifierOutput:
-        """Scores each label of each task.
+        """Score each label of each task.
 
         Args:
-            pixel_values: (batch, channels, height, width), normalised.
-            labels: int64 (batch, tasks) in the order of ``config.tasks``, -100 where not known; (batch,) for one task.
-            lesion_labels: int64 (batch, rows, columns) over the last stage's grid: 0 no lesion, 1 + label of the lesion
-                task, -100 where the place of a finding is not known.
-            num_items_in_batch: `loss_counts` of all micro-batches of an update; ``None``: this batch stands for itself.
-            kwargs: Passed on to the encoder.
+            pixel_values: Normalised images (batch, channels, height, width).
+            labels: Labels in the order of ``config.tasks``, int64 (batch, tasks), or (batch,) for one task; -100 is not
+                known.
+            lesion_labels: Labels of the last stage's tokens, int64 (batch, rows, columns): 0 no lesion, 1 + label of
+                the lesion task, -100 if a finding has no known location.
+            num_items_in_batch: `loss_counts` of all micro-batches of an update; ``None``: of this batch.
+            kwargs: Arguments of the encoder.
 
         Returns:
             Logits (batch, labels of all tasks); a task's probabilities are the softmax over its own slice.
 
         Raises:
-            UsageError: A size that fits no window.
+            UsageError: The size fits no window.
         """
         height, width = pixel_values.shape[-2:]
         self.config.check_image_size(height, width)
@@ -322,17 +329,10 @@ class MammoSwinForImageClassification(SwinForImageClassification):
             lesion_scores = (lesion_logits[:, 1:] - lesion_logits[:, :1]).flatten(2).amax(-1)
         loss = None
         if labels is not None:
-            counts = num_items_in_batch
-            loss = multi_task_loss(logits, labels, self.config, counts)
+            loss = multi_task_loss(logits, labels, self.config, num_items_in_batch)
             if lesion_logits is not None and lesion_labels is not None:
-                token_loss = lesion_token_loss(
-                    lesion_logits, lesion_labels, self.config.lesion_background_weight, counts
-                )
-                evidence = self.classifier(outputs.last_hidden_state)[
-                    ..., self.config.task_slices[self.config.lesion_task]
-                ]
-                evidence_loss = lesion_evidence_loss(evidence, lesion_labels.flatten(1), counts)
-                loss = loss + self.config.lesion_loss_weight * (token_loss + evidence_loss)
+                tokens = outputs.last_hidden_state
+                loss = loss + self._lesion_loss(tokens, lesion_logits, lesion_labels, num_items_in_batch)
         return MammoSwinImageClassifierOutput(
             loss=loss,
             logits=logits,
@@ -343,15 +343,24 @@ class MammoSwinForImageClassification(SwinForImageClassification):
             lesion_scores=lesion_scores,
         )
 
+    def _lesion_loss(
+        self, tokens: torch.Tensor, lesion_logits: torch.Tensor, labels: torch.Tensor, counts: torch.Tensor | None
+    ) -> torch.Tensor:
+        config = self.config
+        token_loss = lesion_token_loss(lesion_logits, labels, config.lesion_background_weight, counts)
+        evidence = self.classifier(tokens)[..., config.task_slices[config.lesion_task]]
+        return config.lesion_loss_weight * (token_loss + lesion_evidence_loss(evidence, labels.flatten(1), counts))
+
     def probabilities(self, logits: torch.Tensor, lesion_scores: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
-        """For each task's name the probabilities (batch, labels): the softmax over the task's own slice.
+        """Return by task the probabilities (batch, labels): the softmax over the task's own slice.
 
         Args:
-            logits: (batch, labels of all tasks).
-            lesion_scores: As in the output; needed where ``config.score_from`` takes the lesion task's from there.
+            logits: Logits (batch, labels of all tasks).
+            lesion_scores: Lesion scores of the output; needed if ``config.score_from`` takes the lesion task's from
+                there.
 
         Raises:
-            UsageError: It is needed and not given.
+            UsageError: They are needed and not given.
         """
         return probabilities(self.config, logits, lesion_scores)
 
@@ -359,7 +368,7 @@ class MammoSwinForImageClassification(SwinForImageClassification):
 def probabilities(
     config: MammoSwinConfig, logits: torch.Tensor, lesion_scores: torch.Tensor | None = None
 ) -> dict[str, torch.Tensor]:
-    """As `MammoSwinForImageClassification.probabilities`, from a configuration alone."""
+    """Return what `MammoSwinForImageClassification.probabilities` returns, from a configuration alone."""
     chosen = score_logits(config, logits, lesion_scores).float()
     return {name: chosen[:, part].softmax(-1) for name, part in config.task_slices.items()}
 
@@ -367,9 +376,9 @@ def probabilities(
 def score_logits(
     config: MammoSwinConfig, logits: torch.Tensor, lesion_scores: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """The logits whose softmax over a task's slice is the task's score, (batch, labels of all tasks).
+    """Return the logits whose softmax over a task's slice is the task's score, (batch, labels of all tasks).
 
-    The classifier's own, but for the lesion task where ``config.score_from`` takes it from the lesion head.
+    They are the classifier's own, except for the lesion task if ``config.score_from`` takes it from the lesion head.
 
     Raises:
         UsageError: ``lesion_scores`` is needed and not given.

@@ -1,9 +1,17 @@
-"""Swin's encoder on visible tokens alone: the modules and weights are stock Swin's, what they are applied to is not."""
+"""Swin's encoder on visible tokens alone: which tokens are visible, how they are packed, and the forward pass.
+
+The modules and weights are stock Swin's; only what they are applied to is not. Attention is the obstacle: Swin attends
+within windows of a fixed size, and a window of a masked image holds any number of visible tokens. So windows are packed
+into groups of as many slots as a full window has, several to a group, as GreenMIM does (Huang et al. 2022, arXiv
+2205.13515, section 3.2); within a group a token attends to those of its own window alone. Here a group may hold windows
+of several images, so that each image keeps its own mask and the groups stay nearly full.
+"""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -24,29 +32,28 @@ from ..errors import UsageError
 if TYPE_CHECKING:
     from .configuration_mammo_swin import MammoSwinConfig
 
-# Which tokens of a batch are visible, and how they are packed for windowed attention, from the masks alone.
-#
-# The idea of packing windows that hold few visible tokens into groups of equal size is GreenMIM's (Huang et al. 2022,
-# arXiv 2205.13515, section 3.2); here a group may hold windows of several images, so that each image keeps its own
-# mask.
-
-
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class WindowGroups:
-    """The tokens of one stage in groups of window * window slots; a token attends to those of its own window.
+class PackedTokens:
+    """The visible tokens of one stage, in groups of window * window slots, for blocks with or without a shift.
 
-    Args:
-        slot_tokens: int64 (groups, slots): the packed token in a slot; 0 in an empty one.
-        token_slots: int64 (tokens,): the slot of a packed token, counted over all groups.
-        places: int64 (groups, slots): the token's place in its window, row by row; 0 in an empty slot.
-        windows: int64 (groups, slots): the window's number in stock Swin's order over the batch; -1 in an empty slot.
-            Of a shifted window that wraps round the image, each part counts by itself: ``parts`` tells them apart.
-        parts: int64 (groups, slots): the number of the part of a window; -1 in an empty slot.
+    A shifted window that wraps round the image consists of parts, which do not attend to each other.
+
+    Attributes:
+        images: Image of each token, int64 (tokens,).
+        positions: Position of each token in the stage's grid, row by row, int64 (tokens,).
+        slot_tokens: Token in each slot, int64 (groups, slots); 0 in an empty one.
+        token_slots: Slot of each token, counted over all groups, int64 (tokens,).
+        places: Position in its window of the token in each slot, row by row, int64 (groups, slots); 0 in an empty slot.
+        windows: Number of the window of each slot in stock Swin's order over the batch, int64 (groups, slots); -1 in an
+            empty slot.
+        parts: Number of the part of a window of each slot, int64 (groups, slots); -1 in an empty slot.
     """
 
+    images: torch.Tensor
+    positions: torch.Tensor
     slot_tokens: torch.Tensor
     token_slots: torch.Tensor
     places: torch.Tensor
@@ -55,63 +62,46 @@ class WindowGroups:
 
 
 @dataclass(frozen=True)
-class StageTokens:
-    """The visible tokens of one stage, in packed order.
-
-    Args:
-        images: int64 (tokens,): the image that a token belongs to.
-        positions: int64 (tokens,): its place in the stage's grid, row by row.
-        groups: For blocks without and with shift; the same object where the grid leaves no room for a shift.
-    """
-
-    images: torch.Tensor
-    positions: torch.Tensor
-    groups: tuple[WindowGroups, WindowGroups]
-
-
-@dataclass(frozen=True)
 class VisibleTokens:
     """The visible tokens of a batch at every stage but the last.
 
-    The packed order is such that the four tokens of a patch merging lie next to each other, in the order in which stock
-    Swin joins them: merging is then a change of shape.
+    Their order is such that the four tokens of a patch merging are next to each other, in the order in which stock Swin
+    joins them: merging is then a change of shape.
 
-    Args:
+    Attributes:
         batch_size: Number of images.
         grid: (rows, columns) of patches.
-        stages: One entry for each stage that runs on visible tokens.
+        stages: Packed tokens of each stage that runs on visible tokens, for blocks without and with a shift; the same
+            object twice if the grid leaves no room for a shift.
     """
 
     batch_size: int
     grid: tuple[int, int]
-    stages: tuple[StageTokens, ...]
+    stages: tuple[tuple[PackedTokens, PackedTokens], ...]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> VisibleTokens:
-        """The same on another device."""
-        return _mapped(self, lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        """Return a copy on another device."""
+        return self._changed(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> VisibleTokens:
-        """The same in pinned memory, as a data loader asks for."""
-        return _mapped(self, torch.Tensor.pin_memory)
+        """Return a copy in pinned memory; data loaders look for this method."""
+        return self._changed(torch.Tensor.pin_memory)
 
-
-def _mapped(value: Any, change: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        return change(value)
-    if isinstance(value, tuple):
-        return tuple(_mapped(item, change) for item in value)
-    if isinstance(value, (VisibleTokens, StageTokens, WindowGroups)):
-        return type(value)(**{field.name: _mapped(getattr(value, field.name), change) for field in fields(value)})
-    return value
+    def _changed(self, change: Callable[[torch.Tensor], torch.Tensor]) -> VisibleTokens:
+        stages = tuple(
+            tuple(PackedTokens(**{name: change(value) for name, value in vars(packed).items()}) for packed in pair)
+            for pair in self.stages
+        )
+        return replace(self, stages=stages)
 
 
 def block_aligned(masks: np.ndarray, grid: tuple[int, int], stages: int) -> bool:
-    """Whether no patch merging before the last one joins a hidden and a visible token.
+    """Return whether no patch merging before the last one joins a hidden and a visible token.
 
     Args:
-        masks: bool (batch, patches); true: hidden.
+        masks: Hidden patches, bool (batch, patches).
         grid: (rows, columns) of patches.
-        stages: Stages of the encoder.
+        stages: Number of stages of the encoder.
     """
     side = 2 ** max(stages - 2, 0)
     if grid[0] % side or grid[1] % side:
@@ -121,16 +111,16 @@ def block_aligned(masks: np.ndarray, grid: tuple[int, int], stages: int) -> bool
 
 
 def visible_tokens(masks: np.ndarray, grid: tuple[int, int], *, stages: int, window: int) -> VisibleTokens:
-    """Packs the visible tokens of a batch.
+    """Pack the visible tokens of a batch.
 
     Args:
-        masks: bool (batch, patches); true: hidden.
+        masks: Hidden patches, bool (batch, patches).
         grid: (rows, columns) of patches.
-        stages: Stages of the encoder; all but the last run on visible tokens.
+        stages: Number of stages of the encoder; all but the last run on visible tokens.
         window: Side of the attention windows in tokens.
 
     Raises:
-        UsageError: A mask that hides parts of what a patch merging joins, or one that hides all of the batch.
+        UsageError: A mask hides a part of what a patch merging joins, or all of the batch.
     """
     side = 2 ** (stages - 2)
     if not block_aligned(masks, grid, stages):
@@ -150,44 +140,44 @@ def visible_tokens(masks: np.ndarray, grid: tuple[int, int], *, stages: int, win
         column = (cell % columns * side_now)[:, None] + columns_in
         images = np.repeat(image, side_now**2)
         stage_grid = (grid[0] // 2**stage, grid[1] // 2**stage)
-        packed.append(_stage_tokens(images, row.ravel(), column.ravel(), stage_grid, window))
+        packed.append(_packed(images, row.ravel(), column.ravel(), stage_grid, window))
     return VisibleTokens(len(masks), grid, tuple(packed))
 
 
 def packed_for(config: MammoSwinConfig, masks: torch.Tensor, size: tuple[int, int]) -> VisibleTokens | None:
-    """The visible tokens for a model's encoder, or ``None``, said once in the log, where it has to run densely.
+    """Return the visible tokens for a model's encoder, or ``None``, logged once, if it has to run on all tokens.
 
     Args:
-        config: The model's.
-        masks: bool (batch, patches); true: hidden.
+        config: Configuration of the model.
+        masks: Hidden patches, bool (batch, patches).
         size: (height, width) of the images in pixels.
     """
     if not config.takes_visible_tokens(*size):
-        say_dense("windows would be padded at %d x %d", *size)
+        warn_dense("windows would be padded at %d x %d", *size)
         return None
     grid, stages = config.stage_grids(*size)[0], len(config.depths)
     hidden = masks.cpu().numpy()
     if not block_aligned(hidden, grid, stages):
-        say_dense("the mask is not made of blocks of %d patches a side", 2 ** (stages - 2))
+        warn_dense("the mask is not made of blocks of %d patches a side", 2 ** (stages - 2))
         return None
     return visible_tokens(hidden, grid, stages=stages, window=config.window_size)
 
 
 @cache
-def say_dense(why: str, *values: int) -> None:
-    """Says why visible tokens alone will not do: once for each reason, not at each step."""
+def warn_dense(why: str, *values: int) -> None:
+    """Log why the encoder runs on all tokens: once for each reason, not at each step."""
     logger.warning(f"the encoder runs on all tokens, hidden ones too: {why}", *values)
 
 
 def _cells(masks: np.ndarray, grid: tuple[int, int], side: int) -> np.ndarray:
-    """(batch, patches) to (batch, cells, patches of a cell)."""
+    """Return (batch, patches) as (batch, cells, patches of a cell)."""
     rows, columns = grid
     blocks = np.asarray(masks, bool).reshape(-1, rows // side, side, columns // side, side)
     return blocks.swapaxes(2, 3).reshape(len(masks), -1, side * side)
 
 
 def _nested_offsets(side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Row and column of the tokens of a cell, so ordered that merging, merging again, ... joins neighbours.
+    """Return row and column of the tokens of a cell, ordered so that each merging in turn joins neighbours.
 
     Stock Swin joins (0, 0), (1, 0), (0, 1), (1, 1): down the first column, then down the second.
     """
@@ -199,21 +189,19 @@ def _nested_offsets(side: int) -> tuple[np.ndarray, np.ndarray]:
     return rows, columns
 
 
-def _stage_tokens(
+def _packed(
     images: np.ndarray, rows: np.ndarray, columns: np.ndarray, grid: tuple[int, int], window: int
-) -> StageTokens:
-    straight = _window_groups(images, rows, columns, grid, window, 0)
-    # stock Swin does not shift where one window spans the grid
-    shifted = straight if min(grid) <= window else _window_groups(images, rows, columns, grid, window, window // 2)
-    positions = torch.from_numpy(rows * grid[1] + columns)
-    return StageTokens(torch.from_numpy(images), positions, (straight, shifted))
+) -> tuple[PackedTokens, PackedTokens]:
+    straight = _in_groups(images, rows, columns, grid, window, 0)
+    # stock Swin does not shift if one window spans the grid
+    return straight, straight if min(grid) <= window else _in_groups(images, rows, columns, grid, window, window // 2)
 
 
-def _window_groups(
+def _in_groups(
     images: np.ndarray, rows: np.ndarray, columns: np.ndarray, grid: tuple[int, int], window: int, shift: int
-) -> WindowGroups:
-    # Stock Swin rolls the grid by the shift and forbids attention between what was not adjacent before. That equals
-    # windows that begin `shift` further on and are cut off at the image's edges.
+) -> PackedTokens:
+    # Number the windows and their parts. Stock Swin rolls the grid by the shift and forbids attention between what was
+    # not adjacent before. That equals windows that begin `shift` later and are cut off at the image's edges.
     lead = (window - shift) % window
     part_rows, part_columns = (rows + lead) // window, (columns + lead) // window
     parts_across = grid[1] // window + 1
@@ -222,6 +210,7 @@ def _window_groups(
     windows = (images * (grid[0] // window) + rolled_rows // window) * (grid[1] // window) + rolled_columns // window
     places = rolled_rows % window * window + rolled_columns % window
 
+    # Give each part a place in a group, and each token a slot in its part's place
     order = np.argsort(parts, kind="stable")
     _, starts, counts = np.unique(parts[order], return_index=True, return_counts=True)
     group, offset = _packed_into_groups(counts, window**2)
@@ -230,12 +219,15 @@ def _window_groups(
     token_slots = np.empty(len(order), np.int64)
     token_slots[order] = group[part_of] * window**2 + offset[part_of] + rank
 
+    # Say of each slot what its token is
     def in_slots(values: np.ndarray, empty: int) -> torch.Tensor:
         slots = np.full((int(group.max()) + 1) * window**2, empty, np.int64)
         slots[token_slots] = values
         return torch.from_numpy(slots.reshape(-1, window**2))
 
-    return WindowGroups(
+    return PackedTokens(
+        images=torch.from_numpy(images),
+        positions=torch.from_numpy(rows * grid[1] + columns),
         slot_tokens=in_slots(np.arange(len(order)), 0),
         token_slots=torch.from_numpy(token_slots),
         places=in_slots(places, 0),
@@ -245,14 +237,14 @@ def _window_groups(
 
 
 def _packed_into_groups(counts: np.ndarray, capacity: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each window the group that it goes to and where in it, largest windows first.
+    """Return for each window its group and its first slot there, the largest windows placed first.
 
-    A window goes into the fullest group that still has room (best fit decreasing): no group more than first fit
-    decreasing needs in the worst case (Johnson 1974), and found at once, from one bit for each amount of room.
+    A window goes into the fullest group that still has room (best fit decreasing), which needs no more groups in the
+    worst case than first fit decreasing (Johnson 1974). One bit for each amount of room finds that group at once.
     """
     group, offset = np.empty(len(counts), np.int64), np.empty(len(counts), np.int64)
     with_room: list[list[int]] = [[] for _ in range(capacity + 1)]
-    rooms = 0  # bit r is set where some group has room for r tokens
+    rooms = 0  # bit r is set if some group has room for r tokens
     groups = 0
     for index in np.argsort(-counts, kind="stable").tolist():
         count = int(counts[index])
@@ -272,9 +264,10 @@ def _packed_into_groups(counts: np.ndarray, capacity: int) -> tuple[np.ndarray, 
 
 
 class _IntoSlots(torch.autograd.Function):
-    """(tokens, channels) to (slots, channels). Each token has one slot, so the gradient is a selection as well.
+    """The move from (tokens, channels) to (slots, channels).
 
-    Empty slots hold some token's values. They attend among themselves and nobody reads them, so no gradient comes.
+    Each token has one slot, so the gradient is a selection as well. Empty slots hold some token's values, attend among
+    themselves and are never read, so they give no gradient.
     """
 
     @staticmethod
@@ -289,7 +282,7 @@ class _IntoSlots(torch.autograd.Function):
 
 
 class _OutOfSlots(torch.autograd.Function):
-    """(slots, channels) back to (tokens, channels); empty slots get a gradient of zero."""
+    """The move from (slots, channels) back to (tokens, channels); empty slots get a gradient of zero."""
 
     @staticmethod
     def forward(ctx: Any, slots: torch.Tensor, token_slots: torch.Tensor) -> torch.Tensor:
@@ -305,7 +298,7 @@ class _OutOfSlots(torch.autograd.Function):
 
 
 class _PositionBias(torch.autograd.Function):
-    """Relative position bias of slot pairs, minus infinity between windows: (heads, groups, slots, slots)."""
+    """The relative position bias of slot pairs, minus infinity between windows: (heads, groups, slots, slots)."""
 
     @staticmethod
     def forward(ctx: Any, table: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
@@ -334,20 +327,20 @@ def encode_visible(
     output_attentions: bool | None = None,
     **kwargs: Any,
 ) -> SwinModelOutput:
-    """Runs all stages but the last on visible tokens, puts the mask token in, and runs the last one on the whole grid.
+    """Run all stages but the last on visible tokens, put the mask token in, and run the last stage on the whole grid.
 
     Args:
-        swin: Stock Swin of two stages or more.
-        pixel_values: (batch, channels, height, width), normalised; hidden pixels are not looked at.
-        visible: What is visible.
-        deep_mask_token: (1, 1, channels before the last merge), in the place of each hidden token.
-        output_hidden_states: Whether to return them, as stock Swin does, with zeros where a token is hidden.
+        swin: Encoder, a stock Swin of two stages or more.
+        pixel_values: Normalised images (batch, channels, height, width); hidden pixels are not read.
+        visible: Visible tokens of the batch.
+        deep_mask_token: Token (1, 1, channels before the last merge) in place of each hidden one.
+        output_hidden_states: Whether to return them, as stock Swin does, with zeros for hidden tokens.
         output_attentions: Whether to return the last block's of each stage, in stock Swin's windows, with zeros from
             and to hidden tokens. As in stock Swin only the eager implementation has any.
-        kwargs: Passed on to the last stage.
+        kwargs: Arguments of the last stage.
 
     Returns:
-        Stock Swin's output.
+        The output of stock Swin.
     """
     config, batch_size = swin.config, visible.batch_size
     keep_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
@@ -357,17 +350,17 @@ def encode_visible(
     grids = [(visible.grid[0] // 2**index, visible.grid[1] // 2**index) for index in range(len(sparse_stages) + 1)]
     nothing = deep_mask_token.new_zeros(1)
     tokens, states, attentions = _embedded(swin, pixel_values, visible), [], []
-    for index, (stage, where) in enumerate(zip(sparse_stages, visible.stages, strict=True)):
+    for index, (stage, packed) in enumerate(zip(sparse_stages, visible.stages, strict=True)):
         if keep_states:
-            states.append(_on_grid(tokens, nothing, where, batch_size, grids[index]))
-        tokens, weights = _stage(stage.blocks, tokens, where, batch_size)
+            states.append(_on_grid(tokens, nothing, packed[0], batch_size, grids[index]))
+        tokens, weights = _stage(stage.blocks, tokens, packed, batch_size)
         if keep_attentions and weights is not None:
-            groups = where.groups[(len(stage.blocks) - 1) % 2]
-            attentions.append(_in_windows(weights, groups, grids[index], batch_size, config.window_size))
+            last_packed = packed[(len(stage.blocks) - 1) % 2]
+            attentions.append(_in_windows(weights, last_packed, grids[index], batch_size, config.window_size))
         if index < len(sparse_stages) - 1:
             merge = stage.downsample
             tokens = merge.reduction(merge.norm(tokens.view(-1, 4 * tokens.shape[1])))
-    dense = _on_grid(tokens, deep_mask_token[0], visible.stages[-1], batch_size, grids[-2])
+    dense = _on_grid(tokens, deep_mask_token[0], visible.stages[-1][0], batch_size, grids[-2])
     merged = sparse_stages[-1].downsample(dense, grids[-2])
     last, _, weights = last_stage(merged, grids[-1], **kwargs)
     output = SwinModelOutput(last_hidden_state=swin.layernorm(last))
@@ -383,8 +376,8 @@ def encode_visible(
 
 
 def _embedded(swin: SwinModel, pixel_values: torch.Tensor, visible: VisibleTokens) -> torch.Tensor:
-    """The embeddings of the visible patches, (tokens, channels)."""
-    embeddings, first = swin.embeddings, visible.stages[0]
+    """Return the embeddings of the visible patches, (tokens, channels)."""
+    embeddings, first = swin.embeddings, visible.stages[0][0]
     projection = embeddings.patch_embeddings.projection
     batch, channels, height, width = pixel_values.shape
     rows, columns = visible.grid
@@ -398,14 +391,14 @@ def _embedded(swin: SwinModel, pixel_values: torch.Tensor, visible: VisibleToken
 
 
 def _stage(
-    blocks: Any, tokens: torch.Tensor, where: StageTokens, batch_size: int
+    blocks: Any, tokens: torch.Tensor, packed: tuple[PackedTokens, PackedTokens], batch_size: int
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """All blocks of a stage; the second value is the last one's attention (groups, heads, slots, slots)."""
+    """Run all blocks of a stage; the second value is the last one's attention (groups, heads, slots, slots)."""
     weights = None
-    indices = [_pair_index(blocks[0].attention, groups) for groups in where.groups]
+    indices = [_pair_index(blocks[0].attention, one) for one in packed]
     for number, block in enumerate(blocks):
         shift = number % 2
-        arguments = (block, tokens, where.groups[shift], indices[shift], where.images, batch_size)
+        arguments = (block, tokens, packed[shift], indices[shift], batch_size)
         if block.gradient_checkpointing and block.training:
             tokens, weights = block._gradient_checkpointing_func(_block, *arguments)
         else:
@@ -413,36 +406,35 @@ def _stage(
     return tokens, weights
 
 
-def _pair_index(attention: SwinAttention, groups: WindowGroups) -> torch.Tensor:
-    """Row of the bias table for each pair of slots of a group; one past the last between different windows."""
-    area = groups.places.shape[1]
+def _pair_index(attention: SwinAttention, packed: PackedTokens) -> torch.Tensor:
+    """Return the row of the bias table for each pair of slots of a group; one past the last between windows."""
+    area = packed.places.shape[1]
     index = attention.relative_position_bias.relative_position_index
-    pairs = index[groups.places[:, :, None] * area + groups.places[:, None, :]]
+    pairs = index[packed.places[:, :, None] * area + packed.places[:, None, :]]
     table_rows = len(attention.relative_position_bias.relative_position_bias_table)
-    return torch.where(groups.parts[:, :, None] == groups.parts[:, None, :], pairs, table_rows)
+    return torch.where(packed.parts[:, :, None] == packed.parts[:, None, :], pairs, table_rows)
 
 
 def _block(
     block: SwinLayer,
     tokens: torch.Tensor,
-    groups: WindowGroups,
+    packed: PackedTokens,
     index: torch.Tensor,
-    images: torch.Tensor,
     batch_size: int,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """One Swin block on packed tokens (tokens, channels): what ``SwinLayer.forward`` does on a grid."""
-    attended, weights = _attention(block.attention, block.layernorm_before(tokens), groups, index)
-    tokens = tokens + _drop_path(block.drop_path, block.dropout(attended), images, batch_size)
+    """Run one Swin block on packed tokens (tokens, channels), as ``SwinLayer.forward`` does on a grid."""
+    attended, weights = _attention(block.attention, block.layernorm_before(tokens), packed, index)
+    tokens = tokens + _drop_path(block.drop_path, block.dropout(attended), packed.images, batch_size)
     return tokens + block.dropout(block.mlp(block.layernorm_after(tokens))), weights
 
 
 def _attention(
-    attention: SwinAttention, tokens: torch.Tensor, groups: WindowGroups, index: torch.Tensor
+    attention: SwinAttention, tokens: torch.Tensor, packed: PackedTokens, index: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    count, slots = groups.slot_tokens.shape
+    count, slots = packed.slot_tokens.shape
     projected = []
     for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
-        grouped = _IntoSlots.apply(projection(tokens), groups.slot_tokens.view(-1), groups.token_slots)
+        grouped = _IntoSlots.apply(projection(tokens), packed.slot_tokens.view(-1), packed.token_slots)
         projected.append(grouped.view(count, slots, -1, attention.head_dim).transpose(1, 2))
     bias = _PositionBias.apply(attention.relative_position_bias.relative_position_bias_table, index)
     interface = ALL_ATTENTION_FUNCTIONS.get_interface(attention.config._attn_implementation, eager_attention_forward)
@@ -453,11 +445,11 @@ def _attention(
         dropout=attention.attention_dropout if attention.training else 0.0,
         scaling=attention.scaling,
     )
-    return attention.o_proj(_OutOfSlots.apply(mixed.reshape(count * slots, -1), groups.token_slots)), weights
+    return attention.o_proj(_OutOfSlots.apply(mixed.reshape(count * slots, -1), packed.token_slots)), weights
 
 
 def _drop_path(drop_path: nn.Module, branch: torch.Tensor, images: torch.Tensor, batch_size: int) -> torch.Tensor:
-    """Stochastic depth by image, as stock Swin has it: all tokens of an image are kept or dropped together."""
+    """Apply stochastic depth by image, as stock Swin does: all tokens of an image are kept or dropped together."""
     probability = getattr(drop_path, "drop_prob", 0.0)
     if probability == 0.0 or not drop_path.training:
         return branch
@@ -466,22 +458,22 @@ def _drop_path(drop_path: nn.Module, branch: torch.Tensor, images: torch.Tensor,
 
 
 def _on_grid(
-    tokens: torch.Tensor, elsewhere: torch.Tensor, where: StageTokens, batch_size: int, grid: tuple[int, int]
+    tokens: torch.Tensor, hidden: torch.Tensor, packed: PackedTokens, batch_size: int, grid: tuple[int, int]
 ) -> torch.Tensor:
-    """Tokens at their places of the grid, ``elsewhere`` at the hidden ones: (batch, rows * columns, channels)."""
+    """Return the tokens on the grid, with ``hidden`` for the hidden ones: (batch, rows * columns, channels)."""
     length = grid[0] * grid[1]
-    dense = elsewhere.to(tokens.dtype).expand(batch_size * length, tokens.shape[1])
-    dense = dense.index_copy(0, where.images * length + where.positions, tokens)
+    dense = hidden.to(tokens.dtype).expand(batch_size * length, tokens.shape[1])
+    dense = dense.index_copy(0, packed.images * length + packed.positions, tokens)
     return dense.view(batch_size, length, -1)
 
 
 def _in_windows(
-    weights: torch.Tensor, groups: WindowGroups, grid: tuple[int, int], batch_size: int, window: int
+    weights: torch.Tensor, packed: PackedTokens, grid: tuple[int, int], batch_size: int, window: int
 ) -> torch.Tensor:
-    """Attention over groups (groups, heads, slots, slots) as stock Swin lays it out: (batch * windows, heads, ...)."""
+    """Return attention (groups, heads, slots, slots) in stock Swin's layout (batch * windows, heads, ...)."""
     windows = batch_size * (grid[0] // window) * (grid[1] // window)
     laid_out = weights.new_zeros(windows, window**2, window**2, weights.shape[1])
-    same = (groups.parts[:, :, None] == groups.parts[:, None, :]) & (groups.windows[:, :, None] >= 0)
+    same = (packed.parts[:, :, None] == packed.parts[:, None, :]) & (packed.windows[:, :, None] >= 0)
     group, query, key = same.nonzero(as_tuple=True)
-    places = (groups.windows[group, query], groups.places[group, query], groups.places[group, key])
+    places = (packed.windows[group, query], packed.places[group, query], packed.places[group, key])
     return laid_out.index_put(places, weights.permute(0, 2, 3, 1)[group, query, key]).permute(0, 3, 1, 2)

@@ -9,7 +9,7 @@ from transformers import AutoModel, SwinConfig, SwinForMaskedImageModeling
 
 from mammo_hf import BlockwiseMasking, MammoSwinConfig, MammoSwinForMaskedImageModeling
 from mammo_hf.errors import UsageError
-from mammo_hf.models.sparse_encoder import say_dense, visible_tokens
+from mammo_hf.models.sparse_encoder import visible_tokens, warn_dense
 
 SHAPE = {"embed_dim": 8, "depths": [2, 2, 2], "num_heads": [1, 2, 4], "image_size": (224, 112), "drop_path_rate": 0.0}
 
@@ -95,7 +95,7 @@ def test_another_size_in_between_changes_nothing():
 
 
 def test_a_size_of_padded_windows_runs_densely_and_says_so_once(caplog):
-    say_dense.cache_clear()
+    warn_dense.cache_clear()
     with caplog.at_level(logging.WARNING):
         model = model_of(image_size=(128, 128))
     assert model.deep_mask_token is None

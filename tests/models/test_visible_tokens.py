@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -38,14 +40,14 @@ def test_groups_join_what_stock_swin_joins(rows, columns, share, seed):
     masks = cell_masks((images, rows * 4, columns * 4), 2, np.random.default_rng(seed), share)
     masks[0, :] &= ~masks[0].all()  # never all hidden
     visible = visible_tokens(masks, grid, stages=stages, window=window)
-    for number, stage in enumerate(visible.stages):
-        side, here = 2**number, (grid[0] // 2**number, grid[1] // 2**number)
+    for number, pair in enumerate(visible.stages):
+        stage, side, here = pair[0], 2**number, (grid[0] // 2**number, grid[1] // 2**number)
         hidden = masks.reshape(images, *grid)[:, ::side, ::side].reshape(images, -1)
         shown = torch.zeros(images, here[0] * here[1], dtype=torch.bool)
         shown[stage.images, stage.positions] = True
         assert (shown == ~torch.from_numpy(hidden)).all()
         assert len(stage.images) == shown.sum()
-        for shift, groups in zip((0, window // 2), stage.groups, strict=True):
+        for shift, groups in zip((0, window // 2), pair, strict=True):
             # each token has one slot, and the slot has that token
             assert (groups.slot_tokens.view(-1)[groups.token_slots] == torch.arange(len(stage.images))).all()
             assert (groups.parts >= 0).sum() == len(stage.images)
@@ -60,7 +62,7 @@ def test_groups_join_what_stock_swin_joins(rows, columns, share, seed):
 def test_four_neighbours_of_a_merging_follow_each_other_in_stocks_order():
     masks = cell_masks((3, 4, 4), 4, np.random.default_rng(0), 0.5)
     visible = visible_tokens(masks, (16, 16), stages=4, window=4)
-    for number, (fine, coarse) in enumerate(zip(visible.stages, visible.stages[1:], strict=False)):
+    for number, (fine, coarse) in enumerate(pairwise(straight for straight, _ in visible.stages)):
         columns = 16 // 2**number
         row, column = fine.positions // columns, fine.positions % columns
         assert (row.view(-1, 4) - row.view(-1, 4)[:, :1] == torch.tensor([0, 1, 0, 1])).all()
@@ -73,9 +75,9 @@ def test_four_neighbours_of_a_merging_follow_each_other_in_stocks_order():
 def test_groups_are_nearly_full(ratio):
     masks = np.stack([BlockwiseMasking(16, ratio)((448, 224), seed=0, index=index) for index in range(4)])
     visible = visible_tokens(masks, (112, 56), stages=4, window=7)
-    for stage in visible.stages[:2]:
-        for groups in stage.groups:
-            assert len(stage.images) / groups.slot_tokens.numel() > 0.9
+    for pair in visible.stages[:2]:
+        for groups in pair:
+            assert len(groups.images) / groups.slot_tokens.numel() > 0.9
 
 
 def test_masks_that_cannot_be_packed():
@@ -94,5 +96,5 @@ def test_moves_to_a_device_whole():
     visible = visible_tokens(np.zeros((1, 64), bool), (8, 8), stages=2, window=4)
     moved = visible.to("meta")
     assert moved.grid == visible.grid
-    assert moved.stages[0].groups[1].places.device.type == "meta"
-    assert moved.stages[0].images.device.type == "meta"
+    assert moved.stages[0][1].places.device.type == "meta"
+    assert moved.stages[0][0].images.device.type == "meta"

@@ -320,5 +320,5 @@ def test_what_was_opened_is_taken_for_the_image_and_read_once(tmp_path):
 
 def test_json_that_is_no_object_is_no_processor(tmp_path):
     (tmp_path / "preprocessor_config.json").write_text("[1]")
-    with pytest.raises(ValueError, match="no JSON object"):
+    with pytest.raises(ValueError, match="is not a JSON object"):
         MammoImageProcessor.from_pretrained(tmp_path)
