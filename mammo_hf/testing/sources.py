@@ -1,4 +1,4 @@
-"""check_source: what the author of a source runs on a small collection of the source's own layout."""
+"""The conformance kit for authors of a source, which runs on a small collection of the source's own layout."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from ..data.schema import TASKS as COMMON
 from ..data.schema import Row, validate
 from ..errors import MammoError
 
-_LOOKED_AT = 20  # images whose files are opened
+_OPENED = 20  # images whose files are opened
 
 
 def check_source(source: Any, root: str | Path, *, recognised: bool = True, **options: Any) -> Collection:
-    """Checks that a source keeps the contract of ``mammo_hf.data.datasets.discovery.Source``.
+    """Check that a source keeps the contract of ``mammo_hf.data.datasets.discovery.Source``.
 
-    What it states; that it knows its folder and no empty one; that its rows keep the schema, stand each on one side,
-    name files that are there and findings that touch their image; that a second reading gives the same rows, one from
-    another place the same hashes; that nothing is written into the collection.
+    Its statements are complete; it recognises its own folder and not an empty one; its rows keep the schema, each
+    patient is in one split, files exist and findings touch their image; a second reading gives the same rows, and one
+    from another path the same hashes; nothing is written into the collection.
 
     Args:
-        source: An installed source's name, or a module or object with the names of ``Source``.
-        root: A collection for it: a generated miniature, with a finding if the source has them.
-        recognised: Whether the files alone must tell the source.
-        **options: For the source's ``load``.
+        source: Name of an installed source, or a module or object with the names of ``Source``.
+        root: Folder of a small collection for it, with a finding if the source has them.
+        recognised: Whether the source must be recognised by the files alone.
+        **options: Arguments of the source's ``load``.
 
     Returns:
-        The table, for checks of your own.
+        The collection, for further checks.
 
     Raises:
-        AssertionError: It does not; the text says which part.
+        AssertionError: It breaks the contract; the text says which part.
         UsageError: No source of that name is installed.
     """
     plugin = find_source(source) if isinstance(source, str) else source
@@ -54,19 +54,19 @@ def check_source(source: Any, root: str | Path, *, recognised: bool = True, **op
     assert list(plugin.load(root, **options)) == rows, "a second reading gave other rows"
     _check_another_place(plugin, root, options, rows)
     assert _files(root) == before, "reading changed the collection's files"
-    assert len(pickle.loads(pickle.dumps(table))) == len(rows), "the table does not go to worker processes"
+    assert len(pickle.loads(pickle.dumps(table))) == len(rows), "the table cannot be sent to worker processes"
     return table
 
 
 def _check_statements(plugin: Any) -> None:
     lacking = [name for name in NAMES if not hasattr(plugin, name)]
-    assert not lacking, f"it has no {', '.join(lacking)}"
+    assert not lacking, f"it lacks {', '.join(lacking)}"
     plain = plugin.NAME.strip().lower().replace("_", "-").replace(" ", "-")
     assert plain == plugin.NAME, "NAME is lower-case-with-hyphens"
     for name in ("LOOKS_FOR", "LICENCE", "OFFICIAL_SPLIT"):
         text = getattr(plugin, name)
-        assert text, f"{name} says nothing"
-        assert isinstance(text, str), f"{name} is no text"
+        assert text, f"{name} is empty"
+        assert isinstance(text, str), f"{name} is not a text"
     assert not isinstance(plugin.QUIRKS, str), "QUIRKS is a list of sentences"
     for task, labels in plugin.TASKS.items():
         assert len(set(labels)) > 1, f"task {task} needs two labels or more"
@@ -97,8 +97,8 @@ def _check_rows(plugin: Any, table: Collection, rows: Sequence[Row]) -> None:
     assert not stated or sources == {plugin.NAME}, "the column source is not NAME"
     assert_no_leak(table)
     for row in rows:
-        assert os.path.isfile(row["path"]), "a row names a file that is not there; it belongs into rejected"
-    for row in rows[:_LOOKED_AT]:
+        assert os.path.isfile(row["path"]), "a row names a file that is not there; such a row belongs in rejected"
+    for row in rows[:_OPENED]:
         size = read_shape(row["path"])[0]
         for entry in row["findings"]:
             mask = finding_mask(entry, size)
@@ -111,7 +111,7 @@ def _check_another_place(plugin: Any, root: Path, options: dict[str, Any], rows:
         link.symlink_to(root.resolve(), target_is_directory=True)
         moved = list(plugin.load(link, **options))
     for name in ("image_id", "patient", "exam"):
-        assert [row[name] for row in moved] == [row[name] for row in rows], f"{name} depends on where the folder lies"
+        assert [row[name] for row in moved] == [row[name] for row in rows], f"{name} depends on the path of the folder"
 
 
 def _files(root: Path) -> dict[str, int]:

@@ -1,7 +1,7 @@
-"""Input gradient: how strongly the score answers to each pixel (Simonyan et al. 2013, arXiv 1312.6034).
+"""The input gradient: how strongly the score reacts to each pixel (Simonyan et al. 2013, arXiv 1312.6034).
 
-An explainer for mammo_hf in one module. Of a task with two labels both have the same map: what moves the one down
-moves the other up.
+An explainer for mammo_hf in one module. Both labels of a task with two labels have the same map: what lowers the score
+of one raises that of the other.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from mammo_hf.explainers import lent, score
 
 REQUIRES: tuple[str, ...] = ()
 
-# the gradient at single pixels is speckled, the more so as patches are embedded one by one: it is averaged over one
+# the gradient at single pixels is speckled, since patches are embedded one by one: it is averaged over a patch
 PATCH = 4
 
 
 def available() -> bool:
-    """Whether it can run here: it needs nothing but what mammo_hf needs."""
+    """Return whether it can run here: it needs only what mammo_hf needs."""
     return True
 
 
 def explain_map(model: PreTrainedModel, pixel_values: torch.Tensor, target: list[int]) -> torch.Tensor:
-    """The absolute gradient of each target's score, summed over channels and averaged over patches of 4 x 4.
+    """Return the absolute gradient of each target's score, summed over channels and averaged over patches of 4 x 4.
 
     Args:
-        model: A classifier.
-        pixel_values: (batch, channels, height, width), normalised; sides are multiples of 4.
-        target: For each image an index into the logits.
+        model: Classifier to explain.
+        pixel_values: Normalised images (batch, channels, height, width); sides are multiples of 4.
+        target: Index into the logits for each image.
 
     Returns:
-        (batch, height / 4, width / 4), zero or positive.
+        Maps (batch, height / 4, width / 4), zero or positive.
     """
     with lent(model):
         pixels = pixel_values.detach().clone().requires_grad_(True)

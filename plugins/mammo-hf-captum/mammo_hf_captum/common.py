@@ -1,4 +1,4 @@
-"""What the three explainers share: whether captum is there, the score as a function, and maps over patches."""
+"""The common parts of the three explainers: a check for captum, the score as a function, and maps over patches."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ PATCH = 4  # attributions of single pixels are speckled, and a Swin sees patches
 
 
 def available() -> bool:
-    """Whether captum is installed; looks for it and does not import it, which would take seconds."""
+    """Return whether captum is installed, without importing it, which would take seconds."""
     return importlib.util.find_spec("captum") is not None
 
 
 def score_of(model: PreTrainedModel, target: Sequence[int]) -> Callable[[torch.Tensor], torch.Tensor]:
-    """From (images, channels, height, width) to each image's score; captum repeats a batch as a whole."""
+    """Return a function from (images, channels, height, width) to scores; captum repeats a batch as a whole."""
     indices = list(target)
 
     def scores(pixels: torch.Tensor) -> torch.Tensor:
@@ -34,5 +34,5 @@ def score_of(model: PreTrainedModel, target: Sequence[int]) -> Callable[[torch.T
 
 
 def over_patches(attributions: torch.Tensor) -> torch.Tensor:
-    """(batch, channels, height, width) to (batch, height / 4, width / 4): sums over channels, means over patches."""
+    """Sum (batch, channels, height, width) over channels and average over patches: (batch, height / 4, width / 4)."""
     return functional.avg_pool2d(attributions.detach().float().sum(dim=1, keepdim=True), PATCH)[:, 0]

@@ -1,7 +1,8 @@
 """Integrated gradients by captum (Sundararajan et al. 2017, arXiv 1703.01365), with their completeness error.
 
-What each patch adds to the score on the straight way from a black image. The sum over all patches should be the score
-less the black image's; by how much it is not, of that difference, is reported: above a tenth, take more steps.
+The contribution of each patch to the score along the straight line from a black image. The sum over all patches should
+be the score minus the black image's; the completeness error is its deviation, as a fraction of that difference. Take
+more steps if it is above 0.1.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from .common import over_patches, score_of
 def explain_map(
     model: PreTrainedModel, pixel_values: torch.Tensor, target: Sequence[int], *, steps: int = 32
 ) -> tuple[torch.Tensor, dict[str, list[float]]]:
-    """(batch, height / 4, width / 4), below 0 where a patch speaks against; and the completeness error.
+    """Return maps (batch, height / 4, width / 4), negative for evidence against, and the completeness error.
 
     Args:
-        model: A classifier.
-        pixel_values: (batch, channels, height, width), normalised; sides are multiples of 4.
-        target: For each image an index into the logits.
-        steps: Points on the way from black.
+        model: Classifier to explain.
+        pixel_values: Normalised images (batch, channels, height, width); sides are multiples of 4.
+        target: Index into the logits for each image.
+        steps: Number of points on the line from black.
     """
     from captum.attr import IntegratedGradients
 

@@ -1,7 +1,7 @@
 """Occlusion by captum: how far the score falls when a square is painted black (Zeiler and Fergus 2013, 1311.2901).
 
-mammo_hf's own ``occlusion`` hides squares by what lies around them; this one by black, which is itself a thing to see.
-Where both agree, the way of hiding does not matter.
+mammo_hf's own ``occlusion`` hides squares by their surroundings; this one by black, which is itself a visible
+structure. If both agree, the way of hiding does not matter.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from .common import over_patches, score_of
 def explain_map(
     model: PreTrainedModel, pixel_values: torch.Tensor, target: Sequence[int], *, side: int = 16
 ) -> torch.Tensor:
-    """(batch, height / 4, width / 4), below 0 where the score rises.
+    """Return maps (batch, height / 4, width / 4), negative if the score rises.
 
     Args:
-        model: A classifier.
-        pixel_values: (batch, channels, height, width), normalised; sides are multiples of 4.
-        target: For each image an index into the logits.
-        side: Of a square in pixels; squares are half of that apart.
+        model: Classifier to explain.
+        pixel_values: Normalised images (batch, channels, height, width); sides are multiples of 4.
+        target: Index into the logits for each image.
+        side: Side of a square in pixels; the distance of squares is half of that.
     """
     from captum.attr import Occlusion
 

@@ -23,15 +23,15 @@ def explain_map(
     noise: float = 0.15,
     seed: int = 0,
 ) -> torch.Tensor:
-    """(batch, height / 4, width / 4), 0 or more: the mean absolute gradient.
+    """Return maps (batch, height / 4, width / 4), 0 or more: the mean absolute gradient.
 
     Args:
-        model: A classifier.
-        pixel_values: (batch, channels, height, width), normalised; sides are multiples of 4.
-        target: For each image an index into the logits.
-        samples: Noisy copies of an image.
-        noise: Deviation of the noise, as a share of the image's range.
-        seed: Of the noise, the same for each image of a batch, so that a batch equals its images one by one.
+        model: Classifier to explain.
+        pixel_values: Normalised images (batch, channels, height, width); sides are multiples of 4.
+        target: Index into the logits for each image.
+        samples: Number of noisy copies of an image.
+        noise: Standard deviation of the noise, as a fraction of the image's range.
+        seed: Seed of the noise, the same for each image of a batch, so that a batch equals its images one by one.
     """
     spread = noise * (pixel_values.amax(dim=(1, 2, 3)) - pixel_values.amin(dim=(1, 2, 3)))
     generator = torch.Generator().manual_seed(seed)

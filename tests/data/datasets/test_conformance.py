@@ -116,7 +116,7 @@ def leaves_a_cache(root):
     ("changes", "problem"),
     [
         ({"NAME": "Mini MIAS"}, "lower-case-with-hyphens"),
-        ({"LICENCE": ""}, "LICENCE says nothing"),
+        ({"LICENCE": ""}, "LICENCE is empty"),
         ({"QUIRKS": "one"}, "QUIRKS is a list"),
         ({"TASKS": {"pathology": ("malignant", "benign")}}, "labels of the common task pathology"),
         ({"TASKS": {"mine": ("one",)}}, "task mine needs two labels"),
@@ -130,7 +130,7 @@ def leaves_a_cache(root):
         ({"load": with_rows(fresh)}, "a second reading gave other rows"),
         (
             {"load": with_rows(lambda row, root: row | {"patient": f"{abs(hash(str(root))):016x}"[:16]})},
-            "patient depends on where the folder lies",
+            "patient depends on the path of the folder",
         ),
         ({"load": leaves_a_cache}, "reading changed the collection's files"),
     ],
