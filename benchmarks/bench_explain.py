@@ -32,7 +32,8 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from mammo_hf import MammoSwinConfig, MammoSwinForImageClassification, explain
-from mammo_hf.explainers import explainers, grad_cam, score
+from mammo_hf.explainers import explainers, score
+from mammo_hf.explainers.cam import grad_cam
 from mammo_hf.models.configuration_mammo_swin import SIZES
 
 TASKS = [{"name": "pathology", "labels": ["benign", "malignant"]}]

@@ -13,7 +13,7 @@ import torch
 from ..dicom import Laterality, View, mammogram_dataset
 from ..dicom.report import mammogram_report
 from ..errors import DataError, MammoError
-from ..explainers.overlay import blended
+from ..explainers.overlay import blend
 from ..explainers.targets import label_names, task_slices
 from ..inference.exams import NamedView, into_exam
 from ..inference.scoring import calibrated_scores, explain_tasks, image_logits, labels_by_task
@@ -233,7 +233,7 @@ def drawn_view(
     if values is None or opacity == 0:
         picture = grey[..., None].repeat(3, axis=2)
     else:
-        picture = blended(grey, np.clip(values[rows[:, None], columns], 0, 1), opacity)
+        picture = blend(grey, np.clip(values[rows[:, None], columns], 0, 1), opacity)
     return np.rint(picture * 255).astype(np.uint8)
 
 

@@ -211,7 +211,7 @@ def launch_options() -> dict[str, Any]:
 
 def _controls(gr: Any, model: Any) -> list[Any]:
     """In the order of `Settings`."""
-    installed = [name for name, found in explainers().items() if found.module is not None]
+    installed = [name for name, found in explainers().items() if found.plugin is not None]
     chosen = "grad_cam" if "grad_cam" in installed else NONE
     return [
         gr.Dropdown([NONE, *installed], value=chosen, label="Where the model looked, by", elem_id="explainer"),

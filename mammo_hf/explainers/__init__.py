@@ -1,24 +1,23 @@
-"""Where a model looked: one verb, ``explain``, over explainers that are found as entry points.
+"""Where a model looked: the verb ``explain`` and the explainers, which are found as entry points.
 
-What the author of a plugin needs stands here too: ``Explainer``, ``lent``, ``score`` and ``gradients_of``.
+What the author of a plug-in needs is here too: ``Explainer``, ``preserve_state``, ``score`` and ``gradients_of``.
 """
 
 from __future__ import annotations
 
-from .discovery import Explainer, Found, explainers, find_explainer
-from .explain import explain
+from .explain import Explainer, InstalledExplainer, explain, explainers, find_explainer
 from .explanation import Explanation
-from .swin import lent
+from .swin import preserve_state
 from .targets import gradients_of, score
 
 __all__ = [
     "Explainer",
     "Explanation",
-    "Found",
+    "InstalledExplainer",
     "explain",
     "explainers",
     "find_explainer",
     "gradients_of",
-    "lent",
+    "preserve_state",
     "score",
 ]

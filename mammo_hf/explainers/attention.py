@@ -1,6 +1,6 @@
-"""Attention of one block: how much each token is looked at, on the image plane.
+"""The attention family: attention weights of Swin's blocks on the image plane, plain, traced back or with gradients.
 
-The windows are put back in order, the shift is undone and padding is cut off; the heads are kept.
+In each map the windows are back in order, the shift is undone and padding is cut off.
 """
 
 from __future__ import annotations
@@ -8,33 +8,125 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch.nn import functional
 from transformers import PreTrainedModel
 
-from .swin import attention_tap, lent
-
-REQUIRES: tuple[str, ...] = ()
-
-
-def available() -> bool:
-    """Whether it can run here: it needs nothing but what mammo_hf needs."""
-    return True
+from .explain import explainer
+from .swin import attention_tap, attention_taps, before_merging, preserve_state, stage_grids
+from .targets import gradients_of, score
 
 
-def explain_map(
+@explainer
+def attention(
     model: PreTrainedModel, pixel_values: torch.Tensor, target: Sequence[int], *, stage: int = -1, block: int = -1
 ) -> torch.Tensor:
-    """(batch, heads, rows, columns): the attention that each token receives, mean over queries.
+    """Return how much attention each token of one block receives, per head.
 
-    It does not depend on the target: attention is the same whatever is asked.
+    The map does not depend on the target: attention is the same for every label.
 
     Args:
         model: A Swin classifier.
-        pixel_values: (batch, channels, height, width), normalised.
+        pixel_values: Normalised images (batch, channels, height, width).
         target: Not used.
         stage: Index of the stage, -1 for the last.
-        block: Index of the block in the stage; the last of a stage is shifted where its grid is larger than a window.
+        block: Index of the block in the stage; the last one is shifted if the grid is larger than a window.
+
+    Returns:
+        (batch, heads, rows, columns), the mean over queries.
     """
-    size = (pixel_values.shape[-2], pixel_values.shape[-1])
-    with lent(model), torch.no_grad(), attention_tap(model, size, stage, block) as tap:
+    with preserve_state(model), torch.no_grad(), attention_tap(model, _size(pixel_values), stage, block) as tap:
         model(pixel_values)
     return tap.windows.received(tap.weights.float())
+
+
+@explainer
+def grad_cam_attention(
+    model: PreTrainedModel, pixel_values: torch.Tensor, target: Sequence[int], *, stage: int = -1, block: int = -1
+) -> torch.Tensor:
+    """Weight one block's attention by the target's gradient (Chefer et al. 2021, arXiv 2103.15679, equation 5).
+
+    This is Grad-CAM in the transformer's form. Gradients flow through this block and what comes after it.
+
+    Args:
+        model: A Swin classifier.
+        pixel_values: Normalised images (batch, channels, height, width).
+        target: The index into the logits that is explained, per image.
+        stage: Index of the stage, -1 for the last.
+        block: Index of the block in the stage.
+
+    Returns:
+        (batch, heads, rows, columns), the positive part of gradient times attention, mean over queries.
+    """
+    with preserve_state(model), attention_tap(model, _size(pixel_values), stage, block, gradients=True) as tap:
+        logits = model(pixel_values).logits
+        (gradient,) = gradients_of(score(logits, target, model.config), [tap.weights])
+    return tap.windows.received((gradient.float() * tap.weights.detach().float()).relu())
+
+
+@explainer
+def attention_rollout(
+    model: PreTrainedModel, pixel_values: torch.Tensor, target: Sequence[int], *, stage: int = 0
+) -> torch.Tensor:
+    """Trace attention back through all stages (Abnar and Zuidema 2020, arXiv 2005.00928), patch merging included.
+
+    Relevance starts evenly on the tokens that the classifier pools and is traced back block by block: half of it stays
+    (the skip connection), half follows the attention, mean over heads. A token that was merged from four passes an even
+    fraction to each of them. The map does not depend on the target.
+
+    Args:
+        model: A Swin classifier.
+        pixel_values: Normalised images (batch, channels, height, width).
+        target: Not used.
+        stage: Index of the stage at which tracing ends; the map has this stage's grid.
+
+    Returns:
+        (batch, rows, columns), each map with the sum 1.
+    """
+    size = _size(pixel_values)
+    with preserve_state(model), torch.no_grad(), attention_taps(model, size, stage) as taps:
+        model(pixel_values)
+        grids = stage_grids(model.config, *size)[-len(taps) :]
+        rows, columns = grids[-1]
+        relevance = pixel_values.new_full((len(pixel_values), rows, columns), 1 / (rows * columns), dtype=torch.float32)
+        for grid, blocks in zip(reversed(grids), reversed(taps), strict=True):
+            if relevance.shape[1:] != grid:
+                relevance = before_merging(relevance, grid)
+            for tap in reversed(blocks):
+                relevance = tap.windows.traced_back(relevance, tap.weights.float().mean(dim=1))
+    return relevance
+
+
+@explainer
+def legrad(
+    model: PreTrainedModel, pixel_values: torch.Tensor, target: Sequence[int], *, stage: int = 0
+) -> torch.Tensor:
+    """Sum the score's positive gradients by all attention maps: LeGrad (Bousselham et al. 2024, arXiv 2404.03214).
+
+    Equations 5 to 8 of the paper, with the classifier's own score at each block. The paper sums over the layers of a
+    plain vision transformer, which all have the same tokens. In Swin a token of a later stage covers several of an
+    earlier one: what it receives is spread over this area, so that each stage counts by its sum, whatever its grid.
+
+    Args:
+        model: A Swin classifier.
+        pixel_values: Normalised images (batch, channels, height, width).
+        target: The index into the logits that is explained, per image.
+        stage: Index of the first stage of the sum; the map has its grid.
+
+    Returns:
+        (batch, rows, columns), mean over heads and queries, summed over blocks and stages.
+    """
+    with preserve_state(model), attention_taps(model, _size(pixel_values), stage, gradients=True) as stages:
+        logits = model(pixel_values).logits
+        taps = [tap for blocks in stages for tap in blocks]
+        gradients = gradients_of(score(logits, target, model.config), [tap.weights for tap in taps])
+    grid = taps[0].windows.grid
+    total = pixel_values.new_zeros((len(pixel_values), *grid), dtype=torch.float32)
+    for tap, gradient in zip(taps, gradients, strict=True):
+        received = tap.windows.received(gradient.float().relu()).mean(dim=1, keepdim=True)
+        area = received[0].numel() / total[0].numel()
+        total += area * functional.interpolate(received, size=grid, mode="bilinear", align_corners=False)[:, 0]
+    return total
+
+
+def _size(pixel_values: torch.Tensor) -> tuple[int, int]:
+    return pixel_values.shape[-2], pixel_values.shape[-1]

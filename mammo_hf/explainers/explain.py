@@ -1,10 +1,17 @@
-"""The one verb: ``explain``, from a model and a batch of images to an ``Explanation``."""
+"""The verb ``explain``, from a model and a batch of images to an ``Explanation``, and the explainers it chooses from.
+
+Explainers are found through the entry-point group ``mammo_hf.explainers``. An entry point is anything with the three
+names of ``Explainer``: a module, or a function that the decorator ``explainer`` has given them.
+"""
 
 from __future__ import annotations
 
+import difflib
 import inspect
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,48 +20,59 @@ from transformers import PreTrainedModel
 
 from ..errors import UsageError
 from ..processing.geometry import Geometry
-from .discovery import Explainer, Facts, find_explainer
-from .explanation import Explanation
-from .swin import lent, swin_of
+from .explanation import Explanation, Facts
+from .swin import preserve_state, swin_of
 from .targets import Predicted, Target, label_names, probabilities, resolve
 
-# From a token grid to pixels, by cubic B-splines.
-#
-# Bilinear interpolation has its maxima at the centres of tokens, however strong their neighbours are: a lesion that two
-# tokens share then has its peak beside it. A B-spline passes near the tokens' values and not through them, and its peak
-# lies between such tokens. It never leaves the range of the values, and has no ringing (Unser 1999, IEEE Signal
-# Processing Magazine 16(6), 22-38).
+GROUP = "mammo_hf.explainers"
+FLAT = 1e-5  # a spread below this fraction of the largest value is rounding: the map is the same everywhere
 
 
-def upsampled(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Maps (batch, rows, columns) as (batch, height, width); what lies beyond an edge is what lies at it.
+class Explainer(Protocol):
+    """The contract of an explainer, often kept by a module with these three names.
+
+    ``SUPERVISED = True`` may be added if the map was trained on lesion annotations: wherever the explainer is listed or
+    measured, this is then stated.
+
+    Attributes:
+        REQUIRES: Names of the packages, as pip knows them, that it needs in addition to mammo_hf's own.
+    """
+
+    REQUIRES: tuple[str, ...]
+
+    def available(self) -> bool:
+        """Return whether those packages are installed; must not raise if they are not."""
+
+    def explain_map(
+        self, model: PreTrainedModel, pixel_values: torch.Tensor, target: Sequence[int], **options: Any
+    ) -> torch.Tensor | tuple[torch.Tensor, Facts]:
+        """Return maps of where a score comes from; the model must come back unchanged (see ``preserve_state``).
+
+        Args:
+            model: A classifier whose output has ``logits`` (batch, labels).
+            pixel_values: Normalised images (batch, channels, height, width).
+            target: The index into the logits that is explained, per image; ``score`` gives the value to differentiate.
+            options: Keyword arguments of this explainer, passed on by ``explain``.
+
+        Returns:
+            (batch, rows, columns) of any grid over the image, or (batch, heads, rows, columns), whose mean over heads
+            is the map. Finite, of any scale, larger for stronger; a negative value is evidence against the target and
+            is drawn as 0. An explainer that has something to report returns a pair: the maps, and a mapping from a name
+            to one number per image, which becomes ``Explanation.facts``.
+        """
+
+
+def explainer(function: Callable[..., Any] | None = None, *, supervised: bool = False) -> Any:
+    """Make a function ``explain_map`` an explainer that needs no further package.
 
     Args:
-        maps: float32; those that are as fine as the image already are left as they are, finer ones are averaged.
-        size: (height, width).
+        function: The function; it gets the names of `Explainer` as attributes and stays callable.
+        supervised: Whether the map was trained on lesion annotations.
     """
-    if tuple(maps.shape[1:]) == tuple(size):
-        return maps
-    if maps.shape[1] > size[0] or maps.shape[2] > size[1]:
-        return functional.interpolate(maps[:, None], size=size, mode="area")[:, 0]
-    down, across = (_weights(tokens, pixels) for tokens, pixels in zip(maps.shape[1:], size, strict=True))
-    return down.to(maps.device) @ maps @ across.to(maps.device).T
-
-
-def _weights(tokens: int, pixels: int) -> torch.Tensor:
-    """(pixels, tokens): how much of each token there is at each pixel's centre; rows sum to 1."""
-    at = (torch.arange(pixels, dtype=torch.float64) + 0.5) * tokens / pixels - 0.5
-    weights = torch.zeros(pixels, tokens, dtype=torch.float64)
-    for offset in range(-1, 3):
-        token = at.floor().long() + offset
-        away = (at - token).abs()
-        near, far = 2 / 3 - away**2 + away**3 / 2, (2 - away).clamp(min=0) ** 3 / 6
-        weights.scatter_add_(1, token.clamp(0, tokens - 1)[:, None], torch.where(away < 1, near, far)[:, None])
-    return weights.float()
-
-
-# a spread below this share of the largest value is rounding: the map is the same everywhere
-FLAT = 1e-5
+    if function is None:
+        return lambda decorated: explainer(decorated, supervised=supervised)
+    vars(function).update(REQUIRES=(), available=lambda: True, explain_map=function, SUPERVISED=supervised)
+    return function
 
 
 def explain(
@@ -67,35 +85,33 @@ def explain(
     geometry: Sequence[Geometry] | None = None,
     **options: Any,
 ) -> Explanation:
-    """Explains a score of a classifier on a batch of images; the model comes back as it was.
-
-    The scores come with the map, from the same pass where the explainer runs the model on the images as they are.
+    """Show where a classifier's score comes from. The model comes back as it was given.
 
     Args:
         model: A classifier; most of the built-in explainers need a Swin.
-        pixel_values: (batch, channels, height, width), normalised.
-        target: "task:label", a label, an index, one for each image, or ``None`` for what the first task predicts.
-        explainer: A name (``mammo-hf explainers`` lists them), or a plugin itself.
-        images: (batch, height, width) in [0, 1] for overlays; without it the pixel values, scaled to their range.
-        geometry: For each image the way back to source pixels.
-        options: What the explainer takes besides, such as ``stage=1``.
+        pixel_values: Normalised images (batch, channels, height, width).
+        target: What is explained: "task:label", a label, an index, a list with one of these per image, or ``None`` for
+            what the first task predicts.
+        explainer: A name (``mammo-hf explainers`` lists them), or a plug-in itself.
+        images: Images (batch, height, width) in [0, 1] for overlays; by default the pixel values, scaled to [0, 1].
+        geometry: The way back to source pixels, per image.
+        options: Options of the explainer, such as ``stage=1``.
 
     Returns:
-        Maps at the input's size, each scaled to [0, 1]; one that carries nothing is 0 everywhere and flagged.
+        Maps at the input's size, each scaled to [0, 1]; an empty map is 0 everywhere and flagged.
 
     Raises:
         UsageError: An unknown explainer, option or target, an input that does not fit the model, or an explainer whose
-            maps are not what was agreed.
+            maps break the contract.
     """
     plugin = find_explainer(explainer) if isinstance(explainer, str) else explainer
     name = explainer if isinstance(explainer, str) else str(getattr(explainer, "__name__", type(explainer).__name__))
-    model = getattr(
-        model, "_orig_mod", model
-    )  # what torch.compile wrapped: its graph would not see an explainer's hooks
+    # a graph that torch.compile wrapped would not see an explainer's hooks
+    model = getattr(model, "_orig_mod", model)
     _check_input(model, pixel_values, images, geometry)
     _check_options(plugin, name, options)
-    # lent here too, so that a plugin that forgets, or fails half way, leaves no trace
-    with lent(model):
+    # Run the explainer; the state is kept here too, in case a plug-in forgets to or fails half way
+    with preserve_state(model):
         passes = _Passes(model, pixel_values)
         indices: Sequence[int] = Predicted(passes.logits, len(pixel_values), model.config)
         if target is not None:
@@ -105,11 +121,9 @@ def explain(
         raw = _checked_maps(raw, len(pixel_values), name)
         _check_facts(facts, len(pixel_values), name)
         logits = passes.logits().float().cpu()
-    coarse = raw.mean(dim=1) if raw.ndim == 4 else raw
-    size = (pixel_values.shape[-2], pixel_values.shape[-1])
-    # what speaks against the target is no place where the model found it
-    coarse = coarse.relu()
-    maps, flat = _scaled(upsampled(coarse, size).numpy())
+    # Bring the maps to the input's size; evidence against the target is not a place where the model found it
+    coarse = (raw.mean(dim=1) if raw.ndim == 4 else raw).relu()
+    maps, flat = _scaled(upsampled(coarse, (pixel_values.shape[-2], pixel_values.shape[-1])).numpy())
     if images is None:
         images, _ = _scaled(pixel_values.float().mean(dim=1).cpu().numpy())
     return Explanation(
@@ -128,7 +142,7 @@ def explain(
 
 
 class _Passes:
-    """The model's logits on the images as they are: from an explainer's own pass, or from one of ours."""
+    """The model's logits on the unchanged images: from an explainer's own pass, or from one of ours."""
 
     def __init__(self, model: PreTrainedModel, pixel_values: torch.Tensor) -> None:
         self._model, self._pixels, self._found = model, pixel_values.detach(), None
@@ -143,7 +157,7 @@ class _Passes:
             self._found = logits.detach() if same and torch.equal(seen.detach(), self._pixels) else None
 
     def logits(self) -> torch.Tensor:
-        """(batch, labels); the model is run where it was not yet."""
+        """Return the logits (batch, labels); the model is run if it has not been yet."""
         if self._found is None:
             with torch.no_grad():
                 self._found = self._model(self._pixels.clone()).logits
@@ -156,13 +170,15 @@ def _check_input(
     if not isinstance(pixel_values, torch.Tensor) or pixel_values.ndim != 4 or not len(pixel_values):
         shape = tuple(getattr(pixel_values, "shape", ())) or type(pixel_values).__name__
         raise UsageError(
-            f"{shape} is no batch of images",
+            f"{shape} is not a batch of images",
             source="pixel_values",
             remedy="give a tensor (batch, channels, height, width)",
         )
     if not hasattr(model, "config") or not hasattr(model.config, "num_labels"):
         raise UsageError(
-            f"{type(model).__name__} is no classifier of transformers", source="model", remedy="give one with a config"
+            f"{type(model).__name__} is not a classifier of transformers",
+            source="model",
+            remedy="give one with a config",
         )
     channels = getattr(model.config, "num_channels", pixel_values.shape[1])
     if pixel_values.shape[1] != channels:
@@ -175,7 +191,7 @@ def _check_input(
         raise UsageError("holds values that are not finite", source="pixel_values", remedy="check the images")
     count, size = len(pixel_values), (pixel_values.shape[-2], pixel_values.shape[-1])
     if hasattr(model, "swin"):
-        swin_of(model, *size)  # whatever the explainer: stock Swin stays altered after an image that is too small
+        swin_of(model, *size)  # for any explainer: stock Swin stays altered after an image that is too small
     if images is not None and np.shape(images) != (count, *size):
         raise UsageError(
             f"shape {np.shape(images)}", source="images", remedy=f"give (batch, height, width) = {(count, *size)}"
@@ -189,30 +205,27 @@ def _check_input(
 
 
 def _check_options(plugin: Explainer, name: str, options: dict[str, Any]) -> None:
-    if not options:
-        return
-    parameters = inspect.signature(plugin.explain_map).parameters.values()
+    parameters = list(inspect.signature(plugin.explain_map).parameters.values()) if options else []
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return
-    known = [parameter.name for parameter in list(parameters)[3:]]
-    unknown = [option for option in options if option not in known]
-    if unknown:
-        raise UsageError(
-            f"takes no option {unknown[0]!r}", source=name, remedy=f"it takes {', '.join(known) if known else 'none'}"
-        )
+    known = [parameter.name for parameter in parameters[3:]]
+    for option in options:
+        if option not in known:
+            remedy = f"its options: {', '.join(known) or 'none'}"
+            raise UsageError(f"has no option {option!r}", source=name, remedy=remedy)
 
 
 def _check_facts(facts: Facts, count: int, name: str) -> None:
     if not isinstance(facts, Mapping) or any(len(values) != count for values in facts.values()):
         raise UsageError(
-            "reports something else than a number for each image",
+            "reports something other than one number per image",
             source=name,
-            remedy='beside its maps an explainer gives {"what it is": [a number for each image]}',
+            remedy='in addition to its maps an explainer returns {"what it is": [one number per image]}',
         )
 
 
 def _checked_maps(maps: torch.Tensor, count: int, name: str) -> torch.Tensor:
-    """What an explainer returned as float32 on the CPU, after a look whether it is a map for each image."""
+    """Return an explainer's maps as float32 on the CPU, after a check that there is one per image."""
     if not isinstance(maps, torch.Tensor) or maps.ndim not in (3, 4) or len(maps) != count:
         shape = tuple(getattr(maps, "shape", ())) or type(maps).__name__
         raise UsageError(
@@ -225,8 +238,132 @@ def _checked_maps(maps: torch.Tensor, count: int, name: str) -> torch.Tensor:
 
 
 def _scaled(maps: np.ndarray) -> tuple[np.ndarray, tuple[bool, ...]]:
-    """Each of (batch, height, width) to [0, 1]; one that is the same everywhere becomes 0 and is flagged."""
+    """Scale each map of (batch, height, width) to [0, 1]; one that is the same everywhere becomes 0 and is flagged."""
     low, high = maps.min(axis=(1, 2), keepdims=True), maps.max(axis=(1, 2), keepdims=True)
     flat = high - low <= FLAT * np.maximum(np.abs(low), np.abs(high))
     scaled = np.where(flat, 0, (maps - low) / np.where(flat, 1, high - low)).astype(np.float32)
     return scaled, tuple(bool(value) for value in flat.ravel())
+
+
+# From a token grid to pixels, by cubic B-splines.
+#
+# Bilinear interpolation has its maxima at the centres of tokens, however strong their neighbours are: the peak of a
+# lesion that two tokens share is then off the lesion. A B-spline passes near the tokens' values and not through them,
+# and its peak is between such tokens. It never leaves the range of the values, and has no ringing (Unser 1999, IEEE
+# Signal Processing Magazine 16(6), 22-38).
+
+
+def upsampled(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Return maps (batch, rows, columns) as (batch, height, width); values at an edge continue beyond it.
+
+    Args:
+        maps: Maps in float32. Maps of the image's size are returned as they are, finer ones are averaged.
+        size: The image's (height, width).
+    """
+    if tuple(maps.shape[1:]) == tuple(size):
+        return maps
+    if maps.shape[1] > size[0] or maps.shape[2] > size[1]:
+        return functional.interpolate(maps[:, None], size=size, mode="area")[:, 0]
+    down, across = (_weights(tokens, pixels) for tokens, pixels in zip(maps.shape[1:], size, strict=True))
+    return down.to(maps.device) @ maps @ across.to(maps.device).T
+
+
+def _weights(tokens: int, pixels: int) -> torch.Tensor:
+    """Return how much of each token there is at each pixel's centre, (pixels, tokens); rows sum to 1."""
+    at = (torch.arange(pixels, dtype=torch.float64) + 0.5) * tokens / pixels - 0.5
+    weights = torch.zeros(pixels, tokens, dtype=torch.float64)
+    for offset in range(-1, 3):
+        token = at.floor().long() + offset
+        away = (at - token).abs()
+        near, far = 2 / 3 - away**2 + away**3 / 2, (2 - away).clamp(min=0) ** 3 / 6
+        weights.scatter_add_(1, token.clamp(0, tokens - 1)[:, None], torch.where(away < 1, near, far)[:, None])
+    return weights.float()
+
+
+# The explainers that are installed.
+
+
+@dataclass(frozen=True)
+class InstalledExplainer:
+    """An explainer that an installed package offers.
+
+    Attributes:
+        plugin: The explainer; ``None`` if it cannot be used.
+        reason: Why it cannot be used; ``None`` if it can.
+    """
+
+    plugin: Explainer | None
+    reason: str | None = None
+
+    @property
+    def about(self) -> str:
+        """The first line of its docstring."""
+        return next(iter((getattr(self.plugin, "__doc__", None) or "").strip().splitlines()), "") if self.plugin else ""
+
+    @property
+    def supervised(self) -> bool:
+        """Whether its map was trained on lesion annotations."""
+        return bool(getattr(self.plugin, "SUPERVISED", False))
+
+
+def explainers() -> dict[str, InstalledExplainer]:
+    """Return all explainers by name; a broken or incomplete one is listed with its reason and hinders no other.
+
+    If two packages offer one name, mammo_hf's own has it, or else the first by the package's name; the other is listed
+    as "name (package)" and cannot be used.
+    """
+    found = {}
+    for name, entry in _offered().items():
+        taken = name != entry.name
+        found[name] = InstalledExplainer(None, f"the name {entry.name} is taken") if taken else _load(entry)
+    return found
+
+
+def find_explainer(name: str) -> Explainer:
+    """Return the explainer of a name; no other plug-in is imported.
+
+    Raises:
+        UsageError: There is none (the nearest name is suggested), or it cannot be used (with the reason).
+    """
+    offered = {key: entry for key, entry in _offered().items() if key == entry.name}
+    if name not in offered:
+        near = difflib.get_close_matches(name, offered, n=1)
+        hint = f"did you mean {near[0]}? There are: " if near else "there are: "
+        raise UsageError("is not an explainer", source=name, remedy=hint + ", ".join(sorted(offered)))
+    found = _load(offered[name])
+    if found.plugin is None:
+        raise UsageError(
+            f"this explainer cannot be used: {found.reason}", source=name, remedy="fix or remove its package"
+        )
+    return found.plugin
+
+
+def _offered() -> dict[str, EntryPoint]:
+    """Return entry points by name, those whose name is taken by "name (package)"."""
+    offered: dict[str, EntryPoint] = {}
+    # a distribution may have any name; what is in this package is ours
+    ours_first = sorted(
+        entry_points(group=GROUP),
+        key=lambda entry: (not entry.value.startswith("mammo_hf.explainers."), _package(entry)),
+    )
+    for entry in ours_first:
+        offered[entry.name if entry.name not in offered else f"{entry.name} ({_package(entry)})"] = entry
+    return offered
+
+
+def _package(entry: EntryPoint) -> str:
+    return entry.value if entry.dist is None else entry.dist.name
+
+
+def _load(entry: EntryPoint) -> InstalledExplainer:
+    try:
+        plugin = entry.load()
+        lacking = [name for name in ("REQUIRES", "available", "explain_map") if not hasattr(plugin, name)]
+        if lacking:
+            return InstalledExplainer(None, f"{entry.value} has no {', '.join(lacking)}")
+        if not plugin.available():
+            return InstalledExplainer(None, f"needs {', '.join(plugin.REQUIRES)}")
+    except (Exception, SystemExit) as error:
+        # whatever another package raises on import must not take the others down; the reason is kept
+        return InstalledExplainer(None, f"{type(error).__name__}: {error}")
+    return InstalledExplainer(plugin)

@@ -1,8 +1,4 @@
-"""The trained map of the lesion head, where the checkpoint has one.
-
-Supervised: the head was taught from the places of training lesions where to fire. Its map shows what was taught, and
-not why the model decided: the score does not pass through it.
-"""
+"""The trained map of the lesion head, for checkpoints that have one."""
 
 from __future__ import annotations
 
@@ -12,45 +8,46 @@ import torch
 from transformers import PreTrainedModel
 
 from ..errors import UsageError
-from .swin import lent, swin_of
+from .explain import explainer
+from .swin import preserve_state, swin_of
 from .targets import label_names, task_slices
 
-REQUIRES: tuple[str, ...] = ()
-SUPERVISED = True
 
+@explainer(supervised=True)
+def lesion_head(model: PreTrainedModel, pixel_values: torch.Tensor, target: Sequence[int]) -> torch.Tensor:
+    """Return the lesion head's probability of a lesion of the target's label, if the checkpoint has such a head.
 
-def available() -> bool:
-    """Whether it can run here: it needs nothing but what mammo_hf needs."""
-    return True
-
-
-def explain_map(model: PreTrainedModel, pixel_values: torch.Tensor, target: Sequence[int]) -> torch.Tensor:
-    """(batch, rows, columns) over the last stage's grid: the probability of a lesion of the target's label.
+    The head was trained on lesion annotations. Its map shows what it was trained to mark, and not why the model
+    decided: the score does not pass through it.
 
     Args:
         model: A ``MammoSwinForImageClassification`` with a lesion head.
-        pixel_values: (batch, channels, height, width), normalised.
-        target: For each image an index into the logits, of the lesion task.
+        pixel_values: Normalised images (batch, channels, height, width).
+        target: The index into the logits that is explained, per image; a label of the lesion task.
+
+    Returns:
+        (batch, rows, columns) on the last stage's grid.
 
     Raises:
-        UsageError: There is no lesion head, or a target is of another task.
+        UsageError: There is no lesion head, or a target belongs to another task.
     """
     swin_of(model, pixel_values.shape[-2], pixel_values.shape[-1])
     if getattr(model, "lesion_head", None) is None:
         raise UsageError(
             "has no lesion head",
             source="model",
-            remedy="load it as MammoSwinForImageClassification, or train with lesion places and a lesion loss",
+            remedy="load it as MammoSwinForImageClassification, or train with lesion annotations and a lesion loss",
         )
-    with lent(model), torch.no_grad():
+    with preserve_state(model), torch.no_grad():
         logits = model(pixel_values).lesion_logits
-    part = task_slices(model.config)[model.config.lesion_task]
+    names, part = label_names(model.config), task_slices(model.config)[model.config.lesion_task]
     wrong = [index for index in target if not part.start <= index < part.stop]
     if wrong:
         raise UsageError(
-            f"{label_names(model.config)[wrong[0]]} is no label that the lesion head tells apart",
+            f"{names[wrong[0]]} is not a label of the lesion head",
             source="target",
-            remedy=f"use one of {', '.join(label_names(model.config)[part])}",
+            remedy=f"use one of {', '.join(names[part])}",
         )
-    chances = logits.float().softmax(dim=1)
-    return torch.stack([chance[1 + index - part.start] for chance, index in zip(chances, target, strict=True)])
+    probabilities = logits.float().softmax(dim=1)
+    # channel 0 is "no lesion here"
+    return torch.stack([one[1 + index - part.start] for one, index in zip(probabilities, target, strict=True)])

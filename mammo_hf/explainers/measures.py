@@ -1,6 +1,7 @@
-"""How well a map is placed on a lesion: its peak, its energy, its pixels, its regions.
+"""Measures of maps: localisation of lesions, faithfulness to the model, sanity, and baselines that ignore the model.
 
-None of these says that a map is true to the model: one that always shows the lesion would do well for any model.
+Localisation does not show that a map is faithful to the model: one that always shows the lesion would do well for any
+model.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from .explanation import peak
 
 
 def pointing_hit(values: np.ndarray, lesion: np.ndarray) -> bool:
-    """Whether the map's peak lies in the lesion (pointing game: Zhang et al. 2018, arXiv 1608.00507).
+    """Return whether the map's peak is in the lesion (pointing game: Zhang et al. 2018, arXiv 1608.00507).
 
     A map that is the same everywhere points nowhere and misses.
 
     Args:
-        values: Map (height, width).
-        lesion: Mask (height, width), bool or coverage.
+        values: The map (height, width).
+        lesion: The lesion's mask (height, width), bool or coverage.
 
     Raises:
         UsageError: Map and mask differ in size.
@@ -41,46 +42,44 @@ def pointing_hit(values: np.ndarray, lesion: np.ndarray) -> bool:
 
 
 def pointing_game(maps: Iterable[np.ndarray], lesions: Iterable[np.ndarray]) -> float:
-    """Share of the maps whose peak lies in its image's lesion.
+    """Return the fraction of the maps whose peak is in the lesion.
 
     Raises:
-        UsageError: No map, not one mask for each map, or another size.
+        UsageError: There is no map, not one mask per map, or a mask of another size.
     """
     try:
         hits = [pointing_hit(values, lesion) for values, lesion in zip(maps, lesions, strict=True)]
     except ValueError as error:
-        raise UsageError(
-            "not one mask for each map", source="lesions", remedy="leave images without one out"
-        ) from error
+        raise UsageError("not one mask per map", source="lesions", remedy="leave images without one out") from error
     if not hits:
-        raise UsageError("no map to play with", source="maps", remedy="give at least one image with a lesion's mask")
+        raise UsageError("there is no map", source="maps", remedy="give at least one image with a lesion's mask")
     return float(np.mean(hits))
 
 
 def energy_over_chance(values: np.ndarray, lesion: np.ndarray, breast: np.ndarray) -> float:
-    """The map's energy inside the lesion over what an even map of the breast would have there; 1 is chance.
+    """Return the map's energy in the lesion over that of an even map of the breast; 1 is chance.
 
-    The energy-based pointing game (Wang et al. 2020, arXiv 1910.01279, section 4.3), divided by the lesion's share of
-    the breast: a large lesion is easier to hit. What the map has outside the breast counts against it.
+    The energy-based pointing game (Wang et al. 2020, arXiv 1910.01279, section 4.3), divided by the lesion's fraction
+    of the breast: a large lesion is easier to hit. Energy outside the breast counts against the map.
 
     Args:
-        values: Map (height, width), 0 or more.
-        lesion: Mask (height, width).
-        breast: Mask (height, width); the lesion is counted to it.
+        values: The map (height, width), 0 or more.
+        lesion: The lesion's mask (height, width).
+        breast: The breast's mask (height, width); the lesion is counted as part of it.
     """
     inside = lesion > 0
     whole = float(values.sum())
-    share = inside.sum() / np.count_nonzero(inside | (breast > 0))
-    return float(values[inside].sum()) / whole / float(share) if whole > 0 else 0.0
+    fraction = inside.sum() / np.count_nonzero(inside | (breast > 0))
+    return float(values[inside].sum()) / whole / float(fraction) if whole > 0 else 0.0
 
 
 def pixel_auroc(values: np.ndarray, lesion: np.ndarray, breast: np.ndarray) -> float:
-    """The chance that a pixel of the lesion has a higher value than one of the breast beside it; 0.5 is chance.
+    """Return the probability that a lesion's pixel has a higher value than another one of the breast; 0.5 is chance.
 
     Args:
-        values: Map (height, width).
-        lesion: Mask (height, width).
-        breast: Mask (height, width); the background is left out, because telling it from tissue is no merit.
+        values: The map (height, width).
+        lesion: The lesion's mask (height, width).
+        breast: The breast's mask (height, width); the background is left out, because it is easily distinguished.
 
     Raises:
         UndefinedMetric: The lesion fills the breast.
@@ -91,7 +90,7 @@ def pixel_auroc(values: np.ndarray, lesion: np.ndarray, breast: np.ndarray) -> f
 
 
 def best_iou(values: np.ndarray, lesion: np.ndarray) -> float:
-    """Intersection over union of the lesion and the pixels above a threshold, at the threshold where it is largest.
+    """Return the largest intersection over union of the lesion and the pixels above a threshold, over thresholds.
 
     An upper bound: the threshold is chosen knowing the lesion.
     """
@@ -105,18 +104,17 @@ def best_iou(values: np.ndarray, lesion: np.ndarray) -> float:
 
 
 def distance_to_lesion(values: np.ndarray, lesion: np.ndarray) -> float:
-    """How far the map's peak is from the lesion, in pixels; 0 inside it, infinite where the map is flat."""
+    """Return the distance of the map's peak from the lesion in pixels; 0 inside it, infinite if the map is flat."""
     if np.ptp(values) == 0:
         return float("inf")
     away: np.ndarray = ndimage.distance_transform_edt(lesion <= 0)
     return float(away[peak(values)])
 
 
-# How true a map is to the model: what happens to the score when what it shows is taken away, or given alone.
+# Faithfulness to the model: what happens to the score if the region that a map shows is removed, or kept alone.
 #
-# Squares of the image are replaced by what a strong blur leaves of them. Hidden squares are things that no training
-# image holds, so that part of a fall is surprise and not evidence: compare with the random map, never with zero.
-
+# Squares of the image are replaced by a strong blur. No training image has blurred squares, so that part of a fall
+# comes from the change itself and not from lost evidence: compare with the random map, never with zero.
 
 Probability = Callable[[torch.Tensor], torch.Tensor]
 BATCH = 32
@@ -125,31 +123,31 @@ BATCH = 32
 def deletion_and_insertion(
     probability: Probability, pixels: torch.Tensor, values: np.ndarray, *, steps: int = 14, cell: int = 8
 ) -> tuple[float, float]:
-    """Areas under the probability as squares are hidden, and as they are shown, in the order of the map.
+    """Return the areas under the probability as squares are hidden, and as they are shown, in the map's order.
 
-    Petsiuk et al. 2018 (RISE, arXiv 1806.07421, section 4.3). Deletion is better the smaller, insertion the larger.
+    Petsiuk et al. 2018 (RISE, arXiv 1806.07421, section 4.3). A smaller deletion and a larger insertion are better.
 
     Args:
-        probability: From (batch, channels, height, width) to the target's probability, (batch,).
+        probability: A function from images (batch, channels, height, width) to the target's probability, (batch,).
         pixels: The image (channels, height, width).
-        values: Its map (height, width).
-        steps: How many times a part is replaced.
+        values: The image's map (height, width).
+        steps: Number of steps in which the squares are replaced.
         cell: Side of a square in pixels.
 
     Returns:
         Deletion and insertion, both in [0, 1].
     """
     blurred, cells = _blurred(pixels, cell), _cells(values, cell)
-    # the order must not follow from where cells lie if a map has plateaus, as a flat one is
-    rank = np.lexsort((np.random.default_rng(0).permutation(cells.size), -cells.ravel()))
-    place = np.empty(cells.size, int)
-    place[rank] = np.arange(cells.size)
-    shares = np.linspace(0, 1, steps + 1)
-    first = torch.from_numpy(place.reshape(cells.shape)[None] < shares[:, None, None] * cells.size)
+    # cells of equal value, as of a flat map, come in random order and not in that of their position
+    order = np.lexsort((np.random.default_rng(0).permutation(cells.size), -cells.ravel()))
+    rank = np.empty(cells.size, int)
+    rank[order] = np.arange(cells.size)
+    fractions = np.linspace(0, 1, steps + 1)
+    first = torch.from_numpy(rank.reshape(cells.shape)[None] < fractions[:, None, None] * cells.size)
     chosen = _spread(first, pixels, cell)
     deleted = _in_batches(probability, torch.where(chosen, blurred, pixels))
     inserted = _in_batches(probability, torch.where(chosen, pixels, blurred))
-    return float(np.trapezoid(deleted, shares)), float(np.trapezoid(inserted, shares))
+    return float(np.trapezoid(deleted, fractions)), float(np.trapezoid(inserted, fractions))
 
 
 def sensitivity_n(
@@ -157,30 +155,30 @@ def sensitivity_n(
     pixels: torch.Tensor,
     values: np.ndarray,
     *,
-    share: float = 0.1,
+    fraction: float = 0.1,
     subsets: int = 40,
     cell: int = 16,
     seed: int = 0,
 ) -> float:
-    """Correlation of what a map gives to random sets of squares with how far the probability falls without them.
+    """Correlate a map's sum over random sets of squares with the fall of the probability without them.
 
     Sensitivity-n (Ancona et al. 2018, arXiv 1711.06104, section 4.2) for one n.
 
     Args:
-        probability: As above.
+        probability: A function from images (batch, channels, height, width) to the target's probability, (batch,).
         pixels: The image (channels, height, width).
-        values: Its map (height, width).
-        share: Of the squares that show tissue, how many are in a set: n.
-        subsets: How many sets.
+        values: The image's map (height, width).
+        fraction: The fraction of the squares with tissue that is in a set: n.
+        subsets: Number of sets.
         cell: Side of a square in pixels.
-        seed: Of the sets, the same for every map of an image.
+        seed: Random seed of the sets, the same for every map of an image.
 
     Returns:
-        Pearson's correlation; 0 where the map or the probability does not vary.
+        Pearson's correlation; 0 if the map or the probability does not vary.
     """
     cells = _cells(values, cell)
     tissue = np.flatnonzero(_cells(pixels.float().mean(0).numpy() - float(pixels.min()), cell) > 1e-3)
-    count = max(1, round(share * tissue.size))
+    count = max(1, round(fraction * tissue.size))
     rng = np.random.default_rng(seed)
     hidden = np.zeros((subsets, cells.size), bool)
     for one in hidden:
@@ -194,7 +192,7 @@ def sensitivity_n(
 
 
 def _blurred(pixels: torch.Tensor, cell: int) -> torch.Tensor:
-    """The mean of 8 squares around each pixel, within the image."""
+    """Return the mean of 8 squares around each pixel, within the image."""
     side = 8 * cell + 1
     return functional.avg_pool2d(pixels[None].float(), side, stride=1, padding=side // 2, count_include_pad=False)[
         0
@@ -202,14 +200,14 @@ def _blurred(pixels: torch.Tensor, cell: int) -> torch.Tensor:
 
 
 def _cells(values: np.ndarray, cell: int) -> np.ndarray:
-    """The mean of a map in squares; an incomplete one at an edge counts by what it has."""
+    """Return the mean of a map in squares; an incomplete square at an edge is averaged over its own pixels."""
     # a copy, because a map is read-only
     grid = functional.avg_pool2d(torch.from_numpy(np.array(values, np.float32))[None], cell, ceil_mode=True)
     return grid[0].numpy()
 
 
 def _spread(cells: torch.Tensor, pixels: torch.Tensor, cell: int) -> torch.Tensor:
-    """bool (sets, rows, columns) of squares as bool (sets, 1, height, width) of pixels."""
+    """Return squares, bool (sets, rows, columns), as pixels, bool (sets, 1, height, width)."""
     large = cells.repeat_interleave(cell, 1).repeat_interleave(cell, 2)
     return large[:, None, : pixels.shape[-2], : pixels.shape[-1]]
 
@@ -219,20 +217,20 @@ def _in_batches(probability: Probability, images: torch.Tensor) -> np.ndarray:
         return np.concatenate([probability(batch).float().cpu().numpy() for batch in images.split(BATCH)])
 
 
-# The sanity check: a map that stays as it is when the model's weights are replaced does not explain the model.
+# The sanity check: a map that stays the same when the model's weights are replaced does not explain the model.
 #
-# Adebayo et al. 2018 (arXiv 1810.03292): weights are drawn anew from the classifier down, one part more at each step.
+# Adebayo et al. 2018 (arXiv 1810.03292): weights are randomised from the classifier down, one part more at each step.
 
 
 def cascade(model: PreTrainedModel, seed: int = 0) -> Iterator[tuple[str, PreTrainedModel]]:
-    """Copies of a Swin classifier, each with one part more drawn anew, from the classifier down to the patches.
+    """Yield copies of a Swin classifier, each with one part more randomised, from the classifier down to the patches.
 
     Args:
-        model: Left as it is.
-        seed: Of the new weights.
+        model: The classifier; it is not changed.
+        seed: Random seed of the new weights.
 
     Yields:
-        The name of the part that was drawn last, and the copy, which is the same object each time.
+        The name of the part that was randomised last, and the copy, which is the same object each time.
     """
     other = copy.deepcopy(model)
     parts = [("classifier", [other.classifier, other.swin.layernorm])]
@@ -245,18 +243,18 @@ def cascade(model: PreTrainedModel, seed: int = 0) -> Iterator[tuple[str, PreTra
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + step)
             for module in modules:
-                _draw_anew(module)
+                _randomise(module)
         yield name, other
 
 
 def untrained(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
-    """A copy whose every part is drawn anew."""
+    """Return a copy with all parts randomised."""
     *_, (_, other) = cascade(model, seed)
     return other
 
 
 def rank_correlation(one: np.ndarray, other: np.ndarray, breast: np.ndarray) -> float:
-    """Spearman's correlation of two maps (height, width) inside the breast; 0 where one of them is flat."""
+    """Return Spearman's correlation of two maps (height, width) inside the breast; 0 if one of them is flat."""
     first, second = one[breast > 0], other[breast > 0]
     if first.size < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return 0.0
@@ -264,8 +262,8 @@ def rank_correlation(one: np.ndarray, other: np.ndarray, breast: np.ndarray) -> 
 
 
 @torch.no_grad()
-def _draw_anew(module: torch.nn.Module) -> None:
-    """Weights of the spread that they had: fresh ones from the initial, tiny spread would flatten every map."""
+def _randomise(module: torch.nn.Module) -> None:
+    """Draw new weights of the spread that they had: new ones of the initial, tiny spread would flatten every map."""
     for part in module.modules():
         if isinstance(part, torch.nn.LayerNorm):
             part.reset_parameters()
@@ -274,26 +272,26 @@ def _draw_anew(module: torch.nn.Module) -> None:
             parameter.normal_(0.0, float(parameter.std()) or 0.02) if parameter.ndim > 1 else parameter.zero_()
 
 
-# Maps that know nothing of the model: what an explainer must do better than.
+# Baselines: maps that ignore the model, which an explainer must outperform.
 
 
 def brightest(image: np.ndarray, breast: np.ndarray | None = None, sigma: float = 1.0) -> np.ndarray:
-    """The image itself, lightly smoothed so that single bright pixels of noise do not win.
+    """Return the image itself as a map, lightly smoothed so that single bright pixels of noise do not win.
 
     Args:
-        image: (height, width) in [0, 1].
-        breast: Mask (height, width) of the breast; what lies outside it, such as a film label, becomes 0.
-        sigma: Of the Gaussian, in pixels.
+        image: The image (height, width) in [0, 1].
+        breast: The breast's mask (height, width); anything outside it, such as a film label, becomes 0.
+        sigma: Standard deviation of the Gaussian in pixels.
     """
     smooth = ndimage.gaussian_filter(np.asarray(image, np.float32), sigma)
     return smooth if breast is None else np.where(breast > 0, smooth, 0)
 
 
 def centre(breast: np.ndarray) -> np.ndarray:
-    """A map that falls off evenly from the breast's centre of mass, 0 outside the breast.
+    """Return a map that falls off evenly from the breast's centre of mass, 0 outside the breast.
 
     Args:
-        breast: Mask (height, width).
+        breast: The breast's mask (height, width).
     """
     inside = np.asarray(breast) > 0
     if not inside.any():
@@ -305,11 +303,11 @@ def centre(breast: np.ndarray) -> np.ndarray:
 
 
 def random_map(breast: np.ndarray, seed: int | list[int], token: int = 16) -> np.ndarray:
-    """Noise of the grain of a token map, 0 outside the breast.
+    """Return noise with the grain of a token map, 0 outside the breast.
 
     Args:
-        breast: Mask (height, width).
-        seed: Of the noise.
+        breast: The breast's mask (height, width).
+        seed: Random seed of the noise.
         token: Side of a grain in pixels.
     """
     height, width = breast.shape

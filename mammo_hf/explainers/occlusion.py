@@ -1,7 +1,8 @@
 """Occlusion: how far the score falls when a square is hidden (Zeiler and Fergus 2014, arXiv 1311.2901, section 4.2).
 
-Slow, and a reference for the others because it asks nothing but the score: no gradient, no attention, any classifier.
-A square is not painted grey, which would itself be a thing to see, but shows the mean of what lies around it.
+Slow, and a reference for the other explainers because it uses nothing but the score: no gradient, no attention, any
+classifier. A square is not painted grey, which would be a thing to see in itself, but shows the mean of its
+surroundings.
 """
 
 from __future__ import annotations
@@ -14,33 +15,32 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from ..errors import UsageError
-from .swin import lent
+from .explain import explainer
+from .swin import preserve_state
 from .targets import scores
 
-REQUIRES: tuple[str, ...] = ()
-STEPS = 14  # places from top to bottom, at least, where nothing else is asked for
+STEPS = 14  # squares from top to bottom, at least, if no step is given
 BATCH = 32
 
 
-def available() -> bool:
-    """Whether it can run here: it needs nothing but what mammo_hf needs."""
-    return True
-
-
-def explain_map(
+@explainer
+def occlusion(
     model: PreTrainedModel, pixel_values: torch.Tensor, target: Sequence[int], *, step: int | None = None
 ) -> torch.Tensor:
-    """(batch, height / step, width / step): how far the score falls; below 0 where it rises.
+    """Return how far the score falls when a square is hidden (Zeiler and Fergus 2014, arXiv 1311.2901).
 
     Args:
         model: A classifier of any architecture.
-        pixel_values: (batch, channels, height, width), normalised.
-        target: For each image an index into the logits.
-        step: Distance between squares in pixels; a square's side is twice that. Where not given, the largest that
-            divides height and width and has 14 places or more from top to bottom.
+        pixel_values: Normalised images (batch, channels, height, width).
+        target: The index into the logits that is explained, per image.
+        step: Distance between squares in pixels; a square's side is twice that. By default the largest one that
+            divides height and width and leaves 14 squares or more from top to bottom.
+
+    Returns:
+        (batch, height / step, width / step), below 0 where the score rises.
 
     Raises:
-        UsageError: The step is no whole number of pixels that fits into the image.
+        UsageError: The step is not a whole number of pixels that fits into the image.
     """
     height, width = pixel_values.shape[-2:]
     step = _even_step(height, width) if step is None else step
@@ -48,11 +48,11 @@ def explain_map(
         raise UsageError(
             f"is {step!r}", source="step", remedy=f"give a whole number of pixels from 1 to {min(height, width)}"
         )
-    places = [(row, column) for row in range(0, height, step) for column in range(0, width, step)]
-    with lent(model), torch.no_grad():
+    corners = [(row, column) for row in range(0, height, step) for column in range(0, width, step)]
+    with preserve_state(model), torch.no_grad():
         whole = scores(model(pixel_values).logits, target, model.config).float()
         maps = [
-            _falls(model, image, index, full, places, step)
+            _falls(model, image, index, full, corners, step)
             for image, index, full in zip(pixel_values, target, whole, strict=True)
         ]
     return torch.stack(maps).unflatten(1, (-(-height // step), -(-width // step)))
@@ -68,23 +68,20 @@ def _falls(
     image: torch.Tensor,
     target: int,
     whole: torch.Tensor,
-    places: list[tuple[int, int]],
+    corners: list[tuple[int, int]],
     step: int,
 ) -> torch.Tensor:
-    """(places,): the fall of one image's score when the square around each step x step cell is hidden."""
-    around = functional.avg_pool2d(
+    """Return the fall of one image's score for each hidden square around a step x step cell, (cells,)."""
+    surroundings = functional.avg_pool2d(
         image[None].float(), 4 * step + 1, stride=1, padding=2 * step, count_include_pad=False
     )[0].to(image.dtype)
     falls = []
-    for start in range(0, len(places), BATCH):
-        part = places[start : start + BATCH]
+    for start in range(0, len(corners), BATCH):
+        part = corners[start : start + BATCH]
         hidden = image.repeat(len(part), 1, 1, 1)
         for copy, (row, column) in zip(hidden, part, strict=True):
-            square = (
-                slice(None),
-                slice(max(row - step // 2, 0), row + step + step // 2),
-                slice(max(column - step // 2, 0), column + step + step // 2),
-            )
-            copy[square] = around[square]
+            down = slice(max(row - step // 2, 0), row + step + step // 2)
+            across = slice(max(column - step // 2, 0), column + step + step // 2)
+            copy[:, down, across] = surroundings[:, down, across]
         falls.append(whole - scores(model(hidden).logits, [target] * len(part), model.config).float())
     return torch.cat(falls)

@@ -1,13 +1,16 @@
-"""Swin's windows put back onto the image plane (Liu et al. 2021, arXiv 2103.14030, section 3.2)."""
+"""What explainers need of a Swin classifier: its windows on the image plane, taps on its layers, its state preserved.
+
+Swin's windows: Liu et al. 2021, arXiv 2103.14030, section 3.2.
+"""
 
 from __future__ import annotations
 
 import copy
 import operator
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,19 +19,18 @@ from torch.nn import functional
 from transformers import PreTrainedModel, SwinConfig
 
 from ..errors import UsageError
-from .targets import gradients_of, score
 
-FINE_ENOUGH = 14  # rows of a grid that still shows a lesion's place
+FINE_ENOUGH = 14  # rows of the coarsest grid that still shows where a lesion is
 
 
 @dataclass(frozen=True)
 class Windows:
-    """How one block cuts its token grid into windows.
+    """The way one block cuts its token grid into windows.
 
-    Args:
-        grid: (rows, columns) of tokens.
+    Attributes:
+        grid: The token grid (rows, columns).
         window: Side of a window in tokens.
-        shift: Tokens by which the padded grid was rolled up and to the left before it was cut.
+        shift: Number of tokens by which the padded grid was rolled up and to the left before it was cut.
     """
 
     grid: tuple[int, int]
@@ -37,15 +39,15 @@ class Windows:
 
     @property
     def padded(self) -> tuple[int, int]:
-        """(rows, columns) after padding at the bottom and the right to whole windows."""
+        """The grid (rows, columns) after padding to whole windows at the bottom and the right."""
         rows, columns = (-(-side // self.window) * self.window for side in self.grid)
         return rows, columns
 
     def to_plane(self, values: torch.Tensor) -> torch.Tensor:
-        """Values of the windows' tokens on the grid: the shift is undone, padding cut off.
+        """Put values of the windows' tokens back on the grid: the shift is undone, padding is cut off.
 
         Args:
-            values: (batch * windows, ..., window^2), the windows of an image row by row.
+            values: Values (batch * windows, ..., window^2), the windows of an image row by row.
 
         Returns:
             (batch, ..., rows, columns).
@@ -59,33 +61,33 @@ class Windows:
         return plane[..., : self.grid[0], : self.grid[1]]
 
     def to_windows(self, plane: torch.Tensor) -> torch.Tensor:
-        """Values on the grid as the windows' tokens; padding holds 0. ``to_plane`` undoes it.
+        """Cut values on the grid into windows; padding holds 0. ``to_plane`` undoes it.
 
         Args:
-            plane: (batch, rows, columns).
+            plane: Values (batch, rows, columns).
 
         Returns:
             (batch * windows, window^2).
         """
-        below, beside = (padded - side for padded, side in zip(self.padded, self.grid, strict=True))
-        plane = functional.pad(plane, (0, beside, 0, below))
+        bottom, right = (padded - side for padded, side in zip(self.padded, self.grid, strict=True))
+        plane = functional.pad(plane, (0, right, 0, bottom))
         plane = torch.roll(plane, (-self.shift, -self.shift), dims=(-2, -1))
         windows = plane.unfold(1, self.window, self.window).unfold(2, self.window, self.window)
         return windows.reshape(-1, self.window**2)
 
     def traced_back(self, relevance: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
-        """What of the block's input a relevance of its output comes from: half stays, half follows attention.
+        """Trace the relevance of the block's output back to its input: half stays, half follows attention.
 
         One step of attention rollout (Abnar and Zuidema 2020, arXiv 2005.00928, equation 1), which counts the skip
-        connection as an identity of the same weight. Padding is no part of the image: what a token gives to it is
-        shared among the others, so that the sum of the relevance stays what it was.
+        connection as an identity of the same weight. Padding is not part of the image: what a token gives to it is
+        distributed over the others, so that the sum of the relevance stays the same.
 
         Args:
-            relevance: (batch, rows, columns) of the tokens behind the block.
-            attention: (batch * windows, window^2 queries, window^2 keys), mean over heads.
+            relevance: Relevance (batch, rows, columns) of the block's output tokens.
+            attention: Attention (batch * windows, window^2 queries, window^2 keys), mean over heads.
 
         Returns:
-            (batch, rows, columns) of the tokens before the block.
+            Relevance (batch, rows, columns) of the block's input tokens.
         """
         is_image = self._is_image(attention.device)
         attention = attention * is_image.repeat(len(attention) // len(is_image), 1)[:, None]
@@ -94,27 +96,27 @@ class Windows:
         return (relevance + self.to_plane(followed)) / 2
 
     def received(self, attention: torch.Tensor) -> torch.Tensor:
-        """How much attention each token receives, on the grid.
+        """Return how much attention each token receives, on the grid.
 
-        Padding takes part in stock Swin's attention but is no part of the image: what padding looks at is left out.
+        Padding takes part in stock Swin's attention but is not part of the image: what padding attends to is left out.
 
         Args:
-            attention: (batch * windows, heads, window^2 queries, window^2 keys), or a relevance of that shape.
+            attention: Attention (batch * windows, heads, window^2 queries, window^2 keys), or relevance.
 
         Returns:
-            (batch, heads, rows, columns): the mean over the queries of a token's window; 1 / window^2 is an even share.
+            (batch, heads, rows, columns), the mean over the queries of a token's window; 1 / window^2 if even.
         """
         is_image = self._is_image(attention.device)
         is_image = is_image.repeat(len(attention) // len(is_image), 1)
         return self.to_plane((attention * is_image[:, None, :, None]).mean(dim=2))
 
     def _is_image(self, device: torch.device) -> torch.Tensor:
-        """bool (windows, window^2): which slots of one image's windows hold a token of the image."""
+        """Return which slots of one image's windows hold a token of the image, bool (windows, window^2)."""
         return self.to_windows(torch.ones(1, *self.grid, device=device)) > 0
 
 
 def stage_grids(config: SwinConfig, height: int, width: int) -> list[tuple[int, int]]:
-    """The token grid (rows, columns) of each stage for an input of (height, width) pixels; sides are rounded up."""
+    """Return each stage's token grid (rows, columns) for an input of (height, width) pixels; sides are rounded up."""
     patch = config.patch_size
     patch_height, patch_width = (patch, patch) if isinstance(patch, int) else patch
     grids = [(-(-height // patch_height), -(-width // patch_width))]
@@ -125,28 +127,28 @@ def stage_grids(config: SwinConfig, height: int, width: int) -> list[tuple[int, 
 
 
 def default_stage(config: SwinConfig, height: int, width: int) -> int:
-    """The last stage whose grid has at least 14 rows; where none has, the first, which is the finest."""
+    """Return the last stage whose grid has at least 14 rows; if none has, the first, which is the finest."""
     fine = [stage for stage, (rows, _) in enumerate(stage_grids(config, height, width)) if rows >= FINE_ENOUGH]
     return fine[-1] if fine else 0
 
 
 def before_merging(relevance: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-    """The relevance of merged tokens, shared evenly among the up to four tokens that each was merged from.
+    """Divide the relevance of merged tokens evenly among the up to four tokens that each was merged from.
 
     Args:
-        relevance: (batch, rows, columns) behind patch merging.
-        grid: (rows, columns) before it; an odd side was padded by one, which gets nothing.
+        relevance: Relevance (batch, rows, columns) after patch merging.
+        grid: The grid (rows, columns) before it; an odd side was padded by one, which gets nothing.
 
     Returns:
-        (batch, *grid), of the same sum.
+        Relevance (batch, *grid), of the same sum.
     """
     down, across = (_children(side, relevance.device) for side in grid)
-    shared = relevance / (down[:, None] * across)
-    return shared.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)[:, : grid[0], : grid[1]]
+    divided = relevance / (down[:, None] * across)
+    return divided.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)[:, : grid[0], : grid[1]]
 
 
 def _children(side: int, device: torch.device) -> torch.Tensor:
-    """How many of ``side`` tokens each merged token comes from: 2, or 1 at an odd end."""
+    """Return how many of ``side`` tokens each merged token comes from: 2, or 1 at an odd end."""
     children = torch.full(((side + 1) // 2,), 2.0, device=device)
     children[-1] -= side % 2
     return children
@@ -155,34 +157,20 @@ def _children(side: int, device: torch.device) -> torch.Tensor:
 # Taps on a Swin classifier: a block's attention weights and a stage's features, and where gradients start.
 
 
-@dataclass
 class AttentionTap:
-    """What one block's attention was in the last forward pass.
+    """One block's attention in the last forward pass.
 
     Attributes:
-        weights: (batch * windows, heads, window^2 queries, window^2 keys), softmaxed.
-        windows: How the block had cut its grid.
+        weights: Softmaxed attention (batch * windows, heads, window^2 queries, window^2 keys).
+        windows: The way the block had cut its grid.
     """
 
-    weights: torch.Tensor = field(init=False)
-    windows: Windows = field(init=False)
-
-
-@dataclass
-class FeatureTap:
-    """A stage's tokens in the last forward pass.
-
-    Attributes:
-        tokens: (batch, rows * columns, channels), a leaf: gradients flow through what lies behind the stage alone.
-        grid: (rows, columns).
-    """
-
-    grid: tuple[int, int]
-    tokens: torch.Tensor = field(init=False)
+    weights: torch.Tensor
+    windows: Windows
 
 
 def swin_of(model: PreTrainedModel, height: int, width: int) -> nn.Module:
-    """The Swin encoder inside a classifier.
+    """Return the Swin encoder inside a classifier.
 
     Raises:
         UsageError: There is none, or a stage's grid for (height, width) pixels would be smaller than a window.
@@ -190,7 +178,9 @@ def swin_of(model: PreTrainedModel, height: int, width: int) -> nn.Module:
     swin = getattr(model, "swin", None)
     if swin is None:
         raise UsageError(
-            f"{type(model).__name__} is no Swin classifier", source="model", remedy="use an explainer that takes any"
+            f"{type(model).__name__} is not a Swin classifier",
+            source="model",
+            remedy="use an explainer that takes any classifier",
         )
     window = model.config.window_size
     for stage, grid in enumerate(stage_grids(model.config, height, width), start=1):
@@ -205,37 +195,37 @@ def swin_of(model: PreTrainedModel, height: int, width: int) -> nn.Module:
 
 
 def checked_stage(model: PreTrainedModel, stage: int) -> int:
-    """A stage's index, 0 and up; -1 is the last.
+    """Return a stage's index from 0 up; -1 is the last.
 
     Raises:
         UsageError: The model has no such stage.
     """
     stages = len(model.config.depths)
-    place = operator.index(stage) if hasattr(stage, "__index__") else stages
-    if not -stages <= place < stages:
+    index = operator.index(stage) if hasattr(stage, "__index__") else stages
+    if not -stages <= index < stages:
         raise UsageError(
             f"the model has no stage {stage!r}", source="stage", remedy=f"use 0 to {stages - 1}, or -1 for the last"
         )
-    return place % stages
+    return index % stages
 
 
 @contextmanager
 def attention_tap(
     model: PreTrainedModel, size: tuple[int, int], stage: int = -1, block: int = -1, *, gradients: bool = False
 ) -> Iterator[AttentionTap]:
-    """Records a block's attention weights in the forward passes of the ``with`` block.
+    """Record a block's attention weights in the forward passes of the ``with`` block.
 
     Fused attention gives no weights, so that this block, and no other, runs eagerly meanwhile. The windows are read
-    from the block while it runs: stock Swin alters its window and shift for small grids, for good, so that the
-    configuration alone does not tell them.
+    from the block while it runs: stock Swin permanently alters its window and shift for small grids, so that they do
+    not follow from the configuration alone.
 
     Args:
         model: A Swin classifier.
-        size: (height, width) of the input in pixels.
+        size: The input's (height, width) in pixels.
         stage: Index of the stage.
         block: Index of the block in the stage.
-        gradients: Whether the graph starts at the block's input, so that the score can be differentiated by the
-            weights without a backward pass through the blocks before it.
+        gradients: Whether the graph starts at the block's input, so that the score can be differentiated with respect
+            to the weights without a backward pass through the blocks before it.
 
     Raises:
         UsageError: See ``swin_of`` and ``checked_stage``.
@@ -268,12 +258,12 @@ def attention_tap(
 def attention_taps(
     model: PreTrainedModel, size: tuple[int, int], first: int = 0, *, gradients: bool = False
 ) -> Iterator[list[list[AttentionTap]]]:
-    """Records the attention weights of every block from a stage on; a list for each stage.
+    """Record the attention weights of every block from a stage on, as one list per stage.
 
     Args:
         model: A Swin classifier.
-        size: (height, width) of the input in pixels.
-        first: The stage to begin with.
+        size: The input's (height, width) in pixels.
+        first: Index of the stage to begin with.
         gradients: Whether the graph starts at the first of these blocks.
 
     Raises:
@@ -294,27 +284,31 @@ def attention_taps(
 
 
 @contextmanager
-def feature_tap(model: PreTrainedModel, size: tuple[int, int], stage: int) -> Iterator[FeatureTap]:
-    """Records a stage's tokens in the forward passes of the ``with`` block and starts the graph there.
+def feature_tap(model: PreTrainedModel, size: tuple[int, int], stage: int) -> Iterator[list[torch.Tensor]]:
+    """Record a stage's tokens in the forward passes of the ``with`` block, and start the graph there.
 
-    For the last stage these are the tokens behind the final layer norm, which are what the classifier pools; for
-    another the tokens before they are merged, which would halve the grid.
+    For the last stage these are the tokens after the final layer norm, which are what the classifier pools; for another
+    stage the tokens before they are merged, which would halve the grid.
 
     Args:
         model: A Swin classifier.
-        size: (height, width) of the input in pixels.
+        size: The input's (height, width) in pixels.
         stage: Index of the stage.
+
+    Yields:
+        Tokens (batch, rows * columns, channels) per forward pass. They are leaves: gradients flow only through what
+        comes after the stage.
 
     Raises:
         UsageError: See ``swin_of`` and ``checked_stage``.
     """
     swin = swin_of(model, *size)
     stage = checked_stage(model, stage)
-    tap = FeatureTap(stage_grids(model.config, *size)[stage])
+    recorded: list[torch.Tensor] = []
 
     def keep(tokens: torch.Tensor) -> torch.Tensor:
-        tap.tokens = _leaf(tokens)
-        return tap.tokens
+        recorded.append(_leaf(tokens))
+        return recorded[-1]
 
     if stage == len(swin.encoder.layers) - 1:
         handle = swin.layernorm.register_forward_hook(lambda module, inputs, output: keep(output))
@@ -322,47 +316,18 @@ def feature_tap(model: PreTrainedModel, size: tuple[int, int], stage: int) -> It
         merging = swin.encoder.layers[stage].downsample
         handle = merging.register_forward_pre_hook(lambda module, inputs: (keep(inputs[0]), *inputs[1:]))
     try:
-        yield tap
+        yield recorded
     finally:
         handle.remove()
-
-
-def tokens_and_gradient(
-    model: PreTrainedModel, pixel_values: torch.Tensor, target: Sequence[int], stage: int | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """A stage's tokens and the gradient of the targets' score by them: what every CAM is made of.
-
-    Gradients flow through what lies behind the stage alone.
-
-    Args:
-        model: A Swin classifier.
-        pixel_values: (batch, channels, height, width), normalised.
-        target: For each image an index into the logits.
-        stage: Index of the stage; the last whose grid has at least 14 rows where not given.
-
-    Returns:
-        Both float32 (batch, rows, columns, channels).
-
-    Raises:
-        UsageError: See ``swin_of``, ``checked_stage`` and ``gradients_of``.
-    """
-    size = (pixel_values.shape[-2], pixel_values.shape[-1])
-    with lent(model):
-        stage = default_stage(swin_of(model, *size).config, *size) if stage is None else stage
-        with feature_tap(model, size, stage) as tap:
-            logits = model(pixel_values).logits
-            (gradient,) = gradients_of(score(logits, target, model.config), [tap.tokens])
-    return tuple(part.detach().float().unflatten(1, tap.grid) for part in (tap.tokens, gradient))
 
 
 def _leaf(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().requires_grad_(True)
 
 
-# Lends a model to an explainer and takes it back exactly as it was.
+# A model's state, preserved while an explainer works on it.
 
-
-# what a module keeps its hooks in, and beside them which take keyword arguments or always run
+# the tables of a module's hooks, and of which hooks take keyword arguments or always run
 _HOOKS = (
     "_forward_hooks",
     "_forward_hooks_with_kwargs",
@@ -375,18 +340,14 @@ _HOOKS = (
 
 
 @contextmanager
-def lent(model: PreTrainedModel, *, eager: bool = False) -> Iterator[PreTrainedModel]:
-    """In evaluation mode and with gradients possible for the time; afterwards all is as before, also on an error.
+def preserve_state(model: PreTrainedModel) -> Iterator[PreTrainedModel]:
+    """Put a model into evaluation mode with gradients enabled; afterwards all is as before, also after an error.
 
     Restored: mode of every module, attention implementation, ``requires_grad``, gradients, hooks, window and shift of
-    Swin's layers (stock Swin alters them for small images, for good), and the random state.
+    Swin's layers (stock Swin permanently alters them for small images), and the random state.
 
     Meanwhile no parameter takes gradients, so that a graph starts only where an explainer puts a leaf; and what
     ``module.compile()`` compiled runs uncompiled, because a compiled graph does not see hooks that come later.
-
-    Args:
-        model: The model.
-        eager: Whether attention weights are wanted: the fused implementations return none.
     """
     parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
     modes = [(module, module.training) for module in model.modules()]
@@ -402,8 +363,6 @@ def lent(model: PreTrainedModel, *, eager: bool = False) -> Iterator[PreTrainedM
             for parameter, _, _ in parameters:
                 parameter.requires_grad_(False)
                 parameter.grad = None  # what is added in place would otherwise be added to the caller's
-            if eager:
-                model.set_attn_implementation("eager")
             yield model
     finally:
         if model.config._attn_implementation != implementation:

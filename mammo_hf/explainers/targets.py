@@ -1,4 +1,4 @@
-"""Which label is explained: its name, its place in the logits, and the score whose gradient is taken."""
+"""The label that is explained: its name, its index into the logits, and its score, which is differentiated."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Target = str | SupportsIndex | Sequence[str | SupportsIndex] | np.ndarray | torc
 
 
 def task_slices(config: Any) -> dict[str, slice]:
-    """For each task's name its slice of the logits; a classifier without tasks is one without a name.
+    """Return each task's slice of the logits by its name; a classifier without tasks has one without a name.
 
     Stock transformers keeps ``config.tasks`` of our checkpoints as plain data, so it is read as such.
     """
@@ -25,45 +25,45 @@ def task_slices(config: Any) -> dict[str, slice]:
 
 
 def label_names(config: Any) -> list[str]:
-    """The labels in the order of the logits, "task:label" or, for a stock classifier, "label"."""
+    """Return the labels in the order of the logits: "task:label" or, for a stock classifier, "label"."""
     return [config.id2label[index] for index in range(config.num_labels)]
 
 
 def predicted(logits: torch.Tensor, config: Any) -> list[int]:
-    """For each image of (batch, labels) logits the index of the first task's strongest label."""
+    """Return the index of the first task's strongest label per image, from logits (batch, labels)."""
     first = next(iter(task_slices(config).values()))
     return [int(index) + first.start for index in logits[:, first].argmax(-1)]
 
 
 def resolve(target: Target, count: int, config: Any) -> list[int]:
-    """The index into the logits of each image's target.
+    """Return the index into the logits of each image's target.
 
     Args:
-        target: "task:label", a label that only one task has, an index; or a list with one for each image.
-        count: Images in the batch.
-        config: The model's.
+        target: "task:label", a label that only one task has, an index, or a list with one of these per image.
+        count: Number of images in the batch.
+        config: The model's configuration.
 
     Raises:
-        UsageError: A label that does not exist or that several tasks have, or not one target for each image.
+        UsageError: A label that does not exist or that several tasks have, or not one target per image.
     """
     target = target.tolist() if isinstance(target, (np.ndarray, torch.Tensor)) else target
     targets = list(target) if isinstance(target, (list, tuple)) else [target] * count
     if len(targets) != count:
         raise UsageError(
-            f"{len(targets)} targets for {count} images", source="target", remedy="give one, or one for each image"
+            f"{len(targets)} targets for {count} images", source="target", remedy="give one, or one per image"
         )
     return [_index(one, config) for one in targets]
 
 
 class Predicted(Sequence[int]):
-    """What the first task predicts for each image, found when it is first asked for.
+    """The first task's predictions for a batch, computed when they are first needed.
 
-    An explainer that runs the model before it asks for its targets, as ``score`` does, needs no second pass.
+    An explainer that runs the model before it needs its targets, as ``score`` does, needs no second pass.
 
     Args:
-        logits: Gives the logits (batch, labels) of the images.
-        count: How many images there are.
-        config: The model's.
+        logits: A function that returns the logits (batch, labels) of the images.
+        count: Number of images.
+        config: The model's configuration.
     """
 
     def __init__(self, logits: Callable[[], torch.Tensor], count: int, config: Any) -> None:
@@ -76,46 +76,46 @@ class Predicted(Sequence[int]):
     def __len__(self) -> int:
         return self._count
 
-    def __getitem__(self, place: Any) -> Any:
-        return self._indices[place]
+    def __getitem__(self, index: Any) -> Any:
+        return self._indices[index]
 
 
 def score(logits: torch.Tensor, indices: Sequence[int], config: Any) -> torch.Tensor:
-    """The scalar whose gradient is taken: the sum of ``scores`` over images."""
+    """Return the scalar that is differentiated: the sum of ``scores`` over images."""
     return scores(logits, indices, config).sum()
 
 
 def scores(logits: torch.Tensor, indices: Sequence[int], config: Any) -> torch.Tensor:
-    """(batch,): the target's logit less its rivals' mean.
+    """Return each target's logit minus the mean of its rivals', (batch,).
 
-    The rivals are the other labels of its task. A task's softmax sees only differences between its logits: a bare
-    logit may rise together with all others and say nothing. With two labels this is the log-odds. Probabilities are
-    not taken because they saturate, and their gradient with them, where the model is sure.
+    The rivals are the other labels of its task. A task's softmax depends only on differences between its logits: a
+    logit alone may rise together with all others without any effect. With two labels this is the log-odds.
+    Probabilities are not used because they saturate, and their gradient with them, when the model is certain.
 
     Args:
-        logits: (batch, labels).
-        indices: For each image the target's index.
-        config: The model's.
+        logits: Logits (batch, labels).
+        indices: Index of the target, per image.
+        config: The model's configuration.
     """
     parts = []
     for row, index in zip(logits, indices, strict=True):
         part = _task_of(index, config)
-        rivals = [place for place in range(part.start, part.stop) if place != index]
+        rivals = [rival for rival in range(part.start, part.stop) if rival != index]
         parts.append(row[index] - row[rivals].mean() if rivals else row[index])
     return torch.stack(parts)
 
 
 def probabilities(logits: torch.Tensor, indices: Sequence[int], config: Any) -> torch.Tensor:
-    """(batch,) float32: the target's probability, softmax over its task's own slice."""
+    """Return each target's probability, float32 (batch,): the softmax over its task's own slice."""
     parts = [(row, index, _task_of(index, config)) for row, index in zip(logits.float(), indices, strict=True)]
     return torch.stack([row[part].softmax(-1)[index - part.start] for row, index, part in parts])
 
 
 def gradients_of(total: torch.Tensor, inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-    """The gradient of a score by each of some tensors; zeros where the score does not depend on one.
+    """Return the gradient of a score with respect to each tensor; zeros if the score does not depend on it.
 
     Raises:
-        UsageError: None can flow, as through a quantised layer.
+        UsageError: No gradient can flow, as through a quantised layer.
     """
     problem = "no gradient flows through this model (are its layers quantised?)"
     remedy = "explain the model in float32 or bfloat16, or use attention or occlusion, which need none"
@@ -127,7 +127,7 @@ def gradients_of(total: torch.Tensor, inputs: Sequence[torch.Tensor]) -> tuple[t
         if "out of memory" in str(error):
             raise
         raise UsageError(problem, source="model", remedy=remedy) from error
-    if all(gradient is None for gradient in found):  # not zero, which a gradient may be, but not known
+    if all(gradient is None for gradient in found):  # not zero, which is possible, but unknown
         raise UsageError(problem, source="model", remedy=remedy)
     return tuple(
         torch.zeros_like(tensor) if gradient is None else gradient
@@ -143,10 +143,10 @@ def _index(target: str | SupportsIndex, config: Any) -> int:
     names = label_names(config)
     found = []
     if isinstance(target, str):
-        found = [place for place, name in enumerate(names) if target in (name, name.split(":", 1)[-1])]
+        found = [index for index, name in enumerate(names) if target in (name, name.split(":", 1)[-1])]
     elif hasattr(target, "__index__"):
-        found = [place for place in range(len(names)) if place == operator.index(target)]
+        found = [index for index in range(len(names)) if index == operator.index(target)]
     if len(found) != 1:
-        what = "stands in several tasks" if found else "is no label of this model"
-        raise UsageError(f"{target!r} {what}", source="target", remedy=f"use one of {', '.join(names)}")
+        problem = "is a label of several tasks" if found else "is not a label of this model"
+        raise UsageError(f"{target!r} {problem}", source="target", remedy=f"use one of {', '.join(names)}")
     return found[0]

@@ -20,10 +20,10 @@ from ..data.torch_datasets import LabelledImages, rows_of
 from ..data.training_data import prepared_images
 from ..errors import DataError, UsageError
 from ..evaluation.study_tables import explanation_table, plot_study, sanity_table
-from ..explainers.discovery import explainers as installed_explainers
-from ..explainers.discovery import find_explainer
+from ..explainers import explainers as installed_explainers
+from ..explainers import find_explainer
 from ..explainers.explain import explain
-from ..explainers.explanation import mm_a_pixel
+from ..explainers.explanation import mm_per_pixel
 from ..explainers.measures import (
     best_iou,
     brightest,
@@ -130,7 +130,7 @@ class Case:
         breast: Mask of the breast, bool (height, width).
         patient: Key of the patient.
         label: Index of the image's own label among the logits, -100 if it is not known.
-        mm_a_pixel: Side of a model pixel in mm; ``None`` if it is not known.
+        mm_per_pixel: Side of a model pixel in mm; ``None`` if it is not known.
     """
 
     image: np.ndarray
@@ -139,7 +139,7 @@ class Case:
     breast: np.ndarray
     patient: str
     label: int = -100
-    mm_a_pixel: float | None = None
+    mm_per_pixel: float | None = None
 
 
 def evaluate_explainers(
@@ -281,8 +281,8 @@ def _placement(cases: Sequence[Case], maps: Sequence[np.ndarray]) -> dict[str, n
     rows = []
     for case, values in zip(cases, maps, strict=True):
         near = np.nan
-        if case.mm_a_pixel is not None:
-            near = float(distance_to_lesion(values, case.lesion) * case.mm_a_pixel <= NEAR_MM)
+        if case.mm_per_pixel is not None:
+            near = float(distance_to_lesion(values, case.lesion) * case.mm_per_pixel <= NEAR_MM)
         try:
             area = pixel_auroc(values, case.lesion, case.breast)
         except UndefinedMetric:
@@ -382,14 +382,14 @@ def lesion_cases(images: LabelledImages, spacing_mm: float | None = None) -> lis
                 breast=enlarged(breast_of(row)),
                 patient=row["patient"],
                 label=row["labels"][0],
-                mm_a_pixel=_mm_a_pixel(geometry, spacing_mm),
+                mm_per_pixel=_mm_per_pixel(geometry, spacing_mm),
             )
         )
     return cases
 
 
-def _mm_a_pixel(geometry: Geometry | None, spacing_mm: float | None) -> float | None:
-    stated = mm_a_pixel(geometry)
+def _mm_per_pixel(geometry: Geometry | None, spacing_mm: float | None) -> float | None:
+    stated = mm_per_pixel(geometry)
     if stated is not None or spacing_mm is None or geometry is None:
         return stated
     return spacing_mm / float(np.mean(geometry.scale))

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from mammo_hf.explainers import lent, score
+from mammo_hf.explainers import preserve_state, score
 
 REQUIRES: tuple[str, ...] = ()
 
@@ -34,7 +34,7 @@ def explain_map(model: PreTrainedModel, pixel_values: torch.Tensor, target: list
     Returns:
         Maps (batch, height / 4, width / 4), zero or positive.
     """
-    with lent(model):
+    with preserve_state(model):
         pixels = pixel_values.detach().clone().requires_grad_(True)
         logits = model(pixels).logits
         (gradient,) = torch.autograd.grad(score(logits, target, model.config), pixels)

@@ -1,5 +1,4 @@
 import sys
-from types import ModuleType
 
 import pytest
 
@@ -38,13 +37,15 @@ def test_ours_are_there():
     found = explainers()
     for name in OURS:
         assert found[name].reason is None
-        assert isinstance(found[name].module, ModuleType)
+        assert found[name].plugin.__name__ == name
 
 
 def test_the_supervised_one_is_named_as_such_and_no_other():
     found = explainers()
     assert [name for name in OURS if found[name].supervised] == ["lesion_head"]
-    assert found["lesion_head"].about == "The trained map of the lesion head, where the checkpoint has one."
+    assert found["lesion_head"].about == (
+        "Return the lesion head's probability of a lesion of the target's label, if the checkpoint has such a head."
+    )
 
 
 def test_the_command_lists_names_states_and_what_they_are(plugin, capsys):
@@ -54,7 +55,7 @@ def test_the_command_lists_names_states_and_what_they_are(plugin, capsys):
     assert set(OURS) < set(lines)
     assert "RuntimeError: broken on import" in lines["raising"]
     assert "ready, supervised" in lines["lesion_head"]
-    assert "Grad-CAM: a stage's channels" in lines["grad_cam"]
+    assert "Grad-CAM (Selvaraju et al. 2017" in lines["grad_cam"]
 
 
 def test_a_plugin_is_found(plugin):
@@ -77,9 +78,9 @@ def test_a_plugin_is_found(plugin):
 def test_a_broken_plugin_is_listed_with_its_reason(plugin, name, code, reason):
     plugin(name, code)
     found = explainers()
-    assert found[name].module is None
+    assert found[name].plugin is None
     assert reason in found[name].reason
-    assert found["grad_cam"].module is not None
+    assert found["grad_cam"].plugin is not None
     with pytest.raises(UsageError, match=reason):
         find_explainer(name)
 
@@ -93,7 +94,7 @@ def test_only_the_plugin_that_is_asked_for_is_imported(plugin):
 
 def test_a_plugin_cannot_take_the_place_of_ours(plugin):
     plugin("grad_cam", GOOD, package="a-a-a")
-    assert find_explainer("grad_cam").__name__ == "mammo_hf.explainers.grad_cam"
+    assert find_explainer("grad_cam").__module__ == "mammo_hf.explainers.cam"
     found = explainers()
     assert found["grad_cam"].reason is None
     assert found["grad_cam (a-a-a)"].reason == "the name grad_cam is taken"
@@ -105,7 +106,7 @@ def test_of_two_plugins_with_one_name_the_second_is_listed_as_such(plugin):
     plugin("twice", GOOD, package="lab-b")
     plugin("twice", GOOD, package="lab-a")
     assert find_explainer("twice").__name__ == "plugin_lab_a"
-    assert explainers()["twice (lab-b)"].module is None
+    assert explainers()["twice (lab-b)"].plugin is None
 
 
 def test_an_unknown_name_gets_the_nearest_and_the_list():

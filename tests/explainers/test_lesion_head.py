@@ -3,7 +3,8 @@ import torch
 from dense_swin import stock_classifier
 
 from mammo_hf.errors import UsageError
-from mammo_hf.explainers import explain, lesion_head
+from mammo_hf.explainers import explain
+from mammo_hf.explainers.lesion_head import lesion_head
 from mammo_hf.testing import check_explainer, tiny_classifier
 
 
@@ -23,13 +24,13 @@ def test_is_the_heads_probability():
     torch.testing.assert_close(found, torch.stack([chances[0, 2], chances[1, 1]]))
     explanation = explain(model, pixels, "malignant", "lesion_head")
     assert explanation.supervised
-    assert "supervised" in explanation.about()
+    assert "supervised" in explanation.caption()
     assert not explain(model, pixels, "malignant").supervised
 
 
 def test_labels_of_another_task_and_models_without_the_head_are_refused():
     pixels = torch.randn(1, 1, 112, 56)
-    with pytest.raises(UsageError, match="density:b is no label that the lesion head tells apart"):
+    with pytest.raises(UsageError, match="density:b is not a label of the lesion head"):
         explain(taught(), pixels, "density:b", "lesion_head")
     for model in (tiny_classifier(), stock_classifier((112, 56))):
         with pytest.raises(UsageError, match="has no lesion head"):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from dense_swin import stock_classifier
 
-from mammo_hf.explainers import explain, lent
+from mammo_hf.explainers import explain, preserve_state
 from mammo_hf.testing import tiny_classifier
 
 
@@ -21,9 +21,9 @@ def test_all_comes_back(error):
     torch_state, numpy_state, python_state = torch.get_rng_state(), np.random.get_state(), random.getstate()
 
     def disturb():
-        with lent(model, eager=True):
+        with preserve_state(model):
+            model.set_attn_implementation("eager")
             assert not any(module.training for module in model.modules())
-            assert model.config._attn_implementation == "eager"
             assert model.swin.layernorm.weight.grad is None
             model.swin.register_forward_hook(lambda *args: None)
             model.classifier.register_forward_pre_hook(lambda *args: None)
@@ -63,8 +63,8 @@ def test_all_comes_back(error):
 def test_an_eager_model_stays_eager():
     model = tiny_classifier()
     model.set_attn_implementation("eager")
-    with lent(model, eager=True):
-        pass
+    with preserve_state(model):
+        model.set_attn_implementation("sdpa")
     assert model.config._attn_implementation == "eager"
 
 

@@ -5,7 +5,8 @@ from transformers import SwinConfig
 from transformers.modeling_outputs import ImageClassifierOutput
 
 from mammo_hf.errors import UsageError
-from mammo_hf.explainers import explain, occlusion
+from mammo_hf.explainers import explain
+from mammo_hf.explainers.occlusion import occlusion
 from mammo_hf.testing import check_explainer, tiny_classifier
 
 

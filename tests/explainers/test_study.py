@@ -20,7 +20,7 @@ def cases(count=4):
         breast = np.zeros((112, 56), bool)
         breast[:, :44] = True
         image = pixels[0].sigmoid().numpy()
-        made.append(Case(image, pixels, lesion, breast, patient=f"p{place // 2}", label=place % 2, mm_a_pixel=0.5))
+        made.append(Case(image, pixels, lesion, breast, patient=f"p{place // 2}", label=place % 2, mm_per_pixel=0.5))
     return made
 
 
@@ -75,7 +75,7 @@ def test_the_same_call_gives_the_same_figures(figures):
 
 
 def test_what_is_not_known_is_null(figures):
-    without = [dataclasses.replace(case, mm_a_pixel=None, patient="one") for case in cases(2)]
+    without = [dataclasses.replace(case, mm_per_pixel=None, patient="one") for case in cases(2)]
     found = evaluate_explainers(tiny_classifier(), without, ["grad_cam"], faithfulness_images=0, sanity_images=0)
     row = found["explainers"]["grad_cam"]
     assert row["within_10_mm"] == {"value": None, "interval": None, "images": 0}

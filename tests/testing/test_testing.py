@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from mammo_hf.errors import UsageError
-from mammo_hf.explainers import grad_cam, lent
+from mammo_hf.explainers import preserve_state
+from mammo_hf.explainers.cam import grad_cam
 from mammo_hf.testing import check_explainer, tiny_classifier
 
 ITS_OWN = torch.Generator()
@@ -91,7 +92,7 @@ def test_one_that_does_not_hear_the_target_is_told():
 
 def test_one_that_mixes_images_up_is_told():
     def explain_map(model, pixel_values, target):
-        with lent(model):
+        with preserve_state(model):
             return grad_cam.explain_map(model, pixel_values.flip(0), target)
 
     with pytest.raises(AssertionError, match="one by one"):

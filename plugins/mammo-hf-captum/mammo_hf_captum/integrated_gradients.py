@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel
 
-from mammo_hf.explainers import lent
+from mammo_hf.explainers import preserve_state
 
 from .common import REQUIRES as REQUIRES
 from .common import available as available
@@ -33,7 +33,7 @@ def explain_map(
     from captum.attr import IntegratedGradients
 
     black = pixel_values.amin(dim=(1, 2, 3), keepdim=True).expand_as(pixel_values)
-    with lent(model):
+    with preserve_state(model):
         scores = score_of(model, target)
         attributions, gaps = IntegratedGradients(scores).attribute(
             pixel_values, black, n_steps=steps, internal_batch_size=8 * len(target), return_convergence_delta=True

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel
 
-from mammo_hf.explainers import lent
+from mammo_hf.explainers import preserve_state
 
 from .common import REQUIRES as REQUIRES
 from .common import available as available
@@ -33,7 +33,7 @@ def explain_map(
 
     channels = pixel_values.shape[1]
     black = pixel_values.amin(dim=(1, 2, 3), keepdim=True).expand_as(pixel_values)
-    with lent(model), torch.no_grad():
+    with preserve_state(model), torch.no_grad():
         attributions = Occlusion(score_of(model, target)).attribute(
             pixel_values,
             sliding_window_shapes=(channels, side, side),

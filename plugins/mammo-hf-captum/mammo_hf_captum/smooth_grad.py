@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel
 
-from mammo_hf.explainers import lent
+from mammo_hf.explainers import preserve_state
 
 from .common import REQUIRES as REQUIRES
 from .common import available as available
@@ -38,7 +38,7 @@ def explain_map(
     total = torch.zeros_like(pixel_values, dtype=torch.float32)
     from captum.attr import Saliency
 
-    with lent(model):
+    with preserve_state(model):
         saliency = Saliency(score_of(model, target))
         for _ in range(samples):
             drawn = torch.randn(pixel_values.shape[1:], generator=generator).to(pixel_values)

@@ -3,16 +3,18 @@ import torch
 from dense_swin import stock_classifier
 from transformers import SwinConfig
 
-from mammo_hf.explainers import explain, grad_cam
+from mammo_hf.explainers import explain
+from mammo_hf.explainers.cam import grad_cam, hires_cam, layer_cam
 from mammo_hf.explainers.swin import default_stage
 from mammo_hf.testing import check_explainer, tiny_classifier
 
 
-def test_keeps_the_contract():
-    check_explainer("grad_cam")
+@pytest.mark.parametrize("name", ["grad_cam", "hires_cam", "layer_cam"])
+def test_keeps_the_contract(name):
+    check_explainer(name)
 
 
-def test_equals_the_result_by_hand_on_the_last_stage():
+def test_grad_cam_equals_the_result_by_hand_on_the_last_stage():
     # behind the last layer norm stand a mean over tokens and a linear layer: the gradient is the same at each token
     model, pixels = tiny_classifier(), torch.randn(2, 1, 112, 56)
     tokens = model.swin(pixels).last_hidden_state.detach()
@@ -22,7 +24,7 @@ def test_equals_the_result_by_hand_on_the_last_stage():
     torch.testing.assert_close(maps, expected.view(2, 14, 7), rtol=1e-4, atol=1e-6)
 
 
-def test_equals_the_definition_on_an_inner_stage():
+def test_grad_cam_equals_the_definition_on_an_inner_stage():
     # 56 x 56 pixels: the last stage's grid is 7 x 7, so the first one's 14 x 14 is taken, before the tokens are merged
     model, pixels = tiny_classifier(), torch.randn(1, 1, 56, 56)
     caught = []
@@ -42,7 +44,7 @@ def test_equals_the_definition_on_an_inner_stage():
 
 
 @pytest.mark.parametrize("token", [(0, 0), (3, 12), (13, 6), (20, 2), (27, 13)])
-def test_goes_where_the_lesion_is(token):
+def test_grad_cam_goes_where_the_lesion_is(token):
     # a map that averages over windows shows all windows alike and cannot follow a patch from window to window
     model = stock_classifier((112, 56))
     with torch.no_grad():
@@ -88,3 +90,32 @@ def test_only_what_lies_behind_the_stage_is_differentiated(size):
 def _requires_grad(output):
     first = output[0] if isinstance(output, tuple) else output
     return bool(getattr(first, "requires_grad", False))
+
+
+def test_hires_cam_equals_the_definition_on_an_inner_stage():
+    model, pixels = tiny_classifier(), torch.randn(1, 1, 112, 56)
+    caught = []
+    block = model.swin.encoder.layers[0].blocks[-1]
+    handle = block.register_forward_hook(lambda module, inputs, output: caught.append(output[0]))
+    logits = model(pixels).logits
+    handle.remove()
+    (gradient,) = torch.autograd.grad(logits[0, 1] - logits[0, 0], caught[0])
+    expected = (caught[0] * gradient).sum(-1).relu().detach().view(1, 28, 14)
+    assert expected.max() > 0
+    torch.testing.assert_close(hires_cam.explain_map(model, pixels, [1], stage=0), expected, rtol=1e-4, atol=1e-8)
+
+
+def test_hires_cam_is_grad_cam_where_only_pooling_and_a_linear_layer_follow():
+    model, pixels = tiny_classifier(), torch.randn(2, 1, 112, 56)
+    expected = grad_cam.explain_map(model, pixels, [1, 0])
+    torch.testing.assert_close(hires_cam.explain_map(model, pixels, [1, 0]), expected, rtol=1e-4, atol=1e-7)
+
+
+def test_layer_cam_equals_the_result_by_hand_on_the_last_stage():
+    # the gradient at each token is the classifier's weight over the number of tokens; its negative part is left out
+    model, pixels = tiny_classifier(), torch.randn(1, 1, 112, 56)
+    tokens = model.swin(pixels).last_hidden_state.detach()[0]
+    weight = model.classifier.weight.detach()
+    expected = (tokens @ (weight[1] - weight[0]).relu()).relu() / 98
+    found = layer_cam.explain_map(model, pixels, [1])
+    torch.testing.assert_close(found, expected.view(1, 14, 7), rtol=1e-4, atol=1e-7)
