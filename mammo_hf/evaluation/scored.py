@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from ..data.prepared_row import CELL, geometry_of, lesions_of
 from ..data.torch_datasets import LabelledImages
 from ..errors import DataError
+from ..metrics.aggregation import RULES, aggregate
 from ..models.configuration_mammo_swin import MammoSwinConfig
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification, score_logits
 from ..processing.image_processing_mammo import MammoImageProcessor
@@ -73,9 +74,6 @@ class Scored:
 # From images to breasts and patients: which images belong together, and what their scores make of the whole.
 
 
-RULES = ("mean", "max", "noisy_or")
-
-
 class Units(NamedTuple):
     """Breasts or patients.
 
@@ -122,37 +120,8 @@ def into_units(
     np.maximum.at(highest, unit, references)
     np.minimum.at(lowest, unit, references)
     agreed = (highest == lowest) | (classes == 2)
-    scores = {rule: aggregated(rule, probabilities, unit, count)[agreed] for rule in RULES}
+    scores = {rule: aggregate(rule, probabilities, unit, count)[agreed] for rule in RULES}
     return Units(highest[agreed], patients[first][agreed], scores, int((~agreed).sum()), first[agreed])
-
-
-def aggregated(rule: str, probabilities: np.ndarray, unit: np.ndarray, count: int) -> np.ndarray:
-    """The scores of units from those of their images; see `into_units` for the rules.
-
-    Args:
-        rule: One of ``RULES``.
-        probabilities: ``(n, classes)``.
-        unit: int ``(n,)``, the number of each image's unit.
-        count: How many units there are.
-
-    Returns:
-        ``(count, classes)``; NaN where an image's is.
-    """
-    if rule == "mean":
-        sums = np.stack([np.bincount(unit, weights=column, minlength=count) for column in probabilities.T], axis=1)
-        return sums / np.bincount(unit, minlength=count)[:, None]
-    binary = probabilities.shape[1] == 2
-    columns = probabilities[:, 1:] if binary else probabilities
-    if rule == "max":
-        joined = np.full((count, columns.shape[1]), -np.inf)
-        np.maximum.at(joined, unit, columns)
-    else:
-        missed = np.ones((count, columns.shape[1]))
-        np.multiply.at(missed, unit, 1 - columns)
-        joined = 1 - missed
-    if binary:
-        return np.concatenate([1 - joined, joined], axis=1)
-    return joined / joined.sum(axis=1, keepdims=True)
 
 
 # What is known of each image besides its labels: the columns that subgroups and the cohort table are made of.

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..dicom import Laterality, View
 from ..errors import DataError, UsageError
-from ..evaluation.scored import RULES, aggregated
+from ..metrics.aggregation import RULES, aggregate
 
 _NAME = re.compile(r"(left|right|l|r)[\s_-]*([a-z]+)", re.IGNORECASE)
 
@@ -98,7 +98,7 @@ def into_exam(views: list[NamedView], scores: dict[str, np.ndarray], rule: str) 
     units["exam"] = np.ones(len(views), bool)
     return {
         unit: {
-            task: aggregated(rule, table[chosen], np.zeros(int(chosen.sum()), np.int64), 1)[0]
+            task: aggregate(rule, table[chosen], np.zeros(int(chosen.sum()), np.int64), 1)[0]
             for task, table in scores.items()
         }
         for unit, chosen in units.items()
