@@ -18,7 +18,7 @@ import torch
 from ..data.collection import Collection
 from ..data.leaks import assert_no_leak
 from ..data.splits import SPLIT_FILE, read_seen, read_split
-from ..data.training_data import prepared_images, public_name
+from ..data.training_data import open_as_trained, prepared_images, public_name
 from ..errors import DataError, UsageError, check_device, check_number
 from ..evaluation.after_training import model_facts
 from ..evaluation.classifier import evaluate_classifier
@@ -31,7 +31,7 @@ from ..evaluation.scored import score_images, scored
 from ..models.checkpoint import load_model, load_processor, read_checkpoint, read_tasks
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification
 from .running import check_outputs, log_to
-from .stages import check_dataset, open_as_trained
+from .stages import check_dataset
 
 logger = logging.getLogger(__name__)
 FROM_CHECKPOINT = "from-checkpoint"

@@ -60,11 +60,12 @@ def main(arguments: list[str]) -> None:
         check_number("--spacing_mm", args.spacing_mm, args.spacing_mm > 0, "above 0")
     from pathlib import Path
 
+    from ..data.training_data import open_as_trained
     from ..explainers import find_explainer
     from ..models.checkpoint import check_model, load_processor, locate
     from ..studies.explanations import study_explanations
     from .running import check_outputs, log_to
-    from .stages import check_dataset, open_as_trained
+    from .stages import check_dataset
 
     # Whatever can be wrong is found before images are prepared
     check_dataset(args.dataset, "--dataset")

@@ -8,13 +8,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..data.training_data import prepared_images
+from ..data.training_data import open_as_trained, prepared_images
 from ..errors import DataError, check_number
 from ..evaluation.report.pictures import SEED_EXPLAINERS, visualize
 from ..explainers import find_explainer
 from ..models.checkpoint import load_processor, read_tasks
 from .running import check_outputs, log_to
-from .stages import check_dataset, open_as_trained
+from .stages import check_dataset
 
 
 def parser() -> argparse.ArgumentParser:

@@ -13,7 +13,6 @@ from ..errors import MammoError, UsageError
 from .running import Parser, log_to, refuse_unknown
 
 if TYPE_CHECKING:
-    from ..data.collection import Collection
     from ..processing.image_processing_mammo import MammoImageProcessor
 
 MODEL_HELP = (
@@ -166,24 +165,6 @@ def check_dataset(dataset: str, argument: str) -> None:
     # a source by name ("folder:/data"), a mapping and an object store's URL are looked at when they are opened
     if not (Path(dataset).is_dir() or Path(dataset).suffix == ".toml" or ":" in dataset):
         raise UsageError("is not a folder", source=dataset, remedy=f"give {argument} the collection's folder")
-
-
-def open_as_trained(dataset: str, model: str | Path) -> Collection:
-    """A collection to try a model on; one of its training that has no test split of its own gets the training's.
-
-    Raises:
-        MammoError: See `mammo_hf.data.loading.load`.
-    """
-    from ..data.loading import load
-    from ..data.splits import SPLIT_FILE, read_split
-
-    table = load(dataset)
-    saved = Path(model) / SPLIT_FILE
-    if "test" in table.column("split") or not saved.is_file():
-        return table
-    # nothing is trained here: a validation split is not wanted, and a collection of test images alone has none
-    trained_on = not read_split(saved).keys().isdisjoint(table.column("patient"))
-    return table.split(validation_fraction=0, saved=saved) if trained_on else table
 
 
 def load_processor(name: str | None) -> MammoImageProcessor:

@@ -36,7 +36,7 @@ from .prepare.folder import (
 from .prepare.row import differences
 from .prepare.running import prepare_images
 from .privacy import PRIVATE
-from .splits import SPLIT_FILE, complete_split, label_subset, nearest, read_seen, read_subset, strata
+from .splits import SPLIT_FILE, complete_split, label_subset, nearest, read_seen, read_split, read_subset, strata
 from .torch_datasets import StreamedMaskedImages
 
 logger = logging.getLogger(__name__)
@@ -91,6 +91,25 @@ def patients_trained_on(start: str | Path) -> frozenset[str]:
             "%s has no %s: whether it was trained on test patients is not known", Path(start).name, SPLIT_FILE
         )
     return seen or frozenset()
+
+
+def open_as_trained(dataset: str | Path, model: str | Path) -> Collection:
+    """Load a collection to apply a model to; a collection that it was trained on keeps the training's split.
+
+    Args:
+        dataset: The collection, as in `mammo_hf.data.loading.load`.
+        model: The checkpoint's folder, in which training wrote its split.
+
+    Raises:
+        MammoError: See `mammo_hf.data.loading.load`.
+    """
+    table = load(dataset)
+    saved = Path(model) / SPLIT_FILE
+    if "test" in table.column("split") or not saved.is_file():
+        return table
+    # nothing is trained here: no validation split is needed, and a collection of test images alone has none
+    trained_on = not read_split(saved).keys().isdisjoint(table.column("patient"))
+    return table.split(validation_fraction=0, saved=saved) if trained_on else table
 
 
 def check_near_duplicates(table: Collection, prepared: datasets.Dataset | None = None) -> None:

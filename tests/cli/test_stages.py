@@ -6,6 +6,7 @@ import pytest
 from mammo_hf.cli import stages
 from mammo_hf.data.loading import load
 from mammo_hf.data.splits import save_training_split
+from mammo_hf.data.training_data import open_as_trained
 from mammo_hf.dicom import mammogram_dataset
 
 
@@ -41,11 +42,11 @@ def test_a_model_is_tried_on_whom_its_training_kept_for_that(films, tmp_path):
     kept = set(trained_on.where(split="test").column("patient"))
     assert 0 < len(kept) < 12
     named = f"folder:{films}"
-    assert set(stages.open_as_trained(named, tmp_path).where(split="test").column("patient")) == kept
-    assert not len(stages.open_as_trained(named, tmp_path / "elsewhere").where(split="test"))
+    assert set(open_as_trained(named, tmp_path).where(split="test").column("patient")) == kept
+    assert not len(open_as_trained(named, tmp_path / "elsewhere").where(split="test"))
 
 
 def test_a_collection_that_a_model_was_not_trained_on_stays_as_it_is(films, tmp_path):
     (tmp_path / "split.json").write_text(json.dumps({"splits": {f"{number:016x}": "test" for number in range(4)}}))
-    table = stages.open_as_trained(f"folder:{films}", tmp_path)
+    table = open_as_trained(f"folder:{films}", tmp_path)
     assert table.column("split") == load("folder", films).column("split")
