@@ -31,8 +31,8 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from mammo_hf import MammoSwinConfig, MammoSwinForImageClassification, explain
-from mammo_hf.explainers import explainers, score
+from mammo_hf import MammoSwinConfig, MammoSwinForImageClassification
+from mammo_hf.explainers import explain, explainers, score
 from mammo_hf.explainers.cam import grad_cam
 from mammo_hf.models.configuration_mammo_swin import SIZES
 

@@ -33,7 +33,7 @@ from transformers import SwinConfig, SwinForImageClassification, ViTImageProcess
 
 from mammo_hf import MammoImageProcessor, MammoSwinConfig, MammoSwinForImageClassification
 from mammo_hf.inference.onnx import export_onnx, load_exported
-from mammo_hf.inference.predict import default_batch, predict
+from mammo_hf.inference.predict import default_batch, score_files
 from mammo_hf.inference.reading import SideBySide, read_image, replicas
 from mammo_hf.models.configuration_mammo_swin import SIZES
 from mammo_hf.phantom.writing import write_phantom
@@ -131,7 +131,7 @@ def _pass(model: torch.nn.Module, pixels: torch.Tensor) -> torch.Tensor:
 
 def predict_speed(model: Any, processor: Any, files: list[str], folder: Path, **options: Any) -> float:
     with tempfile.TemporaryDirectory(dir=folder) as out:
-        return run_speed(lambda: predict(model, processor, files, Path(out) / "scores.csv", **options))
+        return run_speed(lambda: score_files(model, processor, files, Path(out) / "scores.csv", **options))
 
 
 def against_bound(

@@ -25,9 +25,10 @@ _PUBLIC = {
     "Mammogram": "dicom",
     "MammogramClassificationPipeline": "inference.pipeline",
     "MammogramError": "dicom",
-    "explain": "explainers",
+    "explain": "inference.explain",
     "finetune": "training.classification",
     "load": "data",
+    "predict": "inference.predict",
     "prepare": "hub.prepare",
     "pretrain": "training.mim",
     "push": "hub.push",
@@ -39,11 +40,12 @@ if TYPE_CHECKING:
     from .data.loading import load
     from .dicom import Mammogram, MammogramError, read_mammogram
     from .errors import MammoError
-    from .explainers.explain import explain
     from .explainers.explanation import Explanation
     from .hub.prepare import prepare
     from .hub.push import push
+    from .inference.explain import explain
     from .inference.pipeline import MammogramClassificationPipeline
+    from .inference.predict import predict
     from .models.configuration_mammo_swin import MammoSwinConfig
     from .models.modeling_mammo_swin import MammoSwinForImageClassification, MammoSwinForMaskedImageModeling
     from .processing.geometry import Geometry
@@ -68,6 +70,7 @@ __all__ = [
     "explain",
     "finetune",
     "load",
+    "predict",
     "prepare",
     "pretrain",
     "push",

@@ -23,10 +23,11 @@ from mammo_hf.data.prepared_row import lesion_mask
 from mammo_hf.data.splits import SPLIT_FILE
 from mammo_hf.data.torch_datasets import LabelledImages, MaskedImages, rows_of
 from mammo_hf.data.training_data import open_collection, prepared_images
-from mammo_hf.evaluation.report.pictures import SEED_EXPLAINERS, pointing_figures, visualize
+from mammo_hf.evaluation.report.pictures import pointing_figures
 from mammo_hf.explainers import explain
-from mammo_hf.explainers.overlay import tinted
+from mammo_hf.explainers.overlay import heat_overlay
 from mammo_hf.files import writable_folder
+from mammo_hf.inference.explain import SHOWN
 from mammo_hf.models.checkpoint import read_tasks, write_metrics
 from mammo_hf.phantom.writing import write_phantom
 from mammo_hf.plotting import plot_story
@@ -105,7 +106,7 @@ def _explain(out: Path, figures: dict[str, Any]) -> dict[str, Any]:
     prepared, processor = _prepared(out)
     labelled = [i for i in rows_of(prepared, ("test",)) if prepared[i]["lesions"] is not None]
     test = LabelledImages(prepared.select(labelled), processor)
-    visualize(out / "classifier", prepared, out / "visualizations")
+    mammo_hf.explain(out / "classifier", prepared, out / "visualizations")
     masked = MaskedImages(test.prepared, processor, seed=SEED, masking=processor.masking(), fresh=False)
     inputs, masks, rebuilt = reconstruct(MammoSwinForMaskedImageModeling.from_pretrained(out / "mim"), masked, count=2)
     models = {name: MammoSwinForImageClassification.from_pretrained(out / name).eval() for name in CAPTIONS}
@@ -114,7 +115,7 @@ def _explain(out: Path, figures: dict[str, Any]) -> dict[str, Any]:
     chosen = int(np.where(labels == 1, scores[CAPTIONS["classifier"]], -1).argmax())
     intensity, _, row = test.intensity_and_lesions(chosen)
     image, pixels = intensity[0].numpy(), test.normalized(intensity)[None]
-    maps = {name: explain(models["classifier"], pixels, explainer=name).map[0] for name in SEED_EXPLAINERS}
+    maps = {name: explain(models["classifier"], pixels, explainer=name).map[0] for name in SHOWN}
     plot_story(
         out / "story.png",
         inputs=inputs,
@@ -125,7 +126,7 @@ def _explain(out: Path, figures: dict[str, Any]) -> dict[str, Any]:
         intervals={caption: figures[name]["test"]["pathology"]["auroc_interval"] for name, caption in CAPTIONS.items()},
         image=image,
         lesion=lesion_mask(row),
-        overlays={name: tinted(image, values) for name, values in maps.items()},
+        overlays={name: heat_overlay(image, values) for name, values in maps.items()},
         title="mammo_hf on phantoms",
         caption=f"{_about_lesions()}; seed {SEED}; {len(test)} test images; explained: the malignant one that "
         "scores highest",

@@ -1,1 +1,1 @@
-"""A page in the browser: an exam as radiologists hang it, its scores, and where the model looked (extra ``app``)."""
+"""A page in the browser: an exam in the usual display order, its scores, and where the model looked (extra ``app``)."""

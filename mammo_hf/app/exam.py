@@ -1,9 +1,9 @@
-"""An exam that was dropped on the page: its views, read once, with their scores and what their headers say."""
+"""An exam on the page: its views, read once, with scores and header facts, as pictures and as HTML tables."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -15,14 +15,14 @@ from ..dicom.report import mammogram_report
 from ..errors import DataError, MammoError
 from ..explainers.overlay import blend
 from ..explainers.targets import label_names, task_slices
-from ..inference.exams import NamedView, into_exam
+from ..inference.exams import into_exam
 from ..inference.scoring import calibrated_scores, explain_tasks, image_logits, labels_by_task
 from ..phantom.exam import draw_exam
 from ..processing.geometry import Geometry, resize_area
 
-TALLEST = 1400  # pixels of a view on the page: what a screen shows
+TALLEST = 1400  # height of a view on the page in pixels: what a screen shows
 STANDARD = {(side, view) for side in (Laterality.LEFT, Laterality.RIGHT) for view in (View.CC, View.MLO)}
-# of a header, what is shown; none of it names anybody
+# the fields of a header that are shown, with their headings; none of them identifies anybody
 _FACTS = {
     "kind": "image",
     "vendor": "manufacturer",
@@ -43,16 +43,17 @@ class ShownView:
     """One image of an exam.
 
     Attributes:
-        name: As "R MLO", or "image 3" where the file does not say; never the file's name, which may name a person.
-        laterality: Which breast.
-        view: Which projection.
-        intensity: float16 (height, width) in [0, 1], for the screen.
-        mirrored: Whether the screen shows it mirrored, so that it hangs as its side should.
-        pixel_values: (1, channels, height, width), the model's input.
-        model_image: float32 (height, width) in [0, 1], the same before normalisation.
-        geometry: From the model's input to the source.
-        scores: By task (labels,) probabilities.
-        facts: What the header says, in words.
+        name: The name on the page, such as "R MLO", or "image 3" if the file does not say; never the file's name, which
+            may identify a person.
+        laterality: The breast.
+        view: The projection.
+        intensity: The image for the screen, float16 (height, width) in [0, 1].
+        mirrored: Whether the screen shows it mirrored, so that its chest wall is on the usual side.
+        pixel_values: The model's input (1, channels, height, width).
+        model_image: The model's input before normalisation, float32 (height, width) in [0, 1].
+        geometry: The way from the model's input to the source.
+        scores: Probabilities (labels,) by task.
+        facts: Facts from the header by their headings.
     """
 
     name: str
@@ -67,31 +68,33 @@ class ShownView:
     facts: dict[str, str]
 
 
-@dataclass(frozen=True, eq=False)
-class ReadExam:
-    """What came of some files.
+class Exam:  # not a dataclass: Gradio would send one to the browser, array by array
+    """The exam that one visitor sees, and the state of the page.
 
-    Attributes:
-        views: In the order in which they hang.
-        units: For "left", "right" and "exam" the scores by task; empty where two images are the same view.
-        notes: What a reader must know, in sentences.
+    Args:
+        views: The images, in the order in which they are displayed.
+        units: Scores by task for "left", "right" and "exam"; empty if two images are the same view.
+        notes: Sentences that the reader has to know.
     """
 
-    views: tuple[ShownView, ...]
-    units: dict[str, Scores] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    def __init__(
+        self, views: Sequence[ShownView] = (), units: Mapping[str, Scores] | None = None, notes: Sequence[str] = ()
+    ) -> None:
+        self.views, self.units, self.notes = tuple(views), dict(units or {}), tuple(notes)
+        self.maps: dict[tuple[int, str, str], np.ndarray] = {}  # by view, explainer and target
+        self.centre = (0.5, 0.5)  # of the enlarged part, as fractions of height and width
 
 
-def read_exam(model: Any, processor: Any, images: Sequence[Any]) -> ReadExam:
-    """Reads and scores images; one that cannot be read becomes a note.
+def read_exam(model: Any, processor: Any, images: Sequence[Any]) -> Exam:
+    """Read and score images; one that cannot be read becomes a note.
 
     Args:
         model: A classifier.
-        processor: Its own.
-        images: Paths, or whatever the processor takes.
+        processor: The model's processor.
+        images: Paths, or anything else that the processor takes.
 
     Raises:
-        DataError: There is none, or none could be read; says why of the first.
+        DataError: There is none, or none could be read, with the reason for the first.
     """
     if not images:
         raise DataError("no file was given", remedy="drop DICOM files of one exam")
@@ -104,21 +107,21 @@ def read_exam(model: Any, processor: Any, images: Sequence[Any]) -> ReadExam:
             notes.append(f"File {number} cannot be read: {error.problem}{remedy}.")
     if not views:
         raise DataError(notes[0].removesuffix("."))
-    views.sort(key=_place)
+    views.sort(key=_display_order)
     known = [(view.laterality, view.view) for view in views]
     units: dict[str, Scores] = {}
     if any(side not in (Laterality.LEFT, Laterality.RIGHT) for side, _ in known):
-        notes.append("Of some images the file does not say which breast they show: no scores of breasts and exam.")
+        notes.append("Some files do not say which breast they show: there are no scores of breasts and exam.")
     elif len(set(known)) < len(known):
-        notes.append("Two images are the same view: no scores of breasts and exam.")
+        notes.append("Two images are the same view: there are no scores of breasts and exam.")
     else:
-        named = [NamedView(view.name, None, view.laterality, view.view) for view in views]
-        units = into_exam(named, {task: np.stack([v.scores[task] for v in views]) for task in views[0].scores}, "mean")
-    return ReadExam(tuple(views), units, tuple(notes))
+        scores = {task: np.stack([view.scores[task] for view in views]) for task in views[0].scores}
+        units = into_exam([view.laterality for view in views], scores, "mean")
+    return Exam(views, units, notes)
 
 
 def phantom_exam() -> list[Any]:
-    """Four views of a phantom patient, for whoever has no exam at hand."""
+    """Return four views of a phantom patient, for visitors without an exam."""
     exam = draw_exam(1, size=(1024, 512), lesion_scale=2.0)
     return [
         mammogram_dataset(pixels, laterality=side[0], view=view, Manufacturer="phantom")
@@ -126,15 +129,17 @@ def phantom_exam() -> list[Any]:
     ]
 
 
-def explained(model: Any, view: ShownView, explainer: str, target: str | None, size: tuple[int, int]) -> np.ndarray:
-    """Where the model looked, in [0, 1] on the screen's pixels: float32 (height, width), hung as the view is.
+def explanation_map(
+    model: Any, view: ShownView, explainer: str, target: str | None, size: tuple[int, int]
+) -> np.ndarray:
+    """Return where the model looked, float32 (height, width) in [0, 1] on the screen's pixels, mirrored as the view.
 
     Args:
         model: A classifier.
-        view: Of its exam.
+        view: A view of the exam.
         explainer: Name of an explainer.
-        target: As "pathology:malignant"; ``None``: the first label of the first task.
-        size: (height, width) of the view on the screen.
+        target: Label to explain, such as "pathology:malignant"; ``None`` for what the first task predicts.
+        size: The view's (height, width) on the screen.
     """
     _, found = explain_tasks(
         model,
@@ -160,8 +165,8 @@ def _read(model: Any, processor: Any, image: Any, number: int) -> ShownView:
     laterality = Laterality.UNKNOWN if mammogram is None else mammogram.header.laterality
     view = View.UNKNOWN if mammogram is None else mammogram.header.view
     shown = resize_area(intensity, _screen_size(intensity.shape)).astype(np.float16)
-    # right and left hang back to back: the chest wall of a right breast is on the right, and where it is now the
-    # processor has found out
+    # right and left are displayed back to back: the chest wall of a right breast is on the right; where it is in the
+    # image, the processor has found
     mirrored = laterality.value in ("L", "R") and processor.orient and geometry.flip != (laterality is Laterality.RIGHT)
     return ShownView(
         name=f"{laterality.value} {view.value}".strip() or f"image {number}",
@@ -182,8 +187,8 @@ def _screen_size(size: tuple[int, ...]) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _place(view: ShownView) -> tuple[bool, int, bool, str]:
-    """Oblique views above cranio-caudal ones, right before left, whatever else after them."""
+def _display_order(view: ShownView) -> tuple[bool, int, bool, str]:
+    """Sort oblique views above cranio-caudal ones, right before left, all others after them."""
     order = [View.MLO, View.CC]
     standard = (view.laterality, view.view) in STANDARD
     return not standard, order.index(view.view) if standard else 0, view.laterality is Laterality.LEFT, view.name
@@ -191,13 +196,13 @@ def _place(view: ShownView) -> tuple[bool, int, bool, str]:
 
 def _facts(mammogram: Any) -> dict[str, str]:
     report = mammogram_report(mammogram)
-    words = {name: _words(report[key]) for key, name in _FACTS.items() if report.get(key)}
-    if "made for" in words:
-        words["made for"] = words["made for"].lower().removeprefix("for ")
-    return {"size": f"{report['rows']} x {report['columns']}", **words}
+    facts = {heading: _text(report[key]) for key, heading in _FACTS.items() if report.get(key)}
+    if "made for" in facts:
+        facts["made for"] = facts["made for"].lower().removeprefix("for ")
+    return {"size": f"{report['rows']} x {report['columns']}", **facts}
 
 
-def _words(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(f"{one:g}" if isinstance(one, float) else str(one) for one in value)
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -206,7 +211,7 @@ def _words(value: Any) -> str:
 # A view as the screen shows it: window and level, a map over it, a part enlarged.
 
 
-def drawn_view(
+def draw_view(
     intensity: np.ndarray,
     *,
     level: float = 0.5,
@@ -216,16 +221,16 @@ def drawn_view(
     zoom: float = 1.0,
     centre: tuple[float, float] = (0.5, 0.5),
 ) -> np.ndarray:
-    """uint8 RGB (height, width, 3).
+    """Draw a view with window, level and zoom, and a map over it: uint8 RGB (height, width, 3).
 
     Args:
-        intensity: (height, width) in [0, 1].
+        intensity: The image (height, width) in [0, 1].
         level: The intensity that is shown as middle grey.
         window: The range of intensities between black and white, above 0.
         values: A map (height, width) in [0, 1]; zero leaves the image as it is.
-        opacity: Of the map's strongest place, 0 to 1.
-        zoom: How many times enlarged, 1 or more; the picture keeps its size.
-        centre: Of the part that is shown, as shares of height and width; moved inwards where it would run out.
+        opacity: Opacity where the map is 1, from 0 to 1.
+        zoom: Enlargement, 1 or more; the picture keeps its size.
+        centre: Centre of the part that is shown, as fractions of height and width; moved inwards at the image's edge.
     """
     rows, columns = (_part(length, zoom, at) for length, at in zip(intensity.shape, centre, strict=True))
     shown = intensity[rows[:, None], columns].astype(np.float32)
@@ -237,47 +242,46 @@ def drawn_view(
     return np.rint(picture * 255).astype(np.uint8)
 
 
-def shown_centre(
+def clicked_point(
     click: tuple[float, float], zoom: float, centre: tuple[float, float], size: tuple[int, int]
 ) -> tuple[float, float]:
-    """The place of the whole view, as shares of height and width, on which somebody has clicked.
+    """Return the point of the whole view, as fractions of height and width, that was clicked.
 
     Args:
-        click: (row, column) on the picture that `drawn_view` gave.
-        zoom: That it was drawn with.
-        centre: Likewise.
-        size: (height, width) of the picture.
+        click: Point (row, column) on the picture that `draw_view` returned.
+        zoom: Enlargement that it was drawn with.
+        centre: Centre that it was drawn with.
+        size: The picture's (height, width).
     """
     parts = [_part(length, zoom, at) for length, at in zip(size, centre, strict=True)]
-    places = [part[int(np.clip(at, 0, len(part) - 1))] for part, at in zip(parts, click, strict=True)]
-    return (float(places[0]) + 0.5) / size[0], (float(places[1]) + 0.5) / size[1]
+    row, column = (part[int(np.clip(at, 0, len(part) - 1))] for part, at in zip(parts, click, strict=True))
+    return (float(row) + 0.5) / size[0], (float(column) + 0.5) / size[1]
 
 
 def _part(length: int, zoom: float, centre: float) -> np.ndarray:
-    """For each pixel of the screen the source's, along one side."""
+    """Return the source pixel of each screen pixel along one side."""
     extent = length / max(1.0, zoom)
     start = float(np.clip(centre * length - extent / 2, 0, length - extent))
     return np.minimum((start + (np.arange(length) + 0.5) * extent / length).astype(int), length - 1)
 
 
-# What the page says: scores as tables, header facts, notes, the sentence that this is research software.
-
+# Texts and tables of the page.
 
 RESEARCH = (
     "Research software, not a medical device: nothing here may decide about a person. Files are read on the machine "
-    "that runs this page and are deleted after."
+    "that runs this page and are deleted afterwards."
 )
-HINT = "The exam's views hang here: oblique above cranio-caudal, right and left back to back."
-FIRST = "the model's own choice"
+HINT = "The exam's views are shown here: oblique above cranio-caudal, right and left back to back."
+PREDICTED = "the predicted label"
 
 
 def targets_of(config: Any) -> list[str]:
-    """What can be explained: the first task's first label, or any label by name."""
-    return [FIRST, *label_names(config)]
+    """Return what can be explained: what the first task predicts, or any label by name."""
+    return [PREDICTED, *label_names(config)]
 
 
-def scores_table(exam: ReadExam, config: Any) -> str:
-    """Scores of exam, breasts and views, a table a task."""
+def scores_table(exam: Exam, config: Any) -> str:
+    """Return the scores of exam, breasts and views as HTML, one table per task."""
     calibrated = getattr(config, "calibration", None) or {}
     rows: dict[str, Scores] = {}
     if exam.units:
@@ -303,8 +307,8 @@ def _cell(value: float) -> str:
     return f'<td><meter min="0" max="1" value="{value:.3f}" aria-hidden="true"></meter> {100 * value:.0f} %</td>'
 
 
-def facts_table(exam: ReadExam) -> str:
-    """What the headers say, a column a view; a picture has no header."""
+def facts_table(exam: Exam) -> str:
+    """Return the header facts as an HTML table, one column per view; a picture has no header."""
     names = list(dict.fromkeys(name for view in exam.views for name in view.facts))
     if not names:
         return "<p>The files have no DICOM header.</p>"
@@ -319,11 +323,11 @@ def facts_table(exam: ReadExam) -> str:
     return f'<div class="scroll" tabindex="0">{table}</div>'
 
 
-def notes_list(notes: tuple[str, ...]) -> str:
-    """Notes as a list; nothing where there is none."""
+def notes_list(notes: Sequence[str]) -> str:
+    """Return notes as an HTML list; an empty text if there are none."""
     return f"<ul class='notes' role='status'>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul>" * bool(notes)
 
 
 def problem(text: str) -> str:
-    """An error, where a screen reader tells of it at once."""
+    """Return an error as HTML that a screen reader announces at once."""
     return f'<p class="problem" role="alert">error: {escape(text)}</p>'

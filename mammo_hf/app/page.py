@@ -1,10 +1,9 @@
-"""The page itself: what stands where, and what happens when something is dropped, moved or clicked."""
+"""The page itself: its layout, and what happens when something is dropped, moved or clicked; and a Space of it."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
 from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
@@ -17,60 +16,35 @@ from .. import __version__
 from ..errors import MammoError, UsageError
 from ..explainers import explainers
 from .exam import (
-    FIRST,
     HINT,
+    PREDICTED,
     RESEARCH,
     STANDARD,
-    ReadExam,
-    drawn_view,
-    explained,
+    Exam,
+    clicked_point,
+    draw_view,
+    explanation_map,
     facts_table,
     notes_list,
     phantom_exam,
     problem,
     read_exam,
     scores_table,
-    shown_centre,
     targets_of,
 )
 
 NONE = "none"
 GRID = (("R", "MLO"), ("L", "MLO"), ("R", "CC"), ("L", "CC"))
-_LIFETIME = 600  # seconds after which whatever is left of uploads is deleted
-
-
-class Shown:  # no dataclass: Gradio would send one to the browser, array by array
-    """What one visitor sees: the exam, the maps made so far, and the part that is enlarged.
-
-    Args:
-        exam: What was read; none yet where not given.
-    """
-
-    def __init__(self, exam: ReadExam | None = None) -> None:
-        self.exam = exam or ReadExam(())
-        self.maps: dict[tuple[int, str, str], np.ndarray] = {}
-        self.centre = (0.5, 0.5)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the controls say, in their order on the page."""
-
-    explainer: str
-    target: str
-    opacity: float
-    level: float
-    window: float
-    zoom: float
+_LIFETIME = 600  # seconds after which the remains of uploads are deleted
 
 
 def gradio() -> Any:
-    """The package, asked for only where the page is.
+    """Import Gradio, which only the page needs.
 
     Raises:
         UsageError: It is not installed.
     """
-    # it would look for newer versions and fetch fonts: a page with patients' images asks nobody anything
+    # it would look for newer versions and fetch fonts: a page with patients' images makes no request
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     try:
         import gradio as found
@@ -84,40 +58,43 @@ class Page:
 
     Args:
         model: A classifier.
-        processor: Its own.
+        processor: The model's processor.
     """
 
     def __init__(self, model: Any, processor: Any) -> None:
         self._model, self._processor = model, processor
 
     def read(self, files: list[str] | None, *controls: Any) -> tuple[Any, ...]:
-        """Files that were dropped; they are deleted as soon as they are read."""
+        """Show files that were dropped; they are deleted as soon as they are read."""
         try:
-            return self._shown(Shown(read_exam(self._model, self._processor, files or [])), controls)
+            return self._show(read_exam(self._model, self._processor, files or []), controls)
         except MammoError as error:
-            return self._shown(Shown(), controls, problem(str(error)))
+            return self._show(Exam(), controls, problem(str(error)))
         finally:
             for file in files or []:
                 with contextlib.suppress(OSError):
                     Path(file).unlink()
 
     def example(self, *controls: Any) -> tuple[Any, ...]:
-        """The phantom's exam."""
-        return self._shown(Shown(read_exam(self._model, self._processor, phantom_exam())), controls)
+        """Show the phantom's exam."""
+        return self._show(read_exam(self._model, self._processor, phantom_exam()), controls)
 
-    def draw(self, shown: Shown, *controls: Any) -> list[Any]:
-        """The four views and the others, as the controls say."""
-        settings, pictures = Settings(*controls), {}
+    def draw(
+        self, exam: Exam, explainer: str, target: str, opacity: float, level: float, window: float, zoom: float
+    ) -> list[Any]:
+        """Draw the four standard views and the others; the arguments are the controls in their order on the page."""
+        pictures: dict[tuple[str, str], np.ndarray] = {}
         others = []
-        for number, view in enumerate(shown.exam.views):
-            picture = drawn_view(
+        for number, view in enumerate(exam.views):
+            values = self._map(exam, number, explainer, target)
+            picture = draw_view(
                 view.intensity,
-                level=settings.level,
-                window=settings.window,
-                values=self._map(shown, number, settings),
-                opacity=settings.opacity,
-                zoom=settings.zoom,
-                centre=shown.centre,
+                level=level,
+                window=window,
+                values=values,
+                opacity=opacity,
+                zoom=zoom,
+                centre=exam.centre,
             )
             key = (view.laterality.value, view.view.value)
             if (view.laterality, view.view) in STANDARD and key not in pictures:
@@ -128,39 +105,37 @@ class Page:
         grid = [gr.update(value=pictures.get(key), visible=bool(pictures)) for key in GRID]
         return [*grid, gr.update(value=others, visible=bool(others))]
 
-    def click(self, shown: Shown, event: Any, *controls: Any) -> list[Any]:
-        """Moves the enlarged part to where somebody has clicked."""
-        settings = Settings(*controls)
+    def click(self, exam: Exam, event: Any, *controls: Any) -> list[Any]:
+        """Move the enlarged part to the point that was clicked; the last control is the zoom."""
         column, row = event.index
-        sizes = [view.intensity.shape for view in shown.exam.views] or [(1, 1)]
-        shown.centre = shown_centre((row, column), settings.zoom, shown.centre, (sizes[0][0], sizes[0][1]))
-        return [shown, *self.draw(shown, *controls)]
+        height, width = exam.views[0].intensity.shape if exam.views else (1, 1)
+        exam.centre = clicked_point((row, column), controls[-1], exam.centre, (height, width))
+        return [exam, *self.draw(exam, *controls)]
 
-    def _map(self, shown: Shown, number: int, settings: Settings) -> np.ndarray | None:
-        if settings.explainer == NONE:
+    def _map(self, exam: Exam, number: int, explainer: str, target: str) -> np.ndarray | None:
+        if explainer == NONE:
             return None
-        key = (number, settings.explainer, settings.target)
-        if key not in shown.maps:
-            view = shown.exam.views[number]
-            target = None if settings.target == FIRST else settings.target
+        key = (number, explainer, target)
+        if key not in exam.maps:
+            view = exam.views[number]
+            label = None if target == PREDICTED else target
             size = (view.intensity.shape[0], view.intensity.shape[1])
-            shown.maps[key] = explained(self._model, view, settings.explainer, target, size)
-        return shown.maps[key]
+            exam.maps[key] = explanation_map(self._model, view, explainer, label, size)
+        return exam.maps[key]
 
-    def _shown(self, shown: Shown, controls: tuple[Any, ...], said: str = "") -> tuple[Any, ...]:
-        exam = shown.exam
+    def _show(self, exam: Exam, controls: tuple[Any, ...], error: str = "") -> tuple[Any, ...]:
         tables = (scores_table(exam, self._model.config), facts_table(exam)) if exam.views else ("", "")
         hint = gradio().update(visible=not exam.views)
-        return shown, None, said + notes_list(exam.notes), hint, *tables, *self.draw(shown, *controls)
+        return exam, None, error + notes_list(exam.notes), hint, *tables, *self.draw(exam, *controls)
 
 
 def build_page(model: Any, processor: Any, *, name: str = "") -> Any:
-    """The page of a classifier: a ``gradio.Blocks``; `launch_options` go to its ``launch``.
+    """Return the page of a classifier, a ``gradio.Blocks``; pass `launch_options` to its ``launch``.
 
     Args:
         model: A classifier.
-        processor: Its own.
-        name: Of the model, as the page tells it.
+        processor: The model's processor.
+        name: The model's name, shown as the title.
 
     Raises:
         UsageError: Gradio is not installed.
@@ -174,7 +149,7 @@ def build_page(model: Any, processor: Any, *, name: str = "") -> Any:
             with gr.Column(scale=1, min_width=300):
                 files = gr.File(label="DICOM files of one exam", file_count="multiple", elem_id="files", height=140)
                 example = gr.Button("Show a phantom exam", elem_id="example")
-                said = gr.HTML(elem_id="said")
+                notes = gr.HTML(elem_id="said")
                 controls = _controls(gr, model)
             with gr.Column(scale=2, min_width=320):
                 hint = gr.HTML(HINT, elem_id="hint")
@@ -184,25 +159,25 @@ def build_page(model: Any, processor: Any, *, name: str = "") -> Any:
                 scores = gr.HTML(elem_id="scores")
             with gr.Column(scale=1, min_width=280, elem_classes="tables"):
                 facts = gr.HTML(elem_id="facts")
-        state = gr.State(Shown)
-        everything = [state, files, said, hint, scores, facts, *pictures]
+        state = gr.State(Exam)
+        everything = [state, files, notes, hint, scores, facts, *pictures]
         files.upload(page.read, [files, *controls], everything)
         example.click(page.example, controls, everything)
         for control in controls:
-            # while a slider moves the last place counts, not each that it has passed
+            # while a slider moves only its last position counts
             control.input(page.draw, [state, *controls], pictures, show_progress="hidden", trigger_mode="always_last")
 
-        def clicked(shown: Shown, event: Any, *values: Any) -> list[Any]:
-            return page.click(shown, event, *values)
+        def clicked(exam: Exam, event: Any, *values: Any) -> list[Any]:
+            return page.click(exam, event, *values)
 
-        clicked.__annotations__["event"] = gr.SelectData  # by which Gradio knows what to hand over
+        clicked.__annotations__["event"] = gr.SelectData  # Gradio passes the event by this annotation
         for picture in pictures[:-1]:
             picture.select(clicked, [state, *controls], [state, *pictures], show_progress="hidden")
     return blocks
 
 
 def launch_options() -> dict[str, Any]:
-    """How the page looks and what it does not do: fonts of this machine, no request to any other."""
+    """Return the page's style, with fonts of this machine, so that it makes no request to any other."""
     gr = gradio()
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
     css = resources.files("mammo_hf.app").joinpath("page.css").read_text(encoding="utf-8")
@@ -210,12 +185,12 @@ def launch_options() -> dict[str, Any]:
 
 
 def _controls(gr: Any, model: Any) -> list[Any]:
-    """In the order of `Settings`."""
+    """Return the controls in the order of the arguments of `Page.draw`."""
     installed = [name for name, found in explainers().items() if found.plugin is not None]
     chosen = "grad_cam" if "grad_cam" in installed else NONE
     return [
         gr.Dropdown([NONE, *installed], value=chosen, label="Where the model looked, by", elem_id="explainer"),
-        gr.Dropdown(targets_of(model.config), value=FIRST, label="for the label", elem_id="target"),
+        gr.Dropdown(targets_of(model.config), value=PREDICTED, label="for the label", elem_id="target"),
         gr.Slider(0, 1, value=0.6, step=0.05, label="Opacity", elem_id="opacity"),
         gr.Slider(0, 1, value=0.5, step=0.01, label="Level", elem_id="level"),
         gr.Slider(0.05, 2, value=1.0, step=0.05, label="Window", elem_id="window"),
@@ -224,7 +199,7 @@ def _controls(gr: Any, model: Any) -> list[Any]:
 
 
 def _pictures(gr: Any) -> list[Any]:
-    """The four standard views, right and left back to back, and a gallery for others."""
+    """Return the pictures of the four standard views, right and left back to back, and a gallery for others."""
     found = []
     for row in (GRID[:2], GRID[2:]):
         with gr.Row(elem_classes="views"):
@@ -245,13 +220,12 @@ def _pictures(gr: Any) -> list[Any]:
     return found
 
 
-# A Hugging Face Space that shows the page: a folder that is ready to be pushed.
-
+# A Hugging Face Space of the page: a folder that is ready to be pushed.
 
 _APP = '''"""The page of {model}."""
 
 from mammo_hf.app.page import build_page, launch_options
-from mammo_hf.inference.loading import load_classifier
+from mammo_hf.inference.scoring import load_classifier
 
 page = build_page(*load_classifier("{model}"), name="{model}")
 
@@ -275,14 +249,14 @@ send images of patients to a machine that is not yours.
 
 
 def write_space(model: str, folder: str | os.PathLike[str]) -> Path:
-    """Writes ``app.py``, ``requirements.txt`` and ``README.md`` of a Space.
+    """Write ``app.py``, ``requirements.txt`` and ``README.md`` of a Space.
 
     Args:
         model: Name of a classifier on the Hub.
-        folder: A folder that is not there yet, or empty.
+        folder: Folder to write, which must not exist yet or be empty.
 
     Raises:
-        UsageError: The folder holds something, the model's name is none on the Hub, or Gradio is not installed.
+        UsageError: The folder is not empty, the model's name is not one on the Hub, or Gradio is not installed.
     """
     out = Path(folder)
     try:
@@ -292,9 +266,9 @@ def write_space(model: str, folder: str | os.PathLike[str]) -> Path:
     else:
         valid = "/" in model and not Path(model).exists()
     if not valid:
-        raise UsageError("is no name on the Hub", source=model, remedy="push the model first (mammo-hf push)")
+        raise UsageError("is not a name on the Hub", source=model, remedy="push the model first (mammo-hf push)")
     if out.exists() and (out.is_file() or any(out.iterdir())):
-        raise UsageError("is there already", source=out, remedy="name another folder")
+        raise UsageError("already exists", source=out, remedy="name another folder")
     gradio()
     out.mkdir(parents=True, exist_ok=True)
     title = model.split("/")[-1]

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from .. import __version__
+from ..errors import UsageError
 from .running import run_command
 
 COMMANDS = {
@@ -61,6 +62,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _command(name: str) -> Callable[[list[str]], None]:
     def run(arguments: list[str]) -> None:
         # imported here, where an interrupt or a full disk ends in one line: importing torch alone takes seconds
-        importlib.import_module(f".{name.replace('-', '_')}", __package__).main(arguments)
+        module = importlib.import_module(f".{name.replace('-', '_')}", __package__)
+        try:
+            module.main(arguments)
+        except UsageError as error:
+            option = f"--{error.source}"
+            if not hasattr(module, "parser") or option not in module.parser().format_help():
+                raise
+            # a function names its keyword, which the user of a command knows as an option
+            raise UsageError(error.problem, source=option, remedy=error.remedy) from error
 
     return run

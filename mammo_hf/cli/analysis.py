@@ -97,9 +97,9 @@ def main(arguments: list[str]) -> None:
         write_metrics(out, stage, dict(result.metrics))
         print(result)
     if args.visualize:
-        from ..evaluation.report.pictures import visualize
+        from ..inference.explain import explain
 
-        visualize(classifier, _prepared(collection, classifier, out / "prepared"), out / "visualizations")
+        explain(classifier, _prepared(collection, classifier, out / "prepared"), out / "visualizations")
     print(f"done; look at {', '.join(str(out / name) for name in RESULTS if (out / name).exists())}")
 
 

@@ -1,50 +1,55 @@
-"""Pictures of where a classifier looked on the test images of a collection.
-
-python scripts/explain.py --model out/cls --dataset data/cbis --output_dir out/explanations
-"""
+"""Draw where a classifier looked: on the test images of a collection, or on any files."""
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
-from ..data.training_data import open_as_trained, prepared_images
-from ..errors import DataError, check_number
-from ..evaluation.report.pictures import SEED_EXPLAINERS, visualize
-from ..explainers import find_explainer
-from ..models.checkpoint import load_processor, read_tasks
-from .running import check_outputs, log_to
-from .stages import check_dataset
+from .running import Parser
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command's arguments."""
-    p = argparse.ArgumentParser(prog="mammo-hf explain", description=(__doc__ or "").split("\n")[0])
-    p.add_argument("--model", required=True, help="folder of a classifier")
-    p.add_argument("--dataset", required=True, help="folder of the collection")
-    p.add_argument("--output_dir", required=True, help="folder for the pictures")
-    p.add_argument("--count", type=int, default=12, help="how many images (default %(default)s)")
-    p.add_argument("--explainers", nargs="+", default=list(SEED_EXPLAINERS), help="default: %(default)s")
-    p.add_argument("--num_workers", type=int, default=2)
+def parser() -> Parser:
+    """Return the parser of the command's arguments."""
+    example = "mammo-hf explain out/cls data/cbis --output_dir out/explanations"
+    p = Parser("mammo-hf explain", __doc__ or "", example)
+    p.add_argument("model", metavar="MODEL", help="classifier: a folder, or a name on the Hub[@REVISION]")
+    p.add_argument(
+        "source",
+        metavar="SOURCE",
+        nargs="+",
+        help="a collection, or images, folders, .txt lists, .csv tables",
+    )
+    p.add_argument("--output_dir", metavar="FOLDER", required=True, help="folder for the pictures")
+    what = p.add_argument_group("what is explained")
+    what.add_argument(
+        "--explainer",
+        metavar="NAME",
+        nargs="+",
+        help="explainers, listed by mammo-hf explainers (default: attention grad_cam grad_cam_attention)",
+    )
+    what.add_argument(
+        "--target", metavar="LABEL", help="label such as pathology:malignant (default: what the first task predicts)"
+    )
+    what.add_argument("--count", type=int, help="most images to draw (default: 12 of a collection, all files)")
+    speed = p.add_argument_group("speed")
+    speed.add_argument("--num_workers", type=int, default=2, help="processes that read (default: %(default)s)")
+    speed.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: %(default)s)")
     return p
 
 
 def main(arguments: list[str]) -> None:
-    """Runs ``mammo-hf explain``."""
+    """Run ``mammo-hf explain``."""
     args = parser().parse_args(arguments)
-    model, out = Path(args.model), Path(args.output_dir)
-    check_dataset(args.dataset, "--dataset")
-    check_number("--count", args.count, args.count >= 1, "1 or more")
-    check_number("--num_workers", args.num_workers, args.num_workers >= 0, "0 or more")
-    for name in args.explainers:
-        find_explainer(name)  # before images are prepared
-    tasks = read_tasks(model)
-    processor = load_processor(model)
-    check_outputs(out, out / "prepared")
-    log_to("console", out)
-    table = open_as_trained(args.dataset, model).where(split="test")
-    if not len(table):
-        raise DataError("holds no test image to explain", source=args.dataset, remedy="check its test tables")
-    prepared = prepared_images(table, processor, out / "prepared", tasks=tasks, num_workers=args.num_workers)
-    written = visualize(model, prepared, out, count=args.count, explainers=args.explainers)
-    print(f"{len(written)} pictures in {out}")
+    from ..inference.explain import SHOWN, explain  # imports torch, which --help should not
+    from .running import quiet
+
+    quiet()
+    result = explain(
+        args.model,
+        args.source[0] if len(args.source) == 1 else args.source,
+        args.output_dir,
+        explainer=args.explainer or SHOWN,
+        target=args.target,
+        count=args.count,
+        num_workers=args.num_workers,
+        device=None if args.device == "auto" else args.device,
+    )
+    print(result)
+    print(f"next: mammo-hf app {args.model}")

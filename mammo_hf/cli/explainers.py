@@ -1,20 +1,20 @@
-"""The explainers that are installed, ours and plugins', and why one cannot be used."""
+"""List the explainers that are installed, ours and plug-ins', and why one cannot be used."""
 
 from __future__ import annotations
 
-import argparse
-
-from ..explainers import explainers
+from .running import Parser
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command's arguments: none."""
-    return argparse.ArgumentParser(prog="mammo-hf explainers", description=(__doc__ or ""))
+def parser() -> Parser:
+    """Return the parser of the command, which has no arguments."""
+    return Parser("mammo-hf explainers", __doc__ or "", "mammo-hf explainers")
 
 
 def main(arguments: list[str]) -> None:
-    """Runs ``mammo-hf explainers``."""
+    """Run ``mammo-hf explainers``."""
     parser().parse_args(arguments)
+    from ..explainers import explainers  # imports torch, which --help should not
+
     for name, found in sorted(explainers().items()):
         state = found.reason or ("ready, supervised" if found.supervised else "ready")
         print(f"{name:<32}{state:<19}{found.about}".rstrip())

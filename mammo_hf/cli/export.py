@@ -1,29 +1,32 @@
-"""A classifier for programs that run no PyTorch.
-
-mammo-hf export onnx out/cls out/cls-onnx
-"""
+"""Export a classifier for programs that run no PyTorch."""
 
 from __future__ import annotations
 
-import argparse
-
-from ..inference.loading import load_classifier
-from ..inference.onnx import export_onnx
-from .running import quiet
+from .running import Parser
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command's arguments."""
-    p = argparse.ArgumentParser(prog="mammo-hf export", description=(__doc__ or "").split("\n")[0])
-    p.add_argument("format", choices=("onnx",))
-    p.add_argument("model", help="folder of a classifier, or a name on the Hub, NAME[@REVISION]")
-    p.add_argument("out", help="folder to write: model.onnx, preprocessor_config.json, tasks.json")
+def parser() -> Parser:
+    """Return the parser of the command's arguments."""
+    p = Parser("mammo-hf export", __doc__ or "", "mammo-hf export onnx out/cls --output_dir out/cls-onnx")
+    p.add_argument("format", metavar="FORMAT", choices=("onnx",), help="format of the model: onnx")
+    p.add_argument("model", metavar="MODEL", help="classifier: a folder, or a name on the Hub[@REVISION]")
+    p.add_argument(
+        "--output_dir",
+        metavar="FOLDER",
+        required=True,
+        help="folder to write: model.onnx, preprocessor_config.json, tasks.json",
+    )
     return p
 
 
 def main(arguments: list[str]) -> None:
-    """Runs ``mammo-hf export``."""
+    """Run ``mammo-hf export``."""
     args = parser().parse_args(arguments)
+    from ..inference.onnx import export_onnx  # imports torch, which --help should not
+    from ..inference.scoring import load_classifier
+    from .running import quiet
+
     quiet()
-    difference = export_onnx(*load_classifier(args.model), args.out)
-    print(f"written: {args.out}; its logits differ by at most {difference:.1g} from PyTorch's")
+    difference = export_onnx(*load_classifier(args.model), args.output_dir)
+    print(f"written: {args.output_dir}; its logits differ by at most {difference:.1g} from PyTorch's")
+    print(f"next: mammo-hf predict {args.output_dir} IMAGES --output scores.csv")

@@ -1,1 +1,1 @@
-"""Reading mammograms with a trained classifier: one image or exam at a time, or an archive of files."""
+"""Applying a trained classifier: one image or exam at a time, an archive of files as a table, pictures, ONNX."""

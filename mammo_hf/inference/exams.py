@@ -1,9 +1,9 @@
-"""An exam as a dict of views: which breast each is of, and what its views make of a breast and of the exam."""
+"""Exams, given as a dict of views: the breast of each view, and the scores of breasts and exam."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,8 +15,15 @@ from ..metrics.aggregation import RULES, aggregate
 _NAME = re.compile(r"(left|right|l|r)[\s_-]*([a-z]+)", re.IGNORECASE)
 
 
-class NamedView(NamedTuple):
-    """One image of an exam, and what its key says of it."""
+class ExamView(NamedTuple):
+    """One image of an exam.
+
+    Attributes:
+        key: The name under which it was given, such as "LCC".
+        image: The image, in any form that the processor takes.
+        laterality: The breast that the key names.
+        view: The projection that the key names.
+    """
 
     key: str
     image: Any
@@ -24,31 +31,31 @@ class NamedView(NamedTuple):
     view: View
 
 
-def views_of(exam: Mapping[Any, Any]) -> list[NamedView]:
-    """The images of an exam.
+def views_of(exam: Mapping[Any, Any]) -> list[ExamView]:
+    """Return the images of an exam.
 
     Args:
-        exam: From names such as "LCC", "L-MLO" or "right_cc" to images.
+        exam: Images by names such as "LCC", "L-MLO" or "right_cc".
 
     Raises:
-        UsageError: A name that is no view of a breast, two of the same view, or several images under a name.
+        UsageError: A name that is not a view of a breast, two of the same view, or several images under a name.
     """
-    found: dict[tuple[Laterality, View], NamedView] = {}
+    found: dict[tuple[Laterality, View], ExamView] = {}
     for key, image in exam.items():
         match = _NAME.fullmatch(str(key).strip())
         view = View.from_dicom(match[2]) if match else View.UNKNOWN
         if match is None or view is View.UNKNOWN:
             raise UsageError(
-                f"{str(key)!r} is no view of a breast",
+                f"{str(key)!r} is not a view of a breast",
                 source="exam",
-                remedy="name views as LCC, LMLO, RCC, RMLO; fields of another meaning do not belong here",
+                remedy="name views as LCC, LMLO, RCC, RMLO, and leave other fields out",
             )
         if isinstance(image, (list, tuple)):
             raise UsageError(
                 f"{key!r} holds {len(image)} images", source="exam", remedy="give the one image of this view"
             )
         laterality = Laterality.LEFT if match[1][0] in "lL" else Laterality.RIGHT
-        other = found.setdefault((laterality, view), NamedView(str(key), image, laterality, view))
+        other = found.setdefault((laterality, view), ExamView(str(key), image, laterality, view))
         if other.key != str(key):
             raise UsageError(
                 f"{other.key!r} and {str(key)!r} are the same view", source="exam", remedy="give one image of each view"
@@ -58,44 +65,49 @@ def views_of(exam: Mapping[Any, Any]) -> list[NamedView]:
     return list(found.values())
 
 
-def check_header(named: NamedView, mammogram: Any) -> None:
-    """Refuses an image whose own header says that it is of another view than its key does.
+def check_header(named: ExamView, mammogram: Any) -> None:
+    """Refuse an image if its header names another view than its key.
+
+    Args:
+        named: The view.
+        mammogram: The image as it was read; ``None`` for a picture without a header.
 
     Raises:
-        DataError: It does.
+        DataError: Header and key contradict each other.
     """
     if mammogram is None:
         return
     header = mammogram.header
-    said = {"laterality": (header.laterality, named.laterality), "view": (header.view, named.view)}
-    for what, (of_header, of_key) in said.items():
+    named_by = {"laterality": (header.laterality, named.laterality), "view": (header.view, named.view)}
+    for what, (of_header, of_key) in named_by.items():
         if of_header.value not in ("", Laterality.BOTH.value) and of_header is not of_key:
             raise DataError(
                 f"its header says {what} {of_header.value}, the exam {of_key.value}",
                 source=named.key,
-                remedy="look which of the two is right",
+                remedy="check which of the two is right",
             )
 
 
-def into_exam(views: list[NamedView], scores: dict[str, np.ndarray], rule: str) -> dict[str, dict[str, np.ndarray]]:
-    """The scores of breasts and of the whole exam.
+def into_exam(
+    lateralities: Sequence[Laterality], scores: Mapping[str, np.ndarray], rule: str
+) -> dict[str, dict[str, np.ndarray]]:
+    """Return the scores of breasts and of the whole exam from those of its views.
 
     Args:
-        views: The images.
-        scores: For each task's name (views, labels) probabilities.
-        rule: "mean", "max" or "noisy_or", as in `mammo_hf.evaluation.scored.into_units`.
+        lateralities: The breast of each view.
+        scores: Probabilities (views, labels) by the task's name.
+        rule: One of "mean", "max" and "noisy_or", as in `mammo_hf.metrics.aggregation.aggregate`.
 
     Returns:
-        For "left", "right" (where there is an image of it) and "exam" for each task's name (labels,) probabilities.
+        For "left", "right" (if there is an image of it) and "exam", probabilities (labels,) by the task's name.
 
     Raises:
         UsageError: An unknown rule.
     """
     if rule not in RULES:
         raise UsageError(f"is {rule!r}", source="aggregate", remedy=f"use one of {', '.join(RULES)}")
-    sides = [view.laterality.name.lower() for view in views]
-    units = {side: np.array([one == side for one in sides]) for side in sorted(set(sides))}
-    units["exam"] = np.ones(len(views), bool)
+    sides = np.array([one.name.lower() for one in lateralities])
+    units = {side: sides == side for side in sorted(set(sides.tolist()))} | {"exam": np.ones(len(sides), bool)}
     return {
         unit: {
             task: aggregate(rule, table[chosen], np.zeros(int(chosen.sum()), np.int64), 1)[0]

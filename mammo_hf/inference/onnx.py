@@ -1,4 +1,4 @@
-"""A classifier as a graph of tensors alone: from model input to the logits that its scores are made of."""
+"""A classifier without PyTorch: exported to ONNX with all that turns images into scores, and read back in its place."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tempfile
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch import nn
 from ..errors import DataError, UsageError
 from ..models.checkpoint import load_processor
 from ..models.configuration_mammo_swin import MammoSwinConfig
+from ..models.modeling_mammo_swin import MammoSwinImageClassifierOutput
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .scoring import image_logits
 
@@ -28,107 +29,44 @@ if TYPE_CHECKING:
 
     from ..models.modeling_mammo_swin import MammoSwinForImageClassification
 
-LARGEST_BATCH = 4096
-
-
-class ScoreLogits(nn.Module):
-    """The logits that count, ``config.score_from`` applied; what a task's calibration and softmax then take.
-
-    Args:
-        model: A classifier.
-    """
-
-    def __init__(self, model: MammoSwinForImageClassification) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """(batch, channels, height, width), normalised, to (batch, labels of all tasks)."""
-        return image_logits(self.model, pixel_values)
-
-
-@contextmanager
-def exportable(model: MammoSwinForImageClassification) -> Iterator[tuple[ScoreLogits, torch.Tensor, dict[str, Any]]]:
-    """Lends a model in the state in which it can be traced, with an example batch and the shapes that may vary.
-
-    Args:
-        model: A classifier; it comes back in its mode, on its device and with its attention.
-    """
-    mode, attention = model.training, model.config._attn_implementation
-    config: Any = model.config
-    height, width = config.image_size
-    # ONNX's decomposition of fused attention asks for a view of what is not contiguous
-    model.set_attn_implementation("eager")
-    try:
-        example = torch.zeros(2, model.config.num_channels, height, width, dtype=model.dtype, device=model.device)
-        batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
-        yield ScoreLogits(model).eval(), example, {"pixel_values": {0: batch}}
-    finally:
-        model.set_attn_implementation(attention)
-        model.train(mode)
-
-
-def export_program(model: MammoSwinForImageClassification) -> torch.export.ExportedProgram:
-    """The program that ``torch.export`` makes of a classifier, for any batch from 1 to 4096 images.
-
-    Args:
-        model: A classifier. The size of its images is fixed, as ``config.image_size`` says.
-    """
-    with exportable(model) as (graph, example, shapes), torch.no_grad():
-        return torch.export.export(graph, (example,), dynamic_shapes=shapes)
-
-
-# A classifier as an ONNX model, with all that is needed beside it to turn images into scores.
-
-
 MODEL, TASKS = "model.onnx", "tasks.json"
-TOLERANCE = 1e-4  # of a logit, between this model and PyTorch's
+TOLERANCE = 1e-4  # largest difference of a logit from PyTorch's
+LARGEST_BATCH = 4096
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+_EXTRA = 'pip install "mammo-hf[onnx]"'
 
 
 def export_onnx(
     model: MammoSwinForImageClassification, processor: MammoImageProcessor, out: str | os.PathLike[str]
 ) -> float:
-    """Writes ``model.onnx``, ``preprocessor_config.json`` and ``tasks.json`` into a folder, all or nothing.
+    """Write ``model.onnx``, ``preprocessor_config.json`` and ``tasks.json`` into a new folder, all or nothing.
 
-    The model takes ``pixel_values``, float32 (batch, channels, height, width), and gives ``logits``, (batch, labels of
-    all tasks); any batch will do. ``tasks.json`` says for each task its labels, its slice of the logits, and its
-    calibration: a score is the softmax over the slice, after "temperature" or "platt" where that is not null.
+    The model takes ``pixel_values``, float32 (batch, channels, height, width), and returns ``logits``, (batch, labels
+    of all tasks), for any batch size. ``tasks.json`` holds each task's labels, its slice of the logits, and its
+    calibration: a score is the softmax over the slice, after "temperature" or "platt" if that is not null.
 
     Args:
         model: A classifier.
-        processor: Its own.
-        out: A folder that is not there yet, or empty.
+        processor: The model's processor.
+        out: Folder to write, which must not exist yet or be empty.
 
     Returns:
         The largest difference of a logit from PyTorch's, on images of noise, in batches of 1 and 3.
 
     Raises:
-        UsageError: The extra is not installed, or there is something in the folder.
-        DataError: The model that was written gives other logits.
+        UsageError: The extra is not installed, or the folder is not empty.
+        DataError: The written model returns other logits.
     """
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        raise UsageError(f"{missing[0]} is not installed", remedy='pip install "mammo-hf[onnx]"')
+        raise UsageError(f"{missing[0]} is not installed", remedy=_EXTRA)
     out = Path(out)
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise UsageError("is there already", source=out, remedy="name another folder")
+        raise UsageError("already exists", source=out, remedy="name another folder")
     out.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
-        with exportable(model.float()) as (graph, example, shapes), _quiet(), torch.no_grad():
-            program = torch.onnx.export(
-                graph,
-                (example,),
-                dynamo=True,
-                input_names=["pixel_values"],
-                output_names=["logits"],
-                dynamic_shapes=shapes,
-                verbose=False,
-            )
-            assert program is not None
-            program.save(part / MODEL)
-            difference = _difference(part / MODEL, graph, example)
+        difference = _export(model.float(), part / MODEL)
         if difference > TOLERANCE:
             raise DataError(f"its logits differ by {difference:.2g} from PyTorch's", source=out / MODEL)
         processor.save_pretrained(part)
@@ -140,18 +78,21 @@ def export_onnx(
     return difference
 
 
-def task_facts(config: Any) -> list[dict[str, Any]]:
-    """For each task what turns its slice of the logits into scores, as data."""
-    calibrations = config.calibration or {}
-    return [
-        {
-            "name": task["name"],
-            "labels": list(task["labels"]),
-            "logits": [config.task_slices[task["name"]].start, config.task_slices[task["name"]].stop],
-            "calibration": calibrations.get(task["name"]),
-        }
-        for task in config.tasks
-    ]
+def _export(model: MammoSwinForImageClassification, path: Path) -> float:
+    """Write a model as ONNX, and return the largest difference of a logit."""
+    with exportable(model) as (graph, example, shapes), _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            graph,
+            (example,),
+            dynamo=True,
+            input_names=["pixel_values"],
+            output_names=["logits"],
+            dynamic_shapes=shapes,
+            verbose=False,
+        )
+        assert program is not None
+        program.save(path)
+        return _difference(path, graph, example)
 
 
 def _difference(path: Path, graph: torch.nn.Module, example: torch.Tensor) -> float:
@@ -169,7 +110,7 @@ def _difference(path: Path, graph: torch.nn.Module, example: torch.Tensor) -> fl
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporter tells of operators that this model has not."""
+    """Silence the exporter's notes on operators that this model does not have."""
     log = logging.getLogger("torch.onnx")
     level = log.level
     log.setLevel(logging.ERROR)
@@ -181,27 +122,82 @@ def _quiet() -> Iterator[None]:
             log.setLevel(level)
 
 
+def task_facts(config: Any) -> list[dict[str, Any]]:
+    """Return, as data, how each task's slice of the logits is turned into scores."""
+    calibrations = config.calibration or {}
+    return [
+        {
+            "name": task["name"],
+            "labels": list(task["labels"]),
+            "logits": [config.task_slices[task["name"]].start, config.task_slices[task["name"]].stop],
+            "calibration": calibrations.get(task["name"]),
+        }
+        for task in config.tasks
+    ]
+
+
+# The graph that is exported: from model input to the logits that scores are made of.
+
+
+class ScoreLogits(nn.Module):
+    """A classifier that returns only the logits that count, with ``config.score_from`` applied.
+
+    Args:
+        model: A classifier.
+    """
+
+    def __init__(self, model: MammoSwinForImageClassification) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Return logits (batch, labels of all tasks) of normalised images (batch, channels, height, width)."""
+        return image_logits(self.model, pixel_values)
+
+
+def export_program(model: MammoSwinForImageClassification) -> torch.export.ExportedProgram:
+    """Return the program that ``torch.export`` makes of a classifier, for any batch of 1 to 4096 images.
+
+    Args:
+        model: A classifier. The size of its images is fixed to ``config.image_size``.
+    """
+    with exportable(model) as (graph, example, shapes), torch.no_grad():
+        return torch.export.export(graph, (example,), dynamic_shapes=shapes)
+
+
+@contextmanager
+def exportable(model: MammoSwinForImageClassification) -> Iterator[tuple[ScoreLogits, torch.Tensor, dict[str, Any]]]:
+    """Put a model into the state in which it can be traced; afterwards its mode and attention are as before.
+
+    Args:
+        model: A classifier.
+
+    Yields:
+        The graph, an example batch, and the shapes that may vary.
+    """
+    mode, attention = model.training, model.config._attn_implementation
+    config: Any = model.config
+    height, width = config.image_size
+    # ONNX's decomposition of fused attention takes a view of a tensor that is not contiguous
+    model.set_attn_implementation("eager")
+    try:
+        example = torch.zeros(2, model.config.num_channels, height, width, dtype=model.dtype, device=model.device)
+        batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
+        yield ScoreLogits(model).eval(), example, {"pixel_values": {0: batch}}
+    finally:
+        model.set_attn_implementation(attention)
+        model.train(mode)
+
+
 # An exported classifier in the model's place: the same scores, from onnxruntime.
 
 
-class OnnxOutput(NamedTuple):
-    """What an exported classifier gives.
-
-    Attributes:
-        logits: float32 (batch, labels of all tasks), those that count: whatever ``score_from`` said is done.
-        lesion_scores: None: they are in the logits already.
-    """
-
-    logits: torch.Tensor
-    lesion_scores: None = None
-
-
 class OnnxClassifier(nn.Module):
-    """What ``mammo-hf export onnx`` wrote, to be called as the classifier that it was made from; on the CPU.
+    """What ``mammo-hf export onnx`` wrote, callable like the classifier that it was made from; on the CPU.
 
     Args:
-        folder: Holds ``model.onnx`` and ``tasks.json``.
-        threads: Of an operation; as many as torch takes where not given.
+        folder: Folder with ``model.onnx`` and ``tasks.json``.
+        threads: Number of threads of an operation; by default as many as torch uses.
 
     Raises:
         UsageError: onnxruntime is not installed, or a file is missing.
@@ -216,33 +212,33 @@ class OnnxClassifier(nn.Module):
         try:
             import onnxruntime
         except ImportError as error:
-            raise UsageError("onnxruntime is not installed", remedy='pip install "mammo-hf[onnx]"') from error
+            raise UsageError("onnxruntime is not installed", remedy=_EXTRA) from error
         self.folder = folder = Path(folder)
         self.config = _config(folder / TASKS)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or torch.get_num_threads()
         try:
             self.session = onnxruntime.InferenceSession(folder / MODEL, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's errors have no class of their own that it names
+        except Exception as error:  # onnxruntime's errors have no common class of their own
             raise DataError("cannot be read", source=folder / MODEL, remedy="export the classifier again") from error
 
-    def forward(self, pixel_values: torch.Tensor) -> OnnxOutput:
-        """(batch, channels, height, width), normalised, to the logits of all tasks."""
+    def forward(self, pixel_values: torch.Tensor) -> MammoSwinImageClassifierOutput:
+        """Return the logits of all tasks, with ``score_from`` applied already, of normalised images."""
         (logits,) = self.session.run(None, {"pixel_values": pixel_values.float().cpu().numpy()})
-        return OnnxOutput(torch.from_numpy(logits))
+        return MammoSwinImageClassifierOutput(logits=torch.from_numpy(logits))
 
     def of_one_thread(self) -> OnnxClassifier:
-        """The same, read again, to be called by several threads at once."""
+        """Return the same classifier, loaded again with one thread, to be called by several threads at once."""
         return OnnxClassifier(self.folder, threads=1)
 
 
 def is_exported(folder: str | os.PathLike[str]) -> bool:
-    """Whether a folder is what ``mammo-hf export onnx`` writes."""
+    """Return whether a folder was written by ``mammo-hf export onnx``."""
     return (Path(folder) / MODEL).is_file()
 
 
-def load_exported(folder: str | Path) -> tuple[OnnxClassifier, MammoImageProcessor]:
-    """An exported classifier and its processor.
+def load_exported(folder: str | os.PathLike[str]) -> tuple[OnnxClassifier, MammoImageProcessor]:
+    """Load an exported classifier and its processor.
 
     Raises:
         UsageError: See `OnnxClassifier`.
@@ -252,7 +248,7 @@ def load_exported(folder: str | Path) -> tuple[OnnxClassifier, MammoImageProcess
 
 
 def _config(path: Path) -> MammoSwinConfig:
-    """A configuration that knows of tasks and calibration, and nothing of the network."""
+    """Return a configuration with tasks and calibration, and without the network's shape."""
     try:
         tasks: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
         calibration = {task["name"]: task["calibration"] for task in tasks if task["calibration"]}

@@ -1,10 +1,10 @@
-"""The task ``mammogram-classification`` of ``transformers.pipeline``: from files to scores and explanations."""
+"""The task ``mammogram-classification`` of ``transformers.pipeline``, from files to scores and explanations."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from types import GeneratorType
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from ..explainers import Explanation
 from ..explainers.targets import resolve, task_slices
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification
 from ..processing.image_processing_mammo import MammoImageProcessor
-from .exams import NamedView, check_header, into_exam, views_of
+from .exams import ExamView, check_header, into_exam, views_of
 from .reading import files_below
 from .scoring import calibrated_scores, label_of, labels_by_task, score_and_explain
 
@@ -25,29 +25,29 @@ Result = dict[str, Any]
 
 
 class MammogramClassificationPipeline(Pipeline):
-    """Scores each label of each task of a mammogram; the scores are calibrated where ``config.calibration`` says how.
+    """A pipeline that scores each label of each task of a mammogram, calibrated if ``config.calibration`` says how.
 
-    ``pipeline("mammogram-classification", model=...)(image)``: ``image`` is whatever ``MammoImageProcessor`` takes: a
-    path, bytes, a pydicom ``Dataset``, a PIL image, an array. Each image gives a list of ``{"task", "label",
-    "score"}``, within a task by falling score. Also taken:
+    ``pipeline("mammogram-classification", model=...)(image)``: ``image`` is anything that ``MammoImageProcessor``
+    takes: a path, bytes, a pydicom ``Dataset``, a PIL image, an array. The result is a list of ``{"task", "label",
+    "score"}``, within a task by falling score. Other inputs:
 
     - a list, a torch ``Dataset`` or an iterator of images or exams: a list of results, or an iterator of them;
     - a folder: a list of the results of its DICOM files and pictures, in the order of their paths, each with its
       ``"file"``;
     - an exam, as ``{"LCC": image, "LMLO": image, "RCC": image, "RMLO": image}``: ``{"views": {...}, "breasts":
-      {"left": [...], "right": [...]}, "exam": [...]}``, each a list as of one image.
+      {"left": [...], "right": [...]}, "exam": [...]}``, each a list as for one image.
 
-    Args of a call, besides transformers' own (``batch_size``, ``num_workers``):
-        explainer: Name of an explainer; each task's first label then has an ``"explanation"``.
-        target: A label, or several, to explain instead, as "pathology:malignant".
-        tasks: Names of the tasks that are wanted; all where not given.
-        top_k: How many labels of each task; all where not given.
-        tta: Test-time augmentation: scores of the mean logits over five slightly turned and scaled views.
-        aggregate: How views are put together: "mean", "max" or "noisy_or".
+    Args of a call, in addition to transformers' own (``batch_size``, ``num_workers``):
+        explainer: Name of an explainer; the predicted label of each task then has an ``"explanation"``.
+        target: A label, or several, to explain instead, such as "pathology:malignant".
+        tasks: Names of the tasks to report; all by default.
+        top_k: Number of labels to report per task; all by default.
+        tta: Whether to use test-time augmentation: scores of the mean logits over five rotated and scaled views.
+        aggregate: Rule that puts views together: "mean", "max" or "noisy_or".
 
     Raises:
         UsageError: An argument that makes no sense, or a model without the processor that it was trained with.
-        MammoError: A file that cannot be read. ``mammo-hf predict`` notes those and goes on.
+        MammoError: A file that cannot be read. ``mammo-hf predict`` lists those and continues.
     """
 
     _load_processor = False
@@ -77,7 +77,7 @@ class MammogramClassificationPipeline(Pipeline):
         if kwargs:
             raise TypeError(f"unknown arguments: {', '.join(sorted(kwargs))}")
         if target is not None and explainer is None and "explainer" not in self._forward_params:
-            raise UsageError("is what an explainer explains", source="target", remedy="give explainer= too")
+            raise UsageError("needs an explainer", source="target", remedy="give explainer= too")
         if target is not None:
             for one in [target] if isinstance(target, str) else target:
                 resolve(one, 1, self.model.config)
@@ -90,7 +90,7 @@ class MammogramClassificationPipeline(Pipeline):
         return {}, given[0], given[1]
 
     def __call__(self, inputs: Any, *, aggregate: str = "mean", **kwargs: Any) -> Any:
-        """Reads what is given; see the class."""
+        """Score the given images; see the class."""
         if isinstance(inputs, Mapping):
             return self._read_exam(inputs, aggregate, **kwargs)
         if isinstance(inputs, (str, os.PathLike)) and os.path.isdir(inputs):
@@ -106,13 +106,14 @@ class MammogramClassificationPipeline(Pipeline):
         return [] if isinstance(inputs, list) and not inputs else super().__call__(inputs, **kwargs)
 
     def _read_stream(self, inputs: Iterator[Any], aggregate: str, **kwargs: Any) -> Iterator[Any]:
-        """Images in batches, or exams one by one, as the first says."""
+        """Yield results of images in batches, or of exams one by one, as the first one decides."""
         for first in inputs:
             if isinstance(first, Mapping):
-                for exam in _chained(first, inputs):
+                for exam in chain([first], inputs):
                     yield self(exam, aggregate=aggregate, **kwargs)
             else:
-                yield from super().__call__(_chained(first, inputs), **kwargs)
+                # transformers streams generators, and no other iterators
+                yield from super().__call__((one for one in chain([first], inputs)), **kwargs)
 
     def _read_exam(self, exam: Mapping[Any, Any], aggregate: str, **kwargs: Any) -> dict[str, Any]:
         views = views_of(exam)
@@ -124,7 +125,8 @@ class MammogramClassificationPipeline(Pipeline):
             for one in results:
                 scores[one["task"]][row, labels[one["task"]].index(one["label"])] = one["score"]
         wanted = {one["task"] for one in each[0]}
-        units = into_exam(views, {name: table for name, table in scores.items() if name in wanted}, aggregate)
+        lateralities = [view.laterality for view in views]
+        units = into_exam(lateralities, {name: table for name, table in scores.items() if name in wanted}, aggregate)
         ranked = {unit: self._ranked(of_unit, top_k) for unit, of_unit in units.items()}
         return {
             "views": {view.key: _cut(results, top_k) for view, results in zip(views, each, strict=True)},
@@ -133,8 +135,8 @@ class MammogramClassificationPipeline(Pipeline):
         }
 
     def preprocess(self, inputs: Any) -> dict[str, Any]:
-        """One image to model input and its geometry."""
-        if isinstance(inputs, NamedView):
+        """Turn one image into model input and its geometry."""
+        if isinstance(inputs, ExamView):
             source = self.image_processor.open(inputs.image)
             check_header(inputs, source.mammogram)
             inputs = source
@@ -164,7 +166,7 @@ class MammogramClassificationPipeline(Pipeline):
     def postprocess(
         self, model_outputs: dict[str, Any], tasks: list[str] | None = None, top_k: int | None = None
     ) -> list[Result]:
-        """Logits of one image to the list of scores."""
+        """Turn the logits of one image into the list of scores."""
         logits = model_outputs["logits"].double().numpy()
         scores = calibrated_scores(self.model.config, logits)
         explanations = model_outputs["explanations"]
@@ -177,13 +179,13 @@ class MammogramClassificationPipeline(Pipeline):
     def _ranked(
         self, scores: dict[str, np.ndarray], top_k: int | None, explanations: Mapping[int, Explanation] | None = None
     ) -> list[Result]:
-        """Each task's labels by falling score; an explained one is told of however low it stands."""
+        """Return each task's labels by falling score; an explained one is always included."""
         results = []
         slices, explained = task_slices(self.model.config), explanations or {}
         for name, of_task in scores.items():
-            for place, index in enumerate((-of_task).argsort(kind="stable").tolist()):
+            for rank, index in enumerate((-of_task).argsort(kind="stable").tolist()):
                 at = slices[name].start + index
-                if top_k is not None and place >= top_k and at not in explained:
+                if top_k is not None and rank >= top_k and at not in explained:
                     continue
                 result = {"task": name, "label": label_of(self.model.config, at), "score": float(of_task[index])}
                 results.append(result | ({"explanation": explained[at]} if at in explained else {}))
@@ -193,12 +195,13 @@ class MammogramClassificationPipeline(Pipeline):
         known = list(task_slices(self.model.config))
         unknown = [task for task in tasks if task not in known]
         if unknown or not tasks:
-            problem = f"{unknown[0]!r} is no task of this model" if unknown else "names no task"
+            problem = f"{unknown[0]!r} is not a task of this model" if unknown else "names no task"
             raise UsageError(problem, source="tasks", remedy=f"use {', '.join(known)}")
         return tasks
 
 
 def _cut(results: list[Result], top_k: int | None) -> list[Result]:
+    """Keep the first labels of each task, and those that are explained."""
     seen: dict[str, int] = {}
     kept = []
     for one in results:
@@ -206,11 +209,6 @@ def _cut(results: list[Result], top_k: int | None) -> list[Result]:
         if top_k is None or seen[one["task"]] <= top_k or "explanation" in one:
             kept.append(one)
     return kept
-
-
-def _chained(first: Any, rest: Iterator[Any]) -> GeneratorType[Any, None, None]:
-    yield first
-    yield from rest
 
 
 PIPELINE_REGISTRY.register_pipeline(

@@ -1,4 +1,4 @@
-"""Images read ahead by processes, handed over in order; a file that kills its process takes no other along."""
+"""Archives of images: the files to read, reading ahead by processes, scoring side by side, and the outcome."""
 
 from __future__ import annotations
 
@@ -25,23 +25,48 @@ from ..processes import follow_parent, no_interrupts
 from ..processing.geometry import Geometry
 from ..processing.image_processing_mammo import MammoImageProcessor
 
-# Which files are to be read: all images below a folder, or those of a list.
 
+@dataclass(frozen=True)
+class InferenceResult:
+    """The outcome of applying a model to many images.
+
+    Attributes:
+        output: The table of scores, or the folder of pictures.
+        images: Number of images in it.
+        rejected: Number of files that could not be read.
+        rejects: The table that lists them with the reasons; ``None`` if there are none.
+        resumed: Number of files that an earlier, interrupted run had already read.
+    """
+
+    output: Path
+    images: int
+    rejected: int = 0
+    rejects: Path | None = None
+    resumed: int = 0
+
+    def __str__(self) -> str:
+        before = f", {self.resumed} of them from an earlier run" if self.resumed else ""
+        rejected = f"; {self.rejected} files rejected, see {self.rejects}" if self.rejected else ""
+        return f"{self.images} images in {self.output}{before}{rejected}"
+
+
+# The files to read: all images below a folder, or those of a list.
 
 _PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".pgm")
 _LISTS = (".txt", ".csv")
 _COLUMNS = ("path", "file")
+Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
 def files_below(folder: str | os.PathLike[str]) -> list[str]:
-    """The DICOM files and pictures below a folder, in order, by their paths from it.
+    """Return the DICOM files and pictures below a folder, in order, as paths relative to it.
 
     Raises:
         UsageError: There is none.
     """
     found = sorted(os.path.relpath(path, folder) for path in walk(folder, accepts=_is_image))
     if not found:
-        raise UsageError("holds no DICOM file and no picture", source=folder, remedy="check the path")
+        raise UsageError("contains no DICOM file and no picture", source=folder, remedy="check the path")
     return found
 
 
@@ -50,16 +75,17 @@ def _is_image(entry: os.DirEntry[str]) -> bool:
     return not hidden and (os.path.splitext(entry.name)[1].lower() in _PICTURES or is_dicom_entry(entry))
 
 
-def files_to_read(inputs: Sequence[str]) -> list[str]:
-    """The files that arguments name, in their order.
+def files_to_read(source: Source) -> list[str]:
+    """Return the files that a source names, in their order.
 
     Args:
-        inputs: Images, folders of images, lists of paths (``.txt``, one a line), and tables (``.csv``) with a column
-            ``path`` or ``file``. Paths in a list count from its own folder.
+        source: An image, a folder of images, a list of paths (``.txt``, one per line), a table (``.csv``) with a column
+            ``path`` or ``file``, or a sequence of these. Paths in a list are relative to its own folder.
 
     Raises:
-        UsageError: A folder or list that holds nothing, or a list that cannot be read.
+        UsageError: A folder or list that contains no image, or a list that cannot be read.
     """
+    inputs = [os.fspath(one) for one in ([source] if isinstance(source, (str, os.PathLike)) else source)]
     found: list[str] = []
     for given in inputs:
         if os.path.isdir(given):
@@ -70,6 +96,8 @@ def files_to_read(inputs: Sequence[str]) -> list[str]:
             raise UsageError("no such file or folder", source=given, remedy="check the path")
         else:
             found.append(given)
+    if not found:
+        raise UsageError("names no image", source="source", remedy="give at least one")
     return found
 
 
@@ -78,33 +106,39 @@ def _listed(path: Path) -> list[str]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "is not UTF-8"
-        raise UsageError(f"cannot be read as a list ({reason})", source=path, remedy="give one path a line") from error
+        raise UsageError(
+            f"cannot be read as a list ({reason})", source=path, remedy="give one path per line"
+        ) from error
     if path.suffix.lower() == ".txt":
         named = [line.strip() for line in text.splitlines() if line.strip()]
     else:
         table = csv.DictReader(text.splitlines())
         column = next((name for name in table.fieldnames or () if name.strip().lower() in _COLUMNS), None)
         if column is None:
-            raise UsageError("has no column path or file", source=path, remedy="name the column of paths so")
+            raise UsageError(
+                "has no column path or file", source=path, remedy="give the column of paths one of these names"
+            )
         named = [row[column].strip() for row in table if (row[column] or "").strip()]
     if not named:
-        raise UsageError("names no file", source=path, remedy="give one path a line")
+        raise UsageError("names no file", source=path, remedy="give one path per line")
     return [os.path.normpath(os.path.join(path.parent, one)) for one in named]
 
 
-AHEAD = 8  # images a process that wait for the model at most: they hold memory
+# Images read ahead by processes and returned in order; a file that kills its process does not affect any other.
+
+AHEAD = 8  # most images per process that wait for the model: they hold memory
 
 
 @dataclass(frozen=True)
 class ReadImage:
-    """An image as the model takes it, or the reason why there is none.
+    """An image as the model takes it, or the reason why it could not be read.
 
     Attributes:
-        index: Its place in the list.
-        pixel_values: float32 (channels, height, width); ``None`` where it could not be read.
-        geometry: The way back to its pixels.
-        laterality: "L", "R", "B", or "" where the file does not say.
-        view: As "CC", "MLO", or "".
+        index: The file's index in the list.
+        pixel_values: Normalised image, float32 (channels, height, width); ``None`` if it could not be read.
+        geometry: The way back to the file's pixels.
+        laterality: "L", "R", "B", or "" if the file does not say.
+        view: "CC", "MLO" or another view, or "" if the file does not say.
         reason: Why it could not be read.
     """
 
@@ -117,7 +151,7 @@ class ReadImage:
 
 
 def read_image(processor: MammoImageProcessor, index: int, file: str) -> ReadImage:
-    """Reads one file; whatever is wrong with it becomes the reason."""
+    """Read one file; anything wrong with it becomes the reason."""
     try:
         source = processor.open(file)
         facts = ("", "")
@@ -130,15 +164,15 @@ def read_image(processor: MammoImageProcessor, index: int, file: str) -> ReadIma
     except OSError as error:
         return ReadImage(index, reason=error.strerror or type(error).__name__)
     except MemoryError:
-        return ReadImage(index, reason="takes more memory than there is")
+        return ReadImage(index, reason="takes more memory than is available")
 
 
 class ImageReader:
-    """Reads files in their order, ahead of whoever takes them.
+    """A reader of files in their order, ahead of the model.
 
     Args:
-        processor: Makes model input of them.
-        num_workers: Processes that read; 0: this one.
+        processor: The processor that makes model input of them.
+        num_workers: Number of processes that read; 0 reads in this one.
     """
 
     def __init__(self, processor: MammoImageProcessor, num_workers: int) -> None:
@@ -152,7 +186,7 @@ class ImageReader:
         self._end()
 
     def read(self, files: Iterable[tuple[int, str]]) -> Iterator[ReadImage]:
-        """The images of files, each with its place, in the files' order."""
+        """Yield the images of files, given with their indices, in the files' order."""
         if not self._workers:
             yield from (read_image(self._processor, index, file) for index, file in files)
             return
@@ -170,13 +204,13 @@ class ImageReader:
         try:
             return future.result()
         except BrokenProcessPool:
-            # one of those under way killed its process, and the pool with it: this file gets a process of its own, and
-            # what was waiting is begun anew
+            # one of the files under way killed its process, and the pool with it: this file gets a process of its own,
+            # and what was waiting is submitted again
             self._end()
             result = self._alone(index, file)
-            for place, (at, of, old) in enumerate(waiting):
+            for position, (other, name, old) in enumerate(waiting):
                 if not old.done() or old.cancelled() or old.exception() is not None:
-                    waiting[place] = (at, of, self._submitted(at, of))
+                    waiting[position] = (other, name, self._submitted(other, name))
             return result
 
     def _alone(self, index: int, file: str) -> ReadImage:
@@ -184,7 +218,7 @@ class ImageReader:
             try:
                 return pool.submit(_work, index, file).result()
             except BrokenProcessPool:
-                return ReadImage(index, reason="the process that read it was killed, perhaps for want of memory")
+                return ReadImage(index, reason="the process that read it was killed, perhaps because memory ran out")
 
     def _submitted(self, index: int, file: str) -> Future[ReadImage]:
         with no_interrupts():  # a process is started here, if one is still missing
@@ -223,26 +257,25 @@ def _work(index: int, file: str) -> ReadImage:
     return read_image(_WORKER["processor"], index, file)
 
 
-# Batches scored side by side, each by a thread of its own with a model of its own: what a CPU does best.
+# Batches scored side by side, each by a thread of its own with a model of its own, which is the fastest on a CPU.
 #
-# Within one batch most operations are too small to be shared out well, and each waits for the slowest core. Batches
-# need not wait for each other.
+# Within one batch most operations are too small to be divided well, and each waits for the slowest core. Batches need
+# not wait for each other.
 
-
-# each replica holds the activations of a batch, and all of them share Python's lock: on a machine of many cores few
-# replicas of several threads each do as much
+# each replica holds the activations of a batch, and all of them share Python's lock: on a machine of many cores a few
+# replicas of several threads each are as fast
 MOST_REPLICAS = 8
 Batch = TypeVar("Batch")
 Result = TypeVar("Result")
 
 
 class SideBySide(Generic[Batch, Result]):
-    """Takes batches one by one, and gives their results in the same order.
+    """A scorer of batches that takes them one by one and returns their results in the same order.
 
     Args:
-        score: Called with a model and a batch.
-        models: One for each batch at a time, from `replicas`. A single one scores each batch at once, with all threads
-            of torch; several share them.
+        score: Function of a model and a batch.
+        models: Models from `replicas`, one per concurrent batch. A single one scores each batch at once, with all
+            threads of torch; several divide the threads.
     """
 
     def __init__(self, score: Callable[[Any, Batch], Result], models: list[Any]) -> None:
@@ -253,7 +286,7 @@ class SideBySide(Generic[Batch, Result]):
 
     @contextmanager
     def started(self) -> Iterator[SideBySide[Batch, Result]]:
-        """Holds the threads; within, torch's operations are shared out among a model's own cores alone."""
+        """Hold the threads; within the block torch's operations use only the cores of their model."""
         if len(self._models) == 1:
             yield self
             return
@@ -267,11 +300,11 @@ class SideBySide(Generic[Batch, Result]):
         finally:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
-            # a thread's number is its own, but for what other libraries and later threads take
+            # each thread has its own setting, but other libraries and later threads take the last one
             torch.set_num_threads(threads)
 
     def put(self, batch: Batch) -> Iterator[Result]:
-        """Has a batch scored; gives what has become ready, and waits while every model has one and another waits."""
+        """Submit a batch; yield results that are ready, and wait while every model is busy and another batch waits."""
         if self._pool is None:
             yield self._score(self._models[0], batch)
             return
@@ -280,7 +313,7 @@ class SideBySide(Generic[Batch, Result]):
             yield self._running.popleft().result()
 
     def rest(self) -> Iterator[Result]:
-        """Waits for the batches that are left."""
+        """Wait for the remaining batches and yield their results."""
         while self._running:
             yield self._running.popleft().result()
 
@@ -293,15 +326,15 @@ class SideBySide(Generic[Batch, Result]):
 
 
 def replicas(model: Any, threads: int) -> list[Any]:
-    """Models that share their weights, so that each batch can call its own.
+    """Return models that share their weights, so that each batch can call its own.
 
     Stock Swin's layers change while they run (see ``stateless_windows``): one model cannot be called by two threads.
 
     Args:
-        model: A classifier on the CPU, or one that several threads may call at once and that says so by having
+        model: A classifier on the CPU, or one that several threads may call at once, which has a method
             ``of_one_thread``, as an exported one does.
-        threads: Of torch, for all of them. For 1 the model itself; an exported model once for each, any other up to
-            `MOST_REPLICAS` times.
+        threads: Number of torch's threads for all of them. For 1 the model itself is returned; an exported model once
+            per thread, any other up to `MOST_REPLICAS` times.
     """
     if threads == 1:
         return [model]

@@ -1,8 +1,9 @@
-"""From model input to scores: the logits that count, averaged over views of an image if asked, and calibrated."""
+"""A classifier and its scores: loaded by any model argument, its logits, averaged over views, calibrated, explained."""
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,24 +15,52 @@ from ..errors import UsageError
 from ..explainers import Explainer, Explanation, explain
 from ..explainers.targets import resolve, task_slices
 from ..metrics.calibration import calibrated
-from ..models.modeling_mammo_swin import score_logits
+from ..models.checkpoint import load_model, load_processor, locate, read_classifier_config
+from ..models.modeling_mammo_swin import MammoSwinForImageClassification, score_logits
 from ..processing.geometry import Geometry
 from ..processing.image_processing_mammo import MammoImageProcessor
 
-# the image, turned either way, smaller and larger: within what an image of training may become (`Augmentation`)
+# (rotation in degrees, scale) of the views of test-time augmentation: within what training may show (`Augmentation`)
 VIEWS = ((0.0, 1.0), (-5.0, 1.0), (5.0, 1.0), (0.0, 0.95), (0.0, 1.05))
+
+
+def load_classifier(
+    model: str | os.PathLike[str], **options: Any
+) -> tuple[MammoSwinForImageClassification, MammoImageProcessor]:
+    """Load a classifier in evaluation mode, and its processor.
+
+    Args:
+        model: A folder or a name on the Hub, as in `mammo_hf.models.checkpoint.locate`.
+        options: Arguments of ``from_pretrained``, such as ``dtype``.
+
+    Raises:
+        UsageError: There is no such model, it is not a classifier, or its processor is another model's.
+        DataError: Its weights cannot be read, or it has no processor.
+    """
+    folder = locate(model)
+    read_classifier_config(folder)  # refuses a pre-trained encoder with the reason
+    processor = load_processor(folder)
+    network = load_model(MammoSwinForImageClassification, folder, **options).eval()
+    if processor.num_channels != network.config.num_channels:
+        raise UsageError(
+            f"its processor gives {processor.num_channels} channels, its model takes {network.config.num_channels}",
+            source=model,
+            remedy="put the processor there that the model was trained with",
+        )
+    network.config.check_image_size(*processor.canvas)
+    return network, processor
 
 
 def image_logits(
     model: Any, pixel_values: torch.Tensor, processor: MammoImageProcessor | None = None, *, tta: bool = False
 ) -> torch.Tensor:
-    """The logits that a model's scores are made of, (batch, labels of all tasks).
+    """Return the logits that a model's scores are made of, (batch, labels of all tasks).
 
     Args:
         model: A classifier.
-        pixel_values: (batch, channels, height, width), normalised, on the model's device.
-        processor: The model's; only ``tta`` needs it.
-        tta: Test-time augmentation: the mean of the logits over five views of the image, each with the same anatomy.
+        pixel_values: Normalised images (batch, channels, height, width) on the model's device.
+        processor: The model's processor; only ``tta`` needs it.
+        tta: Whether to use test-time augmentation: the mean of the logits over five views of the same image.
     """
     if not tta:
         return _logits(model, pixel_values)
@@ -56,20 +85,20 @@ def _logits(model: Any, pixel_values: torch.Tensor) -> torch.Tensor:
 
 
 def calibrated_scores(config: Any, logits: np.ndarray) -> dict[str, np.ndarray]:
-    """For each task's name float64 (batch, labels), rows that sum to 1.
+    """Return each task's scores by its name, float64 (batch, labels), with rows that sum to 1.
 
-    They are calibrated where ``config.calibration`` says how.
+    They are calibrated if ``config.calibration`` says how.
 
     Args:
-        config: The model's.
-        logits: (batch, labels of all tasks).
+        config: The model's configuration.
+        logits: Logits (batch, labels of all tasks).
     """
     calibrations = getattr(config, "calibration", None) or {}
     return {name: calibrated(logits[:, part], calibrations.get(name)) for name, part in task_slices(config).items()}
 
 
 def labels_by_task(config: Any) -> dict[str, list[str]]:
-    """For each task's name its labels, without the task's name, in the logits' order."""
+    """Return each task's labels by its name, without the task's name, in the order of the logits."""
     return {
         name: [label_of(config, index) for index in range(part.start, part.stop)]
         for name, part in task_slices(config).items()
@@ -77,11 +106,8 @@ def labels_by_task(config: Any) -> dict[str, list[str]]:
 
 
 def label_of(config: Any, index: int) -> str:
-    """The label at a place of the logits, without its task's name."""
+    """Return the label of an index into the logits, without its task's name."""
     return str(config.id2label[index]).split(":", 1)[-1]
-
-
-# Scores and their explanations: each task's first label, or those that are asked for, in as few passes as can be.
 
 
 def score_and_explain(
@@ -95,20 +121,20 @@ def score_and_explain(
     tta: bool = False,
     geometry: Sequence[Geometry] | None = None,
 ) -> tuple[torch.Tensor, list[dict[int, Explanation]]]:
-    """The logits that a batch's scores are made of, and where asked for explanations.
+    """Return the logits that a batch's scores are made of and, if asked for, explanations.
 
     Args:
         model: A classifier.
-        processor: Its own.
-        pixel_values: float32 (batch, channels, height, width), normalised.
-        explainer: As in `mammo_hf.explain`; ``None``: nothing is explained.
-        tasks: As in `explain_tasks`; all where not given.
-        target: As in `explain_tasks`.
-        tta: As in `image_logits`.
-        geometry: As in `mammo_hf.explain`.
+        processor: The model's processor.
+        pixel_values: Normalised images, float32 (batch, channels, height, width).
+        explainer: An explainer, as in `mammo_hf.explainers.explain`; ``None`` to explain nothing.
+        tasks: Names of the tasks to explain, as in `explain_tasks`; all by default.
+        target: Labels to explain, as in `explain_tasks`.
+        tta: Whether to use test-time augmentation, as in `image_logits`.
+        geometry: The way back to source pixels, per image.
 
     Returns:
-        float32 (batch, labels), and for each image its explanations by the label's place in the logits.
+        Logits, float32 (batch, labels), and per image its explanations by the label's index into the logits.
     """
     given = pixel_values.to(model.device, model.dtype)
     logits: torch.Tensor | None = None
@@ -123,7 +149,7 @@ def score_and_explain(
             images=processor.denormalize(pixel_values.float().cpu().numpy()),
             geometry=geometry,
         )
-    # explained is the pooled score of the image as it is; what is told may come from elsewhere
+    # what is explained is the pooled score of the unchanged image; the reported score may be another
     if logits is None or tta or getattr(model.config, "score_from", "pooled") != "pooled":
         with torch.inference_mode():
             logits = image_logits(model, given, processor, tta=tta)
@@ -140,20 +166,20 @@ def explain_tasks(
     images: np.ndarray | None = None,
     geometry: Sequence[Geometry] | None = None,
 ) -> tuple[torch.Tensor, list[dict[int, Explanation]]]:
-    """Explains a batch, a label of each task.
+    """Explain one label of each task for a batch, in as few passes as possible.
 
     Args:
         model: A classifier.
-        pixel_values: (batch, channels, height, width), normalised.
-        explainer: As in `mammo_hf.explain`.
-        tasks: Names of those whose first label is explained.
-        target: Labels to explain instead, as "pathology:malignant": the same for each image.
-        images: As in `mammo_hf.explain`.
-        geometry: As in `mammo_hf.explain`.
+        pixel_values: Normalised images (batch, channels, height, width).
+        explainer: An explainer, as in `mammo_hf.explainers.explain`.
+        tasks: Names of the tasks whose predicted label is explained.
+        target: Labels to explain instead, such as "pathology:malignant", the same for each image.
+        images: Images for overlays, as in `mammo_hf.explainers.explain`.
+        geometry: The way back to source pixels, per image.
 
     Returns:
-        The model's own logits (batch, labels) on the CPU, and for each image its explanations by the label's place in
-        the logits.
+        The model's own logits (batch, labels) on the CPU, and per image its explanations by the label's index into the
+        logits.
 
     Raises:
         UsageError: An unknown explainer or label.
@@ -166,24 +192,24 @@ def explain_tasks(
     found: list[dict[int, Explanation]] = [{} for _ in range(len(pixel_values))]
     slices, logits = task_slices(model.config), None
     for one in wanted:
-        places = None
+        indices = None
         if isinstance(one, int):
-            places = [one] * len(pixel_values)
+            indices = [one] * len(pixel_values)
         elif logits is not None:
-            places = _first(logits, slices[one])
+            indices = _predicted(logits, slices[one])
         elif slices[one].start:
             with torch.no_grad():
-                places = _first(model(pixel_values=pixel_values).logits.float().cpu(), slices[one])
-        # without places it is the first task's label, and the pass that finds it is the one that is explained
-        explanation = explain(model, pixel_values, places, explainer, images=images, geometry=geometry)
+                indices = _predicted(model(pixel_values=pixel_values).logits.float().cpu(), slices[one])
+        # without indices it is the first task's label, and the pass that finds it is the one that is explained
+        explanation = explain(model, pixel_values, indices, explainer, images=images, geometry=geometry)
         if explanation.logits is None:
-            raise UsageError("gave no logits", source="explainer", remedy="use one that is run by mammo_hf.explain")
+            raise UsageError("gave no logits", source="explainer", remedy="use one that is run by explain")
         logits = torch.tensor(explanation.logits)
-        for index, place in enumerate(places or _first(logits, next(iter(slices.values())))):
-            found[index][place] = explanation.of_image(index)
+        for row, index in enumerate(indices or _predicted(logits, next(iter(slices.values())))):
+            found[row][index] = explanation.of_image(row)
     assert logits is not None
     return logits, found
 
 
-def _first(logits: torch.Tensor, part: slice) -> list[int]:
+def _predicted(logits: torch.Tensor, part: slice) -> list[int]:
     return [int(index) + part.start for index in logits[:, part].argmax(-1)]

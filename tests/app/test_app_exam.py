@@ -4,7 +4,7 @@ from PIL import Image
 from small_archive import write_dicom
 
 from mammo_hf import MammoImageProcessor
-from mammo_hf.app.exam import explained, phantom_exam, read_exam
+from mammo_hf.app.exam import explanation_map, phantom_exam, read_exam
 from mammo_hf.dicom import mammogram_dataset
 from mammo_hf.errors import DataError
 from mammo_hf.explainers import explain
@@ -40,7 +40,7 @@ def test_chest_walls_meet_whatever_way_the_file_lies(loaded, side, wall):
     left, right = view.intensity[:, :20].mean(), view.intensity[:, -20:].mean()
     assert (left > right) == (side == "L")
     assert view.mirrored == ({"L": "left", "R": "right"}[side] != wall)
-    shown = explained(loaded[0], view, "grad_cam", "pathology:malignant", view.intensity.shape)
+    shown = explanation_map(loaded[0], view, "grad_cam", "pathology:malignant", view.intensity.shape)
     own = explain(loaded[0], view.pixel_values, "pathology:malignant", "grad_cam", geometry=[view.geometry]).in_source()
     assert shown == pytest.approx(own[:, ::-1] if view.mirrored else own, abs=1e-5)
 

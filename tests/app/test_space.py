@@ -22,11 +22,11 @@ def test_a_space_is_ready_to_be_pushed(tmp_path):
 
 @pytest.mark.parametrize("model", ["mammo-swin", "../lab", 'lab/"); import os; ("', ""])
 def test_what_is_no_name_on_the_hub_is_refused(tmp_path, model):
-    with pytest.raises(UsageError, match="no name on the Hub"):
+    with pytest.raises(UsageError, match="not a name on the Hub"):
         write_space(model, tmp_path / "space")
 
 
 def test_a_folder_that_holds_something_is_left_alone(tmp_path):
     (tmp_path / "precious").touch()
-    with pytest.raises(UsageError, match="there already"):
+    with pytest.raises(UsageError, match="already exists"):
         write_space("lab/mammo-swin", tmp_path)

@@ -3,7 +3,17 @@ from dataclasses import replace
 import pytest
 
 from mammo_hf import MammoImageProcessor
-from mammo_hf.app.exam import FIRST, facts_table, notes_list, phantom_exam, problem, read_exam, scores_table, targets_of
+from mammo_hf.app.exam import (
+    PREDICTED,
+    Exam,
+    facts_table,
+    notes_list,
+    phantom_exam,
+    problem,
+    read_exam,
+    scores_table,
+    targets_of,
+)
 from mammo_hf.testing import tiny_classifier
 
 
@@ -18,7 +28,7 @@ def exam(model):
 
 
 def test_every_label_can_be_explained(model):
-    assert targets_of(model.config) == [FIRST, *(model.config.id2label[index] for index in range(5))]
+    assert targets_of(model.config) == [PREDICTED, *(model.config.id2label[index] for index in range(5))]
 
 
 def test_scores_stand_for_exam_breasts_and_views(model, exam):
@@ -35,8 +45,8 @@ def test_scores_stand_for_exam_breasts_and_views(model, exam):
 
 def test_what_comes_from_a_file_is_no_markup(exam):
     views = [replace(exam.views[0], facts={"contradicts": "<script>x</script>"})]
-    assert "<script>" not in facts_table(replace(exam, views=tuple(views)))
+    assert "<script>" not in facts_table(Exam(views))
     assert "<b>" not in notes_list(("<b>",))
     assert "<b>" not in problem("<b>")
     assert notes_list(()) == ""
-    assert "no DICOM header" in facts_table(replace(exam, views=(replace(exam.views[0], facts={}),)))
+    assert "no DICOM header" in facts_table(Exam([replace(exam.views[0], facts={})]))

@@ -165,9 +165,9 @@ def test_what_is_explained_are_the_test_patients_of_the_models_own_split(films, 
     MammoImageProcessor(size=(112, 112)).save_pretrained(tmp_path / "cls")
     shown = []
     monkeypatch.setattr(
-        "mammo_hf.cli.explain.visualize",
-        lambda model, images, out, count, explainers: shown.extend(images["image_id"]) or [],
+        "mammo_hf.inference.explain._explain_prepared",
+        lambda model, processor, images, out, names, **options: shown.extend(images["image_id"]),
     )
-    where = ["--model", str(tmp_path / "cls"), "--output_dir", str(tmp_path / "pictures"), "--num_workers", "0"]
-    assert main(["explain", *where, "--dataset", str(films / "ours.toml")]) == 0
+    where = [str(tmp_path / "cls"), str(films / "ours.toml"), "--output_dir", str(tmp_path / "pictures")]
+    assert main(["explain", *where, "--num_workers", "0"]) == 0
     assert sorted(shown) == sorted(image for image, split in untrained[0].items() if split == "test")

@@ -51,7 +51,7 @@ def fails(collection, tmp_path, capsys, monkeypatch):
         (["--image_size", "0"], "image size of 0"),
         (["--image_size", "1", "2", "3"], "image size of 1 2 3"),
         (["--image_size", "100"], "112 x 112, the nearest size that fits"),
-        (["--model", "huge"], "huge: there is no such folder here"),
+        (["--model", "huge"], "huge: neither a model size"),
         (["--missing_label_percentage", "0"], "--missing_label_percentage: is 0"),
         (["--missing_label_percentage", "-5"], "--missing_label_percentage: is -5"),
         (["--missing_label_percentage", "200"], "--missing_label_percentage: is 200"),
@@ -220,14 +220,21 @@ def test_a_folder_without_tables_names_all_four(fails, collection, tmp_path):
     [
         (["--count", "0"], "--count: is 0"),
         (["--num_workers", "-1"], "--num_workers: is -1"),
-        (["--dataset", "nowhere"], "nowhere: is no folder"),
-        (["--model", "nowhere"], "nowhere: there is no model here"),
-        (["--explainers", "gradcam"], "did you mean grad_cam"),
-        ([], "is not a classifier"),
+        (["--explainer", "gradcam"], "did you mean grad_cam"),
+        (["--explainers", "grad_cam"], "did you mean --explainer"),
+        ([], "is a pre-trained encoder, which has no classifier"),
     ],
 )
-def test_explain(collection, tmp_path, capsys, changes, says):
-    MammoSwinConfig(**SIZES["nano"], image_size=(112, 112)).save_pretrained(tmp_path / "mim")
-    arguments = ["--model", str(tmp_path / "mim"), "--dataset", str(collection), "--output_dir", str(tmp_path / "out")]
-    assert main(["explain", *arguments, *changes]) == 2
+@pytest.mark.parametrize("command", ["explain", "predict"])
+def test_explain_and_predict(collection, tmp_path, capsys, command, changes, says):
+    config = MammoSwinConfig(**SIZES["nano"], image_size=(112, 112), architectures=["MammoSwinForMaskedImageModeling"])
+    config.save_pretrained(tmp_path / "mim")
+    if changes[:1] == ["--count"] and command == "predict":
+        changes, says = ["--batch_size", "0"], "--batch_size: is 0"
+    if changes[:1] == ["--explainer"] and command == "predict":
+        says = "did you mean grad_cam"
+    output = {"explain": ["--output_dir", str(tmp_path / "out")], "predict": ["--output", str(tmp_path / "out.csv")]}
+    assert main([command, str(tmp_path / "mim"), str(collection), *output[command], *changes]) == 2
     assert says in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out.csv").exists()

@@ -5,8 +5,8 @@ import pytest
 import torch
 from dense_swin import stock_classifier
 
-from mammo_hf import explain
 from mammo_hf.errors import UsageError
+from mammo_hf.explainers import explain
 from mammo_hf.processing.geometry import Geometry
 from mammo_hf.testing import tiny_classifier
 
@@ -139,9 +139,9 @@ def test_an_option_reaches_the_explainer_and_an_unknown_one_is_refused():
     model, pixels = tiny_classifier(), torch.randn(1, 1, 112, 56)
     fine = explain(model, pixels, 1, "grad_cam", stage=0)
     assert (fine.map != explain(model, pixels, 1, "grad_cam").map).any()
-    with pytest.raises(UsageError, match="grad_cam: takes no option 'layer'; it takes stage"):
+    with pytest.raises(UsageError, match="grad_cam: has no option 'layer'; its options: stage"):
         explain(model, pixels, 1, "grad_cam", layer=3)
-    with pytest.raises(UsageError, match="lesion_head: takes no option 'stage'; it takes none"):
+    with pytest.raises(UsageError, match="lesion_head: has no option 'stage'; its options: none"):
         explain(model, pixels, 1, "lesion_head", stage=1)
 
 
@@ -162,7 +162,7 @@ def test_facts_of_an_explainer_are_kept_and_checked():
     with pytest.raises(TypeError):
         explanation.facts["other"] = (1, 2)
     for wrong in ({"error": [0.5]}, [0.5, 1.0]):
-        with pytest.raises(UsageError, match="a number for each image"):
+        with pytest.raises(UsageError, match="one number per image"):
             explain(model, pixels, 0, reporting(wrong))
 
 
@@ -195,9 +195,9 @@ def test_a_plugin_that_leaves_its_traces_leaves_none():
     ("pixels", "message"),
     [
         (torch.full((1, 1, 112, 56), float("nan")), "finite"),
-        (torch.zeros(1, 112, 56), "no batch"),
-        (torch.zeros(0, 1, 112, 56), "no batch"),
-        (np.zeros((1, 1, 112, 56)), "no batch"),
+        (torch.zeros(1, 112, 56), "not a batch"),
+        (torch.zeros(0, 1, 112, 56), "not a batch"),
+        (np.zeros((1, 1, 112, 56)), "not a batch"),
         (torch.zeros(1, 3, 112, 56), "3 channels, the model takes 1"),
         (torch.zeros(1, 1, 24, 24), "fit|small"),
     ],

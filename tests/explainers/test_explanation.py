@@ -158,9 +158,9 @@ def test_the_scale_bar_has_its_length_and_covers_nothing(explanation):
 
 
 def test_what_the_map_is_worth_is_said(explanation):
-    assert explanation.about(0) == "pathology:malignant 0.75"
-    assert explanation.about(1) == "pathology:benign 0.75, the map is empty"
-    assert "supervised" in dataclasses.replace(explanation, supervised=True).about()
+    assert explanation.caption(0) == "pathology:malignant 0.75"
+    assert explanation.caption(1) == "pathology:benign 0.75, the map is empty"
+    assert "supervised" in dataclasses.replace(explanation, supervised=True).caption()
 
 
 def test_one_image_of_a_batch_is_a_batch_of_one(explanation):

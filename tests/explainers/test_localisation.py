@@ -48,7 +48,7 @@ def test_the_game_is_the_share_of_hits():
 def test_what_does_not_belong_together_is_refused():
     with pytest.raises(UsageError, match="lesion"):
         pointing_hit(np.ones((20, 20)), np.ones((10, 10)))
-    with pytest.raises(UsageError, match="each map"):
+    with pytest.raises(UsageError, match="per map"):
         pointing_game([square(4, 4, 3)], [])
     with pytest.raises(UsageError, match="no map"):
         pointing_game([], [])

@@ -96,7 +96,7 @@ def test_targets():
     unknown = [dataclasses.replace(case, label=-100) for case in cases(2)]
     with pytest.raises(UsageError, match="use predicted"):
         evaluate_explainers(model, unknown, ["grad_cam"], target="label")
-    with pytest.raises(UsageError, match="is no label"):
+    with pytest.raises(UsageError, match="is not a label"):
         evaluate_explainers(model, cases(1), ["grad_cam"], target="maligant")
     with pytest.raises(UsageError, match="did you mean grad_cam"):
         evaluate_explainers(model, cases(1), ["grad_cm"])

@@ -27,7 +27,7 @@ def test_one_for_each_image(config, each):
 
 @pytest.mark.parametrize("wrong", ["nothing", 9, -1, 1.0, ["benign"], ["benign", None], "pathology:a", "pathology"])
 def test_what_is_no_label_is_refused_with_those_that_are(config, wrong):
-    with pytest.raises(UsageError, match=r"pathology:benign|one for each image"):
+    with pytest.raises(UsageError, match=r"pathology:benign|one per image"):
         resolve(wrong, 2, config)
 
 

@@ -64,15 +64,15 @@ def test_all_zero_gradients_say_so(name, pixels):
     if name in (*GRADIENTS, "occlusion"):
         assert explanation.flat == (True,)
         assert not explanation.map.any()
-        assert "the map is empty" in explanation.about()
+        assert "the map is empty" in explanation.caption()
 
 
 def test_a_model_that_is_no_classifier_of_transformers(pixels):
-    with pytest.raises(UsageError, match="Linear is no classifier of transformers"):
+    with pytest.raises(UsageError, match="Linear is not a classifier of transformers"):
         explain(nn.Linear(1, 1), pixels, 0)
     other = tiny_classifier()
     del other.swin
-    with pytest.raises(UsageError, match="no Swin classifier"):
+    with pytest.raises(UsageError, match="not a Swin classifier"):
         explain(other, pixels, 0)
 
 

@@ -16,11 +16,11 @@ def test_a_view_is_known_by_many_names(key):
     ("exam", "problem"),
     [
         ({}, "holds no view"),
-        ({"CC": 1}, "no view of a breast"),
-        ({"LXY": 1}, "no view of a breast"),
+        ({"CC": 1}, "not a view of a breast"),
+        ({"LXY": 1}, "not a view of a breast"),
         ({"LCC": 1, "left cc": 2}, "same view"),
         ({"RCC": [1, 2]}, "holds 2 images"),
-        ({3: 1}, "no view of a breast"),
+        ({3: 1}, "not a view of a breast"),
     ],
 )
 def test_what_is_no_exam_is_refused(exam, problem):
@@ -44,7 +44,7 @@ def test_a_header_that_says_otherwise_is_told_of():
 
 
 def test_breasts_and_exam_are_put_together_by_the_rule():
-    views = views_of({"LCC": 1, "RCC": 2, "LMLO": 3})
+    views = [view.laterality for view in views_of({"LCC": 1, "RCC": 2, "LMLO": 3})]
     scores = {"pathology": np.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6]])}
     mean = into_exam(views, scores, "mean")
     assert list(mean) == ["left", "right", "exam"]

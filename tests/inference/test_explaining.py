@@ -36,7 +36,7 @@ def test_a_target_is_explained_instead(model):
 
 
 def test_a_label_that_is_not_there_is_refused(model):
-    with pytest.raises(UsageError, match="no label"):
+    with pytest.raises(UsageError, match="not a label"):
         explain_tasks(model, torch.randn(1, 1, 112, 56), "grad_cam", tasks=["pathology"], target="benignant")
     with pytest.raises(UsageError, match="names no label"):
         explain_tasks(model, torch.randn(1, 1, 112, 56), "grad_cam", tasks=["pathology"], target=[])

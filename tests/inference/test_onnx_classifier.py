@@ -13,8 +13,8 @@ from PIL import Image
 from mammo_hf import MammoImageProcessor
 from mammo_hf.cli import main
 from mammo_hf.errors import DataError
-from mammo_hf.inference.loading import identity
 from mammo_hf.inference.onnx import export_onnx, load_exported
+from mammo_hf.inference.predict import identity
 from mammo_hf.testing import tiny_classifier
 
 pytest.importorskip("onnxruntime")
@@ -55,11 +55,10 @@ def test_the_table_is_the_checkpoints(folders, tmp_path, more):
 
 def test_another_export_of_the_same_name_is_told_apart(folders, tmp_path):
     other = shutil.copytree(folders / "onnx", tmp_path / "other")
-    model, _ = load_exported(other)
-    before = identity(str(other), model)
-    assert before == identity(str(other), model)
+    before = identity(other)
+    assert before == identity(other)
     (other / "model.onnx").write_bytes((other / "model.onnx").read_bytes() + b"\0")
-    assert identity(str(other), model) != before
+    assert identity(other) != before
 
 
 @pytest.mark.parametrize("more", [["--explainer", "grad_cam"], ["--dtype", "bfloat16"]])

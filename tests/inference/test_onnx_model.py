@@ -48,7 +48,7 @@ def test_the_files_alone_give_the_model_s_scores(exported):
 
 def test_a_folder_that_holds_something_is_left_alone(exported):
     model, processor, folder, _ = exported
-    with pytest.raises(UsageError, match="there already"):
+    with pytest.raises(UsageError, match="already exists"):
         export_onnx(model, processor, folder)
 
 

@@ -6,6 +6,7 @@ import pytest
 from mammo_hf.inference.predict import Journal, rejects_path, write_outputs
 
 LABELS = ["pathology:benign", "pathology:malignant"]
+COLUMNS = ["file", "laterality", "view", *LABELS]
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def journal(tmp_path):
 
 def test_scores_and_rejects_go_to_a_table_each(journal, tmp_path):
     output = tmp_path / "scores.csv"
-    assert write_outputs(journal, output, LABELS, explained=False) == (2, 1)
+    assert write_outputs(journal, output, COLUMNS, LABELS) == (2, 1)
     rows = list(csv.DictReader(output.open()))
     assert [row["file"] for row in rows] == ["a,b.dcm", "d.dcm"]
     assert rows[0] == {"file": "a,b.dcm", "laterality": "L", "view": "CC", LABELS[0]: "0.25", LABELS[1]: "0.75"}
@@ -30,7 +31,7 @@ def test_scores_and_rejects_go_to_a_table_each(journal, tmp_path):
 
 
 def test_parquet_holds_numbers(journal, tmp_path):
-    write_outputs(journal, tmp_path / "scores.parquet", LABELS, explained=False)
+    write_outputs(journal, tmp_path / "scores.parquet", COLUMNS, LABELS)
     table = pq.read_table(tmp_path / "scores.parquet")
     assert table.column(LABELS[1]).to_pylist() == [0.75, 0.5]
     assert table.column("laterality").to_pylist() == ["L", "R"]
@@ -42,5 +43,5 @@ def test_a_disk_that_fills_leaves_no_table_and_no_part_of_one(journal, tmp_path,
 
     monkeypatch.setattr("mammo_hf.inference.predict._write_csv", full)
     with pytest.raises(OSError, match="No space"):
-        write_outputs(journal, tmp_path / "scores.csv", LABELS, explained=False)
+        write_outputs(journal, tmp_path / "scores.csv", COLUMNS, LABELS)
     assert [path.name for path in tmp_path.iterdir()] == ["part"]

@@ -1,11 +1,14 @@
 import json
+from pathlib import Path
 
 import pytest
 import torch
+from small_archive import write_dicom
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
-from mammo_hf.errors import MammoError
-from mammo_hf.inference.loading import identity, load_classifier
+from mammo_hf.errors import MammoError, UsageError
+from mammo_hf.inference.predict import identity, predict
+from mammo_hf.inference.scoring import load_classifier
 from mammo_hf.testing import tiny_classifier
 
 
@@ -17,14 +20,11 @@ def test_a_folder_gives_model_and_processor_ready_to_read(checkpoint, processor)
 
 
 def test_a_model_that_was_trained_again_is_another(checkpoint):
-    model, _ = load_classifier(str(checkpoint))
-    before = identity(str(checkpoint), model)
-    assert identity(str(checkpoint), model) == before
+    before = identity(checkpoint)
+    assert identity(checkpoint) == before
     tiny_classifier(seed=1).save_pretrained(checkpoint)
-    assert identity(str(checkpoint), model) != before
-    snapshot = checkpoint.parent / "models--lab--model" / "snapshots" / "0123"
-    snapshot.mkdir(parents=True)
-    assert identity(snapshot, model) == "lab/model@0123 torch.float32"
+    assert identity(checkpoint) != before
+    assert identity(Path("/cache/models--lab--model/snapshots/0123")) == "lab/model@0123"
 
 
 def _without_processor(folder):
@@ -70,7 +70,7 @@ def _odd_size(folder):
         (_without_config, "there is no model here"),
         (_without_weights, "cannot be loaded"),
         (_cut_weights, "cannot be loaded"),
-        (_another_model, "of type 'vit'"),
+        (_another_model, "is a model of type 'vit'"),
         (_three_channels, "gives 1 channels, its model takes 3"),
         (_odd_size, "20"),
     ],
@@ -82,7 +82,17 @@ def test_a_folder_that_lacks_something_says_what(checkpoint, spoil, problem):
     assert "\n" not in str(caught.value)
 
 
-def test_a_name_that_is_nowhere_is_told_of_in_one_line():
-    with pytest.raises(MammoError, match="nobody/nothing: there is no such folder here") as caught:
-        load_classifier("nobody/nothing")
+def test_a_path_that_is_nowhere_is_told_of_in_one_line(tmp_path):
+    with pytest.raises(MammoError, match="gone: there is no such folder or file") as caught:
+        load_classifier(tmp_path / "gone")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("read", [load_classifier, lambda folder: predict(folder, folder, folder / "scores.csv")])
+def test_a_pre_trained_encoder_is_refused_with_the_reason(checkpoint, read):
+    path = checkpoint / "config.json"
+    config = json.loads(path.read_text()) | {"architectures": ["MammoSwinForMaskedImageModeling"], "tasks": None}
+    path.write_text(json.dumps(config))
+    write_dicom(checkpoint / "a.dcm")
+    with pytest.raises(UsageError, match="is a pre-trained encoder, which has no classifier; train one first"):
+        read(checkpoint)

@@ -6,23 +6,19 @@ import torch
 from mammo_hf import MammoImageProcessor
 from mammo_hf.errors import UsageError
 from mammo_hf.inference import predict as running
-from mammo_hf.inference.loading import load_classifier
-from mammo_hf.inference.predict import Journal, predict
-from mammo_hf.inference.reading import files_to_read
+from mammo_hf.inference.predict import Journal, predict, score_files
+from mammo_hf.inference.scoring import load_classifier
 
 
-@pytest.fixture
-def loaded(checkpoint):
-    return load_classifier(str(checkpoint))
+def run(checkpoint, archive, output, **options):
+    return predict(checkpoint, archive, output, **{"batch_size": 2, "num_workers": 0, **options})
 
 
-def run(loaded, archive, output, **options):
-    return predict(*loaded, files_to_read([str(archive)]), output, **{"batch_size": 2, "num_workers": 0, **options})
-
-
-def test_every_file_has_a_row_in_order_or_a_reason(loaded, archive, tmp_path):
-    finished = run(loaded, archive, tmp_path / "scores.csv")
-    assert (finished.images, finished.rejected, finished.read) == (9, 1, 10)
+def test_every_file_has_a_row_in_order_or_a_reason(checkpoint, archive, tmp_path):
+    finished = run(checkpoint, archive, tmp_path / "scores.csv")
+    assert (finished.images, finished.rejected, finished.resumed) == (9, 1, 0)
+    text = f"9 images in {tmp_path / 'scores.csv'}; 1 files rejected, see {tmp_path / 'scores.rejected.csv'}"
+    assert str(finished) == text
     rows = list(csv.DictReader((tmp_path / "scores.csv").open()))
     assert [row["file"] for row in rows] == [str(archive / f"{number}.dcm") for number in range(9)]
     assert [(row["laterality"], row["view"]) for row in rows[:3]] == [("L", "CC"), ("R", "CC"), ("L", "MLO")]
@@ -34,30 +30,30 @@ def test_every_file_has_a_row_in_order_or_a_reason(loaded, archive, tmp_path):
     assert not (tmp_path / "scores.csv.part").exists()
 
 
-def test_the_scores_are_the_pipeline_s(loaded, checkpoint, archive, tmp_path):
+def test_the_scores_are_the_pipeline_s(checkpoint, archive, tmp_path):
     from transformers import pipeline
 
-    run(loaded, archive, tmp_path / "scores.csv")
+    run(checkpoint, archive, tmp_path / "scores.csv")
     read = pipeline("mammogram-classification", model=str(checkpoint))
     for row in csv.DictReader((tmp_path / "scores.csv").open()):
         for one in read(row["file"]):
             assert float(row[f"{one['task']}:{one['label']}"]) == pytest.approx(one["score"], rel=1e-4)
 
 
-def test_the_number_of_cores_does_not_show_in_the_table(loaded, archive, tmp_path):
+def test_the_number_of_cores_does_not_show_in_the_table(checkpoint, archive, tmp_path):
     before = torch.get_num_threads()
     try:
         for threads in (1, 3):
             torch.set_num_threads(threads)
-            run(loaded, archive, tmp_path / f"{threads}.csv")
+            run(checkpoint, archive, tmp_path / f"{threads}.csv")
     finally:
         torch.set_num_threads(before)
     one, three = ((tmp_path / f"{threads}.csv").read_text() for threads in (1, 3))
     assert one == three
 
 
-def test_a_run_that_was_ended_goes_on_and_gives_the_same(loaded, archive, tmp_path, monkeypatch):
-    run(loaded, archive, tmp_path / "whole.csv")
+def test_a_run_that_was_ended_goes_on_and_gives_the_same(checkpoint, archive, tmp_path, monkeypatch):
+    run(checkpoint, archive, tmp_path / "whole.csv")
     taken = running._rows
 
     def ends_after_two(*arguments):
@@ -69,27 +65,27 @@ def test_a_run_that_was_ended_goes_on_and_gives_the_same(loaded, archive, tmp_pa
     ends_after_two.calls = 0
     monkeypatch.setattr(running, "_rows", ends_after_two)
     with pytest.raises(KeyboardInterrupt):
-        run(loaded, archive, tmp_path / "scores.csv")
+        run(checkpoint, archive, tmp_path / "scores.csv")
     assert not (tmp_path / "scores.csv").exists()
     monkeypatch.setattr(running, "_rows", taken)
-    finished = run(loaded, archive, tmp_path / "scores.csv")
-    assert (finished.images, finished.rejected, finished.read) == (9, 1, 6)
+    finished = run(checkpoint, archive, tmp_path / "scores.csv")
+    assert (finished.images, finished.rejected, finished.resumed) == (9, 1, 4)
     assert (tmp_path / "scores.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
-def test_an_unfinished_run_is_not_gone_on_with_by_another(loaded, archive, tmp_path, monkeypatch):
+def test_an_unfinished_run_is_not_gone_on_with_by_another(checkpoint, archive, tmp_path, monkeypatch):
     def ends(*arguments):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(running, "_rows", ends)
     with pytest.raises(KeyboardInterrupt):
-        run(loaded, archive, tmp_path / "scores.csv")
+        run(checkpoint, archive, tmp_path / "scores.csv")
     with pytest.raises(UsageError, match="unfinished run with another batch size, tta"):
-        run(loaded, archive, tmp_path / "scores.csv", batch_size=3, tta=True)
+        run(checkpoint, archive, tmp_path / "scores.csv", batch_size=3, tta=True)
 
 
-def test_a_disk_that_fills_loses_nothing(loaded, archive, tmp_path, monkeypatch):
-    run(loaded, archive, tmp_path / "whole.csv")
+def test_a_disk_that_fills_loses_nothing(checkpoint, archive, tmp_path, monkeypatch):
+    run(checkpoint, archive, tmp_path / "whole.csv")
     write = Journal.write
 
     def full(journal, rows):
@@ -99,48 +95,49 @@ def test_a_disk_that_fills_loses_nothing(loaded, archive, tmp_path, monkeypatch)
 
     monkeypatch.setattr(Journal, "write", full)
     with pytest.raises(OSError, match="No space"):
-        run(loaded, archive, tmp_path / "scores.csv")
+        run(checkpoint, archive, tmp_path / "scores.csv")
     monkeypatch.setattr(Journal, "write", write)
-    assert run(loaded, archive, tmp_path / "scores.csv").read == 6
+    assert run(checkpoint, archive, tmp_path / "scores.csv").resumed == 4
     assert (tmp_path / "scores.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
-def test_a_file_that_stands_twice_is_read_once(loaded, archive, tmp_path):
+def test_a_file_that_stands_twice_is_read_once(checkpoint, archive, tmp_path):
     files = [str(archive / name) for name in ("1.dcm", "0.dcm", "../archive/1.dcm", "2.dcm")]
-    finished = predict(*loaded, files, tmp_path / "scores.csv", batch_size=3, num_workers=0)
+    finished = predict(checkpoint, files, tmp_path / "scores.csv", batch_size=3, num_workers=0)
     assert (finished.images, finished.rejected) == (3, 1)
     (rejected,) = csv.DictReader((tmp_path / "scores.rejected.csv").open())
-    assert rejected == {"file": files[2], "reason": "stands twice in the list, first as number 1"}
+    assert rejected == {"file": files[2], "reason": "is listed twice, first as number 1"}
     rows = list(csv.DictReader((tmp_path / "scores.csv").open()))
     assert [row["file"] for row in rows] == [files[0], files[1], files[3]]
 
 
-def test_where_the_model_looked_is_drawn(loaded, archive, tmp_path):
-    run(loaded, archive, tmp_path / "scores.csv", explainer="grad_cam")
+def test_where_the_model_looked_is_drawn(checkpoint, archive, tmp_path):
+    run(checkpoint, archive, tmp_path / "scores.csv", explainer="grad_cam")
     rows = list(csv.DictReader((tmp_path / "scores.csv").open()))
     assert rows[0]["explanation"] == "0000001-pathology.png;0000001-density.png"
     drawn = {path.name for path in (tmp_path / "scores.explanations").iterdir()}
     assert drawn == {name for row in rows for name in row["explanation"].split(";")}
 
 
-def test_scores_that_are_no_numbers_are_rejected(loaded, archive, tmp_path):
-    model, processor = loaded
+def test_scores_that_are_no_numbers_are_rejected(checkpoint, archive, tmp_path):
+    model, processor = load_classifier(checkpoint)
     model.classifier.weight.data[:] = float("nan")
-    finished = run((model, processor), archive, tmp_path / "scores.csv")
+    files = sorted(str(path) for path in archive.iterdir())
+    finished = score_files(model, processor, files, tmp_path / "scores.csv", num_workers=0)
     assert (finished.images, finished.rejected) == (0, 10)
     assert "not finite" in (tmp_path / "scores.rejected.csv").read_text()
 
 
 @pytest.mark.parametrize("name", ["scores.txt", "scores"])
-def test_an_output_that_is_no_table_is_refused(loaded, archive, tmp_path, name):
-    with pytest.raises(UsageError, match="no table"):
-        run(loaded, archive, tmp_path / name)
+def test_an_output_that_is_no_table_is_refused(checkpoint, archive, tmp_path, name):
+    with pytest.raises(UsageError, match="not a table"):
+        run(checkpoint, archive, tmp_path / name)
 
 
-def test_an_output_that_is_there_is_left_alone(loaded, archive, tmp_path):
+def test_an_output_that_is_there_is_left_alone(checkpoint, archive, tmp_path):
     (tmp_path / "scores.csv").write_text("precious")
-    with pytest.raises(UsageError, match="there already"):
-        run(loaded, archive, tmp_path / "scores.csv")
+    with pytest.raises(UsageError, match="already exists"):
+        run(checkpoint, archive, tmp_path / "scores.csv")
     assert (tmp_path / "scores.csv").read_text() == "precious"
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import datasets
@@ -13,62 +11,13 @@ import numpy as np
 import torch
 
 from ...data.prepared_row import lesion_mask
-from ...data.torch_datasets import LabelledImages, rows_of
-from ...errors import DataError, UsageError
+from ...data.torch_datasets import LabelledImages
 from ...explainers import explain
 from ...explainers.measures import brightest, pointing_hit
 from ...explainers.overlay import side_by_side
-from ...models.checkpoint import load_model, load_processor
 from ...models.modeling_mammo_swin import MammoSwinForImageClassification
 from ...processing.image_processing_mammo import MammoImageProcessor
 from ..classifier import Evaluation
-
-# Pictures of where a classifier looked on test images, beside the image and its lesion's outline.
-
-
-SEED_EXPLAINERS = ("attention", "grad_cam", "grad_cam_attention")
-
-
-def visualize(
-    checkpoint: Path,
-    prepared: datasets.Dataset,
-    out: Path,
-    *,
-    count: int = 12,
-    explainers: Sequence[str] = SEED_EXPLAINERS,
-) -> list[Path]:
-    """Draws explanations of some test images side by side, those with a lesion's outline first.
-
-    Args:
-        checkpoint: Folder of a classifier and its processor.
-        prepared: Prepared images at the processor's size.
-        out: Folder for the pictures, ``001.png`` and on.
-        count: How many images.
-        explainers: Whose maps.
-
-    Raises:
-        UsageError: The checkpoint or an explainer is not there.
-        DataError: There is no labelled test image, or the checkpoint is damaged.
-    """
-    if not (checkpoint / "config.json").is_file():
-        raise UsageError("there is no classifier here", source=checkpoint, remedy="train one first")
-    model = load_model(MammoSwinForImageClassification, checkpoint).eval()
-    processor = load_processor(checkpoint)
-    rows = [i for i in rows_of(prepared, ("test",)) if max(prepared[i]["labels"]) >= 0]
-    if not rows:
-        raise DataError("no labelled test image to explain", remedy="check the collection's test tables")
-    rows.sort(key=lambda index: prepared[index]["lesions"] is None)
-    images = LabelledImages(prepared.select(rows[:count]), processor)
-    out.mkdir(parents=True, exist_ok=True)
-    written = []
-    for index in range(len(images)):
-        intensity, _, row = images.intensity_and_lesions(index)
-        pixels = images.normalized(intensity)[None]
-        maps = {name: explain(model, pixels, explainer=name).map[0] for name in explainers}
-        picture = side_by_side(intensity[0].numpy(), maps, lesion_mask(row))
-        written.append(out / f"{index + 1:03d}.png")
-        picture.save(written[-1])
-    return written
 
 
 def pointing_figures(

@@ -1,0 +1,213 @@
+"""Pictures of where a classifier looked: on the test images of a collection, or on any files.
+
+The verb for tensors is `mammo_hf.explainers.explain`.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ..errors import DataError, UsageError, check_device, check_number
+from ..explainers import Explanation, find_explainer
+from ..explainers import explain as explain_batch
+from ..explainers.explanation import mm_per_pixel
+from ..explainers.overlay import side_by_side
+from ..files import is_remote, whole_file, writing_errors
+from ..models.checkpoint import locate, read_tasks
+from ..processing.image_processing_mammo import MammoImageProcessor
+from .onnx import is_exported
+from .reading import ImageReader, InferenceResult, Source, files_to_read
+from .scoring import load_classifier
+
+if TYPE_CHECKING:
+    import datasets
+
+    from ..data.collection import Collection
+
+logger = logging.getLogger(__name__)
+
+SHOWN = ("attention", "grad_cam", "grad_cam_attention")
+COUNT = 12  # test images of a collection that are drawn
+
+
+def explain(
+    model: str | os.PathLike[str],
+    images: Source | Collection | datasets.Dataset,
+    output_dir: str | os.PathLike[str],
+    *,
+    explainer: str | Sequence[str] = SHOWN,
+    target: str | None = None,
+    count: int | None = None,
+    num_workers: int = 2,
+    device: str | None = None,
+) -> InferenceResult:
+    """Draw where a classifier looked: each image alone and under the map of each explainer, side by side.
+
+    Of a collection, test images are drawn into ``001.png`` and so on, those with a lesion's outline first. Of files,
+    each is drawn; ``explanations.csv`` lists the picture, the explained label and its probability of each file, and
+    ``rejected.csv`` the files that could not be read, with the reason.
+
+    Args:
+        model: A classifier, as in `mammo_hf.models.checkpoint.locate`.
+        images: A collection, or a folder that one is recognised in, or one that ``mammo-hf prepare`` wrote, or prepared
+            images; or files as in `files_to_read`: an image, a folder without labels, a list of paths.
+        output_dir: Folder for the pictures.
+        explainer: Names of the explainers, or one name.
+        target: Label to explain, such as "pathology:malignant"; by default what the first task predicts.
+        count: Largest number of images; by default 12 of a collection, and all files.
+        num_workers: Number of processes that read.
+        device: The device, "cpu" or "cuda"; by default a GPU if there is one.
+
+    Raises:
+        UsageError: An argument makes no sense, or the model is not a classifier.
+        DataError: The model or the collection cannot be read, or it has no labelled test image.
+    """
+    names = [explainer] if isinstance(explainer, str) else list(explainer)
+    for name in names:
+        find_explainer(name)
+    if count is not None:
+        check_number("count", count, count >= 1, "1 or more")
+    check_number("num_workers", num_workers, num_workers >= 0, "0 or more")
+    check_device(device)
+    folder, out = locate(model), Path(output_dir)
+    if is_exported(folder):
+        remedy = "give the checkpoint that it was exported from"
+        raise UsageError("an exported model cannot be explained", source=model, remedy=remedy)
+    network, processor = load_classifier(folder)
+    network.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if _is_labelled(images):
+        prepared = _prepared(images, folder, processor, out, num_workers)
+        result = _explain_prepared(network, processor, prepared, out, names, target=target, count=count or COUNT)
+    else:
+        files = files_to_read(images)[:count]  # type: ignore[arg-type]
+        result = _explain_files(network, processor, files, out, names, target=target, num_workers=num_workers)
+    logger.info("%s", result)
+    return result
+
+
+def _is_labelled(images: Any) -> bool:
+    """Return whether images are a collection or prepared images, and not files."""
+    if isinstance(images, Sequence) and not isinstance(images, str):
+        return False
+    if not isinstance(images, (str, os.PathLike)):
+        return True
+    text, path = os.fspath(images), Path(images)
+    if path.is_dir():
+        from ..data.datasets.discovery import all_sources
+
+        return (path / "layout.json").is_file() or any(source.recognises(path) for source in all_sources())
+    return is_remote(text) or path.suffix.lower() == ".toml" or (":" in text and not path.exists())
+
+
+def _prepared(
+    images: Any, model: Path, processor: MammoImageProcessor, out: Path, num_workers: int
+) -> datasets.Dataset:
+    """Return the prepared test images of a collection."""
+    from ..data.collection import Collection
+    from ..data.training_data import open_as_trained, prepared_images
+
+    if isinstance(images, (str, os.PathLike)):
+        images = open_as_trained(os.fspath(images), model)
+    if not isinstance(images, Collection):
+        return images
+    table = images.where(split="test")
+    if not len(table):
+        raise DataError("has no test image to explain", source=images.salt_name, remedy="check its test tables")
+    return prepared_images(table, processor, out / "prepared", tasks=read_tasks(model), num_workers=num_workers)
+
+
+def _explain_prepared(
+    network: Any,
+    processor: MammoImageProcessor,
+    prepared: datasets.Dataset,
+    out: Path,
+    names: Sequence[str],
+    *,
+    target: str | None,
+    count: int,
+) -> InferenceResult:
+    """Draw labelled test images, those with a lesion's outline first."""
+    from ..data.prepared_row import lesion_mask
+    from ..data.torch_datasets import LabelledImages, rows_of
+
+    rows = [row for row in rows_of(prepared, ("test",)) if max(prepared[row]["labels"]) >= 0]
+    if not rows:
+        raise DataError("there is no labelled test image to explain", remedy="check the collection's test tables")
+    rows.sort(key=lambda row: prepared[row]["lesions"] is None)
+    images = LabelledImages(prepared.select(rows[:count]), processor)
+    with writing_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    for index in range(len(images)):
+        intensity, _, row = images.intensity_and_lesions(index)
+        pixels = images.normalized(intensity)[None].to(network.device)
+        maps = {name: explain_batch(network, pixels, target, name).map[0] for name in names}
+        _save(out / f"{index + 1:03d}.png", intensity[0].numpy(), maps, lesion_mask(row))
+    return InferenceResult(out, len(images))
+
+
+def _explain_files(
+    network: Any,
+    processor: MammoImageProcessor,
+    files: Sequence[str],
+    out: Path,
+    names: Sequence[str],
+    *,
+    target: str | None,
+    num_workers: int,
+) -> InferenceResult:
+    """Draw files, and list them."""
+    with writing_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    drawn: list[list[Any]] = []
+    rejected: list[list[str]] = []
+    with ImageReader(processor, min(num_workers, len(files))) as reader:
+        for image in reader.read(enumerate(files)):
+            if image.pixel_values is None or image.geometry is None:
+                rejected.append([files[image.index], image.reason or ""])
+                continue
+            pixels = torch.from_numpy(image.pixel_values)[None]
+            shown = processor.denormalize(pixels.numpy())
+            pixels = pixels.to(network.device)
+            found = {
+                name: explain_batch(network, pixels, target, name, images=shown, geometry=[image.geometry])
+                for name in names
+            }
+            first: Explanation = next(iter(found.values()))
+            picture = f"{image.index + 1:03d}.png"
+            maps = {name: explanation.map[0] for name, explanation in found.items()}
+            _save(out / picture, first.images[0], maps, None, mm_per_pixel(image.geometry), first.caption())
+            drawn.append([files[image.index], picture, first.target[0], f"{first.score[0]:.6g}"])
+    _write_table(out / "explanations.csv", ["file", "picture", "label", "score"], drawn)
+    if rejected:
+        _write_table(out / "rejected.csv", ["file", "reason"], rejected)
+    return InferenceResult(out, len(drawn), len(rejected), out / "rejected.csv" if rejected else None)
+
+
+def _save(
+    path: Path,
+    image: np.ndarray,
+    maps: dict[str, np.ndarray],
+    mask: np.ndarray | None,
+    mm: float | None = None,
+    caption: str = "",
+) -> None:
+    picture = side_by_side(image, maps, mask, mm=mm, caption=caption)
+    with writing_errors(path), whole_file(path) as part:
+        picture.save(part)
+
+
+def _write_table(path: Path, columns: list[str], rows: list[list[Any]]) -> None:
+    with (
+        writing_errors(path),
+        whole_file(path) as part,
+        part.open("w", encoding="utf-8", newline="") as file,
+    ):
+        csv.writer(file).writerows([columns, *rows])
