@@ -128,7 +128,7 @@ def test_tasks_and_targets_are_chosen(read, file):
     for wrong in ({"tasks": "birads"}, {"tasks": []}, {"target": "malignant"}, {"top_k": 0}):
         with pytest.raises(UsageError):
             read(file, **wrong)
-    with pytest.raises(UsageError, match="no label"):
+    with pytest.raises(UsageError, match="not a label"):
         read(file, explainer="grad_cam", target="melanoma")
     with pytest.raises(TypeError, match="unknown arguments: explain"):
         read(file, explain="grad_cam")
