@@ -89,12 +89,14 @@ def intensity_table(
         MammogramError: A part of the pipeline is malformed, the window that is asked for does not exist, or there is
             none and the display refuses that.
     """
+    # Modality LUT or rescale, of every value that the bits can hold
     first = -(1 << image.bits_stored - 1) if image.signed else 0
     stored = np.arange(first, first + (1 << image.bits_stored), dtype=np.float64)
     modality = _modality_values(dataset, stored, frame)
     low, high = float(modality.min()), float(modality.max())
     if not 0 < high - low < float("inf"):
         raise MammogramError("its modality LUT or rescale leaves no range of values", remedy="fix the attributes")
+    # VOI LUT or window, or a rule without them, and inversion
     padding = _is_padding(dataset, stored)
     raw = intent is PresentationIntent.FOR_PROCESSING
     voi = None if raw and display.is_normal else find_voi(dataset, low, high, display, frame)
@@ -111,6 +113,7 @@ def intensity_table(
         signal = processing_signal(dataset, image.photometric) if raw else None
         measured = sample if display.on_missing_window == "robust" else None
         intensity, source = _without_window(modality, first, padding, inverted, signal, measured)
+    # Padding is background
     intensity[padding] = 0.0
     values = intensity.astype(np.float32)
     values.flags.writeable = False

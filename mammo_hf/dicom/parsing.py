@@ -128,7 +128,7 @@ def _from_file(file: BinaryIO, holder: bytes | str, size: int) -> tuple[Dataset,
 
 
 class _BoundedFile:
-    """A file whose reads are counted, and clipped to what the file holds, so that no length in it costs memory."""
+    """A file that counts its reads and clips them to its size, so that no length in it costs memory."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file, self._size = file, size

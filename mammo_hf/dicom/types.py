@@ -33,16 +33,16 @@ class _HeaderFact(Enum):
 
     @classmethod
     def from_dicom(cls: type[_Fact], value: object) -> _Fact:
-        """Return the member that a DICOM text stands for; ``UNKNOWN`` for anything else, for empty and for ``None``.
+        """Return the member for a DICOM text; ``UNKNOWN`` for any other text, an empty one and ``None``.
 
         Args:
-            value: Value of the attribute; its case and surrounding blanks do not matter.
+            value: Value of the attribute, or a member; case and surrounding blanks do not matter.
         """
         text = _upper(value)
         return next((member for member in cls if text and text in member.dicom_values()), cls["UNKNOWN"])
 
     def dicom_values(self) -> tuple[str, ...]:
-        """Return the texts, in upper case, that stand for this member in a file."""
+        """Return the texts, in upper case, that this member has in a file."""
         return (self.value.upper(),) if self.value else ()
 
 
@@ -69,6 +69,7 @@ class _CodedFact(_HeaderFact):
 
 
 def _upper(value: object) -> str:
+    value = value.value if isinstance(value, Enum) else value
     return str(value if value is not None else "").strip().upper()
 
 

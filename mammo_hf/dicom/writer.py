@@ -46,14 +46,16 @@ def mammogram_dataset(
     Raises:
         MammogramError: The array is not an image of such values, or a value needs more bits than ``bits_stored``.
     """
+    # Describe the image
     pixels = np.asarray(pixels)
     bits = bits_stored if bits_stored is not None else 8 * pixels.dtype.itemsize
     _check(pixels, bits)
     dataset = _identity(
         dicom_keywords.get("PresentationIntentType", "FOR PRESENTATION"), tomosynthesis=pixels.ndim == 3
     )
-    _describe_projection(dataset, Laterality.from_dicom(_text(laterality)), View.from_dicom(_text(view)))
-    _describe_pixels(dataset, pixels, bits, Photometric.from_dicom(_text(photometric)))
+    _describe_projection(dataset, Laterality.from_dicom(laterality), View.from_dicom(view))
+    _describe_pixels(dataset, pixels, bits, Photometric.from_dicom(photometric))
+    # Let the given attributes replace what was described, and add the pixels
     syntax = dicom_keywords.pop("TransferSyntaxUID", uid.ExplicitVRLittleEndian)
     _set_keywords(dataset, dicom_keywords)
     if "PixelData" not in dicom_keywords:
@@ -61,6 +63,7 @@ def mammogram_dataset(
         data = pixels.astype(pixels.dtype.newbyteorder("<" if little else ">")).tobytes()
         dataset.add_new("PixelData", "OW" if pixels.dtype.itemsize == 2 else "OB", data + b"\0" * (len(data) % 2))
     _set_uids(dataset, dicom_keywords)
+    # Add what a file begins with
     dataset.preamble = b"\0" * 128
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.MediaStorageSOPClassUID = dataset.get("SOPClassUID")
@@ -68,10 +71,6 @@ def mammogram_dataset(
     if syntax is not None:
         dataset.file_meta.TransferSyntaxUID = syntax
     return dataset
-
-
-def _text(value: Laterality | View | Photometric | str | None) -> str | None:
-    return value if isinstance(value, str) or value is None else value.value
 
 
 def _check(pixels: np.ndarray, bits: int) -> None:

@@ -18,6 +18,7 @@ def test_nothing_and_nonsense_are_unknown(kind: type) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_member_is_found_by_its_own_text(kind: type) -> None:
     for member in kind:
+        assert kind.from_dicom(member) is member
         for text in member.dicom_values():
             assert kind.from_dicom(f" {text.lower()} ") is member
 
