@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 
 from mammo_hf import Collection, MammoImageProcessor, load
+from mammo_hf.data.prepare.executors import pool
 from mammo_hf.data.prepare.folder import for_training, open_prepared
 from mammo_hf.data.prepare.running import prepare_images
-from mammo_hf.data.prepare.shard import Done
+from mammo_hf.data.prepare.shard import ShardResult
 from mammo_hf.data.torch_datasets import LabelledImages
 from mammo_hf.phantom.writing import write_phantom
-from mammo_hf.processes import pool
 
 SIZE = (896, 448)
 PARTS = ("frames", "phantoms", "processes", "memory")
@@ -145,10 +145,10 @@ def speed(table: Collection, work: Path, workers: int) -> float:
     """Images a second from each worker's first finished shard on: without their imports."""
     ended: list[tuple[float, int]] = []
 
-    def run(*given: Any) -> Iterator[Done]:
-        for done in pool(workers)(*given):
-            ended.append((time.perf_counter(), done.rows))
-            yield done
+    def run(*given: Any) -> Iterator[ShardResult]:
+        for result in pool(workers)(*given):
+            ended.append((time.perf_counter(), result.rows))
+            yield result
 
     with tempfile.TemporaryDirectory(dir=work) as out:
         prepare_images(table, MammoImageProcessor(size=SIZE), out, shard_size=16, executor=run)

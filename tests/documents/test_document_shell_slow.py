@@ -43,7 +43,7 @@ SHORT = {
     ],
     "label-efficiency": [*SMALL, "--model", "nano"],
     "predict": ["--num_workers", "0", "--device", "cpu"],
-    "prepare": ["--size", "112", "112", "--num_proc", "0"],
+    "prepare": ["--image_size", "112", "112", "--num_workers", "0"],
     "phantom": ["--patients", "12", "--size", "224", "112", "--num_proc", "1"],
 }
 NOT_RUN = {

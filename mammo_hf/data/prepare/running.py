@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import filelock
 
@@ -92,40 +92,47 @@ def prepare_images(
         DataError: No image could be read, or more than ``max_rejected_fraction`` of them could not.
         UsageError: ``out`` cannot be written or its disk is full, or an argument is out of its range.
     """
-    check_choice("format", format, FORMATS)
-    check_number("shard_size", shard_size, shard_size >= 1, "1 or more")
-    check_number("num_workers", num_workers, num_workers >= 0, "0 or more")
-    check_number("max_rejected_fraction", max_rejected_fraction, 0 <= max_rejected_fraction <= 1, "from 0 to 1")
+    _check_arguments(format, shard_size, num_workers, max_rejected_fraction)
     if not len(collection):
         raise DataError("the collection has no image to prepare", remedy="check its folder and tables")
     started, folder = time.monotonic(), Folder(out)
     preparation = Preparation.of(collection, processor, lesion_task)
     run = executor or (here if num_workers == 0 else pool(num_workers))
+    results: list[ShardResult] = []
     with writing_errors(folder), _alone(folder):
         layout = Layout.of(folder, len(collection), shard_size=shard_size, format=format)
+        writer = ShardWriter(folder, layout, preparation)
         _check_space(folder, layout, processor, len(collection))
-        results: list[ShardResult] = []
         with Progress(len(collection)) as progress:
-            for result in run(_shards(collection, layout), ShardWriter(folder, layout, preparation), progress):
+            for result in run(_shards(collection, layout), writer, progress):
                 results.append(result)
                 _check_rejected(results, len(collection), max_rejected_fraction)
-        # Write what makes the shards a dataset.
-        rejected = [(entry.source, entry.reason) for entry in collection.rejected] + sorted(_problems(results))
-        facts: dict[str, Any] = {
-            "fingerprint": digest(sorted(result.key for result in results)),
-            "images": sum(result.images for result in results),
-            "rejected": len(rejected),
-            "bytes": sum(result.size for result in results),
-            "salt_name": collection.salt_name,
-        }
-        finish(folder, layout, preparation, facts, rejected)
+        return _finish(collection, writer, results, started)
+
+
+def _check_arguments(format: str, shard_size: int, num_workers: int, max_rejected_fraction: float) -> None:
+    check_choice("format", format, FORMATS)
+    check_number("shard_size", shard_size, shard_size >= 1, "1 or more")
+    check_number("num_workers", num_workers, num_workers >= 0, "0 or more")
+    check_number("max_rejected_fraction", max_rejected_fraction, 0 <= max_rejected_fraction <= 1, "from 0 to 1")
+
+
+def _finish(collection: Collection, writer: ShardWriter, results: list[ShardResult], started: float) -> RunSummary:
+    """Write what makes the shards a dataset, and sum up the run."""
+    rejected = [(entry.source, entry.reason) for entry in collection.rejected] + sorted(_problems(results))
+    images, size = sum(result.images for result in results), sum(result.size for result in results)
+    facts = {
+        "fingerprint": digest(sorted(result.key for result in results)),
+        **{"images": images, "rejected": len(rejected), "bytes": size, "salt_name": collection.salt_name},
+    }
+    finish(writer.folder, writer.layout, writer.preparation, facts, rejected)
     return RunSummary(
-        folder=folder.url,
-        images=facts["images"],
+        folder=writer.folder.url,
+        images=images,
         rejected=len(rejected),
         read=sum(result.read for result in results),
         shards_written=sum(result.written for result in results),
-        size=facts["bytes"],
+        size=size,
         seconds=time.monotonic() - started,
     )
 
