@@ -60,7 +60,6 @@ def main(arguments: list[str]) -> None:
         check_number("--spacing_mm", args.spacing_mm, args.spacing_mm > 0, "above 0")
     from pathlib import Path
 
-    from ..data.training_data import open_as_trained
     from ..explainers import find_explainer
     from ..models.checkpoint import check_model, load_processor, locate
     from ..studies.explanations import study_explanations
@@ -77,4 +76,4 @@ def main(arguments: list[str]) -> None:
     check_outputs(out, out / "prepared")
     log_to("console", out)
     options = {name: value for name, value in vars(args).items() if name not in ("model", "dataset", "output_dir")}
-    print(study_explanations(folder, open_as_trained(args.dataset, folder), out, **options))
+    print(study_explanations(folder, args.dataset, out, **options))

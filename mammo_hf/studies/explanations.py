@@ -14,10 +14,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from ..data.collection import Collection
 from ..data.prepared_row import breast_of, enlarged, geometry_of, lesion_mask, relabelled
 from ..data.torch_datasets import LabelledImages, rows_of
-from ..data.training_data import prepared_images
+from ..data.training_data import open_as_trained, prepared_images
 from ..errors import DataError, UsageError
 from ..evaluation.study_tables import explanation_table, plot_study, sanity_table
 from ..explainers import explainers as installed_explainers
@@ -59,7 +58,7 @@ Figures = dict[str, Any]
 
 def study_explanations(
     model: str | Path,
-    collection: Collection,
+    images: str | Path,
     output_dir: str | Path,
     explainers: Sequence[str],
     *,
@@ -76,7 +75,8 @@ def study_explanations(
 
     Args:
         model: Folder or Hub name of a classifier.
-        collection: Collection that states where lesions are, split as the classifier's training was.
+        images: Collection that states where lesions are, as in `mammo_hf.load`; one that the classifier was trained on
+            keeps the training's split.
         output_dir: Folder of ``explanations.md``, ``explanations.png``, ``metrics.json`` and the prepared images.
         explainers: Names of the explainers.
         split: Split whose images are explained, or "all".
@@ -98,6 +98,7 @@ def study_explanations(
     """
     folder, out = locate(model), Path(output_dir)
     network, processor = load_model(MammoSwinForImageClassification, folder).eval(), load_processor(folder)
+    collection = open_as_trained(images, folder)
     # Prepare the images of the split; permuted labels need those of the training patients too
     asked = collection if split == "all" else collection.where(split=split)
     if not len(asked):
