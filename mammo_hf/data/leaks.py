@@ -31,7 +31,6 @@ def assert_no_leak(
     pretraining: Collection | None = None,
     seen: AnyCollection[str] = (),
     prepared: PreparedImages | None = None,
-    max_distance: int | None = None,
 ) -> None:
     """Check that no patient, exam, image or file is in two splits.
 
@@ -47,7 +46,6 @@ def assert_no_leak(
             `mammo_hf.data.splits.read_seen`.
         prepared: Prepared images of the collections: with them, near duplicates are looked for too, such as one film
             that was scanned into two sets under two names.
-        max_distance: Number of bits of 256 in which near duplicates may differ; ``None`` for ``MAX_DISTANCE``.
 
     Raises:
         DataError: Lists up to ten offenders of each sort by their hashes; a file by the image_id of its rows.
@@ -63,7 +61,7 @@ def assert_no_leak(
     images = zip(files, values["image_id"], strict=True)
     problems += _describe("file", {image: shared[file] for file, image in images if file in shared})
     if prepared is not None:
-        pairs = near_duplicates(prepared, dict(zip(values["image_id"], sides, strict=True)), max_distance)
+        pairs = near_duplicates(prepared, dict(zip(values["image_id"], sides, strict=True)))
         problems += _describe("near duplicate", {f"{one} like {other}": splits for one, other, splits in pairs})
     if problems:
         raise DataError(
@@ -147,21 +145,17 @@ _SMALL = 64  # pixels per side of the copy
 _BLOCK = 1024
 
 
-def near_duplicates(
-    prepared: PreparedImages, splits: Mapping[str, str], max_distance: int | None = None
-) -> Iterator[tuple[str, str, list[str]]]:
+def near_duplicates(prepared: PreparedImages, splits: Mapping[str, str]) -> Iterator[tuple[str, str, list[str]]]:
     """Find pairs of images that are in two splits and are almost equal.
 
     Args:
         prepared: Prepared images.
         splits: From each image_id to its split; other images are skipped. The split in the rows themselves is not
             used, as they may have been prepared before the split was made.
-        max_distance: Number of bits in which the images may differ; ``None`` for ``MAX_DISTANCE``.
 
     Yields:
         The two image_ids and their splits.
     """
-    limit = MAX_DISTANCE if max_distance is None else max_distance
     groups: dict[str, tuple[list[str], list[np.ndarray]]] = {}
     for row in prepared:
         if row["image_id"] in splits:
@@ -171,16 +165,16 @@ def near_duplicates(
     found = sorted(groups)
     for index, one in enumerate(found):
         for other in found[index + 1 :]:
-            for first, second in _close(np.stack(groups[one][1]), np.stack(groups[other][1]), limit):
+            for first, second in _close(np.stack(groups[one][1]), np.stack(groups[other][1])):
                 yield groups[one][0][first], groups[other][0][second], [one, other]
 
 
-def _close(one: np.ndarray, other: np.ndarray, limit: int) -> Iterator[tuple[int, int]]:
+def _close(one: np.ndarray, other: np.ndarray) -> Iterator[tuple[int, int]]:
     for start in range(0, len(one), _BLOCK):
         distances = np.zeros((min(_BLOCK, len(one) - start), len(other)), np.uint16)
         for word in range(one.shape[1]):
             distances += np.bitwise_count(one[start : start + _BLOCK, word, None] ^ other[None, :, word])
-        for first, second in np.argwhere(distances <= limit):
+        for first, second in np.argwhere(distances <= MAX_DISTANCE):
             yield start + int(first), int(second)
 
 

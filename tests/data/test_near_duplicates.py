@@ -55,11 +55,6 @@ def test_pairs_are_looked_for_across_sides_alone():
     assert list(near_duplicates(rows[:3], SIDES)) == []
 
 
-def test_the_distance_can_be_chosen():
-    rows = [prepared("a", film(0)), prepared("c", film(1))]
-    assert len(list(near_duplicates(rows, SIDES, 256))) == 1
-
-
 def test_a_real_film_that_stands_in_two_cases_is_found(real_data):
     # DDSM's benign cases 386 and 388 hold the same right MLO film
     processor = MammoImageProcessor(size=(448, 224))
