@@ -1,14 +1,14 @@
-"""Any mammography collection as one table: one row an image, split by patient, with no leak between the sides."""
+"""Collections of mammograms: one row per image, split by patient, with no leak between the splits."""
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING
 
-# of the patients for a test split if a collection has none, and of the training patients who choose the best epoch
+# fractions of the patients: for a test split if a collection has none, and of the training patients for validation
 TEST_FRACTION, VALIDATION_FRACTION = 0.2, 0.15
 
-# imported on first use: the phantom, which lives in this package too, must not pay for `datasets`
+# imported on first use: commands that only need the constants must not load `datasets`
 _PUBLIC = {
     "Collection": "collection",
     "assert_no_leak": "leaks",
