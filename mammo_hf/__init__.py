@@ -25,6 +25,7 @@ _PUBLIC = {
     "Mammogram": "dicom",
     "MammogramClassificationPipeline": "inference.pipeline",
     "MammogramError": "dicom",
+    "evaluate": "evaluation.evaluate",
     "explain": "inference.explain",
     "finetune": "training.classification",
     "load": "data",
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from .data.loading import load
     from .dicom import Mammogram, MammogramError, read_mammogram
     from .errors import MammoError
+    from .evaluation.evaluate import evaluate
     from .explainers.explanation import Explanation
     from .hub.prepare import prepare
     from .hub.push import push
@@ -67,6 +69,7 @@ __all__ = [
     "Mammogram",
     "MammogramClassificationPipeline",
     "MammogramError",
+    "evaluate",
     "explain",
     "finetune",
     "load",

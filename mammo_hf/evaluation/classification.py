@@ -1,7 +1,7 @@
-"""One task's figures on one split: by image and, where a grouping is given, by breast or patient.
+"""Figures of one task on one split: by image and, if a grouping is given, by breast or patient.
 
 The result is a plain dict that JSON takes: every figure is there under its name, and one that is not defined on these
-data is null with its reason beside it.
+data is null with its reason next to it.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from .scored import into_units
 Keys = Sequence[object] | np.ndarray
 Metrics = dict[str, Callable[..., float]]
 Points = Mapping[str, Mapping[str, Mapping[str, float]]]
-# the value that a label has where it is not known, as in torch's cross-entropy
+# A label that is not known, as in torch's cross-entropy.
 UNKNOWN = -100
-# tasks whose labels stand in an order, so that a miss by two is worse than a miss by one
+# Tasks with ordered labels, so that an error by two classes is worse than an error by one.
 ORDINAL = ("density", "birads", "tissue", "cancer_within_years")
 OF_TWO_CLASSES: Metrics = {
     "auroc": auroc,
@@ -55,7 +55,7 @@ OF_TWO_CLASSES: Metrics = {
 }
 OF_SEVERAL_CLASSES: Metrics = {"auroc": macro_auroc, "brier": brier, "ece": ece}
 OF_PREDICTIONS: Metrics = {"accuracy": accuracy, "balanced_accuracy": balanced_accuracy}
-# these say something of one class alone
+# These are defined with one class alone.
 _NEED_NO_SECOND_CLASS = ("accuracy", "balanced_accuracy", "quadratic_kappa", "brier", "ece")
 
 
@@ -71,30 +71,30 @@ def evaluate_task(
     resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Evaluate one task on the images whose label is known.
+    """Evaluate one task on the images that have a known label.
 
     With two classes ``auroc`` is that of the last label (the positive); with more it is the macro average, one against
     the rest. Intervals are the 95 % bootstrap over patients. A prediction is the class of highest probability.
 
     A unit of a grouping (a breast, a patient) is scored by the mean, the maximum and the noisy-or of its labelled
-    images, each reported by itself; see `into_units`.
+    images, each reported separately; see `into_units`.
 
     Args:
         task: ``{"name": str, "labels": [str, ...]}``, as in a model's ``config.tasks``.
-        references: ``(n,)`` class numbers, -100 where the label is not known.
-        probabilities: ``(n, classes)``.
+        references: ``(n,)`` class numbers, -100 if the label is not known.
+        probabilities: ``(n, classes)`` probabilities.
         patients: ``(n,)`` patient keys; they are counted and resampled, never written out.
-        groupings: For each kind of unit, such as ``"breast"`` and ``"patient"``, the ``(n,)`` keys of its units.
-        operating_points: For ``"image"`` and kinds of unit the thresholds that validation fixed, as
-            `choose_operating_points` gives them; those of a unit are held against its mean.
-        ordinal: Whether the labels stand in an order; ``None``: for density, BI-RADS, tissue and years to cancer.
+        groupings: Keys ``(n,)`` of the units, by kind of unit, such as ``"breast"`` and ``"patient"``.
+        operating_points: Thresholds that validation fixed, for ``"image"`` and kinds of unit, as
+            `choose_operating_points` gives them; those of a unit are applied to its mean.
+        ordinal: Whether the labels are ordered; ``None``: for density, BI-RADS, tissue and years to cancer.
         resamples: Bootstrap resamples.
         seed: Seed of the bootstrap.
 
     Returns:
         ``task``, ``labels``, ``positive`` (two classes), ``n_images``, ``n_unknown``, ``n_patients``, ``class_counts``
         (label to count), the metrics of this module's tables with ``<name>_interval`` (``[low, high]``), ``confusion``
-        (a row a true class), ``operating_points`` where given, and for each of them that is null ``<name>_reason``;
+        (one row per true class), ``operating_points`` if given, and for each that is null ``<name>_reason``;
         with groupings also ``units``: for each ``n_units``, ``n_conflicting``, ``n_patients``, ``class_counts``, and
         under ``mean``, ``max`` and ``noisy_or`` the same figures.
 
@@ -153,11 +153,11 @@ def _figures(
     missing = [
         label for label, count in zip(labels, np.bincount(truth, minlength=len(labels)), strict=True) if not count
     ]
-    # a label's name says more than the class number that a metric knows
+    # A label's name says more than the class number in a metric's own error.
     lacking = f"no image is labelled {' or '.join(missing)}" if truth.size and missing else None
     bad = int(np.isnan(table).any(axis=1).sum())
     if bad:
-        # a NaN would be predicted as the class where it stands
+        # argmax would predict the class that is NaN.
         lacking = f"{bad} of {len(table)} images have NaN probabilities"
     result: dict[str, Any] = {}
     if binary:
@@ -183,7 +183,7 @@ def _with_intervals(
     draw: dict[str, Any],
     refused: bool = False,
 ) -> dict[str, Any]:
-    """Each metric with its interval, or null with the reason."""
+    """Compute each metric with its interval, or null with the reason."""
     result: dict[str, Any] = {}
     for name, metric in metrics.items():
         if refused:
@@ -200,7 +200,7 @@ def _with_intervals(
     for name in metrics:
         found = intervals.get(name)
         if isinstance(found, tuple) and found[0] == found[1]:
-            # as with classes that are apart: that is no sign of certainty
+            # This happens with separable classes, and is not a sign of certainty.
             found = UndefinedMetric("every resample gives the same value")
         result[f"{name}_interval"] = list(found) if isinstance(found, tuple) else None
         if not isinstance(found, tuple):
@@ -216,7 +216,7 @@ def _counted(truth: np.ndarray, predicted: np.ndarray, classes: int, refused: st
 
 
 def _set(result: dict[str, Any], name: str, figure: Callable[[], Any], reason: str | None = None) -> None:
-    """Puts a figure under its name, or null with the reason."""
+    """Store a figure under its name, or null with the reason."""
     try:
         result[name] = figure()
     except UndefinedMetric as error:
@@ -227,7 +227,7 @@ def _set(result: dict[str, Any], name: str, figure: Callable[[], Any], reason: s
 def _checked(
     name: str, labels: list[str], references: ArrayLike, probabilities: ArrayLike, patients: Keys
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """References int64 with -100 for unknown, probabilities float64, patients; all of one length and in range."""
+    """Return references as int64, probabilities as float64, and patients; all of one length and in range."""
     truth = np.asarray(references)
     table = np.asarray(probabilities, dtype=np.float64)
     if len(labels) < 2:
@@ -243,10 +243,10 @@ def _checked(
 
 
 def as_keys(keys: Keys, n: int, name: str) -> np.ndarray:
-    """Keys of ``n`` images as an array.
+    """Return the keys of ``n`` images as an array.
 
     Raises:
-        DataError: There are more or fewer, or an image has none.
+        DataError: There are more or fewer keys, or an image has none.
     """
     listed = list(keys)
     if len(listed) != n:

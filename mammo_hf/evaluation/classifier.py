@@ -1,10 +1,12 @@
-"""A classifier's evaluation from scores to figures, read as its checkpoint says and not as the test would like."""
+"""Evaluation of a classifier from its scores to figures, with the calibration that its checkpoint stores."""
 
 from __future__ import annotations
 
+import html
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,29 +21,148 @@ from ..models.configuration_mammo_swin import slices_of
 from .classification import evaluate_task
 from .scored import Scored, into_units
 
-# How scores are read: the calibration and the operating points that one set of images, the validation split, fixes.
-
-
+logger = logging.getLogger(__name__)
 Tasks = Sequence[Mapping[str, Any]]
+# Subgroups are shown at the first of these operating points that the model has.
+_SUBGROUP_POINTS = ("sensitivity_90", "given")
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What is stored in a checkpoint's configuration, and why something is missing there.
+class TaskScores:
+    """Scores of the images whose label of a task is known, from which the task's plots are drawn.
 
     Attributes:
-        calibration: For ``config.calibration``: by task's name, without the tasks that could not be calibrated.
-        operating_points: For ``config.operating_points``: by task's name and ``image``, ``breast``, ``patient``.
-        reasons: By task's name, for ``calibration`` and ``operating_points``, why there is none.
+        labels: Labels of the task, in order.
+        references: int ``(n,)`` class numbers.
+        before: ``(n, labels)`` probabilities of the plain softmax.
+        after: ``(n, labels)`` calibrated probabilities.
+        patients: ``(n,)`` patient keys.
+        indices: ``(n,)`` index of each image in the split.
     """
 
-    calibration: dict[str, dict[str, Any]]
-    operating_points: dict[str, dict[str, Any]]
-    reasons: dict[str, dict[str, str]]
+    labels: tuple[str, ...]
+    references: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+    patients: np.ndarray
+    indices: np.ndarray
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures of a classifier on a split, which JSON takes, and the scores behind them.
+
+    Attributes:
+        figures: By task's name the result of `evaluate_task`, with ``calibration``, ``calibration_reason``,
+            ``uncalibrated``, ``would_choose`` and ``subgroups``.
+        warnings: What a reader must know, one sentence each.
+        scores: Scores by task's name.
+        images: Images that were evaluated.
+        split: Split that they are of; "all" for the whole collection.
+        folder: Folder of the report; ``None`` if none was written.
+    """
+
+    figures: dict[str, dict[str, Any]]
+    warnings: tuple[str, ...]
+    scores: dict[str, TaskScores]
+    images: Scored
+    split: str = "test"
+    folder: Path | None = None
+
+    def __str__(self) -> str:
+        found = {name: auc_text(of_task) for name, of_task in self.figures.items()}
+        tasks = ", ".join(found.values()) if len(found) == 1 else "; ".join(f"{k} {v}" for k, v in found.items())
+        return f"{self.split} {tasks}" + ("" if self.folder is None else f"; in {self.folder}")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self}>"
+
+    def _repr_html_(self) -> str:
+        units = {"by image": lambda part: part, "by patient": lambda part: part["units"]["patient"]["mean"]}
+        rows = [
+            "".join(f"<td>{html.escape(text)}</td>" for text in (name, *(auc_text(of(part)) for of in units.values())))
+            for name, part in self.figures.items()
+        ]
+        head = "".join(f"<th>{text}</th>" for text in (f"{self.split} split", *units))
+        notes = "".join(f"<p>{html.escape(warning)}</p>" for warning in self.warnings)
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        return f"<table><tr>{head}</tr>{body}</table>{notes}"
+
+
+def auc_text(figures: Mapping[str, Any]) -> str:
+    """Return an AUC with its interval and verdict against chance: "AUC 0.67 (0.54 to 0.79), above chance".
+
+    Args:
+        figures: Figures of the task, as `evaluate_task` gives them, or of one kind of unit.
+    """
+    if figures["auroc"] is None:
+        return f"AUC not defined ({figures['auroc_reason']})"
+    interval = figures["auroc_interval"]
+    if interval is None:
+        return f"AUC {figures['auroc']:.2f}, without an interval"
+    low, high = interval
+    verdict = "above chance" if low > 0.5 else "below chance" if high < 0.5 else "not distinguishable from chance"
+    return f"AUC {figures['auroc']:.2f} ({low:.2f} to {high:.2f}), {verdict}"
+
+
+class HasTasks(Protocol):
+    """Part of a `MammoSwinConfig` that is read and, with a validation split, written."""
+
+    tasks: Any
+    calibration: dict[str, Any] | None
+    operating_points: dict[str, Any] | None
+
+
+def evaluate_classifier(
+    config: HasTasks,
+    images: Scored,
+    *,
+    validation: Scored | None = None,
+    fits: Mapping[str, Mapping[str, Any]] | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Evaluation:
+    """Evaluate a classifier on images that it has scored.
+
+    At the end of training, call it with ``validation``: calibration and operating points are fitted there and stored in
+    the configuration, which must be saved afterwards. Without it, the configuration's own are applied unchanged.
+
+    Args:
+        config: Configuration of the model; changed if ``validation`` or ``fits`` is given.
+        images: Images of the test split, or of another collection.
+        validation: Images of the validation split.
+        fits: Result of `fit_on_validation`, if that has been called already.
+        resamples: Bootstrap resamples.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        The evaluation. ``would_choose`` in its figures is what these images would have fitted: it is shown next to what
+        the checkpoint stores, and applied nowhere.
+
+    Raises:
+        DataError: The scores do not fit the tasks.
+    """
+    if validation is not None:
+        fits = fit_on_validation(config.tasks, validation)
+    if fits is not None:
+        store_fits(config, fits)
+    own = fit_on_validation(config.tasks, images)
+    figures, scores, warnings = {}, {}, []
+    for number, (name, logits) in enumerate(task_logits(config.tasks, images.logits).items()):
+        task = config.tasks[number]
+        of_task = _task_scores(task["labels"], logits, images, number, (config.calibration or {}).get(name))
+        result = _evaluate(config, task, images, of_task, number, resamples=resamples, seed=seed)
+        result |= _stored(config, task, (fits or {}).get(name, {}).get("reasons", {})) | {"would_choose": own[name]}
+        figures[name], scores[name] = result, of_task
+        if 0 < result["n_patients"] < FEW_PATIENTS:
+            warnings.append(
+                f"{name}: {result['n_patients']} patients. Below {FEW_PATIENTS} an interval may be too narrow."
+            )
+    return Evaluation(figures, tuple(warnings), scores, images)
 
 
 def task_logits(tasks: Tasks, logits: np.ndarray) -> dict[str, np.ndarray]:
-    """For each task's name its slice of the logits ``(n, labels)``.
+    """Return for each task's name its slice of the logits, ``(n, labels)``.
 
     Raises:
         DataError: The logits are of other tasks.
@@ -52,176 +173,93 @@ def task_logits(tasks: Tasks, logits: np.ndarray) -> dict[str, np.ndarray]:
     return {name: logits[:, part] for name, part in slices_of(tasks).items()}
 
 
-def fit_reading(tasks: Tasks, images: Scored, method: str | None = None) -> Reading:
-    """Calibrates each task on some images and fixes its operating points there.
+# What validation images fix: the calibration and the operating points of each task.
+
+
+def fit_on_validation(tasks: Tasks, images: Scored) -> dict[str, dict[str, Any]]:
+    """Calibrate each task on validation images, and choose its operating points there.
 
     Args:
-        tasks: ``config.tasks``.
-        images: Of the validation split, and of no other.
-        method: Of `fit_calibration`.
+        tasks: Tasks of the model, ``config.tasks``.
+        images: Images of the validation split, and of no other.
+
+    Returns:
+        By task's name ``calibration`` (`fit_calibration`), ``operating_points`` (for ``image``, ``breast`` and
+        ``patient``, `choose_operating_points`), each ``None`` if it could not be fitted, and ``reasons`` why.
     """
-    reading = Reading({}, {}, {str(task["name"]): {} for task in tasks})
-    logits = task_logits(tasks, images.logits)
-    patients = np.asarray(list(images.patients))
-    groupings = images.groupings()
-    for number, (name, of_task) in enumerate(logits.items()):
+    patients, groupings = np.asarray(list(images.patients)), images.groupings()
+    fits: dict[str, dict[str, Any]] = {}
+    for number, (name, of_task) in enumerate(task_logits(tasks, images.logits).items()):
+        fit: dict[str, Any] = {"calibration": None, "operating_points": None, "reasons": {}}
+        fits[name] = fit
         known = images.known(number)
-        truth = np.asarray(images.labels)[known, number]
+        truth, logits = np.asarray(images.labels)[known, number], of_task[known]
         try:
-            reading.calibration[name] = fit_calibration(truth, of_task[known], patients[known], method)
+            fit["calibration"] = fit_calibration(truth, logits, patients[known])
         except DataError as error:
-            reading.reasons[name]["calibration"] = error.problem
-        if of_task.shape[1] != 2:
+            fit["reasons"]["calibration"] = error.problem
+        if logits.shape[1] != 2:
             continue
-        table = calibrated(of_task[known], reading.calibration.get(name))
+        table = calibrated(logits, fit["calibration"])
         try:
             points: dict[str, Any] = {"image": choose_operating_points(truth, table[:, 1])}
             for unit, keys in groupings.items():
                 units = into_units(unit, truth, table, patients[known], np.asarray(keys)[known])
                 points[unit] = choose_operating_points(units.references, units.scores["mean"][:, 1])
-            reading.operating_points[name] = points
+            fit["operating_points"] = points
         except UndefinedMetric as error:
-            reading.reasons[name]["operating_points"] = error.reason
-    return reading
+            fit["reasons"]["operating_points"] = error.reason
+    return fits
 
 
-logger = logging.getLogger(__name__)
-# the first of these that there is
-_SUBGROUP_POINTS = ("sensitivity_90", "given")
+def store_fits(config: HasTasks, fits: Mapping[str, Mapping[str, Any]]) -> None:
+    """Store what validation images fixed in a configuration, and log what could not be fitted and why."""
 
+    def found(what: str) -> dict[str, Any] | None:
+        return {name: fit[what] for name, fit in fits.items() if fit[what] is not None} or None
 
-class HasTasks(Protocol):
-    """What of a `MammoSwinConfig` is read and, with a validation split, written."""
-
-    tasks: Any
-    calibration: dict[str, Any] | None
-    operating_points: dict[str, Any] | None
-
-
-@dataclass(frozen=True)
-class TaskScores:
-    """What the plots of a task are drawn from: its images with a known label.
-
-    Attributes:
-        labels: The task's, in order.
-        references: int ``(n,)``.
-        before: ``(n, labels)`` probabilities of the plain softmax.
-        after: The same, calibrated.
-        patients: ``(n,)``.
-        places: ``(n,)`` where each image stands in the split.
-    """
-
-    labels: tuple[str, ...]
-    references: np.ndarray
-    before: np.ndarray
-    after: np.ndarray
-    patients: np.ndarray
-    places: np.ndarray
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The figures, which JSON takes, and the scores that plots need.
-
-    Attributes:
-        figures: By task's name what `evaluate_task` gives, and besides ``calibration``, ``calibration_reason``,
-            ``uncalibrated``, ``would_choose`` and ``subgroups``.
-        warnings: What a reader must know, in sentences.
-        scores: By task's name.
-        images: What was evaluated.
-    """
-
-    figures: dict[str, dict[str, Any]]
-    warnings: tuple[str, ...]
-    scores: dict[str, TaskScores]
-    images: Scored
-
-
-def evaluate_classifier(
-    config: HasTasks,
-    images: Scored,
-    *,
-    validation: Scored | None = None,
-    reading: Reading | None = None,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> Evaluation:
-    """Evaluates a classifier on images that it has scored.
-
-    Call it at the end of training with ``validation``: calibration and operating points are fitted there and stored in
-    the configuration, which must be saved after. Without, the configuration's own are applied as they are.
-
-    Args:
-        config: The model's; changed where ``validation`` is given.
-        images: The test split's, or another collection's.
-        validation: The validation split's.
-        reading: What `fit_reading` gave on it, where that has been done.
-        resamples: Bootstrap resamples.
-        seed: Of the bootstrap.
-
-    Returns:
-        See `Evaluation`. ``would_choose`` is what these very images would have fitted: shown beside what the checkpoint
-        says, and applied nowhere.
-
-    Raises:
-        DataError: The scores do not fit the tasks.
-    """
-    if validation is not None:
-        reading = fit_reading(config.tasks, validation)
-    store(config, reading)
-    reasons: Mapping[str, Mapping[str, str]] = {} if reading is None else reading.reasons
-    own = fit_reading(config.tasks, images)
-    figures, scores, warnings = {}, {}, []
-    for number, (name, logits) in enumerate(task_logits(config.tasks, images.logits).items()):
-        task = config.tasks[number]
-        of_task = _task_scores(task["labels"], logits, images, number, (config.calibration or {}).get(name))
-        result = _evaluate(config, task, images, of_task, number, resamples=resamples, seed=seed)
-        result |= _readings(config, name, reasons.get(name, {}), own)
-        figures[name], scores[name] = result, of_task
-        if 0 < result["n_patients"] < FEW_PATIENTS:
-            warnings.append(
-                f"{name}: {result['n_patients']} patients. Below {FEW_PATIENTS} intervals may cover less than they say."
-            )
-    return Evaluation(figures, tuple(warnings), scores, images)
-
-
-def store(config: HasTasks, reading: Reading | None) -> None:
-    """Puts a reading into a configuration, and what it lacks, with the reason, into the log."""
-    if reading is None:
-        return
-    config.calibration, config.operating_points = reading.calibration or None, reading.operating_points or None
-    for name, of_task in reading.reasons.items():
-        for what, reason in of_task.items():
+    config.calibration, config.operating_points = found("calibration"), found("operating_points")
+    for name, fit in fits.items():
+        for what, reason in fit["reasons"].items():
             logger.warning("%s has no %s: %s", name, what.replace("_", " "), reason)
+
+
+def _stored(config: HasTasks, task: Mapping[str, Any], reasons: Mapping[str, str]) -> dict[str, Any]:
+    """Return the calibration and operating points that were applied, or why there are none."""
+    none, name = "the checkpoint holds none", task["name"]
+    found: dict[str, Any] = {"calibration": (config.calibration or {}).get(name)}
+    if found["calibration"] is None:
+        found["calibration_reason"] = reasons.get("calibration", none)
+    if len(task["labels"]) == 2:
+        found["chosen_operating_points"] = (config.operating_points or {}).get(name)
+        if found["chosen_operating_points"] is None:
+            found["chosen_operating_points_reason"] = reasons.get("operating_points", none)
+    return found
+
+
+# One task.
 
 
 def _task_scores(
     labels: Sequence[str], logits: np.ndarray, images: Scored, number: int, calibration: Mapping[str, Any] | None
 ) -> TaskScores:
-    places = np.flatnonzero(images.known(number))
+    indices = np.flatnonzero(images.known(number))
     return TaskScores(
         labels=tuple(labels),
-        references=np.asarray(images.labels)[places, number].astype(np.int64),
-        before=calibrated(logits[places], None),
-        after=calibrated(logits[places], calibration),
-        patients=np.asarray(list(images.patients))[places],
-        places=places,
+        references=np.asarray(images.labels)[indices, number].astype(np.int64),
+        before=calibrated(logits[indices], None),
+        after=calibrated(logits[indices], calibration),
+        patients=np.asarray(list(images.patients))[indices],
+        indices=indices,
     )
 
 
 def _evaluate(
-    config: HasTasks,
-    task: Mapping[str, Any],
-    images: Scored,
-    scores: TaskScores,
-    number: int,
-    *,
-    resamples: int,
-    seed: int,
+    config: HasTasks, task: Mapping[str, Any], images: Scored, scores: TaskScores, number: int, **draw: int
 ) -> dict[str, Any]:
     points = (config.operating_points or {}).get(task["name"])
     table = np.full((len(images), len(scores.labels)), np.nan)
-    table[scores.places] = scores.after
+    table[scores.indices] = scores.after
     result = evaluate_task(
         task,
         np.asarray(images.labels)[:, number],
@@ -230,43 +268,18 @@ def _evaluate(
         groupings=images.groupings(),
         operating_points=points,
         ordinal=True if task["name"] in (getattr(config, "ordinal_tasks", None) or ()) else None,
-        resamples=resamples,
-        seed=seed,
+        **draw,
     )
     result["uncalibrated"] = {"brier": _or_none(brier, scores), "ece": _or_none(ece, scores)}
     by_image = (points or {}).get("image", {})
     threshold = next((by_image[rule]["threshold"] for rule in _SUBGROUP_POINTS if rule in by_image), None)
-    facts = {name: [column[place] for place in scores.places] for name, column in images.facts.items()}
-    result["subgroups"] = subgroup_figures(
-        scores.labels,
-        scores.references,
-        scores.after,
-        scores.patients,
-        {name: column for name, column in facts.items() if name != task["name"]},
-        threshold=threshold,
-        resamples=resamples,
-        seed=seed,
-    )
-    return result
-
-
-def _readings(config: HasTasks, name: str, reasons: Mapping[str, str], own: Reading) -> dict[str, Any]:
-    """The calibration that was applied, and what the evaluated images would have chosen."""
-    calibration = (config.calibration or {}).get(name)
-    found: dict[str, Any] = {"calibration": calibration}
-    if calibration is None:
-        found["calibration_reason"] = reasons.get("calibration", "the checkpoint holds none")
-    if len(next(task for task in config.tasks if task["name"] == name)["labels"]) == 2:
-        chosen = (config.operating_points or {}).get(name)
-        found["chosen_operating_points"] = chosen
-        if chosen is None:
-            found["chosen_operating_points_reason"] = reasons.get("operating_points", "the checkpoint holds none")
-    found["would_choose"] = {
-        "calibration": own.calibration.get(name),
-        "operating_points": own.operating_points.get(name),
-        "reasons": own.reasons[name],
+    facts = {
+        name: [column[index] for index in scores.indices]
+        for name, column in images.facts.items()
+        if name != task["name"]
     }
-    return found
+    result["subgroups"] = subgroup_figures(scores, facts, threshold=threshold, **draw)
+    return result
 
 
 def _or_none(metric: Any, scores: TaskScores) -> float | None:
@@ -277,15 +290,9 @@ def _or_none(metric: Any, scores: TaskScores) -> float | None:
         return None
 
 
-# The same figures for parts of the images: by view, side, density, age, vendor, and the lesion's type and size.
+# Subgroups: by view, side, density, age, vendor, and the lesion's type and size.
 
-
-FEWEST_PATIENTS = 10
-
-
-"""A cell of fewer is not shown: its figure would say little, and might say it of somebody."""
-
-
+FEWEST_PATIENTS = 10  # a smaller subgroup is not shown: its figure is imprecise, and might identify somebody
 FACTS = {
     "view": "view",
     "laterality": "side",
@@ -299,32 +306,26 @@ UNKNOWN = "not known"
 
 
 def subgroup_figures(
-    labels: Sequence[str],
-    references: np.ndarray,
-    probabilities: np.ndarray,
-    patients: np.ndarray,
+    scores: TaskScores,
     facts: Mapping[str, Sequence[str | None]],
     *,
     threshold: float | None = None,
     resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, dict[str, Any]]:
-    """The AUROC of each subgroup with its interval, and what the operating point gives there.
+    """Return the AUROC of each subgroup with its interval, and sensitivity and specificity at the operating point.
 
     Args:
-        labels: The task's.
-        references: ``(n,)`` class numbers, all known.
-        probabilities: ``(n, classes)``.
-        patients: ``(n,)``.
-        facts: Columns ``(n,)``; those of this module's table that tell images apart are used.
-        threshold: The operating point of a task of two labels.
+        scores: Scores of the task.
+        facts: Columns ``(n,)`` by fact; those in ``FACTS`` that have more than one value are used.
+        threshold: Operating point of a task with two labels.
         resamples: Bootstrap resamples.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
 
     Returns:
         For each fact ``cells``, by value in order: ``n_images``, ``n_patients``, ``class_counts``, ``auroc``,
-        ``auroc_interval`` and with a threshold ``sensitivity``, ``specificity`` and their intervals, null with the
-        reason where undefined; and ``not_shown``: how many values have fewer than ten patients.
+        ``auroc_interval`` and, with a threshold, ``sensitivity``, ``specificity`` and their intervals, null with a
+        reason if undefined; and ``not_shown``: the number of values with fewer than ten patients.
     """
     found: dict[str, dict[str, Any]] = {}
     for fact in FACTS:
@@ -335,45 +336,36 @@ def subgroup_figures(
         not_shown = 0
         for value in sorted(set(values.tolist()), key=lambda value: (value == UNKNOWN, value)):
             inside = values == value
-            if len(set(patients[inside].tolist())) < FEWEST_PATIENTS:
+            if len(set(scores.patients[inside].tolist())) < FEWEST_PATIENTS:
                 not_shown += 1
                 continue
-            part = references[inside], probabilities[inside], patients[inside]
-            cells[value] = _cell(labels, *part, threshold=threshold, resamples=resamples, seed=seed)
+            cells[value] = _cell(scores, inside, threshold, resamples=resamples, seed=seed)
         found[fact] = {"cells": cells, "not_shown": not_shown}
     return found
 
 
-def _cell(
-    labels: Sequence[str],
-    references: np.ndarray,
-    probabilities: np.ndarray,
-    patients: np.ndarray,
-    *,
-    threshold: float | None,
-    resamples: int,
-    seed: int,
-) -> dict[str, Any]:
+def _cell(scores: TaskScores, inside: np.ndarray, threshold: float | None, **bootstrap: int) -> dict[str, Any]:
+    labels, references, patients = scores.labels, scores.references[inside], scores.patients[inside]
     counts = np.bincount(references, minlength=len(labels)).tolist()
     cell: dict[str, Any] = {
         "n_images": len(references),
         "n_patients": len(set(patients.tolist())),
         "class_counts": dict(zip(labels, counts, strict=True)),
     }
-    area, scores = auroc_of(probabilities)
-    draw: dict[str, Any] = {"groups": patients, "resamples": resamples, "seed": seed}
+    area, values = auroc_of(scores.after[inside])
+    draw: dict[str, Any] = {"groups": patients, **bootstrap}
     try:
-        cell["auroc"] = area(references, scores)
-        low, high = bootstrap_interval(area, references, scores, **draw)
-        # a point, as with classes that are apart, is no sign of certainty
+        cell["auroc"] = area(references, values)
+        low, high = bootstrap_interval(area, references, values, **draw)
+        # With separable classes the interval is a point, which is not a sign of certainty.
         cell["auroc_interval"] = [low, high] if low < high else None
     except UndefinedMetric as error:
         cell.setdefault("auroc", None)
         missing = [label for label, count in zip(labels, counts, strict=True) if not count]
         reason = f"no image is labelled {' or '.join(missing)}" if missing else error.reason
         cell |= {"auroc_interval": None, "auroc_reason": reason}
-    if len(labels) == 2 and threshold is not None and not np.isnan(scores).any():
-        at = at_operating_point(references, scores, threshold, **draw)
+    if len(labels) == 2 and threshold is not None and not np.isnan(values).any():
+        at = at_operating_point(references, values, threshold, **draw)
         kept = ("sensitivity", "specificity")
         cell |= {key: value for key, value in at.items() if key.startswith(kept)}
     return cell

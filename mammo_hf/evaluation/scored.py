@@ -1,4 +1,4 @@
-"""Images that a model has scored, once, with everything that an evaluation asks of them."""
+"""Images with a model's scores: the labels, patients and facts that an evaluation needs, and breasts and patients."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scored:
-    """The scored images of a split, all columns in one order.
+    """Scored images of a split, all columns in one order.
 
     Args:
-        logits: ``(n, labels of all tasks)``, in the order of ``config.tasks``.
-        labels: int ``(n, tasks)``, -100 where not known.
+        logits: ``(n, labels of all tasks)`` logits, in the order of ``config.tasks``.
+        labels: int ``(n, tasks)`` class numbers, -100 if not known.
         patients: ``(n,)`` patient keys.
-        facts: Columns ``(n,)`` of what else is known of each image, ``None`` where it is not: ``view``, ``laterality``,
+        facts: Columns ``(n,)`` of further facts of each image, ``None`` if not known: ``view``, ``laterality``,
             ``exam``, ``density``, ``age_band``, ``vendor``, ``lesion_type``, ``lesion_size``, ``source``.
         image_ids: ``(n,)`` hashes of the images.
 
     Raises:
-        DataError: A column of another length.
+        DataError: A column has another length.
     """
 
     logits: np.ndarray
@@ -57,105 +57,102 @@ class Scored:
         return len(self.logits)
 
     def groupings(self) -> dict[str, list[str]]:
-        """The breast and the patient of each image; an image of which nothing says the side is a breast of its own."""
+        """Return the breast and the patient of each image; one without a known side is a breast of its own."""
         sides = self.facts.get("laterality", [None] * len(self))
         exams = self.facts.get("exam", [None] * len(self))
         breasts = [
-            f"{patient} {exam} {side or f'image {place}'}"
-            for place, (patient, exam, side) in enumerate(zip(self.patients, exams, sides, strict=True))
+            f"{patient} {exam} {side or f'image {index}'}"
+            for index, (patient, exam, side) in enumerate(zip(self.patients, exams, sides, strict=True))
         ]
         return {"breast": breasts, "patient": list(self.patients)}
 
     def known(self, task: int) -> np.ndarray:
-        """Bool ``(n,)``: where the label of a task, by its number, is known."""
+        """Return bool ``(n,)``, True if the image's label of a task, given by its number, is known."""
         return np.asarray(self.labels)[:, task] >= 0
 
 
-# From images to breasts and patients: which images belong together, and what their scores make of the whole.
-
+# From images to breasts and patients.
 
 class Units(NamedTuple):
-    """Breasts or patients.
+    """Breasts or patients with their labels and scores.
 
     Attributes:
         references: int64 ``(units,)`` class numbers.
         patients: ``(units,)`` patient keys.
-        scores: For each rule float64 ``(units, classes)``.
-        conflicting: How many were left out because their images disagree.
-        first: ``(units,)``, the place of each unit's first image.
+        scores: Scores by rule, float64 ``(units, classes)``.
+        conflicting: Number of units that were left out because their images disagree.
     """
 
     references: np.ndarray
     patients: np.ndarray
     scores: dict[str, np.ndarray]
     conflicting: int
-    first: np.ndarray
 
 
 def into_units(
     name: str, references: np.ndarray, probabilities: np.ndarray, patients: np.ndarray, keys: np.ndarray
 ) -> Units:
-    """Puts images together.
+    """Combine images into breasts or patients.
 
     With two classes a unit is positive if any of its images is; with more, a unit whose images disagree has no label
     and is left out. Its scores are, for each class, the mean of the images' probabilities, their maximum, or the
-    noisy-or 1 - prod(1 - p), which takes the images as independent witnesses; with two classes the last two are of the
-    positive class, and with more they are brought to a sum of one.
+    noisy-or 1 - prod(1 - p), which treats the images as independent evidence. With two classes the last two are those
+    of the positive class, and with more they are scaled to a sum of one.
 
     Args:
-        name: What the units are, for messages.
+        name: Kind of the units, for messages.
         references: int ``(n,)`` class numbers, all known.
-        probabilities: ``(n, classes)``.
-        patients: ``(n,)``.
-        keys: ``(n,)`` the unit of each image.
+        probabilities: ``(n, classes)`` probabilities of the images.
+        patients: ``(n,)`` patient keys.
+        keys: ``(n,)`` key of each image's unit.
 
     Raises:
-        DataError: A unit holds images of two patients.
+        DataError: A unit has images of two patients.
     """
     _, first, unit = np.unique(keys, return_index=True, return_inverse=True)
     if np.any(patients[first][unit] != patients):
-        raise DataError(f"a {name} holds images of two patients", source=name, remedy="make its key hold the patient")
+        raise DataError(f"a {name} has images of two patients", source=name, remedy="include the patient in its key")
     count, classes = len(first), probabilities.shape[1]
     highest, lowest = np.full(count, -1), np.full(count, classes)
     np.maximum.at(highest, unit, references)
     np.minimum.at(lowest, unit, references)
     agreed = (highest == lowest) | (classes == 2)
     scores = {rule: aggregate(rule, probabilities, unit, count)[agreed] for rule in RULES}
-    return Units(highest[agreed], patients[first][agreed], scores, int((~agreed).sum()), first[agreed])
+    return Units(highest[agreed], patients[first][agreed], scores, int((~agreed).sum()))
 
 
-# What is known of each image besides its labels: the columns that subgroups and the cohort table are made of.
+# What is known of each image in addition to its labels, for subgroups and the cohort table.
 
 
 Column = list[str | None]
 _OF_THE_TABLE = ("view", "laterality", "exam", "age_band", "vendor", "source", "density")
-_BANDS_MM = (10.0, 20.0)  # the second is where a T1 tumour becomes a T2
+_BANDS_MM = (10.0, 20.0)  # a tumour above 20 mm is T2
 
 
 def facts_of(table: Collection | None, prepared: datasets.Dataset) -> dict[str, Column]:
-    """The facts of prepared images, in their order.
+    """Return the facts of prepared images, in their order.
 
     Args:
-        table: The table that they were prepared from, or a part of it that holds them; ``None``: only what the prepared
-            rows tell.
-        prepared: Rows with ``image_id``, ``lesions`` and ``geometry``.
+        table: Collection that they were prepared from, or a part that has them; ``None``: only the facts of the
+            prepared rows.
+        prepared: Prepared rows with ``image_id``, ``lesions`` and ``geometry``.
 
     Returns:
-        Columns ``(n,)``: view, laterality, exam, age band, vendor, source and density where the table has them;
-        ``lesion_type`` where its findings have a kind; ``lesion_size`` where lesions have a place: the equivalent
-        diameter, in mm where the spacing is known, else by thirds in pixels of the model's input.
+        Columns ``(n,)``: view, laterality, exam, age band, vendor, source and density if the table has them;
+        ``lesion_type`` if its findings have a kind; ``lesion_size`` if lesions are located: the equivalent diameter, in
+        mm if the spacing is known, else in thirds by pixels of the model's input.
     """
     if table is None:
         sizes = _lesion_sizes(prepared)
         facts = {name: list(prepared[name]) for name in ("view", "laterality")}
         return facts | ({"lesion_size": sizes} if any(size is not None for size in sizes) else {})
-    places = {image_id: place for place, image_id in enumerate(table.column("image_id"))}
-    order = [places[image_id] for image_id in prepared["image_id"]]
+    rows = {image_id: row for row, image_id in enumerate(table.column("image_id"))}
+    order = [rows[image_id] for image_id in prepared["image_id"]]
     columns = {name: table.column(name) for name in _OF_THE_TABLE if name in table.dataset.column_names}
-    facts = {name: [values[place] for place in order] for name, values in columns.items()}
+    facts = {name: [values[row] for row in order] for name, values in columns.items()}
     kinds = [lesion_type(findings) for findings in table.column("findings")]
     if any(kind not in (None, "none") for kind in kinds):
-        facts["lesion_type"] = [kinds[place] for place in order]
+        facts["lesion_type"] = [kinds[row] for row in order]
     sizes = _lesion_sizes(prepared)
     if any(size is not None for size in sizes):
         facts["lesion_size"] = sizes
@@ -163,7 +160,7 @@ def facts_of(table: Collection | None, prepared: datasets.Dataset) -> dict[str, 
 
 
 def lesion_type(findings: Sequence[dict[str, object]]) -> str | None:
-    """Of an image: "mass", "calcification", ...; "several" for more than one kind, "none" without a finding."""
+    """Return the kind of an image's findings: "mass", ..., "several" for more than one kind, or "none"."""
     kinds = {finding["kind"] for finding in findings}
     if not kinds:
         return "none"
@@ -179,7 +176,7 @@ def _lesion_sizes(prepared: datasets.Dataset) -> Column:
         low, high = _BANDS_MM
         names = (f"below {low:g} mm", f"{low:g} to {high:g} mm", f"above {high:g} mm")
     else:
-        # a pixel is no measure across images of other spacings, so the bands are those of this collection
+        # Pixels cannot be compared across collections, so the bands are thirds of this collection.
         known = [(diameter, unit) for diameter, unit in known if unit == "px"]
         low, high = np.quantile([diameter for diameter, _ in known], [1 / 3, 2 / 3])
         names = (f"1: below {low:.0f} px", f"2: {low:.0f} to {high:.0f} px", f"3: above {high:.0f} px")
@@ -203,7 +200,7 @@ def _diameter(row: Mapping[str, Any]) -> tuple[float, str] | None:
     return 2 * float(np.sqrt(in_mm / np.pi)), "mm"
 
 
-# Scoring prepared images with a classifier, each one once.
+# Scoring prepared images with a classifier.
 
 
 def score_images(
@@ -214,14 +211,14 @@ def score_images(
     batch_size: int = 16,
     num_workers: int = 0,
 ) -> np.ndarray:
-    """The logits of prepared images, float64 ``(n, labels of all tasks)``, in their order.
+    """Return the logits of prepared images, float64 ``(n, labels of all tasks)``, in their order.
 
     Args:
-        model: On the device to compute on; it comes back in the mode that it was in.
-        prepared: What ``mammo_hf.data.prepare`` wrote.
-        processor: The model's.
-        batch_size: Images a batch.
-        num_workers: Processes that read.
+        model: Classifier on the device to compute on; its training mode is restored.
+        prepared: Prepared images.
+        processor: Processor of the model.
+        batch_size: Images per batch.
+        num_workers: Processes that read images.
 
     Raises:
         DataError: A score is not finite.
@@ -248,12 +245,12 @@ def score_images(
 
 
 def scored(logits: np.ndarray, prepared: datasets.Dataset, table: Collection | None = None) -> Scored:
-    """Logits with the labels and facts of their images.
+    """Combine logits with the labels and facts of their images.
 
     Args:
-        logits: ``(n, labels of all tasks)``.
-        prepared: The images that they are of, with ``labels`` in the order of the tasks.
-        table: That the images were prepared from, where it is at hand: it knows more facts.
+        logits: ``(n, labels of all tasks)`` logits.
+        prepared: Images that they are of, with ``labels`` in the order of the tasks.
+        table: Collection that the images were prepared from, which has more facts; ``None``: not available.
     """
     return Scored(
         logits=np.asarray(logits, dtype=np.float64),

@@ -1,4 +1,4 @@
-"""The figures of a study of explainers as a table and as a plot."""
+"""Tables and plots of the two studies: of explainers, and of label efficiency."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ HEADINGS = {
 
 
 def explanation_table(figures: Figures) -> str:
-    """A Markdown table: a row for each explainer, then the baselines, each mean with its 95 % interval by patient.
+    """Return a Markdown table of explainers, then baselines: each mean with its 95 % interval by patient.
 
-    A measure that no image has (mm without the size of a pixel) has no column.
+    A measure that no image has (mm without a known pixel spacing) has no column.
     """
     rows = figures["explainers"]
     measures = [name for name in HEADINGS if any(row[name]["value"] is not None for row in rows.values())]
@@ -46,7 +46,7 @@ def explanation_table(figures: Figures) -> str:
 
 
 def sanity_table(figures: Figures) -> str:
-    """A Markdown table: rank correlation with the maps of models drawn anew down to each part; empty without any."""
+    """Return a Markdown table of rank correlations with the maps of models randomised down to each part, or ""."""
     sanity = figures["sanity"]
     if sanity is None:
         return ""
@@ -61,16 +61,16 @@ def sanity_table(figures: Figures) -> str:
 
 
 def shown_name(name: str, row: Figures) -> str:
-    """As it stands in tables and plots."""
+    """Return an explainer's name as tables and plots show it."""
     return name + (" (supervised)" if row["supervised"] else " (baseline)" if row["baseline"] else "")
 
 
 def plot_study(figures: Figures, path: str | os.PathLike[str]) -> Path:
-    """Pointing game and pixel AUC with intervals, beside chance, and how the maps change as weights are drawn anew.
+    """Plot pointing game and pixel AUC with intervals, and how the maps change as weights are randomised.
 
     Args:
-        figures: As ``evaluate_explainers`` gives them.
-        path: The PNG to write.
+        figures: Figures of ``evaluate_explainers``.
+        path: PNG file to write.
 
     Raises:
         UsageError: The file cannot be written.
@@ -109,7 +109,7 @@ def plot_study(figures: Figures, path: str | os.PathLike[str]) -> Path:
 
 
 def _draw_sanity(axes: Any, sanity: Figures) -> None:
-    dress(axes, "weights drawn anew down to", "rank correlation with the map before")
+    dress(axes, "weights randomised down to", "rank correlation with the map before")
     for number, (name, of_parts) in enumerate(sanity["rank_correlation"].items()):
         heights = [1.0, *(of_parts[part]["value"] if part in of_parts else np.nan for part in sanity["parts"])]
         axes.plot(
@@ -134,8 +134,7 @@ def _cell(found: Figures) -> str:
     return value if found["interval"] is None else f"{value} ({found['interval'][0]:.2f} to {found['interval'][1]:.2f})"
 
 
-# A grid's summary as Markdown and CSV.
-
+# The summary of a label-efficiency study as Markdown and CSV.
 
 Rows = Sequence[Mapping[str, Any]]
 _CSV = (
@@ -146,7 +145,7 @@ _CSV = (
 
 
 def markdown_table(rows: Rows) -> str:
-    """One line an arm, one column a share: the AUC, its interval, and a star where it beats the baselines."""
+    """Return one line per arm and one column per percentage: AUC, interval, and a star if it beats the baselines."""
     percentages = sorted({row["percentage"] for row in rows})
     names = list(dict.fromkeys(row["arm"] for row in rows))
     at = {(row["arm"], row["percentage"]): row for row in rows}
@@ -173,14 +172,14 @@ def _entry(row: Mapping[str, Any] | None) -> str:
 
 
 def remarks(rows: Rows, needed: Rows) -> list[str]:
-    """What a reader must know beside the table, a sentence each."""
-    found = ["★: the interval of the paired difference from the best baseline (in italics) lies above 0"]
+    """Return what a reader must know in addition to the table, one sentence each."""
+    found = ["★: the interval of the paired difference from the best baseline (in italics) is above 0"]
     if not any(row.get("beats_baselines") for row in rows):
-        found.append("no arm beats the best baseline at any share: none has shown anything yet")
+        found.append("no arm beats the best baseline at any percentage, so none has shown a benefit")
     for one in needed:
         if one["of"] is None:
             continue
-        reaches = "at no share measured" if one["percentage"] is None else f"with {one['percentage']:g} %"
+        reaches = "at no percentage measured" if one["percentage"] is None else f"with {one['percentage']:g} %"
         aim = f"what {one['reference']} has with {one['at']:g} % of the labels ({one['of']:.3f})"
         found.append(f"{one['arm']} reaches {aim} {reaches}")
     for row in rows:
@@ -196,7 +195,7 @@ def remarks(rows: Rows, needed: Rows) -> list[str]:
 
 
 def csv_table(rows: Rows) -> str:
-    """Every figure of the summary, one line an arm and share."""
+    """Return every figure of the summary, one line per arm and percentage."""
     text = io.StringIO()
     writer = csv.DictWriter(text, _CSV, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -208,18 +207,15 @@ def csv_table(rows: Rows) -> str:
     return text.getvalue()
 
 
-# A grid's summary as a plot: the AUC over the share of labels, an arm a line.
-
-
 def plot_label_efficiency(rows: Rows, title: str = "") -> Figure:
-    """AUC against the share of labels, with intervals; baselines in grey.
+    """Plot the AUC against the percentage of labels, with intervals; baselines in grey.
 
     Args:
-        rows: ``arm``, ``percentage``, ``auroc``, ``interval`` and ``baseline``, as `summary.summarise` gives them.
-        title: Stands above.
+        rows: Rows of ``arm``, ``percentage``, ``auroc``, ``interval`` and ``baseline``.
+        title: Title of the plot.
     """
     figure, (axes,) = new_figure(9.5, 5.2, 1)
-    dress(axes, "share of the training patients whose labels are used (%)", "AUC on test patients", title)
+    dress(axes, "percentage of training patients with labels", "AUC on test patients", title)
     names = [name for name in dict.fromkeys(row["arm"] for row in rows) if any(_drawn(rows, name))]
     baselines = {row["arm"] for row in rows if row["baseline"]}
     percentages = sorted({row["percentage"] for row in rows})
@@ -245,7 +241,7 @@ def _drawn(rows: Rows, name: str) -> list[Mapping[str, Any]]:
 
 
 def _draw_arm(axes: Axes, rows: Rows, name: str, number: int, baseline: bool, of: int) -> None:
-    # a little apart, so that bars at the same share can be told apart
+    # Shifted slightly, so that bars at the same percentage can be distinguished.
     apart = 1.0 + 0.02 * (number - (of - 1) / 2)
     places = [row["percentage"] * apart for row in rows]
     values = [row["auroc"] for row in rows]

@@ -14,8 +14,8 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..errors import UsageError
 from ..evaluation.classifier import FACTS
-from ..evaluation.report.words import preprocessing_in_words, training_in_words
-from ..evaluation.report.writing import METRIC_NAMES, PRIVATE_COLLECTION, metrics_table
+from ..evaluation.report import METRIC_NAMES, PRIVATE_COLLECTION, metrics_table
+from ..evaluation.report.facts import sentences
 from ..evaluation.study_tables import explanation_table, markdown_table, remarks
 from ..models.checkpoint import CARD, PICTURES, Checkpoint, read_checkpoint, read_json, write_metrics
 
@@ -108,6 +108,7 @@ def templates() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     found.filters |= {"name": escaped, "figure": _figure}
+    found.globals["say"] = lambda macro, facts: " ".join(sentences(macro, facts))
     return found
 
 
@@ -129,8 +130,7 @@ def _facts(checkpoint: Checkpoint) -> dict[str, Any]:
         "collection": figures.get("collection") or {},
         "figures": figures,
         "run": figures.get("run") or {},
-        "words": training_in_words(figures),
-        "steps": preprocessing_in_words(checkpoint.processor) if checkpoint.processor else [],
+        "steps": sentences("preprocessing", checkpoint.processor),
         "results": {name: _results(part) for name, part in test.items()},
         "subgroups": {name: _subgroups(part) for name, part in test.items()},
         "calibrations": {name: _calibration(part) for name, part in test.items()},

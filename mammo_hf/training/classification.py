@@ -29,10 +29,9 @@ from ..data.training_data import (
     usable_tasks,
 )
 from ..errors import DataError, UsageError
-from ..evaluation.after_training import evaluate_after_training
 from ..evaluation.classification import evaluate_task
+from ..evaluation.evaluate import evaluate_after_training
 from ..evaluation.report.facts import unreadable
-from ..evaluation.report.words import preprocessing_in_words
 from ..evaluation.scored import scored
 from ..hub.push import finish_checkpoint, take_over_push
 from ..metrics.classification import accuracy, auroc_of
@@ -302,7 +301,7 @@ def _evaluate_and_save(
         report=out / "plots" / "report",
         checkpoint=out.name,
         training=figures,
-        preprocessing=preprocessing_in_words(processor.to_dict()),
+        processor=processor.to_dict(),
         **of_collection,
     )
     network.save_pretrained(out)

@@ -52,7 +52,7 @@ def test_any_collection_is_read_as_the_checkpoint_says(checkpoint, collection, t
     found = report["tasks"]["pathology"]
     assert found["calibration"] == {"method": "platt", "slope": 0.5, "intercept": -0.25}
     assert found["operating_points"]["sensitivity_90"]["threshold"] == 0.4
-    assert f"pathology, by image: AUC {found['auroc']:.2f}" in printed
+    assert f"test pathology AUC {found['auroc']:.2f} (" in printed
     assert report["collection"] == "mammo_hf phantoms"  # in the layout of another collection
     # the phantom's density d is no label of this model
     assert report["tasks"]["density"]["class_counts"].keys() == {"a", "b", "c"}
@@ -90,7 +90,7 @@ def test_all_images_and_a_prepared_folder(checkpoint, collection, tmp_path):
     assert again["tasks"]["pathology"]["auroc"] == pytest.approx(part["tasks"]["pathology"]["auroc"])
 
 
-def test_whom_training_kept_for_testing_is_tested_where_the_collection_says_nobody(checkpoint, collection, tmp_path):
+def test_the_test_split_of_the_training_is_used_if_the_collection_has_none(checkpoint, collection, tmp_path):
     films, model = (shutil.copytree(of, tmp_path / name) for of, name in ((collection, "films"), (checkpoint, "model")))
     for table in films.rglob("*_test_set.csv"):
         table.unlink()
@@ -104,10 +104,10 @@ def test_whom_training_kept_for_testing_is_tested_where_the_collection_says_nobo
     assert images == len(trained_on.where(split="test")) > 0
     answers = {item["number"]: item["answer"] for item in report["checklists"]["CLAIM 2024"]}
     assert answers["32"] == "This report: the model was trained on other patients of the same collection."
-    assert not any("learnt from" in warning for warning in report["warnings"])
+    assert not any("was trained" in warning for warning in report["warnings"])
 
 
-def test_patients_whom_the_model_has_learnt_from_are_told_of_and_never_external(
+def test_patients_that_the_model_was_trained_on_are_reported_and_never_external(
     checkpoint, collection, tmp_path, capsys
 ):
     model = shutil.copytree(checkpoint, tmp_path / "model")
@@ -116,12 +116,12 @@ def test_patients_whom_the_model_has_learnt_from_are_told_of_and_never_external(
     assert _run(model, collection, tmp_path / "out", "--split", "all", "--without_pictures") == 0
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     train, every = (len(set(part.column("patient"))) for part in (table.where(split="train"), table))
-    assert f"learnt from {train} of these {every} patients" in report["warnings"][0]
-    assert f"learnt from {train} of these {every} patients" in capsys.readouterr().out
+    assert f"trained or chosen on {train} of these {every} patients" in report["warnings"][0]
+    assert f"trained or chosen on {train} of these {every} patients" in capsys.readouterr().out
     answers = {item["number"]: item["answer"] for item in report["checklists"]["CLAIM 2024"]}
     assert (answers["32"], answers["33"]) == (None, None)
     assert _run(model, collection, tmp_path / "no", "--split", "all", "--external") == 2
-    assert "--external: the model has learnt from" in capsys.readouterr().err
+    assert "--external: the model was trained or chosen on" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -129,8 +129,8 @@ def test_patients_whom_the_model_has_learnt_from_are_told_of_and_never_external(
     [
         (["--split", "validation"], 1, "has no 'validation' split, it has test (24 images), train"),
         (["--operating_point", "high"], 2, "--operating_point: is 'high'; use from-checkpoint"),
-        (["--operating_point", "1.5"], 2, "--operating_point: is '1.5'"),
-        (["--dataset", "nowhere"], 2, "nowhere: is no folder"),
+        (["--operating_point", "1.5"], 2, "--operating_point: is 1.5"),
+        (["--dataset", "nowhere"], 2, "nowhere: "),
         (["--resamples", "5"], 2, "--resamples: is 5"),
         (["--batch_size", "0"], 2, "--batch_size: is 0"),
         (["--num_workers", "-1"], 2, "--num_workers: is -1"),
@@ -138,7 +138,7 @@ def test_patients_whom_the_model_has_learnt_from_are_told_of_and_never_external(
     ],
 )
 def test_wrong_arguments(checkpoint, collection, tmp_path, capsys, monkeypatch, changes, status, says):
-    monkeypatch.setattr("mammo_hf.cli.evaluate.prepared_images", lambda *a, **k: pytest.fail("images were read"))
+    monkeypatch.setattr("mammo_hf.evaluation.evaluate.prepared_images", lambda *a, **k: pytest.fail("images were read"))
     assert _run(checkpoint, collection, tmp_path, *changes) == status
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert says in error
@@ -157,7 +157,7 @@ def test_wrong_arguments(checkpoint, collection, tmp_path, capsys, monkeypatch, 
 def test_a_summary_that_is_none_is_refused_before_an_image_is_read(
     checkpoint, collection, tmp_path, capsys, monkeypatch, content
 ):
-    monkeypatch.setattr("mammo_hf.cli.evaluate.prepared_images", lambda *a, **k: pytest.fail("images were read"))
+    monkeypatch.setattr("mammo_hf.evaluation.evaluate.prepared_images", lambda *a, **k: pytest.fail("images were read"))
     summary = tmp_path / "summary.json"
     summary.write_text(content)
     assert _run(checkpoint, collection, tmp_path / "out", "--label_efficiency", str(summary)) == 2

@@ -6,9 +6,10 @@ import shutil
 import numpy as np
 import pytest
 
-from mammo_hf.cli import evaluate, main
+from mammo_hf.cli import main
 from mammo_hf.data.loading import load
 from mammo_hf.data.splits import save_split
+from mammo_hf.evaluation.evaluate import _label_efficiency_rows
 from mammo_hf.models.configuration_mammo_swin import SIZES, MammoSwinConfig
 from mammo_hf.models.modeling_mammo_swin import MammoSwinForMaskedImageModeling
 from mammo_hf.phantom.writing import write_phantom
@@ -47,7 +48,7 @@ def test_heads_and_baselines_end_in_a_table_and_are_not_run_twice(collection, ch
     assert (tmp_path / "label_efficiency.png").is_file()
     assert "| mim, frozen, mean features |" in (tmp_path / "table.md").read_text()
     # what the report of an evaluation takes
-    assert evaluate._efficiency(str(tmp_path / "summary.json")) == summary["rows"]
+    assert _label_efficiency_rows(str(tmp_path / "summary.json")) == summary["rows"]
     monkeypatch.setattr(running, "Study", lambda settings: pytest.fail("everything is there"))
     assert main(arguments(collection, tmp_path, *grid, *pools)) == 0
 

@@ -8,7 +8,7 @@ import numpy as np
 from made_scores import TASKS, made_scores
 
 from mammo_hf import MammoSwinForImageClassification
-from mammo_hf.evaluation.after_training import evaluate_after_training
+from mammo_hf.evaluation.evaluate import evaluate_after_training
 from mammo_hf.models.configuration_mammo_swin import MammoSwinConfig
 
 SIZE = (56, 56)
@@ -97,11 +97,11 @@ def test_the_report_answers_what_is_recorded_of_the_training_and_nothing_else(tm
             "collection": report["collection"]
         }
 
-    found = answers("told", training=training, preprocessing=["It is cut down to the breast."])
+    found = answers("told", training=training, processor={"crop_to_breast": True, "crop_margin": 0.05})
     assert found["collection"] == "made up"
-    assert str(found["9"]).startswith("It is cut down to the breast.")
+    assert str(found["9"]).startswith("The image is cropped to the breast and a margin of 5 %")
     assert str(found["19"]).endswith("Images (patients): train 40 (10), test 60 (30).")
-    assert str(found["24"]).startswith("The encoder began as masked image modelling had left it")
+    assert str(found["24"]).startswith("The encoder started from masked image modelling")
     assert str(found["25"]).startswith("12 updates of 8 images (1.5 epochs)")
     assert found["26"] == "The last epoch is kept."
     assert found["31"] is None  # errors without pictures are not explained

@@ -11,7 +11,7 @@ from made_scores import TASKS, made_scores
 
 from mammo_hf.errors import DataError
 from mammo_hf.evaluation.classification import evaluate_task
-from mammo_hf.evaluation.classifier import Evaluation, evaluate_classifier, fit_reading, task_logits
+from mammo_hf.evaluation.classifier import Evaluation, evaluate_classifier, fit_on_validation, task_logits
 from mammo_hf.evaluation.scored import Scored
 from mammo_hf.metrics.calibration import calibrated
 from mammo_hf.metrics.classification import auroc
@@ -31,8 +31,9 @@ def test_calibration_and_operating_points_are_of_validation_alone(
     evaluated: tuple[SimpleNamespace, Evaluation],
 ) -> None:
     config, _ = evaluated
-    alone = fit_reading(TASKS, made_scores(seed=0))
-    assert (config.calibration, config.operating_points) == (alone.calibration, alone.operating_points)
+    alone = fit_on_validation(TASKS, made_scores(seed=0))
+    assert config.calibration == {name: fit["calibration"] for name, fit in alone.items()}
+    assert config.operating_points == {"pathology": alone["pathology"]["operating_points"]}
     # whatever the test split is, it changes nothing of them
     other = _config()
     evaluate_classifier(other, made_scores(seed=7, shift=-4), validation=made_scores(seed=0), resamples=100)

@@ -104,7 +104,7 @@ def test_what_has_not_been_run_or_could_not_is_said(results):
     said = remarks(rows, labels_needed(rows))
     assert f"{PRETRAINED.name}: not run yet" in said
     assert any("one class only" in line for line in said)
-    assert "no arm beats the best baseline at any share: none has shown anything yet" in said
+    assert "no arm beats the best baseline at any percentage, so none has shown a benefit" in said
     assert "| – |" in markdown_table(rows)
 
 

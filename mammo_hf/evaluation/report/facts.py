@@ -1,4 +1,4 @@
-"""What a run can say to a reporting checklist."""
+"""Facts that a report states besides its figures: answers of reporting checklists, the cohort, and the flow."""
 
 from __future__ import annotations
 
@@ -8,171 +8,112 @@ import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import datasets
+import jinja2
 import numpy as np
 
 from ..classifier import FACTS, FEWEST_PATIENTS, UNKNOWN, Evaluation
 from ..scored import Scored
 from .pictures import EXPLAINER
-from .words import training_in_words
 
 if TYPE_CHECKING:
     from ...data.collection import Collection
-    from .writing import About
 
-_AUGMENTATION = (
-    "Training images are turned, scaled and shifted a little, their display curve is changed a little, and "
-    "cranio-caudal views are flipped at random."
-)
+Rows = list[dict[str, Any]]
+
+
+def template_environment(*packages: str, autoescape: bool = False) -> jinja2.Environment:
+    """Return the templates of reports, which hold all their sentences, and those of further packages."""
+    loaders = [jinja2.PackageLoader(package, "") for package in ("mammo_hf.evaluation.report", *packages)]
+    found = jinja2.Environment(
+        loader=jinja2.ChoiceLoader(loaders), autoescape=autoescape, trim_blocks=True, lstrip_blocks=True
+    )
+    found.filters["number"] = "{:g}".format
+    return found
+
+
+def sentences(macro: str, facts: Mapping[str, Any], template: str = "sentences.j2") -> list[str]:
+    """Return the sentences that a macro of a template makes of facts, one per line that it writes.
+
+    Args:
+        macro: Name of the macro, such as "preprocessing".
+        facts: Argument of the macro, such as the content of ``preprocessor_config.json``.
+        template: Name of the template.
+    """
+    text = str(getattr(template_environment().get_template(template).module, macro)(facts))
+    return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
 
 
 def part_name(split: str) -> str:
-    """A split in words."""
+    """Return how a report names a split."""
     return "whole collection" if split == "all" else f"{split} split"
 
 
-def checklist_facts(evaluation: Evaluation, about: About) -> dict[str, str | None]:
-    """The values that the checklists' answers are made of; ``None`` where the run does not know."""
-    words = training_in_words(about.training)
-    of_run = _of_images(evaluation, about) | _of_figures(evaluation, about, words["weights"])
-    return of_run | _of_model(about, words) | _of_collection(about)
+def checklist_facts(evaluation: Evaluation, about: Mapping[str, Any]) -> dict[str, str]:
+    """Return the facts that the checklists' answers need, by name; empty text for what the run does not know.
 
-
-def _of_images(evaluation: Evaluation, about: About) -> dict[str, str | None]:
-    images = evaluation.images
-    evaluated = f"{len(images):,} images of {len(set(images.patients)):,} patients"
-    vendors = sorted({vendor for vendor in images.facts.get("vendor", ()) if vendor is not None})
-    return {
-        "part": part_name(about.split),
-        "evaluated": evaluated,
-        "included": f"{evaluated}; the flow says who was left out" if about.flow else evaluated,
-        "flow": "See the flow." if about.flow else None,
-        "unknown": "; ".join(f"{name}: {part['n_unknown']:,} images" for name, part in evaluation.figures.items()),
-        "vendors": f"Vendors: {', '.join(vendors)}." if vendors else None,
+    Args:
+        evaluation: Evaluation that is reported.
+        about: What else the report states, with every key of `write_report`.
+    """
+    figures, images = evaluation.figures, evaluation.images
+    points = {name: (part.get("chosen_operating_points") or {}).get("image", {}) for name, part in figures.items()}
+    run = {
+        "about": about,
+        "figures": figures,
+        "part": part_name(evaluation.split),
+        "images": len(images),
+        "patients": len(set(images.patients)),
+        "vendors": sorted({vendor for vendor in images.facts.get("vendor", ()) if vendor is not None}),
+        "subgroups": list(dict.fromkeys(FACTS[fact] for part in figures.values() for fact in part["subgroups"])),
+        "with_points": [name for name, found in points.items() if found and "given" not in found],
+        "errors": [error for of_task in about["errors"].values() for error in of_task],
+        "explainer": EXPLAINER.replace("_", "-"),
+        "calibrated": [name for name, part in figures.items() if part["calibration"] is not None],
     }
+    return {name: " ".join(sentences(name, run, "checklist_facts.j2")) for name in needed_facts()}
 
 
-def _of_figures(evaluation: Evaluation, about: About, weights: str | None) -> dict[str, str | None]:
-    figures = evaluation.figures
-    shown = dict.fromkeys(FACTS[fact] for of_task in figures.values() for fact in of_task["subgroups"])
-    with_points = [
-        name
-        for name, of_task in figures.items()
-        if "given" not in ((of_task.get("chosen_operating_points") or {"image": {"given"}})["image"])
-    ]
-    errors = [error for of_task in about.errors.values() for error in of_task]
-    calibrated = [name for name, of_task in figures.items() if of_task["calibration"] is not None]
-    return {
-        "resamples": f"{about.resamples:,}",
-        "subgroups": ", ".join(shown) or None,
-        "points": f"Operating points fixed on validation images before these were read: {', '.join(with_points)}."
-        if with_points
-        else None,
-        "failures": f"The {len(errors)} most confident errors are shown." if errors else None,
-        "explainer": EXPLAINER.replace("_", "-") if any("picture" in error for error in errors) else None,
-        "imbalance": _sentences(
-            weights,
-            f"Probabilities are recalibrated on validation images: {', '.join(calibrated)}." if calibrated else None,
-        ),
-    }
-
-
-def _of_model(about: About, words: dict[str, str | None]) -> dict[str, str | None]:
-    size, model = about.model.get("image_size"), about.model.get("size")
-    packages = about.environment["packages"].items() if about.environment else ()
-    return {
-        "checkpoint": about.checkpoint,
-        "model": model,
-        "parameters": f"{about.model['parameters']:,}" if about.model.get("parameters") else None,
-        "image_size": f"{size[0]} x {size[1]}" if size else None,
-        "tasks": "; ".join(f"{task['name']} ({', '.join(task['labels'])})" for task in about.tasks),
-        "software": ", ".join(f"{name} {version}" for name, version in packages),
-        "preprocessing": " ".join(about.preprocessing),
-        "start": words["start"],
-        "training": _sentences(words["run"], words["tuned"], words["labels"], _AUGMENTATION) if words["run"] else None,
-        "choice": words["choice"],
-        "building": _sentences(model and f"{model}.", words["start"], words["run"], words["tuned"], words["choice"]),
-    }
-
-
-def _of_collection(about: About) -> dict[str, str | None]:
-    here = about.trained_here
-    splits = (about.training.get("collection") or {}).get("splits") or {}
-    counts = ", ".join(f"{side} {part['images']:,} ({part['patients']:,})" for side, part in splits.items())
-    by_patient = "By patient, on the collection's own split where it has one."
-    partition = _sentences(by_patient, f"Images (patients): {counts}." if counts else None)
-    updating = "None: the model, its calibration and its operating points are applied as they were stored."
-    unseen = "Nothing of this collection was used for training."
-    external = "This report: the model was not trained on this collection."
-    internal = "This report: the model was trained on other patients of the same collection."
-    return {
-        "collection": about.collection,
-        "partition": partition if here else unseen if here is False else None,
-        "internal": internal if here else None,
-        "external": external if here is False else None,
-        "updating": updating if here is False else None,
-    }
-
-
-def _sentences(*sentences: str | None) -> str:
-    return " ".join(sentence for sentence in sentences if sentence)
-
-
-# The reporting checklists CLAIM 2024 and TRIPOD+AI, filled as far as a run can say; the rest is the authors' to write.
+# The reporting checklists CLAIM 2024 and TRIPOD+AI, answered as far as a run can; the rest is for the authors to write.
 #
 # CLAIM: Tejani et al., Radiology: Artificial Intelligence 2024, doi 10.1148/ryai.240300. TRIPOD+AI: Collins et al., BMJ
-# 2024, doi 10.1136/bmj-2023-078378. The items are told here in short, in our words; the papers have them whole.
-
+# 2024, doi 10.1136/bmj-2023-078378. The items are given in short, in our words; the papers have them in full.
 
 _FOLDER = Path(__file__).parent
 CHECKLISTS = {"CLAIM 2024": "claim_2024.toml", "TRIPOD+AI": "tripod_ai.toml"}
 
 
-class Item(NamedTuple):
-    """An item of a checklist.
-
-    Attributes:
-        number: As the checklist has it.
-        section: Of a paper.
-        text: What is to be reported, in short.
-        answer: What the run says of it; ``None``: the authors must write it.
-        complete: Whether the answer is all that the item asks for.
-    """
-
-    number: str
-    section: str
-    text: str
-    answer: str | None
-    complete: bool
-
-
-def filled(facts: Mapping[str, str | None]) -> dict[str, list[Item]]:
-    """The checklists with what the run knows.
+def filled(facts: Mapping[str, str | None]) -> dict[str, Rows]:
+    """Return the checklists with what the run knows.
 
     Args:
-        facts: The values that answers are made of; an answer that needs one that is ``None`` or not there is left to
-            the authors.
+        facts: Values that answers are made of; an answer that needs an empty or missing one is left to the authors.
+
+    Returns:
+        For each checklist its items: ``number``, ``section`` of a paper, ``text`` (what is to be reported, in short),
+        ``answer`` (``None``: the authors must write it) and ``complete`` (whether the answer is all that is asked for).
     """
     known = {name: value for name, value in facts.items() if value}
     return {name: [_item(entry, known) for entry in _read(file)] for name, file in CHECKLISTS.items()}
 
 
 def needed_facts() -> set[str]:
-    """The names of all facts that any answer uses."""
+    """Return the names of all facts that any answer uses."""
     answers = [entry["answer"] for file in CHECKLISTS.values() for entry in _read(file) if "answer" in entry]
     return {name for answer in answers for name in _fields(answer)}
 
 
-def _item(entry: Mapping[str, str], known: Mapping[str, str]) -> Item:
+def _item(entry: Mapping[str, str], known: Mapping[str, str]) -> dict[str, Any]:
     answer = entry.get("answer")
     if answer is not None:
         answer = answer.format_map(known) if _fields(answer) <= known.keys() else None
     complete = answer is not None and entry.get("rest") is None
     if answer is not None and not complete:
-        answer = f"{answer} The authors' to add: {entry['rest']}"
-    return Item(entry["number"], entry["section"], entry["text"], answer, complete)
+        answer = f"{answer} For the authors to add: {entry['rest']}"
+    given = {key: entry[key] for key in ("number", "section", "text")}
+    return given | {"answer": answer, "complete": complete}
 
 
 def _fields(answer: str) -> set[str]:
@@ -187,16 +128,15 @@ def _read(file: str) -> list[dict[str, str]]:
 
 # Who was evaluated, and who was left out and why.
 
+_MOST_REASONS = 8  # shown per step; the rest are counted together
 
-_MOST_REASONS = 8
 
-
-def cohort_table(images: Scored, tasks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Counts of the evaluated images by label, view, side, age, vendor and lesion.
+def cohort_table(images: Scored, tasks: Sequence[dict[str, Any]]) -> Rows:
+    """Count the evaluated images by label, view, side, age, vendor and lesion.
 
     Returns:
-        Rows of ``of``, ``value``, ``images``, ``patients``; the last two are ``None`` where a value other than "not
-        known" has fewer than ten patients.
+        Rows of ``of``, ``value``, ``images``, ``patients``; the last two are ``None`` if a value other than "not known"
+        has fewer than ten patients.
     """
     columns: dict[str, list[str | None]] = {
         str(task["name"]): [
@@ -224,47 +164,45 @@ def cohort_table(images: Scored, tasks: Sequence[dict[str, Any]]) -> list[dict[s
     return rows
 
 
-def flow(
-    table: Collection, evaluated: datasets.Dataset, split: str, unreadable: Sequence[str] = ()
-) -> list[dict[str, Any]]:
-    """From the collection to the evaluated images.
+def flow(table: Collection, evaluated: datasets.Dataset, split: str, unreadable: Sequence[str] = ()) -> Rows:
+    """Return the steps from the collection to the evaluated images.
 
     Args:
         table: The whole collection, with its splits.
-        evaluated: The prepared images that were scored.
-        split: Theirs.
-        unreadable: Why images of this split could not be prepared, a reason each.
+        evaluated: Prepared images that were scored.
+        split: Split that they are of.
+        unreadable: Reason for each image of this split that could not be prepared.
 
     Returns:
-        Steps of ``step``, ``images``, ``patients`` and ``reasons``: from a reason to how many it left out. Sources are
-        not named: a path may name a person.
+        Steps of ``step``, ``images``, ``patients`` and ``left_out``: from a reason to the number of images. Sources are
+        not named, because a path may name a person.
     """
     of_split = table if split == "all" else table.where(split=split)
-    readable = len(of_split) - len(unreadable)
-    steps: list[dict[str, Any]] = [
+    name = "of all splits" if split == "all" else f"of the {split} split"
+    return [
         _step("found in the collection", len(table), table.column("patient"), [r.reason for r in table.rejected]),
-        _step(
-            "of all splits" if split == "all" else f"of the {split} split", len(of_split), of_split.column("patient")
-        ),
-        {
-            **_step("readable", readable, [], unreadable),
-            "patients": None,
-        },
+        _step(name, len(of_split), of_split.column("patient")),
+        _step("readable", len(of_split) - len(unreadable), None, unreadable),
         _step("with a known label of any task: evaluated", len(evaluated), evaluated["patient"]),
     ]
-    return steps
+
+
+def _step(step: str, images: int, patients: Sequence[str] | None, reasons: Sequence[str] = ()) -> dict[str, Any]:
+    counts = Counter(reasons).most_common()
+    shown = dict(counts[:_MOST_REASONS])
+    if len(counts) > _MOST_REASONS:
+        shown["other reasons"] = sum(count for _, count in counts[_MOST_REASONS:])
+    known = None if patients is None else len(set(patients))
+    return {"step": step, "images": images, "patients": known, "left_out": shown}
 
 
 def unreadable(tried: Collection, prepared: datasets.Dataset, folder: str | Path) -> list[str]:
-    """Why rows are not among the prepared images.
+    """Return why rows are not among the prepared images, one reason per missing image.
 
     Args:
-        tried: The rows that were to be prepared.
-        prepared: What came of them, or of more.
-        folder: Where, with ``rejected.csv``.
-
-    Returns:
-        A reason for each image that is missing.
+        tried: Rows that were to be prepared.
+        prepared: The prepared images of these rows, or of more.
+        folder: Folder that they were prepared into, with ``rejected.csv``.
     """
     there, reasons = set(prepared["image_id"]), dict(read_rejected(folder))
     rows = zip(tried.column("image_id"), tried.column("path"), strict=True)
@@ -272,17 +210,9 @@ def unreadable(tried: Collection, prepared: datasets.Dataset, folder: str | Path
 
 
 def read_rejected(folder: str | Path) -> list[tuple[str, str]]:
-    """What ``rejected.csv`` of a prepared folder on this machine says; nothing where there is none."""
+    """Return sources and reasons of ``rejected.csv`` in a prepared folder on this machine; empty if there is none."""
     path = Path(folder) / "rejected.csv"
     if not path.is_file():
         return []
     with path.open(encoding="utf-8", newline="") as file:
         return [(row["source"], row["reason"]) for row in csv.DictReader(file)]
-
-
-def _step(step: str, images: int, patients: Sequence[str], reasons: Sequence[str] = ()) -> dict[str, Any]:
-    counts = Counter(reasons).most_common()
-    shown = dict(counts[:_MOST_REASONS])
-    if len(counts) > _MOST_REASONS:
-        shown["other reasons"] = sum(count for _, count in counts[_MOST_REASONS:])
-    return {"step": step, "images": images, "patients": len(set(patients)), "left_out": shown}

@@ -1,4 +1,4 @@
-"""The most confident errors as pictures: the image beside where the model looked for what it said."""
+"""Pictures of explanations: test images, and the most confident errors of a report."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ..classifier import Evaluation
 def pointing_figures(
     model: MammoSwinForImageClassification, images: LabelledImages, explainer: str = "grad_cam"
 ) -> dict[str, float | int | None]:
-    """How often a map's peak lies in the lesion on images that have one, and how often the brightest pixel does."""
+    """Return how often a map's peak is in the lesion, on images that have one, and how often the brightest pixel is."""
     hits, bright, total = 0, 0, 0
     for index in range(len(images)):
         intensity, _, row = images.intensity_and_lesions(index)
@@ -35,19 +35,19 @@ def pointing_figures(
         total += 1
         hits += pointing_hit(explain(model, pixels, explainer=explainer).map[0], mask)
         bright += pointing_hit(brightest(intensity[0].numpy()), mask)
-    share = {"pointing_game": hits / total, "brightest_pixel": bright / total} if total else {}
-    return {"images": total, "pointing_game": None, "brightest_pixel": None, **share}
+    fractions = {"pointing_game": hits / total, "brightest_pixel": bright / total} if total else {}
+    return {"images": total, "pointing_game": None, "brightest_pixel": None, **fractions}
 
 
 EXPLAINER = "grad_cam"
-_TALLEST = 448  # pixels a panel
+_TALLEST = 448  # pixels per panel
 
 
 def confident_errors(evaluation: Evaluation, count: int = 6) -> dict[str, list[dict[str, Any]]]:
-    """For each task the images whose wrong label got the highest calibrated probability.
+    """Find for each task the images with the highest calibrated probability of a wrong label.
 
     Returns:
-        By task's name, worst first: ``image`` (its place in the split, from 1), ``image_id``, ``true``, ``predicted``,
+        By task's name, worst first: ``image`` (its number in the split, from 1), ``image_id``, ``true``, ``predicted``,
         ``probability`` and the facts ``view``, ``laterality``, ``lesion_type`` where known.
     """
     found = {}
@@ -59,14 +59,14 @@ def confident_errors(evaluation: Evaluation, count: int = 6) -> dict[str, list[d
         images = evaluation.images
         found[name] = [
             {
-                "image": int(scores.places[row]) + 1,
-                "image_id": str(images.image_ids[scores.places[row]]) if len(images.image_ids) else None,
+                "image": int(scores.indices[row]) + 1,
+                "image_id": str(images.image_ids[scores.indices[row]]) if len(images.image_ids) else None,
                 "true": scores.labels[scores.references[row]],
                 "predicted": scores.labels[predicted[row]],
                 "probability": float(sure[row]),
             }
             | {
-                fact: images.facts[fact][scores.places[row]]
+                fact: images.facts[fact][scores.indices[row]]
                 for fact in ("view", "laterality", "lesion_type")
                 if fact in images.facts
             }
@@ -81,13 +81,13 @@ def add_pictures(
     prepared: datasets.Dataset,
     processor: MammoImageProcessor,
 ) -> None:
-    """Puts under ``picture`` of each error the image and its explanation at the predicted label, as a data URI.
+    """Add to each error a ``picture`` of the image and its explanation at the predicted label, as a data URI.
 
     Args:
-        errors: What `confident_errors` gave, of these prepared images.
-        model: The classifier.
-        prepared: In the order that was evaluated.
-        processor: The model's.
+        errors: Result of `confident_errors` for these prepared images.
+        model: Classifier that was evaluated.
+        prepared: Prepared images in the order that was evaluated.
+        processor: Processor of the model.
     """
     images = LabelledImages(prepared, processor)
     for name, of_task in errors.items():

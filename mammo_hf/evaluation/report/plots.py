@@ -1,4 +1,4 @@
-"""The plots of a report, as SVG: ROC and precision with bands, calibration, score histograms."""
+"""Plots of a report, as SVG: ROC and precision with bands, calibration, score histograms."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _POINT_NAMES = {
 
 
 def task_plots(scores: TaskScores, figures: Mapping[str, Any], seed: int = 0) -> dict[str, str]:
-    """The plots of one task by their captions; those that the data cannot fill are left out.
+    """Draw the plots of one task, by caption; plots that are not defined on the data are left out.
 
     Args:
-        scores: What to draw.
-        figures: The task's, as `evaluate_classifier` gives them.
-        seed: Of the bands' bootstrap.
+        scores: Scores of the task.
+        figures: Figures of the task, as `evaluate_classifier` gives them.
+        seed: Seed of the bands' bootstrap.
     """
     draw = {
         "ROC curve": _roc if len(scores.labels) == 2 else _roc_of_classes,
@@ -54,7 +54,7 @@ def task_plots(scores: TaskScores, figures: Mapping[str, Any], seed: int = 0) ->
 
 
 def as_svg(figure: Figure) -> str:
-    """The figure as SVG text, letters as outlines, the same bytes for the same figure."""
+    """Return a figure as SVG text, with letters as outlines, and the same bytes for the same figure."""
     content = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "mammo_hf", "svg.fonttype": "path"}):
         figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
@@ -105,7 +105,7 @@ def _precision(axes: Axes, scores: TaskScores, figures: Mapping[str, Any], seed:
     precision, recall, _ = pr_curve(truth, positive)
     dress(axes, "recall (sensitivity)", "precision (positive predictive value)")
     axes.axhline(truth.mean(), color=QUIET, linewidth=1, linestyle=(0, (1, 2)))
-    axes.text(0.01, truth.mean() - 0.02, "share of positives", fontsize=8, color=QUIET, va="top")
+    axes.text(0.01, truth.mean() - 0.02, "fraction of positives", fontsize=8, color=QUIET, va="top")
     _band(axes, _precision_rows, scores, seed)
     text = _with_interval("average precision", figures, "auprc")
     recall, precision = np.append(0.0, recall), np.append(precision[0], precision)
@@ -116,8 +116,8 @@ def _precision(axes: Axes, scores: TaskScores, figures: Mapping[str, Any], seed:
 
 def _calibration(axes: Axes, scores: TaskScores, figures: Mapping[str, Any], seed: int) -> None:
     binary = len(scores.labels) == 2
-    said = f"probability of {scores.labels[-1]}" if binary else "probability of the predicted class"
-    dress(axes, said, "share of images that are" if binary else "share of images that are right")
+    name_of_score = f"probability of {scores.labels[-1]}" if binary else "probability of the predicted class"
+    dress(axes, name_of_score, "fraction of images that are" if binary else "fraction of images that are right")
     axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle=(0, (1, 2)))
     drawn = {"before": (scores.before, 1), "after": (scores.after, 0)}
     for name, (table, number) in drawn.items():
@@ -154,19 +154,19 @@ def _confusion(axes: Axes, scores: TaskScores, figures: Mapping[str, Any], seed:
     if figures["confusion"] is None:
         raise UndefinedMetric(figures["confusion_reason"])
     table = np.array(figures["confusion"])
-    shares = ratio(table.astype(float), table.sum(axis=1, keepdims=True))
-    axes.imshow(np.nan_to_num(shares), cmap="Blues", vmin=0, vmax=1)
+    fractions = ratio(table.astype(float), table.sum(axis=1, keepdims=True))
+    axes.imshow(np.nan_to_num(fractions), cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(table.shape):
-        dark = np.nan_to_num(shares)[row, column] > 0.5
+        dark = np.nan_to_num(fractions)[row, column] > 0.5
         axes.text(column, row, str(table[row, column]), ha="center", va="center", color="white" if dark else INK)
     ticks = range(len(scores.labels))
     axes.set(xticks=ticks, yticks=ticks, xticklabels=scores.labels, yticklabels=scores.labels)
     axes.set_xlabel("predicted", color=INK)
-    axes.set_ylabel("true (colour: share of the row)", color=INK)
+    axes.set_ylabel("true (colour: fraction of the row)", color=INK)
 
 
 def _band(axes: Axes, rows: Any, scores: TaskScores, seed: int) -> None:
-    """The pointwise 95 % band over resamples of patients; none where there is one patient."""
+    """Draw the pointwise 95 % band over resamples of patients; nothing if there is one patient."""
     try:
         drawn = resampled(
             {"": rows},
@@ -185,14 +185,14 @@ def _band(axes: Axes, rows: Any, scores: TaskScores, seed: int) -> None:
 
 
 def _sensitivity_rows(data: Weighted) -> np.ndarray:
-    """Sensitivity at each false positive rate of the grid, ``(rows, grid)``."""
+    """Return the sensitivity at each false positive rate of the grid, ``(rows, grid)``."""
     hits, alarms = data.counts
     x, y = ratio(alarms, alarms[:, -1:]), ratio(hits, hits[:, -1:])
     return np.stack([np.interp(GRID, *curve) for curve in zip(x, y, strict=True)])
 
 
 def _precision_rows(data: Weighted) -> np.ndarray:
-    """Precision at the first threshold that reaches each recall of the grid, ``(rows, grid)``."""
+    """Return the precision at the first threshold that reaches each recall of the grid, ``(rows, grid)``."""
     hits, alarms = data.counts
     precision, recall = ratio(hits, hits + alarms), ratio(hits, hits[:, -1:])
     precision[:, 0] = precision[:, 1]

@@ -1,6 +1,6 @@
 import pytest
 
-from mammo_hf.evaluation.report.writing import command_line
+from mammo_hf.evaluation.report import command_line
 
 
 def test_of_a_path_its_last_part_alone():

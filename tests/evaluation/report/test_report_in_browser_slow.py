@@ -13,9 +13,8 @@ from made_scores import TASKS, made_scores
 from PIL import Image
 
 from mammo_hf.evaluation.classifier import evaluate_classifier
-from mammo_hf.evaluation.report import About, write_report
+from mammo_hf.evaluation.report import environment, write_report
 from mammo_hf.evaluation.report.pictures import confident_errors
-from mammo_hf.evaluation.report.writing import environment
 
 pytestmark = pytest.mark.slow
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -27,8 +26,15 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("no Chromium here (Debian: apt-get install chromium)")
     config = SimpleNamespace(tasks=TASKS, calibration=None, operating_points=None)
     found = evaluate_classifier(config, made_scores(seed=1), validation=made_scores(seed=0), resamples=200)
-    about = About("model", "made", "test", TASKS, {}, errors=confident_errors(found), environment=environment("cpu"))
-    return write_report(found, about, tmp_path_factory.mktemp("browser"))[0]
+    about = {
+        "checkpoint": "model",
+        "collection": "made",
+        "tasks": TASKS,
+        "model": {},
+        "environment": environment("cpu"),
+    }
+    about["errors"] = confident_errors(found)
+    return write_report(found, tmp_path_factory.mktemp("browser"), about)[0]
 
 
 def _chromium(folder: Path, *arguments: str) -> str:

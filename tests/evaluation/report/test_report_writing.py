@@ -13,9 +13,8 @@ from made_scores import TASKS, made_scores
 
 from mammo_hf.errors import UsageError
 from mammo_hf.evaluation.classifier import Evaluation, evaluate_classifier
-from mammo_hf.evaluation.report import About, write_report
+from mammo_hf.evaluation.report import command_line, environment, metrics_table, write_report
 from mammo_hf.evaluation.report.pictures import confident_errors
-from mammo_hf.evaluation.report.writing import command_line, environment, metrics_table
 
 
 @pytest.fixture(scope="module")
@@ -24,11 +23,10 @@ def evaluation() -> Evaluation:
     return evaluate_classifier(config, made_scores(seed=1), validation=made_scores(seed=0), resamples=100)
 
 
-def _about(**changes: Any) -> About:
+def _about(**changes: Any) -> dict[str, Any]:
     given: dict[str, Any] = {
         "checkpoint": "a <b>model</b>",
         "collection": "made",
-        "split": "test",
         "tasks": TASKS,
         "model": {"image_size": [112, 56], "parameters": 1234, "size": "Swin"},
         "resamples": 100,
@@ -36,7 +34,7 @@ def _about(**changes: Any) -> About:
         "environment": environment("cpu"),
         "command": command_line(["mammo-hf", "evaluate", "/home/somebody/model", "--dataset", "/data/hospital"]),
     }
-    return About(**given | changes)
+    return given | changes
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +44,7 @@ def written(evaluation: Evaluation, tmp_path_factory: pytest.TempPathFactory) ->
         for share in (10, 100)
     ]
     about = _about(errors=confident_errors(evaluation), label_efficiency=rows)
-    html, as_json = write_report(evaluation, about, tmp_path_factory.mktemp("report"))
+    html, as_json = write_report(evaluation, tmp_path_factory.mktemp("report"), about)
     return html.read_text(encoding="utf-8"), json.loads(as_json.read_text(encoding="utf-8"))
 
 
@@ -86,7 +84,7 @@ def test_a_name_is_text_and_never_markup(written: tuple[str, dict[str, Any]]) ->
 
 
 def test_few_patients_are_warned_of(written: tuple[str, dict[str, Any]]) -> None:
-    assert "density: 40 patients. Below 50 intervals may cover less than they say." in written[0]
+    assert "density: 40 patients. Below 50 an interval may be too narrow." in written[0]
 
 
 @pytest.mark.parametrize("change", ["no label", "one class", "equal", "one patient", "nan"])
@@ -103,7 +101,7 @@ def test_whatever_cannot_be_had_is_a_dash_with_its_reason(change: str, tmp_path:
     config = SimpleNamespace(tasks=TASKS[:1], calibration=None, operating_points=None)
     images = dataclasses.replace(images, logits=images.logits[:, :2], labels=images.labels[:, :1])
     found = evaluate_classifier(config, images, resamples=100)
-    html, _ = write_report(found, _about(errors=confident_errors(found), tasks=TASKS[:1]), tmp_path)
+    html, _ = write_report(found, tmp_path, _about(errors=confident_errors(found), tasks=TASKS[:1]))
     text = html.read_text(encoding="utf-8")
     reason = {
         "no label": "no images with a known label",
@@ -143,4 +141,4 @@ def test_confident_errors_are_wrong_and_sorted(evaluation: Evaluation) -> None:
 def test_a_folder_that_cannot_be_written(evaluation: Evaluation, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(UsageError, match="cannot be written"):
-        write_report(evaluation, _about(), tmp_path / "file")
+        write_report(evaluation, tmp_path / "file", _about())

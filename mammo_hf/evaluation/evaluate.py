@@ -1,0 +1,318 @@
+"""Evaluation of a classifier: on any collection by `evaluate`, and on the test split at the end of its training."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from accelerate import PartialState
+
+from ..data.collection import Collection
+from ..data.leaks import assert_no_leak
+from ..data.loading import load
+from ..data.splits import SPLIT_FILE, read_seen, read_split
+from ..data.training_data import prepared_images, public_name
+from ..errors import DataError, UsageError, check_choice, check_number
+from ..files import writable_folder
+from ..models.checkpoint import load_model, load_processor, locate, read_checkpoint, read_tasks, repository_of
+from ..models.modeling_mammo_swin import MammoSwinForImageClassification
+from .classifier import Evaluation, evaluate_classifier, fit_on_validation, store_fits
+from .report import PRIVATE_COLLECTION, command_line, environment, write_report
+from .report.facts import flow, unreadable
+from .report.pictures import add_pictures, confident_errors
+from .scored import score_images, scored
+
+logger = logging.getLogger(__name__)
+Scores = tuple[datasets.Dataset, np.ndarray]
+Tasks = list[dict[str, Any]]
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def evaluate(
+    model: str | Path,
+    images: Any,
+    output_dir: str | Path = "evaluation",
+    *,
+    split: str = "test",
+    external: bool = False,
+    operating_point: float | None = None,
+    pictures: bool = True,
+    label_efficiency: str | Path | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
+    batch_size: int = 16,
+    num_workers: int = 2,
+    device: str = "auto",
+) -> Evaluation:
+    """Evaluate a classifier on a collection, its own or another, and write ``report.html`` and ``report.json``.
+
+    The calibration and operating points that the checkpoint stores are applied unchanged. Patients that the model was
+    trained on, or chosen on, are counted and reported.
+
+    Args:
+        model: Classifier: the folder that training wrote, or a name on the Hub with an optional ``@revision``.
+        images: Collection, or anything that `mammo_hf.load` takes. If it has no test split and the model was trained on
+            it, the test split of that training is used.
+        output_dir: Folder of the report, and of the prepared images unless ``images`` are prepared.
+        split: "test", "validation", "train", or "all" for every labelled image.
+        external: Whether to state that the model was not trained on this collection; refused if it was.
+        operating_point: Threshold from 0 to 1 for every task with two labels; ``None``: those of the checkpoint.
+        pictures: Whether the report shows the most confident errors, which are images of patients.
+        label_efficiency: ``summary.json`` of a label-efficiency study; its plot goes into the report.
+        resamples: Bootstrap resamples of the intervals, 100 or more.
+        seed: Seed of the bootstrap.
+        batch_size: Images per batch.
+        num_workers: Processes that prepare and read images.
+        device: "auto", "cpu" or "cuda".
+
+    Returns:
+        The evaluation; as text it is the AUC with its interval, the verdict against chance, and the folder.
+
+    Raises:
+        UsageError: An argument is out of range, the model is not a classifier, or the collection is not external.
+        DataError: There is no such split, no label that the model knows, or no image could be read.
+    """
+    # Check the arguments and the model before an image is read.
+    folder = locate(model)
+    tasks = read_tasks(folder)
+    _check_arguments(operating_point, resamples, seed, batch_size, num_workers, device)
+    study = _label_efficiency_rows(label_efficiency)
+    out = writable_folder(Path(output_dir))
+    # Choose the images, and find out which of their patients the model was trained on.
+    collection = open_as_trained(images, folder)
+    assert_no_leak(collection)
+    for note in collection.notes:
+        logger.info("%s", note)
+    chosen = _labelled_images(collection, split, tasks)
+    trained_here, warnings = _trained_on(chosen, folder, external)
+    # Score them.
+    processor = load_processor(folder)
+    classifier = load_model(MammoSwinForImageClassification, folder).eval()
+    if operating_point is not None:
+        classifier.config.operating_points = _given_point(tasks, operating_point)
+    classifier.to("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+    prepared = prepared_images(chosen, processor, out / "prepared", tasks=tasks, num_workers=num_workers)
+    if not len(prepared):
+        raise DataError("no image could be read", source=collection.root, remedy=f"see {out / 'prepared'}/rejected.csv")
+    # A worker process takes seconds to start, so a few images are read without.
+    workers = min(num_workers, len(prepared) // 64)
+    logits = score_images(classifier, prepared, processor, batch_size=batch_size, num_workers=workers)
+    # Compute the figures, and write the report.
+    found = evaluate_classifier(classifier.config, scored(logits, prepared, chosen), resamples=resamples, seed=seed)
+    evaluation = replace(found, warnings=(*warnings, *found.warnings), split=split, folder=out)
+    errors = confident_errors(evaluation)
+    if pictures:
+        add_pictures(errors, classifier, prepared, processor)
+    about = {
+        "checkpoint": repository_of(folder) or folder.resolve().name,
+        "collection": public_name(collection) or PRIVATE_COLLECTION,
+        "training": read_checkpoint(folder).figures,
+        "processor": processor.to_dict(),
+        "trained_here": trained_here,
+        "seed": seed,
+        "resamples": resamples,
+        "flow": flow(collection, prepared, split, unreadable(chosen, prepared, out / "prepared")),
+        "errors": errors,
+        "label_efficiency": study,
+    }
+    write_report(evaluation, out, _facts_of_run(classifier) | about)
+    if PartialState().is_main_process:
+        logger.info("%s", evaluation)
+    return evaluation
+
+
+def evaluate_after_training(
+    model: MammoSwinForImageClassification,
+    *,
+    validation: Scores | None,
+    test: Scores | None,
+    report: Path,
+    checkpoint: str,
+    table: Collection | None = None,
+    unreadable: Sequence[str] = (),
+    training: Mapping[str, Any] | None = None,
+    processor: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    resamples: int = 2000,
+) -> Evaluation | None:
+    """Fit calibration and operating points on validation, evaluate the test split with them, and write the report.
+
+    The model is not run: both splits come with their logits. Its configuration gets ``calibration`` and
+    ``operating_points``, so save it afterwards. The report has no pictures of images, because what training writes may
+    be pushed; `evaluate` writes one with pictures.
+
+    Args:
+        model: Trained model.
+        validation: Prepared images of the validation split and their logits; ``None``: there is no such split, and the
+            calibration that an earlier training stored is removed.
+        test: Prepared images of the test split and their logits; ``None``: there is no such split, and no report.
+        report: Folder of ``report.html`` and ``report.json``.
+        checkpoint: Name of the model.
+        table: Collection that the images are of, for the flow and more subgroups.
+        unreadable: Reason for each image of the test split that could not be prepared.
+        training: Record of the training; the collection's name is taken from it.
+        processor: Content of ``preprocessor_config.json``.
+        seed: Seed of the bootstrap.
+        resamples: Bootstrap resamples.
+
+    Returns:
+        The evaluation of the test split, or ``None`` without one.
+
+    Raises:
+        UsageError: The report cannot be written.
+    """
+    config = model.config
+    config.calibration = config.operating_points = None
+    fits = None if validation is None else fit_on_validation(config.tasks, scored(validation[1], validation[0], table))
+    if test is None:
+        if fits is not None:
+            store_fits(config, fits)
+        return None
+    images = scored(test[1], test[0], table)
+    found = evaluate_classifier(config, images, fits=fits, seed=seed, resamples=resamples)
+    evaluation = replace(found, folder=report)
+    training = training or {}
+    about = {
+        "checkpoint": checkpoint,
+        "collection": (training.get("collection") or {}).get("name") or PRIVATE_COLLECTION,
+        "training": training,
+        "processor": processor or {},
+        "trained_here": True,
+        "seed": seed,
+        "resamples": resamples,
+        "flow": [] if table is None else flow(table, test[0], "test", unreadable),
+        "errors": confident_errors(evaluation),
+    }
+    write_report(evaluation, report, _facts_of_run(model) | about)
+    return evaluation
+
+
+def _facts_of_run(model: MammoSwinForImageClassification) -> dict[str, Any]:
+    """Return what a report states of the model and of this run."""
+    config, size = model.config, model.config.image_size
+    facts = {
+        "image_size": [size, size] if isinstance(size, int) else list(size),
+        "parameters": model.num_parameters(),
+        "size": f"Swin transformer of {len(config.depths)} stages, width {config.embed_dim}",
+    }
+    made = {"environment": environment(str(model.device)), "command": command_line()}
+    return {"tasks": config.tasks, "model": facts, **made}
+
+
+def open_as_trained(images: Any, folder: Path) -> Collection:
+    """Return a collection to try a model on, with the test split of the model's training if it has none of its own.
+
+    Args:
+        images: Collection, or anything that `mammo_hf.load` takes.
+        folder: Folder of the model, with the split of its training.
+
+    Raises:
+        MammoError: In the cases of `mammo_hf.load`.
+    """
+    collection: Collection = images if isinstance(images, Collection) else load(images)
+    saved = folder / SPLIT_FILE
+    if "test" in collection.column("split") or not saved.is_file():
+        return collection
+    # Nothing is trained here: no validation split is wanted, and a collection of test images alone has none.
+    trained_on = not read_split(saved).keys().isdisjoint(collection.column("patient"))
+    return collection.split(validation_fraction=0, saved=saved) if trained_on else collection
+
+
+def _check_arguments(
+    operating_point: float | None, resamples: int, seed: int, batch_size: int, num_workers: int, device: str
+) -> None:
+    if operating_point is not None:
+        check_number("operating_point", operating_point, 0 <= operating_point <= 1, "a threshold from 0 to 1")
+    check_number("resamples", resamples, resamples >= 100, "100 or more")
+    check_number("seed", seed, seed >= 0, "0 or more")
+    check_number("batch_size", batch_size, batch_size >= 1, "1 or more")
+    check_number("num_workers", num_workers, num_workers >= 0, "0 or more")
+    check_choice("device", device, DEVICES)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("CUDA is not available here", source="device", remedy="use cpu, or auto")
+
+
+def _label_efficiency_rows(path: str | Path | None) -> list[dict[str, Any]]:
+    if path is None:
+        return []
+    try:
+        rows: list[dict[str, Any]] = json.loads(Path(path).read_text(encoding="utf-8"))["rows"]
+        for row in rows:  # touch whatever the plot needs
+            row["arm"], row["baseline"], float(row["percentage"])
+            if row["auroc"] is not None:
+                low, high = row["interval"] or (row["auroc"], row["auroc"])
+                float(row["auroc"]), float(low), float(high)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            "cannot be read as the summary of a label-efficiency study",
+            source=path,
+            remedy="give the summary.json that mammo-hf label-efficiency wrote",
+        ) from error
+    return rows
+
+
+def _labelled_images(collection: Collection, split: str, tasks: Tasks) -> Collection:
+    """Return the images of a split that have a label of one of the model's tasks, one that the model knows."""
+    counts = Counter(collection.column("split"))
+    if split != "all" and not counts[split]:
+        has = ", ".join(f"{name} ({count} images)" for name, count in counts.items()) or "no image"
+        raise DataError(
+            f"has no {split!r} split, it has {has}",
+            source=collection.root,
+            remedy="choose one of these as split, or all if the model was trained on none of them",
+        )
+    known = {task["name"] for task in collection.tasks}
+    common = [task for task in tasks if task["name"] in known]
+    if not common:
+        raise DataError(
+            f"has none of the model's tasks: {', '.join(task['name'] for task in tasks)}",
+            source=collection.root,
+            remedy=f"its tasks are: {', '.join(sorted(known)) or 'none'}",
+        )
+    of_split = collection if split == "all" else collection.where(split=split)
+    for task in common:
+        foreign = Counter(value for value in of_split.column(task["name"]) if value not in (None, *task["labels"]))
+        for label, count in foreign.items():
+            logger.warning("%s: %d images are labelled %s, which the model does not know", task["name"], count, label)
+    chosen = of_split.where(lambda row: any(row[task["name"]] in task["labels"] for task in common))
+    if not len(chosen):
+        raise DataError(f"no image of the {split} split has a label that the model knows", source=collection.root)
+    return chosen
+
+
+def _trained_on(chosen: Collection, folder: Path, external: bool) -> tuple[bool | None, list[str]]:
+    """Find out whether the model was trained on this collection, from the split next to it.
+
+    Returns:
+        True if it was trained on other patients of the collection, False if the collection is external, ``None`` if
+        that is not known or it was trained on these patients; and what a reader must know of that.
+
+    Raises:
+        UsageError: The collection is called external, and is not.
+    """
+    seen, patients = read_seen(folder), set(chosen.column("patient"))
+    trained_on = patients & (seen or frozenset())
+    known = f"the model was trained or chosen on {len(trained_on)} of these {len(patients)} patients"
+    if external and trained_on:
+        raise UsageError(known, source="external", remedy="leave it out, and evaluate the test split")
+    if external:
+        return False, []
+    if trained_on:
+        return None, [f"{known.capitalize()}: the figures do not hold for patients that it has not seen."]
+    own = seen is not None and not patients.isdisjoint(read_split(folder / SPLIT_FILE))
+    return (True if own else None), []
+
+
+def _given_point(tasks: Tasks, threshold: float) -> dict[str, Any]:
+    point = {"given": {"threshold": threshold, "sensitivity": None, "specificity": None}}
+    return {
+        task["name"]: dict.fromkeys(("image", "breast", "patient"), point) for task in tasks if len(task["labels"]) == 2
+    }
