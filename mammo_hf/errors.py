@@ -66,7 +66,7 @@ def check_device(device: str) -> None:
     import torch  # takes a second, which commands that only show their help should not
 
     if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("CUDA is not available", source="device cuda", remedy="use cpu, or auto")
+        raise UsageError("CUDA is not available", source="device", remedy="use cpu, or auto")
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -20,7 +20,7 @@ from ..data.leaks import assert_no_leak
 from ..data.loading import load
 from ..data.splits import SPLIT_FILE, read_seen, read_split
 from ..data.training_data import prepared_images, public_name
-from ..errors import DataError, UsageError, check_choice, check_number
+from ..errors import DataError, UsageError, check_choice, check_device, check_number
 from ..files import writable_folder
 from ..models.checkpoint import load_model, load_processor, locate, read_checkpoint, read_tasks, repository_of
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification
@@ -236,8 +236,7 @@ def _check_arguments(
     check_number("batch_size", batch_size, batch_size >= 1, "1 or more")
     check_number("num_workers", num_workers, num_workers >= 0, "0 or more")
     check_choice("device", device, DEVICES)
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("CUDA is not available here", source="device", remedy="use cpu, or auto")
+    check_device(device)
 
 
 def _label_efficiency_rows(path: str | Path | None) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from ..data.prepare.folder import PROCESSOR, folder_of, prepared_table, read_abo
 from ..data.prepare.running import SHARD_SIZE, RunSummary, prepare_images
 from ..data.training_data import collection_facts, is_phantom
 from ..errors import UsageError
-from ..evaluation.report.words import preprocessing_in_words
+from ..evaluation.report.facts import sentences
 from ..files import MARKER, Folder
 from ..models.checkpoint import CARD, load_processor
 from ..processing.image_processing_mammo import MammoImageProcessor
@@ -171,6 +171,6 @@ def dataset_card(place: Folder) -> DatasetCard:
     content = (
         templates()
         .get_template("dataset_card.md.j2")
-        .render(about=about, collection=facts, steps=preprocessing_in_words(done))
+        .render(about=about, collection=facts, steps=sentences("preprocessing", done))
     )
     return DatasetCard(f"---\n{metadata.to_yaml()}\n---\n\n{content.strip()}\n")

@@ -166,7 +166,7 @@ def test_a_summary_that_is_none_is_refused_before_an_image_is_read(
 
 def test_checkpoints_that_are_none(collection, tmp_path, capsys):
     assert _run(tmp_path / "nothing", collection, tmp_path / "out") == 2
-    assert "there is no model here" in capsys.readouterr().err
+    assert "there is no such folder or file" in capsys.readouterr().err
     MammoSwinConfig(**SIZES["nano"], image_size=(112, 112)).save_pretrained(tmp_path / "mim")
     assert _run(tmp_path / "mim", collection, tmp_path / "out") == 2
     assert "is not a classifier" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from mammo_hf.data.loading import load
 from mammo_hf.data.splits import save_training_split
 from mammo_hf.data.training_data import open_as_trained
 from mammo_hf.dicom import mammogram_dataset
+from mammo_hf.evaluation.evaluate import open_as_trained
 
 
 def test_processes_wait_for_one_another_before_they_leave(monkeypatch):
@@ -36,7 +37,7 @@ def films(tmp_path_factory):
     return root
 
 
-def test_a_model_is_tried_on_whom_its_training_kept_for_that(films, tmp_path):
+def test_a_model_is_evaluated_on_the_test_split_of_its_training(films, tmp_path):
     trained_on = load("folder", films).split(seed=3, test_fraction=0.4)
     save_training_split(trained_on, tmp_path)
     kept = set(trained_on.where(split="test").column("patient"))
