@@ -1,8 +1,8 @@
-"""How every figure looks, and how it is written: the plots and panels of a run share this.
+"""Figures: their common look, the plots of a run, and panels of images.
 
-Figures are matplotlib's objects on their own, outside pyplot, so that no global state of a notebook or of a worker is
-touched. Colours are Okabe and Ito's, told apart by colour-blind readers; line styles and markers differ as well, so
-that a print in grey can be read.
+Figures are created without pyplot, so that no global state of a notebook or a worker is changed. The colours are Okabe
+and Ito's, which colour-blind readers can distinguish; line styles and markers differ as well, so that a print in grey
+can be read.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw
@@ -34,17 +33,17 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 LINES = ("-", "--", "-.", ":")
 INK, QUIET, GRID = "#222222", "#767676", "#e6e6e6"
 LARGEST_FILE = 200_000  # bytes
-_EXACT = 64  # colours of a palette that are kept as they are
+_EXACT = 64  # colours of a palette that are kept exactly
 
 
 def new_figure(width: float, height: float, columns: int) -> tuple[Figure, list[Axes]]:
-    """A white figure of ``width`` x ``height`` inches at 150 dots an inch, with a row of axes that keep clear."""
+    """Create a white figure of ``width`` x ``height`` inches at 150 dots per inch, with a row of axes."""
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained", facecolor="white")
     return figure, list(figure.subplots(1, columns, squeeze=False)[0])
 
 
 def dress(axes: Axes, x: str, y: str, title: str = "") -> None:
-    """Quiet frame and grid, title at the left, labels with their units."""
+    """Style axes: a light frame and grid, the title at the left, labels with their units."""
     if title:
         axes.set_title(title, fontsize=12, color=INK, loc="left", pad=10)
     axes.set_xlabel(x, fontsize=10, color=INK)
@@ -57,7 +56,7 @@ def dress(axes: Axes, x: str, y: str, title: str = "") -> None:
 
 
 def finish(figure: Figure, remarks: Sequence[str]) -> None:
-    """Legends where there is something to tell apart, empty axes said to be empty, remarks below the figure."""
+    """Add legends to axes with labelled lines, a note to empty axes, and remarks below the figure."""
     for axes in figure.axes:
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=9, frameon=False, labelcolor=INK, handlelength=2.6)
@@ -69,10 +68,10 @@ def finish(figure: Figure, remarks: Sequence[str]) -> None:
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    """Write a figure as a PNG of at most 200 kB: in fewer greys and colours if it must be, and then smaller.
+    """Write a figure as a PNG of at most 200 kB, with fewer greys and colours if needed, and then smaller.
 
     Raises:
-        UsageError: The file cannot be written, or is not called ``.png``.
+        UsageError: The file cannot be written, or its name does not end in ``.png``.
     """
     target = Path(path)
     if target.suffix.lower() != ".png":
@@ -95,16 +94,16 @@ def _compact_png(figure: Figure) -> bytes:
         if greys > 48:
             greys = greys * 2 // 3
         else:
-            # fewer greys would show as bands in tissue, so from here the picture shrinks instead
+            # Fewer greys would show as bands in tissue, so from here on the picture shrinks instead.
             shrink = min(0.95, 0.98 * (LARGEST_FILE / len(content)) ** 0.5)
             size = (round(size[0] * shrink), round(size[1] * shrink))
     return content
 
 
 def _with_palette(picture: Image.Image, greys: int) -> Image.Image:
-    """The picture in 256 colours: evenly spaced greys for what is grey, and the rest of the palette for colour.
+    """Reduce a picture to 256 colours: evenly spaced greys for grey pixels, and the rest of the palette for colours.
 
-    A palette chosen over the whole picture would go to the many greys of the mammograms and dull the few colours.
+    A palette chosen over the whole picture would be spent on the many greys of mammograms and dull the few colours.
     """
     pixels = np.asarray(picture)
     coloured = np.ptp(pixels, axis=2) > 4
@@ -113,8 +112,8 @@ def _with_palette(picture: Image.Image, greys: int) -> Image.Image:
     palette = np.repeat(levels[:, None], 3, axis=1)
     if coloured.any():
         colours, which, counts = np.unique(pixels[coloured], axis=0, return_inverse=True, return_counts=True)
-        # the commonest colours (curves, flat tints) stay exact; of the rest each counts once, so that a colour bar's
-        # ends and a peak, which are rare, are not merged into what is common
+        # The commonest colours (curves, flat tints) stay exact. Of the rest each counts once, so that rare ones, like
+        # the ends of a colour bar or a peak, are not merged into common ones.
         common = np.argsort(-counts, kind="stable")[:_EXACT]
         strip = Image.fromarray(colours[None]).quantize(256 - greys - _EXACT, dither=Image.Dither.NONE)
         entries = np.asarray(strip)[0] + len(common)
@@ -128,7 +127,7 @@ def _with_palette(picture: Image.Image, greys: int) -> Image.Image:
 
 
 def _png(picture: Image.Image) -> bytes:
-    # written anew by pillow: without matplotlib's version in it, the same run gives the same bytes
+    # Pillow leaves out matplotlib's version, so that the same run gives the same bytes.
     content = io.BytesIO()
     picture.save(content, format="PNG", optimize=True)
     return content.getvalue()
@@ -136,28 +135,27 @@ def _png(picture: Image.Image) -> bytes:
 
 # Plots of a run: loss by step, metrics by epoch, ROC curves.
 
-
 Interval = tuple[float, float]
 History = Sequence[Mapping[str, Any]]
 
 
 def plot_loss_curves(log_history: History, path: str | os.PathLike[str], title: str, remark: str = "") -> Path:
-    """Training loss by step, and evaluation loss at the steps where an epoch ended.
+    """Plot the training loss by step, and the evaluation loss at the end of each epoch.
 
-    Where a step is logged twice (a resumed run), the later entry counts. A loss that is not finite leaves a gap, and
-    the plot says how many there are; what was never logged is said as well.
+    If a step is logged twice (a resumed run), the later entry counts. A loss that is not finite leaves a gap; the plot
+    states how many there are, and what was never logged.
 
     Args:
-        log_history: ``trainer.state.log_history``.
-        path: The PNG to write.
-        title: Stands above the plot.
-        remark: Stands below the plot: what else a reader must know.
+        log_history: Log of the trainer, ``trainer.state.log_history``.
+        path: PNG file to write.
+        title: Title above the plot.
+        remark: Note below the plot.
 
     Returns:
-        The path written.
+        Path of the file.
 
     Raises:
-        DataError: A loss in the history is no number.
+        DataError: A loss in the history is not a number.
         UsageError: The file cannot be written.
     """
     steps, training = _series(log_history, "loss")
@@ -187,17 +185,17 @@ def plot_loss_curves(log_history: History, path: str | os.PathLike[str], title: 
 
 
 def plot_metric_curves(log_history: History, path: str | os.PathLike[str], title: str = "Validation by epoch") -> Path:
-    """AUROC and accuracy of each task by epoch, from keys such as ``eval_pathology_auroc``.
+    """Plot AUROC and accuracy of each task by epoch, from keys such as ``eval_pathology_auroc``.
 
-    A metric that is null (undefined in that evaluation) leaves a gap; one that is never defined is said below.
+    A metric that is null (undefined in that evaluation) leaves a gap; one that is never defined is noted below.
 
     Args:
-        log_history: ``trainer.state.log_history``.
-        path: The PNG to write.
-        title: Stands above the plots.
+        log_history: Log of the trainer, ``trainer.state.log_history``.
+        path: PNG file to write.
+        title: Title above the plots.
 
     Returns:
-        The path written.
+        Path of the file.
 
     Raises:
         DataError: A metric in the history is neither a number nor null.
@@ -207,7 +205,7 @@ def plot_metric_curves(log_history: History, path: str | os.PathLike[str], title
     figure.suptitle(title, fontsize=12, color=INK, x=0.01, ha="left")
     tasks = _tasks(log_history)
     undefined: dict[str, list[str]] = {}
-    names = (("auroc", "AUC", "area under the ROC curve"), ("accuracy", "accuracy", "accuracy (share of images)"))
+    names = (("auroc", "AUC", "area under the ROC curve"), ("accuracy", "accuracy", "accuracy (fraction of images)"))
     for axes, (suffix, short, label) in zip(panels, names, strict=True):
         dress(axes, "epoch", label)
         lowest = 0.5
@@ -236,21 +234,21 @@ def plot_roc(
     label: str = "model",
     title: str = "ROC curve",
 ) -> Path:
-    """ROC curve of one model, or of several on the same images.
+    """Plot the ROC curve of one model, or of several on the same images.
 
     Args:
         references: ``(n,)`` of 0 and 1.
-        scores: ``(n,)``, or for several curves ``{label: (n,)}``.
-        path: The PNG to write.
-        interval: 95 % interval of the AUC, or for several ``{label: interval}``; shown in the legend.
+        scores: ``(n,)`` scores, or ``{label: (n,)}`` for several curves.
+        path: PNG file to write.
+        interval: 95 % interval of the AUC, or ``{label: interval}`` for several; shown in the legend.
         label: Name of the one curve.
-        title: Stands above the plot.
+        title: Title above the plot.
 
     Returns:
-        The path written.
+        Path of the file.
 
     Raises:
-        UndefinedMetric: One class only, no images, or a NaN score.
+        UndefinedMetric: There is one class only, no image, or a NaN score.
         UsageError: The file cannot be written.
     """
     figure, (axes,) = new_figure(4.8, 5.4, 1)
@@ -267,13 +265,13 @@ def draw_roc(
     """Draw ROC curves into given axes, with AUC and interval in a legend below them.
 
     Args:
-        axes: Where to draw.
+        axes: Axes to draw into.
         references: ``(n,)`` of 0 and 1.
-        curves: ``{label: (n,) scores}``.
-        intervals: ``{label: (low, high)}`` for the labels that have one.
+        curves: Scores by label, ``{label: (n,)}``.
+        intervals: Intervals by label, ``{label: (low, high)}``, for labels that have one.
 
     Raises:
-        UndefinedMetric: One class only, no images, or a NaN score.
+        UndefinedMetric: There is one class only, no image, or a NaN score.
     """
     truth = np.asarray(references)
     dress(axes, "1 \N{MINUS SIGN} specificity", "sensitivity")
@@ -317,21 +315,21 @@ def _style(number: int) -> dict[str, Any]:
 
 
 def _series(log_history: History, key: str, by: str = "step") -> tuple[np.ndarray, np.ndarray]:
-    """Where and what was logged under a key, in order; null and infinite values as NaN, a repeated place once."""
+    """Return steps (or epochs) and values logged under a key; null and infinite values as NaN, the last of repeats."""
     entries: dict[float, float] = {}
     for entry in log_history:
         if key not in entry or entry.get(by) is None:
             continue
         value = math.nan if entry[key] is None else entry[key]
         if not isinstance(value, int | float | np.number):
-            raise DataError(f"'{key}' is no number", source="log_history")
+            raise DataError(f"'{key}' is not a number", source="log_history")
         entries[float(entry[by])] = float(value) if math.isfinite(value) else math.nan
-    places = sorted(entries)
-    return np.array(places), np.array([entries[place] for place in places])
+    steps = sorted(entries)
+    return np.array(steps), np.array([entries[step] for step in steps])
 
 
 def _tasks(log_history: History) -> list[str]:
-    """Names of the tasks that the history has metrics of, in the order they were first logged."""
+    """Return the tasks with metrics in the history, in the order in which they were first logged."""
     names: dict[str, None] = {}
     for key in (key for entry in log_history for key in entry):
         for suffix in ("_auroc", "_accuracy"):
@@ -341,7 +339,7 @@ def _tasks(log_history: History) -> list[str]:
 
 
 def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """Mean over a centred window that shrinks at the ends and skips NaN; NaN where the value itself is NaN."""
+    """Average over a centred window that shrinks at the ends and skips NaN; NaN if the value itself is NaN."""
     known = np.isfinite(values)
     kernel = np.ones(2 * (window // 2) + 1)
     total = np.convolve(np.where(known, values, 0.0), kernel, mode="same")
@@ -349,7 +347,7 @@ def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
 
 
 def _add_epoch_axis(axes: Axes, log_history: History) -> None:
-    """Epochs along the top, in proportion to the steps."""
+    """Add an axis of epochs at the top, in proportion to the steps."""
     last = max(
         ((entry["step"], entry["epoch"]) for entry in log_history if entry.get("step") and entry.get("epoch")),
         default=None,
@@ -364,26 +362,22 @@ def _add_epoch_axis(axes: Axes, log_history: History) -> None:
     top.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, steps=[1, 2, 5, 10]))
 
 
-# Pictures of images: what was hidden and what was reconstructed, and the one picture that tells a whole run.
-
+# Panels of images: what was hidden and what was reconstructed.
 
 # a pale blue: no grey of tissue or background has it, and printed in grey it is flat where tissue is not
 HIDDEN = (0.62, 0.71, 0.82)
 # orange below, white at no difference, violet above; in steps, an odd number of them, so that zero has its own
 DIVERGING = colormaps["PuOr"].resampled(31)
-# inches: the page of the story, one picture in it (height, width), and the step from a picture to the next
-_PAGE, _CELL, _STEP = (12.0, 20 / 3), (2.42, 1.21), 1.3
 _SHEET_HEIGHT, _SHEET_GAP = 720, 12  # pixels
 _CROP_COLOUR = (255, 190, 0)
-_EXPLAINERS = {"grad_cam": "Grad-CAM", "grad_cam_attention": "Grad-CAM attention"}
 
 
 def masked_picture(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The image as the encoder sees it: what is hidden has one tint, what is visible is untouched.
+    """Return an image with its hidden pixels in one tint and its visible pixels unchanged.
 
     Args:
-        image: ``(height, width)`` in [0, 1].
-        mask: ``(height, width)`` bool, True where hidden.
+        image: ``(height, width)`` intensities in [0, 1].
+        mask: ``(height, width)`` bool, True for hidden pixels.
 
     Returns:
         float64 RGB ``(height, width, 3)`` in [0, 1].
@@ -418,37 +412,37 @@ def _grey_picture(intensity: np.ndarray, height: int) -> Image.Image:
 def plot_reconstruction(
     inputs: ArrayLike, masks: ArrayLike, reconstructions: ArrayLike, path: str | os.PathLike[str], title: str = ""
 ) -> Path:
-    """A row for each image: input, masked, reconstruction pasted into what was visible, and their difference.
+    """Plot one row per image: input, masked, reconstruction with the visible pixels, and their difference.
 
     Args:
-        inputs: ``(n, height, width)`` in [0, 1].
-        masks: ``(n, height, width)`` bool, True where hidden.
-        reconstructions: ``(n, height, width)``; only the hidden pixels are used.
-        path: The PNG to write.
-        title: Stands above the panel.
+        inputs: ``(n, height, width)`` intensities in [0, 1].
+        masks: ``(n, height, width)`` bool, True for hidden pixels.
+        reconstructions: ``(n, height, width)`` intensities, of which only the hidden pixels are used.
+        path: PNG file to write.
+        title: Title above the panel.
 
     Returns:
-        The path written.
+        Path of the file.
 
     Raises:
         DataError: The shapes differ, there is no image, or the masks are not bool.
         UsageError: The file cannot be written.
     """
-    images, hidden, pasted = _pasted(inputs, masks, reconstructions)
-    differences = pasted - images
+    images, hidden, restored = pasted(inputs, masks, reconstructions)
+    differences = restored - images
     limit, beyond = _difference_scale(differences[hidden])
     rows, (height, width) = len(images), images.shape[1:]
-    tall = 2.4 if rows > 1 else 4.0  # inches of a picture
+    tall = 2.4 if rows > 1 else 4.0  # inches per picture
     page = (4 * (tall * width / height + 0.1) + 0.2, rows * (tall + 0.22) + (1.3 if title else 1.05))
     figure = Figure(figsize=page, dpi=150, layout="constrained", facecolor="white")
     grid = figure.subplots(rows, 4, squeeze=False)
     norm = Normalize(-limit, limit)
     for row, axes in enumerate(grid):
         error = f"{np.abs(differences[row][hidden[row]]).mean():.3f}" if hidden[row].any() else "not defined"
-        _show(axes[0], images[row])
-        _show(axes[1], masked_picture(images[row], hidden[row]), f"{100 * hidden[row].mean():.0f} % hidden")
-        _show(axes[2], pasted[row])
-        _show(axes[3], differences[row], f"mean |error| {error}", cmap=DIVERGING, norm=norm)
+        show(axes[0], images[row])
+        show(axes[1], masked_picture(images[row], hidden[row]), f"{100 * hidden[row].mean():.0f} % hidden")
+        show(axes[2], restored[row])
+        show(axes[3], differences[row], f"mean |error| {error}", cmap=DIVERGING, norm=norm)
     for axes, name in zip(grid[0], ("input", "masked", "reconstruction", "difference"), strict=True):
         axes.set_title(name, fontsize=10, color=INK)
     bar = figure.colorbar(
@@ -463,71 +457,10 @@ def plot_reconstruction(
     return save_figure(figure, path)
 
 
-def plot_story(
-    path: str | os.PathLike[str],
-    *,
-    inputs: ArrayLike,
-    masks: ArrayLike,
-    reconstructions: ArrayLike,
-    references: ArrayLike,
-    scores: Mapping[str, ArrayLike],
-    intervals: Mapping[str, Interval],
-    image: ArrayLike,
-    lesion: ArrayLike | None,
-    overlays: Mapping[str, ArrayLike],
-    title: str = "",
-    caption: str = "",
-) -> Path:
-    """A whole run in one picture of 1800 x 1000 pixels: reconstruction, ROC, and the explanations of one image.
-
-    Args:
-        path: The PNG to write.
-        inputs: ``(n, height, width)`` in [0, 1]; the first two are drawn.
-        masks: ``(n, height, width)`` bool, True where hidden.
-        reconstructions: ``(n, height, width)``.
-        references: ``(images,)`` of 0 and 1: the test images' labels.
-        scores: ``{model's name: (images,)}``, a ROC curve each.
-        intervals: ``{model's name: (low, high)}`` of the AUC.
-        image: ``(height, width)`` in [0, 1]: the image that is explained.
-        lesion: ``(height, width)``, above 0.5 inside its lesion; ``None`` where there is no mask.
-        overlays: ``{explainer's name: (height, width, 3)}`` RGB, uint8 or float in [0, 1]; the first three are drawn.
-        title: Stands above the picture.
-        caption: Stands below it: what the data are, what was trained.
-
-    Returns:
-        The path written.
-
-    Raises:
-        DataError: Shapes do not fit.
-        UndefinedMetric: A ROC curve is not defined.
-        UsageError: The file cannot be written.
-    """
-    images, hidden, pasted = _pasted(inputs, masks, reconstructions)
-    explained = {"test image": np.asarray(image)} | {name: np.asarray(overlay) for name, overlay in overlays.items()}
-    outline = None if lesion is None else np.asarray(lesion, dtype=np.float64)
-    _check_explained(explained, outline)
-    figure = Figure(figsize=_PAGE, dpi=150, facecolor="white")
-    _text(figure, 0.3, 0.36, title, fontsize=15, weight="bold")
-    _text(figure, 0.3, 6.56, caption, fontsize=9.5, color=QUIET)
-    _text(figure, 0.3, 0.8, "1  Masked pre-training, without labels", fontsize=11.5)
-    for row in range(min(2, len(images))):
-        pictures = (images[row], masked_picture(images[row], hidden[row]), pasted[row])
-        for column, (name, picture) in enumerate(zip(("input", "masked", "reconstruction"), pictures, strict=True)):
-            _show(_cell(figure, row, 0.3 + column * _STEP), picture, title=name if row == 0 else "")
-    _text(figure, 4.62, 0.8, "2  Benign or malignant, on held-out patients", fontsize=11.5)
-    draw_roc(_axes(figure, 5.15, 1.2, 3.4, 3.4), references, scores, intervals)
-    _text(figure, 9.1, 0.8, "3  Where the model looked", fontsize=11.5)
-    for number, (name, picture) in enumerate(list(explained.items())[:4]):
-        axes = _cell(figure, number // 2, 9.1 + number % 2 * _STEP)
-        _show(axes, picture, title=_EXPLAINERS.get(name, name.replace("_", " ")))
-        _draw_outline(axes, outline)
-    return save_figure(figure, path)
-
-
-def _pasted(
+def pasted(
     inputs: ArrayLike, masks: ArrayLike, reconstructions: ArrayLike
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Inputs, masks, and reconstructions in the hidden pixels with the inputs elsewhere; all ``(n, height, width)``."""
+    """Return inputs, masks, and inputs with the reconstruction in the hidden pixels; all ``(n, height, width)``."""
     images, restored = np.asarray(inputs, dtype=np.float64), np.asarray(reconstructions, dtype=np.float64)
     hidden = np.asarray(masks)
     if images.ndim != 3 or not images.size or not images.shape == hidden.shape == restored.shape:
@@ -537,33 +470,23 @@ def _pasted(
             remedy="give each as (n, height, width), with at least one image",
         )
     if hidden.dtype != np.bool_:
-        raise DataError(f"values of type {hidden.dtype}", source="masks", remedy="give bool, True where hidden")
+        raise DataError(f"values of type {hidden.dtype}", source="masks", remedy="give bool, True for hidden pixels")
     return images, hidden, np.where(hidden, restored, images)
 
 
 def _difference_scale(differences: np.ndarray) -> tuple[float, str]:
-    """Half width of the colour scale, one for all rows, and on which sides the bar says that there is more beyond.
+    """Return half the width of the colour scale, for all rows, and on which sides values are beyond it.
 
-    It holds 99 % of the hidden pixels, so that a film label that was not guessed does not wash out the tissue, and is
-    rounded up to a twentieth, so that its ticks are plain numbers.
+    It contains 99 % of the hidden pixels, so that a film label does not wash out the tissue, and is rounded up to a
+    twentieth, so that its ticks are round numbers.
     """
     size = np.abs(differences[np.isfinite(differences)])
     limit = max(0.05, float(np.ceil(np.quantile(size, 0.99) * 20) / 20)) if size.size else 0.05
     return limit, "both" if size.size and size.max() > limit else "neither"
 
 
-def _check_explained(explained: Mapping[str, np.ndarray], lesion: np.ndarray | None) -> None:
-    size = explained["test image"].shape
-    for name, picture in explained.items():
-        expected = size if name == "test image" else (*size, 3)
-        if len(size) != 2 or picture.shape != expected:
-            raise DataError(f"shape {picture.shape} where {expected} belongs", source=name)
-    if lesion is not None and lesion.shape != size:
-        raise DataError(f"shape {lesion.shape} on an image of {size}", source="lesion")
-
-
-def _show(axes: Axes, picture: np.ndarray, note: str = "", title: str = "", **mapped: Any) -> None:
-    """An image without ticks; greys from 0 to 1 unless a colour map and a norm are given."""
+def show(axes: Axes, picture: np.ndarray, note: str = "", title: str = "", **mapped: Any) -> None:
+    """Show an image without ticks, in greys from 0 to 1 unless a colour map and a norm are given."""
     if picture.ndim == 2 and not mapped:
         mapped = {"cmap": "gray", "vmin": 0.0, "vmax": 1.0}
     axes.imshow(picture, **mapped)
@@ -573,29 +496,3 @@ def _show(axes: Axes, picture: np.ndarray, note: str = "", title: str = "", **ma
     axes.set_xlabel(note, fontsize=8.5, color=INK, labelpad=3)
     if title:
         axes.set_title(title, fontsize=9.5, color=INK, pad=4)
-
-
-def _draw_outline(axes: Axes, lesion: np.ndarray | None) -> None:
-    """The lesion's edge in white with a dark rim, which shows on dark fat, on bright tissue and on any colour."""
-    if lesion is None or not (lesion > 0.5).any():
-        return
-    # padded, so that a lesion at the border is closed as well
-    height, width = lesion.shape
-    columns, rows = np.arange(-1, width + 1), np.arange(-1, height + 1)
-    edge = axes.contour(columns, rows, np.pad(lesion, 1), levels=[0.5], colors="white", linewidths=0.9)
-    edge.set(path_effects=[withStroke(linewidth=1.9, foreground="black")])
-
-
-def _cell(figure: Figure, row: int, left: float) -> Axes:
-    return _axes(figure, left, 1.2 + row * (_CELL[0] + 0.25), *_CELL)
-
-
-def _axes(figure: Figure, left: float, top: float, height: float, width: float) -> Axes:
-    """Axes placed in inches from the page's top left corner."""
-    page_width, page_height = _PAGE
-    bottom = page_height - top - height
-    return figure.add_axes((left / page_width, bottom / page_height, width / page_width, height / page_height))
-
-
-def _text(figure: Figure, left: float, baseline: float, text: str, **style: Any) -> None:
-    figure.text(left / _PAGE[0], 1 - baseline / _PAGE[1], text, **({"color": INK} | style))

@@ -15,6 +15,7 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
+from story import plot_story
 
 import mammo_hf
 from mammo_hf import Collection, MammoImageProcessor, MammoSwinForImageClassification, MammoSwinForMaskedImageModeling
@@ -30,7 +31,6 @@ from mammo_hf.files import writable_folder
 from mammo_hf.inference.explain import SHOWN
 from mammo_hf.models.checkpoint import read_tasks, write_metrics
 from mammo_hf.phantom.writing import write_phantom
-from mammo_hf.plotting import plot_story
 from mammo_hf.training.mim import reconstruct
 
 SIZE = (224, 112)

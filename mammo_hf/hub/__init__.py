@@ -1,3 +1,3 @@
-"""What leaves a machine: cards made of facts, and one commit to the Hub that names nobody."""
+"""Publishing on the Hub: model cards, dataset cards, and pushes that identify nobody."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Looking through what is about to leave for anything that names a person, a place or this machine."""
+"""Search of the files to be pushed for anything that names a person, a place or this machine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import re
 import socket
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from io import BytesIO
@@ -19,7 +18,7 @@ from ..errors import DataError, MammoError
 from ..models.checkpoint import safetensors_header
 
 Content = bytes | Path
-# what a text may not hold, whatever it says besides; a number's digits after its point are no date
+# What no text may contain. The digits after a number's decimal point are not a date.
 PATTERNS = {
     "a DICOM UID": re.compile(r"(?<![\w.])[0-2](?:\.(?:0|[1-9]\d*)){5,}(?![\w]|\.\d)"),
     "a person's name as DICOM writes it": re.compile(r"[^\W\d_]{2,}\^[^\W\d_]+"),
@@ -34,89 +33,107 @@ PATTERNS = {
     "a path": re.compile(r"(?<![\w./:*)\]}-])/(?:[\w.+@-]+/)+[\w.+@-]*|(?<!\w)[A-Za-z]:\\+\w"),
     "an address of storage": re.compile(r"\b(?:s3|gs|gcs|az|abfss?|hdfs|file)://\S"),
 }
-# names that many machines and users have, which therefore name none
-_ANYBODY = {"root", "user", "admin", "ubuntu", "debian", "runner", "jovyan", "app", "localhost", "docker", "nobody"}
+# Names that many machines and users have, and that therefore identify none.
+_ANYBODY = {
+    "root",
+    "user",
+    "admin",
+    "ubuntu",
+    "debian",
+    "runner",
+    "jovyan",
+    "app",
+    "localhost",
+    "docker",
+    "nobody",
+}
 _SHORTEST_NAME = 3
-_SHORTEST_IN_BINARY = 8  # bytes: shorter ones come up by chance among billions of weights
+_SHORTEST_IN_BINARY = 8  # bytes: shorter ones occur by chance among billions of weights
 _CHUNK = 1 << 24
 
 
 class IdentifierError(MammoError):
-    """Something about to be pushed may name a person, a place or a machine."""
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What names this machine and its user.
-
-    Attributes:
-        places: Folders that no pushed file may name.
-        names: Of the host and the user.
-    """
-
-    places: tuple[str, ...]
-    names: tuple[str, ...]
-
-    @classmethod
-    def here(cls, places: Iterable[str | Path] = ()) -> Machine:
-        """This one: its home and working folder, and the places given, as written and as they are resolved."""
-        folders = [Path.home(), Path.cwd(), *map(Path, places)]
-        spelled = {str(folder) for one in folders for folder in (one.absolute(), one.resolve())}
-        host = socket.gethostname()
-        names = {host, host.split(".")[0], _user()}
-        return cls(
-            tuple(sorted(place for place in spelled if len(place) > 1)),
-            tuple(sorted(n for n in names if len(n) >= _SHORTEST_NAME and n.lower() not in _ANYBODY)),
-        )
+    """Error about a file to be pushed that may name a person, a place or a machine."""
 
 
 def refuse_identifiers(
-    files: Mapping[str, Content], machine: Machine, *, known: Collection[str] = (), ours: Collection[str] = ()
+    files: Mapping[str, Content],
+    *,
+    paths: Sequence[str] = (),
+    names: Sequence[str] = (),
+    known: Collection[str] = (),
+    ours: Collection[str] = (),
 ) -> None:
-    """Raises where a file to be pushed holds an identifier.
+    """Refuse files to be pushed if one contains an identifier of a person, a place or this machine.
 
     Args:
-        files: By their name in the repository: what they hold, or where they are.
-        machine: Whose paths and names are looked for.
-        known: Texts that may stand there: the repository's own name.
+        files: Files by name in the repository, as content or path.
+        paths: Folders that no file may name, from `paths_of_this_machine`.
+        names: Names of the host and the user, from `names_of_this_machine`.
+        known: Texts that are allowed: the repository's own name.
         ours: Names of files that are this package's own source.
 
     Raises:
-        IdentifierError: Names the file and what kind of thing was found, never the thing itself.
+        IdentifierError: Names the file and the kind of what was found, never the text itself.
         DataError: A file is damaged.
     """
     vocabulary = _words(_template_texts()) | _words(_keys(files))
     found = []
     for name, content in files.items():
-        names = [] if name in ours else [one for one in machine.names if one.lower() not in vocabulary]
-        found += [(name, kind) for kind in _kinds(name, content, machine, names, known)]
+        wanted = [] if name in ours else [one for one in names if one.lower() not in vocabulary]
+        found += [(name, kind) for kind in _kinds(name, content, paths, wanted, names, known)]
     if found:
         name, kind = found[0]
-        more = f", and {len(found) - 1} more of its kind or others" if len(found) > 1 else ""
+        more = f", and {len(found) - 1} more of this or other kinds" if len(found) > 1 else ""
         raise IdentifierError(
-            f"holds {kind}{more}; nothing was sent", source=name, remedy="take it out of the folder's file, then push"
+            f"contains {kind}{more}; nothing was sent", source=name, remedy="remove it from the file, then push again"
         )
 
 
-def _kinds(name: str, content: Content, machine: Machine, names: Sequence[str], known: Collection[str]) -> list[str]:
+def paths_of_this_machine(private_paths: Iterable[str | Path] = ()) -> list[str]:
+    """Return the home and working folder and the given folders, as written and as resolved."""
+    folders = [Path.home(), Path.cwd(), *map(Path, private_paths)]
+    spelled = {str(folder) for one in folders for folder in (one.absolute(), one.resolve())}
+    return sorted(path for path in spelled if len(path) > 1)
+
+
+def names_of_this_machine() -> list[str]:
+    """Return the names of the host and of the user, except those that many machines and users have."""
+    host = socket.gethostname()
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a container's user without an entry
+        user = ""
+    names = {host, host.split(".")[0], user}
+    return sorted(name for name in names if len(name) >= _SHORTEST_NAME and name.lower() not in _ANYBODY)
+
+
+def _kinds(
+    name: str,
+    content: Content,
+    paths: Sequence[str],
+    wanted: Sequence[str],
+    names: Sequence[str],
+    known: Collection[str],
+) -> list[str]:
+    """Return the kinds of identifiers in a file; names count in text only if wanted, in binary content always."""
     texts, binary = _texts(name, content)
     for allowed in sorted(known, key=len, reverse=True):
         texts = [text.replace(allowed, " ") for text in texts]
     kinds = []
-    if any(re.search(rf"(?<![\w.-]){re.escape(place)}(?!\w)", text) for place in machine.places for text in texts):
+    if any(re.search(rf"(?<![\w.-]){re.escape(path)}(?!\w)", text) for path in paths for text in texts):
         kinds.append("a path of this machine")
-    for one in names:
-        if any(re.search(rf"(?<![^\W_]){re.escape(one)}(?![^\W_])", text, re.IGNORECASE) for text in texts):
-            kinds.append("the name of this machine or its user")
-            break
-    long = [text.encode() for text in (*machine.places, *machine.names) if len(text) >= _SHORTEST_IN_BINARY]
+    pattern = "|".join(map(re.escape, wanted))
+    if wanted and any(re.search(rf"(?<![^\W_])({pattern})(?![^\W_])", text, re.IGNORECASE) for text in texts):
+        kinds.append("the name of this machine or its user")
+    long = [text.encode() for text in (*paths, *names) if len(text) >= _SHORTEST_IN_BINARY]
     if binary and _holds(content, long):
         kinds.append("a path or name of this machine")
-    return kinds + [kind for kind, pattern in PATTERNS.items() if any(pattern.search(text) for text in texts)]
+    return kinds + [kind for kind, found in PATTERNS.items() if any(found.search(text) for text in texts)]
 
 
 def _texts(name: str, content: Content) -> tuple[list[str], bool]:
-    """What of a file is text, and whether there is more to it."""
+    """Return the texts of a file, and whether it has binary content too."""
     if name.endswith(".safetensors") and isinstance(content, Path):
         metadata, shapes = safetensors_header(content)
         return [json.dumps(metadata, ensure_ascii=False), " ".join(shapes)], True
@@ -126,8 +143,8 @@ def _texts(name: str, content: Content) -> tuple[list[str], bool]:
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise DataError("is no text in UTF-8", source=name, remedy="write it anew") from error
-    # JSON may spell a character by its number
+        raise DataError("is not text in UTF-8", source=name, remedy="write it again as UTF-8") from error
+    # JSON may escape characters.
     plain = json.dumps(json.loads(text), ensure_ascii=False) if name.endswith(".json") else ""
     return [text, plain], False
 
@@ -138,7 +155,7 @@ def _texts_of_picture(name: str, raw: bytes) -> list[str]:
             picture.load()
             notes = [*picture.info.values(), *picture.getexif().values()]
     except (OSError, SyntaxError) as error:
-        raise DataError("is damaged or no picture", source=name, remedy="draw it anew") from error
+        raise DataError("is damaged or not a picture", source=name, remedy="write the picture again") from error
     return [
         note if isinstance(note, str) else note.decode("latin-1") for note in notes if isinstance(note, str | bytes)
     ]
@@ -157,15 +174,8 @@ def _holds(content: Content, wanted: Sequence[bytes]) -> bool:
     return False
 
 
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a container's user without an entry
-        return ""
-
-
 def _keys(files: Mapping[str, Content]) -> list[str]:
-    """The keys of the JSON files: a user who is called as one of them is not named by it."""
+    """Return the keys of the JSON files, which do not identify a user of the same name."""
     found: list[str] = []
 
     def take(value: object) -> None:

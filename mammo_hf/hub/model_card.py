@@ -1,4 +1,4 @@
-"""A model's card, made of what its folder holds: a section whose facts are missing says that they are not measured."""
+"""Card of a model, made from the files of its folder; a section without facts says "not measured"."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from ..evaluation.report.facts import sentences
 from ..evaluation.study_tables import explanation_table, markdown_table, remarks
 from ..models.checkpoint import CARD, PICTURES, Checkpoint, read_checkpoint, read_json, write_metrics
 
-REPOSITORY = "your-name/your-model"  # what a card calls the repository until a push knows its name
+REPOSITORY = "your-name/your-model"  # name of the repository in a card, until a push fills it in
 
-# curves alone: whatever shows an image of a patient stays where it is
+# Only curves: nothing that shows an image of a patient is pushed.
 DRAWN = {
     "roc.png": "ROC curve on the test images",
     "classifier_loss.png": "loss of the classifier's training",
     "classifier_metrics.png": "metrics on validation images, epoch by epoch",
     "mim_loss.png": "loss of the masked image modelling",
-    "label_efficiency.png": "AUC by the share of the labels",
-    "explanations.png": "explainers beside their baselines",
+    "label_efficiency.png": "AUC by the percentage of the labels",
+    "explanations.png": "explainers next to their baselines",
 }
 _COLUMNS = {("by image", ""): "by image", ("by breast", "mean"): "by breast", ("by patient", "mean"): "by patient"}
 
@@ -88,7 +88,7 @@ def _study(path: str | os.PathLike[str], part: str, command: str) -> Any:
 
 
 def model_card(checkpoint: Checkpoint) -> ModelCard:
-    """The card of a checkpoint.
+    """Return the card of a checkpoint.
 
     Raises:
         UsageError: The folder holds no weights.
@@ -99,7 +99,7 @@ def model_card(checkpoint: Checkpoint) -> ModelCard:
 
 
 def templates() -> jinja2.Environment:
-    """The cards' templates, in which every name goes through ``name``."""
+    """Return the templates of the cards, in which every name goes through the filter ``name``."""
     found = jinja2.Environment(
         loader=jinja2.PackageLoader("mammo_hf.hub", ""),
         autoescape=False,
@@ -113,7 +113,7 @@ def templates() -> jinja2.Environment:
 
 
 def escaped(text: object) -> str:
-    """A name as Markdown shows it, whatever characters it has: no mark-up and no table cell of its own."""
+    """Escape a name for Markdown, so that it is neither mark-up nor a table cell of its own."""
     return "".join(f"\\{c}" if c in r"\`*_{}[]<>|#~" else c for c in plain(text))
 
 
@@ -180,7 +180,7 @@ def _calibration(figures: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _figure(value: float | Sequence[Any] | None) -> str:
-    """A number, or a pair of a number and its interval."""
+    """Format a number, or a pair of a number and its interval."""
     number, interval = value if isinstance(value, (tuple, list)) else (value, None)
     if number is None:
         return "not defined"
@@ -199,20 +199,19 @@ def _pictures(folder: Path) -> dict[str, str]:
     return {f"{PICTURES}/{name}": text for name, text in DRAWN.items() if (folder / PICTURES / name).is_file()}
 
 
-# A card's metadata: what the Hub indexes, filters by and shows beside the text.
-
+# Metadata of a card, which the Hub indexes, filters by and shows next to the text.
 
 _PIPELINE_TAGS = {"classifier": "image-classification", "mim": "image-feature-extraction"}
-# from ours to the names that the Hub's own metrics have
+# Our metrics under the names of the Hub's own.
 _HUB_METRICS = {"auroc": "roc_auc", "brier": "brier_score"}
 _INDEXED = ("auroc", "auprc", "sensitivity_at_90_specificity", "brier", "ece", "balanced_accuracy")
 _UNITS = ("breast", "patient")
 
 
 def card_data(checkpoint: Checkpoint) -> ModelCardData:
-    """The metadata of a checkpoint's card.
+    """Return the metadata of a checkpoint's card.
 
-    The licence is "unknown" until somebody says it, and a data set is named where it is a public one.
+    The licence is "unknown" until one is given, and a data set is named only if it is public.
     """
     about = checkpoint.metrics.get("card") or {}
     name = (checkpoint.figures.get("collection") or {}).get("name")
@@ -231,7 +230,7 @@ def card_data(checkpoint: Checkpoint) -> ModelCardData:
 
 
 def eval_results(checkpoint: Checkpoint) -> list[EvalResult]:
-    """The test split's figures by image, by breast and by patient, each with its interval in words."""
+    """Return the test split's figures by image, by breast and by patient, each with its interval as text."""
     found = []
     collection = (checkpoint.figures.get("collection") or {}).get("name")
     for task, figures in _of_test(checkpoint).items():
@@ -270,10 +269,10 @@ def _interval(part: Mapping[str, Any], metric: str) -> str:
 
 
 def plain(text: object) -> str:
-    """A name on one line, without control characters."""
+    """Return a name on one line, without control characters."""
     return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
 
 
 def _identifier(name: str) -> str:
-    """As the Hub takes identifiers: letters, digits, ``-``, ``_`` and ``.``."""
+    """Return a name as an identifier of the Hub: letters, digits, ``-``, ``_`` and ``.``."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "collection"

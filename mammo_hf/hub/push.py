@@ -1,4 +1,4 @@
-"""Pushing a checkpoint: looked through for identifiers, then one commit with everything that it takes to use it."""
+"""Push of a checkpoint to the Hub: checked for identifiers, then one commit with all that it takes to use it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from ..models.checkpoint import (
     repository_of,
     write_metrics,
 )
-from .identifiers import Machine, refuse_identifiers
+from .identifiers import names_of_this_machine, paths_of_this_machine, refuse_identifiers
 from .model_card import REPOSITORY, write_card
 
 if TYPE_CHECKING:
@@ -107,9 +107,14 @@ def push(
     checkpoint = read_checkpoint(folder)
     if not (folder / CARD).is_file():
         write_card(folder)
-    machine = Machine.here((folder, *private_paths))
     # Check before the first request: only the repository's full name is still missing from the files.
-    refuse_identifiers(files_to_push(checkpoint, name), machine, known=[name], ours=flat_sources())
+    refuse_identifiers(
+        files_to_push(checkpoint, name),
+        paths=paths_of_this_machine([folder, *private_paths]),
+        names=names_of_this_machine(),
+        known=[name],
+        ours=flat_sources(),
+    )
     repository = _open_repository(name, private, revision, token, keeps=folder)
     files = files_to_push(checkpoint, repository)
     with plain_hub_errors(repository, keeps=folder):
@@ -240,37 +245,36 @@ def _published(start: str | None) -> str | None:
     return repository_of(folder) or (str(read_json(path).get("repository")) if path.is_file() else None)
 
 
-# What went wrong on the way to the Hub, in one line each; whatever it was, the folder is as it was.
-
+# Errors of the Hub and the connection, in one line each.
 
 AGAIN = "run the same command again: what has arrived is not sent twice"
-_SAID = {
-    400: ("the Hub refuses what was sent", "look at the head of README.md"),
+_OF_STATUS = {
+    400: ("the Hub refuses what was sent", "check the metadata at the head of README.md"),
     401: ("the Hub does not know you, or has no such repository for you", "log in (hf auth login), or give a token"),
-    403: ("the token may not write there", "use one that may, or name a repository of your own"),
+    403: ("the token has no write access there", "use one that has, or name a repository of your own"),
     404: ("there is no such repository, or not for this token", "check its name"),
-    409: ("the repository was changed by somebody else in between", AGAIN),
+    409: ("the repository was changed by somebody else meanwhile", AGAIN),
     413: ("a file is larger than the Hub takes", "save the model in smaller shards (max_shard_size)"),
-    429: ("the Hub asks for fewer requests", f"wait some minutes, then {AGAIN}"),
+    429: ("the Hub asks for fewer requests", f"wait a few minutes, then {AGAIN}"),
 }
 _BROKEN = ("the connection to the Hub broke, or there is none", f"check the network, then {AGAIN}")
 
 
 class HubError(MammoError):
-    """The Hub did not do what was asked; nothing on this machine has changed."""
+    """Error of the Hub or of the connection to it; nothing on this machine has changed."""
 
 
 @contextmanager
 def plain_hub_errors(repository: str, *, keeps: object = None) -> Iterator[None]:
-    """Turns what ``huggingface_hub`` raises into one line.
+    """Turn what ``huggingface_hub`` raises into one line.
 
     Args:
-        repository: Its name.
-        keeps: The folder that holds everything still; ``None`` where none was to be sent.
+        repository: Name of the repository.
+        keeps: Folder that is still complete, for the message; ``None``: nothing was to be sent.
 
     Raises:
         UsageError: The repository's name has characters that the Hub does not take.
-        HubError: Anything else that the Hub or the connection did.
+        HubError: The Hub or the connection failed in another way.
     """
     try:
         yield
@@ -279,16 +283,16 @@ def plain_hub_errors(repository: str, *, keeps: object = None) -> Iterator[None]
     except MammoError:
         raise
     except Exception as error:
-        said = _said(error)
-        if said is None:
+        known = _problem_and_remedy(error)
+        if known is None:
             raise
-        problem, remedy = said
-        whole = "" if keeps is None else f"; {keeps} is whole"
+        problem, remedy = known
+        whole = "" if keeps is None else f"; {keeps} is complete"
         raise HubError(problem, source=repository, remedy=remedy + whole) from error
 
 
 def _bad_name(repository: str) -> UsageError:
-    """For a name that the Hub does not take."""
+    """Return the error about a name that the Hub does not take."""
     return UsageError(
         "is not a valid name of a repository",
         source=repr(repository),
@@ -296,24 +300,24 @@ def _bad_name(repository: str) -> UsageError:
     )
 
 
-def _said(error: BaseException | None) -> tuple[str, str] | None:
-    """Problem and remedy of the first cause that is known."""
+def _problem_and_remedy(error: BaseException | None) -> tuple[str, str] | None:
+    """Return problem and remedy of the first cause that is known."""
     while error is not None:
         if isinstance(error, OfflineModeIsEnabled):
             return "HF_HUB_OFFLINE is set", "unset it, or push from a machine with a network"
         if isinstance(error, LocalTokenNotFoundError):
-            return _SAID[401]
+            return _OF_STATUS[401]
         if isinstance(error, RevisionNotFoundError):
             return "there is no such revision", "check its name"
         if isinstance(error, HfHubHTTPError) and error.response is not None:
             return _of_status(error)
-        # the client's transport is httpx, under another name in later versions
+        # The client's transport is httpx, which later versions call httpx2.
         if type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2"):
             return _BROKEN
         if isinstance(error, ConnectionError | TimeoutError):
             return _BROKEN
         if isinstance(error, RuntimeError) and error.__cause__ is None:
-            # what uploads to the Hub's chunked storage knows no other kind of error
+            # The client of the Hub's chunked storage raises no other type.
             return f"the upload failed ({str(error).strip().partition(chr(10))[0][:200]})", AGAIN
         error = error.__cause__ or error.__context__
     return None
@@ -321,30 +325,27 @@ def _said(error: BaseException | None) -> tuple[str, str] | None:
 
 def _of_status(error: HfHubHTTPError) -> tuple[str, str]:
     status = error.response.status_code
-    if status in _SAID:
-        problem, remedy = _SAID[status]
+    if status in _OF_STATUS:
+        problem, remedy = _OF_STATUS[status]
     elif status >= 500:
-        problem, remedy = "the Hub has a fault of its own", f"wait a while, then {AGAIN}"
+        problem, remedy = "the Hub has an internal error", f"wait a while, then {AGAIN}"
     else:
         problem, remedy = "the Hub refuses the request", "see https://status.huggingface.co, or try again later"
     return f"{problem} ({status})", remedy
 
 
-# Which files of a checkpoint's folder are pushed, and as what: those that this list names, and nothing else.
-#
-# Checkpoints of the optimiser, ``training_args.bin``, the split and the label subset stay: they hold paths of the
-# machine or patients' keys.
-
+# The files of a checkpoint's folder that are pushed, and no others. Checkpoints of the optimiser, training_args.bin,
+# the split and the label subset stay, because they hold paths of this machine or patients' keys.
 
 _WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 
 
 def files_to_push(checkpoint: Checkpoint, repository: str) -> dict[str, bytes | Path]:
-    """By name in the repository: what a file holds, or where it is.
+    """Return the files to push by name in the repository, as content or path.
 
     Args:
-        checkpoint: The folder, with its card.
-        repository: The name that the card is to give.
+        checkpoint: Checkpoint with its card.
+        repository: Repository's name, for the card.
 
     Raises:
         UsageError: There are no weights.
@@ -371,8 +372,8 @@ def files_to_push(checkpoint: Checkpoint, repository: str) -> dict[str, bytes | 
 
 
 def _config(config: dict[str, Any]) -> bytes:
-    # what begins with an underscore tells where and how it was loaded; a pipeline of ours in a configuration would turn
-    # a plain call into a demand for remote code
+    # Keys that begin with an underscore record where it was loaded from. A pipeline of ours in the configuration would
+    # make a plain call demand remote code.
     kept = {key: value for key, value in config.items() if not key.startswith("_") and key != "custom_pipelines"}
     return _json(kept)
 
@@ -381,11 +382,8 @@ def _json(content: dict[str, Any]) -> bytes:
     return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
 
 
-# The processor's source as flat sibling files, which transformers takes from a repository where it is trusted.
-#
-# With them ``AutoImageProcessor.from_pretrained(name, trust_remote_code=True)`` works where mammo_hf is not installed,
-# for arrays and PIL images. What reads DICOM does not travel.
-
+# The processor's source as flat sibling files, which transformers takes from a repository that is trusted. With them
+# AutoImageProcessor.from_pretrained(name, trust_remote_code=True) works without mammo_hf, for arrays and PIL images.
 
 MODULE = "image_processing_mammo"
 AUTO_MAP = {"AutoImageProcessor": f"{MODULE}.MammoImageProcessor"}
@@ -393,7 +391,7 @@ AUTO_MAP = {"AutoImageProcessor": f"{MODULE}.MammoImageProcessor"}
 
 @cache
 def flat_sources(module: str = f"processing.{MODULE}") -> dict[str, bytes]:
-    """Returns a module of this package and all that it imports from the package, as files of one flat folder.
+    """Return a module of this package and all that it imports from the package, as files of one flat folder.
 
     Args:
         module: Dotted name below ``mammo_hf``.
@@ -402,7 +400,7 @@ def flat_sources(module: str = f"processing.{MODULE}") -> dict[str, bytes]:
         Source by file name; relative imports are rewritten to siblings, which is all that transformers follows.
 
     Raises:
-        ValueError: Two of the modules have one file name, or one imports a whole package.
+        ValueError: Two of the modules have the same file name, or one imports a whole package.
     """
     folder = resources.files("mammo_hf")
     found: dict[str, tuple[str, bytes]] = {}
@@ -415,7 +413,7 @@ def flat_sources(module: str = f"processing.{MODULE}") -> dict[str, bytes]:
                 raise ValueError(f"{name} and {found[file][0]} would both be {file}")
             continue
         if folder.joinpath(*name.split(".")).is_dir():
-            raise ValueError(f"the package {name} is imported, which is no flat sibling")
+            raise ValueError(f"the package {name} is imported, which is not a flat sibling")
         source, siblings = _flattened(folder.joinpath(*name.split(".")[:-1], file).read_text(encoding="utf-8"), name)
         found[file] = (name, source.encode())
         waiting += siblings
@@ -423,7 +421,7 @@ def flat_sources(module: str = f"processing.{MODULE}") -> dict[str, bytes]:
 
 
 def _flattened(source: str, name: str) -> tuple[str, list[str]]:
-    """Returns the source with imports from siblings, and the dotted names of the modules that it imports."""
+    """Return the source with imports from siblings, and the dotted names of the modules that it imports."""
     lines, imported = source.split("\n"), []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and node.level:

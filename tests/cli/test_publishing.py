@@ -49,7 +49,7 @@ def test_a_training_ends_with_a_card_of_its_own_collection(stage, tmp_path):
     assert stage("--license", "apache-2.0") == 0
     text = (tmp_path / "cls" / "README.md").read_text()
     assert "license: apache-2.0" in text
-    assert "mammo\\_hf phantoms, divided by patient" in text
+    assert "mammo\\_hf phantoms, split by patient" in text
     assert "| train | " in text
     assert json.loads((tmp_path / "cls" / "metrics.json").read_text())["card"] == {"license": "apache-2.0"}
 
@@ -73,7 +73,7 @@ def test_a_training_is_pushed_once_at_its_end(stage, hub, tmp_path, capsys):
 def test_a_token_that_may_not_write_is_found_before_an_image_is_read(stage, hub, tmp_path, capsys):
     hub.fail("POST /api/repos/create", 403)
     assert stage("--push_to_hub", "--hub_model_id", "other/mammo") == 1
-    assert "error: other/mammo: the token may not write there (403)" in capsys.readouterr().err
+    assert "error: other/mammo: the token has no write access there (403)" in capsys.readouterr().err
     assert not (tmp_path / "cls").exists()
 
 

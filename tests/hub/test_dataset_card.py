@@ -5,13 +5,13 @@ import pytest
 from huggingface_hub import DatasetCard
 
 from mammo_hf.cli import main
-from mammo_hf.hub.identifiers import Machine, refuse_identifiers
+from mammo_hf.hub.identifiers import refuse_identifiers
 from mammo_hf.phantom.writing import write_phantom
 
 PATTERN = re.compile(
-    r"# mammo\\_hf phantoms, prepared\n+16 mammograms, .*16 bits a pixel.* 0 files or rows were left out\."
+    r"# mammo\\_hf phantoms, prepared\n+16 mammograms, .*16 bits per pixel.* 0 files or rows were left out\."
     r"\n+## Intended use and limits\n.*only as the licence of their source allows.*"
-    r"\n## Data and split\n+\| side \| images \| patients \| pathology \| density \|.*\n"
+    r"\n## Data and split\n+\| split \| images \| patients \| pathology \| density \|.*\n"
     r"\| train \| \d+ \| \d \| benign: \d+, malignant: \d+ \| .*\n\| test \| \d+ \| \d \| .*"
     r"\n## Preprocessing\n+1\. Stored values .*64 x 32 pixels.*stored as these intensities.*"
     r"\n## Columns\n+`pixels`.*\n## How to load\n.*FOLDER.*",
@@ -37,6 +37,6 @@ def test_what_was_prepared_says_what_it_is(collection, tmp_path, form, hub):
     card = DatasetCard.load(out / "README.md")
     card.validate()
     assert (card.data.license, card.data.size_categories) == ("unknown", "n<1K")
-    refuse_identifiers({"README.md": text.encode()}, Machine((str(collection), str(tmp_path)), ("erika",)))
+    refuse_identifiers({"README.md": text.encode()}, paths=[str(collection), str(tmp_path)], names=["erika"])
     loading = re.search(r"rows = (datasets\..*)", text)[1].replace("FOLDER", str(out))
     assert len(eval(loading, {"datasets": datasets})) == 16

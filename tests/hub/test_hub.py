@@ -98,11 +98,11 @@ STEPS = {
 }
 SAID = {
     401: "does not know you",
-    403: "may not write",
+    403: "no write access",
     404: "no such repository",
     409: "changed by somebody else",
     429: "fewer requests",
-    500: "fault of its own",
+    500: "internal error",
     0: "connection to the Hub broke",
 }
 
@@ -120,7 +120,7 @@ def test_every_fault_is_one_line_and_the_same_call_completes(hub, checkpoint, st
     text = str(caught.value)
     assert SAID[status] in text, text
     assert "\n" not in text
-    assert f"{checkpoint} is whole" in text
+    assert f"{checkpoint} is complete" in text
     assert hub.url not in text
     assert state(checkpoint) == before
     assert all("config.json" not in files for one in hub.repositories.values() for files in one.commits.values())

@@ -7,10 +7,9 @@ from hub_fixtures import change_json
 from PIL import Image, PngImagePlugin
 from safetensors.torch import load_file, save_file
 
-from mammo_hf.hub.identifiers import IdentifierError, Machine, refuse_identifiers
+from mammo_hf.hub.identifiers import IdentifierError, names_of_this_machine, refuse_identifiers
 from mammo_hf.hub.push import push
 
-NOBODY = Machine((), ())
 PLANTED = {
     "a DICOM UID": "1.2.840.113619.2.55.3.604688119",
     "a person's name as DICOM writes it": "MUSTERFRAU^ERIKA",
@@ -58,7 +57,7 @@ def test_a_planted_identifier_stops_the_push_and_is_not_told(hub, checkpoint, wh
         with pytest.raises(IdentifierError) as caught:
             push(checkpoint, "lab/mammo")
         text = str(caught.value)
-        assert text.startswith(f"{PLACES[where]}: holds {kind}"), text
+        assert text.startswith(f"{PLACES[where]}: contains {kind}"), text
         assert planted not in text
         assert "nothing was sent" in text
     assert hub.asked == []
@@ -83,16 +82,16 @@ def test_no_pushed_byte_holds_what_training_knew(hub, checkpoint, monkeypatch, t
 @pytest.mark.parametrize(
     ("machine", "text"),
     [
-        (Machine(("/data/films",), ()), "read from /data/films"),
-        (Machine(("/data/films",), ()), "read from /data/films/"),
-        (Machine(("/data",), ()), "root=/data"),
-        (Machine((), ("emuster",)), "made by EMuster"),
-        (Machine((), ("emuster",)), "out_emuster_2"),
+        ({"paths": ["/data/films"]}, "read from /data/films"),
+        ({"paths": ["/data/films"]}, "read from /data/films/"),
+        ({"paths": ["/data"]}, "root=/data"),
+        ({"names": ["emuster"]}, "made by EMuster"),
+        ({"names": ["emuster"]}, "out_emuster_2"),
     ],
 )
 def test_this_machine_is_found_by_its_paths_and_names(machine, text):
     with pytest.raises(IdentifierError, match="this machine"):
-        refuse_identifiers({"README.md": text.encode()}, machine)
+        refuse_identifiers({"README.md": text.encode()}, **machine)
 
 
 def test_a_path_in_the_weights_bytes(tmp_path):
@@ -101,9 +100,9 @@ def test_a_path_in_the_weights_bytes(tmp_path):
     place = b"/data/films"
     save_file({"a": torch.tensor(list(place.ljust(16)), dtype=torch.uint8)}, tmp_path / "model.safetensors")
     files = {"model.safetensors": tmp_path / "model.safetensors"}
-    refuse_identifiers(files, NOBODY)
+    refuse_identifiers(files)
     with pytest.raises(IdentifierError, match="path or name of this machine"):
-        refuse_identifiers(files, Machine((place.decode(),), ()))
+        refuse_identifiers(files, paths=[place.decode()])
 
 
 @pytest.mark.parametrize(
@@ -116,17 +115,17 @@ def test_a_path_in_the_weights_bytes(tmp_path):
     ],
 )
 def test_ordinary_text_is_let_through(text):
-    refuse_identifiers({"README.md": text.encode()}, NOBODY)
+    refuse_identifiers({"README.md": text.encode()})
 
 
 def test_a_user_who_is_called_as_a_word_of_every_card_is_not_named_by_it():
-    refuse_identifiers({"metrics.json": b'{"classifier": {}}'}, Machine((), ("classifier",)))
-    refuse_identifiers({"README.md": b"## Calibration"}, Machine((), ("calibration",)))
+    refuse_identifiers({"metrics.json": b'{"classifier": {}}'}, names=["classifier"])
+    refuse_identifiers({"README.md": b"## Calibration"}, names=["calibration"])
     with pytest.raises(IdentifierError):
-        refuse_identifiers({"metrics.json": b'{"classifier": "eva"}'}, Machine((), ("eva",)))
+        refuse_identifiers({"metrics.json": b'{"classifier": "eva"}'}, names=["eva"])
 
 
-def test_the_repositorys_own_name_may_stand(hub, checkpoint, monkeypatch):
+def test_the_repositorys_own_name_is_allowed(hub, checkpoint, monkeypatch):
     monkeypatch.setattr("getpass.getuser", lambda: "labuser")
     push(checkpoint, "labuser/mammo")
     assert b"labuser/mammo" in hub.files("labuser/mammo")["README.md"]
@@ -135,16 +134,16 @@ def test_the_repositorys_own_name_may_stand(hub, checkpoint, monkeypatch):
 def test_machines_that_are_called_like_all_others_name_nobody(monkeypatch):
     monkeypatch.setattr("socket.gethostname", lambda: "localhost")
     monkeypatch.setattr("getpass.getuser", lambda: "root")
-    assert Machine.here().names == ()
+    assert names_of_this_machine() == []
 
 
 def test_addresses_are_no_paths_of_this_machine():
-    refuse_identifiers({"README.md": b"https://huggingface.co/data"}, Machine(("/data",), ()))
+    refuse_identifiers({"README.md": b"https://huggingface.co/data"}, paths=["/data"])
 
 
 @pytest.mark.parametrize(
     "date", ["1957-03-12", "19570312", "1957/03/12", "12.03.1957", "12 March 1957", "March 12, 1957", "Mar 1957"]
 )
 def test_dates_in_their_forms(date):
-    with pytest.raises(IdentifierError, match="holds a date"):
-        refuse_identifiers({"README.md": f"seen on {date}.".encode()}, NOBODY)
+    with pytest.raises(IdentifierError, match="contains a date"):
+        refuse_identifiers({"README.md": f"seen on {date}.".encode()})

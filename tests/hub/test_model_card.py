@@ -17,9 +17,9 @@ PATTERN = re.compile(
     r"# your-name/your-model\n+"
     r"A classifier of mammograms: a Swin transformer of 2 stages, width 8, [\d,]+ parameters, for images of 112 x 56 "
     r"pixels \(height x width\) in 1 channel\. It scores pathology \(benign, malignant\), density \(a, b, c\)\..*"
-    r"\n## Intended use and limits\n+For research .*no medical device.*"
-    r"\n## Data and split\n+cbis-ddsm, divided by patient.*"
-    r"\| side \| images \| patients \| pathology \| density \|\n\|---\|---\|---\|---\|---\|\n"
+    r"\n## Intended use and limits\n+For research .*not a medical device.*"
+    r"\n## Data and split\n+cbis-ddsm, split by patient.*"
+    r"\| split \| images \| patients \| pathology \| density \|\n\|---\|---\|---\|---\|---\|\n"
     r"\| train \| 80 \| 40 \| benign: 40, malignant: 38 \| a: 10, b: 50, c: 4 \|\n\| validation \|.*"
     r"\n\| test \| 60 \| 30 .*"
     r"Labels of 80 images of 40 training patients were used.*pathology 0\.98, 1\.03\."
@@ -91,7 +91,7 @@ def test_a_private_collection_is_not_named(checkpoint):
     metrics["classifier"]["collection"]["name"] = None
     (checkpoint / "metrics.json").write_text(json.dumps(metrics))
     write_card(checkpoint)
-    assert "A private collection, divided by patient" in card_of(checkpoint)
+    assert "A private collection, split by patient" in card_of(checkpoint)
     assert ModelCard.load(checkpoint / "README.md").data.datasets is None
 
 

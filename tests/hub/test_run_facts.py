@@ -1,6 +1,6 @@
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from mammo_hf.hub.identifiers import Machine, refuse_identifiers
+from mammo_hf.hub.identifiers import names_of_this_machine, paths_of_this_machine, refuse_identifiers
 from mammo_hf.training.callbacks import ModelCardCallback
 
 
@@ -12,4 +12,5 @@ def test_the_facts_are_of_the_run_and_of_no_place(tmp_path):
     facts = card.facts
     assert (facts["updates"], facts["epochs"], facts["images_an_update"]) == (7, 1.76, 12)
     assert (facts["device"], facts["precision"], facts["chosen_by"]) == ("cpu", "float32", None)
-    refuse_identifiers({"README.md": str(facts).encode()}, Machine.here([tmp_path]))
+    content = {"README.md": str(facts).encode()}
+    refuse_identifiers(content, paths=paths_of_this_machine([tmp_path]), names=names_of_this_machine())

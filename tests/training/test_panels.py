@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import story
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -27,7 +28,8 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
         figures.append(figure)
         return save(figure, path)
 
-    monkeypatch.setattr(panels, "save_figure", keep)
+    for module in (panels, story):
+        monkeypatch.setattr(module, "save_figure", keep)
     return figures
 
 
@@ -152,7 +154,7 @@ def _story(**changes: Any) -> dict[str, Any]:
 
 
 def test_the_story_is_one_picture_of_the_asked_size(tmp_path: Path, drawn: list[Figure]) -> None:
-    path = panels.plot_story(tmp_path / "story.png", **_story())
+    path = story.plot_story(tmp_path / "story.png", **_story())
     with Image.open(path) as picture:
         picture.verify()
         assert picture.size == (1800, 1000)
@@ -168,7 +170,7 @@ def test_the_story_is_one_picture_of_the_asked_size(tmp_path: Path, drawn: list[
 
 
 def test_the_lesions_outline_runs_along_its_edge(tmp_path: Path, drawn: list[Figure]) -> None:
-    panels.plot_story(tmp_path / "story.png", **_story())
+    story.plot_story(tmp_path / "story.png", **_story())
     outlined = [axes for axes in drawn[0].axes if axes.collections]
     assert len(outlined) == 4
     for axes in outlined:
@@ -183,15 +185,15 @@ def test_the_lesions_outline_runs_along_its_edge(tmp_path: Path, drawn: list[Fig
 def test_the_story_without_a_lesion_and_with_one_image(tmp_path: Path, drawn: list[Figure]) -> None:
     few = {name: _story()[name][:1] for name in ("inputs", "masks", "reconstructions")}
     for number, lesion in enumerate((None, np.zeros(SIZE))):
-        panels.plot_story(tmp_path / f"{number}.png", **_story(lesion=lesion, **few))
+        story.plot_story(tmp_path / f"{number}.png", **_story(lesion=lesion, **few))
         assert len(_shown(drawn[number])) == 7
         assert not any(axes.collections for axes in drawn[number].axes)
 
 
 def test_what_does_not_fit_the_story_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="attention"):
-        panels.plot_story(tmp_path / "story.png", **_story(overlays={"attention": np.zeros((9, 9, 3))}))
+        story.plot_story(tmp_path / "story.png", **_story(overlays={"attention": np.zeros((9, 9, 3))}))
     with pytest.raises(DataError, match="lesion"):
-        panels.plot_story(tmp_path / "story.png", **_story(lesion=np.zeros((9, 9))))
+        story.plot_story(tmp_path / "story.png", **_story(lesion=np.zeros((9, 9))))
     with pytest.raises(UndefinedMetric):
-        panels.plot_story(tmp_path / "story.png", **_story(references=np.zeros(40)))
+        story.plot_story(tmp_path / "story.png", **_story(references=np.zeros(40)))

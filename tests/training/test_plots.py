@@ -120,7 +120,7 @@ def test_what_was_not_logged_is_said(
 
 
 def test_a_loss_that_is_text_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="'loss' is no number"):
+    with pytest.raises(DataError, match="'loss' is not a number"):
         plots.plot_loss_curves([{"loss": "0.1", "step": 1, "epoch": 1.0}], tmp_path / "loss.png", "Stage 1")
 
 
