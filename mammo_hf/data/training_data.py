@@ -93,17 +93,17 @@ def patients_trained_on(start: str | Path) -> frozenset[str]:
     return seen or frozenset()
 
 
-def open_as_trained(dataset: str | Path, model: str | Path) -> Collection:
+def open_as_trained(images: Collection | str | Path, model: str | Path) -> Collection:
     """Load a collection to apply a model to; a collection that it was trained on keeps the training's split.
 
     Args:
-        dataset: The collection, as in `mammo_hf.data.loading.load`.
-        model: The checkpoint's folder, in which training wrote its split.
+        images: Collection, or anything that `mammo_hf.load` takes.
+        model: Folder of the checkpoint, in which training wrote its split.
 
     Raises:
-        MammoError: See `mammo_hf.data.loading.load`.
+        MammoError: In the cases of `mammo_hf.load`.
     """
-    table = load(dataset)
+    table = images if isinstance(images, Collection) else load(images)
     saved = Path(model) / SPLIT_FILE
     if "test" in table.column("split") or not saved.is_file():
         return table

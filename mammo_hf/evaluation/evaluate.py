@@ -17,9 +17,8 @@ from accelerate import PartialState
 
 from ..data.collection import Collection
 from ..data.leaks import assert_no_leak
-from ..data.loading import load
 from ..data.splits import SPLIT_FILE, read_seen, read_split
-from ..data.training_data import prepared_images, public_name
+from ..data.training_data import open_as_trained, prepared_images, public_name
 from ..errors import DataError, UsageError, check_choice, check_device, check_number
 from ..files import writable_folder
 from ..models.checkpoint import load_model, load_processor, locate, read_checkpoint, read_tasks, repository_of
@@ -205,25 +204,6 @@ def _facts_of_run(model: MammoSwinForImageClassification) -> dict[str, Any]:
     }
     made = {"environment": environment(str(model.device)), "command": command_line()}
     return {"tasks": config.tasks, "model": facts, **made}
-
-
-def open_as_trained(images: Any, folder: Path) -> Collection:
-    """Return a collection to try a model on, with the test split of the model's training if it has none of its own.
-
-    Args:
-        images: Collection, or anything that `mammo_hf.load` takes.
-        folder: Folder of the model, with the split of its training.
-
-    Raises:
-        MammoError: In the cases of `mammo_hf.load`.
-    """
-    collection: Collection = images if isinstance(images, Collection) else load(images)
-    saved = folder / SPLIT_FILE
-    if "test" in collection.column("split") or not saved.is_file():
-        return collection
-    # Nothing is trained here: no validation split is wanted, and a collection of test images alone has none.
-    trained_on = not read_split(saved).keys().isdisjoint(collection.column("patient"))
-    return collection.split(validation_fraction=0, saved=saved) if trained_on else collection
 
 
 def _check_arguments(

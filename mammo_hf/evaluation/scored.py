@@ -73,6 +73,7 @@ class Scored:
 
 # From images to breasts and patients.
 
+
 class Units(NamedTuple):
     """Breasts or patients with their labels and scores.
 

@@ -8,7 +8,6 @@ from mammo_hf.data.loading import load
 from mammo_hf.data.splits import save_training_split
 from mammo_hf.data.training_data import open_as_trained
 from mammo_hf.dicom import mammogram_dataset
-from mammo_hf.evaluation.evaluate import open_as_trained
 
 
 def test_processes_wait_for_one_another_before_they_leave(monkeypatch):

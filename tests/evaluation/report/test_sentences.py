@@ -51,8 +51,8 @@ def test_a_run_in_sentences():
 @pytest.mark.parametrize(
     ("method", "says"),
     [
-        ("none", ", and 30 images without theirs."),
-        ("mean_teacher", ", and 30 images without theirs, by agreement with an average of earlier weights"),
+        ("none", ", and 30 images without their labels."),
+        ("mean_teacher", ", and 30 images without their labels, by agreement with an average of earlier weights"),
     ],
 )
 def test_images_without_labels_and_how_they_were_used(method, says):
