@@ -192,7 +192,7 @@ def test_a_stage_1_card_is_of_an_encoder(checkpoint):
 
 def test_scores_of_the_lesion_head_are_said_not_to_be_stocks(checkpoint):
     change_json(checkpoint / "config.json", score_from="lesion", lesion_task="pathology")
-    assert "another score than the one measured above" in str(model_card(read_checkpoint(checkpoint)))
+    assert "is not the score that is measured above" in str(model_card(read_checkpoint(checkpoint)))
 
 
 def test_a_folder_without_a_model(tmp_path):
