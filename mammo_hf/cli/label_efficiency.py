@@ -122,6 +122,7 @@ def _announce(settings: StudySettings, grid: list[Cell], results: Results, args:
     """Print how much there is to do, and warn of what would spoil the comparison."""
     from ..data.prepare.folder import is_prepared
     from ..data.training_data import processor_differences, training_processor
+    from ..models.checkpoint import locate
     from ..studies.label_efficiency import estimate_seconds
 
     left = [cell for cell in grid if cell not in results]
@@ -134,7 +135,7 @@ def _announce(settings: StudySettings, grid: list[Cell], results: Results, args:
             print(f"warning: with fewer than {ENOUGH_UPDATES} updates a network trained in full may stay at chance")
     processor = training_processor(settings.dataset, size=settings.size)
     for init in args.init:
-        for difference in processor_differences(init, processor):
+        for difference in [] if init == SCRATCH else processor_differences(locate(init), processor):
             print(f"warning: {init} was trained on images of {difference}")
     if not is_prepared(settings.dataset):
         print("the collection is prepared first")

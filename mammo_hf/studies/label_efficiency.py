@@ -34,11 +34,11 @@ from ..files import write_record, write_whole
 from ..metrics.classification import auroc_of
 from ..metrics.inputs import UndefinedMetric
 from ..metrics.intervals import bca, resampled, rows_of, without_each
-from ..models.checkpoint import starting_config
+from ..models.checkpoint import locate, starting_config
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification
 from ..training.callbacks import freeze
 from ..training.classification import ClassificationConfig, fit_classifier, predicted_logits
-from .cells import FROZEN_RANDOM, SCRATCH, STOCK, Arm, Cell
+from .cells import BASELINES, FROZEN_RANDOM, SCRATCH, STOCK, Arm, Cell
 from .features import attentive_probabilities, frozen_encoder, frozen_features, logistic_probabilities, statistics_table
 
 logger = logging.getLogger(__name__)
@@ -197,7 +197,7 @@ class Study:
         # Arms share the split that was made last, and all percentages share an encoder's features
         self._last: tuple[Any, tuple[Collection, tuple[str, ...]]] | None = None
         self._features: dict[str, dict[str, np.ndarray]] = {}
-        self._seen = cache(patients_trained_on)  # cached, as it warns if it is not known
+        self._seen = cache(_patients_trained_on)  # cached, as it warns if it is not known
 
     @cached_property
     def prepared(self) -> datasets.Dataset:
@@ -322,6 +322,12 @@ class Study:
 
 
 # The results on disk: one file per cell, so that an interrupted run resumes where it was.
+
+
+def _patients_trained_on(init: str) -> frozenset[str]:
+    """Return the patients that an arm's encoder was trained on before; none if it is not a checkpoint's."""
+    made_here = init in (SCRATCH, STOCK, FROZEN_RANDOM, *BASELINES)
+    return frozenset() if made_here else patients_trained_on(locate(init))
 
 
 class Results:

@@ -10,6 +10,7 @@ from transformers import SwinConfig, SwinForImageClassification, ViTImageProcess
 
 from mammo_hf import MammoImageProcessor, MammoSwinForImageClassification
 from mammo_hf.errors import DataError, UsageError
+from mammo_hf.inference.loading import load_classifier
 from mammo_hf.models.checkpoint import (
     kind_of_start,
     load_processor,
@@ -91,6 +92,8 @@ def test_a_revision_is_what_it_was_and_a_cached_commit_needs_no_request(hub, tmp
     before = len(hub.asked)
     locate(f"lab/mammo@{commits[0]}")
     assert len(hub.asked) == before
+    classifiers = [load_classifier(name)[0] for name in ("lab/mammo@v1", tmp_path / "0")]
+    assert torch.equal(*(classifier.classifier.weight for classifier in classifiers))
     with pytest.raises(UsageError, match=r"lab/mammo@v9: .* has no revision 'v9'"):
         locate("lab/mammo@v9")
 
