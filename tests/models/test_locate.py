@@ -10,7 +10,7 @@ from transformers import SwinConfig, SwinForImageClassification, ViTImageProcess
 
 from mammo_hf import MammoImageProcessor, MammoSwinForImageClassification
 from mammo_hf.errors import DataError, UsageError
-from mammo_hf.inference.loading import load_classifier
+from mammo_hf.inference.scoring import load_classifier
 from mammo_hf.models.checkpoint import (
     kind_of_start,
     load_processor,
