@@ -96,7 +96,7 @@ def _network(kind: type[Any], config: Any) -> Any:
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument("--rounds", type=int, default=24, help="of a step of each loop (default %(default)s)")

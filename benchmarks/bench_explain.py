@@ -153,7 +153,7 @@ class _Logits(nn.Module):
 
 
 def _pytorch_grad_cam(folder: Path) -> Any:
-    """The package from the benchmark's own folder, installed there at first; ``None`` where it cannot be had."""
+    """Import the package from the benchmark's own folder, installed there at first; ``None`` if it is not available."""
     if not (folder / "pytorch_grad_cam").is_dir():
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), *PEER]
         if subprocess.run(command, check=False).returncode:
@@ -176,7 +176,7 @@ def _pytorch_grad_cam(folder: Path) -> Any:
 
 
 def _layer(model: MammoSwinForImageClassification) -> nn.Module:
-    """What is commonly hooked in Swin: the last layer norm, whose tokens the classifier pools."""
+    """Return what is commonly hooked in Swin: the last layer norm, whose tokens the classifier pools."""
     return model.swin.layernorm
 
 
@@ -199,7 +199,7 @@ def _peer_step(model: MammoSwinForImageClassification, pixels: torch.Tensor, tar
 
 
 def _peer_maps(model: MammoSwinForImageClassification, pixels: torch.Tensor, target: list[int], peer: Any) -> Any:
-    """The peer's maps on the token grid, before it scales and enlarges them."""
+    """Compute the peer's maps on the token grid, before it scales and enlarges them."""
     if peer is None:
         return _by_hand(model, pixels, target)
     layer, reshape = _layer(model), _reshape(model, pixels.shape)
@@ -213,7 +213,7 @@ def _peer_maps(model: MammoSwinForImageClassification, pixels: torch.Tensor, tar
 
 
 def _by_hand(model: MammoSwinForImageClassification, pixels: torch.Tensor, target: list[int]) -> torch.Tensor:
-    """What such a library does: hooks for tokens and gradient, and a backward pass through the whole model."""
+    """Do what such a library does: hooks for tokens and gradient, and a backward pass through the whole model."""
     kept: dict[str, torch.Tensor] = {}
 
     def keep(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:

@@ -59,7 +59,7 @@ def _row(patients: int, area: float, trials: int, resamples: int) -> str:
             found["image"].append(_percentiles(resampled(rows, labels, scores, groups=every, **drawn)[""]))
         found["delong"].append(delong(labels, scores, groups=groups).interval)
     low, high = np.array(found["bca"]).T
-    misses = f"BCa lies above {100 * np.mean(low > area):.1f} %, below {100 * np.mean(high < area):.1f} %"
+    misses = f"BCa is above {100 * np.mean(low > area):.1f} %, below {100 * np.mean(high < area):.1f} %"
     columns = "".join(f"{coverage(np.array(intervals), area):>24}" for intervals in found.values())
     return f"{patients:>8}  {area:.2f} {columns}   {misses}"
 

@@ -6,9 +6,9 @@ python benchmarks/bench_mim.py --models tiny --sizes 224x224 --pairs 5 --only st
 Three tables, each printed as it is made:
 
 - steps: forward and backward of the sparse encoder against stock Swin, batch 4, both with the linear head, and the peak
-  of activation memory. On a square the peer is stock Swin itself, and our dense encoder is measured beside it; on a
+  of activation memory. On a square the peer is stock Swin itself, and our dense encoder is measured next to it; on a
   rectangle, which stock Swin cannot reconstruct, the peer is our dense encoder.
-- decoders: parameters, multiply-accumulates and time of both, beside a step of the dense encoder.
+- decoders: parameters, multiply-accumulates and time of both, next to a step of the dense encoder.
 - loop: images a second of the whole training loop on prepared phantoms, over those of the bare step.
 
 All that is compared takes turns, step by step, and a ratio is the median over the turns. CPU time is what the process
@@ -50,7 +50,7 @@ def main() -> None:
     if "steps" in args.only:
         print_table(compare_steps(args, device), "Forward and backward, linear head: speed-up and peak of memory")
     if "decoders" in args.only:
-        print_table(compare_decoders(args, device), "Decoders, beside a step of the dense encoder")
+        print_table(compare_decoders(args, device), "Decoders, next to a step of the dense encoder")
     if "loop" in args.only:
         print_table(compare_loop(args, device), "The training loop on prepared images, over the bare step")
 
@@ -61,7 +61,7 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def print_table(rows: Iterable[dict[str, Any]], title: str) -> None:
-    """A Markdown table, a row as soon as it is there; all rows have the first one's keys."""
+    """Print a Markdown table, each row as soon as it is there; all rows have the first one's keys."""
     print(f"\n{title}\n")
     for number, row in enumerate(rows):
         if number == 0:

@@ -1,4 +1,4 @@
-"""From DICOM files to scores: how near to the bound, and beside a stock pipeline that is given ready-made PNGs.
+"""From DICOM files to scores: how near to the bound, and next to a stock pipeline that is given ready-made PNGs.
 
 python benchmarks/bench_predict.py
 python benchmarks/bench_predict.py --model small --size 896 448 --images 48
@@ -6,7 +6,7 @@ python benchmarks/bench_predict.py --model small --size 896 448 --images 48
 The bound is 1 / (t_model + t_decode / cores): the model as it is run on all cores, reading on one, and nothing in
 between. A run's speed is that of the middle half of its passes through the model: the processes' start is not in it,
 and meanwhile as many images are read as are scored. The peer is a stock Swin of the same size under transformers' own
-image-classification pipeline, one PNG after the other. Also ONNX beside eager torch, one batch in turn. Weights are
+image-classification pipeline, one PNG after the other. Also ONNX next to eager torch, one batch in turn. Weights are
 random: they cost what trained ones do.
 """
 
@@ -69,7 +69,7 @@ def main() -> None:
             return
         difference = export_onnx(model.cpu(), processor, Path(folder) / "onnx")
         exported, _ = load_exported(Path(folder) / "onnx")
-        onnx_beside_torch(model, exported, difference, processor, args.rounds)
+        onnx_and_torch(model, exported, difference, processor, args.rounds)
         against_stock(", exported as ONNX,", exported, processor, files, Path(folder), peer, pictures, args.rounds)
 
 
@@ -184,7 +184,7 @@ if __name__ == "__main__":
 
 
 def ready_made(processor: Any, files: list[str], folder: Path) -> list[str]:
-    """What the peer can read: PNGs of the model's size."""
+    """Write what the peer can read: PNGs of the model's size."""
     pictures = []
     for number, file in enumerate(files):
         intensity, _ = processor.fit(file)
@@ -221,7 +221,7 @@ def against_stock(
     )
 
 
-def onnx_beside_torch(model: Any, exported: Any, difference: float, processor: Any, rounds: int) -> None:
+def onnx_and_torch(model: Any, exported: Any, difference: float, processor: Any, rounds: int) -> None:
     for batch in sorted({1, default_batch(processor, "cpu")}):
         pixels = torch.randn(batch, 1, *model.config.image_size)
         ratios = []

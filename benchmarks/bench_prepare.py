@@ -60,14 +60,14 @@ def main() -> None:
 
 
 def drawn(folder: Path, patients: int, size: tuple[int, int]) -> Collection:
-    """A phantom collection, drawn unless it is there."""
+    """Return a phantom collection, drawn unless it is there."""
     if not (folder / "phantom.json").is_file():
         write_phantom(folder, patients=patients, seed=0, size=size, progress=False)
     return load(folder)
 
 
 def repeated(table: Collection, times: int) -> Collection:
-    """A table whose images come several times, as if they were different ones."""
+    """Repeat a collection's images, as if they were different ones."""
     rows = [
         {**row, "image_id": f"{int(row['image_id'], 16) ^ number:016x}"} for number in range(times) for row in table
     ]
@@ -82,7 +82,7 @@ def timed(work: Callable[[], Any]) -> tuple[float, float]:
 
 
 def against_dicom(name: str, table: Collection, out: Path, rounds: int, target: float | None = None) -> None:
-    """An epoch of tensors from DICOM and one from prepared rows, in turn."""
+    """Time an epoch of tensors from DICOM and one from prepared rows, in turn."""
     processor = MammoImageProcessor(size=SIZE)
     sizes = {}
     for form in ("arrow", "parquet"):
@@ -122,7 +122,7 @@ def against_dicom(name: str, table: Collection, out: Path, rounds: int, target: 
 
 
 def against(target: float | None, reached: float) -> str:
-    """What the target says of a ratio."""
+    """Compare a ratio with its target."""
     return "" if target is None else f"; target {target:g}x: {'met' if reached >= target else 'missed'}"
 
 
@@ -168,7 +168,7 @@ print(len(table), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
 
 
 def flat_memory(work: Path) -> None:
-    """The peak of a process's memory on a collection and on one that is eight times as large."""
+    """Measure a process's peak memory on a collection and on one that is eight times as large."""
     found, peaks = [], []
     for times in (2, 16):
         with tempfile.TemporaryDirectory(dir=work) as out:

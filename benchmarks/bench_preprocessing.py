@@ -1,6 +1,6 @@
 """How fast a mammogram's file becomes a tensor, and in how much memory, against other ways of reading it.
 
-One command prints every figure beside what it should be:
+One command prints every figure next to what it should be:
 
 python benchmarks/bench_preprocessing.py
 python benchmarks/bench_preprocessing.py --repeats 21 --dicom ../shared/dicom
@@ -58,7 +58,7 @@ CALLS: dict[str, Callable[[Path], object]] = {
 
 
 def frame() -> np.ndarray:
-    """A 12-bit left breast with texture and a label on a noisy background, uint16."""
+    """Draw a 12-bit left breast with texture and a label on a noisy background, uint16."""
     rows, columns = np.mgrid[:ROWS, :COLUMNS].astype(np.float32)
     rng = np.random.default_rng(0)
     inside = ((rows - 2000) / 1700) ** 2 + (columns / 2000) ** 2 < 1
@@ -111,7 +111,7 @@ def verdict(holds: bool) -> str:
 
 
 def faster(name: str, pairs: Pairs, least: float | None = None) -> None:
-    """Prints how many times faster ours is; where there is an aim, by both clocks' better one whether it is reached."""
+    """Print how many times faster ours is; if there is a target, whether the better one of both clocks reaches it."""
     aim = "" if least is None else f"   at least {least:g}x: {verdict(max(pairs.ratio, pairs.cpu_ratio) >= least)}"
     print(f"{name:<34}{_times(pairs)}   {pairs.ratio:6.2f}x faster (cpu {pairs.cpu_ratio:.2f}x){aim}", flush=True)
 
@@ -144,7 +144,7 @@ def compare_raw(files: dict[str, Path], repeats: int) -> None:
 
 
 def compare_jpeg_2000(path: Path, repeats: int) -> None:
-    """Decoding takes nearly all of the time here: how much, and what is left of both sides without it."""
+    """Print how much of the time decoding takes here, nearly all of it, and what is left of both sides without it."""
     against = alternating(lambda: ours(path), lambda: naive(path), repeats)
     faster("JPEG 2000 against naive", against)
     beside("JPEG 2000 beside bare", alternating(lambda: ours(path), lambda: bare(path), repeats), MOST_BARE_J2K)
@@ -242,7 +242,7 @@ def compare_workers(path: Path, rounds: int, count: int = 16) -> None:
 
 
 def real_files(folder: Path, repeats: int) -> None:
-    """The same comparison over the files of a folder that we and the naive chain both read."""
+    """Compare over the files of a folder that we and the naive chain both read."""
     for path in large_files(folder):
         try:
             naive(path)

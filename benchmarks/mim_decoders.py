@@ -1,4 +1,4 @@
-"""What the decoders cost: parameters, multiply-accumulates, and time beside a step of the dense encoder."""
+"""Cost of the decoders: parameters, multiply-accumulates, and time next to a step of the dense encoder."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def macs(decoder: nn.Module, tokens: torch.Tensor) -> int:
     counted: list[int] = []
 
     def count(module: Any, inputs: Any, output: torch.Tensor) -> None:
-        # a transposed convolution applies its weights at each input place, another at each output place
+        # a transposed convolution applies its weights at each input position, another at each output position
         places = inputs[0] if isinstance(module, nn.ConvTranspose2d) else output
         counted.append(places[0, 0].numel() * module.weight.numel())
 

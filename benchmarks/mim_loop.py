@@ -28,7 +28,7 @@ ROUNDS = 12  # of a step of each
 
 
 def compare_loop(args: argparse.Namespace, device: str) -> Iterator[dict[str, Any]]:
-    """A row for each case, without worker processes: what the loop takes more is then in the same thread."""
+    """Measure a row for each case, without worker processes: what the loop takes more is then in the same thread."""
     with tempfile.TemporaryDirectory() as folder:
         write_phantom(Path(folder) / "phantom", patients=16, seed=0, size=(896, 448), progress=False)
         for model, size, batch_size in CASES:

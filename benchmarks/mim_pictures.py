@@ -5,7 +5,7 @@ python benchmarks/mim_pictures.py --output_dir mim-pictures --picture docs/img/m
 Half of the blocks of 32 pixels are hidden. The picture shows validation images whole and, twice as large, a part of the
 breast's edge and one of parenchyma. Printed for each decoder: masked L1, PSNR and SSIM inside the breast, and on hidden
 pixels two marks of artefacts, each over what the image itself has there: a chequerboard (what alternates from pixel to
-pixel both ways) and seams (steps across the borders of the last stage's tokens over steps beside them).
+pixel both ways) and seams (steps across the borders of the last stage's tokens over steps next to them).
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def main() -> None:
 def _trained(
     table: Collection, folder: Path, decoder: str, args: argparse.Namespace
 ) -> tuple[MammoSwinForMaskedImageModeling, dict[str, Any]]:
-    """A model that an earlier call has trained, or a new one, and what its training gave."""
+    """Return a model that an earlier call has trained, or a new one, and the figures of its training."""
     record = folder / "figures.json"
     if not record.is_file():
         started = time.process_time()
@@ -144,7 +144,7 @@ def draw(inputs: np.ndarray, masks: np.ndarray, rebuilt: dict[str, np.ndarray], 
 
 
 def _part(image: np.ndarray, mask: np.ndarray, kind: str) -> tuple[int, slice, slice]:
-    """The square in which most of the edge, or of bright tissue, is hidden."""
+    """Find the square in which most of the edge, or of bright tissue, is hidden."""
     inside = image > 0.02
     steps = np.zeros(image.shape, bool)
     steps[:, 1:] = inside[:, 1:] != inside[:, :-1]

@@ -116,7 +116,7 @@ def _probed(
 
 
 def table_of(rows: dict[str, list[dict[str, float]]]) -> str:
-    """A Markdown table: for each encoder each figure's mean over seeds, and its range."""
+    """Return a Markdown table: for each encoder each figure's mean over seeds, and its range."""
     lines = ["| encoder | " + " | ".join(FIGURES) + " |", "|---" * (len(FIGURES) + 1) + "|"]
     for name, runs in rows.items():
         cells = []

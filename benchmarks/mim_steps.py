@@ -22,7 +22,7 @@ Step = Callable[[], object]
 
 
 def config_of(model: str, size: tuple[int, int], **changes: Any) -> MammoSwinConfig:
-    """A size by name, without stochastic depth, so that each step computes the same."""
+    """Return the configuration of a size, without stochastic depth, so that each step computes the same."""
     return MammoSwinConfig(**SIZES[model] | WINDOW | {"decoder": "linear"} | changes, image_size=size)
 
 

@@ -16,12 +16,12 @@ SIZE = (896, 448)
 
 
 def bare(path: Path) -> np.ndarray:
-    """The stored values and no more."""
+    """Read the stored values and no more."""
     return pydicom.dcmread(path).pixel_array
 
 
 def naive(path: Path) -> torch.Tensor:
-    """What most training scripts do: pydicom's own chain, then PIL."""
+    """Do what most training scripts do: pydicom's own chain, then PIL."""
     dataset = pydicom.dcmread(path)
     values = apply_voi_lut(apply_modality_lut(dataset.pixel_array, dataset), dataset).astype(np.float32)
     values = (values - values.min()) / max(float(np.ptp(values)), 1e-6)

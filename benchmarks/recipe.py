@@ -111,7 +111,7 @@ def grid(args: argparse.Namespace) -> Iterator[Cell]:
 
 
 class Curve(TrainerCallback):
-    """Records one figure of every evaluation against the updates made until then.
+    """One figure of every evaluation against the updates made until then.
 
     Args:
         name: Name of the figure in Trainer's metrics.

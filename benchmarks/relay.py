@@ -35,7 +35,7 @@ class Relay:
         self._turns = [threading.Semaphore(0) for _ in loops]
 
     def run(self) -> list[list[Seconds]]:
-        """What each loop's steps took, fetching the batch included."""
+        """Return the time of each loop's steps, fetching the batch included."""
         with ThreadPoolExecutor(len(self.loops)) as pool:
             ended = [pool.submit(self._one, place) for place in range(len(self.loops))]
             self._turns[0].release()
@@ -73,7 +73,7 @@ class StepEnded(TrainerCallback):
 
 
 def training(kind: type[Trainer], network: Any, settings: TrainingArguments, images: Any, **more: Any) -> Loop:
-    """A trainer's loop, for `Relay`."""
+    """Return a trainer's loop, for `Relay`."""
 
     def run(step_ended: Callable[[], None]) -> None:
         kind(network, settings, train_dataset=images, callbacks=[StepEnded(step_ended)], **more).train()
@@ -115,7 +115,7 @@ def loop_settings(folder: Path, steps: int, batch_size: int, device: str, **more
 
 
 def ratio(over: list[Seconds], under: list[Seconds], kind: int = 0) -> str:
-    """The median over the rounds, and its quartiles: CPU time (0) or the clock's (1)."""
+    """Return the median over the rounds, and its quartiles: CPU time (0) or the clock's (1)."""
     pairs = zip(over[WARM:], under[WARM:], strict=True)
     low, middle, high = statistics.quantiles(one[kind] / other[kind] for one, other in pairs)
     return f"{100 * middle:.1f} % ({100 * low:.1f} to {100 * high:.1f})"

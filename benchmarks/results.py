@@ -24,12 +24,15 @@ SIZE = ("--image_size", 224, 112)
 NANO = (*SIZE, "--model", "nano")
 # as little as two cores can do; a GPU's grid is --model small --image_size 896 448, more seeds, and 3,000 updates
 QUIET = (
-    *("--prepare_workers", 0, "--dataloader_num_workers", 0, "--dataloader_pin_memory", "false"),
+    *("--num_workers", 0, "--dataloader_pin_memory", "false"),
+    # the schedule that the published figures were made with
+    *("--lr_scheduler_type", "linear", "--warmup_steps", 0, "--weight_decay", 0),
     *("--report_to", "none", "--disable_tqdm", "true", "--seed", 0),
 )
 MIM = (
     *("--mask_ratio", 0.75, "--mask_within", "breast", "--per_device_train_batch_size", 16, "--learning_rate", 1e-3),
     *("--eval_strategy", "steps", "--eval_steps", 300, "--logging_steps", 50, "--save_strategy", "no", *QUIET),
+    *("--load_best_model_at_end", "false"),
 )
 # the demonstration's phantoms, scripts/demo.py
 PHANTOM = (
@@ -42,12 +45,12 @@ SHARES, ENDS = ("--percentages", 10, 25, 50, 100), ("--percentages", 10, 100)
 
 
 def study(dataset: str, task: str, init: str, *more: Any) -> tuple[Any, ...]:
-    """A label-efficiency command without its output folder."""
+    """Return a label-efficiency command without its output folder."""
     return ("label-efficiency", "--dataset", dataset, "--task", task, "--init", "scratch", init, *NANO, *more)
 
 
 def teacher(dataset: str, init: str, tune: str, updates: int, out: str) -> tuple[Any, ...]:
-    """A mean teacher beside a tenth of the labels alone."""
+    """Return the command of a mean teacher and of a tenth of the labels alone."""
     asked = ("label-efficiency", "--dataset", dataset, "--init", init, *NANO, *TRAINED, "--lesion_loss", 4)
     few = ("--percentages", 10, "--updates", updates, "--output_dir", out)
     return (*asked, "--tune", tune, "--semi_supervised", "none", "mean_teacher", *few)
@@ -65,11 +68,11 @@ def commands(work: Path, mini_mias: Path, ddsm: Path) -> dict[str, tuple[Any, ..
     last += ("--eval_strategy", "steps", "--eval_steps", 100, "--save_strategy", "steps", "--save_steps", 100)
     last += ("--load_best_model_at_end", "true", "--save_total_limit", 1, *QUIET)
     return {
-        "ddsm_mim": ("mim", "--dataset", f"ddsm-299:{ddsm}", "--test_fraction", 0.3, "--validation_fraction", 0.05,
+        "ddsm_mim": ("pretrain", "--dataset", f"ddsm-299:{ddsm}", "--test_fraction", 0.3, "--validation_fraction", 0.05,
                      *NANO, *MIM, "--max_steps", 1200),
         "tissue_head": study(mias, "tissue", films, *FROZEN, "all_stages", *SHARES, "--seeds", 3, "--folds", 5),
         "phantom": ("phantom", *PHANTOM),
-        "phantom_mim": ("mim", "--dataset", phantom, *NANO, *MIM, "--max_steps", 400),
+        "phantom_mim": ("pretrain", "--dataset", phantom, *NANO, *MIM, "--max_steps", 400),
         "phantom_density_head": study(phantom, "density", drawn, *FROZEN, *SHARES, "--seeds", 3),
         "ddsm_head": study(f"ddsm-299:{ddsm}", "pathology", films, *FROZEN, *SHARES, "--seeds", 3,
                            "--split_file", f"{films}/split.json"),
@@ -83,7 +86,7 @@ def commands(work: Path, mini_mias: Path, ddsm: Path) -> dict[str, tuple[Any, ..
         "phantom_density_last_stage": study(phantom, "density", drawn, *TRAINED, "--tune", "last_stage", *few),
         "tissue_last_stage": study(mias, "tissue", films, *TRAINED, "--tune", "last_stage", *ENDS, "--updates", 300,
                                    "--folds", 5),
-        "breasts_classifier": ("classification", "--dataset", breasts, "--tasks", "pathology", "--model_name_or_path",
+        "breasts_classifier": ("finetune", "--dataset", breasts, "--tasks", "pathology", "--model",
                                films, *SIZE, *last),
         "breasts_evaluation": ("evaluate", f"{work}/breasts_classifier", "--dataset", breasts, "--split", "test",
                                "--external", "--without_pictures", "--num_workers", 0),
@@ -97,7 +100,7 @@ def commands(work: Path, mini_mias: Path, ddsm: Path) -> dict[str, tuple[Any, ..
 
 
 def run(name: str, command: tuple[Any, ...], work: Path) -> None:
-    """Runs a command once; its output folder has its name, and its seconds are kept."""
+    """Run a command once; its output folder has its name, and its seconds are kept."""
     done = work / "commands" / f"{name}.json"
     if done.is_file():
         return
@@ -115,7 +118,7 @@ def run(name: str, command: tuple[Any, ...], work: Path) -> None:
 
 
 def main() -> None:
-    """Runs what is asked for."""
+    """Run the chosen commands."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--work", type=Path, required=True, help="folder of all that is written")
     for name in ("--mini_mias", "--ddsm", "--cdd_cesm"):

@@ -1,4 +1,4 @@
-"""What the studies wrote, put into the marked places of docs/results.md; no figure is typed by hand."""
+"""Results of the studies, put between the marks of docs/results.md; no figure is typed by hand."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ PLOTTED = ("tissue_head", "phantom_density_head", "phantom_full")
 
 
 def put_tables(docs: Path, work: Path, places: Mapping[str, Path]) -> None:
-    """Fills each ``<!-- name --> ... <!-- end -->`` of results.md from the folder of that result, and copies the plots.
+    """Fill each ``<!-- name --> ... <!-- end -->`` of results.md from the folder of that result, and copy the plots.
 
     Args:
         docs: Holds results.md and img/.
-        work: Of the studies.
+        work: Folder of the studies.
         places: What stands for a folder in the commands that are shown, and the folder.
     """
     page = docs / "results.md"
@@ -53,7 +53,7 @@ def _section(name: str, work: Path, places: Mapping[str, Path]) -> str:
 
 
 def _wrapped(command: str) -> str:
-    """A command on lines of at most a hundred characters."""
+    """Format a command on lines of at most a hundred characters."""
     lines = [""]
     for word in shlex.split(command):
         word = shlex.quote(word)
@@ -74,7 +74,7 @@ def _study(summary: Mapping[str, Any]) -> str:
         text += f"| | labels | paired difference | from |\n|---|---|---|---|\n{''.join(gains)}\n"
     pretrained = [row for row in rows if not row["baseline"]]
     if not any(row.get("beats_baselines") for row in pretrained):
-        text += "No arm beats the best baseline with an interval above 0, at any share of the labels.\n\n"
+        text += "No arm beats the best baseline with an interval above 0, at any percentage of the labels.\n\n"
     needed = summary["labels_needed"] if len({row["percentage"] for row in rows}) > 1 else []
     for one in needed:
         share = "at no share measured" if one["percentage"] is None else f"with {one['percentage']:g} %"

@@ -54,7 +54,7 @@ class Assumed:
 
 
 def plan(machine: str, sources: list[Source], kept_kb: int, assumed: Assumed) -> str:
-    """The plan as text: what is measured, what is assumed, and the arithmetic."""
+    """Return the plan as text: what is measured, what is assumed, and the arithmetic."""
     lines = [f"measured: {FRAME[0]} x {FRAME[1]} in 16 bits to {CANVAS[0]} x {CANVAS[1]}, one core of {machine}"]
     lines += [
         f"  {one.name}: {one.read_ms:,} ms to read, {one.write_ms:,} ms to write, {one.megabytes} MB a file"
@@ -97,7 +97,7 @@ def _of_source(one: Source, assumed: Assumed) -> list[str]:
 
 
 def measure(work: Path) -> tuple[list[Source], int]:
-    """What an image costs here, for both transfer syntaxes, and the bytes that are kept of it in kB."""
+    """Measure what an image costs here, for both transfer syntaxes, and the bytes that are kept of it in kB."""
     write_phantom(work / "frames", patients=1, seed=0, size=FRAME, progress=False)
     table = load(work / "frames")
     processor, out = MammoImageProcessor(size=CANVAS), work / "prepared"
@@ -121,13 +121,13 @@ def cpu(work: Callable[[], Any]) -> float:
 
 
 def rewrite(table: Collection, processor: MammoImageProcessor, out: Path) -> None:
-    """Writes all shards again, copying their pixels: another column has changed."""
+    """Write all shards again, copying their pixels: another column has changed."""
     changed = table.dataset.map(lambda row: {"view": None})
     prepare_images(Collection(changed, tasks=table.tasks, salt_name=table.salt_name), processor, out, format="parquet")
 
 
 def compressed(path: Path, out: Path) -> Path:
-    """A copy of a file in JPEG 2000."""
+    """Write a copy of a file in JPEG 2000."""
     dataset = pydicom.dcmread(path)
     dataset.compress(JPEG2000Lossless)
     dataset.save_as(out)
@@ -135,7 +135,7 @@ def compressed(path: Path, out: Path) -> Path:
 
 
 def machine() -> str:
-    """The processor's name."""
+    """Return the processor's name."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -144,7 +144,7 @@ def machine() -> str:
 
 
 def put_into(page: Path, text: str) -> None:
-    """Replaces what stands between the page's marks."""
+    """Replace the text between the page's marks."""
     before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
     page.write_text(f"{before}{BEGIN}```\n{text}```\n{END}{after}", encoding="utf-8")

@@ -35,7 +35,7 @@ def timed(step: Callable[[], object], network: nn.Module, device: str) -> Second
 
 
 def ratios(longer: Sequence[Seconds], shorter: Sequence[Seconds]) -> Seconds:
-    """The median over turns of one step's time over another's, of the same turn."""
+    """Return the median over turns of one step's time over another's, of the same turn."""
     pairs = list(zip(longer, shorter, strict=True))
     return Seconds(
         statistics.median(a.cpu / b.cpu for a, b in pairs), statistics.median(a.wall / b.wall for a, b in pairs)

@@ -28,7 +28,7 @@ def lowest(requirement: str) -> str:
 
 
 def main(extras: list[str]) -> None:
-    """Prints the lines of the package itself and of these extras."""
+    """Print the requirements of the package itself and of these extras."""
     project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]
     requirements = [
         *project["dependencies"],

@@ -14,9 +14,23 @@ from document_blocks import ROOT
 
 PACKAGE = ROOT / "mammo_hf"
 # the rooms and pages that are held to these rules; a new one belongs here from its first day
-ROOMS = ("phantom", "studies")
-COMMANDS = ("phantom", "label_efficiency", "evaluate_explanations", "running")
-PAGES = ("files",)
+ROOMS = ("app", "phantom", "processing", "studies", "testing")
+COMMANDS = (
+    *("analysis", "app", "card", "crops", "download", "evaluate_explanations", "explain", "explainers", "export"),
+    *(
+        "finetune",
+        "inspect",
+        "label_efficiency",
+        "load",
+        "phantom",
+        "predict",
+        "prepare",
+        "pretrain",
+        "push",
+        "running",
+    ),
+)
+PAGES = ("data", "faq", "files", "index", "privacy", "results", "scale", "writing_a_source")
 
 # what functions do is said by a verb, what classes and modules are by a noun
 QUESTIONS = ("What", "How", "Whether", "Which", "Where", "Who", "Whose", "Whom", "Why", "When", "As", "Of")
