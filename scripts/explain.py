@@ -1,6 +1,6 @@
 """Pictures of where a classifier looked.
 
-python scripts/explain.py --model out/cls --dataset data/cbis --output_dir out/explanations
+python scripts/explain.py out/cls data/cbis --output_dir out/explanations
 """
 
 import sys

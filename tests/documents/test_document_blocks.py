@@ -93,7 +93,7 @@ def test_every_script_of_a_command_is_known_to_these_tests():
     [
         "mammo-hf mim --dataset a --output_dir b --no_such_option 1",
         "mammo-hf mim --dataset a --output_di b",
-        "mammo-hf explain --model a",
+        "mammo-hf explain a",
         "mammo-hf no-such-command",
         "python scripts/run_mim.py --dataset a --output_dir b --mask_size 3",
         "python scripts/no_such_script.py",
