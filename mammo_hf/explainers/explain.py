@@ -111,15 +111,15 @@ def explain(
     _check_input(model, pixel_values, images, geometry)
     _check_options(plugin, name, options)
     # Run the explainer; the state is kept here too, in case a plug-in forgets to or fails half way
+    count = len(pixel_values)
     with preserve_state(model):
         passes = _Passes(model, pixel_values)
-        indices: Sequence[int] = Predicted(passes.logits, len(pixel_values), model.config)
-        if target is not None:
-            indices = resolve(target, len(pixel_values), model.config)
+        first = Predicted(passes.logits, count, model.config)
+        indices = first if target is None else resolve(target, count, model.config)
         result = plugin.explain_map(model, pixel_values.detach().clone(), indices, **options)
         raw, facts = result if isinstance(result, tuple) else (result, {})
-        raw = _checked_maps(raw, len(pixel_values), name)
-        _check_facts(facts, len(pixel_values), name)
+        raw = _checked_maps(raw, count, name)
+        _check_facts(facts, count, name)
         logits = passes.logits().float().cpu()
     # Bring the maps to the input's size; evidence against the target is not a place where the model found it
     coarse = (raw.mean(dim=1) if raw.ndim == 4 else raw).relu()

@@ -94,18 +94,10 @@ class Explanation:
             UsageError: There is no such image.
         """
         one = slice(self.check_index(index), index + 1)
-        return replace(
-            self,
-            map=self.map[one],
-            target=self.target[one],
-            flat=self.flat[one],
-            images=self.images[one],
-            geometry=None if self.geometry is None else self.geometry[one],
-            heads=None if self.heads is None else self.heads[one],
-            logits=None if self.logits is None else self.logits[one],
-            score=self.score[one],
-            facts={name: values[one] for name, values in self.facts.items()},
-        )
+        names = ("map", "target", "flat", "images", "geometry", "heads", "logits", "score")
+        known = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        facts = {name: values[one] for name, values in self.facts.items()}
+        return replace(self, **{name: values[one] for name, values in known.items()}, facts=facts)
 
     def in_source(self, index: int = 0) -> np.ndarray:
         """Return one image's map in its source's pixels, float32 (source height, source width); 0 outside the crop.

@@ -250,14 +250,8 @@ def _read_batches(
     """Read and score this process's batches."""
     batches = [range(batch * size, min((batch + 1) * size, len(files))) for batch in mine]
     count, rejected = sum(map(len, batches)), 0
-    bar = tqdm(
-        total=len(files),
-        initial=len(files) - count,
-        unit=" images",
-        desc="reading",
-        smoothing=0.02,
-        disable=not state.is_main_process,
-    )
+    position = {"total": len(files), "initial": len(files) - count, "disable": not state.is_main_process}
+    bar = tqdm(desc="reading", unit=" images", smoothing=0.02, **position)
 
     def note(rows: Rows) -> None:
         nonlocal rejected
@@ -277,13 +271,11 @@ def _read_batches(
     with ImageReader(scorer.processor, min(workers, count)) as reader, bar, scoring.started():
         coming = reader.read((index, files[index]) for batch in batches for index in batch if index not in first)
         for batch in batches:
-            again = [
-                ReadImage(index, reason=f"is listed twice, first as number {first[index] + 1}")
-                for index in batch
-                if index in first
-            ]
-            images = [*islice(coming, len(batch) - len(again)), *again]
-            for rows in scoring.put(sorted(images, key=lambda image: image.index)):
+            reasons = {
+                index: f"is listed twice, first as number {first[index] + 1}" for index in batch if index in first
+            }
+            images = [ReadImage(i, reason=reasons[i]) if i in reasons else next(coming) for i in batch]
+            for rows in scoring.put(images):
                 note(rows)
         for rows in scoring.rest():
             note(rows)
