@@ -24,7 +24,7 @@ def test_without_gradio_the_extra_is_named(capsys, monkeypatch):
     def missing():
         raise UsageError("the page needs Gradio", remedy='pip install "mammo-hf[app]"')
 
-    monkeypatch.setattr("mammo_hf.cli.app.gradio", missing)
+    monkeypatch.setattr("mammo_hf.app.page.gradio", missing)
     assert main(["app", "gone"]) == 2
     assert "mammo-hf[app]" in capsys.readouterr().err
     assert page.NONE == "none"
