@@ -1,4 +1,4 @@
-"""Whether a command line of the documents is one that the project takes: held against the command's own parser."""
+"""Check of the documents' command lines against the commands' own parsers."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ import tomllib
 
 from accelerate.commands.launch import launch_command_parser
 from document_blocks import ROOT
+from transformers import HfArgumentParser, TrainingArguments
 
 from mammo_hf.cli import COMMANDS
+from mammo_hf.cli.stages import parse_stage
 
 SCRIPTS = {
     "mammogram_analysis": "analysis",
-    "run_mim": "mim",
-    "run_classification": "classification",
+    "run_mim": "pretrain",
+    "run_classification": "finetune",
     "evaluate": "evaluate",
     "explain": "explain",
     "label_efficiency": "label-efficiency",
@@ -27,6 +29,17 @@ def parser_of(command: str) -> argparse.ArgumentParser:
     """A command's own parser."""
     assert command in COMMANDS, f"mammo-hf has no command {command}"
     return importlib.import_module(f"mammo_hf.cli.{command.replace('-', '_')}").parser()
+
+
+def options_of(parser: argparse.ArgumentParser) -> set[str]:
+    """List a command's options; a training takes Trainer's too."""
+    own = set(parser._option_string_actions)
+    trainers = HfArgumentParser(TrainingArguments)._option_string_actions if _is_stage(parser) else ()
+    return own | set(trainers)
+
+
+def _is_stage(parser: argparse.ArgumentParser) -> bool:
+    return parser.prog in ("mammo-hf pretrain", "mammo-hf finetune")
 
 
 def check_line(words: list[str]) -> None:
@@ -52,7 +65,7 @@ def check_line(words: list[str]) -> None:
 def check_options(words: list[str]) -> None:
     """The same for a part of a line, as sentences have it: only its options must be there."""
     if words[0] == "mammo-hf" and len(words) > 1 and not words[1].startswith("-"):
-        known = parser_of(words[1])._option_string_actions
+        known = options_of(parser_of(words[1]))
         unknown = [word for word in words if word.startswith("--") and word not in known]
         assert not unknown, f"mammo-hf {words[1]} has no {', '.join(unknown)}"
     elif words[:2] != ["accelerate", "launch"] or len(words) > 2:
@@ -117,12 +130,15 @@ def _check_pip(words: list[str]) -> None:
 
 
 def _parse(parser: argparse.ArgumentParser, words: list[str]) -> None:
-    known = parser._option_string_actions
-    # argparse takes an option's beginning for the option; a document writes it out
+    known = options_of(parser)
+    # argparse accepts the beginning of an option in its place; a document writes it in full
     unknown = [word for word in words if word.startswith("--") and word.partition("=")[0] not in known]
     assert not unknown, f"{parser.prog} has no {', '.join(unknown)}"
     parser.error = _refuse  # type: ignore[method-assign]
-    parser.parse_args(words)
+    if _is_stage(parser):
+        parse_stage(parser, words)  # type: ignore[arg-type]
+    else:
+        parser.parse_args(words)
 
 
 def _refuse(message: str) -> None:

@@ -7,7 +7,7 @@ import shlex
 
 import pytest
 from document_blocks import LANGUAGES, PAGES, ROOT, blocks, page_name, prose, shell_lines, spans
-from document_commands import SCRIPTS, check_line, check_options, parser_of
+from document_commands import SCRIPTS, check_line, check_options, options_of, parser_of
 
 from mammo_hf.cli import COMMANDS
 
@@ -44,7 +44,7 @@ def test_each_command_in_a_sentence_is_one(words):
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_each_option_in_a_sentence_is_one_of_a_command(page):
-    known = {option for command in COMMANDS for option in parser_of(command)._option_string_actions} | OTHERS
+    known = {option for command in COMMANDS for option in options_of(parser_of(command))} | OTHERS
     sources = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "benchmarks").glob("*.py"))]
     for span in spans(page):
         for option in re.findall(r"(?<![\w-])--[a-z][\w-]*", span):
