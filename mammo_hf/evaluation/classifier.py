@@ -29,7 +29,7 @@ _SUBGROUP_POINTS = ("sensitivity_90", "given")
 
 @dataclass(frozen=True)
 class TaskScores:
-    """Scores of the images whose label of a task is known, from which the task's plots are drawn.
+    """Images with a known label of one task and their scores, from which the task's plots are drawn.
 
     Attributes:
         labels: Labels of the task, in order.

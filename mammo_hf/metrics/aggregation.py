@@ -1,4 +1,4 @@
-"""Scores of breasts, exams or patients, put together from those of their images."""
+"""Aggregated scores of breasts, exams or patients, put together from those of their images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Facts that a report states besides its figures: answers of reporting checklists, the cohort, and the flow."""
+"""Facts that a report states in addition to its figures: answers of reporting checklists, the cohort, and the flow."""
 
 from __future__ import annotations
 
