@@ -36,5 +36,5 @@ def test_they_need_nothing_that_transformers_does_not_bring_along():
 
 
 def test_a_module_that_imports_from_a_folder_cannot_travel():
-    with pytest.raises(ValueError, match="which is no flat sibling"):
+    with pytest.raises(ValueError, match="which is not a flat sibling"):
         flat_sources("inference.pipeline")
