@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError, check_file
-from .running import Parser, log_to
-from .stages import MODEL_HELP, check_dataset
+from .running import Parser, check_outputs, log_to
+from .stages import MODEL_HELP, check_dataset, named_as_flags
 
 if TYPE_CHECKING:
     from ..data.collection import Collection
@@ -147,7 +147,8 @@ def _check_stages(
     wanted = [stage for stage, asked in (("mim", args.train_mim), ("cls", args.train_cls)) if asked]
     for stage in wanted:
         kind = MimConfig if stage == "mim" else ClassificationConfig
-        config = resolve_config(kind, None, folders[stage], options[stage], REFUSED_HERE)
+        with named_as_flags(_flags(stage)):
+            config = resolve_config(kind, None, folders[stage], options[stage], REFUSED_HERE)
         check_output(folders[stage], config.resume_from_checkpoint, overwrite=config.overwrite_output_dir)
     if hasattr(args, "resume") and wanted and not any("resume_from_checkpoint" in options[stage] for stage in wanted):
         raise UsageError("has no checkpoint to resume from", source=args.output_dir, remedy="start without --resume")
@@ -158,6 +159,16 @@ def _check_stages(
         check_labels(opened, usable_tasks(opened, getattr(args, "tasks", None)))
     if args.visualize:
         check_test_images(opened)
+    out = Path(args.output_dir)
+    shown = [out / "visualizations"] if args.visualize else []
+    check_outputs(out, out / "prepared", *(folders[stage] for stage in wanted), *shown)
+
+
+def _flags(stage: str) -> dict[str, str]:
+    """Return the original flag of each option that it names differently."""
+    flags = {name: name for name in (*SHARED, "lesion_loss")}
+    flags |= {"num_train_epochs": f"{stage}_epochs", "learning_rate": f"{stage}_learning_rate"}
+    return flags | {"per_device_train_batch_size": "batch_size", "label_percentage": "missing_label_percentage"}
 
 
 def _prepared(collection: Collection, classifier: Path, folder: Path) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import MISSING, fields
 from pathlib import Path
 from types import UnionType
@@ -116,6 +117,24 @@ def _from_file(path: str | None) -> dict[str, Any]:
     return content
 
 
+@contextmanager
+def named_as_flags(flags: Mapping[str, str]) -> Iterator[None]:
+    """Name an option of a function as the command line does.
+
+    Args:
+        flags: Flag, without its dashes, of each option.
+
+    Raises:
+        UsageError: As the function's, about the flag.
+    """
+    try:
+        yield
+    except UsageError as error:
+        if error.source is None or error.source not in flags:
+            raise
+        raise UsageError(error.problem, source=f"--{flags[error.source]}", remedy=error.remedy) from error
+
+
 def run_stage(parser: Parser, arguments: list[str], train: Callable[[], Callable[..., Any]], next_command: str) -> None:
     """Parse the arguments of a stage, train, and print the result and the next command.
 
@@ -138,12 +157,8 @@ def run_stage(parser: Parser, arguments: list[str], train: Callable[[], Callable
     check_dataset(dataset, "--dataset")
     log_to("console")
     known = {name.removeprefix("--") for name in parser._option_string_actions} | set(given)
-    try:
+    with named_as_flags({name: name for name in known}):
         result = train()(dataset, out, **given)
-    except UsageError as error:
-        if error.source in known:
-            raise UsageError(error.problem, source=f"--{error.source}", remedy=error.remedy) from error
-        raise
     from accelerate import PartialState
 
     state = PartialState()

@@ -112,7 +112,7 @@ def finetune(
     config = resolve_config(ClassificationConfig, config, output_dir, options, REFUSED_HERE)
     out = Path(str(config.output_dir))
     checkpoint = check_output(out, config.resume_from_checkpoint, overwrite=config.overwrite_output_dir)
-    start = str(model) if str(model) in SIZES else str(locate(model))
+    start = str(locate(model))
     processor = training_processor(images, start=start, named=config.processor, size=config.image_size)
     check_model(start, processor.canvas, window_size=config.window_size)
     # Open the collection: split by patient, no test patient whom the start was trained on; choose the labels
@@ -158,7 +158,9 @@ def finetune(
     if fitted.trainer.is_world_process_zero():
         private = [path for path in (collection.root, config.prepared_dir) if path]
         about = {"target": target, "license": config.license, "start": start, "private_paths": private}
-        finish_checkpoint(out, "classifier", metrics, plots=out / "plots", **about)
+        pushed = finish_checkpoint(out, "classifier", metrics, plots=out / "plots", **about)
+        if pushed is not None:
+            logger.info("pushed: %s", pushed.url)
     result = TrainingResult(out, metrics, _sentence(metrics, tasks[0]["name"]))
     if fitted.trainer.is_world_process_zero():
         logger.info("%s", result)

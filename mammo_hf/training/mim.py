@@ -102,11 +102,11 @@ def pretrain(
     config = resolve_config(MimConfig, config, output_dir, options)
     out = Path(str(config.output_dir))
     checkpoint = check_output(out, config.resume_from_checkpoint, overwrite=config.overwrite_output_dir)
-    start = str(model) if str(model) in SIZES else str(locate(model))
+    start = str(locate(model))
     blocks = {"mask_block_size": config.mask_block_size, "mask_ratio": config.mask_ratio}
     processor = training_processor(images, start=start, named=config.processor, size=config.image_size, **blocks)
-    processor.masking()(processor.canvas, seed=0)  # refuses blocks that do not tile the image
     check_model(start, processor.canvas, **_model_changes(config))
+    processor.masking()(processor.canvas, seed=0)  # refuses blocks that do not tile the image
     # Open the collection: split by patient, no test patient whom the start was trained on
     collection = open_collection(
         images,
@@ -140,7 +140,9 @@ def pretrain(
         metrics["collection"] = collection_facts(collection, tasks)
         private = [path for path in (collection.root, config.prepared_dir) if path]
         about = {"target": target, "license": config.license, "start": start, "private_paths": private}
-        finish_checkpoint(out, "mim", metrics, plots=out / "plots", **about)
+        pushed = finish_checkpoint(out, "mim", metrics, plots=out / "plots", **about)
+        if pushed is not None:
+            logger.info("pushed: %s", pushed.url)
     result = TrainingResult(out, metrics, _sentence(metrics))
     if trainer.is_world_process_zero():
         logger.info("%s", result)

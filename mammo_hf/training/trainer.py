@@ -26,11 +26,12 @@ from transformers.trainer_utils import IntervalStrategy
 from transformers.training_args import ParallelMode
 
 from ..data.collection import Collection
+from ..data.prepare.folder import folder_of
 from ..data.splits import read_seen, save_training_split
 from ..data.torch_datasets import StreamedMaskedImages, StreamLoader
 from ..errors import MammoError, UsageError, check_number
 from ..files import writable_folder, write_whole
-from ..models.checkpoint import CONFIG, METRICS, load_model
+from ..models.checkpoint import CONFIG, METRICS, load_model, read_metrics
 from ..models.losses import loss_counts
 from .callbacks import WeightAverage, show_progress
 from .options import StageOptions
@@ -217,7 +218,10 @@ def begin_stage(collection: Collection, config: StageConfig, *, model: str, star
     if config.process_index:
         return
     out = Path(str(config.output_dir))
-    writable_folder(out)
+    prepared = [] if folder_of(collection) else [config.prepared_folder()]
+    for folder in (out, out / "plots", *prepared):
+        writable_folder(folder)
+    read_metrics(out)
     if not resumed:
         _clear(out)
     about = {name: getattr(config, name) for name in ("validation_fraction", "test_fraction", "seed")}

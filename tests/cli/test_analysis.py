@@ -11,7 +11,7 @@ from mammo_hf import MammoImageProcessor, MammoSwinForImageClassification
 from mammo_hf.cli import main
 from mammo_hf.phantom.writing import write_phantom
 
-QUICK = ["--model", "nano", "--image_size", "112", "--device", "cpu", "--num_workers", "0", "--batch_size", "8"]
+QUICK = ["--model", "nano", "--image_size", "112", "--use_cpu", "--num_workers", "0", "--batch_size", "8"]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,8 @@ def test_both_checkpoints_load_and_hold_safetensors_alone(run):
         folder = run / "checkpoints" / stage
         names = {path.name for path in folder.iterdir()}
         assert {"config.json", "model.safetensors", "preprocessor_config.json"} <= names
-        assert all(name.endswith((".json", ".safetensors")) for name in names - {"README.md", "card"})
+        beside = {"README.md", "card", "plots", "run.yaml", *(name for name in names if name.startswith("checkpoint-"))}
+        assert all(name.endswith((".json", ".safetensors")) for name in names - beside)
         assert MammoImageProcessor.from_pretrained(folder).size == {"height": 112, "width": 112}
     AutoModel.from_pretrained(run / "checkpoints" / "mim")
     AutoModelForImageClassification.from_pretrained(run / "checkpoints" / "classifier")
@@ -51,7 +52,7 @@ def test_figures_plots_and_pictures_are_written(run):
     pathology = metrics["classifier"]["test"]["pathology"]
     assert pathology["n_images"] == 6
     assert "auroc" in pathology
-    plots = {path.name for path in (run / "plots").iterdir()}
+    plots = {path.name for path in run.glob("checkpoints/*/plots/*")}
     assert {"mim_loss.png", "mim_reconstruction.png", "classifier_loss.png", "classifier_metrics.png"} <= plots
     assert len(list((run / "visualizations").glob("*.png"))) == 6
     assert (run / "training_log.txt").read_text()
@@ -152,7 +153,7 @@ def test_one_class_in_test_and_a_batch_larger_than_the_set(collection, tmp_path)
     assert main(["analysis", *where, "--train_cls", *QUICK[:-1], "500"]) == 0
     pathology = json.loads((out / "metrics.json").read_text())["classifier"]["test"]["pathology"]
     assert (pathology["auroc"], pathology["auroc_reason"]) == (None, "no image is labelled benign")
-    assert not (out / "plots" / "roc.png").exists()
+    assert not (out / "checkpoints" / "classifier" / "plots" / "roc.png").exists()
     assert "a batch of 500 is larger than" in (out / "training_log.txt").read_text()
 
 
@@ -174,16 +175,20 @@ def test_again_into_the_same_output_and_resuming(collection, tmp_path, capsys):
     command = ["analysis", "--root_dir", str(collection), "--output_dir", str(out), "--log_mode", "file", *QUICK]
     command += ["--train_mim", "--train_cls", "--cls_epochs", "1", "--mim_epochs"]
     assert main([*command, "2"]) == 0
-    assert main([*command, "1"]) == 0  # a shorter run, beside whose checkpoints the longer one's must not stay
-    (mim,) = (out / "trainer" / "mim").glob("checkpoint-*")
+    assert main([*command, "1"]) == 2
+    assert "holds a finished training" in capsys.readouterr().err.splitlines()[-1]
+    # a shorter run, next to whose checkpoints the longer one's must not stay
+    assert main([*command, "1", "--overwrite_output_dir"]) == 0
+    (mim,) = (out / "checkpoints" / "mim").glob("checkpoint-*")
     first = json.loads((out / "metrics.json").read_text())
     # as if stage 1 had been interrupted, before stage 2 began
     state = json.loads((mim / "trainer_state.json").read_text())
     (mim / "trainer_state.json").write_text(json.dumps(state | {"max_steps": 99}))
-    shutil.rmtree(out / "trainer" / "cls")
+    (mim.parent / "metrics.json").unlink()
+    shutil.rmtree(out / "checkpoints" / "classifier")
     capsys.readouterr()
     assert main([*command, "1"]) == 2
-    assert "--resume" in capsys.readouterr().err.splitlines()[-1]
+    assert "unfinished" in capsys.readouterr().err.splitlines()[-1]
     assert main([*command, "1", "--resume"]) == 0
     assert json.loads((out / "metrics.json").read_text()) == first
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hub_fixtures import checkpoint, hub, trained
@@ -26,21 +28,25 @@ def collection(tmp_path_factory):
 def stage(collection, monkeypatch, tmp_path):
     """Stage 2 without its training: a checkpoint appears, and its figures."""
 
-    def train(prepared, processor, args, *, checkpoint, origin, **_):
-        assert not args.push_to_hub
-        assert args.hub_token is None
-        made_checkpoint(checkpoint)
-        (checkpoint / "README.md").unlink()
-        metrics = json.loads((checkpoint / "metrics.json").read_text())
-        (checkpoint / "metrics.json").unlink()
-        return metrics["classifier"] | {"collection": origin.facts}
+    def fit(prepared, processor, config, **_):
+        assert not config.push_to_hub
+        assert config.hub_token is None
+        trainer = SimpleNamespace(is_world_process_zero=lambda: True)
+        return SimpleNamespace(trainer=trainer, figures={"train_images": 0}, images={})
 
-    monkeypatch.setattr("mammo_hf.cli.classification.train_classifier", train)
+    def save(fitted, processor, config, figures, **_):
+        made_checkpoint(Path(config.output_dir))
+        (Path(config.output_dir) / "README.md").unlink()
+        metrics = json.loads((Path(config.output_dir) / "metrics.json").read_text())
+        (Path(config.output_dir) / "metrics.json").unlink()
+        return metrics["classifier"] | {"collection": figures["collection"], "train_images": 0}
+
+    monkeypatch.setattr("mammo_hf.training.classification.fit_classifier", fit)
+    monkeypatch.setattr("mammo_hf.training.classification._evaluate_and_save", save)
 
     def run(*more):
-        where = ["--dataset", str(collection), "--output_dir", str(tmp_path / "cls"), "--model_name_or_path", "nano"]
-        options = ["--image_size", "112", "--use_cpu", "--prepare_workers", "0", "--report_to", "none"]
-        return main(["classification", *where, *options, *more])
+        where = ["--dataset", str(collection), "--output_dir", str(tmp_path / "cls"), "--model", "nano"]
+        return main(["finetune", *where, "--image_size", "112", "--use_cpu", "--num_workers", "0", *more])
 
     return run
 
@@ -58,7 +64,7 @@ def test_a_training_is_pushed_once_at_its_end(stage, hub, tmp_path, capsys):
     assert (
         stage("--push_to_hub", "--hub_model_id", "lab/mammo", "--hub_private_repo", "true", "--hub_revision", "v1") == 0
     )
-    assert "pushed: " in capsys.readouterr().out
+    assert "pushed: " in capsys.readouterr().err
     repository = hub.repositories["lab/mammo"]
     assert repository.private
     assert set(repository.branches) == {"main", "v1"}

@@ -1,52 +1,84 @@
-import json
+"""The commands of both stages: which options they take, from where, and how errors name them."""
 
-import numpy as np
+from __future__ import annotations
+
+import subprocess
+import sys
+
 import pytest
+import yaml
 
-from mammo_hf.cli import stages
-from mammo_hf.data.loading import load
-from mammo_hf.data.splits import save_training_split
-from mammo_hf.data.training_data import open_as_trained
-from mammo_hf.dicom import mammogram_dataset
-
-
-def test_processes_wait_for_one_another_before_they_leave(monkeypatch):
-    done = []
-
-    class State:
-        def wait_for_everyone(self):
-            done.append("waited")
-
-        def destroy_process_group(self):
-            done.append("left")
-
-    monkeypatch.setattr(stages, "PartialState", State)
-    stages.end_stage()
-    assert done == ["waited", "left"]
+from mammo_hf.cli import finetune, pretrain
+from mammo_hf.cli.stages import parse_stage
+from mammo_hf.errors import UsageError
 
 
-@pytest.fixture(scope="module")
-def films(tmp_path_factory):
-    """A folder of files of twelve patients, which has no split of its own."""
-    root = tmp_path_factory.mktemp("films")
-    for patient in range(12):
-        pixels = np.random.default_rng(patient).integers(0, 4096, (60, 40)).astype(np.uint16)
-        dataset = mammogram_dataset(pixels, bits_stored=12, PatientID=f"p{patient}", ViewPosition="CC")
-        dataset.save_as(root / f"{patient}.dcm", enforce_file_format=True)
-    return root
+def parsed(module, *arguments):
+    return parse_stage(module.parser(), list(map(str, arguments)))
 
 
-def test_a_model_is_evaluated_on_the_test_split_of_its_training(films, tmp_path):
-    trained_on = load("folder", films).split(seed=3, test_fraction=0.4)
-    save_training_split(trained_on, tmp_path)
-    kept = set(trained_on.where(split="test").column("patient"))
-    assert 0 < len(kept) < 12
-    named = f"folder:{films}"
-    assert set(open_as_trained(named, tmp_path).where(split="test").column("patient")) == kept
-    assert not len(open_as_trained(named, tmp_path / "elsewhere").where(split="test"))
+def test_only_given_options_reach_the_function():
+    assert parsed(finetune, "--dataset", "data", "--tune", "head") == {"dataset": "data", "tune": "head"}
 
 
-def test_a_collection_that_a_model_was_not_trained_on_stays_as_it_is(films, tmp_path):
-    (tmp_path / "split.json").write_text(json.dumps({"splits": {f"{number:016x}": "test" for number in range(4)}}))
-    table = open_as_trained(f"folder:{films}", tmp_path)
-    assert table.column("split") == load("folder", films).column("split")
+def test_own_options_have_their_types():
+    given = ["--image_size", 448, 224, "--task_weights", 1, 0.5, "--near_duplicates", "--load_best_model_at_end", "no"]
+    assert parsed(finetune, *given) == {
+        "image_size": [448, 224],
+        "task_weights": [1.0, 0.5],
+        "near_duplicates": True,
+        "load_best_model_at_end": False,
+    }
+
+
+def test_trainers_options_are_taken_too():
+    given = ["--max_steps", 5, "--bf16", "--mask_ratio", 0.75, "--gradient_accumulation_steps", 2]
+    assert parsed(pretrain, *given) == {
+        "max_steps": 5,
+        "bf16": True,
+        "mask_ratio": 0.75,
+        "gradient_accumulation_steps": 2,
+    }
+
+
+def test_a_configuration_is_read_and_the_command_line_goes_before_it(tmp_path):
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump({"model": "nano", "learning_rate": 0.5, "max_steps": 3}))
+    given = parsed(pretrain, "--config", tmp_path / "run.yaml", "--learning_rate", "0.25")
+    assert given == {"model": "nano", "learning_rate": 0.25, "max_steps": 3}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (
+            ["--label_percentag", "25"],
+            "--label_percentag: is not an option of mammo-hf finetune; did you mean --label",
+        ),
+        (["--max_step", "5"], "did you mean --max_steps?"),
+        (["--near_duplicates", "perhaps"], "neither true nor false"),
+        (["--learning_rate", "fast"], "invalid float value"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml: cannot be read as YAML"),
+        (["data"], "is one argument too many"),
+    ],
+)
+def test_a_wrong_option_is_named_with_the_nearest_right_one(arguments, says):
+    with pytest.raises(UsageError) as caught:
+        parsed(finetune, *arguments)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("module", ["pretrain", "finetune"])
+def test_help_needs_no_torch(module):
+    code = (
+        f"import sys; from mammo_hf.cli.{module} import parser; parser().format_help();"
+        "print(sorted({'torch', 'transformers', 'datasets', 'pandas', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+def test_help_all_shows_trainers_arguments(capsys):
+    assert parsed(pretrain, "--help-all") is None
+    text = capsys.readouterr().out
+    assert "--mask_ratio" in text
+    assert "--gradient_accumulation_steps" in text

@@ -62,7 +62,7 @@ def collection(root, task, says, told, *, slices=1):
 
 def trained(dataset, out, task, *more):
     arguments = ["--dataset", str(dataset), "--tasks", task, "--output_dir", str(out), *STAGE, *map(str, more)]
-    assert main(["classification", *arguments]) == 0
+    assert main(["finetune", *arguments]) == 0
     return json.loads((out / "metrics.json").read_text())["classifier"]
 
 
@@ -99,7 +99,7 @@ def test_volumes_are_read_as_the_named_processor_says_in_training_and_ever_after
     )
     mim = ["--model", "nano", "--eval_strategy", "no", *STAGE[2:]]
     arguments = ["--dataset", str(tmp_path / "prepared"), "--output_dir", str(tmp_path / "mim"), *mim]
-    assert main(["mim", *arguments]) == 0
+    assert main(["pretrain", *arguments]) == 0
     # stage 2 reads the files themselves, and is told nothing of slices or size
     start = ["--model_name_or_path", tmp_path / "mim"]
     trained(dataset, tmp_path / "out", "pathology", *start)

@@ -11,11 +11,9 @@ from mammo_hf.models.configuration_mammo_swin import SIZES, MammoSwinConfig
 from mammo_hf.phantom.writing import write_phantom
 
 STAGES = {
-    "analysis": ["--train_mim", "--train_cls", "--model", "nano", "--num_workers", "0", "--device", "cpu"],
-    "mim": ["--model", "nano", "--use_cpu", "true", "--prepare_workers", "0", "--report_to", "none"],
-    "classification": [
-        *("--model_name_or_path", "nano", "--use_cpu", "true", "--prepare_workers", "0", "--report_to", "none"),
-    ],
+    "analysis": ["--train_mim", "--train_cls", "--model", "nano", "--num_workers", "0", "--use_cpu"],
+    "pretrain": ["--model", "nano", "--use_cpu", "true", "--num_workers", "0"],
+    "finetune": ["--model", "nano", "--use_cpu", "true", "--num_workers", "0"],
 }
 
 
@@ -51,25 +49,25 @@ def fails(collection, tmp_path, capsys, monkeypatch):
         (["--image_size", "0"], "image size of 0"),
         (["--image_size", "1", "2", "3"], "image size of 1 2 3"),
         (["--image_size", "100"], "112 x 112, the nearest size that fits"),
-        (["--model", "huge"], "huge: neither a model size"),
+        (["--model", "huge"], "huge: there is no such folder"),
         (["--missing_label_percentage", "0"], "--missing_label_percentage: is 0"),
         (["--missing_label_percentage", "-5"], "--missing_label_percentage: is -5"),
         (["--missing_label_percentage", "200"], "--missing_label_percentage: is 200"),
         (["--missing_label_percentage", "nan"], "--missing_label_percentage: is nan"),
         (["--validation_fraction", "1"], "--validation_fraction: is 1"),
-        (["--test_fraction", "0.9"], "--test_fraction: is 0.9; it must be at least 0, and below 0.85 next to"),
+        (["--test_fraction", "0.9"], "--test_fraction: is 0.9; it must be at least 0, and below 0.85 with"),
         (["--test_fraction", "nan"], "--test_fraction: is nan"),
         (["--split_file", "nowhere.json"], "nowhere.json: no such file"),
         (["--label_file", "nowhere.json"], "nowhere.json: no such file"),
-        (["--batch_size", "0"], "batch size: is 0"),
+        (["--batch_size", "0"], "batch_size: is 0"),
         (["--num_workers", "-1"], "--num_workers: is -1"),
-        (["--mim_epochs", "0"], "epochs: is 0"),
-        (["--cls_epochs", "nan"], "epochs: is nan"),
-        (["--cls_learning_rate", "-1"], "learning rate: is -1"),
+        (["--mim_epochs", "0"], "--mim_epochs: is 0"),
+        (["--cls_epochs", "nan"], "--cls_epochs: is nan"),
+        (["--cls_learning_rate", "-1"], "--cls_learning_rate: is -1"),
         (["--lesion_loss", "-1"], "--lesion_loss: is -1"),
-        (["--seed", "-1"], "seed: is -1"),
+        (["--seed", "-1"], "--seed: is -1"),
         (["--dicom_path", "nowhere.txt"], "nowhere.txt: no such file"),
-        (["--resume"], "no checkpoint to resume from; start without --resume"),
+        (["--resume"], "has no checkpoint to resume from; start without --resume"),
         (["--batch_size", "many"], "invalid int value"),
         (["--log_mode", "paper"], "invalid choice"),
     ],
@@ -79,22 +77,22 @@ def test_the_seeds_command(fails, changes, says):
     assert (status, says in error) == (2, True), error
 
 
-@pytest.mark.parametrize("command", ["mim", "classification"])
+@pytest.mark.parametrize("command", ["pretrain", "finetune"])
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
         (["--image_size", "100"], "112 x 112, the nearest size that fits"),
-        (["--per_device_train_batch_size", "0"], "batch size: is 0"),
-        (["--num_train_epochs", "-1"], "epochs: is -1"),
-        (["--learning_rate", "nan"], "learning rate: is nan"),
-        (["--seed", "-1"], "seed: is -1"),
-        (["--prepare_workers", "-1"], "--prepare_workers: is -1"),
+        (["--per_device_train_batch_size", "0"], "batch_size: is 0"),
+        (["--num_train_epochs", "-1"], "--num_train_epochs: is -1"),
+        (["--learning_rate", "nan"], "--learning_rate: is nan"),
+        (["--seed", "-1"], "--seed: is -1"),
+        (["--num_workers", "-1"], "--num_workers: is -1"),
         (["--validation_fraction", "0"], "--validation_fraction: is 0"),
         (["--test_fraction", "-0.1"], "--test_fraction: is -0.1"),
         (["--split_file", "nowhere.json"], "nowhere.json: no such file"),
         (["--resume_from_checkpoint", "true"], "no checkpoint to resume from"),
-        (["--resume_from_checkpoint", "nowhere"], "nowhere: is no checkpoint"),
-        (["--eval_strategy", "epoch", "--load_best_model_at_end", "true"], "Trainer refuses its arguments"),
+        (["--resume_from_checkpoint", "nowhere"], "nowhere: is not a checkpoint"),
+        (["--eval_strategy", "no", "--load_best_model_at_end", "true"], "Trainer refuses its arguments"),
         (["--unknown", "1"], "--unknown"),
     ],
 )
@@ -108,12 +106,14 @@ def test_a_root_that_is_a_file_or_not_there(fails, command, tmp_path):
     (tmp_path / "file").touch()
     for root in (tmp_path / "file", tmp_path / "nowhere"):
         status, error = fails(command, root=root)
-        assert (status, error.startswith(f"error: {root}: is no folder; give --")) == (2, True), error
+        assert (status, error.startswith(f"error: {root}: is not a folder; give --")) == (2, True), error
 
 
 @pytest.mark.parametrize("command", STAGES)
 @pytest.mark.parametrize("place", ["prepared", "plots", "metrics.json", ""])
 def test_something_else_where_an_output_belongs(fails, command, place, tmp_path):
+    if (command, place) == ("analysis", "plots"):
+        pytest.skip("this command's plots are in the folders of its checkpoints")
     blocked = tmp_path / "out" / place
     if place:
         blocked.parent.mkdir()
@@ -122,7 +122,7 @@ def test_something_else_where_an_output_belongs(fails, command, place, tmp_path)
     assert (status, str(blocked) in error) == (2, True), error
 
 
-@pytest.mark.parametrize("place", ["checkpoints", "checkpoints/classifier", "visualizations", "trainer"])
+@pytest.mark.parametrize("place", ["checkpoints", "checkpoints/classifier", "visualizations"])
 def test_a_file_where_a_folder_of_the_seeds_command_belongs(fails, place, tmp_path):
     blocked = tmp_path / "out" / place
     blocked.parent.mkdir(parents=True)
@@ -140,13 +140,7 @@ def test_a_log_that_cannot_be_written_and_an_output_below_proc(fails, tmp_path):
     assert (status, "/proc/mammo_hf: cannot be written to" in error) == (2, True), error
 
 
-def test_cuda_without_cuda(fails, monkeypatch):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    status, error = fails("analysis", "--device", "cuda")
-    assert (status, "CUDA is not available here; use --device cpu" in error) == (2, True), error
-
-
-@pytest.mark.parametrize("command", ["analysis", "classification"])
+@pytest.mark.parametrize("command", ["analysis", "finetune"])
 def test_labels_that_teach_nothing_are_told_before_pre_training(fails, command, collection, tmp_path):
     root = tmp_path / "cbis"
     shutil.copytree(collection, root)
@@ -173,14 +167,14 @@ def test_labels_that_teach_nothing_are_told_before_pre_training(fails, command, 
         (["--mask_within", "nipple"], "--mask_within: is 'nipple'; use image, breast"),
         (["--loss_region", "breast"], "--loss_region: is 'breast'"),
         (["--normalized_patch", "15"], "patches of 15 pixels do not tile"),
-        (["--decoder", "deep"], "--decoder: is 'deep'; use conv, linear"),
+        (["--mim_decoder", "deep"], "--mim_decoder: is 'deep'; use conv, linear"),
         (["--probes", "linear", "forest"], "--probes: is 'forest'"),
         (["--layer_decay", "1.5"], "--layer_decay: is 1.5"),
         (["--weight_average", "1"], "--weight_average: is 1.0"),
     ],
 )
 def test_what_stage_1_cannot_do_is_told_before_an_image_is_read(fails, changes, says):
-    status, error = fails("mim", *changes)
+    status, error = fails("pretrain", *changes)
     assert status == 2, error
     assert says in error
 
@@ -198,10 +192,10 @@ def test_no_images_and_one_patient(fails, collection, tmp_path):
     root = tmp_path / "cbis"
     shutil.copytree(collection, root)
     shutil.rmtree(root / "full mammogram images")
-    status, error = fails("mim", root=root)
+    status, error = fails("pretrain", root=root)
     assert (status, f"{root}: holds no image for the 8 rows" in error) == (1, True), error
     write_phantom(tmp_path / "one", patients=1, seed=0, size=(112, 112), num_workers=1, progress=False)
-    status, error = fails("mim", root=tmp_path / "one")
+    status, error = fails("pretrain", root=tmp_path / "one")
     assert (status, "1 training patient(s) cannot be split" in error) == (1, True), error
 
 

@@ -6,7 +6,7 @@ from transformers import TrainingArguments
 
 from mammo_hf import BlockwiseMasking, MammoSwinConfig, MammoSwinForMaskedImageModeling
 from mammo_hf.data.torch_datasets import MaskedCollator
-from mammo_hf.training.trainer import MimTrainer
+from mammo_hf.training.mim import MimTrainer
 
 
 class Made(Dataset):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mammo_hf.errors import DataError
-from mammo_hf.training.classification import class_weights, told
+from mammo_hf.training.classification import _weights_as_text, class_weights
 
 TASKS = [{"name": "pathology", "labels": ["benign", "malignant"]}, {"name": "density", "labels": ["a", "b", "c"]}]
 
@@ -16,7 +16,7 @@ def test_known_labels_alone_are_counted():
     assert weights["density"] == pytest.approx([3 / 6, 1.0, 0.0])
     # they are written into a configuration and a log
     assert all(type(weight) is float for own in weights.values() for weight in own)
-    assert told(weights, TASKS) == "pathology: benign 0.67, malignant 2.00; density: a 0.50, b 1.00, c 0.00"
+    assert _weights_as_text(weights, TASKS) == "pathology: benign 0.67, malignant 2.00; density: a 0.50, b 1.00, c 0.00"
 
 
 @pytest.mark.parametrize(("labels", "says"), [([[-100], [-100]], "no labels at all"), ([[1], [1]], "'malignant' only")])

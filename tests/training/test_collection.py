@@ -9,11 +9,11 @@ from mammo_hf.data.training_data import (
     open_collection,
     prepared_images,
     streamed_images,
+    training_processor,
     usable_tasks,
 )
 from mammo_hf.errors import DataError, UsageError
 from mammo_hf.phantom.writing import write_phantom
-from mammo_hf.training.options import MimArguments
 
 PROCESSOR = MammoImageProcessor(size=(64, 32))
 
@@ -63,8 +63,8 @@ def test_lesion_maps_of_another_task_are_left_out(prepared):
 
 def test_the_size_of_a_prepared_folder_is_the_default(raw, prepared):
     for dataset, asked, size in ((prepared, None, (64, 32)), (raw, None, (448, 224)), (prepared, [96], (96, 96))):
-        processor = MimArguments(dataset=str(dataset), image_size=asked).image_processor("nano")
-        assert processor.canvas == size
+        for images in (dataset, load(dataset)):
+            assert training_processor(images, start="nano", size=asked).canvas == size
 
 
 def test_another_size_than_the_folders_is_refused(prepared):
@@ -82,7 +82,7 @@ def test_an_unfinished_folder_is_said_to_be_one(prepared, tmp_path):
 
 
 def test_source_files_are_no_stream(raw):
-    with pytest.raises(UsageError, match="mammo-hf prepare"):
+    with pytest.raises(UsageError, match="--format parquet"):
         streamed_images(open_collection(raw), PROCESSOR, seed=0)
 
 
@@ -97,6 +97,25 @@ def test_the_very_same_patients_keep_their_labels_by_a_file(prepared, tmp_path):
     save_subset(["0123456789abcdef"], tmp_path / "labels.json")
     with pytest.raises(DataError, match="names no training patient"):
         labelled_patients(table, "pathology", percentage=100, seed=2, saved=tmp_path / "labels.json")
+
+
+def test_a_percentage_below_one_is_a_percentage(prepared, caplog):
+    table = open_collection(prepared)
+    with pytest.raises(DataError, match=r"leaves a class without a patient .* 25 is that fraction in percent"):
+        labelled_patients(table, "pathology", percentage=0.25, seed=0)
+    rows = [
+        {
+            **row,
+            "image_id": f"{copy:08x}{row['image_id'][8:]}",
+            "patient": f"{copy:08x}{row['patient'][8:]}",
+            "exam": None,
+        }
+        for row in table.where(split="train")
+        for copy in range(60)
+    ]
+    many = Collection.from_rows(rows, tasks=table.tasks, salt_name="s")
+    assert labelled_patients(many, "pathology", percentage=0.9, seed=0)
+    assert "a label percentage of 0.9 uses the labels of these patients alone: benign" in caplog.text
 
 
 def test_the_tasks_that_a_collection_has_and_none_that_it_lacks(prepared):

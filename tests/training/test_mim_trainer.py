@@ -10,7 +10,8 @@ from mammo_hf import MammoSwinForMaskedImageModeling
 from mammo_hf.data.torch_datasets import MaskedCollator
 from mammo_hf.errors import UsageError
 from mammo_hf.training.callbacks import FILE, WeightAverage
-from mammo_hf.training.trainer import Diverged, MimTrainer, last_whole_checkpoint
+from mammo_hf.training.mim import MimTrainer
+from mammo_hf.training.trainer import Diverged, last_whole_checkpoint
 
 
 def weights(model):

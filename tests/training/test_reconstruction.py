@@ -16,8 +16,7 @@ from transformers.integrations import integration_utils
 from mammo_hf import BlockwiseMasking, MammoImageProcessor, MammoSwinConfig, MammoSwinForMaskedImageModeling
 from mammo_hf.data.torch_datasets import MaskedCollator, MaskedImages
 from mammo_hf.processing.geometry import Geometry
-from mammo_hf.training.mim import ReconstructionPanel, reconstruct, reconstruction_quality
-from mammo_hf.training.trainer import MimTrainer
+from mammo_hf.training.mim import MimTrainer, ReconstructionPanel, reconstruct, reconstruction_quality
 
 SIZE = (112, 56)
 PROCESSOR = MammoImageProcessor(size=SIZE)

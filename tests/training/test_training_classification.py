@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import datasets
 import numpy as np
 import pytest
@@ -11,8 +13,7 @@ from transformers import EvalPrediction
 from mammo_hf import MammoImageProcessor
 from mammo_hf.errors import DataError
 from mammo_hf.training import classification
-from mammo_hf.training.classification import epoch_metrics, train_classifier
-from mammo_hf.training.options import ClassificationSettings, sensible_defaults
+from mammo_hf.training.classification import ClassificationConfig, epoch_metrics
 
 SIDE = 112
 TASKS = [{"name": "pathology", "labels": ["benign", "malignant"]}]
@@ -39,6 +40,16 @@ def prepared():
     return datasets.Dataset.from_list(rows)
 
 
+def trained(prepared, out, **options):
+    """Train as `finetune` does, from prepared images on; returns the metrics."""
+    settings = {"num_train_epochs": 1, "per_device_train_batch_size": 4, "learning_rate": 1e-3, "seed": 0} | options
+    config = ClassificationConfig(str(out), use_cpu=True, num_workers=0, **settings)
+    processor = MammoImageProcessor(size=SIDE)
+    patients = tuple(prepared["patient"])  # of every split: only the training ones may count
+    fitted = classification.fit_classifier(prepared, processor, config, model="nano", tasks=TASKS, patients=patients)
+    return classification._evaluate_and_save(fitted, processor, config, fitted.figures)
+
+
 @pytest.fixture
 def trainer(prepared, tmp_path, monkeypatch):
     """The Trainer as stage 2 sets it up, untrained; `evaluated` holds the images it was asked about after."""
@@ -52,19 +63,7 @@ def trainer(prepared, tmp_path, monkeypatch):
         return predicted(made, images)
 
     monkeypatch.setattr(classification, "predicted_logits", watched)
-    args = sensible_defaults(
-        str(tmp_path / "trainer"), epochs=1, batch_size=4, learning_rate=1e-3, seed=0, num_workers=0, device="cpu"
-    )
-    seen["figures"] = train_classifier(
-        prepared,
-        MammoImageProcessor(size=SIDE),
-        args,
-        model="nano",
-        tasks=TASKS,
-        patients=tuple(prepared["patient"]),  # of every split: only the training ones may count
-        checkpoint=tmp_path / "checkpoint",
-        plots=tmp_path / "plots",
-    )
+    seen["figures"] = trained(prepared, tmp_path)
     return seen
 
 
@@ -103,47 +102,16 @@ def test_scores_that_are_not_finite_end_the_training(trainer):
         epoch_metrics(prediction, trainer["trainer"].model.config)
 
 
-def test_permuted_labels_are_trained_on_and_nothing_else_is_touched(prepared, tmp_path, monkeypatch):
-    monkeypatch.setattr(classification, "run", lambda made, resume: None)
-    args = sensible_defaults(
-        str(tmp_path / "trainer"), epochs=1, batch_size=4, learning_rate=1e-3, seed=0, num_workers=0, device="cpu"
-    )
-    patients = tuple(prepared["patient"])
-    fitted = [
-        classification.fit_classifier(
-            prepared,
-            MammoImageProcessor(size=(SIDE, SIDE)),
-            args,
-            model="nano",
-            tasks=TASKS,
-            patients=patients,
-            settings=ClassificationSettings(permute_labels=permute),
-        )
-        for permute in (False, True)
-    ]
-    own, other = (
-        [fit.images[name].prepared["labels"][:] for name in ("train", "validation", "test")] for fit in fitted
-    )
-    assert own[0] != other[0]
-    assert sorted(own[0]) == sorted(other[0])
-    assert own[1:] == other[1:]
-    assert [fit.figures["permuted_labels"] for fit in fitted] == [False, True]
-
-
 def test_without_a_validation_image_it_trains_to_the_last_epoch(prepared, tmp_path):
-    args = sensible_defaults(
-        str(tmp_path / "trainer"), epochs=1, batch_size=8, learning_rate=1e-3, seed=0, num_workers=0, device="cpu"
-    )
     rows = prepared.filter(lambda split: split != "validation", input_columns="split")
-    figures = train_classifier(
-        rows,
-        MammoImageProcessor(size=SIDE),
-        args,
-        model="nano",
-        tasks=TASKS,
-        patients=tuple(rows["patient"]),
-        checkpoint=tmp_path / "checkpoint",
-        plots=tmp_path / "plots",
-    )
+    figures = trained(rows, tmp_path, per_device_train_batch_size=8)
     assert figures["validation"] == {"reason": "no labelled image"}
-    assert (tmp_path / "checkpoint" / "model.safetensors").is_file()
+    assert (tmp_path / "model.safetensors").is_file()
+
+
+def test_a_short_training_of_the_whole_network_is_warned_of(trainer, caplog):
+    for options, warned in (({}, True), ({"tune": "head"}, False), ({"max_steps": 500}, False)):
+        caplog.clear()
+        config = trainer["trainer"].args.with_options(**options)
+        classification._warn_of_few_updates(SimpleNamespace(get_train_dataloader=lambda: range(2)), config)
+        assert ("updates are few" in caplog.text) is warned

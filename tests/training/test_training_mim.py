@@ -9,8 +9,7 @@ import torch
 
 from mammo_hf import MammoImageProcessor
 from mammo_hf.errors import DataError
-from mammo_hf.training.mim import _masked_images
-from mammo_hf.training.options import MimSettings
+from mammo_hf.training.mim import MimConfig, _masked_images
 
 SIDE = 112
 
@@ -29,8 +28,12 @@ def prepared():
     return datasets.Dataset.from_list(rows)
 
 
+def config(**options):
+    return MimConfig("unused", use_cpu=True, seed=0, num_workers=0, **options)
+
+
 def test_which_images_are_learnt_from_and_which_are_left_as_they_are():
-    training, validation = _masked_images(prepared(), MammoImageProcessor(size=SIDE), 0, MimSettings(), None)
+    training, validation = _masked_images(prepared(), MammoImageProcessor(size=SIDE), config(), None)
     assert training.prepared["split"][:] == ["train", "unlabelled"]
     assert validation.prepared["split"][:] == ["validation"]
     before = training[0], validation[0]
@@ -44,7 +47,7 @@ def test_which_images_are_learnt_from_and_which_are_left_as_they_are():
     np.testing.assert_allclose(shown, stored, atol=1e-5)
 
 
-@pytest.mark.parametrize("settings", [MimSettings(mask_within="breast"), MimSettings(loss_region="masked_breast")])
-def test_an_image_without_a_breast_is_named_before_the_first_step(settings):
+@pytest.mark.parametrize("options", [{"mask_within": "breast"}, {"loss_region": "masked_breast"}])
+def test_an_image_without_a_breast_is_named_before_the_first_step(options):
     with pytest.raises(DataError, match="image unlabelled"):
-        _masked_images(prepared(), MammoImageProcessor(size=SIDE), 0, settings, None)
+        _masked_images(prepared(), MammoImageProcessor(size=SIDE), config(**options), None)

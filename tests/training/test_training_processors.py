@@ -11,7 +11,7 @@ from PIL import Image
 from mammo_hf import MammoImageProcessor
 from mammo_hf.data.loading import load
 from mammo_hf.data.prepare.running import prepare_images
-from mammo_hf.data.training_data import training_processor, unlike
+from mammo_hf.data.training_data import processor_differences, training_processor
 from mammo_hf.errors import MammoError
 
 
@@ -62,14 +62,16 @@ def test_somebody_elses_processor_beside_a_start_is_not_taken(tmp_path, content)
 def test_a_named_one_that_is_none_is_refused(tmp_path):
     with pytest.raises(MammoError, match="preprocessor_config"):
         training_processor(tmp_path, named=tmp_path)
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"weather": 1}))
+    (tmp_path / "preprocessor_config.json").write_text(
+        json.dumps({"image_processor_type": "MammoImageProcessor", "weather": 1})
+    )
     with pytest.raises(MammoError, match="weather"):
         training_processor(tmp_path, named=tmp_path)
 
 
 def test_in_what_a_checkpoint_saw_other_images(tmp_path):
     start = saved(tmp_path / "start", size=(96, 48), crop_margin=0.3)
-    assert unlike(start, MammoImageProcessor(size=(96, 48), crop_margin=0.3)) == []
-    found = unlike(start, MammoImageProcessor(size=(64, 48)))
+    assert processor_differences(start, MammoImageProcessor(size=(96, 48), crop_margin=0.3)) == []
+    found = processor_differences(start, MammoImageProcessor(size=(64, 48)))
     assert found == ["crop_margin 0.3, not 0.02", "size {'height': 96, 'width': 48}, not {'height': 64, 'width': 48}"]
-    assert unlike("scratch", MammoImageProcessor()) == []
+    assert processor_differences("scratch", MammoImageProcessor()) == []
