@@ -61,7 +61,7 @@ def check_number(name: str, value: float, holds: bool, rule: str) -> None:
         raise UsageError(f"is {value}", source=name, remedy=f"it must be {rule}")
 
 
-def check_device(device: str) -> None:
+def check_device(device: str | None) -> None:
     """Raise UsageError if CUDA is asked for and is not available."""
     import torch  # takes a second, which commands that only show their help should not
 

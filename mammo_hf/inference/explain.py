@@ -82,7 +82,7 @@ def explain(
         remedy = "give the checkpoint that it was exported from"
         raise UsageError("an exported model cannot be explained", source=model, remedy=remedy)
     network, processor = load_classifier(folder)
-    network.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    network.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))  # type: ignore[arg-type]
     if _is_labelled(images):
         prepared = _prepared(images, folder, processor, out, num_workers)
         result = _explain_prepared(network, processor, prepared, out, names, target=target, count=count or COUNT)
