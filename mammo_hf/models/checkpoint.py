@@ -1,4 +1,4 @@
-"""What a model argument means, what a checkpoint's folder holds, and how training starts from it.
+"""Checkpoints: the meaning of a model argument, the content of a checkpoint's folder, and training that starts there.
 
 A model argument is the name of a size (`SIZES`), a folder, a ``.pth`` file of the Swin or SimMIM repositories, or a
 name on the Hugging Face Hub; `locate` resolves all but the first.
@@ -322,7 +322,7 @@ def load_processor(model: str | os.PathLike[str]) -> MammoImageProcessor:
     """Load the processor that was saved with a model.
 
     Args:
-        model: As in `locate`; a folder that holds only a processor will do.
+        model: Model as in `locate`; a folder that holds only a processor will do.
 
     Raises:
         UsageError: There is no such model, or its processor is not one of mammograms.
@@ -381,7 +381,7 @@ def check_model(model: str | os.PathLike[str], image_size: tuple[int, int], **ch
         **changes: Values of the configuration to change, as in `starting_config`.
 
     Raises:
-        UsageError: As `starting_config`, or the image does not fit; the nearest size that does is named.
+        UsageError: There is no such model, or the image does not fit its windows; the nearest size that does is named.
     """
     starting_config(model, image_size, **changes).check_image_size(*image_size)
 
@@ -402,7 +402,7 @@ def load_starting_weights(
 
     Args:
         network: One of our models, of the checkpoint's widths and depths.
-        model: Where the weights are, as in `locate`.
+        model: Model with the weights, as in `locate`.
         processor: Processor of the images that the network will see.
 
     Returns:
