@@ -343,7 +343,7 @@ class MaskedCollator:
 # Stage 1 from a stream of prepared parquet shards, for collections that no disk of a trainer holds.
 #
 # The shards are divided among the ranks of a distributed run, and a rank's among its DataLoader workers. Within an
-# epoch no image is seen twice. Ranks whose shards hold a few images more leave those out: all ranks take the same
+# epoch no image is seen twice. Ranks with a few images more in their shards leave those out: all ranks take the same
 # number of steps.
 
 

@@ -143,20 +143,20 @@ def write_dataset_card(folder: str | os.PathLike[str]) -> str:
     Raises:
         UsageError: The folder is not finished.
     """
-    place = Folder(folder)
-    place.write_text(CARD, str(dataset_card(place)))
-    return place.path(CARD)
+    target = Folder(folder)
+    target.write_text(CARD, str(dataset_card(target)))
+    return target.path(CARD)
 
 
-def dataset_card(place: Folder) -> DatasetCard:
+def dataset_card(folder: Folder) -> DatasetCard:
     """Return the card of a prepared folder.
 
     Raises:
         UsageError: The folder is not finished.
     """
-    about = read_about(place)
-    collection = prepared_table(place.url)
-    collection.root = place.url
+    about = read_about(folder)
+    collection = prepared_table(folder.url)
+    collection.root = folder.url
     facts = collection_facts(collection, about["tasks"])
     metadata = DatasetCardData(
         license="unknown",
@@ -165,7 +165,7 @@ def dataset_card(place: Folder) -> DatasetCard:
         pretty_name=f"{plain(facts['name'] or 'A private collection')}, prepared",
         tags=["mammography", "medical-imaging", "mammo_hf"],
     )
-    processor: dict[str, Any] = json.loads(place.read_text(PROCESSOR) or "{}")
+    processor: dict[str, Any] = json.loads(folder.read_text(PROCESSOR) or "{}")
     # mean and deviation are applied only when the images are trained on
     done = {key: value for key, value in processor.items() if key not in ("image_mean", "image_std")}
     content = (

@@ -144,11 +144,6 @@ def is_prepared(folder: str | os.PathLike[str]) -> bool:
     return Folder(folder).size(FINISHED) is not None
 
 
-def is_being_prepared(folder: str | os.PathLike[str]) -> bool:
-    """Tell whether ``prepare`` has begun this folder, finished or not."""
-    return Folder(folder).size(LAYOUT) is not None
-
-
 def read_about(folder: Folder) -> dict[str, Any]:
     """Return the content of ``prepared.json``.
 

@@ -41,7 +41,7 @@ class Preparation:
     """What is done to every image of a collection.
 
     Args:
-        processor: Processor whose ``fit`` gives the intensity on the canvas, before normalisation.
+        processor: Processor; its ``fit`` gives the intensity on the canvas, before normalisation.
         tasks: Tasks of ``labels``, in order: ``{"name", "labels"}`` each.
         lesion_task: Task that gives the findings their label in the lesion map.
         copied: Names and types of the collection's columns that are copied unchanged.

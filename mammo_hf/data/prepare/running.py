@@ -78,7 +78,7 @@ def prepare_images(
 
     Args:
         collection: Images to prepare.
-        processor: Processor whose ``fit`` gives the intensity on the canvas, before normalisation; saved in the folder.
+        processor: Processor, saved in the folder; its ``fit`` gives the intensity on the canvas, before normalisation.
         out: Folder, or fsspec URL of one; see `mammo_hf.data.prepare.folder` for what it holds.
         lesion_task: Task that gives the findings their label in the lesion map; ``None``: the collection's first.
         num_workers: Number of processes in addition to this one; 0: none.
