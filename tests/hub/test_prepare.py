@@ -20,14 +20,14 @@ def test_the_result_is_the_folders_collection_and_says_what_was_done(folder, tmp
     loaded = mammo_hf.load(out)
     assert list(images) == list(loaded)
     assert (images.tasks, images.root) == (loaded.tasks, str(out))
-    assert (images.summary.images, images.summary.rejected, images.summary.read) == (12, 0, 12)
+    assert (images.run.images, images.run.rejected, images.run.read) == (12, 0, 12)
     assert str(images).startswith(f"12 images in {out}, 0 left out; 12 read now in ")
     assert repr(images).startswith("PreparedCollection(12 images: ")
     assert str(out) in repr(images)
     assert "12 read now" in images._repr_html_()
     assert {path.name for path in out.iterdir()} >= {"README.md", MARKER, "prepared.json"}
     again = mammo_hf.prepare(mammo_hf.load(folder), out, image_size=(64, 32))
-    assert (again.summary.read, again.summary.shards_written) == (0, 0)
+    assert (again.run.read, again.run.shards_written) == (0, 0)
 
 
 def test_a_part_of_the_result_says_nothing_of_the_run(folder, tmp_path):
