@@ -1,4 +1,4 @@
-"""What a reader may choose of how a DICOM file is displayed: its window, and the slices of a volume.
+"""Choices that a DICOM file leaves to its reader: the window, and the slices of a volume.
 
 A leaf: it is published as remote code with the image processor, so it imports neither pydicom nor the rest of the room.
 """
@@ -25,10 +25,10 @@ class Display:
     """The choices that a file leaves open; see ``mammo_hf.read_mammogram``.
 
     Args:
-        window: Which of several windows or VOI LUTs is used: its index, or its explanation. "NORMAL" takes the first if
-            none has that explanation, and ignores those of a For Processing image.
-        prefer: Which one is used if a file has both: "lut" or "window".
-        on_missing_window: What is done with For Processing images and with files without a window: "robust",
+        window: The one of several windows or VOI LUTs that is used: its index, or its explanation. "NORMAL" takes the
+            first if none has that explanation, and ignores those of a For Processing image.
+        prefer: The one that is used if a file has both: "lut" or "window".
+        on_missing_window: The rule for For Processing images and with files without a window: "robust",
             "full_range" or "raise".
 
     Raises:
@@ -61,7 +61,7 @@ class Slab:
     Attributes:
         slices: "middle", "all", the index of one slice (counted from the end if negative), or (start, stop) as in a
             Python slice, either of which may be ``None``.
-        projection: How several slices are combined: the "maximum" or the "mean" of their displayed intensity.
+        projection: The way several slices are combined: the "maximum" or the "mean" of their displayed intensity.
     """
 
     slices: str | int | tuple[int | None, int | None] = "middle"

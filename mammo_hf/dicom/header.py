@@ -1,4 +1,4 @@
-"""What the header says about an image, apart from how its values are displayed.
+"""Facts of an image in its header, apart from the display of its values.
 
 Functions with ``notes`` append to it, as short texts without identifying values, what is malformed or contradicts.
 """
@@ -36,9 +36,9 @@ class MammogramHeader(ImagePixel):
     """The facts of a mammogram's header, with those of its Image Pixel module; nothing in it names a person.
 
     Attributes:
-        laterality: Which breast.
-        view: Which projection.
-        modifiers: How the view departs from the standard one: spot compression, magnification, implant displaced, ...
+        laterality: Side of the breast.
+        view: The projection.
+        modifiers: Departures of the view from the standard one: spot compression, magnification, implant displaced, ...
         orientation: PatientOrientation, such as ("P", "FL"); ``()`` if it is not given.
         kind: Digital image, film, tomosynthesis volume, one of its projections, or a synthetic 2D image made from it.
         intent: For Presentation or For Processing.
@@ -76,7 +76,7 @@ def mammogram_header(dataset: Dataset, image: ImagePixel, contradictions: tuple[
     Args:
         dataset: The image.
         image: The Image Pixel module of the image.
-        contradictions: What reading the pixels has found already.
+        contradictions: Contradictions that reading the pixels has found already.
     """
     notes: list[str] = []
     laterality, view = find_projection(dataset, notes)

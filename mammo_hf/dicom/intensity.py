@@ -50,7 +50,7 @@ def intensity_tables(
     Args:
         dataset: The image.
         image: The Image Pixel module of the image.
-        intent: What the image was made for.
+        intent: Purpose of the image.
         display: The choices of the reader.
         frames: The frames of the image; the middle one is measured if the display needs it.
     """
@@ -79,7 +79,7 @@ def intensity_table(
     Args:
         dataset: The dataset that has the modality, VOI and padding attributes.
         image: The Image Pixel module of the image.
-        intent: What the image was made for: the window of a For Processing image is used only if the display asks for
+        intent: Purpose of the image: the window of a For Processing image is used only if the display asks for
             another one than "NORMAL".
         display: The choices of the reader.
         sample: Function that returns the stored values ``(rows, columns)`` that a robust display is measured on.
@@ -402,7 +402,7 @@ def _robust_intensity(
         first: The stored value of entry 0.
         padding: Which entries are padding.
         inverted: Whether low values are bright if ``signal`` is not given.
-        signal: How the values of a For Processing image follow the beam.
+        signal: Relationship of a For Processing image's values to the beam.
 
     Returns:
         float64 in [0, 1] for each entry; ``None`` if the image shows nothing.

@@ -232,7 +232,7 @@ class PixelBytes:
 
     Attributes:
         holder: The bytes that hold it, or the path of the file that does.
-        start: Where it begins in the holder.
+        start: Position of its first byte in the holder.
         length: Bytes that are there; fewer than announced if the file is cut short.
         encapsulated: Whether it is a sequence of fragments (PS3.5 A.4): its length is not defined.
         vr: OB or OW, ``None`` in an implicit syntax.

@@ -38,7 +38,7 @@ class ImagePixel:
     """The Image Pixel module (PS3.3 C.7.6.3): size and type of the stored values.
 
     Attributes:
-        photometric: Which end of the values is bright, MONOCHROME1 or MONOCHROME2.
+        photometric: Bright end of the values, MONOCHROME1 or MONOCHROME2.
         rows: Height in pixels.
         columns: Width in pixels.
         frames: Number of frames, 1 for a plain image.
@@ -136,10 +136,10 @@ class StoredFrames:
         image: The Image Pixel module.
         pixels: The pixel data.
         syntax: The transfer syntax.
-        offsets: Where each frame of a compressed volume begins and how long it is, as in an Extended Offset Table
+        offsets: Begin and length of each frame of a compressed volume, as in an Extended Offset Table
             (PS3.3 C.7.6.3.1.8); ``None`` if pydicom looks for each when it is read.
         lowest_bits: Whether the values are in the lowest bits, whatever HighBit says.
-        notes: What in the pixel data contradicts the header.
+        notes: Contradictions between the pixel data and the header.
     """
 
     image: ImagePixel

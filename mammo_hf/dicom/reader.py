@@ -46,13 +46,13 @@ def read_mammogram(
     Args:
         source: Path of a DICOM file, its bytes, a binary file object at its beginning, or a pydicom ``Dataset``. The
             frames of a volume are read from a path when they are asked for; anything else is in memory already.
-        max_pixels: How many pixels a frame may have by the header before the file is refused unread; all frames
+        max_pixels: Largest number of pixels of a frame, by the header, before the file is refused unread; all frames
             together may have sixteen times as many.
-        prefer: What is used if a file has both: its VOI LUT, as the IHE Mammography Image profile asks of displays, or
-            its window.
-        window: Which of several windows or VOI LUTs is used: its index, or its explanation such as "SOFTER". "NORMAL"
-            takes the first if none has that explanation, and ignores those of a For Processing image.
-        on_missing_window: What is done with For Processing images and those that have neither window nor VOI LUT:
+        prefer: The one that is used if a file has both: its VOI LUT, as the IHE Mammography Image profile asks of
+            displays, or its window.
+        window: The one of several windows or VOI LUTs that is used: its index, or its explanation such as "SOFTER".
+            "NORMAL" takes the first if none has that explanation, and ignores those of a For Processing image.
+        on_missing_window: The rule for For Processing images and those that have neither window nor VOI LUT:
             "robust" displays what is between air and the brightest tissue, "full_range" all that the bits can hold,
             "raise" refuses. ``Mammogram.intensity_source`` says what was done.
 

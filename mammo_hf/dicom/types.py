@@ -74,7 +74,7 @@ def _upper(value: object) -> str:
 
 
 class Laterality(_HeaderFact):
-    """Which breast: ImageLaterality (0020,0062), PS3.3 C.8.11.7."""
+    """Side of the breast: ImageLaterality (0020,0062), PS3.3 C.8.11.7."""
 
     LEFT = "L"
     RIGHT = "R"
@@ -114,7 +114,7 @@ class View(_CodedFact):
 
 
 class ViewModifier(_CodedFact):
-    """How a view departs from the standard one: PS3.16 CID 4015 "View Modifier for Mammography".
+    """Departure of a view from the standard one: PS3.16 CID 4015 "View Modifier for Mammography".
 
     The other names are the labelling codes of the ACR's Mammography Quality Control Manual, which consoles put next to
     ViewPosition: before the view (M, RL) or after it (S, ID).
@@ -142,7 +142,7 @@ class ViewModifier(_CodedFact):
 
 
 class Implant(_HeaderFact):
-    """Whether the breast holds an implant: BreastImplantPresent (0028,1300), PS3.3 C.8.11.7."""
+    """Presence of an implant: BreastImplantPresent (0028,1300), PS3.3 C.8.11.7."""
 
     PRESENT = "YES"
     ABSENT = "NO"
@@ -150,7 +150,7 @@ class Implant(_HeaderFact):
 
 
 class ImageKind(_HeaderFact):
-    """How the image was made, by the short names of the field."""
+    """Kind of image, by the short names of the field."""
 
     FFDM = "2D"
     TOMOSYNTHESIS = "tomosynthesis"
@@ -161,7 +161,7 @@ class ImageKind(_HeaderFact):
 
 
 class PresentationIntent(_HeaderFact):
-    """What the pixels were made for: PresentationIntentType (0008,0068), PS3.3 C.8.11.1."""
+    """Purpose of the pixels: PresentationIntentType (0008,0068), PS3.3 C.8.11.1."""
 
     FOR_PRESENTATION = "FOR PRESENTATION"
     FOR_PROCESSING = "FOR PROCESSING"
@@ -169,7 +169,7 @@ class PresentationIntent(_HeaderFact):
 
 
 class Photometric(_HeaderFact):
-    """Which end of the values is bright: PhotometricInterpretation (0028,0004), PS3.3 C.7.6.3.1.2."""
+    """Bright end of the values: PhotometricInterpretation (0028,0004), PS3.3 C.7.6.3.1.2."""
 
     MONOCHROME1 = "MONOCHROME1"
     MONOCHROME2 = "MONOCHROME2"

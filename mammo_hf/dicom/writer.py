@@ -36,9 +36,9 @@ def mammogram_dataset(
     Args:
         pixels: Stored values, ``(rows, columns)``, or ``(frames, rows, columns)`` for a tomosynthesis volume; uint8,
             uint16, int8 or int16.
-        laterality: Which breast; ``None`` leaves the attribute out.
+        laterality: Side of the breast; ``None`` leaves the attribute out.
         view: The projection, written as ViewPosition and ViewCodeSequence; ``None`` leaves both out.
-        bits_stored: How many bits the values use; all bits of the array's type by default.
+        bits_stored: Number of bits that the values use; all bits of the array's type by default.
         photometric: MONOCHROME2, or MONOCHROME1 if the lowest value is white.
         **dicom_keywords: Any attribute by its DICOM keyword, replacing the usual value; ``None`` removes the attribute.
             ``TransferSyntaxUID`` may name another uncompressed syntax.

@@ -41,7 +41,7 @@ def header(**keywords: object) -> Dataset:
         ("1.2.3", [], "", 1, ImageKind.UNKNOWN),
     ],
 )
-def test_kinds_are_told_apart(
+def test_kinds_are_distinguished(
     sop_class: UID, image_type: list[str], description: str, frames: int, kind: ImageKind
 ) -> None:
     dataset = header(SOPClassUID=sop_class, ImageType=image_type, SeriesDescription=description)

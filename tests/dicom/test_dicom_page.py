@@ -77,7 +77,7 @@ CASES = [
     ("View modifiers", "PS3.16 CID 4015", "by code, meaning, or ViewPosition",
      "test_projection.py::test_modifiers_are_heard_in_code_meaning_and_view_position"),
     ("Synthetic 2D, projections, film", "PS3.3 C.8.11.7.1.4", "distinguished",
-     "test_acquisition.py::test_kinds_are_told_apart"),
+     "test_acquisition.py::test_kinds_are_distinguished"),
     ("Hostile files", "", "one kind of error, quickly, in little memory",
      "test_hostile.py::test_a_hostile_file_is_refused_soon_and_cheaply"),
     ("Damaged files", "", "read or refused", "test_fuzz.py::test_damaged_files_are_read_or_refused"),

@@ -14,7 +14,7 @@ from document_blocks import ROOT
 
 PACKAGE = ROOT / "mammo_hf"
 # the rooms and pages that are held to these rules; a new one belongs here from its first day
-ROOMS = ("app", "evaluation", "hub", "metrics", "models", "phantom", "processing", "studies", "testing")
+ROOMS = ("dicom", "app", "evaluation", "hub", "metrics", "models", "phantom", "processing", "studies", "testing")
 COMMANDS = (
     *(
         "analysis",
@@ -41,7 +41,19 @@ COMMANDS = (
         "running",
     ),
 )
-PAGES = ("data", "evaluation", "faq", "files", "index", "privacy", "publishing", "results", "scale", "writing_a_source")
+PAGES = (
+    "dicom",
+    "data",
+    "evaluation",
+    "faq",
+    "files",
+    "index",
+    "privacy",
+    "publishing",
+    "results",
+    "scale",
+    "writing_a_source",
+)
 
 # what functions do is said by a verb, what classes and modules are by a noun
 QUESTIONS = ("What", "How", "Whether", "Which", "Where", "Who", "Whose", "Whom", "Why", "When", "As", "Of")
