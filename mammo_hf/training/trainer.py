@@ -339,7 +339,7 @@ def run(trainer: Trainer, checkpoint: str | None) -> None:
         raise Interrupted(
             f"interrupted at step {trainer.state.global_step}",
             source=trainer.args.output_dir,
-            remedy="the same command with --resume_from_checkpoint true resumes from there",
+            remedy="the same command with --resume_from_checkpoint true (analysis: --resume) resumes from there",
         )
 
 

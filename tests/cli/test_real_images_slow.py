@@ -32,7 +32,7 @@ def test_the_whole_way_on_real_images(real_data, tmp_path, name, films):
     status = main(
         [
             *("analysis", "--root_dir", str(root), "--output_dir", str(out), "--train_mim", "--train_cls"),
-            *("--visualize", "--model", "nano", "--image_size", "224", "112", "--device", "cpu", "--num_workers", "0"),
+            *("--visualize", "--model", "nano", "--image_size", "224", "112", "--use_cpu", "--num_workers", "0"),
             *("--mim_epochs", "1", "--cls_epochs", "1", "--log_mode", "file"),
         ]
     )

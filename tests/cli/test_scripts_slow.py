@@ -27,7 +27,7 @@ def collection(tmp_path_factory):
 def quick(collection, out):
     return [
         *("--dataset", str(collection), "--output_dir", str(out), "--image_size", "112", "--use_cpu", "true"),
-        *("--per_device_train_batch_size", "4", "--report_to", "none", "--prepare_workers", "0", "--seed", "0"),
+        *("--per_device_train_batch_size", "4", "--report_to", "none", "--num_workers", "0", "--seed", "0"),
     ]
 
 
@@ -37,7 +37,7 @@ def test_two_processes_train_both_stages(collection, tmp_path):
     mim = [str(ROOT / "scripts/run_mim.py"), "--model", "nano", "--num_train_epochs", "1"]
     subprocess.run([*launch, *mim, *quick(collection, tmp_path / "mim")], check=True, timeout=300)
     assert json.loads((tmp_path / "mim" / "metrics.json").read_text())["mim"]["processes"] == 2
-    classification = [str(ROOT / "scripts/run_classification.py"), "--model_name_or_path", str(tmp_path / "mim")]
+    classification = [str(ROOT / "scripts/run_classification.py"), "--model", str(tmp_path / "mim")]
     classification += ["--num_train_epochs", "1"]
     subprocess.run([*launch, *classification, *quick(collection, tmp_path / "cls")], check=True, timeout=300)
     figures = json.loads((tmp_path / "cls" / "metrics.json").read_text())["classifier"]
@@ -70,7 +70,7 @@ def test_ctrl_c_in_each_part_of_the_seeds_command_and_resuming(collection, tmp_p
     """The signal goes to the whole group, as from a terminal: the workers that read images get it as well."""
     out, log = tmp_path / "out", tmp_path / "log"
     script = [sys.executable, str(ROOT / "scripts/mammogram_analysis.py"), "--root_dir", str(collection)]
-    script += ["--output_dir", str(out), "--model", "nano", "--image_size", "112", "--device", "cpu"]
+    script += ["--output_dir", str(out), "--model", "nano", "--image_size", "112", "--use_cpu"]
     script += ["--num_workers", "2", "--log_mode", "file", "--train_mim", "--train_cls", "--mim_epochs", "2"]
     script += ["--cls_epochs", "30"]
 
@@ -90,11 +90,13 @@ def test_ctrl_c_in_each_part_of_the_seeds_command_and_resuming(collection, tmp_p
     assert interrupted(lambda pid: "libtorch" in Path(f"/proc/{pid}/maps").read_text()) == "error: interrupted"
     assert interrupted(lambda pid: (out / "prepared" / "layout.json").exists()).endswith("error: interrupted")
     logged = out / "training_log.txt"
-    assert "(--resume," in interrupted(lambda pid: "pathology accuracy" in logged.read_text())
-    (step,) = {json.loads(path.read_text())["max_steps"] for path in out.glob("trainer/cls/*/trainer_state.json")}
+    assert "--resume" in interrupted(lambda pid: "pathology accuracy" in logged.read_text())
+    (step,) = {
+        json.loads(path.read_text())["max_steps"] for path in out.glob("checkpoints/classifier/*/trainer_state.json")
+    }
     done = subprocess.run([*script, "--resume"], capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr
-    assert (out / "trainer" / "cls" / f"checkpoint-{step}").is_dir()
+    assert (out / "checkpoints" / "classifier" / f"checkpoint-{step}").is_dir()
     assert (out / "checkpoints" / "classifier" / "model.safetensors").is_file()
 
 

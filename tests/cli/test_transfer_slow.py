@@ -37,8 +37,9 @@ AIMS = {
         ("1 9", "3 9", "x 9", "x 2"),
     ),
 }
-STAGE = ["--model_name_or_path", "nano", "--use_cpu", "true", "--prepare_workers", "0", "--report_to", "none"]
+STAGE = ["--model", "nano", "--use_cpu", "true", "--num_workers", "0", "--report_to", "none"]
 STAGE += ["--max_steps", "2", "--per_device_train_batch_size", "4", "--disable_tqdm", "true", "--save_strategy", "no"]
+STAGE += ["--eval_strategy", "no", "--load_best_model_at_end", "false"]
 
 
 def breast(seed: int) -> np.ndarray:
@@ -101,7 +102,7 @@ def test_volumes_are_read_as_the_named_processor_says_in_training_and_ever_after
     arguments = ["--dataset", str(tmp_path / "prepared"), "--output_dir", str(tmp_path / "mim"), *mim]
     assert main(["pretrain", *arguments]) == 0
     # stage 2 reads the files themselves, and is told nothing of slices or size
-    start = ["--model_name_or_path", tmp_path / "mim"]
+    start = ["--model", tmp_path / "mim"]
     trained(dataset, tmp_path / "out", "pathology", *start)
     for folder in ("mim", "out"):
         processor = MammoImageProcessor.from_pretrained(tmp_path / folder)

@@ -23,12 +23,12 @@ from mammo_hf.cli import main
 __all__ = ["hub"]
 pytestmark = pytest.mark.slow
 
-STAGE = [*("--use_cpu", "true", "--report_to", "none", "--prepare_workers", "0", "--seed", "0", "--max_steps", "2")]
+STAGE = [*("--use_cpu", "true", "--report_to", "none", "--num_workers", "0", "--seed", "0", "--max_steps", "2")]
 SMALL = ["--image_size", "112", "112"]
 SHORT = {
-    "mim": [*STAGE, *SMALL, "--model", "nano"],
-    "classification": [*STAGE, *SMALL],
-    "analysis": [*SMALL, "--model", "nano", "--device", "cpu", "--num_workers", "0", "--mim_epochs", "1"],
+    "pretrain": [*STAGE, *SMALL, "--model", "nano"],
+    "finetune": [*STAGE, *SMALL],
+    "analysis": [*SMALL, "--model", "nano", "--use_cpu", "--num_workers", "0", "--mim_epochs", "1"],
     "explain": ["--num_workers", "0", "--count", "1"],
     "evaluate": ["--num_workers", "0", "--device", "cpu", "--resamples", "100"],
     "evaluate-explanations": [
@@ -44,7 +44,7 @@ SHORT = {
     "label-efficiency": [*SMALL, "--model", "nano"],
     "predict": ["--num_workers", "0", "--device", "cpu"],
     "prepare": ["--image_size", "112", "112", "--num_workers", "0"],
-    "phantom": ["--patients", "12", "--size", "224", "112", "--num_proc", "1"],
+    "phantom": ["--patients", "12", "--image_size", "224", "112", "--num_workers", "1"],
 }
 NOT_RUN = {
     r"^make ": "these set up an environment and run what is tested here",
@@ -73,8 +73,8 @@ def trained(tmp_path_factory):
         (world / name).symlink_to(f"{source}", target_is_directory=True)
     shutil.rmtree(world / "out")
     for words in (
-        ["mim", "--dataset", "data/cbis", "--output_dir", "out/mim"],
-        ["classification", "--dataset", "data/cbis", "--model_name_or_path", "out/mim", "--output_dir", "out/cls"],
+        ["pretrain", "--dataset", "data/cbis", "--output_dir", "out/mim"],
+        ["finetune", "--dataset", "data/cbis", "--model", "out/mim", "--output_dir", "out/cls"],
     ):
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(world)

@@ -59,8 +59,19 @@ def collection(tmp_path_factory):
 def test_killed_and_resumed_it_ends_bit_for_bit_where_it_would_have(collection, tmp_path):
     command = [sys.executable, str(ROOT / "scripts/run_mim.py"), "--dataset", str(collection), "--model", "nano"]
     command += ["--image_size", "112", "--use_cpu", "true", "--per_device_train_batch_size", "4", "--report_to", "none"]
-    command += ["--prepare_workers", "0", "--seed", "0", "--max_steps", "12", "--logging_steps", "1"]
-    command += ["--save_strategy", "steps", "--save_steps", "2", "--learning_rate", "1e-3", "--weight_average", "0.9"]
+    command += ["--num_workers", "0", "--seed", "0", "--max_steps", "12", "--logging_steps", "1"]
+    command += [
+        "--save_strategy",
+        "steps",
+        "--save_steps",
+        "2",
+        "--load_best_model_at_end",
+        "false",
+        "--learning_rate",
+        "1e-3",
+        "--weight_average",
+        "0.9",
+    ]
     command += ["--prepared_dir", str(tmp_path / "prepared"), "--disable_tqdm", "true", "--mask_within", "breast"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -87,12 +98,12 @@ def test_both_stages_start_from_a_stock_checkpoint_of_colour_images(collection, 
     stock = SwinForImageClassification(SwinConfig(**shape, image_size=48, window_size=6, num_labels=3))
     stock.save_pretrained(tmp_path / "stock")
     common = ["--dataset", str(collection), "--image_size", "112", "56", "--window_size", "7", "--use_cpu", "true"]
-    common += ["--report_to", "none", "--prepare_workers", "0", "--max_steps", "1", "--learning_rate", "1e-9"]
+    common += ["--report_to", "none", "--num_workers", "0", "--max_steps", "1", "--learning_rate", "1e-9"]
     common += ["--per_device_train_batch_size", "4", "--prepared_dir", str(tmp_path / "prepared")]
     said = {}
     for command, option, heads in (
         ("mim", "--model", ("decoder.", "deep_mask_token", "swin.embeddings.mask_token")),
-        ("classification", "--model_name_or_path", ("classifier.", "lesion_head.")),
+        ("classification", "--model", ("classifier.", "lesion_head.")),
     ):
         out = tmp_path / command
         line = [sys.executable, str(ROOT / f"scripts/run_{command}.py"), option, str(tmp_path / "stock")]
@@ -101,7 +112,7 @@ def test_both_stages_start_from_a_stock_checkpoint_of_colour_images(collection, 
             line += ["--mask_block_size", "8"]
         done = subprocess.run(line, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
-        (said[command],) = re.findall(r"stock: \d+ tensors taken, new: (.*)", done.stderr)
+        (said[command],) = re.findall(r"stock: \d+ tensors loaded, new: (.*)", done.stderr)
         assert all(name.startswith(heads) for name in said[command].split(", ")), said
         trained = AutoModel.from_pretrained(out)
         assert trained.config.window_size == 7
