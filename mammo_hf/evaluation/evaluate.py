@@ -13,7 +13,6 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
-from accelerate import PartialState
 
 from ..data.collection import Collection
 from ..data.leaks import assert_no_leak
@@ -23,6 +22,7 @@ from ..errors import DataError, UsageError, check_choice, check_device, check_nu
 from ..files import writable_folder
 from ..models.checkpoint import load_model, load_processor, locate, read_checkpoint, read_tasks, repository_of
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification
+from ..processing.image_processing_mammo import MammoImageProcessor
 from .classifier import Evaluation, evaluate_classifier, fit_on_validation, store_fits
 from .report import PRIVATE_COLLECTION, command_line, environment, write_report
 from .report.facts import flow, unreadable
@@ -86,45 +86,31 @@ def evaluate(
     study = _label_efficiency_rows(label_efficiency)
     out = writable_folder(Path(output_dir))
     # Choose the images, and find out which of their patients the model was trained on.
-    collection = open_as_trained(images, folder)
-    assert_no_leak(collection)
-    for note in collection.notes:
-        logger.info("%s", note)
+    collection = _checked_collection(images, folder)
     chosen = _labelled_images(collection, split, tasks)
     trained_here, warnings = _trained_on(chosen, folder, external)
     # Score them.
-    processor = load_processor(folder)
-    classifier = load_model(MammoSwinForImageClassification, folder).eval()
-    if operating_point is not None:
-        classifier.config.operating_points = _given_point(tasks, operating_point)
-    classifier.to("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
-    prepared = prepared_images(chosen, processor, out / "prepared", tasks=tasks, num_workers=num_workers)
-    if not len(prepared):
-        raise DataError("no image could be read", source=collection.root, remedy=f"see {out / 'prepared'}/rejected.csv")
-    # A worker process takes seconds to start, so a few images are read without.
-    workers = min(num_workers, len(prepared) // 64)
-    logits = score_images(classifier, prepared, processor, batch_size=batch_size, num_workers=workers)
+    processor, classifier = load_processor(folder), _load_classifier(folder, tasks, operating_point, device)
+    prepared, logits = _scores(classifier, processor, chosen, out / "prepared", tasks, batch_size, num_workers)
     # Compute the figures, and write the report.
-    found = evaluate_classifier(classifier.config, scored(logits, prepared, chosen), resamples=resamples, seed=seed)
+    draw: dict[str, Any] = {"resamples": resamples, "seed": seed}
+    found = evaluate_classifier(classifier.config, scored(logits, prepared, chosen), **draw)
     evaluation = replace(found, warnings=(*warnings, *found.warnings), split=split, folder=out)
     errors = confident_errors(evaluation)
     if pictures:
         add_pictures(errors, classifier, prepared, processor)
-    about = {
+    about = _facts_of_run(classifier) | {
         "checkpoint": repository_of(folder) or folder.resolve().name,
         "collection": public_name(collection) or PRIVATE_COLLECTION,
         "training": read_checkpoint(folder).figures,
         "processor": processor.to_dict(),
         "trained_here": trained_here,
-        "seed": seed,
-        "resamples": resamples,
         "flow": flow(collection, prepared, split, unreadable(chosen, prepared, out / "prepared")),
         "errors": errors,
         "label_efficiency": study,
     }
-    write_report(evaluation, out, _facts_of_run(classifier) | about)
-    if PartialState().is_main_process:
-        logger.info("%s", evaluation)
+    write_report(evaluation, out, about | draw)
+    logger.info("%s", evaluation)
     return evaluation
 
 
@@ -204,6 +190,41 @@ def _facts_of_run(model: MammoSwinForImageClassification) -> dict[str, Any]:
     }
     made = {"environment": environment(str(model.device)), "command": command_line()}
     return {"tasks": config.tasks, "model": facts, **made}
+
+
+def _checked_collection(images: Any, folder: Path) -> Collection:
+    collection = open_as_trained(images, folder)
+    assert_no_leak(collection)
+    for note in collection.notes:
+        logger.info("%s", note)
+    return collection
+
+
+def _load_classifier(
+    folder: Path, tasks: Tasks, operating_point: float | None, device: str
+) -> MammoSwinForImageClassification:
+    classifier = load_model(MammoSwinForImageClassification, folder).eval()
+    if operating_point is not None:
+        classifier.config.operating_points = _given_point(tasks, operating_point)
+    classifier.to("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+    return classifier
+
+
+def _scores(
+    model: MammoSwinForImageClassification,
+    processor: MammoImageProcessor,
+    images: Collection,
+    folder: Path,
+    tasks: Tasks,
+    batch_size: int,
+    num_workers: int,
+) -> Scores:
+    prepared = prepared_images(images, processor, folder, tasks=tasks, num_workers=num_workers)
+    if not len(prepared):
+        raise DataError("no image could be read", source=images.root, remedy=f"see {folder}/rejected.csv")
+    # A worker process takes seconds to start, so a few images are read without.
+    workers = min(num_workers, len(prepared) // 64)
+    return prepared, score_images(model, prepared, processor, batch_size=batch_size, num_workers=workers)
 
 
 def _check_arguments(

@@ -170,7 +170,7 @@ def test_metadata_that_the_hub_refuses(hub, checkpoint):
 
 def test_a_folder_without_weights(hub, checkpoint):
     (checkpoint / "model.safetensors").unlink()
-    with pytest.raises(UsageError, match=r"holds no model\.safetensors"):
+    with pytest.raises(UsageError, match=r"there is no model\.safetensors here"):
         push(checkpoint, NAME)
     assert hub.asked == []
 

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import story
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -17,6 +17,12 @@ from mammo_hf.errors import DataError
 from mammo_hf.metrics.inputs import UndefinedMetric
 
 SIZE = (48, 24)
+# loaded by its path: on the import path, scripts/evaluate.py would hide the package of that name
+_SPEC = importlib.util.spec_from_file_location("story", Path(__file__).parents[2] / "scripts" / "story.py")
+assert _SPEC is not None
+assert _SPEC.loader is not None
+story = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(story)
 
 
 @pytest.fixture
