@@ -80,8 +80,7 @@ def evaluate(
         DataError: There is no such split, no label that the model knows, or no image could be read.
     """
     # Check the arguments and the model before an image is read.
-    folder = locate(model)
-    tasks = read_tasks(folder)
+    tasks = read_tasks(folder := locate(model))
     _check_arguments(operating_point, resamples, seed, batch_size, num_workers, device)
     study = _label_efficiency_rows(label_efficiency)
     out = writable_folder(Path(output_dir))
