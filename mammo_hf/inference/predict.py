@@ -264,7 +264,7 @@ def _read_batches(
     first = _first_indices(files)
     # explainers hook into the model and draw, which one thread does alone
     alone = state.device.type != "cpu" or scorer.explainer is not None
-    scoring: Any = SideBySide(
+    scoring: SideBySide[list[ReadImage], Rows] = SideBySide(
         lambda model, images: _rows(scorer, model, images, files),
         replicas(scorer.model, 1 if alone else torch.get_num_threads()),
     )
