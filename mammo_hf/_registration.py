@@ -1,4 +1,4 @@
-"""Makes our image processor and our pipeline task known to transformers, without importing transformers to do so.
+"""Registration of our image processor and pipeline task with transformers, without importing transformers for it.
 
 Importing transformers' registries takes seconds, and a library should cost nothing at import. So each registration
 waits for the module that holds its registry: it runs at once if that module is loaded, and otherwise right after
@@ -71,7 +71,7 @@ class _RegistryFinder(MetaPathFinder):
 
 
 def register_when_loaded() -> None:
-    """Registers with the registries that are loaded, and arranges for the rest."""
+    """Register with the registries that are loaded, and with the others when they are."""
     for name in [name for name in _WAITING if name in sys.modules]:
         _WAITING.pop(name)(sys.modules[name])
     if _WAITING and not any(isinstance(finder, _RegistryFinder) for finder in sys.meta_path):

@@ -1,4 +1,4 @@
-"""What the commands of the two training stages share: their parser, ``--config``, and the end of a distributed run."""
+"""The common parts of the two training commands: parser, ``--config``, and the end of a distributed run."""
 
 from __future__ import annotations
 
@@ -183,13 +183,13 @@ def check_dataset(dataset: str, argument: str) -> None:
 
 
 def load_processor(name: str | None) -> MammoImageProcessor:
-    """The processor of a folder, or of a model on the Hub; one with every default where none is named.
+    """Return the processor of a folder, or of a model on the Hub; one with every default if none is named.
 
     Raises:
         UsageError: There is none, or it cannot be read.
     """
     from ..processing.image_processing_mammo import (
-        MammoImageProcessor,  # transformers is slow to import, and --help needs it not
+        MammoImageProcessor,  # brings transformers, which --help should not
     )
 
     if name is None:

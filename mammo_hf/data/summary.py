@@ -23,7 +23,7 @@ _SHOWN = 8  # values of one column; the others are counted together
 
 
 class Summary(dict[str, Any]):
-    """Counts of a collection, ready for JSON; ``str()`` is the text that ``mammo-hf load`` prints.
+    """Summary of a collection in counts, ready for JSON; ``str()`` is the text that ``mammo-hf load`` prints.
 
     ``name`` and ``licence`` are those of the collection. ``splits``: from each split that occurs to its patients,
     exams, breasts and images. ``tasks``: from each task and label to the images by split, and to the patients by their

@@ -1,4 +1,4 @@
-"""What a training stage begins with: a collection, split and checked, its tasks, processor and prepared images."""
+"""The start of a training stage: a collection, split and checked, its tasks, processor and prepared images."""
 
 from __future__ import annotations
 
@@ -249,7 +249,7 @@ def prepared_images(
 
     Raises:
         UsageError: The prepared folder has another canvas than the processor; or as `prepare`.
-        DataError: As `prepare`.
+        DataError: No image could be read, or too many could not.
     """
     folder = folder_of(table)
     if folder is None:

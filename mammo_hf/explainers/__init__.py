@@ -1,4 +1,4 @@
-"""Where a model looked: the verb ``explain`` and the explainers, which are found as entry points.
+"""Explanations of where a model looked: the verb ``explain`` and the explainers, which are found as entry points.
 
 What the author of a plug-in needs is here too: ``Explainer``, ``preserve_state``, ``score`` and ``gradients_of``.
 """

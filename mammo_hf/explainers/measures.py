@@ -1,4 +1,4 @@
-"""Measures of maps: localisation of lesions, faithfulness to the model, sanity, and baselines that ignore the model.
+"""Quality of maps: localisation of lesions, faithfulness to the model, sanity, and baselines that ignore the model.
 
 Localisation does not show that a map is faithful to the model: one that always shows the lesion would do well for any
 model.

@@ -101,7 +101,7 @@ def contour_overlay(image: np.ndarray, values: np.ndarray, width: int = 1) -> np
     Args:
         image: The image (height, width) in [0, 1].
         values: The map (height, width) in [0, 1].
-        width: Of a line in pixels.
+        width: Width of a line in pixels.
 
     Raises:
         UsageError: The sizes differ.

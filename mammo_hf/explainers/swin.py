@@ -1,4 +1,4 @@
-"""What explainers need of a Swin classifier: its windows on the image plane, taps on its layers, its state preserved.
+"""Access of explainers to a Swin classifier: its windows on the image plane, taps on its layers, its state preserved.
 
 Swin's windows: Liu et al. 2021, arXiv 2103.14030, section 3.2.
 """

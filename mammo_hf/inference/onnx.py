@@ -193,7 +193,7 @@ def exportable(model: MammoSwinForImageClassification) -> Iterator[tuple[ScoreLo
 
 
 class OnnxClassifier(nn.Module):
-    """What ``mammo-hf export onnx`` wrote, callable like the classifier that it was made from; on the CPU.
+    """Classifier that ``mammo-hf export onnx`` wrote, callable like the classifier that it was made from; on the CPU.
 
     Args:
         folder: Folder with ``model.onnx`` and ``tasks.json``.

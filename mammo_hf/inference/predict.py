@@ -1,4 +1,4 @@
-"""Scores of an archive as one table: files are read ahead, scored in batches, and sharded over devices.
+"""An archive's scores as one table: files are read ahead, scored in batches, and sharded over devices.
 
 A run that was interrupted at any moment is resumed by the same call. What has been read so far is on the disk:
 

@@ -1,4 +1,4 @@
-"""How a run shows itself: the newest loss beside the progress bar, each evaluation on a line of its own."""
+"""Callbacks of both stages: progress, averaged weights, what is trained, probes, and the facts for the model card."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Logs = dict[str, Any]
 
 
 class ProgressBar(ProgressCallback):
-    """Trainer's bar with the newest loss beside it, instead of a printed dictionary every few steps."""
+    """Trainer's progress bar with the newest loss next to it, in place of a printed dictionary every few steps."""
 
     def on_log(
         self,
@@ -45,7 +45,7 @@ class ProgressBar(ProgressCallback):
         logs: Logs | None = None,
         **kwargs: Any,
     ) -> None:
-        """Shows a loss beside the bar, and an evaluation as a line above it."""
+        """Show a loss next to the bar, and an evaluation as a line above it."""
         if self.training_bar is None:
             return
         line = _evaluation(logs or {}, state)
@@ -56,7 +56,7 @@ class ProgressBar(ProgressCallback):
 
 
 class LoggedFigures(TrainerCallback):
-    """Where no bar is wanted, as with a log file: the same lines through ``logging``."""
+    """The same lines through ``logging``, if no bar is wanted, as with a log file."""
 
     def on_log(
         self,
@@ -66,7 +66,7 @@ class LoggedFigures(TrainerCallback):
         logs: Logs | None = None,
         **kwargs: Any,
     ) -> None:
-        """Logs a loss or an evaluation."""
+        """Log a loss or an evaluation."""
         if not state.is_world_process_zero or not logs:
             return
         line = _evaluation(logs, state)
@@ -77,7 +77,7 @@ class LoggedFigures(TrainerCallback):
 
 
 def show_progress(trainer: Trainer) -> None:
-    """Puts these in the place of Trainer's own; a notebook's table stays."""
+    """Replace Trainer's own callbacks of progress by these; a notebook's table is kept."""
     if trainer.pop_callback(ProgressCallback) is not None:
         trainer.add_callback(ProgressBar())
     elif trainer.pop_callback(PrinterCallback) is not None:
@@ -100,14 +100,16 @@ FILE = "weight_average.safetensors"
 
 
 class WeightAverage(TrainerCallback):
-    """After each step: average = d * average + (1 - d) * weights, with d = min(decay, (1 + step) / (10 + step)).
+    """Moving average of the weights: after each step d * average + (1 - d) * weights.
+
+    d = min(decay, (1 + step) / (10 + step)).
 
     So the average reaches back over a tenth of the steps so far and no further, and early weights, which know nothing,
     are soon forgotten.
 
     Args:
-        network: Whose trainable parameters are averaged.
-        decay: In (0, 1); 0.999 averages over about a thousand steps, once there have been ten thousand.
+        network: Model whose trainable parameters are averaged.
+        decay: Decay in (0, 1); 0.999 averages over about a thousand steps, once there have been ten thousand.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -120,24 +122,24 @@ class WeightAverage(TrainerCallback):
 
     @torch.no_grad()
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Takes the new weights in."""
+        """Update the average by the new weights."""
         decay = min(self.decay, (1 + state.global_step) / (10 + state.global_step))
         for name, value in self._weights():
             self.average[name] = self.average[name].to(value.device).lerp_(value, 1 - decay)
 
     def save(self, folder: str | Path) -> None:
-        """Puts the average into a checkpoint that is being written."""
+        """Save the average in a checkpoint that is being written."""
         save_file({name: value.contiguous().cpu() for name, value in self.average.items()}, Path(folder) / FILE)
 
     def load(self, folder: str | Path) -> None:
-        """Takes the average of a checkpoint; where it has none, its weights, which the network must have by now."""
+        """Load the average of a checkpoint; if it has none, its weights, which the network must have by now."""
         path = Path(folder) / FILE
         stored = load_file(path) if path.is_file() else dict(self._weights())
         self.average = {name: stored[name].detach().to(value.device).clone() for name, value in self._weights()}
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The network has the averaged weights inside, and its own again afterwards."""
+        """Give the network the averaged weights, and its own again afterwards."""
         own = {name: value.detach().clone() for name, value in self._weights()}
         self.apply()
         try:
@@ -146,7 +148,7 @@ class WeightAverage(TrainerCallback):
             self._set(own)
 
     def apply(self) -> None:
-        """Gives the network the averaged weights for good."""
+        """Give the network the averaged weights for good."""
         self._set(self.average)
 
     @torch.no_grad()
@@ -155,16 +157,13 @@ class WeightAverage(TrainerCallback):
             parameter.copy_(values[name])
 
 
-# How much of a classifier is trained: its heads, the last stage of the encoder too, or everything.
-
-
 def freeze(network: MammoSwinForImageClassification, tune: str) -> None:
-    """Takes the gradients, and the random depth, of what is not trained.
+    """Switch off gradients and random depth of what is not trained.
 
     Args:
-        network: Changed in place.
-        tune: "full": nothing is frozen; "last_stage": the heads, the last stage and the norm behind it are trained,
-            with the patch merging before it; "head": the heads alone.
+        network: Classifier, changed in place.
+        tune: What is trained. "full": everything; "last_stage": the heads, the last stage, the norm behind it and the
+            patch merging before it; "head": the heads alone.
     """
     swin = network.swin
     frozen: list[nn.Module] = []
@@ -178,18 +177,18 @@ def freeze(network: MammoSwinForImageClassification, tune: str) -> None:
             if isinstance(part, SwinDropPath):
                 part.drop_prob = 0.0
     if tune == "last_stage" and swin.encoder.layers[-2].downsample is not None:
-        # it stands in the stage before, but makes the last one's tokens
+        # it belongs to the stage before, but makes the last one's tokens
         swin.encoder.layers[-2].downsample.requires_grad_(True)
 
 
 class HeadFirst(TrainerCallback):
-    """Leaves the encoder alone for the first updates, while the heads are still random (Kumar et al. 2022, LP-FT).
+    """Callback that keeps the encoder fixed for the first updates, while the heads are random (Kumar et al. 2022).
 
     Its gradients are dropped rather than its parameters frozen: distributed training fixes what it synchronises before
     the first update.
 
     Args:
-        updates: How many.
+        updates: Number of updates.
     """
 
     def __init__(self, updates: int) -> None:
@@ -198,7 +197,7 @@ class HeadFirst(TrainerCallback):
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """An optimiser leaves a parameter without a gradient as it is."""
+        """Drop the encoder's gradients: an optimiser leaves a parameter without a gradient as it is."""
         if state.global_step >= self.updates:
             return
         network = kwargs["model"]
@@ -206,14 +205,11 @@ class HeadFirst(TrainerCallback):
             parameter.grad = None
 
 
-# Whether pre-training helps, seen before stage 2: simple classifiers on the frozen encoder's pooled features.
-
-
 PROBES = ("linear", "knn")
 
 
 def linear_scores(train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Class probabilities (n, classes) of a logistic regression on standardised features (n, channels)."""
+    """Return class probabilities (n, classes) of a logistic regression on standardised features (n, channels)."""
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     scores: np.ndarray = probe.fit(train, labels).predict_proba(test)
     return scores
@@ -222,11 +218,11 @@ def linear_scores(train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np
 def knn_scores(
     train: np.ndarray, labels: np.ndarray, test: np.ndarray, neighbours: int = 20, temperature: float = 0.07
 ) -> np.ndarray:
-    """Votes of the nearest by cosine, weighted by exp(similarity / temperature) (Wu et al. 2018, arXiv 1805.01978)."""
+    """Return votes of the nearest by cosine, weighted by exp(similarity / temperature) (Wu et al. 2018, 1805.01978)."""
     unit = [values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12) for values in (train, test)]
     similarity = unit[1] @ unit[0].T
     nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :neighbours]
-    # less the largest, so that the exponential cannot overflow; shares do not change
+    # minus the largest, so that the exponential cannot overflow; the fractions do not change
     close = np.take_along_axis(similarity, nearest, 1)
     weights = np.exp((close - close.max(1, keepdims=True)) / temperature)
     votes = np.stack([(weights * (labels[nearest] == label)).sum(1) for label in np.unique(labels)], axis=1)
@@ -238,7 +234,7 @@ def knn_scores(
 def pooled_features(
     network: MammoSwinForMaskedImageModeling, images: LabelledImages, rows: list[int], batch_size: int = 16
 ) -> np.ndarray:
-    """The mean of the encoder's last tokens of whole, unmasked images: float32 (n, channels)."""
+    """Return the mean of the encoder's last tokens of unmasked images, float32 (n, channels)."""
     was_training = network.training
     network.eval()
     parts = []
@@ -250,15 +246,17 @@ def pooled_features(
 
 
 class Probes(TrainerCallback):
-    """At each evaluation: fits the probes on labelled training images and logs their AUC on validation images.
+    """Callback that fits probes on labelled training images at each evaluation and logs their AUC on validation images.
+
+    They show before stage 2 whether pre-training helps.
 
     Args:
-        trainer: Logs the figures, to its history and its trackers.
-        network: The model.
+        trainer: Trainer that logs the figures.
+        network: Model whose frozen features are used.
         train: Images of training patients, without augmentation.
         validation: Images of validation patients.
-        kinds: Of ``PROBES``.
-        limit: The most training images to use, evenly chosen.
+        kinds: Names of probes, "linear" or "knn".
+        limit: Largest number of training images, evenly chosen.
 
     Raises:
         UsageError: A probe that is not known.
@@ -282,7 +280,7 @@ class Probes(TrainerCallback):
         self.sides = [(images, *_known(images, limit)) for images in (train, validation)]
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Logs ``probe_linear_auroc`` and ``probe_knn_auroc``; where a side lacks a class, nothing."""
+        """Log ``probe_linear_auroc`` and ``probe_knn_auroc``, unless a split lacks a class."""
         if state.is_world_process_zero:
             figures = self.figures()
             if figures:
@@ -290,7 +288,7 @@ class Probes(TrainerCallback):
                 self.trainer.log(figures)
 
     def figures(self) -> dict[str, float]:
-        """The AUC of each probe; empty where one of the sides has fewer than two classes."""
+        """Return the AUC of each probe; nothing if a split has fewer than two classes."""
         (_, _, labels), (_, _, truth) = self.sides
         if len(set(labels)) < 2:
             return {}
@@ -309,24 +307,21 @@ class Probes(TrainerCallback):
 
 
 def _known(images: LabelledImages, limit: int) -> tuple[list[int], np.ndarray]:
-    """Rows with a label of the first task, evenly chosen up to the limit, and those labels."""
+    """Return rows with a label of the main task, evenly chosen up to the limit, and their labels."""
     labels = np.array([row[0] for row in images.prepared["labels"]])
     rows = np.flatnonzero(labels >= 0)
     rows = rows[np.linspace(0, len(rows) - 1, min(limit, len(rows))).astype(int)] if len(rows) else rows
     return rows.tolist(), labels[rows]
 
 
-# How a training was run, taken from Trainer while it runs: the card's part that no file of a checkpoint tells.
-
-
 _PACKAGES = ("mammo-hf", "torch", "transformers")
 
 
 class ModelCardCallback(TrainerCallback):
-    """Gathers the facts of a run for its model card.
+    """Callback that gathers the facts of a run for its model card.
 
     Attributes:
-        facts: Of the run, once it has ended: nothing in them names a person, a place or a machine.
+        facts: Facts of the run, once it has ended; none names a person, a place or a machine.
     """
 
     def __init__(self) -> None:
@@ -335,7 +330,7 @@ class ModelCardCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Takes what was asked for, and what came of it."""
+        """Record what was asked for, and what was done."""
         batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         self.facts = {
             "updates": state.global_step,

@@ -1,4 +1,4 @@
-"""Stage 2 that learns from unlabelled images as well: pseudo-labels, or the average of the weights as a teacher."""
+"""Stage 2 on unlabelled images as well: pseudo-labels, or the average of the weights as a teacher."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ THRESHOLDS = "class_thresholds.json"
 
 
 class TwoViews(PreparedImages):
-    """An unlabelled image as its teacher sees it and as its pupil does, and the labels that were hidden."""
+    """Unlabelled images in a weak view for the teacher and a strong one for the model, with their hidden labels."""
 
     def __getitem__(self, index: int) -> Example:
         intensity, lesions, row = self.intensity_and_lesions(index)
@@ -35,15 +35,15 @@ class TwoViews(PreparedImages):
 
 
 class WithUnlabelled(Dataset[Example]):
-    """Labelled images, each of which brings some unlabelled ones along.
+    """Labelled images, each together with some unlabelled ones.
 
-    So Trainer's own sampler, resume and distribution hold for both. Which come along depends on (seed, epoch, index)
-    alone.
+    So Trainer's own sampler, resume and distribution hold for both. Which unlabelled ones are chosen depends on (seed,
+    epoch, index) alone.
 
     Args:
-        labelled: Its length is this one's.
-        unlabelled: Without augmentation of its own.
-        ratio: Unlabelled images for each labelled one.
+        labelled: Labelled images; their number is the length of this set.
+        unlabelled: Unlabelled images in two views.
+        ratio: Number of unlabelled images per labelled one.
     """
 
     def __init__(self, labelled: LabelledImages, unlabelled: TwoViews, ratio: int) -> None:
@@ -54,7 +54,7 @@ class WithUnlabelled(Dataset[Example]):
 
     @property
     def epoch(self) -> int:
-        """Of the labelled images."""
+        """Return the epoch of the labelled images."""
         return self.labelled.epoch
 
     @epoch.setter
@@ -74,12 +74,12 @@ class WithUnlabelled(Dataset[Example]):
 
 
 class ClassThresholds:
-    """How sure a teacher must be of each class: less so of one that it is rarely sure of (FreeMatch, arXiv 2205.07246).
+    """Confidence thresholds of a teacher, lower for a class that it is rarely sure of (FreeMatch, arXiv 2205.07246).
 
     Args:
-        config: Its tasks.
-        threshold: Of the class that is predicted most, in (0, 1).
-        decay: Of the average of each class's probability.
+        config: Configuration whose tasks are used.
+        threshold: Threshold of the most frequently predicted class, in (0, 1).
+        decay: Decay of the moving average of each class's probability.
     """
 
     def __init__(self, config: MammoSwinConfig, threshold: float, decay: float = 0.99) -> None:
@@ -91,43 +91,43 @@ class ClassThresholds:
         }
 
     def update(self, means: dict[str, torch.Tensor]) -> None:
-        """Takes in the mean probabilities (labels,) of a batch, for each task."""
+        """Update the averages by the mean probabilities (labels,) of a batch, for each task."""
         for name, mean in means.items():
             self.means[name] = self.decay * self.means[name] + (1 - self.decay) * mean.detach().float().cpu()
 
     def of(self, name: str) -> torch.Tensor:
-        """The threshold (labels,) of each class of a task."""
+        """Return the threshold (labels,) of each class of a task."""
         return self.threshold * self.means[name] / self.means[name].max()
 
     def save(self, folder: str | Path) -> None:
-        """Puts the state into a checkpoint."""
+        """Save the state in a checkpoint."""
         text = json.dumps({name: mean.tolist() for name, mean in self.means.items()})
         (Path(folder) / THRESHOLDS).write_text(text, encoding="utf-8")
 
     def load(self, folder: str | Path) -> None:
-        """Takes the state of a checkpoint."""
+        """Load the state of a checkpoint."""
         stored = json.loads((Path(folder) / THRESHOLDS).read_text(encoding="utf-8"))
         self.means = {name: torch.tensor(mean) for name, mean in stored.items()}
 
 
 def ramp(step: int, steps: int) -> float:
-    """exp(-5 (1 - t)^2) over the first 40 % of a training, then 1 (Laine & Aila 2017, arXiv 1610.02242, 3.1)."""
+    """Return exp(-5 (1 - t)^2) over the first 40 % of a training, then 1 (Laine & Aila 2017, arXiv 1610.02242, 3.1)."""
     share = min(1.0, step / max(1.0, 0.4 * steps))
     return math.exp(-5 * (1 - share) ** 2)
 
 
 class SemiSupervisedTrainer(ClassificationTrainer):
-    """Trains on labels, and on agreement between two views of images without.
+    """Trainer on labels, and on agreement between two views of unlabelled images.
 
     "pseudo_label" (FixMatch, arXiv 2001.07685): what the model says of the weak view is the label of the strong one.
     "mean_teacher" (arXiv 1703.01780): the strong view's probabilities follow those that the average of the weights
-    gives for the weak one. Both count where the teacher is sure enough, since one that knows nothing yet would draw
-    everything towards its own indifference, and both grow in weight over the first part of the training.
+    gives for the weak one. Both count if the teacher is sure enough, since an untrained one would draw everything
+    towards its own indifference, and both grow in weight over the first part of the training.
 
     Args:
-        method: One of the two.
-        thresholds: Of the classes.
-        consistency_weight: Of the agreement beside the labels' loss.
+        method: "pseudo_label" or "mean_teacher".
+        thresholds: Thresholds of the classes.
+        consistency_weight: Final weight of the agreement's loss.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class SemiSupervisedTrainer(ClassificationTrainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """The labels' loss; in training also the agreement's, from the same forward pass."""
+        """Return the labels' loss, in training with that of the agreement, from the same forward pass."""
         if "weak_views" not in inputs:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         inputs = dict(inputs)
@@ -170,7 +170,7 @@ class SemiSupervisedTrainer(ClassificationTrainer):
 
     @torch.no_grad()
     def _teach(self, model: Any, weak: torch.Tensor) -> dict[str, torch.Tensor]:
-        """For each task the teacher's probabilities (images, labels) of the weak views."""
+        """Return the teacher's probabilities (images, labels) of the weak views, for each task."""
         network = self.accelerator.unwrap_model(model)
         network.eval()
         average = self.average.average if self.average is not None else {}
@@ -183,7 +183,7 @@ class SemiSupervisedTrainer(ClassificationTrainer):
     def _agreement(
         self, model: Any, logits: torch.Tensor, taught: dict[str, torch.Tensor], hidden: torch.Tensor
     ) -> torch.Tensor:
-        """Mean over the tasks of how far the strong views are from what the teacher says."""
+        """Return the mean over tasks of the distance of the strong views from the teacher's."""
         losses = []
         slices = self.accelerator.unwrap_model(model).config.task_slices
         for index, (name, part) in enumerate(slices.items()):
@@ -206,13 +206,13 @@ class SemiSupervisedTrainer(ClassificationTrainer):
         self._seen[name] = self._seen.get(name, torch.zeros_like(new)) + new
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Trainer's, with what became of the unlabelled images since the last one.
+        """Log Trainer's figures, and what became of the unlabelled images since the last log.
 
-        ``<task>_pseudo_labels``: views that the teacher was sure of; ``_share`` of all; ``_agreement``: of those the
-        share that the model reads alike in the strong view; ``_accuracy``: of those whose label was merely hidden, the
-        share that the teacher had right.
+        ``<task>_pseudo_labels``: number of views that the teacher was sure of; ``_share``: their fraction of all;
+        ``_agreement``: fraction of them that the model reads alike in the strong view; ``_accuracy``: fraction of those
+        with a hidden label that the teacher had right.
         """
-        # only there do all processes come by together
+        # only here are all processes at the same point
         if "loss" in logs and self._seen:
             for name, counts in self._seen.items():
                 seen, sure, agreed, known, right = self.accelerator.reduce(counts.float(), "sum").tolist()
@@ -226,7 +226,7 @@ class SemiSupervisedTrainer(ClassificationTrainer):
         super().log(logs, *args, **kwargs)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Trainer's own, and the thresholds beside the weights of a checkpoint."""
+        """Save the model, and the thresholds next to the weights of a checkpoint."""
         super().save_model(output_dir, _internal_call)
         if _internal_call and self.args.should_save:
             self.thresholds.save(str(output_dir))

@@ -1,4 +1,4 @@
-"""What both stages share: configuration, output folder, Trainer, and a run that can be interrupted and resumed."""
+"""The common parts of both stages: configuration, output folder, Trainer, and runs that can be interrupted."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def _check_installed(config: StageConfig) -> None:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a stage has trained: its folder, its metrics, and one sentence about them."""
+    """Result of a stage: its folder, its metrics, and one sentence about them."""
 
     output_dir: Path
     metrics: Mapping[str, Any]
@@ -210,7 +210,7 @@ def begin_stage(collection: Collection, config: StageConfig, *, model: str, star
         config: Configuration of the stage; its ``output_dir`` is taken over.
         model: What training starts from, as it was given.
         start: The same as a size or a folder; the patients that it was trained on are recorded too.
-        resumed: Whether an earlier training goes on here, so that its checkpoints are kept.
+        resumed: Whether an earlier training is resumed here, so that its checkpoints are kept.
 
     Raises:
         UsageError: The folder cannot be written to.
@@ -423,7 +423,7 @@ class SwinTrainer(Trainer):
         """Refuse Trainer's own push, which takes every file of its folder along, and with them this machine's paths.
 
         Raises:
-            UsageError: Always.
+            UsageError: It was asked for.
         """
         raise UsageError("Trainer's own push is not used", source="push_to_hub", remedy="use mammo_hf.push")
 

@@ -14,7 +14,22 @@ from document_blocks import ROOT
 
 PACKAGE = ROOT / "mammo_hf"
 # the rooms and pages that are held to these rules; a new one belongs here from its first day
-ROOMS = ("dicom", "app", "evaluation", "hub", "metrics", "models", "phantom", "processing", "studies", "testing")
+ROOMS = (
+    "dicom",
+    "app",
+    "data",
+    "evaluation",
+    "explainers",
+    "hub",
+    "inference",
+    "metrics",
+    "models",
+    "phantom",
+    "processing",
+    "studies",
+    "testing",
+    "training",
+)
 COMMANDS = (
     *(
         "analysis",

@@ -529,7 +529,7 @@ def split_patients(
     """Return the split of each patient, and the patients who are in both official splits.
 
     These go to training: the remaining test split is then a part of the official one, so that figures on it can be
-    compared, and no training case became a test case. A patient whom neither the tables nor a name assign is not a
+    compared, and no training case became a test case. A patient that neither the tables nor a name assign is not a
     test patient if every table exists; if one is missing, nobody can know, and the patient has no split.
     """
     names = [file.name for file in named if file.name is not None]

@@ -38,7 +38,7 @@ _SMALL = 1 << 16  # bytes; below, the header is a large part of the file, and de
 
 
 class Facts(NamedTuple):
-    """What the header of an image says; texts are empty if absent."""
+    """Facts from the header of an image; texts are empty if absent."""
 
     path: str
     modality: str = ""

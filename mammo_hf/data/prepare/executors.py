@@ -1,4 +1,4 @@
-"""Who prepares the shards: this process, several processes of this machine, or a Ray cluster.
+"""Executors that prepare the shards: this process, several processes of this machine, or a Ray cluster.
 
 All run the same function on the same rows, so the bytes are the same. A worker that dies loses nothing: its shard's
 file is whole or not there.

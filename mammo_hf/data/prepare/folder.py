@@ -49,7 +49,7 @@ _HEAVY = ("pixels", "size", "lesions", "geometry", "breast", "labels", *KEYS)
 
 @dataclass(frozen=True)
 class Layout:
-    """How many shards there are and how they are written."""
+    """Number of shards and the way that they are written."""
 
     shards: int
     format: str

@@ -38,7 +38,7 @@ Problem = tuple[str, str]  # a file and what is wrong with it
 
 @dataclass(frozen=True)
 class Preparation:
-    """What is done to every image of a collection.
+    """Processing of every image of a collection.
 
     Args:
         processor: Processor; its ``fit`` gives the intensity on the canvas, before normalisation.
@@ -133,7 +133,7 @@ def prepared_row(
 
     Raises:
         MammoError: The image cannot be read.
-        OSError: Likewise.
+        OSError: The source file cannot be read either.
     """
     prepared = {name: row.get(name) for name, _ in preparation.copied}
     prepared["labels"] = labels_of(row, preparation.tasks)

@@ -30,7 +30,7 @@ SHARD_SIZE = 128  # images: 100 MB at 896 x 448, and what a kill can cost a work
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a run of ``prepare`` did; its text is the sentences that the command prints.
+    """Result of a run of ``prepare``; its text is the sentences that the command prints.
 
     Attributes:
         folder: Prepared folder.

@@ -27,7 +27,7 @@ Shard = tuple[int, list[Row]]  # its number, and the collection's rows that belo
 
 @dataclass
 class ShardResult:
-    """What became of a shard.
+    """Result of preparing a shard.
 
     Attributes:
         key: Hash that is decided by all its rows' keys, labels and copied columns.
@@ -36,7 +36,7 @@ class ShardResult:
         size: Bytes of its file.
         problems: From an image_id to the file that could not be read, the image or a mask of it, and why.
         written: Whether the file was written now; ``False``: it was up to date.
-        read: How many images were decoded for it now.
+        read: Number of images that were decoded for it now.
     """
 
     key: str
@@ -49,7 +49,7 @@ class ShardResult:
 
 
 class ShardWriter:
-    """What brings the shards of a prepared folder up to date, in this process or, pickled, in another.
+    """Worker that brings the shards of a prepared folder up to date, in this process or, pickled, in another.
 
     Args:
         folder: Prepared folder.
