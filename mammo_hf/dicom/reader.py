@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -147,6 +150,17 @@ class Mammogram:
         name = f"{header.laterality.value}{header.view.value}" or "unknown view"
         size = f"{header.frames} x {header.rows} x {header.columns}"
         return f"<Mammogram {name}, {size}, {header.bits_stored} bits, {self.intensity_source}>"
+
+    def _repr_html_(self) -> str:
+        """Return the description and a small picture of the middle frame, for notebooks."""
+        from PIL import Image  # only notebooks draw
+
+        intensity = self.intensity(len(self.stored) // 2)
+        step = max(1, max(intensity.shape) // 256)
+        content = io.BytesIO()
+        Image.fromarray((255 * intensity[::step, ::step]).astype(np.uint8)).save(content, format="PNG")
+        picture = base64.b64encode(content.getvalue()).decode()
+        return f'<p>{html.escape(repr(self))}</p><img alt="mammogram" src="data:image/png;base64,{picture}">'
 
     @property
     def pixels(self) -> np.ndarray:

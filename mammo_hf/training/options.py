@@ -3,7 +3,7 @@
 Plain dataclasses that import nothing heavy, so that ``--help`` needs neither torch nor transformers. A stage's complete
 configuration is its options on top of `transformers.TrainingArguments`: `mammo_hf.training.mim.MimConfig` and
 `mammo_hf.training.classification.ClassificationConfig`. Fields of Trainer that stand here have another default than
-Trainer's own; how they were chosen: docs/recipe.md.
+Trainer's own; ``benchmarks/recipe.py`` compares them with others.
 """
 
 from __future__ import annotations

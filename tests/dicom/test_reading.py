@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import logging
 import os
 import pickle
@@ -15,6 +16,7 @@ import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
 from mammo_hf.dicom import MammogramError, mammogram_dataset, read_mammogram
@@ -258,3 +260,14 @@ def test_what_travels_as_remote_code_loads_no_pydicom() -> None:
     code = "import sys, mammo_hf.dicom.display, mammo_hf.dicom.types; print('pydicom' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
+
+
+def test_a_notebook_shows_a_small_picture(tmp_path):
+    pixels = np.arange(600 * 400, dtype=np.uint16).reshape(600, 400) % 4096
+    mammogram_dataset(pixels, bits_stored=12, laterality="L", view="CC").save_as(
+        tmp_path / "a.dcm", enforce_file_format=True
+    )
+    shown = read_mammogram(tmp_path / "a.dcm")._repr_html_()
+    assert "&lt;Mammogram LCC, 1 x 600 x 400, 12 bits" in shown
+    picture = Image.open(BytesIO(base64.b64decode(shown.partition("base64,")[2].partition('"')[0])))
+    assert picture.size == (200, 300)
