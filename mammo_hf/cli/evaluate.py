@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .running import Parser, log_to, naming_options
+from .running import Parser, log_to
 
 FROM_CHECKPOINT = "from-checkpoint"
 
@@ -47,9 +47,8 @@ def main(arguments: list[str]) -> None:
     log_to("console")
     model, images = given.pop("model"), given.pop("dataset")
     given["pictures"] = not given.pop("without_pictures")
-    with naming_options(given):
-        given["operating_point"] = _threshold(given["operating_point"])
-        evaluation = evaluate(model, images, **given)
+    given["operating_point"] = _threshold(given["operating_point"])
+    evaluation = evaluate(model, images, **given)
     for warning in evaluation.warnings:
         print(f"note: {warning}")
     print(evaluation)

@@ -7,8 +7,7 @@ import difflib
 import logging
 import os
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -68,24 +67,6 @@ def refuse_unknown(option: str, known: Sequence[str], prog: str) -> NoReturn:
     remedy = f"did you mean {near[0]}?" if near else f"see {prog} --help"
     what = "is not an option" if given.startswith("-") else "is one argument too many"
     raise UsageError(f"{what} of {prog}", source=given, remedy=remedy)
-
-
-@contextmanager
-def naming_options(options: Collection[str]) -> Iterator[None]:
-    """Let an error about a function's keyword name the command's option of the same name.
-
-    Args:
-        options: Keywords that are options of the command, without their dashes.
-
-    Raises:
-        UsageError: The function raised one about such a keyword.
-    """
-    try:
-        yield
-    except UsageError as error:
-        if error.source not in options:
-            raise
-        raise UsageError(error.problem, source=f"--{error.source}", remedy=error.remedy) from error
 
 
 def run_command(command: Callable[[list[str]], None], arguments: Sequence[str] | None = None) -> int:

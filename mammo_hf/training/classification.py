@@ -30,6 +30,7 @@ from ..data.training_data import (
 )
 from ..errors import DataError, UsageError
 from ..evaluation.classification import evaluate_task
+from ..evaluation.classifier import auc_text
 from ..evaluation.evaluate import evaluate_after_training
 from ..evaluation.report.facts import unreadable
 from ..evaluation.scored import scored
@@ -169,14 +170,10 @@ def finetune(
 
 
 def _sentence(metrics: dict[str, Any], task: str) -> str:
-    test = metrics["test"].get(task) if isinstance(metrics["test"], dict) else None
-    if test is None or test["auroc"] is None:
-        return f"trained on {metrics['train_images']:,} images; no test AUC of {task}"
-    if test["auroc_interval"] is None:
-        return f"test AUC {test['auroc']:.2f}, too few patients for an interval"
-    low, high = test["auroc_interval"]
-    verdict = "above chance" if low > 0.5 else "below chance" if high < 0.5 else "not distinguishable from chance"
-    return f"test AUC {test['auroc']:.2f} ({low:.2f} to {high:.2f}), {verdict}"
+    test = metrics["test"].get(task)
+    if test is None:
+        return f"trained on {metrics['train_images']:,} images, without a test split for {task}"
+    return f"test {auc_text(test)}"
 
 
 @dataclass

@@ -18,7 +18,7 @@ SCRIPTS = {
     "mammogram_analysis": "analysis",
     "run_mim": "pretrain",
     "run_classification": "finetune",
-    "evaluate": "evaluate",
+    "run_evaluation": "evaluate",
     "explain": "explain",
     "label_efficiency": "label-efficiency",
 }

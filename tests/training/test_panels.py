@@ -17,7 +17,7 @@ from mammo_hf.errors import DataError
 from mammo_hf.metrics.inputs import UndefinedMetric
 
 SIZE = (48, 24)
-# loaded by its path: on the import path, scripts/evaluate.py would hide the package of that name
+# scripts are not on the import path
 _SPEC = importlib.util.spec_from_file_location("story", Path(__file__).parents[2] / "scripts" / "story.py")
 assert _SPEC is not None
 assert _SPEC.loader is not None

@@ -1,6 +1,6 @@
 """Evaluates a classifier on a collection, its own or another: figures with intervals, plots, checklists, one report.
 
-python scripts/evaluate.py out/cls --dataset data/inbreast --split all --external --output_dir out/inbreast
+python scripts/run_evaluation.py out/cls --dataset data/inbreast --split all --external --output_dir out/inbreast
 """
 
 import sys
