@@ -23,7 +23,6 @@ from ..data.training_data import (
     check_near_duplicates,
     collection_facts,
     labelled_patients,
-    open_collection,
     prepared_images,
     training_processor,
     usable_tasks,
@@ -34,7 +33,7 @@ from ..evaluation.classifier import auc_text
 from ..evaluation.evaluate import evaluate_after_training
 from ..evaluation.report.facts import unreadable
 from ..evaluation.scored import scored
-from ..hub.push import finish_checkpoint, take_over_push
+from ..hub.push import take_over_push
 from ..metrics.classification import accuracy, auroc_of
 from ..metrics.inputs import UndefinedMetric
 from ..models.checkpoint import check_model, kind_of_start, load_starting_weights, locate, starting_config
@@ -53,6 +52,8 @@ from .trainer import (
     begin_stage,
     check_batch,
     check_output,
+    end_stage,
+    open_stage,
     resolve_config,
     run,
     without_validation,
@@ -118,15 +119,7 @@ def finetune(
     processor = training_processor(images, start=start, named=config.processor, size=config.image_size)
     check_model(start, processor.canvas, window_size=config.window_size)
     # Open the collection: split by patient, no test patient whom the start was trained on; choose the labels
-    collection = open_collection(
-        images,
-        dicom_path=dicom_path,
-        validation_fraction=config.validation_fraction,
-        test_fraction=config.test_fraction,
-        split_file=config.split_file,
-        seed=config.seed,
-        starts=[start, *([out] if checkpoint else [])],
-    )
+    collection = open_stage(images, config, start=start, resumed=checkpoint is not None, dicom_path=dicom_path)
     tasks = usable_tasks(collection, config.tasks)
     check_labels(collection, tasks)
     _check_metric(config, tasks)
@@ -142,30 +135,15 @@ def finetune(
     if config.near_duplicates:
         check_near_duplicates(collection, prepared)
     # Train, and keep the best epoch
-    fitted = fit_classifier(
-        prepared,
-        processor,
-        config,
-        model=start,
-        tasks=tasks,
-        patients=patients,
-        callbacks=callbacks,
-        checkpoint=checkpoint,
-    )
+    of_run: dict[str, Any] = {"tasks": tasks, "patients": patients, "callbacks": callbacks, "checkpoint": checkpoint}
+    fitted = fit_classifier(prepared, processor, config, model=start, **of_run)
     # Evaluate, save and describe
     facts = fitted.figures | {"model": Path(str(model)).name, "image_size": list(processor.canvas)}
     facts["collection"] = collection_facts(collection, tasks)
     missing = unreadable(collection.where(split="test"), prepared, folder)
     metrics = _evaluate_and_save(fitted, processor, config, facts, table=collection, unreadable=missing)
-    if fitted.trainer.is_world_process_zero():
-        private = [path for path in (collection.root, config.prepared_dir) if path]
-        about = {"target": target, "license": config.license, "start": start, "private_paths": private}
-        pushed = finish_checkpoint(out, "classifier", metrics, plots=out / "plots", **about)
-        if pushed is not None:
-            logger.info("pushed: %s", pushed.url)
     result = TrainingResult(out, metrics, _sentence(metrics, tasks[0]["name"]))
-    if fitted.trainer.is_world_process_zero():
-        logger.info("%s", result)
+    end_stage("classifier", result, config, collection, start=start, target=target)
     return result
 
 
@@ -217,11 +195,7 @@ def fit_classifier(
     config = config.with_options()
     split = _labelled_rows(prepared, patients)
     training = prepared.select(split["train"])
-    # Weigh the classes; refuses labels that teach nothing, whatever the sampling
-    by_counts = class_weights(np.array(training["labels"], dtype=np.int64).reshape(-1, len(tasks)), tasks)
-    weights = by_counts if config.sampling == "weighted" else None
-    shown = _weights_as_text(weights, tasks) if weights else f"none, sampling is {config.sampling}"
-    logger.info("class weights: %s", shown)
+    weights = _used_class_weights(training, config, tasks)
     annotated = sum(lesions is not None for lesions in training["lesions"])
     lesion_loss = float(bool(annotated)) if config.lesion_loss is None else config.lesion_loss
     if lesion_loss and not annotated:
@@ -256,6 +230,16 @@ def fit_classifier(
     if config.score_from == "auto" and lesion_loss:
         figures["score_from"] = choose_score(trainer, images["validation"])
     return FittedClassifier(trainer, images, figures)
+
+
+def _used_class_weights(
+    training: datasets.Dataset, config: ClassificationConfig, tasks: Tasks
+) -> dict[str, list[float]] | None:
+    """Return the weights of the classes in the loss, if sampling asks for them; refuse labels that teach nothing."""
+    weights = class_weights(np.array(training["labels"], dtype=np.int64).reshape(-1, len(tasks)), tasks)
+    used = weights if config.sampling == "weighted" else None
+    logger.info("class weights: %s", _weights_as_text(used, tasks) if used else f"none, sampling is {config.sampling}")
+    return used
 
 
 def _own_options(config: ClassificationConfig) -> dict[str, Any]:

@@ -28,14 +28,13 @@ from ..data.torch_datasets import (
 from ..data.training_data import (
     check_near_duplicates,
     collection_facts,
-    open_collection,
     prepared_images,
     streamed_images,
     training_processor,
     usable_tasks,
 )
 from ..errors import DataError
-from ..hub.push import finish_checkpoint, take_over_push
+from ..hub.push import take_over_push
 from ..models.checkpoint import check_model, load_starting_weights, locate, starting_config
 from ..models.configuration_mammo_swin import SIZES
 from ..models.losses import denormalized
@@ -51,6 +50,8 @@ from .trainer import (
     begin_stage,
     check_batch,
     check_output,
+    end_stage,
+    open_stage,
     resolve_config,
     run,
     without_validation,
@@ -108,25 +109,12 @@ def pretrain(
     check_model(start, processor.canvas, **_model_changes(config))
     processor.masking()(processor.canvas, seed=0)  # refuses blocks that do not tile the image
     # Open the collection: split by patient, no test patient whom the start was trained on
-    collection = open_collection(
-        images,
-        dicom_path=dicom_path,
-        validation_fraction=config.validation_fraction,
-        test_fraction=config.test_fraction,
-        split_file=config.split_file,
-        seed=config.seed,
-        starts=[start, *([out] if checkpoint else [])],
-    )
+    collection = open_stage(images, config, start=start, resumed=checkpoint is not None, dicom_path=dicom_path)
     tasks = usable_tasks(collection, config.tasks)
     # From here on the output folder is written to
     target = take_over_push(config, out)
     begin_stage(collection, config, model=str(model), start=start, resumed=checkpoint is not None)
-    # Prepare the images; a stream reads its training images from the prepared shards as they come
-    stream = streamed_images(collection, processor, seed=config.seed) if config.streaming else None
-    kept = collection.where(split="validation") if config.streaming else collection
-    prepared = prepared_images(kept, processor, config.prepared_folder(), tasks=tasks, num_workers=config.num_workers)
-    if config.near_duplicates:
-        check_near_duplicates(collection, None if config.streaming else prepared)
+    prepared, stream = _prepared(collection, processor, config, tasks)
     # Train
     training, validation = _masked_images(prepared, processor, config, stream)
     trainer = _trainer(start, training, validation, config, callbacks)
@@ -138,15 +126,21 @@ def pretrain(
     if trainer.is_world_process_zero():
         metrics |= {"seed": config.seed, "model": Path(str(model)).name, "image_size": list(processor.canvas)}
         metrics["collection"] = collection_facts(collection, tasks)
-        private = [path for path in (collection.root, config.prepared_dir) if path]
-        about = {"target": target, "license": config.license, "start": start, "private_paths": private}
-        pushed = finish_checkpoint(out, "mim", metrics, plots=out / "plots", **about)
-        if pushed is not None:
-            logger.info("pushed: %s", pushed.url)
     result = TrainingResult(out, metrics, _sentence(metrics))
-    if trainer.is_world_process_zero():
-        logger.info("%s", result)
+    end_stage("mim", result, config, collection, start=start, target=target)
     return result
+
+
+def _prepared(
+    collection: Collection, processor: MammoImageProcessor, config: MimConfig, tasks: list[dict[str, Any]]
+) -> tuple[datasets.Dataset, StreamedMaskedImages | None]:
+    """Return the prepared images, and a stream that reads the training images from prepared shards as they come."""
+    stream = streamed_images(collection, processor, seed=config.seed) if config.streaming else None
+    kept = collection.where(split="validation") if config.streaming else collection
+    prepared = prepared_images(kept, processor, config.prepared_folder(), tasks=tasks, num_workers=config.num_workers)
+    if config.near_duplicates:
+        check_near_duplicates(collection, None if config.streaming else prepared)
+    return prepared, stream
 
 
 def _sentence(metrics: dict[str, Any]) -> str:

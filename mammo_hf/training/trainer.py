@@ -29,8 +29,10 @@ from ..data.collection import Collection
 from ..data.prepare.folder import folder_of
 from ..data.splits import read_seen, save_training_split
 from ..data.torch_datasets import StreamedMaskedImages, StreamLoader
+from ..data.training_data import open_collection
 from ..errors import MammoError, UsageError, check_number
 from ..files import writable_folder, write_whole
+from ..hub.push import finish_checkpoint
 from ..models.checkpoint import CONFIG, METRICS, load_model, read_metrics
 from ..models.losses import loss_counts
 from .callbacks import WeightAverage, show_progress
@@ -200,6 +202,34 @@ def _progress_of(checkpoint: Path) -> tuple[int, int]:
         return 0, 1
 
 
+def open_stage(
+    images: Collection | str | Path,
+    config: StageConfig,
+    *,
+    start: str,
+    resumed: bool,
+    dicom_path: str | Path | None = None,
+) -> Collection:
+    """Open the collection of a stage, split by patient as its configuration says.
+
+    Args:
+        images: A collection, or anything that `mammo_hf.load` takes.
+        config: Configuration of the stage.
+        start: What training starts from, a size or a folder; no patient that it was trained on may be tested.
+        resumed: Whether an earlier training is resumed, whose own patients must not be tested either.
+        dicom_path: Text file with one DICOM path per line, of further unlabelled images.
+    """
+    return open_collection(
+        images,
+        dicom_path=dicom_path,
+        validation_fraction=config.validation_fraction,
+        test_fraction=config.test_fraction,
+        split_file=config.split_file,
+        seed=config.seed,
+        starts=[start, *([str(config.output_dir)] if resumed else [])],
+    )
+
+
 def begin_stage(collection: Collection, config: StageConfig, *, model: str, start: str, resumed: bool) -> None:
     """Take over the output folder: remove an earlier training, and write the split and the configuration.
 
@@ -227,6 +257,30 @@ def begin_stage(collection: Collection, config: StageConfig, *, model: str, star
     about = {name: getattr(config, name) for name in ("validation_fraction", "test_fraction", "seed")}
     save_training_split(collection, out, before=read_seen(start) or frozenset(), **about)
     config.save(model=model)
+
+
+def end_stage(
+    stage: str, result: TrainingResult, config: StageConfig, collection: Collection, *, start: str, target: Any
+) -> None:
+    """Write metrics and model card, push if that was asked for, and log the result, in the main process.
+
+    Args:
+        stage: Stage that was trained, "mim" or "classifier".
+        result: Its result.
+        config: Configuration of the stage.
+        collection: Collection that it was trained on.
+        start: What training started from, for the card.
+        target: Where to push, from `mammo_hf.hub.push.take_over_push`; ``None``: nowhere.
+    """
+    if config.process_index:
+        return
+    private = [path for path in (collection.root, config.prepared_dir) if path]
+    about = {"target": target, "license": config.license, "start": start, "private_paths": private}
+    plots = result.output_dir / "plots"
+    pushed = finish_checkpoint(result.output_dir, stage, dict(result.metrics), plots=plots, **about)
+    if pushed is not None:
+        logger.info("pushed: %s", pushed.url)
+    logger.info("%s", result)
 
 
 def _clear(output: Path) -> None:

@@ -73,8 +73,7 @@ def untrained(monkeypatch):
         ("mim._save", lambda *_: dict(metrics)),
         ("mim.run", lambda *_: None),
         # without a model there is nothing to describe
-        ("classification.finish_checkpoint", lambda *_, **__: None),
-        ("mim.finish_checkpoint", lambda *_, **__: None),
+        ("trainer.finish_checkpoint", lambda *_, **__: None),
     ):
         monkeypatch.setattr(f"mammo_hf.training.{name}", function)
     return given
