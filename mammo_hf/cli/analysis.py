@@ -139,6 +139,7 @@ def _check_stages(
     Raises:
         MammoError: An option, an output folder or the collection's labels do not allow what was asked for.
     """
+    from ..data.prepare.folder import folder_of
     from ..data.training_data import check_labels, check_test_images, open_collection, usable_tasks
     from ..training.classification import REFUSED_HERE, ClassificationConfig
     from ..training.mim import MimConfig
@@ -161,7 +162,8 @@ def _check_stages(
         check_test_images(opened)
     out = Path(args.output_dir)
     shown = [out / "visualizations"] if args.visualize else []
-    check_outputs(out, out / "prepared", *(folders[stage] for stage in wanted), *shown)
+    prepared = [] if folder_of(collection) else [out / "prepared"]
+    check_outputs(out, *prepared, *(folders[stage] for stage in wanted), *shown)
 
 
 def _flags(stage: str) -> dict[str, str]:

@@ -133,7 +133,7 @@ def test_broken_files_are_rejected_by_name_and_the_run_goes_on(collection, tmp_p
     assert main(["analysis", *where, "--train_mim", *QUICK]) == 0
     with (out / "prepared" / "rejected.csv").open(newline="") as file:
         rejected = dict(list(csv.reader(file))[1:])
-    assert "no DICOM" in rejected[str(films[0])]
+    assert "not a DICOM file" in rejected[str(films[0])]
     assert "cut short" in rejected[str(films[1])]
     if folder not in str(masks[-1]):  # the film of that mask stays, without the lesion's place
         assert "cut short" in rejected[str(masks[-1])]

@@ -70,7 +70,7 @@ def test_a_model_is_trained_on_permuted_labels_and_compared(call, classifier, tm
     ("changes", "says"),
     [
         (["--explainers", "gradcam"], "did you mean grad_cam"),
-        (["--target", "maligant"], "is no label of this model"),
+        (["--target", "maligant"], "is not a label of this model"),
         (["--count", "0"], "--count: is 0"),
         (["--spacing_mm", "0"], "--spacing_mm: is 0"),
         (["--spacing_mm", "-1"], "--spacing_mm: is -1"),
@@ -80,7 +80,7 @@ def test_a_model_is_trained_on_permuted_labels_and_compared(call, classifier, tm
         (["--num_workers", "-1"], "--num_workers: is -1"),
         (["--random_labels", "./nowhere"], "nowhere: there is no such folder"),
         (["--random_label_updates", "0"], "--random_label_updates: is 0"),
-        (["--dataset", "nowhere"], "nowhere: is no folder"),
+        (["--dataset", "nowhere"], "nowhere: is not a folder"),
         (["--split", "training"], "invalid choice"),
     ],
 )

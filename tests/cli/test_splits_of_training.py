@@ -14,6 +14,7 @@ from mammo_hf.data.loading import load
 from mammo_hf.data.prepare.running import prepare_images
 from mammo_hf.data.splits import read_split
 from mammo_hf.models.configuration_mammo_swin import SIZES, MammoSwinConfig
+from mammo_hf.models.modeling_mammo_swin import MammoSwinForImageClassification
 from mammo_hf.processing.image_processing_mammo import MammoImageProcessor
 
 MAPPING = """
@@ -183,7 +184,8 @@ def test_a_collection_without_labels_is_pre_trained_on_whole(films, untrained, t
 def test_what_is_explained_are_the_test_patients_of_the_models_own_split(films, untrained, tmp_path, monkeypatch):
     assert stage("finetune", films / "ours.toml", tmp_path / "cls") == 0
     tasks = [{"name": "pathology", "labels": ["benign", "malignant"]}]
-    MammoSwinConfig(**SIZES["nano"], image_size=(112, 112), tasks=tasks).save_pretrained(tmp_path / "cls")
+    config = MammoSwinConfig(**SIZES["nano"], image_size=(112, 112), tasks=tasks)
+    MammoSwinForImageClassification(config).save_pretrained(tmp_path / "cls")
     MammoImageProcessor(size=(112, 112)).save_pretrained(tmp_path / "cls")
     shown = []
     monkeypatch.setattr(

@@ -12,6 +12,7 @@ from document_commands import SCRIPTS, check_line, check_options, options_of, pa
 from mammo_hf.cli import COMMANDS
 
 NOT_RUN = {
+    ("README.md", "tests/documents/test_ten_lines.py runs it"),
     ("docs/writing_an_explainer.md", "captum is not among the packages of the tests"),
 }
 PROGRAMS = ("mammo-hf", "python", "accelerate", "make", "pip")

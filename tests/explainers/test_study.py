@@ -100,7 +100,7 @@ def test_targets():
         evaluate_explainers(model, cases(1), ["grad_cam"], target="maligant")
     with pytest.raises(UsageError, match="did you mean grad_cam"):
         evaluate_explainers(model, cases(1), ["grad_cm"])
-    with pytest.raises(DataError, match="no image with a lesion"):
+    with pytest.raises(DataError, match="no image with the location of a lesion"):
         evaluate_explainers(model, [], ["grad_cam"])
 
 

@@ -25,6 +25,11 @@ from mammo_hf.testing import TASKS, tiny_classifier
 TINY = {"embed_dim": 8, "depths": [2, 2], "num_heads": [1, 2], "drop_path_rate": 0.0}
 
 
+def asked(hub):
+    """The requests for models; the client may make some of its own kind."""
+    return [line for line in hub.asked if "/models/" in line or "/resolve/" in line]
+
+
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     """A cache and a working folder of the test's own."""
@@ -89,9 +94,9 @@ def test_a_revision_is_what_it_was_and_a_cached_commit_needs_no_request(hub, tmp
         assert locate(name).name == commit
         assert read_tasks(locate(name)) == TASKS
     assert load_processor("lab/mammo@v1").canvas == (112, 56)
-    before = len(hub.asked)
+    before = len(asked(hub))
     locate(f"lab/mammo@{commits[0]}")
-    assert len(hub.asked) == before
+    assert len(asked(hub)) == before
     classifiers = [load_classifier(name)[0] for name in ("lab/mammo@v1", tmp_path / "0")]
     assert torch.equal(*(classifier.classifier.weight for classifier in classifiers))
     with pytest.raises(UsageError, match=r"lab/mammo@v9: .* has no revision 'v9'"):
@@ -132,7 +137,7 @@ def test_names_that_look_like_paths_make_no_request(hub, name):
     Path("out").mkdir()
     with pytest.raises(UsageError, match="there is no such folder or file"):
         locate(name)
-    assert hub.asked == []
+    assert asked(hub) == []
 
 
 @pytest.mark.parametrize("name", ["nobody/nothing", "nothing", "nobody/nothing@v1", "nobody/nothing@" + "0" * 40])
@@ -141,7 +146,7 @@ def test_other_names_make_one_request_and_are_refused_with_both_readings(hub, na
         UsageError, match="there is no such folder here, and from the Hugging Face Hub: there is no such model"
     ) as caught:
         locate(name)
-    assert len(hub.asked) == 1
+    assert len(asked(hub)) == 1
     assert "\n" not in str(caught.value)
 
 
@@ -151,7 +156,7 @@ def test_a_hub_that_fails_is_asked_once(hub, stock, name):
     hub.fail("GET", 503)
     with pytest.raises(UsageError, match="answers with the error 503"):
         locate(name)
-    assert len(hub.asked) == 1
+    assert len(asked(hub)) == 1
 
 
 def test_gated_weights_are_named_as_such(hub, stock, monkeypatch):
@@ -168,7 +173,7 @@ def test_gated_weights_are_named_as_such(hub, stock, monkeypatch):
 
 def test_a_size_is_a_name_and_misspelled_ones_are_recognised(hub):
     assert locate("tiny") == Path("tiny")
-    assert hub.asked == []
+    assert asked(hub) == []
     with pytest.raises(UsageError, match="did you mean tiny"):
         locate("tinny")
     Path("out/cls").mkdir(parents=True)

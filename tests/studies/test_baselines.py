@@ -48,6 +48,6 @@ def test_acquisition_statistics_are_of_the_source(tmp_path):
     found = dict(zip(ACQUISITION_STATISTICS, acquisition_statistics(str(tmp_path / "film.png")), strict=True))
     assert found["grey range"] == pytest.approx(29 / 255)
     assert (found["grey levels"], found["rows"], found["columns"]) == (30, 40, 30)
-    assert found["background share"] == pytest.approx((600 + 20) / 1200)
+    assert found["background fraction"] == pytest.approx((600 + 20) / 1200)
     with pytest.raises(MammoError):
         acquisition_statistics(str(tmp_path / "missing.dcm"))
