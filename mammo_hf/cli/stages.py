@@ -161,12 +161,21 @@ def run_stage(parser: Parser, arguments: list[str], train: Callable[[], Callable
         result = train()(dataset, out, **given)
     from accelerate import PartialState
 
-    state = PartialState()
-    if state.is_main_process:
+    if PartialState().is_main_process:
         print(result)
         print(f"next: {next_command.format(out=out, dataset=dataset)}")
-    # The processes of a distributed run leave together: one that leaves early, with the group's threads alive, may be
-    # aborted, and then the launcher ends the others while they write.
+    leave_together()
+
+
+def leave_together() -> None:
+    """Let the processes of a distributed run leave together, after the main one has written its results.
+
+    One that leaves early, with the group's threads alive, may be aborted, and then the launcher ends the others while
+    they write.
+    """
+    from accelerate import PartialState
+
+    state = PartialState()
     state.wait_for_everyone()
     state.destroy_process_group()
 

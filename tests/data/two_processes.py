@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 
 # together, as the commands do: a process that leaves while the other still writes may be aborted
 END = """
-from mammo_hf.cli.stages import end_stage
-end_stage()
+from mammo_hf.cli.stages import leave_together
+leave_together()
 """
 
 
