@@ -23,12 +23,29 @@ from mammo_hf.cli import main
 __all__ = ["hub"]
 pytestmark = pytest.mark.slow
 
-STAGE = [*("--use_cpu", "true", "--report_to", "none", "--num_workers", "0", "--seed", "0", "--max_steps", "2", "--overwrite_output_dir")]
+STAGE = [
+    *(
+        "--use_cpu",
+        "true",
+        "--report_to",
+        "none",
+        "--num_workers",
+        "0",
+        "--seed",
+        "0",
+        "--max_steps",
+        "2",
+        "--overwrite_output_dir",
+    )
+]
 SMALL = ["--image_size", "112", "112"]
 SHORT = {
     "pretrain": [*STAGE, *SMALL, "--model", "nano"],
     "finetune": [*STAGE, *SMALL],
-    "analysis": [*SMALL, "--model", "nano", "--use_cpu", "--num_workers", "0", "--mim_epochs", "1", "--overwrite_output_dir"],
+    "analysis": [
+        *(*SMALL, "--model", "nano", "--use_cpu", "--num_workers", "0", "--mim_epochs", "1"),
+        "--overwrite_output_dir",
+    ],
     "explain": ["--num_workers", "0", "--count", "1"],
     "evaluate": ["--num_workers", "0", "--device", "cpu", "--resamples", "100"],
     "evaluate-explanations": [
