@@ -26,12 +26,12 @@ def trained_by_one_and_by_two(code, folder, *arguments):
     """The output folders of a worker's code, run as ``worker.py OUT PROCESSES *arguments``; their models are equal.
 
     Args:
-        code: Writes its model to OUT; ``{tests!r}`` in it stands for this folder.
+        code: Writes its model to OUT; ``{tests!r}`` in it becomes the folder of the tests of training.
         folder: For the worker and its outputs.
         arguments: Words that follow.
     """
     worker = folder / "worker.py"
-    worker.write_text(code.format(tests=str(Path(__file__).parent)) + END)
+    worker.write_text(code.format(tests=str(Path(__file__).parents[1] / "training")) + END)
     outs = [folder / str(processes) for processes in (1, 2)]
     for processes, out in enumerate(outs, start=1):
         out.mkdir()
