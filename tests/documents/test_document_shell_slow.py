@@ -57,6 +57,8 @@ SHORT = {
         "1",
         "--sanity_images",
         "1",
+        "--random_label_updates",
+        "2",
     ],
     "label-efficiency": [*SMALL, "--model", "nano"],
     "predict": ["--num_workers", "0", "--device", "cpu"],
