@@ -123,7 +123,8 @@ def test_the_command_is_there_and_draws_phantoms(fresh):
     command = fresh / "venv/bin/mammo-hf"
     assert "usage: mammo-hf COMMAND" in run(command, "--help", cwd=fresh)
     assert run(command, "--version", cwd=fresh).strip() == f"mammo-hf {PROJECT['version']}"
-    run(command, "phantom", "phantom", "--patients", "1", "--size", "224", "112", "--num_proc", "1", cwd=fresh)
+    drawn = ["--output_dir", "phantom", "--patients", "1", "--image_size", "224", "112", "--num_workers", "1"]
+    run(command, "phantom", *drawn, cwd=fresh)
     assert len(list((fresh / "phantom").glob("full mammogram images/**/*.dcm"))) == 4
 
 
