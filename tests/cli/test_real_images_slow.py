@@ -43,7 +43,7 @@ def test_the_whole_way_on_real_images(real_data, tmp_path, name, films):
     pathology = metrics["classifier"]["test"]["pathology"]
     assert min(pathology["class_counts"].values()) > 0
     assert 0 <= pathology["auroc"] <= 1
-    plots = {path.name for path in (out / "plots").iterdir()}
+    plots = {path.name for path in out.glob("checkpoints/*/plots/*")}
     assert plots == {
         "report",
         "mim_panels",
