@@ -266,11 +266,11 @@ def end_stage(
 
     Args:
         stage: Stage that was trained, "mim" or "classifier".
-        result: Its result.
+        result: Result of the stage.
         config: Configuration of the stage.
         collection: Collection that it was trained on.
         start: What training started from, for the card.
-        target: Where to push, from `mammo_hf.hub.push.take_over_push`; ``None``: nowhere.
+        target: Repository to push to, from `mammo_hf.hub.push.take_over_push`; ``None``: nowhere.
     """
     if config.process_index:
         return
@@ -482,7 +482,7 @@ class SwinTrainer(Trainer):
         raise UsageError("Trainer's own push is not used", source="push_to_hub", remedy="use mammo_hf.push")
 
     def get_train_dataloader(self) -> DataLoader:
-        """Return Trainer's own loader, or one that does not divide a stream among the processes a second time."""
+        """Return Trainer's own loader, or one that does not divide a stream among the processes twice."""
         if not isinstance(self.train_dataset, StreamedMaskedImages):
             return super().get_train_dataloader()
         return StreamLoader(
