@@ -63,8 +63,8 @@ logger = logging.getLogger(__name__)
 
 Tasks = list[dict[str, Any]]
 TEACHER_DECAY = 0.99  # for a training of few updates; Tarvainen & Valpola 2017 take 0.99 at first and 0.999 later
-# a whole network that is trained for fewer updates may be at chance for no other reason: on phantoms a nano Swin
-# leaves chance after 400 to 700
+# a whole network that is trained for fewer updates may be at chance for no other reason; an estimate, until the curves
+# of benchmarks/recipe.py give it
 ENOUGH_UPDATES = 400
 REFUSED_HERE = REFUSED | {
     "prediction_loss_only": "leave it out: the scores choose the best epoch",
