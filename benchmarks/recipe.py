@@ -5,7 +5,8 @@
     python benchmarks/recipe.py --output_dir recipe --only finetune_5e-4 --dry_run
 
 Stage 1 is judged by the masked L1 on validation images and by the AUC that stage 2 reaches from it, stage 2 by the AUC
-on test patients, each recipe with several seeds, with all labels and with a quarter of them. Differences from the old
+on test patients, each recipe with several seeds, two sizes of the training set, all labels and a quarter of them; the
+test patients are the same everywhere. Differences from the old
 recipe are paired, with intervals by bootstrap over patients. Every cell of the grid is a file, so that an interrupted
 run resumes; table.md and curves.png are written from the cells that are there. With --films the recipes of stage 1 also
 train on real films, which are asked only whether the training diverges and what masked L1 it reaches.
@@ -21,6 +22,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +32,7 @@ from transformers import TrainerCallback
 
 import mammo_hf
 from mammo_hf.cli.running import quiet
-from mammo_hf.data.splits import label_subset
+from mammo_hf.data.splits import in_hash_order, label_subset
 from mammo_hf.data.training_data import open_collection, prepared_images, usable_tasks
 from mammo_hf.files import write_record, write_whole
 from mammo_hf.metrics.classification import auroc
@@ -51,24 +53,13 @@ FINETUNE: dict[str, dict[str, Any]] = {
     "old": {"learning_rate": 5e-5, "num_train_epochs": 3, **LINEAR},
     "5e-5 linear": {"learning_rate": 5e-5, "num_train_epochs": 30, **LINEAR},
     "5e-4": {"learning_rate": 5e-4, "num_train_epochs": 30, **COSINE},
-    "5e-4 for 10 epochs": {"learning_rate": 5e-4, "num_train_epochs": 10, **COSINE},
     "1e-3": {"learning_rate": 1e-3, "num_train_epochs": 30, **COSINE},
     "2e-3": {"learning_rate": 2e-3, "num_train_epochs": 30, **COSINE},
-    "1e-3 with layer decay": {"learning_rate": 1e-3, "num_train_epochs": 30, "layer_decay": 0.75, **COSINE},
-    "1e-3 with batches of 16": {
-        **{"learning_rate": 1e-3, "num_train_epochs": 30, "per_device_train_batch_size": 16},
-        **COSINE,
-    },
 }
 PRETRAIN: dict[str, dict[str, Any]] = {
     "old": {"learning_rate": 5e-5, "num_train_epochs": 3, "per_device_train_batch_size": 8, **LINEAR},
     "5e-4": {"learning_rate": 5e-4, "num_train_epochs": 20, **COSINE},
     "1e-3": {"learning_rate": 1e-3, "num_train_epochs": 20, **COSINE},
-    "2e-3": {"learning_rate": 2e-3, "num_train_epochs": 20, **COSINE},
-    "1e-3 with batches of 32": {
-        **{"learning_rate": 1e-3, "num_train_epochs": 20, "per_device_train_batch_size": 32},
-        **COSINE,
-    },
 }
 REFERENCE = "5e-4"  # the recipe of the other stage that a stage's recipes are compared with
 SECONDS_PER_UPDATE = {"pretrain": 0.5, "finetune": 0.25}  # nano on one core, until a cell has been timed
@@ -81,6 +72,7 @@ class Cell(NamedTuple):
         stage: Either "pretrain", "finetune" or "films".
         recipe: Name of the recipe of that stage.
         start: Name of the recipe of stage 1 that stage 2 starts from; empty for stage 1.
+        patients: Number of training patients.
         percentage: Percentage of the labels; 0 for stage 1.
         seed: Random seed of the training and of the label subset.
     """
@@ -88,6 +80,7 @@ class Cell(NamedTuple):
     stage: str
     recipe: str
     start: str
+    patients: int
     percentage: float
     seed: int
 
@@ -95,19 +88,19 @@ class Cell(NamedTuple):
     def key(self) -> str:
         """Name of the cell's file, without suffix."""
         parts = [self.stage, self.recipe, *([f"from {self.start}", f"{self.percentage:g}pc"] if self.start else [])]
-        return "_".join([*parts, f"seed{self.seed}"]).replace(" ", "-")
+        return "_".join([*parts, f"{self.patients}patients", f"seed{self.seed}"]).replace(" ", "-")
 
 
 def grid(args: argparse.Namespace) -> Iterator[Cell]:
-    """List the cells, those of stage 1 first: stage 2 starts from them."""
-    for seed in range(args.seeds):
-        yield from (Cell("pretrain", name, "", 0, seed) for name in PRETRAIN)
-    if args.films:
-        yield from (Cell("films", name, "", 0, 0) for name in PRETRAIN)
-    for seed in range(args.seeds):
+    """List the cells seed by seed, those of stage 1 first: stage 2 starts from them."""
+    for seed, patients in product(range(args.seeds), args.train_patients):
+        yield from (Cell("pretrain", name, "", patients, 0, seed) for name in PRETRAIN)
         for percentage in args.percentages:
-            yield from (Cell("finetune", name, REFERENCE, percentage, seed) for name in FINETUNE)
-            yield from (Cell("finetune", REFERENCE, name, percentage, seed) for name in PRETRAIN if name != REFERENCE)
+            yield from (Cell("finetune", name, REFERENCE, patients, percentage, seed) for name in FINETUNE)
+            others = [name for name in PRETRAIN if name != REFERENCE]
+            yield from (Cell("finetune", REFERENCE, name, patients, percentage, seed) for name in others)
+    if args.films:
+        yield from (Cell("films", name, "", 0, 0, 0) for name in PRETRAIN)
 
 
 class Curve(TrainerCallback):
@@ -141,8 +134,9 @@ class Bench:
             size = (2 * SIZE[0], 2 * SIZE[1])
             write_phantom(self.out / "phantom", patients=args.patients, seed=0, size=size, num_workers=1, **LESIONS)
         # One split for all seeds: the trainings and the label subsets vary
-        self.table = open_collection(self.out / "phantom", seed=0)
-        self.tasks = usable_tasks(self.table, (TASK,))
+        whole = open_collection(self.out / "phantom", test_fraction=0.4, validation_fraction=0.15, seed=0)
+        self.tables = {patients: _with_fewer(whole, patients) for patients in args.train_patients}
+        self.tasks = usable_tasks(whole, (TASK,))
         self.processor = MammoImageProcessor(size=SIZE)
 
     def run(self, cell: Cell) -> dict[str, Any]:
@@ -160,34 +154,37 @@ class Bench:
             options |= {"max_steps": self.args.max_steps}
         return options
 
+    def _prepared(self, cell: Cell) -> Path:
+        return self.out / f"prepared_{cell.patients or 'films'}"
+
     def _pretrain(self, cell: Cell) -> dict[str, Any]:
         films = cell.stage == "films"
         curve, folder = Curve("eval_loss"), self.out / cell.stage / cell.key
         trained = mammo_hf.pretrain(
-            self.args.films if films else self.table,
+            self.args.films if films else self.tables[cell.patients],
             folder,
             model=MODEL,
             image_size=list(SIZE),
-            prepared_dir=str(self.out / ("prepared_films" if films else "prepared")),
+            prepared_dir=str(self._prepared(cell)),
             callbacks=[curve],
             **self._options(cell, PRETRAIN),
         )
         return {"masked_l1": trained.metrics["validation_loss"], "updates": curve.points[-1][0], "curve": curve.points}
 
     def _finetune(self, cell: Cell) -> dict[str, Any]:
-        curve, folder = Curve(f"eval_{TASK}_auroc"), self.out / "trainer"
-        shutil.rmtree(folder, ignore_errors=True)
-        prepared = prepared_images(self.table, self.processor, self.out / "prepared", tasks=self.tasks, num_workers=0)
-        start = Cell("pretrain", cell.start, "", 0, cell.seed).key
+        curve, folder, table = Curve(f"eval_{TASK}_auroc"), self.out / "trainer" / cell.key, self.tables[cell.patients]
+        prepared = prepared_images(table, self.processor, self._prepared(cell), tasks=self.tasks, num_workers=0)
+        start = Cell("pretrain", cell.start, "", cell.patients, 0, cell.seed).key
         fitted = fit_classifier(
             prepared,
             self.processor,
             ClassificationConfig(str(folder), **self._options(cell, FINETUNE)),
             model=str(self.out / "pretrain" / start),
             tasks=self.tasks,
-            patients=label_subset(self.table, percentage=cell.percentage, seed=cell.seed, task=TASK),
+            patients=label_subset(table, percentage=cell.percentage, seed=cell.seed, task=TASK),
             callbacks=[curve],
         )
+        shutil.rmtree(folder)  # the best and the last weights: only the scores are needed
         test = fitted.images["test"].prepared
         scores = softmax(predicted_logits(fitted.trainer, fitted.images["test"]), axis=-1)[:, 1]
         return {
@@ -198,6 +195,15 @@ class Bench:
             "updates": fitted.figures["updates"],
             "curve": curve.points,
         }
+
+
+def _with_fewer(table: mammo_hf.Collection, patients: int) -> mammo_hf.Collection:
+    """Keep so many training patients, a fifth as many validation patients, and all test patients."""
+    kept: set[str] = set()
+    for split, number in (("train", patients), ("validation", patients // 5)):
+        own = {row["patient"] for row in table if row["split"] == split}
+        kept |= set(in_hash_order(own, purpose="recipe", seed=0)[:number])
+    return table.where(lambda row: row["split"] == "test" or row["patient"] in kept)
 
 
 # The tables, from the cells that are there.
@@ -301,13 +307,13 @@ class Tables:
         """Estimate the seconds of a cell from the finished ones of its stage and recipe, or else of its stage."""
         stage = "pretrain" if cell.stage == "films" else cell.stage
         same = [one for one in self.cells if one["stage"] == cell.stage and one["recipe"] == cell.recipe]
-        same = [one for one in same if one["percentage"] == cell.percentage]
+        same = [one for one in same if (one["patients"], one["percentage"]) == (cell.patients, cell.percentage)]
         if same:
             return float(np.mean([one["seconds"] for one in same]))
         recipe = {"per_device_train_batch_size": 8 if stage == "finetune" else 16}
         recipe |= (FINETUNE if stage == "finetune" else PRETRAIN)[cell.recipe]
-        # Of the patients 64 % are trained on; two of the four images of each have labels
-        images = 0.64 * self.args.patients * (4 if stage == "pretrain" else 2 * cell.percentage / 100)
+        # Two of the four images of each patient have labels
+        images = (cell.patients or 120) * (4 if stage == "pretrain" else 2 * cell.percentage / 100)
         updates = math.ceil(images / recipe["per_device_train_batch_size"]) * recipe["num_train_epochs"]
         timed = [one["seconds"] / one["updates"] for one in self.cells if one["stage"] == stage]
         return (self.args.max_steps or updates) * (float(np.mean(timed)) if timed else SECONDS_PER_UPDATE[stage])
@@ -328,6 +334,7 @@ def main() -> None:
     parser.add_argument("--patients", type=int, default=240, help="number of phantom patients (default %(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds (default %(default)s)")
     parser.add_argument("--percentages", type=float, nargs="+", default=[100, 25], help="percentages of the labels")
+    parser.add_argument("--train_patients", type=int, nargs="+", default=[120, 40], help="sizes of the training set")
     parser.add_argument("--films", help="collection of real films: stage 1 is tried on them too")
     parser.add_argument("--only", nargs="+", help="beginnings of the names of the cells to run (default: all)")
     parser.add_argument("--max_steps", type=int, help="updates of every training, to try the script")
