@@ -7,7 +7,7 @@ installed package alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,8 +23,9 @@ from .image_source import ImageSource, open_image
 from .masking import BlockwiseMasking
 
 # of preprocessor_config.json: raised with each key that is added, and if the same keys would give other pixels. Files
-# of earlier versions are read, with the defaults of the keys that they lack, and saved in the present one
-FORMAT_VERSION = 2
+# of other versions are refused: their models were trained on other pixels
+FORMAT_VERSION = 3
+_FILE = "preprocessor_config.json"
 # what transformers itself writes into a preprocessor_config.json or passes on loading
 _TRANSFORMERS_KEYS = {
     "image_processor_type",
@@ -61,10 +62,11 @@ class MammoImageProcessor(BaseImageProcessor):
         mask_block_size: Side in pixels of the blocks that ``return_mask`` hides.
         mask_ratio: Fraction of the blocks that is hidden.
         patch_size: Side in pixels of the encoder's patches.
-        format_version: Version of the ``preprocessor_config.json`` that is read; a newer one is refused.
+        format_version: Version of the ``preprocessor_config.json`` that is read; any other than the present one is
+            refused.
 
     Raises:
-        UsageError: A value makes no sense, a key is unknown, or the file is of a newer format.
+        UsageError: A value makes no sense, a key is unknown, or the file is of another format.
     """
 
     model_input_names = ["pixel_values"]  # noqa: RUF012 (transformers declares it so)
@@ -91,14 +93,7 @@ class MammoImageProcessor(BaseImageProcessor):
         format_version: int = FORMAT_VERSION,
         **kwargs: Any,
     ) -> None:
-        unknown = sorted(set(kwargs) - _TRANSFORMERS_KEYS)
-        if unknown or format_version > FORMAT_VERSION:
-            what = f"unknown keys {', '.join(unknown)}" if unknown else f"format_version {format_version}"
-            raise UsageError(
-                what,
-                source="preprocessor_config.json",
-                remedy="was it saved by a newer mammo_hf? Then upgrade this one",
-            )
+        _check_keys(format_version, kwargs, _FILE)
         super().__init__(**kwargs)
         self.size = _size_dict({"height": 896, "width": 448} if size is None else size)
         if num_channels not in (1, 3):
@@ -133,10 +128,12 @@ class MammoImageProcessor(BaseImageProcessor):
 
         Raises:
             ValueError: The file holds something else.
+            UsageError: The file is of another format.
         """
         found, rest = super().get_image_processor_dict(*args, **kwargs)
         if not isinstance(found, dict):
-            raise ValueError("preprocessor_config.json is not a JSON object")
+            raise ValueError(f"{_FILE} is not a JSON object")
+        _check_keys(found.get("format_version", FORMAT_VERSION), {}, f"{args[0]}/{_FILE}" if args else _FILE)
         return found, rest
 
     @property
@@ -295,6 +292,20 @@ class MammoImageProcessor(BaseImageProcessor):
         """Return the intensity (..., height, width) in [0, 1] of normalised (..., channels, height, width)."""
         values = np.asarray(pixel_values, np.float32).mean(axis=-3)
         return np.clip(values * self.image_std[0] + self.image_mean[0], 0, 1)
+
+
+def _check_keys(version: Any, keys: Iterable[str], source: str) -> None:
+    """Raise UsageError if a processor's file is of another format, or has keys that are not known."""
+    unknown = sorted(set(keys) - _TRANSFORMERS_KEYS)
+    if isinstance(version, int) and version < FORMAT_VERSION:
+        raise UsageError(
+            f"format_version {version} is of an earlier mammo_hf, to which the same files had other pixels",
+            source=source,
+            remedy="train again with this version",
+        )
+    if unknown or version != FORMAT_VERSION:
+        what = f"unknown keys {', '.join(unknown)}" if unknown else f"format_version {version!r}"
+        raise UsageError(what, source=source, remedy="was it saved by a newer mammo_hf? Then upgrade this one")
 
 
 def _strip(source: ImageSource, geometry: Geometry, shown: Breast | None, rows: slice) -> tuple[np.ndarray, int]:

@@ -121,17 +121,18 @@ def test_unknown_keys_and_newer_formats_are_refused(tmp_path):
         MammoImageProcessor.from_pretrained(tmp_path)
 
 
-def test_a_file_of_an_earlier_format_is_read_and_saved_as_the_present_one(tmp_path, pixels):
-    MammoImageProcessor(size=(224, 112)).save_pretrained(tmp_path)
+@pytest.mark.parametrize("version", range(1, FORMAT_VERSION))
+def test_a_file_of_an_earlier_format_is_refused_by_its_name(tmp_path, version):
+    MammoImageProcessor().save_pretrained(tmp_path)
     path = tmp_path / "preprocessor_config.json"
     stored = json.loads(path.read_text())
     assert stored["format_version"] == FORMAT_VERSION
-    first = {key: value for key, value in stored.items() if key not in ("window", "prefer")}
-    path.write_text(json.dumps({**first, "format_version": 1}))
-    old = MammoImageProcessor.from_pretrained(tmp_path)
-    assert (old.window, old.prefer) == ("NORMAL", "lut")
-    old.save_pretrained(tmp_path)
-    assert json.loads(path.read_text()) == stored
+    path.write_text(json.dumps({**stored, "format_version": version}))
+    for load in (MammoImageProcessor.from_pretrained, AutoImageProcessor.from_pretrained):
+        with pytest.raises(UsageError, match=rf"{tmp_path}.*earlier mammo_hf.*train again with this version"):
+            load(tmp_path)
+    with pytest.raises(UsageError, match="train again with this version"):
+        MammoImageProcessor.from_dict({**stored, "format_version": version})
 
 
 def test_which_window_is_shown_is_an_argument_that_stands_in_the_json(pixels, tmp_path):

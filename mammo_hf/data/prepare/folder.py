@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 
 from ...errors import UsageError
 from ...files import Folder
-from ...processing.image_processing_mammo import MammoImageProcessor
+from ...processing.image_processing_mammo import FORMAT_VERSION, MammoImageProcessor
 from ..collection import Collection
 from ..prepared_row import SCHEMA
 from ..schema import features
@@ -163,10 +163,18 @@ def prepared_processor(folder: str | os.PathLike[str]) -> MammoImageProcessor:
     """Return the processor that prepared a folder.
 
     Raises:
-        UsageError: The folder is not finished.
+        UsageError: The folder is not finished, or it was prepared by an earlier version.
     """
-    read_about(Folder(folder))
-    return MammoImageProcessor.from_dict(json.loads(Folder(folder).read_text(PROCESSOR) or "{}"))
+    place = Folder(folder)
+    read_about(place)
+    found = json.loads(place.read_text(PROCESSOR) or "{}")
+    if found.get("format_version") != FORMAT_VERSION:
+        raise UsageError(
+            "was prepared by another version of mammo_hf, to which the same files had other pixels",
+            source=folder,
+            remedy="prepare again: run mammo-hf prepare with the same arguments",
+        )
+    return MammoImageProcessor.from_dict(found)
 
 
 def prepared_lesion_task(folder: str | os.PathLike[str]) -> str:

@@ -1,3 +1,5 @@
+import json
+
 import datasets
 import fsspec
 import numpy as np
@@ -15,6 +17,7 @@ from mammo_hf.data.prepare.folder import (
 )
 from mammo_hf.data.prepare.running import prepare_images
 from mammo_hf.errors import UsageError
+from mammo_hf.processing.image_processing_mammo import FORMAT_VERSION
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +87,18 @@ def test_another_canvas_is_refused_and_other_numbers_are_not(folders):
         check_canvas(folders / "arrow", MammoImageProcessor(size=(96, 32)))
     with pytest.raises(UsageError, match="orient"):
         check_canvas(folders / "arrow", MammoImageProcessor(size=(64, 32), orient=False))
+
+
+def test_a_folder_of_an_earlier_version_is_refused_and_prepared_again(collection, tmp_path):
+    processor = MammoImageProcessor(size=(64, 32))
+    prepare_images(collection, processor, tmp_path)
+    path = tmp_path / "preprocessor_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format_version": FORMAT_VERSION - 1}))
+    for use in (prepared_processor, lambda folder: check_canvas(folder, processor)):
+        with pytest.raises(UsageError, match=rf"{tmp_path}.*another version.*prepare again"):
+            use(tmp_path)
+    prepare_images(collection, processor, tmp_path)
+    check_canvas(tmp_path, processor)
 
 
 def test_a_folder_that_is_not_finished(tmp_path):
