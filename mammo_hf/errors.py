@@ -14,6 +14,7 @@ class MammoError(Exception):
         problem: What is wrong, in plain words.
         source: File, folder, column or argument that it is about; ``None`` if the problem names it.
         remedy: What the user can do about it.
+        code: Why a file is refused, a key of `mammo_hf.notes.REFUSALS`.
 
     Attributes:
         exit_status: Exit status of a command that this error ends.
@@ -21,20 +22,23 @@ class MammoError(Exception):
 
     exit_status = 1
 
-    def __init__(self, problem: str, *, source: object = None, remedy: str | None = None) -> None:
+    def __init__(
+        self, problem: str, *, source: object = None, remedy: str | None = None, code: str = "damaged"
+    ) -> None:
         self.problem = problem
         self.source = None if source is None else str(source)
         self.remedy = remedy
+        self.code = code
         text = problem if source is None else f"{source}: {problem}"
         super().__init__(" ".join((text if remedy is None else f"{text}; {remedy}").split()))
 
     def __reduce__(self) -> tuple[object, ...]:
         # keyword-only arguments do not survive the default pickling, which worker processes rely on
-        return _rebuild, (type(self), self.problem, self.source, self.remedy)
+        return _rebuild, (type(self), self.problem, self.source, self.remedy, self.code)
 
 
-def _rebuild(kind: type[MammoError], problem: str, source: str | None, remedy: str | None) -> MammoError:
-    return kind(problem, source=source, remedy=remedy)
+def _rebuild(kind: type[MammoError], problem: str, source: str | None, remedy: str | None, code: str) -> MammoError:
+    return kind(problem, source=source, remedy=remedy, code=code)
 
 
 class UsageError(MammoError):

@@ -12,6 +12,7 @@ import pyarrow as pa
 from datasets import Dataset
 
 from ..errors import DataError, UsageError
+from ..notes import Note
 from .leaks import assert_no_leak
 from .schema import COLUMNS, OPTIONAL, SPLITS, Row, describe, features, validate
 from .splits import apply_saved_split, draw_splits, read_split
@@ -65,7 +66,7 @@ class Collection:
         dataset: Rows of the collection; further columns are kept.
         tasks: Tasks in the form of a model's ``config.tasks``, in order.
         salt_name: Name of the salt of the hashes: the name of the collection, or "private".
-        notes: Sentences on what was moved, left out or not found.
+        notes: Notes on what was moved, left out or not found.
         rejected: Files and label rows that are left out, with the reason.
         moved: Patients who are in another split than in the collection's own tables.
 
@@ -82,7 +83,7 @@ class Collection:
         *,
         tasks: Sequence[Mapping[str, Any]],
         salt_name: str,
-        notes: Iterable[str] = (),
+        notes: Iterable[Note] = (),
         rejected: Iterable[Rejected] = (),
         moved: Iterable[Moved] = (),
     ) -> None:
@@ -253,10 +254,11 @@ class Collection:
         result = self.with_splits(assigned)
         for split in fractions:
             patients = sum(found == split for found in assigned.values())
-            notes.append(f"{split}: {patients} patients ({result.column('split').count(split)} images) {how}")
+            images = result.column("split").count(split)
+            notes.append(Note("split_drawn", split=split, patients=patients, images=images, how=how))
         return result.with_notes(*notes)
 
-    def with_notes(self, *notes: str) -> Collection:
+    def with_notes(self, *notes: Note) -> Collection:
         """Return the same collection with further notes."""
         result = self._with(self.dataset)
         result.notes += notes

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, UsageError
 from ..files import read_record, write_record
+from ..notes import Note
 from . import TEST_FRACTION, VALIDATION_FRACTION
 from .privacy import is_salted_hash
 from .schema import SPLITS
@@ -61,16 +62,14 @@ def complete_split(
     for split in own:
         rows = collection.where(split=split)
         patients = len(set(rows.column("patient")))
-        notes.append(f"{split}: {patients} patients ({len(rows)} images), the collection's own split")
+        notes.append(Note("split_own", split=split, patients=patients, images=len(rows)))
     if "test" not in own and saved is None:
         if not labelled:
-            notes.append("test: none, as no image has a label")
+            notes.append(Note("split_none"))
         elif not test_fraction:
-            notes.append("test: none; the collection has no split of its own, and the test fraction is 0")
+            notes.append(Note("split_not_wanted"))
         else:
-            notes.append(
-                f"test: the collection has no split of its own, so {test_fraction:.0%} of the patients are taken"
-            )
+            notes.append(Note("split_taken", fraction=f"{test_fraction:.0%}"))
     collection = collection.with_notes(*notes)
     if saved is None and not validation and not test:
         return collection
@@ -237,7 +236,7 @@ def read_split(path: str | Path) -> dict[str, str]:
 
 def apply_saved_split(
     collection: Collection, by_rule: Mapping[str, str], saved: Mapping[str, str]
-) -> tuple[dict[str, str], str]:
+) -> tuple[dict[str, str], Note]:
     """Return the splits that a saved split gives to its patients, and the rule to patients who are new.
 
     Args:
@@ -270,10 +269,9 @@ def apply_saved_split(
     splits = {**{patient: by_rule[patient] for patient in new if patient in by_rule}, **known}
     moved = sum(by_rule.get(patient, current[patient]) != split for patient, split in known.items())
     counts = Counter(splits.get(patient, current[patient]) for patient in new)
-    note = f"saved split: {len(known)} patients as saved, {moved} of them in another split than by the rule"
-    if new:
-        note += f"; {len(new)} new patients by the rule: " + ", ".join(f"{split} {counts[split]}" for split in counts)
-    return splits, note
+    by_split = ", ".join(f"{split} {counts[split]}" for split in counts)
+    added = f"; {len(new)} new patients by the rule: {by_split}" if new else ""
+    return splits, Note("split_saved", patients=len(known), moved=moved, new=added)
 
 
 def save_training_split(

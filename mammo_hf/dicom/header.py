@@ -1,6 +1,6 @@
 """Facts of an image in its header, apart from the display of its values.
 
-Functions with ``notes`` append to it, as short texts without identifying values, what is malformed or contradicts.
+Functions with ``notes`` append to it what is malformed or contradicts.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TypeVar
 from pydicom import uid
 from pydicom.dataset import Dataset
 
+from ..notes import Note
 from .parsing import group_items, items, numbers, text, texts, word, words
 from .pixels import ImagePixel
 from .types import (
@@ -50,7 +51,7 @@ class MammogramHeader(ImagePixel):
         compression_force_n: Compression force in newtons, or ``None``.
         thickness_mm: Thickness of the compressed breast in mm, or ``None``.
         series_description: Free text of the file that identifies parts of a collection; not for logs or results.
-        contradictions: Attributes that are malformed or that disagree, as short texts without identifying values.
+        contradictions: Notes on attributes that are malformed or that disagree; none holds an identifying value.
     """
 
     laterality: Laterality
@@ -67,10 +68,10 @@ class MammogramHeader(ImagePixel):
     compression_force_n: float | None
     thickness_mm: float | None
     series_description: str
-    contradictions: tuple[str, ...]
+    contradictions: tuple[Note, ...]
 
 
-def mammogram_header(dataset: Dataset, image: ImagePixel, contradictions: tuple[str, ...] = ()) -> MammogramHeader:
+def mammogram_header(dataset: Dataset, image: ImagePixel, contradictions: tuple[Note, ...] = ()) -> MammogramHeader:
     """Return the header of a dataset.
 
     Args:
@@ -78,7 +79,7 @@ def mammogram_header(dataset: Dataset, image: ImagePixel, contradictions: tuple[
         image: The Image Pixel module of the image.
         contradictions: Contradictions that reading the pixels has found already.
     """
-    notes: list[str] = []
+    notes: list[Note] = []
     laterality, view = find_projection(dataset, notes)
     modifiers = find_modifiers(dataset)
     intent = find_intent(dataset, notes)
@@ -130,7 +131,7 @@ _ORIENTATIONS: dict[tuple[str, ...], tuple[Laterality, View]] = {
 }
 
 
-def find_projection(dataset: Dataset, notes: list[str]) -> tuple[Laterality, View]:
+def find_projection(dataset: Dataset, notes: list[Note]) -> tuple[Laterality, View]:
     """Return laterality and view of a dataset; ``UNKNOWN`` if no attribute gives them.
 
     Laterality is taken from ImageLaterality, Laterality, FrameLaterality, ViewPosition ("L MLO"), CBIS-DDSM's PatientID
@@ -158,14 +159,17 @@ def find_projection(dataset: Dataset, notes: list[str]) -> tuple[Laterality, Vie
     return _first_known(sides, hanging[0], notes), _first_known(views, hanging[1], notes)
 
 
-def _first_known(found: list[tuple[str, _Fact]], default: _Fact, notes: list[str]) -> _Fact:
+def _first_known(found: list[tuple[str, _Fact]], default: _Fact, notes: list[Note]) -> _Fact:
     """Return the first known value, and note each attribute that says another one."""
     known = [(name, value) for name, value in found if value.value]
     if not known:
         return default
     name, first = known[0]
+    code = "laterality_contradicted" if isinstance(first, Laterality) else "view_contradicted"
     others = [
-        f"{name} says {first.value}, {other} says {value.value}" for other, value in known if not _agree(first, value)
+        Note(code, attribute=name, value=first.value, other=other, other_value=value.value)
+        for other, value in known
+        if not _agree(first, value)
     ]
     notes += dict.fromkeys(others)
     return first
@@ -213,18 +217,18 @@ _PROJECTIONS = (uid.BreastProjectionXRayImageStorageForPresentation, uid.BreastP
 _SYNTHETIC_NAMES = ("C-VIEW", "CVIEW", "S-VIEW", "INSIGHT 2D", "V-PREVIEW", "INTELLIGENT 2D", "SYNTHETIC 2D")
 
 
-def find_intent(dataset: Dataset, notes: list[str]) -> PresentationIntent:
+def find_intent(dataset: Dataset, notes: list[Note]) -> PresentationIntent:
     """Return what the pixels were made for, by PresentationIntentType, else by SOP class."""
     intent = PresentationIntent.from_dicom(text(dataset, "PresentationIntentType"))
     of_class = _INTENT_OF_CLASS.get(text(dataset, "SOPClassUID"), PresentationIntent.UNKNOWN)
     if intent is PresentationIntent.UNKNOWN:
         return of_class
     if of_class not in (intent, PresentationIntent.UNKNOWN):
-        notes.append(f"PresentationIntentType says {intent.value}, the SOP class {of_class.value}")
+        notes.append(Note("intent_contradicted", intent=intent.value, of_class=of_class.value))
     return intent
 
 
-def find_kind(dataset: Dataset, frames: int, notes: list[str]) -> ImageKind:
+def find_kind(dataset: Dataset, frames: int, notes: list[Note]) -> ImageKind:
     """Return the kind of image, by SOP class and ImageType (PS3.3 C.8.11.7.1.4), or by the maker's name for it.
 
     A synthetic 2D image has the SOP class of a digital mammogram, or is a Secondary Capture: only value 4 of ImageType
@@ -232,7 +236,7 @@ def find_kind(dataset: Dataset, frames: int, notes: list[str]) -> ImageKind:
     """
     kind = _kind(dataset, frames)
     if frames > 1 and kind is not ImageKind.TOMOSYNTHESIS:
-        notes.append(f"has {frames} frames and is not a tomosynthesis by its SOP class")
+        notes.append(Note("frames_contradicted", frames=frames))
     return kind
 
 
@@ -255,15 +259,15 @@ def _kind(dataset: Dataset, frames: int) -> ImageKind:
     return ImageKind.UNKNOWN
 
 
-def find_implant(dataset: Dataset, modifiers: tuple[ViewModifier, ...], notes: list[str]) -> Implant:
+def find_implant(dataset: Dataset, modifiers: tuple[ViewModifier, ...], notes: list[Note]) -> Implant:
     """Return whether the breast holds an implant, by BreastImplantPresent."""
     implant = Implant.from_dicom(text(dataset, "BreastImplantPresent"))
     if implant is Implant.ABSENT and ViewModifier.IMPLANT_DISPLACED in modifiers:
-        notes.append("BreastImplantPresent says NO, the view's modifier says implant displaced")
+        notes.append(Note("implant_contradicted"))
     return implant
 
 
-def find_exposure(dataset: Dataset, notes: list[str]) -> tuple[float | None, float | None, float | None]:
+def find_exposure(dataset: Dataset, notes: list[Note]) -> tuple[float | None, float | None, float | None]:
     """Return tube voltage in kV, compression force in N, and thickness of the compressed breast in mm.
 
     A volume may hold them in its X-Ray 3D Acquisition Sequence (PS3.3 C.8.21.3).
@@ -275,17 +279,17 @@ def find_exposure(dataset: Dataset, notes: list[str]) -> tuple[float | None, flo
     )
 
 
-def _positive(dataset: Dataset, keyword: str, notes: list[str]) -> float | None:
+def _positive(dataset: Dataset, keyword: str, notes: list[Note]) -> float | None:
     for holder in (dataset, *items(dataset, "XRay3DAcquisitionSequence")[:1]):
         try:
             found = numbers(holder, keyword)
         except MammogramError as error:
-            notes.append(error.problem)
+            notes.append(Note("attribute_malformed", problem=error.problem))
             return None
         if found and found[0] > 0:
             return found[0]
         if found and found[0] < 0:
-            notes.append(f"{keyword} is negative")
+            notes.append(Note("attribute_not_positive", attribute=keyword))
     return None
 
 
@@ -295,7 +299,7 @@ def _positive(dataset: Dataset, keyword: str, notes: list[str]) -> float | None:
 _TOLERANCE = 0.01
 
 
-def find_spacing(dataset: Dataset, notes: list[str]) -> tuple[Spacing | None, str | None]:
+def find_spacing(dataset: Dataset, notes: list[Note]) -> tuple[Spacing | None, str | None]:
     """Return the (row, column) distance of pixel centres in mm, and the attribute that it is from.
 
     ImagerPixelSpacing is measured at the detector; divided by EstimatedRadiographicMagnificationFactor it holds in the
@@ -308,7 +312,7 @@ def find_spacing(dataset: Dataset, notes: list[str]) -> tuple[Spacing | None, st
         factor = next(iter(_all_positive(dataset, "EstimatedRadiographicMagnificationFactor", notes)), 1.0)
         spacing = (imager[0] / factor, imager[1] / factor)
         if pixel is not None and not _close(pixel, imager) and not _close(pixel, spacing):
-            notes.append("PixelSpacing is neither ImagerPixelSpacing nor that divided by the magnification")
+            notes.append(Note("spacing_contradicted"))
         return spacing, "ImagerPixelSpacing" + ("" if factor == 1 else " / EstimatedRadiographicMagnificationFactor")
     if pixel is not None:
         return pixel, "PixelSpacing"
@@ -319,21 +323,21 @@ def find_spacing(dataset: Dataset, notes: list[str]) -> tuple[Spacing | None, st
     return nominal, None if nominal is None else "NominalScannedPixelSpacing"
 
 
-def _pair(dataset: Dataset, keyword: str, notes: list[str]) -> Spacing | None:
+def _pair(dataset: Dataset, keyword: str, notes: list[Note]) -> Spacing | None:
     values = _all_positive(dataset, keyword, notes)
     if values and len(values) != 2:
-        notes.append(f"{keyword} has {len(values)} values, not two")
+        notes.append(Note("attribute_malformed", problem=f"{keyword} has {len(values)} values, not two"))
     return (values[0], values[1]) if len(values) == 2 else None
 
 
-def _all_positive(dataset: Dataset, keyword: str, notes: list[str]) -> tuple[float, ...]:
+def _all_positive(dataset: Dataset, keyword: str, notes: list[Note]) -> tuple[float, ...]:
     try:
         values = numbers(dataset, keyword)
     except MammogramError as error:
-        notes.append(error.problem)
+        notes.append(Note("attribute_malformed", problem=error.problem))
         return ()
     if any(value <= 0 for value in values):
-        notes.append(f"{keyword} is not positive")
+        notes.append(Note("attribute_not_positive", attribute=keyword))
         return ()
     return values
 
@@ -345,36 +349,36 @@ def _close(first: Spacing, second: Spacing) -> bool:
 # What contradicts in how the file wants its values displayed.
 
 
-def _check_grayscale(dataset: Dataset, photometric: Photometric, intent: PresentationIntent, notes: list[str]) -> None:
+def _check_grayscale(dataset: Dataset, photometric: Photometric, intent: PresentationIntent, notes: list[Note]) -> None:
     shape = text(dataset, "PresentationLUTShape").upper()
     # PS3.3 C.8.11.3.1.2 pairs them: IDENTITY with MONOCHROME2, INVERSE with MONOCHROME1
     if (shape, photometric) in (("IDENTITY", Photometric.MONOCHROME1), ("INVERSE", Photometric.MONOCHROME2)):
-        notes.append(f"PresentationLUTShape is {shape} with {photometric.value}; the picture is inverted")
+        notes.append(Note("presentation_lut_contradicted", shape=shape, photometric=photometric.value))
     for first, second in (("RescaleSlope", "RescaleIntercept"), ("WindowCenter", "WindowWidth")):
         if bool(text(dataset, first)) != bool(text(dataset, second)):
-            notes.append(f"{first} and {second} do not come together; neither is used")
+            notes.append(Note("attribute_alone", attribute=first, other=second))
     for keyword in ("ModalityLUTSequence", "VOILUTSequence"):
         if any(not len(words(item, "LUTData")) for item in items(dataset, keyword)):
-            notes.append(f"{keyword} has an empty item")
+            notes.append(Note("lut_empty", attribute=keyword))
     if items(dataset, "ModalityLUTSequence") and text(dataset, "RescaleSlope"):
-        notes.append("ModalityLUTSequence and RescaleSlope are both there; the former is used")
+        notes.append(Note("modality_lut_and_rescale"))
     if intent is PresentationIntent.FOR_PROCESSING:
         _check_raw(dataset, photometric, notes)
 
 
-def _check_raw(dataset: Dataset, photometric: Photometric, notes: list[str]) -> None:
+def _check_raw(dataset: Dataset, photometric: Photometric, notes: list[Note]) -> None:
     """Note what is odd in how the values of a For Processing image follow the X-ray beam (PS3.3 C.8.11.3.1.2)."""
     if text(dataset, "WindowCenter") or items(dataset, "VOILUTSequence"):
-        notes.append("has a window or VOI LUT, which For Processing values are not meant for; used only if asked for")
+        notes.append(Note("raw_with_window"))
     relationship = text(dataset, "PixelIntensityRelationship").upper()
     if relationship not in ("LIN", "LOG"):
         used = "LOG" if relationship == "DISP" else "LIN"
-        notes.append(f"PixelIntensityRelationship is neither LIN nor LOG; taken as {used}")
+        notes.append(Note("raw_relationship_unknown", used=used))
     sign = word(dataset, "PixelIntensityRelationshipSign")
     if sign not in (1, 0xFFFF):
         by = "MONOCHROME1" if photometric is Photometric.MONOCHROME1 else "the image"
-        notes.append(f"PixelIntensityRelationshipSign is neither 1 nor -1; decided by {by}")
+        notes.append(Note("raw_sign_unknown", used=by))
     # with more X-rays giving higher values (1), dense tissue is low and white is MONOCHROME1
     elif (sign == 1) != (photometric is Photometric.MONOCHROME1):
         value = 1 if sign == 1 else -1
-        notes.append(f"PixelIntensityRelationshipSign is {value} with {photometric.value}; the sign is used")
+        notes.append(Note("raw_sign_contradicted", sign=value, photometric=photometric.value))

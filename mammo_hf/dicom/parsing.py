@@ -88,11 +88,11 @@ def parse(source: Any) -> tuple[Dataset, UID, PixelBytes | None]:
 
 def _checked(path: Path) -> Path:
     if path.is_dir():
-        raise MammogramError("is a folder", remedy="give the path of one DICOM file")
+        raise MammogramError("is a folder", remedy="give the path of one DICOM file", code="missing")
     if not path.exists():
-        raise MammogramError("there is no such file", remedy="check the path")
+        raise MammogramError("there is no such file", remedy="check the path", code="missing")
     if not path.is_file():
-        raise MammogramError("is not a regular file", remedy="give the path of one DICOM file")
+        raise MammogramError("is not a regular file", remedy="give the path of one DICOM file", code="missing")
     return path
 
 
@@ -115,7 +115,7 @@ def _from_dataset(dataset: Dataset) -> tuple[Dataset, UID, PixelBytes | None]:
 
 
 def _floating_point() -> MammogramError:
-    return MammogramError("its pixels are floating point numbers", remedy="leave the file out")
+    return MammogramError("its pixels are floating point numbers", remedy="leave the file out", code="unsupported")
 
 
 def _from_file(file: BinaryIO, holder: bytes | str, size: int) -> tuple[Dataset, UID, PixelBytes | None]:
@@ -147,7 +147,8 @@ class _BoundedFile:
         self._bytes -= size
         self._steps -= 1
         if self._bytes < 0 or self._steps < 0:
-            raise MammogramError("its header is longer than any mammogram's", remedy="leave the file out")
+            problem = "its header is longer than any mammogram's"
+            raise MammogramError(problem, remedy="leave the file out", code="hostile")
         return self._file.read(size)
 
 

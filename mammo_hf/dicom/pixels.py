@@ -21,6 +21,7 @@ from pydicom.pixels.decoders.base import DecodeFunction, DecodeRunner
 from pydicom.pixels.utils import get_j2k_parameters
 from pydicom.uid import UID
 
+from ..notes import Note
 from .parsing import COPY_AGAIN, FIX_OR_SKIP, PixelBytes, text, word
 from .types import MammogramError, Photometric
 
@@ -86,11 +87,13 @@ def image_pixel(dataset: Dataset, max_pixels: int = MAX_PIXELS) -> ImagePixel:
             f"{frames} frames of {rows} x {columns} are more than {max_pixels} pixels in a frame, or "
             f"{_MOST_FRAMES_OF_LARGEST} times that in all",
             remedy="raise max_pixels if the file is sound",
+            code="hostile",
         )
     if allocated not in (8, 16) or not 1 <= stored <= allocated or representation not in (0, 1):
         raise MammogramError(
             f"{stored} bits stored in {allocated} with pixel representation {representation} is not a mammogram type",
             remedy="give an image of 8 or 16 bits allocated",
+            code="unsupported",
         )
     high_bit = word(dataset, "HighBit")
     if high_bit is None or not stored - 1 <= high_bit < allocated:
@@ -124,6 +127,7 @@ def _photometric(dataset: Dataset) -> Photometric:
         raise MammogramError(
             "is a colour image; mammograms are MONOCHROME1 or MONOCHROME2",
             remedy="leave it out, or convert it to grayscale if that is right",
+            code="unsupported",
         )
     return photometric
 
@@ -147,7 +151,7 @@ class StoredFrames:
     syntax: UID
     offsets: Offsets
     lowest_bits: bool
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
     _last: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
@@ -191,9 +195,13 @@ def stored_frames(
             reads.
     """
     if syntax.is_private or not syntax.is_transfer_syntax:
-        raise MammogramError("its transfer syntax is not known", remedy="export it again as Explicit VR Little Endian")
+        raise MammogramError(
+            "its transfer syntax is not known",
+            remedy="export it again as Explicit VR Little Endian",
+            code="unsupported",
+        )
     offsets: Offsets = None
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     if syntax.is_encapsulated:
         find_decoder(syntax)
         offsets = _checked_offsets(pixels, image, extended)
@@ -212,7 +220,7 @@ def stored_frames(
     return frames
 
 
-def _check_length(pixels: PixelBytes, image: ImagePixel) -> tuple[str, ...]:
+def _check_length(pixels: PixelBytes, image: ImagePixel) -> tuple[Note, ...]:
     if pixels.encapsulated:
         raise MammogramError("its pixel data have no length", remedy=COPY_AGAIN)
     expected = image.nbytes
@@ -227,7 +235,7 @@ def _check_length(pixels: PixelBytes, image: ImagePixel) -> tuple[str, ...]:
             f"pixel data are {excess} bytes longer than the image that the header describes",
             remedy="fix Rows, Columns, NumberOfFrames or BitsAllocated, or leave the file out",
         )
-    return (f"pixel data are followed by {excess} bytes of padding",)
+    return (Note("padding_bytes", count=excess),)
 
 
 def _native(pixels: PixelBytes, image: ImagePixel, index: int) -> np.ndarray:
@@ -244,7 +252,7 @@ def _native(pixels: PixelBytes, image: ImagePixel, index: int) -> np.ndarray:
     return words.astype(image.dtype, copy=False).reshape(image.rows, image.columns)
 
 
-def _locate_bits(words: np.ndarray, image: ImagePixel) -> tuple[bool, tuple[str, ...]]:
+def _locate_bits(words: np.ndarray, image: ImagePixel) -> tuple[bool, tuple[Note, ...]]:
     """Return whether all values are in the lowest bits, and what contradicts the header."""
     shift = image.high_bit + 1 - image.bits_stored
     if image.bits_allocated == image.bits_stored:
@@ -252,12 +260,12 @@ def _locate_bits(words: np.ndarray, image: ImagePixel) -> tuple[bool, tuple[str,
     highest = int(words.max())
     if _fit(words, highest, image):
         # an image in the upper bits would leave none of them unset: a HighBit that says so is wrong
-        return True, (f"HighBit is {image.high_bit}, the pixels are in the lowest bits",) if shift else ()
-    notes: tuple[str, ...] = ()
+        return True, (Note("high_bit_contradicted", high_bit=image.high_bit),) if shift else ()
+    notes: tuple[Note, ...] = ()
     if shift:
-        notes = (f"HighBit is {image.high_bit} with {image.bits_stored} bits stored",)
+        notes = (Note("high_bit_unusual", high_bit=image.high_bit, bits_stored=image.bits_stored),)
     if not image.signed and highest >= 1 << (image.high_bit + 1):
-        notes += (f"bits above the {image.bits_stored} stored ones were set and have been removed",)
+        notes += (Note("unused_bits_removed", bits_stored=image.bits_stored),)
     return False, notes
 
 
@@ -399,7 +407,7 @@ def find_decoder(syntax: UID) -> DecodeFunction:
         if syntax in plugin.DECODER_DEPENDENCIES and plugin.is_available(syntax):
             decode: DecodeFunction = plugin._decode_frame
             return decode
-    raise MammogramError(f"no installed decoder reads {syntax.name}", remedy=_INSTALL)
+    raise MammogramError(f"no installed decoder reads {syntax.name}", remedy=_INSTALL, code="unsupported")
 
 
 # The three names that make this module a decoding plug-in, by imagecodecs.

@@ -75,7 +75,7 @@ def read_mammogram(
         dataset, syntax, pixels = parse(source)
         kind = _OTHER_MODALITIES.get(text(dataset, "Modality").upper())
         if kind is not None:
-            raise MammogramError(f"is {kind}, not a mammogram", remedy="leave it out")
+            raise MammogramError(f"is {kind}, not a mammogram", remedy="leave it out", code="not_a_breast")
         if pixels is None:
             raise MammogramError(
                 "holds no pixel data, or ends before them", remedy="leave the file out, or copy or download it again"
@@ -115,12 +115,15 @@ def _refusing(name: str) -> Iterator[None]:
     try:
         yield
     except MammogramError as error:
-        raise MammogramError(error.problem, source=name, remedy=error.remedy) from None
+        raise MammogramError(error.problem, source=name, remedy=error.remedy, code=error.code) from None
     except OSError as error:
         problem = f"cannot be read ({error.strerror})" if error.strerror else "is damaged, or cut short"
-        raise MammogramError(problem, source=name, remedy="check the path, or copy the file again") from None
+        code = "missing" if error.strerror else "damaged"
+        raise MammogramError(problem, source=name, remedy="check the path, or copy the file again", code=code) from None
     except MemoryError:
-        raise MammogramError("is too large for the memory", source=name, remedy="lower max_pixels") from None
+        raise MammogramError(
+            "is too large for the memory", source=name, remedy="lower max_pixels", code="hostile"
+        ) from None
     except Exception as error:
         problem = f"is damaged: parsing stopped with a {type(error).__name__}"
         raise MammogramError(problem, source=name, remedy="copy or download the file again") from None
@@ -197,7 +200,7 @@ class Mammogram:
         try:
             return self.stored[index % frames]
         except MammogramError as error:
-            raise MammogramError(error.problem, source=self.source, remedy=error.remedy) from None
+            raise MammogramError(error.problem, source=self.source, remedy=error.remedy, code=error.code) from None
         except (OSError, ValueError):
             raise MammogramError(
                 f"frame {index} cannot be read any more", source=self.source, remedy="was the file moved or changed?"
@@ -246,7 +249,7 @@ class Mammogram:
         try:
             first, *others = slab.indices(len(self.stored))
         except DataError as error:
-            raise MammogramError(error.problem, source=self.source, remedy=error.remedy) from None
+            raise MammogramError(error.problem, source=self.source, remedy=error.remedy, code=error.code) from None
         result = self._look_up(first, rows, columns)
         one = np.empty_like(result) if others else result
         for index in others:

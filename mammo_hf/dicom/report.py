@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..notes import codes
 from .reader import Mammogram, read_mammogram
 from .types import MammogramError
 
@@ -72,7 +73,7 @@ def report_text(report: Mapping[str, Any]) -> str:
         "exposure": f"{found['kvp']} kV, {found['compression_force_n']} N, {found['thickness_mm']} mm",
     }
     text = "\n".join(f"  {name:<12}{value}" for name, value in lines.items())
-    more = [("contradicts", note) for note in report["contradictions"]]
+    more = [("note", note) for note in report["contradictions"]]
     if "picture" in report:
         more.append(("picture", report["picture"]))
     return f"{report['file']}\n{text}" + "".join(f"\n  {name:<12}{value}" for name, value in more)
@@ -105,7 +106,7 @@ def _groups(report: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     yield "syntax", report["transfer_syntax"]
     yield "intensity", report["intensity_source"]
     yield "spacing", report["spacing_source"] or _UNKNOWN
-    yield from (("contradicts", note) for note in report["contradictions"])
+    yield from (("note", code) for code in codes(report["contradictions"]))
 
 
 def _plain(value: Any) -> Any:

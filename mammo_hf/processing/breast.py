@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
+from ..notes import Note
+
 if TYPE_CHECKING:
     from .geometry import Geometry
 
@@ -40,7 +42,7 @@ class Breast:
         stride: Source pixels per pixel of the mask, in both directions.
         chest_wall: Side of the image that the chest wall is at, "left" or "right"; ``None`` if it is not clear.
         negative: Whether tissue is dark on a bright background.
-        notes: Short texts on what is unusual.
+        notes: Notes on what is unusual.
         pectoral: Mask of the pectoral muscle, like ``mask``; ``None`` if it was not looked for or not found.
         field: Rows and columns of the mask within bright collimated edges.
     """
@@ -50,7 +52,7 @@ class Breast:
     stride: int = 1
     chest_wall: str | None = None
     negative: bool = False
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     pectoral: np.ndarray | None = None
     field: tuple[slice, slice] = (slice(None), slice(None))
 
@@ -134,7 +136,7 @@ def find_breast(
     mask = np.zeros(intensity.shape, bool)
     mask[field], negative = _mask_and_polarity(intensity[field])
     if not mask.any():
-        return Breast((0, 0, height, width), mask, stride, expected_chest_wall, notes=("no breast was found",))
+        return Breast((0, 0, height, width), mask, stride, expected_chest_wall, notes=(Note("breast_not_found"),))
     seen = _chest_wall(mask)
     chest_wall = seen or expected_chest_wall
     limits = _limits(field, intensity.shape, stride, (height, width))
@@ -147,16 +149,16 @@ def find_breast(
     return Breast(box, mask, stride, chest_wall, negative, notes, muscle, field)
 
 
-def _notes(narrow_field: bool, negative: bool, seen: str | None, expected: str | None) -> tuple[str, ...]:
+def _notes(narrow_field: bool, negative: bool, seen: str | None, expected: str | None) -> tuple[Note, ...]:
     notes = []
     if narrow_field:
-        notes.append("bright edges around the exposed field are left out")
+        notes.append(Note("bright_edges"))
     if negative:
-        notes.append("tissue is dark on a bright background")
+        notes.append(Note("negative"))
     if seen is None:
-        notes.append("the side of the chest wall is not clear from the image")
+        notes.append(Note("chest_wall_unclear"))
     elif expected not in (None, seen):
-        notes.append(f"the header speaks for a chest wall at the {expected}, the image shows it at the {seen}")
+        notes.append(Note("chest_wall_contradicted", expected=expected, seen=seen))
     return tuple(notes)
 
 

@@ -1,4 +1,4 @@
-"""The table of ``docs/dicom.md``: every case of the pipeline and the test that checks it.
+"""The tables of ``docs/dicom.md``: the notes and refusals, and every case of the pipeline and the test that checks it.
 
 The page is written by this file: ``MAMMO_HF_WRITE_DOCS=1 python -m pytest tests/dicom/test_dicom_page.py``.
 """
@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from mammo_hf.notes import NOTES, REFUSALS, table_text
+
 TESTS = Path(__file__).parent
 PAGE = TESTS.parent.parent / "docs" / "dicom.md"
-BEGIN, END = "<!-- cases: begin -->\n", "<!-- cases: end -->\n"
 
 # case, where the standard has it, what is done, test
 CASES = [
@@ -105,14 +106,19 @@ def table() -> str:
     return "\n".join(lines) + "\n"
 
 
-def test_the_page_holds_the_table_of_cases() -> None:
-    text = PAGE.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    old, after = rest.split(END)
+TABLES = [("notes", table_text(NOTES) + "\n"), ("refusals", table_text(REFUSALS) + "\n"), ("cases", table())]
+
+
+@pytest.mark.parametrize(("name", "text"), TABLES)
+def test_the_page_holds_the_tables(name: str, text: str) -> None:
+    begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
+    page = PAGE.read_text(encoding="utf-8")
+    before, rest = page.split(begin)
+    old, after = rest.split(end)
     if os.environ.get("MAMMO_HF_WRITE_DOCS"):
-        PAGE.write_text(before + BEGIN + table() + END + after, encoding="utf-8")
+        PAGE.write_text(before + begin + text + end + after, encoding="utf-8")
         return
-    assert old == table(), "write it again: MAMMO_HF_WRITE_DOCS=1 python -m pytest tests/dicom/test_dicom_page.py"
+    assert old == text, "write it again: MAMMO_HF_WRITE_DOCS=1 python -m pytest tests/dicom/test_dicom_page.py"
 
 
 @pytest.mark.parametrize("test", [test for *_, test in CASES], ids=lambda test: test.split("::")[1])

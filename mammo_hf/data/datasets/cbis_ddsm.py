@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...errors import DataError, UsageError
+from ...notes import Note
 from ..collection import Collection, Moved, Rejected, most_severe
 from ..findings import finding as make_finding
 from ..privacy import salted_hash
@@ -648,7 +649,7 @@ def collection_notes(
     rows: Sequence[Row],
     in_both: AnyCollection[str],
     masks: Mapping[str, int],
-) -> list[str]:
+) -> list[Note]:
     """Return the notes on a collection as a whole; only those whose count is not 0."""
     hashes = {salted_hash(patient, NAME) for patient in in_both}
     moved = [row["patient"] for row in rows if row["patient"] in hashes]
@@ -659,17 +660,15 @@ def collection_notes(
     jpegs = sum(row["path"].lower().endswith((".jpg", ".jpeg")) for row in rows)
     no_mask, other_size = masks.get("no mask", 0), masks.get("masks of another size", 0)
     notes = {
-        f"tables not found: {', '.join(missing)}; images that only they describe have no labels (TCIA has them, the "
-        "Imaging Data Commons does not: put them into the folder csv of the collection)": len(missing),
-        f"{jpegs} films are JPEG: 8 of 16 bits are left, with loss": jpegs,
-        f"{len(in_both)} patients are in both official splits and were moved to training ({len(set(moved))} of them "
-        f"with {len(moved)} images here)": len(in_both),
-        f"{len(absent)} of {len(cases)} table rows have no image and are left out ({absent_films} films)": len(absent),
-        f"{twice} films exist more than once (mass and calcification set); each file has all findings": twice,
-        f"{copies} further copies of films are not used": copies,
-        f"{unknown} images are in no table: without labels, in their patient's split": unknown,
-        f"{no_mask} of {masks.get('findings', 0)} findings have no mask": no_mask,
-        f"{other_size} masks are left out: they do not have their film's size": other_size,
+        Note("tables_missing", tables=", ".join(missing)): len(missing),
+        Note("images_jpeg", count=jpegs): jpegs,
+        Note("patients_in_both_splits", count=len(in_both), here=len(set(moved)), images=len(moved)): len(in_both),
+        Note("rows_without_image", count=len(absent), total=len(cases), films=absent_films): len(absent),
+        Note("images_twice", count=twice): twice,
+        Note("images_copied", count=copies): copies,
+        Note("images_without_row", count=unknown): unknown,
+        Note("masks_missing", count=no_mask, total=masks.get("findings", 0)): no_mask,
+        Note("masks_of_other_size", count=other_size): other_size,
     }
     return [note for note, count in notes.items() if count]
 
@@ -693,7 +692,7 @@ def listed_regions(
 
 def addition_notes(
     listed: AnyCollection[str] | None, rows: Sequence[Row], others: Sequence[Row], left_out: Counter[str]
-) -> list[str]:
+) -> list[Note]:
     """Return the notes on images that no table names, and on the files of a list of DICOM paths.
 
     Args:
@@ -704,18 +703,16 @@ def addition_notes(
     """
     notes = []
     if others:
-        notes.append(f"{len(others)} images of unknown patients added without labels, under your private salt")
-    left = f"{left_out['crops']} crops, {left_out['masks']} ROI masks"
+        notes.append(Note("images_of_unknown_patients", count=len(others)))
+    left = {kind: left_out[kind] for kind in ("crops", "masks")}
     if listed is not None:
         used = [row for row in [*rows, *others] if row["path"] in listed]
         labelled = sum(row["pathology"] is not None for row in used)
         test = sum(row["split"] == "test" for row in used)
-        notes.append(
-            f"list of DICOM paths: {labelled} images of the tables, {len(used) - labelled} without labels; left out "
-            f"of pre-training: {left}, {test} images of test patients"
-        )
+        unlabelled = len(used) - labelled
+        notes.append(Note("list_of_paths", labelled=labelled, unlabelled=unlabelled, test=test, **left))
     elif left_out:
-        notes.append(f"{left} of unknown patients are left out")
+        notes.append(Note("regions_of_unknown_patients", **left))
     return notes
 
 

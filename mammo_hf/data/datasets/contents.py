@@ -22,6 +22,7 @@ from ...dicom.header import find_projection
 from ...dicom.parsing import text
 from ...errors import DataError
 from ...files import is_dicom_entry, walk
+from ...notes import Note
 from ..collection import Rejected
 
 _SIZE_TAGS = ["Columns", "Rows"]
@@ -243,7 +244,7 @@ def _listing(folder: Path) -> list[tuple[str, bool]]:
         return []  # the search for images reports a folder that cannot be read
 
 
-def missing_files(missing: list[str], total: int, limit: float, source: str | Path) -> list[str]:
+def missing_files(missing: list[str], total: int, limit: float, source: str | Path) -> list[Note]:
     """Return the note about files that tables name and that do not exist.
 
     Args:
@@ -266,7 +267,7 @@ def missing_files(missing: list[str], total: int, limit: float, source: str | Pa
             source=source,
             remedy=f"complete the download, or allow it with max_missing (now {limit:g})",
         )
-    return [f"{text}; their rows are left out"]
+    return [Note("files_missing", problem=text)]
 
 
 # Delimited tables of any origin: with or without a byte order mark, UTF-8 or Latin-1, comma, semicolon or tab.

@@ -21,6 +21,7 @@ from PIL import Image
 
 from ...dicom import Laterality, Vendor, View
 from ...errors import DataError, UsageError
+from ...notes import Note
 from ..collection import Collection, Rejected, most_severe
 from ..findings import FINDING_KINDS, PATHOLOGIES, Finding, finding
 from ..privacy import PRIVATE, private_salt, salted_hash
@@ -137,7 +138,7 @@ class MappedSource:
         if absent:
             raise DataError(f"has no table {absent[0]}", source=root, remedy=f"{self.NAME} needs {self.LOOKS_FOR}")
         rejected: list[Rejected] = []
-        notes: list[str] = []
+        notes: list[Note] = []
         if mapping.table is None:
             records = list(_header_records(root, rejected))
         else:
@@ -174,7 +175,7 @@ class MappedSource:
         folders: list[Path],
         rejected: list[Rejected],
         max_missing: float,
-    ) -> tuple[list[Record], list[str]]:
+    ) -> tuple[list[Record], list[Note]]:
         mapping = self.mapping
         assert mapping.path is not None
         _check_columns(table, rows, mapping.own_columns())
@@ -197,7 +198,7 @@ class MappedSource:
         return records, missing_files(missing, total, max_missing, table)
 
     def _collection(
-        self, records: list[Record], root: Path, rejected: list[Rejected], notes: list[str], events: list[Record]
+        self, records: list[Record], root: Path, rejected: list[Rejected], notes: list[Note], events: list[Record]
     ) -> Collection:
         mapping = self.mapping
         images: dict[str, list[Record]] = {}
@@ -209,7 +210,7 @@ class MappedSource:
             raise DataError(f"holds no image that can be used{reason}", source=root, remedy=self.LOOKS_FOR)
         unlabelled = sum(all(row[name] is None for name in mapping.tasks) for row in rows)
         if mapping.tasks and unlabelled:
-            notes = [*notes, f"{unlabelled} of {len(rows)} images have no label"]
+            notes = [*notes, Note("images_without_label", count=unlabelled, total=len(rows))]
         collection = Collection.from_rows(
             rows,
             tasks=task_list(mapping.tasks),
@@ -301,7 +302,7 @@ def _events(mapping: Mapping, found: Mapped[str, Path]) -> list[Record]:
     return [Record("", "", f"{path}, row {number}", [row]) for number, row in enumerate(rows, start=1)]
 
 
-def _joined(records: list[Record], join: Join, table: Path, keep: set[str]) -> tuple[list[Record], list[str]]:
+def _joined(records: list[Record], join: Join, table: Path, keep: set[str]) -> tuple[list[Record], list[Note]]:
     """Add to each record the columns of the rows of a second table that fit it."""
     rows = read_table(table, keep)
     _check_columns(table, rows, set(join.key.columns()))
@@ -320,7 +321,8 @@ def _joined(records: list[Record], join: Join, table: Path, keep: set[str]) -> t
             contexts += [{**row, **context} for row in fitting] or [context]
         result.append(record._replace(contexts=contexts))
     unused = len(by_key) - len(used)
-    return result, [f"{unused} of {len(by_key)} keys of {table.name} fit no image"] if unused else []
+    note = Note("keys_without_image", count=unused, total=len(by_key), table=table.name)
+    return result, [note] if unused else []
 
 
 # The rows: facts, labels and findings of each image, checked for contradictions.

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ...dicom import Laterality
 from ...errors import DataError
+from ...notes import Note
 from ..collection import Collection, Rejected
 from ..privacy import PRIVATE, private_salt, salted_hash
 from ..schema import TASKS as COMMON
@@ -54,10 +55,10 @@ def load(root: Path, files: Iterable[str | Path] | None = None) -> Collection:
     if not rows:
         what = "DICOM files found" if files is None else "files given"
         raise DataError(f"holds no mammogram ({len(found)} {what})", source=root, remedy="check the path")
-    notes = [f"{count} {what} are left out" for what, count in sorted(left_out.items()) if count]
+    notes = [Note("images_left_out", count=count, kind=kind) for kind, count in sorted(left_out.items()) if count]
     nameless = sum(not facts.patient_id for facts in images)
     if files is not None and nameless:
-        notes.append(f"{nameless} images name no patient: each counts as a patient of its own")
+        notes.append(Note("images_without_patient", count=nameless))
     return Collection.from_rows(rows, tasks=task_list(TASKS), salt_name=PRIVATE, notes=notes, rejected=rejected)
 
 

@@ -1,0 +1,129 @@
+"""The notes on images and collections, and the reasons of refusals: one table of codes, each with its text.
+
+A leaf: it is published as remote code with the image processor, so it imports nothing of the package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+# What the reader, the processor and the sources note. A code is stable: tables and counts hold it. The text of a note
+# is made from its entry here; names in braces are what each note fills in, never a value that identifies a person.
+NOTES: Mapping[str, str] = {
+    # Side and view
+    "laterality_contradicted": "{attribute} says {value}, {other} says {other_value}",
+    "view_contradicted": "{attribute} says {value}, {other} says {other_value}",
+    # Acquisition
+    "intent_contradicted": "PresentationIntentType says {intent}, the SOP class {of_class}",
+    "frames_contradicted": "has {frames} frames and is not a tomosynthesis by its SOP class",
+    "implant_contradicted": "BreastImplantPresent says NO, the view's modifier says implant displaced",
+    "attribute_malformed": "{problem}",
+    "attribute_not_positive": "{attribute} is not positive",
+    "spacing_contradicted": "PixelSpacing is neither ImagerPixelSpacing nor that divided by the magnification",
+    # Values and their display
+    "padding_bytes": "pixel data are followed by {count} bytes of padding",
+    "high_bit_contradicted": "HighBit is {high_bit}, the pixels are in the lowest bits",
+    "high_bit_unusual": "HighBit is {high_bit} with {bits_stored} bits stored",
+    "unused_bits_removed": "bits above the {bits_stored} stored ones were set and have been removed",
+    "presentation_lut_contradicted": "PresentationLUTShape is {shape} with {photometric}; the picture is inverted",
+    "attribute_alone": "{attribute} and {other} do not come together; neither is used",
+    "lut_empty": "{attribute} has an empty item",
+    "modality_lut_and_rescale": "ModalityLUTSequence and RescaleSlope are both there; the former is used",
+    "raw_with_window": (
+        "has a window or VOI LUT, which For Processing values are not meant for; used only if asked for"
+    ),
+    "raw_relationship_unknown": "PixelIntensityRelationship is neither LIN nor LOG; taken as {used}",
+    "raw_sign_unknown": "PixelIntensityRelationshipSign is neither 1 nor -1; decided by {used}",
+    "raw_sign_contradicted": "PixelIntensityRelationshipSign is {sign} with {photometric}; the sign is used",
+    # The breast in the picture
+    "breast_not_found": "no breast was found",
+    "bright_edges": "bright edges around the exposed field are left out",
+    "negative": "tissue is dark on a bright background",
+    "chest_wall_unclear": "the side of the chest wall is not clear from the image",
+    "chest_wall_contradicted": (
+        "the header speaks for a chest wall at the {expected}, the image shows it at the {seen}"
+    ),
+    # Collections
+    "images_left_out": "{count} {kind} are left out",
+    "images_without_patient": "{count} images name no patient: each counts as a patient of its own",
+    "images_without_label": "{count} of {total} images have no label",
+    "images_without_row": "{count} images are in no table: without labels, in their patient's split",
+    "images_of_unknown_patients": ("{count} images of unknown patients added without labels, under your private salt"),
+    "images_copied": "{count} further copies of films are not used",
+    "images_twice": "{count} films exist more than once (mass and calcification set); each file has all findings",
+    "images_jpeg": "{count} films are JPEG: 8 of 16 bits are left, with loss",
+    "files_missing": "{problem}; their rows are left out",
+    "tables_missing": (
+        "tables not found: {tables}; images that only they describe have no labels (TCIA has them, the Imaging Data "
+        "Commons does not: put them into the folder csv of the collection)"
+    ),
+    "rows_without_image": "{count} of {total} table rows have no image and are left out ({films} films)",
+    "keys_without_image": "{count} of {total} keys of {table} fit no image",
+    "masks_missing": "{count} of {total} findings have no mask",
+    "masks_of_other_size": "{count} masks are left out: they do not have their film's size",
+    "list_of_paths": (
+        "list of DICOM paths: {labelled} images of the tables, {unlabelled} without labels; left out of pre-training: "
+        "{crops} crops, {masks} ROI masks, {test} images of test patients"
+    ),
+    "regions_of_unknown_patients": "{crops} crops, {masks} ROI masks of unknown patients are left out",
+    "patients_in_both_splits": (
+        "{count} patients are in both official splits and were moved to training ({here} of them with {images} images "
+        "here)"
+    ),
+    "split_own": "{split}: {patients} patients ({images} images), the collection's own split",
+    "split_drawn": "{split}: {patients} patients ({images} images) {how}",
+    "split_saved": "saved split: {patients} patients as saved, {moved} of them in another split than by the rule{new}",
+    "split_none": "test: none, as no image has a label",
+    "split_not_wanted": "test: none; the collection has no split of its own, and the test fraction is 0",
+    "split_taken": "test: the collection has no split of its own, so {fraction} of the patients are taken",
+}
+
+# Why a file is refused or left out: the code in tables of rejected files, next to the sentence.
+REFUSALS: Mapping[str, str] = {
+    "missing": "The file does not exist, is not a file, or cannot be opened.",
+    "damaged": "The file is cut short, contradicts itself, or holds what is not a DICOM file or picture.",
+    "unsupported": "The file is sound, and of a kind that is not read: its pixel type, compression or colour.",
+    "hostile": "The file asks for more memory or steps than any mammogram needs.",
+    "not_a_breast": "The file holds something else than an image of a breast, or not one of a kind that is scored.",
+    "left_out": "The file or table row is left out by the source's rules, or is a copy of another one.",
+}
+
+
+class Note(str):
+    """The text of a note, with the code of its entry in `NOTES`.
+
+    Args:
+        code: Key of `NOTES`.
+        **details: What the entry's text names in braces.
+    """
+
+    code: str
+
+    def __new__(cls, code: str, **details: object) -> Note:
+        """Make the text of the note."""
+        return _note(code, NOTES[code].format(**details))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _note, (self.code, str(self))
+
+
+def _note(code: str, text: str) -> Note:
+    note = str.__new__(Note, text)
+    note.code = code
+    return note
+
+
+def codes(notes: Iterable[Note]) -> list[str]:
+    """Return the codes of notes, each once, in their order."""
+    return list(dict.fromkeys(note.code for note in notes))
+
+
+def count_text(counts: Mapping[str, int]) -> str:
+    """Return counts by code as a text, the most frequent first: "3 window_beside_values, 1 breast_not_found"."""
+    ordered = sorted(counts.items(), key=lambda count: (-count[1], count[0]))
+    return ", ".join(f"{count} {code}" for code, count in ordered)
+
+
+def table_text(table: Mapping[str, str]) -> str:
+    """Return one of the tables as Markdown, for the documents."""
+    return "\n".join(["| code | text |", "|---|---|", *(f"| `{code}` | {text} |" for code, text in table.items())])
