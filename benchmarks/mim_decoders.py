@@ -28,7 +28,7 @@ def compare_decoders(args: argparse.Namespace, device: str) -> Iterator[dict[str
             dense.swin(pixels, bool_masked_pos=mask).last_hidden_state.mean().backward()
 
         for kind in ("conv", "linear"):
-            decoder = MammoSwinForMaskedImageModeling(config_of(model, size, decoder=kind)).decoder.to(device)
+            decoder = MammoSwinForMaskedImageModeling(config_of(model, size, mim_decoder=kind)).decoder.to(device)
             grid = dense.config.stage_grids(*size)[-1]
             tokens = torch.randn(args.batch_size, dense.config.hidden_size, *grid, device=device, requires_grad=True)
 

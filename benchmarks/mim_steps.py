@@ -23,7 +23,7 @@ Step = Callable[[], object]
 
 def config_of(model: str, size: tuple[int, int], **changes: Any) -> MammoSwinConfig:
     """Return the configuration of a size, without stochastic depth, so that each step computes the same."""
-    return MammoSwinConfig(**SIZES[model] | WINDOW | {"decoder": "linear"} | changes, image_size=size)
+    return MammoSwinConfig(**SIZES[model] | WINDOW | {"mim_decoder": "linear"} | changes, image_size=size)
 
 
 def compare_steps(args: argparse.Namespace, device: str) -> Iterator[dict[str, Any]]:

@@ -156,7 +156,7 @@ class LabelledImages(PreparedImages):
         intensity, lesions, row = self.intensity_and_lesions(self.row_of(index))
         example = {"pixel_values": self.normalized(intensity), "labels": torch.tensor(row["labels"])}
         if self.lesion_grid is not None:
-            example["lesion_labels"] = lesion_tokens(lesions, self.lesion_grid)
+            example["lesion_targets"] = lesion_tokens(lesions, self.lesion_grid)
         return example
 
 

@@ -328,7 +328,7 @@ class SideBySide(Generic[Batch, Result]):
 def replicas(model: Any, threads: int) -> list[Any]:
     """Return models that share their weights, so that each batch can call its own.
 
-    Stock Swin's layers change while they run (see ``stateless_windows``): one model cannot be called by two threads.
+    Swin's layers change while they run (they set their window and shift): one model cannot be called by two threads.
 
     Args:
         model: A classifier on the CPU, or one that several threads may call at once, which has a method

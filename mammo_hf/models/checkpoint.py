@@ -363,13 +363,10 @@ def starting_config(
         UsageError: There is no such size or model, or it is not a Swin.
     """
     known = SIZES[str(model)] if str(model) in SIZES else _known_config(locate(model))
-    if "tasks" in changes:
-        # the checkpoint's own labels belong to its own tasks
-        known = {key: value for key, value in known.items() if key not in ("id2label", "label2id")}
     if window_size is not None:
         changes["window_size"] = window_size
-    # a new object, not a changed one: the configuration checks and completes itself when it is made
-    return MammoSwinConfig(**{**known, **changes, "image_size": image_size})
+    config: MammoSwinConfig = MammoSwinConfig.from_dict(known, **changes, image_size=image_size)
+    return config
 
 
 def check_model(model: str | os.PathLike[str], image_size: tuple[int, int], **changes: Any) -> None:

@@ -21,25 +21,25 @@ from .configuration_mammo_swin import MammoSwinConfig
 ELSEWHERE_WEIGHT = 4.0
 
 
-def loss_counts(labels: torch.Tensor, lesion_labels: torch.Tensor | None = None) -> torch.Tensor:
+def loss_counts(labels: torch.Tensor, lesion_targets: torch.Tensor | None = None) -> torch.Tensor:
     """Return the divisors of the losses, float (tasks + 2,), to be summed over the batches of an update.
 
     Args:
         labels: Labels, int64 (batch, tasks) or (batch,); -100 is not known.
-        lesion_labels: Labels of tokens, int64 (batch, rows, columns): 0 no lesion, 1 + label, -100 not known.
+        lesion_targets: Labels of tokens, int64 (batch, rows, columns): 0 no lesion, 1 + label, -100 not known.
 
     Returns:
         The number of known labels of each task, of tokens with a lesion, and of tokens known to have none.
     """
     labels = labels.unsqueeze(1) if labels.ndim == 1 else labels
     known = (labels != -100).sum(0)
-    tokens = labels.new_zeros(2) if lesion_labels is None else _token_counts(lesion_labels)
+    tokens = labels.new_zeros(2) if lesion_targets is None else _token_counts(lesion_targets)
     return torch.cat([known, tokens]).float()
 
 
-def _token_counts(lesion_labels: torch.Tensor) -> torch.Tensor:
+def _token_counts(lesion_targets: torch.Tensor) -> torch.Tensor:
     """Return the number of tokens with a lesion, and of tokens known to have none: (2,)."""
-    return torch.stack([(lesion_labels > 0).sum(), (lesion_labels == 0).sum()])
+    return torch.stack([(lesion_targets > 0).sum(), (lesion_targets == 0).sum()])
 
 
 def multi_task_loss(
@@ -59,32 +59,50 @@ def multi_task_loss(
 
     Returns:
         A scalar; if no label is known an exact zero that keeps the graph.
+
+    Raises:
+        UsageError: The labels have another shape, or are not whole numbers.
     """
-    labels = labels.unsqueeze(1) if labels.ndim == 1 else labels
+    labels = _label_columns(labels, len(logits), list(config.task_slices))
     counts = loss_counts(labels) if counts is None else counts
     total, weight_of_known = logits.float().sum() * 0.0, logits.new_zeros((), dtype=torch.float32)
     for index, (name, part) in enumerate(config.task_slices.items()):
         weight = (config.task_weights or {}).get(name, 1.0)
         weight_of_known = weight_of_known + weight * (counts[index] > 0)
-        known = labels[:, index] != -100
-        if not known.any():
-            continue
-        target = labels[known, index]
-        losses = _label_losses(logits[known, part].float(), target, name, config)
+        target = labels[:, index]
+        losses = _label_losses(logits[:, part].float(), target, name, config)
         class_weights = (config.class_weights or {}).get(name)
         if class_weights is not None:
-            losses = losses * torch.tensor(class_weights, dtype=torch.float32, device=logits.device)[target]
-        total = total + weight * losses.sum() / counts[index]
+            by_label = torch.tensor(class_weights, dtype=torch.float32, device=logits.device)
+            losses = losses * by_label[target.clamp(min=0)]
+        total = total + weight * losses.sum() / counts[index].clamp(min=1)
     return total / weight_of_known.clamp(min=torch.finfo(torch.float32).tiny)
 
 
+def _label_columns(labels: torch.Tensor, images: int, tasks: list[str]) -> torch.Tensor:
+    """Return labels as (batch, tasks), refusing any other shape: columns are taken by their position alone."""
+    columns = labels.unsqueeze(1) if labels.ndim == 1 else labels
+    if columns.shape != (images, len(tasks)):
+        either = f" or ({images},)" if len(tasks) == 1 else ""
+        raise UsageError(
+            f"labels have shape {tuple(labels.shape)}, not (batch, tasks) = {(images, len(tasks))}{either}",
+            remedy=f"give one whole number for each of {', '.join(tasks)}, -100 if it is not known",
+        )
+    if columns.is_floating_point():
+        raise UsageError(f"labels are {labels.dtype}", remedy="give whole numbers, -100 for a label that is not known")
+    return columns.long()
+
+
 def _label_losses(logits: torch.Tensor, target: torch.Tensor, name: str, config: MammoSwinConfig) -> torch.Tensor:
-    """Return the unweighted losses (n,) of one task's logits (n, labels)."""
+    """Return the unweighted losses (batch,) of one task's logits (batch, labels); 0 for a label that is not known."""
+    # no selection of the known ones: its size depends on the values, which neither a compiler nor other ranks know
     if name in (config.ordinal_tasks or ()):
-        return ranked_probability_score(logits, target)
+        return ranked_probability_score(logits, target.clamp(min=0)) * (target != -100)
     losses = functional.cross_entropy(logits, target, reduction="none")
     smoothing = config.label_smoothing
-    return (1 - smoothing) * losses - smoothing * logits.log_softmax(-1).mean(-1) if smoothing else losses
+    if not smoothing:
+        return losses
+    return (1 - smoothing) * losses - smoothing * logits.log_softmax(-1).mean(-1) * (target != -100)
 
 
 def ranked_probability_score(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -107,25 +125,25 @@ def ranked_probability_score(logits: torch.Tensor, target: torch.Tensor) -> torc
 
 
 def lesion_token_loss(
-    lesion_logits: torch.Tensor, lesion_labels: torch.Tensor, background: float, counts: torch.Tensor | None = None
+    lesion_logits: torch.Tensor, lesion_targets: torch.Tensor, background: float, counts: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Return the mean cross-entropy over tokens with a known label, those without a lesion weighted by ``background``.
 
     Args:
         lesion_logits: Logits (batch, 1 + labels, rows, columns).
-        lesion_labels: Labels of tokens, int64 (batch, rows, columns): 0 no lesion, 1 + label, -100 not known.
+        lesion_targets: Labels of tokens, int64 (batch, rows, columns): 0 no lesion, 1 + label, -100 not known.
         background: Weight of a token without a lesion, against 1 for one with.
         counts: `loss_counts` of the whole update; ``None``: of this batch.
     """
-    lesion, none = _token_counts(lesion_labels) if counts is None else counts[-2:]
+    lesion, none = _token_counts(lesion_targets) if counts is None else counts[-2:]
     weight = torch.ones(lesion_logits.shape[1], device=lesion_logits.device)
     weight[0] = background
-    total = functional.cross_entropy(lesion_logits.float(), lesion_labels, weight, reduction="sum")
+    total = functional.cross_entropy(lesion_logits.float(), lesion_targets, weight, reduction="sum")
     return total / (lesion + background * none).clamp(min=torch.finfo(torch.float32).tiny)
 
 
 def lesion_evidence_loss(
-    evidence: torch.Tensor, lesion_labels: torch.Tensor, counts: torch.Tensor | None = None
+    evidence: torch.Tensor, lesion_targets: torch.Tensor, counts: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Return a loss that is low if the classifier's evidence for a lesion's class comes from the lesion alone.
 
@@ -136,17 +154,18 @@ def lesion_evidence_loss(
 
     Args:
         evidence: Classifier applied to each token, (batch, tokens, labels of the lesion task).
-        lesion_labels: Labels of tokens, int64 (batch, tokens): 0 no lesion, 1 + label, -100 not known.
+        lesion_targets: Labels of tokens, int64 (batch, tokens): 0 no lesion, 1 + label, -100 not known.
         counts: `loss_counts` of the whole update; ``None``: of this batch.
 
     Returns:
         A scalar, 0 if evidence is certain in lesions and absent elsewhere; exactly 0 if nothing is known.
     """
     evidence = evidence.float()
-    lesion, none = lesion_labels > 0, lesion_labels == 0
-    of_lesions, of_none = _token_counts(lesion_labels) if counts is None else counts[-2:]
-    inside = functional.cross_entropy(evidence[lesion], lesion_labels[lesion] - 1, reduction="sum")
-    outside = -functional.log_softmax(evidence[none], -1).mean(-1) - math.log(evidence.shape[-1])
+    lesion, none = lesion_targets > 0, lesion_targets == 0
+    of_lesions, of_none = _token_counts(lesion_targets) if counts is None else counts[-2:]
+    labels = torch.where(lesion, lesion_targets - 1, -100)
+    inside = functional.cross_entropy(evidence.transpose(1, 2), labels, reduction="sum")
+    outside = (-functional.log_softmax(evidence, -1).mean(-1) - math.log(evidence.shape[-1])) * none
     return inside / of_lesions.clamp(min=1) + ELSEWHERE_WEIGHT * outside.sum() / of_none.clamp(min=1)
 
 

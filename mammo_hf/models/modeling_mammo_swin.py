@@ -6,18 +6,32 @@ is outside ``swin.`` and ``classifier``, so that stock classes load our checkpoi
 
 from __future__ import annotations
 
+import copy
+import logging
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import SwinForImageClassification, SwinModel, SwinPreTrainedModel
+from transformers import (
+    PreTrainedConfig,
+    SwinConfig,
+    SwinForImageClassification,
+    SwinModel,
+    SwinPreTrainedModel,
+)
 from transformers import initialization as init
-from transformers.models.swin.modeling_swin import SwinImageClassifierOutput, SwinMaskedImageModelingOutput
+from transformers.models.swin.modeling_swin import (
+    SwinImageClassifierOutput,
+    SwinMaskedImageModelingOutput,
+    SwinModelOutput,
+    window_partition,
+)
+from transformers.models.swin.modeling_swin import SwinLayer as StockSwinLayer
 from transformers.utils.generic import can_return_tuple
 
 from ..errors import UsageError
@@ -29,8 +43,11 @@ from .losses import (
     mean_absolute_error,
     multi_task_loss,
     normalized_target,
+    spread_over_pixels,
 )
-from .sparse_encoder import VisibleTokens, encode_visible, packed_for, warn_dense
+from .sparse_encoder import VisibleTokens, encode_visible, packed_for, passed_over_modules_are_plain, warn_dense
+
+logger = logging.getLogger(__name__)
 
 # From the encoder's last tokens back to pixels: a light convolutional decoder, and SimMIM's single linear layer.
 
@@ -98,43 +115,160 @@ def linear_decoder(hidden_size: int, num_channels: int, stride: int) -> nn.Seque
     return nn.Sequential(nn.Conv2d(hidden_size, num_channels * stride**2, kernel_size=1), nn.PixelShuffle(stride))
 
 
-@contextmanager
-def stateless_windows(swin: SwinModel) -> Iterator[None]:
-    """Start every layer from the window and shift of the configuration, and leave them so.
+# What both models change in stock Swin: layers without a memory, and weights under the names of published checkpoints.
+
+
+class SwinLayer(StockSwinLayer):
+    """Stock Swin's layer, whose window and shift do not depend on earlier images, and which can ignore hidden tokens.
 
     Stock Swin clamps window and shift in place if a grid is no larger than the window, and keeps the clamped
-    values: after one small image a large one would be computed with another shift.
+    values: after one small image a large one would be computed with another shift, as would what gradient checkpointing
+    computes again. Policies of FSDP find the class by stock Swin's name, which it therefore keeps.
     """
-    window = swin.config.window_size
-    layers = [(i, block) for stage in swin.encoder.layers for i, block in enumerate(stage.blocks)]
 
-    def reset() -> None:
-        for index, block in layers:
-            block.window_size = window
-            block.shift_size = window // 2 if index % 2 else 0
+    def place(self, shift: int, *, before_last_stage: bool, before_last_merge: bool) -> None:
+        """Set the shift of the configuration, and where in the encoder the layer is."""
+        self.configured = (self.window_size, shift)
+        self.before_last_stage, self.before_last_merge = before_last_stage, before_last_merge
+        self._hidden: torch.Tensor | None = None
 
-    reset()
-    try:
-        yield
-    finally:
-        reset()
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        input_dimensions: tuple[int, int],
+        always_partition: bool = False,
+        hidden_tokens: torch.Tensor | None = None,
+        deep_mask_token: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Run the layer as stock Swin does.
+
+        Args:
+            hidden_states: Tokens (batch, rows * columns, channels).
+            input_dimensions: (rows, columns) of the grid of tokens.
+            always_partition: Whether to keep the window even if it is larger than the grid.
+            hidden_tokens: Hidden patches, bool (batch, rows of patches, columns of patches): no token attends to them.
+            deep_mask_token: Token (1, 1, channels) that replaces the hidden ones before the last merge.
+            kwargs: Arguments of the attention.
+        """
+        if hidden_tokens is not None and self.before_last_stage:
+            step = hidden_tokens.shape[1] // input_dimensions[0]
+            self._hidden = hidden_tokens[:, ::step, ::step]
+        self.window_size, self.shift_size = self.configured
+        try:
+            result, weights = super().forward(hidden_states, input_dimensions, always_partition, **kwargs)
+        finally:
+            hidden, self._hidden = self._hidden, None
+            self.window_size, self.shift_size = self.configured
+        if hidden is not None and self.before_last_merge and deep_mask_token is not None:
+            result = torch.where(hidden.flatten(1)[..., None], deep_mask_token.to(result.dtype), result)
+        return result, weights
+
+    def get_attn_mask(self, height: int, width: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor | None:
+        """Return stock Swin's mask of shifted windows, or one for each image that also forbids hidden tokens."""
+        mask: torch.Tensor | None = super().get_attn_mask(height, width, dtype, device)
+        if self._hidden is None:
+            return mask
+        area = self.window_size**2
+        keys = window_partition(self.cyclic_shift(self._hidden[..., None].to(dtype)), self.window_size)
+        # finite, so that a window without a visible token is no 0 / 0; its exponential is 0 in every precision
+        forbidden = (-1e4 * keys.reshape(-1, 1, area)).expand(-1, area, -1)
+        return forbidden if mask is None else forbidden + mask.repeat(len(self._hidden), 1, 1)
 
 
-class MammoSwinForMaskedImageModeling(SwinPreTrainedModel):
+def use_own_layers(swin: SwinModel) -> None:
+    """Turn the layers of a new stock Swin into `SwinLayer`."""
+    stages = list(swin.encoder.layers)
+    for number, stage in enumerate(stages):
+        for index, block in enumerate(stage.blocks):
+            block.__class__ = SwinLayer
+            block.place(
+                swin.config.window_size // 2 if index % 2 else 0,
+                before_last_stage=number < len(stages) - 1,
+                before_last_merge=number == len(stages) - 2 and index == len(stage.blocks) - 1,
+            )
+
+
+# from the names of published checkpoints, under which transformers saves a Swin, to those of its modules
+_MODULE_NAMES = (
+    (r"\.attention\.self\.query\.", ".attention.q_proj."),
+    (r"\.attention\.self\.key\.", ".attention.k_proj."),
+    (r"\.attention\.self\.value\.", ".attention.v_proj."),
+    (r"\.attention\.self\.(relative_position_bias_table)$", r".attention.relative_position_bias.\1"),
+    (r"\.attention\.output\.dense\.", ".attention.o_proj."),
+    (r"\.intermediate\.dense\.", ".mlp.fc1."),
+    (r"\.output\.dense\.", ".mlp.fc2."),
+)  # fmt: skip
+
+
+class _MammoSwinModel(SwinPreTrainedModel):
+    """What both models share."""
+
+    config_class = MammoSwinConfig
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load weights as any module does, under the names of its modules or of its saved checkpoints.
+
+        transformers saves a Swin under the names of its published checkpoints, and its Trainer loads the best model, or
+        the one to resume from, by those of the modules: the head would be of the best step, the encoder of the last.
+        """
+        renamed = {}
+        for name, value in state_dict.items():
+            for pattern, replacement in _MODULE_NAMES:
+                name = re.sub(pattern, replacement, name)
+            renamed[name] = value
+        return super().load_state_dict(renamed, strict=strict, assign=assign)
+
+
+# arguments of `from_pretrained` that say where a checkpoint is, which its configuration and its weights both need
+_PLACE_ARGUMENTS = (
+    *("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder", "proxies"),
+    *("_commit_hash", "gguf_file", "trust_remote_code"),
+)
+_LABEL_FIELDS = (
+    *("tasks", "id2label", "label2id", "class_weights", "task_weights", "ordinal_tasks", "label_smoothing"),
+    *("lesion_task", "score_from", "calibration", "operating_points"),
+)
+
+
+def _take_labels(config: MammoSwinConfig, other: MammoSwinConfig) -> None:
+    # all at once: one after the other they would not fit each other
+    config.__dict__.update({name: copy.deepcopy(getattr(other, name)) for name in _LABEL_FIELDS})
+
+
+def _own_config(config: SwinConfig) -> MammoSwinConfig:
+    """Return a configuration that has been checked; one of stock Swin is taken over.
+
+    Raises:
+        UsageError: Its fields do not fit each other, or the image size fits no window.
+    """
+    if not isinstance(config, MammoSwinConfig):
+        attention = config._attn_implementation
+        config = MammoSwinConfig.from_dict(config.to_dict())
+        config._attn_implementation = attention
+    config.check()
+    config.check_image_size(*config.image_size)
+    return config
+
+
+class MammoSwinForMaskedImageModeling(_MammoSwinModel):
     """Masked image modelling (SimMIM, arXiv 2111.09886) on any rectangle, with an encoder that skips what is hidden.
 
     With ``config.sparse_encoder``, all stages but the last run on visible tokens; ``deep_mask_token`` replaces
     the hidden ones before the last patch merging, and stock Swin's own mask token is not trained. An image size whose
-    windows would be padded, or a mask that no patch merging respects, is run densely instead.
+    windows would be padded, or a mask that no patch merging respects, is run densely instead, with that token. So is an
+    encoder whose modules are wrapped, sharded or hooked, or whose hidden states are asked for, with the same result as
+    on visible tokens.
     """
 
-    config_class = MammoSwinConfig
+    accepts_loss_kwargs = False
 
     def __init__(self, config: MammoSwinConfig) -> None:
+        config = _own_config(config)
         super().__init__(config)
-        config.check_image_size(*config.image_size)
         self.swin = SwinModel(config, add_pooling_layer=False, use_mask_token=True)
-        build = ConvDecoder if config.decoder == "conv" else linear_decoder
+        use_own_layers(self.swin)
+        build = ConvDecoder if config.mim_decoder == "conv" else linear_decoder
         self.decoder = build(config.hidden_size, config.num_channels, config.encoder_stride)
         self.deep_mask_token = None
         if config.sparse_encoder and config.takes_visible_tokens(*config.image_size):
@@ -175,6 +309,7 @@ class MammoSwinForMaskedImageModeling(SwinPreTrainedModel):
         content_mask: torch.Tensor | None = None,
         breast_mask: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
+        return_loss: bool = True,
         **kwargs: Any,
     ) -> SwinMaskedImageModelingOutput:
         """Reconstruct images from their visible patches.
@@ -188,12 +323,14 @@ class MammoSwinForMaskedImageModeling(SwinPreTrainedModel):
             breast_mask: Mask of the breast, bool (batch, height, width); for ``loss_region="masked_breast"``.
             num_items_in_batch: Divisor of the loss, the counted pixels of all micro-batches of an update; ``None``:
                 those of this batch.
+            return_loss: Whether to compute the loss. Trainer looks for this argument to know that a model without
+                labels can be evaluated.
             kwargs: Arguments of the encoder.
 
         Returns:
             Loss (mean absolute error over the pixels of ``config.loss_region`` and channels, in normalised units) and
-            the reconstruction (batch, channels, height, width). With visible tokens alone, ``hidden_states`` of
-            hidden tokens are zero.
+            the reconstruction (batch, channels, height, width). With an encoder on visible tokens, ``hidden_states``
+            and ``attentions`` of hidden tokens before the last stage mean nothing.
 
         Raises:
             UsageError: The size fits no window, or the mask has the wrong shape.
@@ -206,16 +343,10 @@ class MammoSwinForMaskedImageModeling(SwinPreTrainedModel):
         packable = self.deep_mask_token is not None and bool_masked_pos is not None
         if visible is None and packable and not kwargs.get("interpolate_pos_encoding"):
             visible = packed_for(self.config, bool_masked_pos, (height, width))
-        with stateless_windows(self.swin):
-            if visible is not None:
-                outputs = encode_visible(
-                    self.swin, pixel_values, visible.to(pixel_values.device), self.deep_mask_token, **kwargs
-                )
-            else:
-                outputs = self.swin(pixel_values, bool_masked_pos=bool_masked_pos, **kwargs)
+        outputs = self._encoded(pixel_values, bool_masked_pos, visible, **kwargs)
         reconstruction = self.decoder(outputs.last_hidden_state.transpose(1, 2).unflatten(2, grids[-1]))
         loss = None
-        if bool_masked_pos is not None:
+        if bool_masked_pos is not None and return_loss:
             counted = self.counted_pixels(bool_masked_pos, (height, width), content_mask, breast_mask)
             side = self.config.normalized_patch
             target = pixel_values if side is None else normalized_target(pixel_values, side)
@@ -229,6 +360,30 @@ class MammoSwinForMaskedImageModeling(SwinPreTrainedModel):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             reshaped_hidden_states=outputs.reshaped_hidden_states,
+        )
+
+    def _encoded(
+        self, pixel_values: torch.Tensor, mask: torch.Tensor | None, visible: VisibleTokens | None, **kwargs: Any
+    ) -> SwinModelOutput:
+        if visible is None:
+            return self.swin(pixel_values, bool_masked_pos=mask, return_dict=True, **kwargs)
+        records = (
+            kwargs.get(name, getattr(self.config, name)) for name in ("output_hidden_states", "output_attentions")
+        )
+        recorded = any(asked is not None and asked is not False for asked in records)
+        plain = passed_over_modules_are_plain(self.swin)
+        if mask is None or (plain and not recorded):
+            return encode_visible(
+                self.swin, pixel_values, visible.to(pixel_values.device), self.deep_mask_token, **kwargs
+            )
+        # Call every module as it is, with the hidden tokens left out of attention
+        if not plain:
+            warn_dense("a module of it is wrapped, sharded or hooked, and has to be called")
+        hidden = mask.bool().view(-1, *visible.grid)
+        shown = ~spread_over_pixels(mask.bool(), pixel_values.shape[-2:], visible.grid)[:, None]
+        shown_pixels = torch.where(shown, pixel_values, 0.0)  # infinity would come through a weight of 0
+        return self.swin(
+            shown_pixels, hidden_tokens=hidden, deep_mask_token=self.deep_mask_token, return_dict=True, **kwargs
         )
 
     def counted_pixels(
@@ -273,28 +428,111 @@ class MammoSwinImageClassifierOutput(SwinImageClassifierOutput):
     lesion_scores: torch.Tensor | None = None
 
 
-class MammoSwinForImageClassification(SwinForImageClassification):
+class MammoSwinForImageClassification(_MammoSwinModel, SwinForImageClassification):
     """Swin under one linear layer over all tasks, and a lesion head on the last stage's tokens."""
 
-    config_class = MammoSwinConfig
     accepts_loss_kwargs = False
     # parameters of masked image modelling that a classifier which starts from it does not need
     _keys_to_ignore_on_load_unexpected = (r"^decoder\.", r"^deep_mask_token$", r"^swin\.embeddings\.mask_token$")
 
     def __init__(self, config: MammoSwinConfig) -> None:
-        config.check_image_size(*config.image_size)
+        config = _own_config(config)
         super().__init__(config)
+        use_own_layers(self.swin)
         self.lesion_head = None
         if config.lesion_task is not None:
             lesion_slice = config.task_slices[config.lesion_task]
             self.lesion_head = nn.Linear(self.swin.num_features, 1 + lesion_slice.stop - lesion_slice.start)
+        self._tasks = copy.deepcopy(config.tasks)
         self.post_init()
 
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Load as transformers does; rows of tasks that the checkpoint has too, with the same labels, are kept.
+
+        Args:
+            pretrained_model_name_or_path: Folder, or name on the Hub.
+            args: Further arguments of the constructor.
+            kwargs: Fields of the configuration to change, such as ``tasks``, and arguments of transformers. Rows of
+                tasks that the checkpoint does not have are new; one warning names the tasks of both kinds.
+        """
+        place = {name: kwargs[name] for name in _PLACE_ARGUMENTS if name in kwargs}
+        try:
+            stored, _ = MammoSwinConfig.get_config_dict(pretrained_model_name_or_path, **place)
+        except OSError:  # an adapter without a configuration of its own, or nothing at all: transformers knows which
+            stored = {}
+        if not stored or "ForMaskedImageModeling" in " ".join(stored.get("architectures") or ()):
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        before = MammoSwinConfig.from_dict(dict(stored))
+        config, options = kwargs.pop("config", None), kwargs
+        if isinstance(config, PreTrainedConfig):
+            config = _own_config(copy.deepcopy(config))
+        else:
+            source = pretrained_model_name_or_path if config is None else config
+            config, options = MammoSwinConfig.from_pretrained(source, return_unused_kwargs=True, **kwargs)
+            options |= place
+        same_head = before.lesion_task == config.lesion_task or None in (before.lesion_task, config.lesion_task)
+        if before.tasks == config.tasks and same_head:
+            return super().from_pretrained(pretrained_model_name_or_path, *args, config=config, **options)
+        _take_labels(between := copy.deepcopy(config), before)
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, config=between, **options)
+        model, info = loaded if isinstance(loaded, tuple) else (loaded, {"missing_keys": set()})
+        info["missing_keys"] = {*info["missing_keys"], *model._change_tasks(config)}
+        return loaded
+
+    def _change_tasks(self, config: MammoSwinConfig) -> list[str]:
+        """Take over the tasks of another configuration, and return the names of the parameters with new rows."""
+        before = self.config.task_slices
+        kept = [task["name"] for task in config.tasks or () if task in (self.config.tasks or ())]
+        new = [task["name"] for task in config.tasks or () if task["name"] not in kept]
+        keeps_lesions = self.config.lesion_task == config.lesion_task and config.lesion_task in kept
+        _take_labels(self.config, config)
+        self.num_labels, self._tasks = config.num_labels, copy.deepcopy(config.tasks)
+        old, self.classifier = self.classifier, self._new_head(config.num_labels)
+        with torch.no_grad():
+            for name in kept:
+                self.classifier.weight[config.task_slices[name]] = old.weight[before[name]]
+                self.classifier.bias[config.task_slices[name]] = old.bias[before[name]]
+        if not keeps_lesions:
+            part = config.task_slices.get(config.lesion_task)
+            self.lesion_head = None if part is None else self._new_head(1 + part.stop - part.start)
+        logger.warning(
+            "the checkpoint has other tasks: rows of the classifier that are kept: %s; that are new: %s",
+            ", ".join(kept) or "none",
+            ", ".join(new) or ("none" if config.tasks else "all"),
+        )
+        heads = [] if keeps_lesions or self.lesion_head is None else ["lesion_head"]
+        heads += ["classifier"] if new or not config.tasks else []
+        return [f"{head}.{kind}" for head in heads for kind in ("weight", "bias")]
+
+    def _check_tasks(self) -> None:
+        if self._tasks != self.config.tasks:
+            raise UsageError(
+                f"the model's rows are those of {self._tasks}, its config.tasks has become {self.config.tasks}",
+                remedy="save the model first, then from_pretrained(folder, tasks=...)",
+            )
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
+        """Save as transformers does, unless the configuration has other tasks than the model.
+
+        Raises:
+            UsageError: ``config.tasks`` was changed after the model had been built.
+        """
+        self._check_tasks()
+        super().save_pretrained(*args, **kwargs)
+
+    def _new_head(self, rows: int) -> nn.Linear:
+        weight = self.classifier.weight
+        head = nn.Linear(weight.shape[1], rows, device=weight.device, dtype=weight.dtype)
+        self._init_weights(head)
+        return head.train(self.training)
+
+    @can_return_tuple
     def forward(
         self,
         pixel_values: torch.Tensor,
         labels: torch.Tensor | None = None,
-        lesion_labels: torch.Tensor | None = None,
+        lesion_targets: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> MammoSwinImageClassifierOutput:
@@ -304,8 +542,8 @@ class MammoSwinForImageClassification(SwinForImageClassification):
             pixel_values: Normalised images (batch, channels, height, width).
             labels: Labels in the order of ``config.tasks``, int64 (batch, tasks), or (batch,) for one task; -100 is not
                 known.
-            lesion_labels: Labels of the last stage's tokens, int64 (batch, rows, columns): 0 no lesion, 1 + label of
-                the lesion task, -100 if a finding has no known location.
+            lesion_targets: Labels of the last stage's tokens, int64 (batch, rows, columns): 0 no lesion, 1 + label of
+                the lesion task, -100 if a finding has no known location. Not read without a lesion head.
             num_items_in_batch: `loss_counts` of all micro-batches of an update; ``None``: of this batch.
             kwargs: Arguments of the encoder.
 
@@ -313,26 +551,28 @@ class MammoSwinForImageClassification(SwinForImageClassification):
             Logits (batch, labels of all tasks); a task's probabilities are the softmax over its own slice.
 
         Raises:
-            UsageError: The size fits no window.
+            UsageError: The size fits no window, or labels or lesion targets have another shape.
         """
         height, width = pixel_values.shape[-2:]
         self.config.check_image_size(height, width)
-        with stateless_windows(self.swin):
-            if self.config.tasks is None:
-                return super().forward(pixel_values, labels=labels, **kwargs)
-            outputs = self.swin(pixel_values, **kwargs)
-        logits = self.classifier(outputs.pooler_output)
-        lesion_logits = lesion_scores = None
+        self._check_tasks()
+        outputs = self.swin(pixel_values, return_dict=True, **kwargs)
+        logits, tokens = self.classifier(outputs.pooler_output), outputs.last_hidden_state
+        lesion_logits = lesion_scores = loss = None
         if self.lesion_head is not None:
             grid = self.config.stage_grids(height, width)[-1]
-            lesion_logits = self.lesion_head(outputs.last_hidden_state).transpose(1, 2).unflatten(2, grid)
+            lesion_logits = self.lesion_head(tokens).transpose(1, 2).unflatten(2, grid)
             lesion_scores = (lesion_logits[:, 1:] - lesion_logits[:, :1]).flatten(2).amax(-1)
-        loss = None
-        if labels is not None:
+        if labels is not None and self.config.tasks is None:
+            loss = self.loss_function(labels, logits, self.config)
+        elif labels is not None:
             loss = multi_task_loss(logits, labels, self.config, num_items_in_batch)
-            if lesion_logits is not None and lesion_labels is not None:
-                tokens = outputs.last_hidden_state
-                loss = loss + self._lesion_loss(tokens, lesion_logits, lesion_labels, num_items_in_batch)
+        if lesion_logits is not None and lesion_targets is not None:
+            lesion_loss = self._lesion_loss(tokens, lesion_logits, lesion_targets, num_items_in_batch)
+            loss = lesion_loss if loss is None else loss + lesion_loss
+        elif lesion_logits is not None and loss is not None:
+            # a trainable parameter without a gradient would stop distributed training
+            loss = loss + lesion_logits.float().sum() * 0.0
         return MammoSwinImageClassifierOutput(
             loss=loss,
             logits=logits,
@@ -347,6 +587,9 @@ class MammoSwinForImageClassification(SwinForImageClassification):
         self, tokens: torch.Tensor, lesion_logits: torch.Tensor, labels: torch.Tensor, counts: torch.Tensor | None
     ) -> torch.Tensor:
         config = self.config
+        if labels.shape != (len(lesion_logits), *lesion_logits.shape[2:]):
+            wanted = (len(lesion_logits), *lesion_logits.shape[2:])
+            raise UsageError(f"lesion_targets have shape {tuple(labels.shape)}, not (batch, rows, columns) = {wanted}")
         token_loss = lesion_token_loss(lesion_logits, labels, config.lesion_background_weight, counts)
         evidence = self.classifier(tokens)[..., config.task_slices[config.lesion_task]]
         return config.lesion_loss_weight * (token_loss + lesion_evidence_loss(evidence, labels.flatten(1), counts))

@@ -22,8 +22,14 @@ from transformers import SwinModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.swin.modeling_swin import (
     SwinAttention,
+    SwinEmbeddings,
+    SwinEncoder,
     SwinLayer,
     SwinModelOutput,
+    SwinPatchEmbeddings,
+    SwinPatchMerging,
+    SwinRelativePositionBias,
+    SwinStage,
     eager_attention_forward,
 )
 
@@ -33,6 +39,8 @@ if TYPE_CHECKING:
     from .configuration_mammo_swin import MammoSwinConfig
 
 logger = logging.getLogger(__name__)
+
+_RECORDER = "transformers.utils.output_capturing"
 
 
 @dataclass(frozen=True)
@@ -47,8 +55,6 @@ class PackedTokens:
         slot_tokens: Token in each slot, int64 (groups, slots); 0 in an empty one.
         token_slots: Slot of each token, counted over all groups, int64 (tokens,).
         places: Position in its window of the token in each slot, row by row, int64 (groups, slots); 0 in an empty slot.
-        windows: Number of the window of each slot in stock Swin's order over the batch, int64 (groups, slots); -1 in an
-            empty slot.
         parts: Number of the part of a window of each slot, int64 (groups, slots); -1 in an empty slot.
     """
 
@@ -57,7 +63,6 @@ class PackedTokens:
     slot_tokens: torch.Tensor
     token_slots: torch.Tensor
     places: torch.Tensor
-    windows: torch.Tensor
     parts: torch.Tensor
 
 
@@ -207,7 +212,6 @@ def _in_groups(
     parts_across = grid[1] // window + 1
     parts = (images * (grid[0] // window + 1) + part_rows) * parts_across + part_columns
     rolled_rows, rolled_columns = (rows - shift) % grid[0], (columns - shift) % grid[1]
-    windows = (images * (grid[0] // window) + rolled_rows // window) * (grid[1] // window) + rolled_columns // window
     places = rolled_rows % window * window + rolled_columns % window
 
     # Give each part a place in a group, and each token a slot in its part's place
@@ -231,7 +235,6 @@ def _in_groups(
         slot_tokens=in_slots(np.arange(len(order)), 0),
         token_slots=torch.from_numpy(token_slots),
         places=in_slots(places, 0),
-        windows=in_slots(windows, -1),
         parts=in_slots(parts, -1),
     )
 
@@ -318,14 +321,7 @@ class _PositionBias(torch.autograd.Function):
 
 
 def encode_visible(
-    swin: SwinModel,
-    pixel_values: torch.Tensor,
-    visible: VisibleTokens,
-    deep_mask_token: torch.Tensor,
-    *,
-    output_hidden_states: bool | None = None,
-    output_attentions: bool | None = None,
-    **kwargs: Any,
+    swin: SwinModel, pixel_values: torch.Tensor, visible: VisibleTokens, deep_mask_token: torch.Tensor, **kwargs: Any
 ) -> SwinModelOutput:
     """Run all stages but the last on visible tokens, put the mask token in, and run the last stage on the whole grid.
 
@@ -334,45 +330,55 @@ def encode_visible(
         pixel_values: Normalised images (batch, channels, height, width); hidden pixels are not read.
         visible: Visible tokens of the batch.
         deep_mask_token: Token (1, 1, channels before the last merge) in place of each hidden one.
-        output_hidden_states: Whether to return them, as stock Swin does, with zeros for hidden tokens.
-        output_attentions: Whether to return the last block's of each stage, in stock Swin's windows, with zeros from
-            and to hidden tokens. As in stock Swin only the eager implementation has any.
         kwargs: Arguments of the last stage.
 
     Returns:
-        The output of stock Swin.
+        The output of stock Swin, without hidden states and attentions.
     """
-    config, batch_size = swin.config, visible.batch_size
-    keep_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
-    keep_attentions = config.output_attentions if output_attentions is None else output_attentions
     stages: list[Any] = list(swin.encoder.layers)
     *sparse_stages, last_stage = stages
-    grids = [(visible.grid[0] // 2**index, visible.grid[1] // 2**index) for index in range(len(sparse_stages) + 1)]
-    nothing = deep_mask_token.new_zeros(1)
-    tokens, states, attentions = _embedded(swin, pixel_values, visible), [], []
+    grids = [(visible.grid[0] // 2**index, visible.grid[1] // 2**index) for index in range(len(stages))]
+    tokens = _embedded(swin, pixel_values, visible)
     for index, (stage, packed) in enumerate(zip(sparse_stages, visible.stages, strict=True)):
-        if keep_states:
-            states.append(_on_grid(tokens, nothing, packed[0], batch_size, grids[index]))
-        tokens, weights = _stage(stage.blocks, tokens, packed, batch_size)
-        if keep_attentions and weights is not None:
-            last_packed = packed[(len(stage.blocks) - 1) % 2]
-            attentions.append(_in_windows(weights, last_packed, grids[index], batch_size, config.window_size))
+        tokens = _stage(stage.blocks, tokens, packed, visible.batch_size)
         if index < len(sparse_stages) - 1:
             merge = stage.downsample
             tokens = merge.reduction(merge.norm(tokens.view(-1, 4 * tokens.shape[1])))
-    dense = _on_grid(tokens, deep_mask_token[0], visible.stages[-1][0], batch_size, grids[-2])
-    merged = sparse_stages[-1].downsample(dense, grids[-2])
-    last, _, weights = last_stage(merged, grids[-1], **kwargs)
-    output = SwinModelOutput(last_hidden_state=swin.layernorm(last))
-    if keep_states:
-        output.hidden_states = (*states, merged, last)
-        output.reshaped_hidden_states = tuple(
-            state.transpose(1, 2).unflatten(2, grid)
-            for state, grid in zip(output.hidden_states, [*grids, grids[-1]], strict=True)
-        )
-    if keep_attentions:
-        output.attentions = (*attentions, *([] if weights is None else [weights]))
-    return output
+    dense = _on_grid(tokens, deep_mask_token[0], visible.stages[-1][0], visible.batch_size, grids[-2])
+    last, *_ = last_stage(sparse_stages[-1].downsample(dense, grids[-2]), grids[-1], **kwargs)
+    return SwinModelOutput(last_hidden_state=swin.layernorm(last))
+
+
+def passed_over_modules_are_plain(swin: SwinModel) -> bool:
+    """Return whether no module that `encode_visible` reads instead of calling is wrapped, sharded or hooked.
+
+    What is around such a module acts when it is called: FSDP gathers its weights, accelerate fetches them from disk, an
+    adapter adds its own, a user's hook looks at what goes through.
+    """
+    stages = list(swin.encoder.layers)
+    expected: list[tuple[nn.Module, type[nn.Module]]] = [
+        (swin, SwinModel), (swin.encoder, SwinEncoder), (swin.embeddings, SwinEmbeddings),
+        (swin.embeddings.patch_embeddings, SwinPatchEmbeddings),
+    ]  # fmt: skip
+    expected += [(stage, SwinStage) for stage in stages]
+    if not all(_is_plain(module, kind) for module, kind in expected):
+        return False
+    expected = [(stage.downsample, SwinPatchMerging) for stage in stages[:-2]]
+    for stage in stages[:-1]:
+        for block in stage.blocks:
+            if not _is_plain(block, SwinLayer) or not _is_plain(block.attention, SwinAttention):
+                return False
+            expected.append((block.attention.relative_position_bias, SwinRelativePositionBias))
+            expected.append((block.drop_path, nn.Module))
+    return all(_is_plain(module, kind) for module, kind in expected)
+
+
+def _is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
+    hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values(), *module._backward_hooks.values()]
+    hooks += module._backward_pre_hooks.values()
+    # transformers' own, which record hidden states once they have been asked for, change nothing
+    others = [hook for hook in hooks if getattr(hook, "__module__", "") != _RECORDER]
+    return isinstance(module, kind) and not others and "forward" not in vars(module)
 
 
 def _embedded(swin: SwinModel, pixel_values: torch.Tensor, visible: VisibleTokens) -> torch.Tensor:
@@ -381,10 +387,16 @@ def _embedded(swin: SwinModel, pixel_values: torch.Tensor, visible: VisibleToken
     projection = embeddings.patch_embeddings.projection
     batch, channels, height, width = pixel_values.shape
     rows, columns = visible.grid
-    patches = pixel_values.view(batch, channels, rows, height // rows, columns, width // columns)
+    patch = (height // rows, width // columns)
+    patches = pixel_values.reshape(batch, channels, rows, patch[0], columns, patch[1])
     patches = patches.permute(0, 2, 4, 1, 3, 5).reshape(batch * rows * columns, -1)
     patches = patches.index_select(0, first.images * (rows * columns) + first.positions)
-    tokens = embeddings.norm(nn.functional.linear(patches, projection.weight.flatten(1), projection.bias))
+    if type(projection) is nn.Conv2d and _is_plain(projection, nn.Conv2d):
+        # a convolution of one position each is several times slower than the matrix product that it is
+        tokens = nn.functional.linear(patches, projection.weight.flatten(1), projection.bias)
+    else:
+        tokens = projection(patches.view(-1, channels, *patch)).flatten(1)
+    tokens = embeddings.norm(tokens)
     if embeddings.position_embeddings is not None:
         tokens = tokens + embeddings.position_embeddings[0].index_select(0, first.positions)
     return embeddings.dropout(tokens)
@@ -392,18 +404,17 @@ def _embedded(swin: SwinModel, pixel_values: torch.Tensor, visible: VisibleToken
 
 def _stage(
     blocks: Any, tokens: torch.Tensor, packed: tuple[PackedTokens, PackedTokens], batch_size: int
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Run all blocks of a stage; the second value is the last one's attention (groups, heads, slots, slots)."""
-    weights = None
+) -> torch.Tensor:
+    """Run all blocks of a stage."""
     indices = [_pair_index(blocks[0].attention, one) for one in packed]
     for number, block in enumerate(blocks):
         shift = number % 2
         arguments = (block, tokens, packed[shift], indices[shift], batch_size)
         if block.gradient_checkpointing and block.training:
-            tokens, weights = block._gradient_checkpointing_func(_block, *arguments)
+            tokens = block._gradient_checkpointing_func(_block, *arguments)
         else:
-            tokens, weights = _block(*arguments)
-    return tokens, weights
+            tokens = _block(*arguments)
+    return tokens
 
 
 def _pair_index(attention: SwinAttention, packed: PackedTokens) -> torch.Tensor:
@@ -421,16 +432,17 @@ def _block(
     packed: PackedTokens,
     index: torch.Tensor,
     batch_size: int,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
+) -> torch.Tensor:
     """Run one Swin block on packed tokens (tokens, channels), as ``SwinLayer.forward`` does on a grid."""
-    attended, weights = _attention(block.attention, block.layernorm_before(tokens), packed, index)
+    attended = _attention(block.attention, block.layernorm_before(tokens), packed, index)
     tokens = tokens + _drop_path(block.drop_path, block.dropout(attended), packed.images, batch_size)
-    return tokens + block.dropout(block.mlp(block.layernorm_after(tokens))), weights
+    result: torch.Tensor = tokens + block.dropout(block.mlp(block.layernorm_after(tokens)))
+    return result
 
 
 def _attention(
     attention: SwinAttention, tokens: torch.Tensor, packed: PackedTokens, index: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor | None]:
+) -> torch.Tensor:
     count, slots = packed.slot_tokens.shape
     projected = []
     for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
@@ -438,14 +450,15 @@ def _attention(
         projected.append(grouped.view(count, slots, -1, attention.head_dim).transpose(1, 2))
     bias = _PositionBias.apply(attention.relative_position_bias.relative_position_bias_table, index)
     interface = ALL_ATTENTION_FUNCTIONS.get_interface(attention.config._attn_implementation, eager_attention_forward)
-    mixed, weights = interface(
+    mixed, _ = interface(
         attention,
         *projected,
         bias.transpose(0, 1).to(projected[0].dtype),
         dropout=attention.attention_dropout if attention.training else 0.0,
         scaling=attention.scaling,
     )
-    return attention.o_proj(_OutOfSlots.apply(mixed.reshape(count * slots, -1), packed.token_slots)), weights
+    result: torch.Tensor = attention.o_proj(_OutOfSlots.apply(mixed.reshape(count * slots, -1), packed.token_slots))
+    return result
 
 
 def _drop_path(drop_path: nn.Module, branch: torch.Tensor, images: torch.Tensor, batch_size: int) -> torch.Tensor:
@@ -465,15 +478,3 @@ def _on_grid(
     dense = hidden.to(tokens.dtype).expand(batch_size * length, tokens.shape[1])
     dense = dense.index_copy(0, packed.images * length + packed.positions, tokens)
     return dense.view(batch_size, length, -1)
-
-
-def _in_windows(
-    weights: torch.Tensor, packed: PackedTokens, grid: tuple[int, int], batch_size: int, window: int
-) -> torch.Tensor:
-    """Return attention (groups, heads, slots, slots) in stock Swin's layout (batch * windows, heads, ...)."""
-    windows = batch_size * (grid[0] // window) * (grid[1] // window)
-    laid_out = weights.new_zeros(windows, window**2, window**2, weights.shape[1])
-    same = (packed.parts[:, :, None] == packed.parts[:, None, :]) & (packed.windows[:, :, None] >= 0)
-    group, query, key = same.nonzero(as_tuple=True)
-    places = (packed.windows[group, query], packed.places[group, query], packed.places[group, key])
-    return laid_out.index_put(places, weights.permute(0, 2, 3, 1)[group, query, key]).permute(0, 3, 1, 2)

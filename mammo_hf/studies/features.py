@@ -30,7 +30,7 @@ from ..data.torch_datasets import PreparedImages
 from ..errors import MammoError
 from ..files import write_whole
 from ..models.checkpoint import load_starting_weights, starting_config
-from ..models.modeling_mammo_swin import MammoSwinForImageClassification, stateless_windows
+from ..models.modeling_mammo_swin import MammoSwinForImageClassification
 from ..processing.image_processing_mammo import MammoImageProcessor
 from ..processing.image_source import open_image
 from .cells import FROZEN_RANDOM
@@ -92,16 +92,15 @@ def _compute(
 ) -> None:
     images = PreparedImages(prepared, processor)
     arrays: dict[str, np.memmap] = {}
-    with stateless_windows(encoder):
-        for start in tqdm(range(0, len(images), BATCH_SIZE), desc="features", unit="batch", leave=False):
-            rows = range(start, min(start + BATCH_SIZE, len(images)))
-            pixels = torch.stack([images.normalized(images.intensity_and_lesions(index)[0]) for index in rows])
-            for name, values in _pooled(encoder(pixels.to(encoder.device), output_hidden_states=True)).items():
-                if name not in arrays:
-                    shape = (len(images), *values.shape[1:])
-                    # not written whole: the fingerprint, written last, says that the arrays are complete
-                    arrays[name] = np.lib.format.open_memmap(paths[name], "w+", values.dtype, shape)
-                arrays[name][rows.start : rows.stop] = values
+    for start in tqdm(range(0, len(images), BATCH_SIZE), desc="features", unit="batch", leave=False):
+        rows = range(start, min(start + BATCH_SIZE, len(images)))
+        pixels = torch.stack([images.normalized(images.intensity_and_lesions(index)[0]) for index in rows])
+        for name, values in _pooled(encoder(pixels.to(encoder.device), output_hidden_states=True)).items():
+            if name not in arrays:
+                shape = (len(images), *values.shape[1:])
+                # not written whole: the fingerprint, written last, says that the arrays are complete
+                arrays[name] = np.lib.format.open_memmap(paths[name], "w+", values.dtype, shape)
+            arrays[name][rows.start : rows.stop] = values
     for array in arrays.values():
         array.flush()
 

@@ -153,7 +153,7 @@ def _sentence(metrics: dict[str, Any]) -> str:
 def _model_changes(config: MimConfig) -> dict[str, Any]:
     """Return the fields of the model's configuration that the options set."""
     return {
-        "decoder": config.mim_decoder,
+        "mim_decoder": config.mim_decoder,
         "sparse_encoder": config.sparse_encoder,
         "loss_region": config.loss_region,
         "normalized_patch": config.normalized_patch,

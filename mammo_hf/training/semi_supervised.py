@@ -154,7 +154,7 @@ class SemiSupervisedTrainer(ClassificationTrainer):
             inputs.pop(name).flatten(0, 1) for name in ("weak_views", "strong_views", "hidden_labels")
         )
         count = len(inputs["pixel_values"])
-        for name, value in (("pixel_values", strong), ("labels", None), ("lesion_labels", None)):
+        for name, value in (("pixel_values", strong), ("labels", None), ("lesion_targets", None)):
             if name in inputs:
                 own = inputs[name]
                 more = own.new_full((len(strong), *own.shape[1:]), -100) if value is None else value

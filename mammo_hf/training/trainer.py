@@ -34,6 +34,7 @@ from ..errors import MammoError, UsageError, check_number
 from ..files import writable_folder, write_whole
 from ..hub.push import finish_checkpoint
 from ..models.checkpoint import CONFIG, METRICS, load_model, read_metrics
+from ..models.configuration_mammo_swin import MammoSwinConfig
 from ..models.losses import loss_counts
 from .callbacks import WeightAverage, show_progress
 from .options import StageOptions
@@ -468,6 +469,8 @@ class SwinTrainer(Trainer):
         self, *args: Any, layer_decay: float = 1.0, average: WeightAverage | None = None, **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
+        # the models say no: a plain Trainer would count the labels of all tasks as one, or nothing
+        self.model_accepts_loss_kwargs = True
         self.layer_decay = layer_decay
         self.average = average
         if average is not None:
@@ -566,16 +569,18 @@ class SwinTrainer(Trainer):
 class ClassificationTrainer(SwinTrainer):
     """Trainer of a classifier of several tasks whose labels are partly unknown."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        # the model says no: a plain Trainer would count the labels of all tasks as one
-        self.model_accepts_loss_kwargs = True
+    def prediction_step(
+        self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: list[str] | None = None
+    ) -> Any:
+        """Predict one batch, with the scores of the lesion head, which calibration and metrics need."""
+        kept = [key for key in MammoSwinConfig.keys_to_ignore_at_inference if key != "lesion_scores"]
+        return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys or kept)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
         """Return what the losses of one update are divided by, over all its micro-batches and processes."""
         if not batch_samples or self.args.n_gpu > 1:
             return None
-        counts = torch.stack([loss_counts(batch["labels"], batch.get("lesion_labels")) for batch in batch_samples])
+        counts = torch.stack([loss_counts(batch["labels"], batch.get("lesion_targets")) for batch in batch_samples])
         total = counts.sum(0).to(device)
         if self.args.average_tokens_across_devices and self.args.world_size > 1:
             total = self.accelerator.gather(total[None]).sum(0)

@@ -49,15 +49,15 @@ def test_evaluation_sees_the_image_as_the_processor_made_it():
     example = LabelledImages(data, PROCESSOR)[1]
     np.testing.assert_array_equal(example["pixel_values"].numpy(), PROCESSOR.normalize_intensity(image))
     assert example["labels"].tolist() == [1, -100]
-    assert "lesion_labels" not in example
+    assert "lesion_targets" not in example
 
 
-def test_lesion_labels_on_the_last_grid():
+def test_lesion_targets_on_the_last_grid():
     images = LabelledImages(prepared(), PROCESSOR, lesion_grid=(4, 2))
     expected = torch.zeros(4, 2, dtype=torch.long)
     expected[1, 0], expected[0, 0] = 2, -100
-    assert torch.equal(images[0]["lesion_labels"], expected)
-    assert (images[2]["lesion_labels"] == -100).all()  # no place is known: the row says nothing
+    assert torch.equal(images[0]["lesion_targets"], expected)
+    assert (images[2]["lesion_targets"] == -100).all()  # no place is known: the row says nothing
 
 
 def test_image_and_lesions_move_together():

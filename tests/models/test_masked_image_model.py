@@ -23,7 +23,7 @@ def inputs(size=(224, 112), batch=2):
     return torch.randn(batch, 1, *size), torch.stack(masks)
 
 
-@pytest.mark.parametrize("changes", [{}, {"sparse_encoder": False}, {"decoder": "linear", "normalized_patch": 16}])
+@pytest.mark.parametrize("changes", [{}, {"sparse_encoder": False}, {"mim_decoder": "linear", "normalized_patch": 16}])
 def test_saved_and_loaded_it_is_the_same(changes, tmp_path):
     model = model_of(**changes)
     pixels, masks = inputs()
@@ -40,7 +40,7 @@ def test_saved_and_loaded_it_is_the_same(changes, tmp_path):
 
 
 def test_a_linear_decoder_makes_a_stock_checkpoint(tmp_path):
-    model = model_of(decoder="linear", image_size=(112, 112))
+    model = model_of(mim_decoder="linear", image_size=(112, 112))
     model.save_pretrained(tmp_path)
     config = SwinConfig.from_pretrained(tmp_path)
     config.image_size = 112
@@ -111,7 +111,7 @@ def test_a_size_of_padded_windows_runs_densely_and_says_so_once(caplog):
 
 
 def test_a_mask_of_single_patches_runs_densely_and_equals_stock():
-    model = model_of(decoder="linear", image_size=(112, 112))
+    model = model_of(mim_decoder="linear", image_size=(112, 112))
     config = SwinConfig(**SHAPE | {"image_size": 112, "num_channels": 1, "encoder_stride": 16})
     stock = SwinForMaskedImageModeling(config).eval()
     stock.load_state_dict(model.state_dict(), strict=False)
@@ -122,7 +122,7 @@ def test_a_mask_of_single_patches_runs_densely_and_equals_stock():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"decoder": "deep"}, {"loss_region": "breast"}, {"normalized_patch": 15}, {"normalized_patch": 1}]
+    "wrong", [{"mim_decoder": "deep"}, {"loss_region": "breast"}, {"normalized_patch": 15}, {"normalized_patch": 1}]
 )
 def test_wrong_settings(wrong):
     with pytest.raises(UsageError):

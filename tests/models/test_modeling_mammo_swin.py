@@ -116,7 +116,7 @@ def test_decoder_widths_and_size(hidden, stride, widths):
 
 def test_a_new_decoder_gives_nothing_that_alternates_from_pixel_to_pixel():
     # through the model, whose own initialisation comes after the decoder's
-    config = MammoSwinConfig(embed_dim=8, depths=[2, 2], num_heads=[1, 2], image_size=(112, 56), decoder="conv")
+    config = MammoSwinConfig(embed_dim=8, depths=[2, 2], num_heads=[1, 2], image_size=(112, 56), mim_decoder="conv")
     decoder = MammoSwinForMaskedImageModeling(config).decoder
     rows, columns = torch.meshgrid(torch.arange(20), torch.arange(20), indexing="ij")
     with torch.no_grad():
@@ -146,7 +146,7 @@ def test_decoder_of_swin_b_is_light():
 def test_no_known_label_gives_an_exact_zero_with_a_gradient():
     model = MammoSwinForImageClassification(config())
     output = model(
-        torch.randn(2, 1, 112, 56), labels=torch.full((2, 2), -100), lesion_labels=torch.full((2, 14, 7), -100)
+        torch.randn(2, 1, 112, 56), labels=torch.full((2, 2), -100), lesion_targets=torch.full((2, 14, 7), -100)
     )
     output.loss.backward()
     assert output.loss.item() == 0.0
@@ -166,7 +166,7 @@ def test_lesion_head_learns_where_and_gets_its_weight_from_the_config():
     places = torch.zeros(2, 14, 7, dtype=torch.long)
     places[0, 2, 2] = 1
     model = MammoSwinForImageClassification(config(lesion_loss_weight=2.0)).eval()
-    full = model(pixels, labels=labels, lesion_labels=places)
+    full = model(pixels, labels=labels, lesion_targets=places)
     image_only = model(pixels, labels=labels)
     token = lesion_token_loss(full.lesion_logits, places, 0.05)
     evidence = lesion_evidence_loss(model.classifier(model.swin(pixels).last_hidden_state)[..., :2], places.flatten(1))

@@ -157,7 +157,7 @@ class CfgNode(dict):
 
 
 def test_simmims_own_checkpoints(tmp_path, monkeypatch):
-    config = starting_config("nano", (112, 112), **TINY | {"decoder": "linear"}, num_channels=1)
+    config = starting_config("nano", (112, 112), **TINY | {"mim_decoder": "linear"}, num_channels=1)
     published = spread(MammoSwinForMaskedImageModeling(config))
     yacs = types.ModuleType("yacs.config")
     yacs.CfgNode = CfgNode
@@ -167,7 +167,7 @@ def test_simmims_own_checkpoints(tmp_path, monkeypatch):
         installed.setitem(sys.modules, "yacs", types.ModuleType("yacs"))
         installed.setitem(sys.modules, "yacs.config", yacs)
         torch.save({"model": simmim_names(published), "config": settings, "epoch": 3}, tmp_path / "simmim.pth")
-    model = ours(tmp_path / "simmim.pth", (112, 56), decoder="linear")
+    model = ours(tmp_path / "simmim.pth", (112, 56), mim_decoder="linear")
     assert (model.config.depths, model.config.num_heads, model.config.window_size) == ([2, 2], [1, 2], 7)
     assert load_starting_weights(model, tmp_path / "simmim.pth", PROCESSOR) == ["deep_mask_token"]
     classifier = classifier_of(tmp_path / "simmim.pth", (112, 56))
