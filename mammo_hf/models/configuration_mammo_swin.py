@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, ClassVar
 
+import transformers
 from transformers import SwinConfig
 
 from ..errors import DataError, UsageError
+
+logger = logging.getLogger(__name__)
 
 # version of the fields below; a checkpoint of another one is refused
 FORMAT = 1
@@ -121,10 +125,17 @@ class MammoSwinConfig(SwinConfig):
         not fit the tasks, given as ``num_labels`` or ``id2label``, replace the tasks by one set of labels without a
         name, as in stock Swin.
         """
-        known = {field.name for field in fields(cls)} | {"num_labels"}
-        given = {
-            name: kwargs.pop(name) for name in list(kwargs) if name in known and name not in ("dtype", "torch_dtype")
-        }
+        written_by = str(config_dict.get("transformers_version", "0"))
+        theirs, ours = (re.findall(r"\d+", text)[:2] for text in (written_by, transformers.__version__))
+        if [*map(int, theirs)] > [*map(int, ours)]:
+            logger.warning(
+                "this checkpoint was written by transformers %s, newer than %s here: its weights may have other names",
+                written_by,
+                transformers.__version__,
+            )
+        # "auto" as dtype is for transformers to resolve
+        known = ({field.name for field in fields(cls)} | {"num_labels"}) - {"dtype"}
+        given = {name: kwargs.pop(name) for name in list(kwargs) if name in known}
         return super().from_dict(_changed(config_dict, given), **kwargs)
 
     def update(self, config_dict: dict[str, Any]) -> None:

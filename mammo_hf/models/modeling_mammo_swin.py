@@ -29,6 +29,7 @@ from transformers.models.swin.modeling_swin import (
     SwinImageClassifierOutput,
     SwinMaskedImageModelingOutput,
     SwinModelOutput,
+    SwinRelativePositionBias,
     window_partition,
 )
 from transformers.models.swin.modeling_swin import SwinLayer as StockSwinLayer
@@ -217,7 +218,12 @@ class _MammoSwinModel(SwinPreTrainedModel):
             for pattern, replacement in _MODULE_NAMES:
                 name = re.sub(pattern, replacement, name)
             renamed[name] = value
-        return super().load_state_dict(renamed, strict=strict, assign=assign)
+        found = super().load_state_dict(renamed, strict=strict, assign=assign)
+        for module in self.modules():
+            # follows from the window's size, is not saved, and has no values if the model was made on the meta device
+            if assign and isinstance(module, SwinRelativePositionBias) and module.relative_position_index.is_meta:
+                module.relative_position_index = module._create_relative_position_index().view(-1)
+        return found
 
 
 # arguments of `from_pretrained` that say where a checkpoint is, which its configuration and its weights both need
@@ -469,8 +475,9 @@ class MammoSwinForImageClassification(_MammoSwinModel, SwinForImageClassificatio
             config = _own_config(copy.deepcopy(config))
         else:
             source = pretrained_model_name_or_path if config is None else config
+            own = {name: kwargs.pop(name) for name in ("dtype", "torch_dtype", "attn_implementation") if name in kwargs}
             config, options = MammoSwinConfig.from_pretrained(source, return_unused_kwargs=True, **kwargs)
-            options |= place
+            options |= place | own
         same_head = before.lesion_task == config.lesion_task or None in (before.lesion_task, config.lesion_task)
         if before.tasks == config.tasks and same_head:
             return super().from_pretrained(pretrained_model_name_or_path, *args, config=config, **options)

@@ -80,9 +80,7 @@ def test_hidden_states_and_attentions_keep_their_gradient():
     for tensor in kept:
         tensor.retain_grad()
     output.hidden_states[-1].sum().backward()
-    # what is handed out of packed tokens is a copy of theirs: only the last stage's is on the way
-    assert kept[-1].grad is not None
-    assert all(tensor.requires_grad for tensor in kept)
+    assert all(tensor.grad is not None for tensor in kept)
 
 
 def test_another_size_in_between_changes_nothing():

@@ -95,7 +95,7 @@ def test_a_smaller_size_in_between_changes_nothing():
 
 
 def test_stock_keeps_the_clamped_windows():
-    # the fault that stateless_windows mends: if this stops failing upstream, the context manager can go
+    # the fault that our SwinLayer fixes: if this stops failing upstream, the class can go
     stock = SwinForImageClassification(SwinConfig(**{**SMALL, "image_size": (112, 112), "num_channels": 1})).eval()
     nn.init.normal_(
         stock.swin.encoder.layers[1].blocks[1].attention.relative_position_bias.relative_position_bias_table

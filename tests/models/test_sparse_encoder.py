@@ -143,16 +143,36 @@ def test_an_image_that_is_hidden_whole_beside_one_that_is_not():
     assert torch.isfinite(both).all()
 
 
-def test_attention_of_hidden_tokens_is_zero_and_of_visible_ones_sums_to_one():
+def test_no_token_attends_to_a_hidden_one():
     model = model_of("four stages")
     model.set_attn_implementation("eager")
     pixels, masks = inputs(model)
-    output = model(pixels, bool_masked_pos=masks, output_attentions=True, output_hidden_states=True)
-    sums = output.attentions[0].sum(-1)
-    torch.testing.assert_close(sums, sums.round(), rtol=0, atol=1e-5)
-    assert sums.round().sum() == (~masks).sum() * model.config.num_heads[0]
-    assert not output.hidden_states[0][masks].any()
-    assert output.hidden_states[0][~masks].abs().sum(-1).min() > 0
+    output = model(pixels, bool_masked_pos=masks, output_attentions=True)
+    assert model.swin.encoder.layers[0].blocks[-1].configured == (4, 2)
+    shifted = window_partition(masks.view(2, 64, 32, 1).roll((-2, -2), (1, 2)), 4).flatten(1)
+    some_visible = ~shifted.all(1)
+    to_hidden = output.attentions[0] * shifted[:, None, None]
+    assert to_hidden[some_visible].max() == 0
+    assert output.attentions[0].sum(-1).min() > 0.999
+
+
+def test_packed_and_called_modules_give_the_same_states_loss_and_gradients():
+    model = model_of("four stages").double()
+    pixels, masks = inputs(model)
+    packed = model(pixels.double(), bool_masked_pos=masks)
+    called = model(pixels.double(), bool_masked_pos=masks, output_hidden_states=[0, 2])
+    torch.testing.assert_close(packed.reconstruction, called.reconstruction)
+    assert [state is not None for state in called.hidden_states] == [True, False, True, False, False]
+    kept = called.hidden_states[2]
+    kept.retain_grad()
+    gradients = []
+    for output in (packed, called):
+        model.zero_grad()
+        output.loss.backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.requires_grad})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name], msg=name)
+    assert kept.grad.abs().sum() > 0
 
 
 def test_gradient_checkpointing_changes_nothing():
