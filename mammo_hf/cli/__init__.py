@@ -30,6 +30,7 @@ COMMANDS = {
     "prepare": "read a collection once, for any number of trainings",
     "download": "fetch a public collection from the Imaging Data Commons",
     "load": "what a collection holds: images, patients, labels, splits, terms",
+    "mapping": "draft what the columns of an own table are",
     "phantom": "draw a collection of phantom mammograms",
 }
 

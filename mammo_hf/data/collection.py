@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 
 from ..errors import DataError, UsageError
 from ..notes import Note
@@ -87,7 +87,8 @@ class Collection:
         rejected: Iterable[Rejected] = (),
         moved: Iterable[Moved] = (),
     ) -> None:
-        missing = [name for name in features(tasks) if name not in dataset.column_names]
+        wanted = set(features(tasks)) - set(OPTIONAL)
+        missing = [name for name in features(tasks) if name in wanted and name not in dataset.column_names]
         if missing:
             raise DataError(f"has no column {', '.join(missing)}", source="table", remedy=f"needs {', '.join(COLUMNS)}")
         self.dataset = dataset
@@ -263,6 +264,29 @@ class Collection:
         result = self._with(self.dataset)
         result.notes += notes
         return result
+
+    def with_rows(self, rows: Sequence[Row], rejected: Iterable[Rejected] = ()) -> Collection:
+        """Return the collection with further rows, each checked against the schema, and further rejected files."""
+        validate(rows, self._tasks)
+        schema = self.dataset.features
+        columns = {name: [row.get(name) for row in rows] for name in schema}
+        more = Dataset.from_dict(columns, features=schema)
+        result = self._with(concatenate_datasets([self.dataset, more]) if rows else self.dataset)
+        result.rejected = [*self.rejected, *rejected]
+        return result
+
+    def with_stratum(self, name: str) -> Collection:
+        """Return the collection with the values of another column, such as "vendor", as its stratum.
+
+        Raises:
+            UsageError: There is no such column.
+        """
+        values = self.column(name)
+        table = self.dataset.with_format("arrow")[:]
+        column = pa.array([None if value is None else str(value) for value in values], pa.string())
+        if "stratum" in table.column_names:
+            table = table.drop_columns(["stratum"])
+        return self._with(Dataset(table.append_column("stratum", column)))
 
     def with_splits(self, splits: Mapping[str, str]) -> Collection:
         """Return the collection with these patients in these splits, and the others where they are."""

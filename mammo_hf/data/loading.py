@@ -14,28 +14,38 @@ from datasets import Dataset
 from ..errors import DataError, UsageError, did_you_mean
 from .collection import Collection
 from .datasets import folder as folder_source
+from .datasets.contents import Files
 from .datasets.csv_source import MappedSource
 from .datasets.discovery import all_sources, find_source, source_names
+from .datasets.mapping import ACCEPT, Field, parse_mapping
 from .datasets.mapping import COLUMNS as MAPPED_COLUMNS
-from .datasets.mapping import parse_mapping
+from .datasets.own_table import draft
+from .datasets.tables import SUFFIXES as TABLE_SUFFIXES
+from .datasets.tables import cell_text, read_table
 from .privacy import PRIVATE
 from .schema import COLUMNS, OPTIONAL, TASKS, Row, task_list
 
 TABLE = "table"  # the name of a collection that was given as rows
+OPTIONS = ("max_missing", "accept", "stratum", "dicom_path")  # of every source
 
 
 def load(source: Any, root: str | Path | None = None, **options: Any) -> Collection:
     """Read a collection, one row per image.
 
     Args:
-        source: Folder of a collection, which is recognised by its files; a source's name with its folder,
-            "cbis-ddsm:data/cbis", or alone, with `root`; a mapping in the folder of its tables, "data/ours/ours.toml";
-            a folder or URL that ``mammo-hf prepare`` wrote; a list of image files; a pandas DataFrame or a
-            `datasets.Dataset` with a row per image.
-        root: Folder of the collection; for rows the folder that their paths are relative to.
-        **options: Options of the source, such as ``dicom_path`` of CBIS-DDSM. Rows take ``mapping``: from a column of
-            the schema (path, patient, exam, laterality, view, age, vendor, split) or a task to the column that holds
-            it, if it has another name, or to a table as in a mapping file (`mammo_hf.data.datasets.mapping`).
+        source: Folder of a collection, which is recognised by its files, or of any images, which are then unlabelled;
+            a table with a row per image, "labels.csv" or "labels.xlsx", whose columns are known by their names; a
+            source's name with its folder, "cbis-ddsm:data/cbis", or alone, with `root`; a mapping in the folder of its
+            tables, "data/ours/ours.toml"; a folder or URL that ``mammo-hf prepare`` wrote; a list of image files; a
+            pandas DataFrame or a `datasets.Dataset` with a row per image.
+        root: Folder of the collection; for a table, a mapping or rows the folder of their images, if it is another. In
+            one text it is after a colon, "labels.csv:data/films".
+        **options: Options of the source. Every source takes ``max_missing``, the fraction of a table's files that may
+            be missing; ``dicom_path``, a text file with one path per line of further unlabelled images; ``stratum``,
+            the column whose values splits are balanced in; and ``accept``, checks of identities that need not pass
+            (`mammo_hf.data.datasets.mapping.ACCEPT`), as far as it has tables. Tables take ``mapping``: from a column
+            of the schema (path, patient, exam, laterality, view, age, vendor, split) or a task to the column that
+            holds it, if its name is not understood, or to a table as in a mapping file.
 
     Returns:
         The collection as its source states it, without a split of our own. Its `notes` say what was moved, not found or
@@ -45,59 +55,90 @@ def load(source: Any, root: str | Path | None = None, **options: Any) -> Collect
         UsageError: An unknown source or option, a folder that does not exist, or an unfinished prepared folder.
         DataError: No source recognises the folder, or the collection cannot be read.
     """
+    accept = options.get("accept", ())
+    options = {**options, "accept": (accept,) if isinstance(accept, str) else tuple(accept)} if accept else options
+    for name in options.get("accept", ()):
+        if name not in ACCEPT:
+            known = "; ".join(f"{check}: {meaning}" for check, meaning in ACCEPT.items())
+            raise UsageError(f"is '{name}'", source="accept", remedy=f"{did_you_mean(name, ACCEPT)}known: {known}")
     if isinstance(source, str | os.PathLike):
         return _load_place(os.fspath(source), root, options)
     if isinstance(source, Dataset) or type(source).__name__ == "DataFrame":
-        return _load_rows(source, Path(root or "."), options)
+        rows = _dicts(source)
+        return _load_rows(rows, TABLE, [Path(root or ".")], options)
     if isinstance(source, Iterable):
         _check_options(options, (), "a list of files")
-        files = [Path(root or ".") / file for file in source]
-        collection = folder_source.load(Path(root or "."), files)
-        collection.licence = folder_source.LICENCE
-        return collection
+        return _load_files([Path(root or ".") / file for file in source], Path(root or "."))
     raise UsageError(
         f"is a {type(source).__name__}", source="source", remedy="give a folder, a list of files, or a table of images"
     )
 
 
-# A place: a folder that is recognised, or a source's name with its folder.
+def _load_files(files: list[Path], root: Path) -> Collection:
+    collection = folder_source.load(root, files)
+    collection.licence = folder_source.LICENCE
+    return collection
+
+
+# A place: a folder that is recognised, a table, or a source's name with its folder.
 
 
 def _load_place(source: str, root: str | Path | None, options: dict[str, Any]) -> Collection:
     if root is None and ("://" in source or (Path(source) / "layout.json").is_file()):
         return _prepared(source, options)
-    name, place, options = _parts(source, options) if root is None else (source, root, options)
+    name, place, options = _parts(source, options) if root is None else _named(source, root, options)
+    if name is not None and Path(name).suffix.lower() in TABLE_SUFFIXES:
+        folders = [Path(name).parent, *([_folder(place)] if place else [])]
+        return _load_table(Path(name), folders, options)
     folder = _folder(place)
     module = _recognise(folder) if name is None else find_source(name)
     known = [parameter for parameter in inspect.signature(module.load).parameters if parameter != "root"]
     _check_options(options, known, module.NAME)
-    collection: Collection = module.load(folder, **options)
+    own = {name: value for name, value in options.items() if name in known}
+    collection: Collection = module.load(folder, **own)
     if isinstance(collection, Collection):
         collection.root, collection.licence = str(folder), collection.licence or module.LICENCE
+        collection = _completed(collection, {name: options[name] for name in options if name not in own})
     return collection
+
+
+def _named(source: str, root: str | Path, options: dict[str, Any]) -> tuple[str | None, str | Path, dict[str, Any]]:
+    """Return the source's name, the folder and the options, if the folder was given apart."""
+    suffix = Path(source).suffix.lower()
+    if suffix == ".toml":
+        return "csv", root, {"mapping": source, **options}
+    return source, root, options
 
 
 def _prepared(folder: str, options: dict[str, Any]) -> Collection:
     from .prepare.folder import prepared_table  # imports transformers, which tables of source files do not need
 
-    if options:
-        name = next(iter(options))
+    stratum = {name: options[name] for name in options if name == "stratum"}
+    if len(options) > len(stratum):
+        name = next(name for name in options if name not in stratum)
         raise UsageError("has no effect on prepared images", source=name, remedy="give it to mammo-hf prepare")
     collection = prepared_table(folder)
     known = sorted(set(collection.column("source")).intersection(source_names()))
     collection.root = folder
     collection.licence = " and ".join(find_source(name).LICENCE for name in known) or None
-    return collection
+    return _completed(collection, stratum)
 
 
 def _parts(source: str, options: dict[str, Any]) -> tuple[str | None, str | Path, dict[str, Any]]:
     """Return the source's name, the folder and the options that a single text states; the name may be missing."""
-    name, colon, folder = source.partition(":")
     path = Path(source).expanduser()
+    if not path.exists():
+        name, colon, folder = source.rpartition(":")
+        suffix = Path(name).suffix.lower()
+        if colon and (suffix in TABLE_SUFFIXES or suffix == ".toml"):
+            return _named(str(Path(name).expanduser()), folder, options)
+    name, colon, folder = source.partition(":")
     if colon and (name in source_names() or not path.exists()):
         return name, folder, options
     if path.suffix.lower() == ".toml" and not path.is_dir():
         return "csv", path.parent, {"mapping": path, **options}
+    if path.suffix.lower() in TABLE_SUFFIXES and not path.is_dir():
+        return str(path), "", options
     return None, source, options
 
 
@@ -108,7 +149,9 @@ def _folder(path: str | Path) -> Path:
             raise UsageError("needs the collection's folder too", source=path, remedy=f"give both, as in {path}:FOLDER")
         raise UsageError("no such folder", source=path, remedy="give the folder that holds the collection")
     if not folder.is_dir():
-        raise UsageError("is not a folder", source=path, remedy="give the folder that holds the collection")
+        raise UsageError(
+            "is not a folder", source=path, remedy="give the folder that holds the collection, or a table of its images"
+        )
     return folder
 
 
@@ -120,55 +163,81 @@ def _recognise(folder: Path) -> Any:
         names = ", ".join(source.NAME for source in fitting)
         remedy = f"name one, as in {fitting[0].NAME}:{folder}"
         raise DataError(f"may be several collections: {names}", source=folder, remedy=remedy)
+    if folder_source.has_images(folder):
+        return folder_source
     looks_for = "; ".join(f"{source.NAME} needs {source.LOOKS_FOR}" for source in all_sources())
-    raise DataError("holds no known collection", source=folder, remedy=looks_for)
+    raise DataError("holds no known collection, and no image", source=folder, remedy=looks_for)
 
 
 def _check_options(options: Mapping[str, Any], known: Iterable[str], what: str) -> None:
-    known = list(known)
+    known = list(dict.fromkeys([*known, *OPTIONS]))
     for option in options:
         if option not in known:
-            remedy = f"{did_you_mean(option, known)}its options: {', '.join(known) or 'none'}"
+            remedy = f"{did_you_mean(option, known)}its options: {', '.join(known)}"
             raise UsageError(f"is not an option of {what}", source=option, remedy=remedy)
 
 
-# Rows: a pandas DataFrame or a `datasets.Dataset`, with the columns of the schema or others that are mapped.
+def _completed(collection: Collection, options: Mapping[str, Any]) -> Collection:
+    """Apply the options that a source does not take itself; what it has no tables for has no effect."""
+    if options.get("dicom_path") is not None:
+        collection = folder_source.with_listed_images(collection, options["dicom_path"])
+    if options.get("stratum") is not None:
+        collection = collection.with_stratum(options["stratum"])
+    return collection
 
 
-def _load_rows(table: Any, root: Path, options: dict[str, Any]) -> Collection:
+# Rows: an own table in a file, a pandas DataFrame or a `datasets.Dataset`. Columns are known by their names, or mapped.
+
+
+def _load_table(path: Path, folders: list[Path], options: dict[str, Any]) -> Collection:
+    if not path.is_file():
+        raise UsageError("no such file", source=path, remedy="give a table with a row per image")
+    collection = _load_rows(read_table(path), str(path), folders, options)
+    collection.root = str(folders[-1])
+    return collection
+
+
+def _load_rows(rows: list[Row], source: str, folders: list[Path], options: dict[str, Any]) -> Collection:
     """Read rows.
 
     Rows in the full schema are taken as they are. Otherwise names are read as by a private mapping: patients become
-    hashes under this user's salt, sides, views, ages and vendors are normalised, and the columns of common tasks are
-    labels. Without patients and labels the rows are a list of files, and the headers say the rest.
+    hashes under this user's salt, sides, views, ages and vendors are normalised, and the columns of tasks are labels.
+    Without patients and labels the rows are a list of files, and the headers say the rest.
     """
     _check_options(options, ("mapping",), "a table of images")
-    rows = _dicts(table)
     if not rows:
-        raise DataError("has no rows", source=TABLE, remedy="give a row per image")
+        raise DataError("has no rows", source=source, remedy="give a row per image")
     mapping = options.get("mapping") or {}
-    names = set(rows[0])
+    names: set[str] = set(rows[0])
     if not mapping and names >= set(COLUMNS) - set(OPTIONAL):
         tasks = [name for name in TASKS if name in names]
         wanted = names & {*COLUMNS, *tasks}
         kept = [{name: row[name] for name in wanted} for row in rows]
-        return Collection.from_rows(kept, tasks=task_list(tasks), salt_name=PRIVATE)
+        return _completed(Collection.from_rows(kept, tasks=task_list(tasks), salt_name=PRIVATE), options)
+    texts = [{name: _text(value, source) for name, value in row.items()} for row in rows]
+    about = {name: options[name] for name in ("max_missing", "accept") if name in options}
+    rest: dict[str, Any] = {name: options[name] for name in ("dicom_path", "stratum") if name in options}
     if isinstance(mapping, str | os.PathLike):
-        return MappedSource.from_toml(os.fspath(mapping)).load_rows(_texts(rows), TABLE, root)
-    content = _mapping(names, mapping)
-    if "patient" not in content["columns"] and not content["tasks"]:
-        path = content["images"]["path"].strip("{}")
-        return load([_text(row[path]) for row in rows], root)
-    source = MappedSource(parse_mapping(content, TABLE))
-    return source.load_rows(_texts(rows), TABLE, root)
+        mapped = MappedSource.from_toml(os.fspath(mapping))
+    else:
+        find = Files(folders, [], is_own=True).find
+        content, problems = draft(texts, find, _given(names, mapping))
+        _refuse_problems(problems, source)
+        if "patient" not in content["columns"]:  # and no labels: a list of files
+            template = Field(content["images"].get("path", "{path}"))
+            paths = [template.text(row) for row in texts]
+            found = [path for name in paths for path in find(name) or [name]]
+            return _completed(_load_files([Path(path) for path in found], folders[-1]), rest)
+        if rest.get("stratum") in names and rest["stratum"] not in COLUMNS:
+            content["columns"]["stratum"] = f"{{{rest.pop('stratum')}}}"
+        mapped = MappedSource(parse_mapping(content, source))
+    return _completed(mapped.load_rows(texts, source, folders, **about), rest)
 
 
-def _mapping(names: set[str], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of a mapping for rows with columns of these names."""
+def _given(names: set[str], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that an argument ``mapping`` gives, checked, by the name of the column or task."""
     known = ("path", *MAPPED_COLUMNS, *TASKS)
-    fields = {name: f"{{{name}}}" for name in known if name in names}
-    if "image" in names:
-        fields.setdefault("path", "{image}")
+    fields: dict[str, Any] = {}
     for name, value in given.items():
         own_task = isinstance(value, Mapping) and "labels" in value
         if name not in known and not own_task:
@@ -178,23 +247,16 @@ def _mapping(names: set[str], given: Mapping[str, Any]) -> dict[str, Any]:
             remedy = f"{did_you_mean(value, names)}its columns: {', '.join(sorted(names))}"
             raise UsageError(f"the table has no column {value!r}", source=name, remedy=remedy)
         fields[name] = f"{{{value}}}" if isinstance(value, str) else value
-    if "path" not in fields:
-        raise UsageError("has no column path", source=TABLE, remedy='name it, as in mapping={"path": "file"}')
-    tasks = {name: value for name, value in fields.items() if name != "path" and name not in MAPPED_COLUMNS}
-    columns = {name: value for name, value in fields.items() if name in MAPPED_COLUMNS}
-    if not tasks:
-        columns.setdefault("split", "unlabelled")
-    if tasks and "patient" not in columns:
-        remedy = 'name it, as in mapping={"patient": "case"}: splits are by patient'
-        raise UsageError("has no column patient", source=TABLE, remedy=remedy)
-    return {
-        "name": TABLE,
-        "licence": folder_source.LICENCE,
-        "private": True,
-        "images": {"table": TABLE, "path": fields["path"]},
-        "columns": columns,
-        "tasks": {name: value if isinstance(value, dict) else {"from": value} for name, value in tasks.items()},
-    }
+    return fields
+
+
+def _refuse_problems(problems: list[str], source: str) -> None:
+    if problems:
+        if source == TABLE:
+            remedy = 'say it, as in mapping={"patient": "case", "path": "file"}'
+        else:
+            remedy = f"write down what the columns are: mammo-hf mapping {source} > own.toml, and load own.toml"
+        raise DataError("; ".join(problems), source=source, remedy=remedy)
 
 
 def _dicts(table: Any) -> list[Row]:
@@ -207,19 +269,11 @@ def _dicts(table: Any) -> list[Row]:
     return list(table.with_format(None))
 
 
-def _texts(rows: list[Row]) -> list[dict[str, str]]:
-    return [{name: _text(value) for name, value in row.items()} for row in rows]
-
-
-def _text(value: Any) -> str:
-    """Return a value as a table in a file would hold it."""
+def _text(value: Any, source: str) -> str:
+    """Return a value as a table in a file would hold it, an image by its path."""
     if isinstance(value, Mapping) and "path" in value:
         if not value["path"]:
             remedy = "save the images as files, and give the files"
-            raise DataError("holds images without their files", source=TABLE, remedy=remedy)
+            raise DataError("holds images without their files", source=source, remedy=remedy)
         return str(value["path"])
-    if value is None or value != value:  # NaN
-        return ""
-    if isinstance(value, float) and value.is_integer():  # whole numbers with a gap become floats in pandas
-        return str(int(value))
-    return str(value)
+    return value if isinstance(value, str) else cell_text(value)

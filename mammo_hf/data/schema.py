@@ -41,6 +41,7 @@ DESCRIPTIONS = {
     "view": "Projection: CC, MLO, ... (PS3.16 CID 4014); null: not known.",
     "age_band": f"Age of the patient at the examination in years: {', '.join(AGE_BANDS)}; null: not known.",
     "vendor": "Family of the manufacturer, or scanner of a film, in lower case; null: not known.",
+    "stratum": "Group in which splits are balanced: scanner, site or the like; null: not known.",
     "source": "Name of the collection; never null.",
     "split": f"Split of all images of the patient: {', '.join(SPLITS)}; never null.",
     "findings": (
@@ -49,7 +50,7 @@ DESCRIPTIONS = {
     ),
 }
 COLUMNS = tuple(DESCRIPTIONS)
-OPTIONAL = ("age_band", "vendor")  # the rows of a source may leave them out; they become null
+OPTIONAL = ("age_band", "vendor", "stratum")  # the rows of a source may leave them out; they become null
 
 
 def task_list(tasks: Iterable[str] | Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
@@ -79,18 +80,32 @@ def features(tasks: Sequence[Mapping[str, Any]]) -> Features:
     return Features({**{name: Value("string") for name in names}, "findings": [FEATURES]})
 
 
+_AGE = re.compile(r"(\d{1,5}(?:[.,]\d+)?)\s*\+?\s*(Y|M|W|D|years?|Jahre?|ans|a[nñ]os|anos)?", re.IGNORECASE)
+_PER_YEAR = {"M": 12.0, "W": 52.18, "D": 365.25}  # units of DICOM's Age String
+_DATE = re.compile(r"\d{4}-\d\d?-\d\d?\b.*|\d\d?[./-]\d\d?[./-](?:\d\d){1,2}\b.*|(?:19|20)\d{6}")
+
+
 def age_band(age: object) -> str | None:
-    """Return the band of an age in years: a number, its text ("61.0") or DICOM's Age String ("061Y", PS3.5 6.2).
+    """Return the band of an age: years as a number or text ("61.0", "62,5"), or DICOM's Age String ("730M", PS3.5 6.2).
 
     Returns:
         One of ``AGE_BANDS``, or ``None`` for anything that is not an age from 0 to 120. Bands are kept instead of
         ages because an age over 89 may identify a person.
     """
-    found = re.fullmatch(r"(\d{1,3})(?:\.\d+)?Y?", str(age).strip())
-    years = int(found[1]) if found else -1
-    if not 0 <= years <= 120:
-        return None
-    return AGE_BANDS[min(max(years // 10 - 3, 0), len(AGE_BANDS) - 1)]
+    years = age_years(age)
+    return None if years is None else AGE_BANDS[min(max(years // 10 - 3, 0), len(AGE_BANDS) - 1)]
+
+
+def age_years(age: object) -> int | None:
+    """Return an age in whole years, in the forms of `age_band`; ``None`` if it is not one from 0 to 120."""
+    found = _AGE.fullmatch(str(age).strip())
+    years = float(found[1].replace(",", ".")) / _PER_YEAR.get((found[2] or "").upper(), 1) if found else -1
+    return int(years) if 0 <= years <= 120 else None
+
+
+def is_date(text: str) -> bool:
+    """Return whether a text is a date, such as a birthday in place of an age."""
+    return _DATE.fullmatch(text.strip()) is not None
 
 
 def validate(rows: Sequence[Row], tasks: Sequence[Mapping[str, Any]]) -> None:
@@ -136,6 +151,9 @@ def _wrong_fact(row: Row) -> tuple[str, str] | None:
     vendor = row.get("vendor")
     if vendor is not None and (not isinstance(vendor, str) or not vendor or vendor != vendor.strip().lower()):
         return "vendor", "must be a name in lower case, or null"
+    stratum = row.get("stratum")
+    if stratum is not None and (not isinstance(stratum, str) or not stratum):
+        return "stratum", "must be a name, or null"
     return None
 
 

@@ -46,8 +46,9 @@ def test_wrong_names_and_folders(tmp_path):
         load("ddsm", tmp_path)
     with pytest.raises(UsageError, match="absent: no such folder"):
         load(tmp_path / "absent")
+    (tmp_path / "a.txt").write_text("")
     with pytest.raises(UsageError, match="is not a folder"):
-        load(tmp_path / TABLES["mass", "train"])
+        load(tmp_path / "a.txt")
     with pytest.raises(UsageError, match="needs the collection's folder too"):
         load("cbis-ddsm")
 

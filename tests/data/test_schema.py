@@ -79,7 +79,7 @@ def test_an_image_has_one_row():
 
 @pytest.mark.parametrize(
     ("age", "band"),
-    [("061Y", "60-69"), ("61.0", "60-69"), (39, "<40"), ("80", "80+"), ("117", "80+"), ("006M", None), ("", None)],
+    [("061Y", "60-69"), ("61.0", "60-69"), (39, "<40"), ("80", "80+"), ("117", "80+"), ("006M", "<40"), ("", None)],
 )
 def test_ages_become_bands(age, band):
     assert age_band(age) == band

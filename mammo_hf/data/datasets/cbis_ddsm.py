@@ -25,15 +25,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...errors import DataError, UsageError
+from ...errors import DataError
 from ...notes import Note
 from ..collection import Collection, Moved, Rejected, most_severe
 from ..findings import finding as make_finding
 from ..privacy import salted_hash
 from ..schema import TASKS as COMMON
 from ..schema import Row, task_list
-from .contents import Contents, Facts, files_below, find_tables, read_table
+from .contents import Contents, Facts, files_below, find_tables, read_list
 from .folder import unlabelled_rows
+from .tables import read_table
 
 TABLES = {  # from the file name of a table to the kind of its abnormalities and its official split
     "mass_case_description_train_set.csv": ("mass", "train"),
@@ -312,7 +313,8 @@ def gather_files(
     files = [*(parse_path(path, str(root)) for path in files_below(root, rejected)), *jpeg_files(root, rejected)]
     if dicom_path is None:
         return files, None
-    listed = read_dicom_list(dicom_path, root, rejected)
+    paths = read_list(dicom_path, root, rejected)
+    listed = [parse_path(path, str(root) if Path(path).is_relative_to(root) else "") for path in paths]
     known = {os.path.realpath(file.path) for file in listed}
     files = [*listed, *(file for file in files if os.path.realpath(file.path) not in known)]
     return files, frozenset(file.path for file in listed)
@@ -359,46 +361,6 @@ def _find(image_path: str, folders: tuple[Path, ...]) -> str | None:
             if below and path.is_file():
                 return os.path.normpath(path)
     return None
-
-
-def read_dicom_list(dicom_path: str | Path, root: Path, rejected: list[Rejected]) -> list[ImageFile]:
-    """Read a text file of DICOM paths.
-
-    It holds one path per line, absolute or relative to the text file (or else to `root`); blank lines and lines that
-    begin with ``#`` are skipped.
-
-    Args:
-        dicom_path: Text file to read.
-        root: Folder of the collection.
-        rejected: List that receives the paths without a file.
-
-    Raises:
-        UsageError: The text file does not exist.
-        DataError: It cannot be read as text, or names no file that exists.
-    """
-    source = Path(dicom_path)
-    if not source.is_file():
-        raise UsageError("no such file", source=source, remedy="dicom_path takes a text file of DICOM paths")
-    remedy = "give one DICOM path per line"
-    try:
-        lines = [line.strip() for line in source.read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError("cannot be read as text", source=source, remedy=remedy) from error
-    files: dict[str, ImageFile] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line or line.startswith("#"):
-            continue
-        candidates = [os.path.normpath(folder / line) for folder in (source.parent, root)]
-        path = next((path for path in candidates if os.path.isfile(path)), None)
-        if path is None:
-            reason = f"line {number} of {source.name} names it, but there is no such file"
-            rejected.append(Rejected(candidates[0], reason))
-        else:
-            below = str(root) if Path(path).is_relative_to(root) else ""
-            files.setdefault(os.path.realpath(path), parse_path(path, below))
-    if not files:
-        raise DataError("names no file that exists", source=source, remedy=remedy)
-    return list(files.values())
 
 
 def identify(files: Iterable[ImageFile], contents: Contents) -> tuple[list[ImageFile], list[Facts], set[str]]:

@@ -1,14 +1,14 @@
-"""Files of a collection: images known by their headers and bytes, tables found by name and read in any encoding.
+"""Files of a collection: images known by their headers and bytes, tables found by name.
 
 Folder and series names of public releases are not reliable: in CBIS-DDSM's, crops are in folders of ROI masks.
 """
 
 from __future__ import annotations
 
-import csv
-import io
+import fnmatch
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,10 +20,11 @@ from pydicom.uid import UncompressedTransferSyntaxes
 from ...dicom import Laterality, MammogramError, Vendor, View, read_mammogram
 from ...dicom.header import find_projection
 from ...dicom.parsing import text
-from ...errors import DataError
+from ...errors import DataError, UsageError
 from ...files import is_dicom_entry, walk
 from ...notes import Note
 from ..collection import Rejected
+from .tables import read_text
 
 _SIZE_TAGS = ["Columns", "Rows"]
 _TAGS = [
@@ -105,8 +106,13 @@ class Contents:
 
 
 def is_picture(path: str) -> bool:
-    """Return whether the name of a file is that of a PNG, JPEG or PGM."""
-    return path.lower().endswith((".png", ".jpg", ".jpeg", ".pgm"))
+    """Return whether the name of a file is that of a PNG, JPEG, PGM or TIFF."""
+    return path.lower().endswith((".png", ".jpg", ".jpeg", ".pgm", ".tif", ".tiff"))
+
+
+def is_image_entry(entry: os.DirEntry[str]) -> bool:
+    """Return whether a folder's entry is a DICOM file or a picture."""
+    return is_picture(entry.name) or is_dicom_entry(entry)
 
 
 def read_shape(path: str) -> tuple[tuple[int, int], bool]:
@@ -190,6 +196,44 @@ def _has_many_values(path: str, size: tuple[int, int], compressed: bool) -> bool
     return False
 
 
+def read_list(listing: str | Path, root: str | Path, rejected: list[Rejected]) -> list[str]:
+    """Read a text file of image paths.
+
+    It holds one path per line, absolute or relative to the text file (or else to `root`); blank lines and lines that
+    begin with ``#`` are skipped.
+
+    Args:
+        listing: Text file to read.
+        root: Folder of the collection.
+        rejected: List that receives the paths without a file.
+
+    Returns:
+        Paths of the files, each file once.
+
+    Raises:
+        UsageError: The text file does not exist.
+        DataError: It cannot be read as text, or names no file that exists.
+    """
+    source = Path(listing)
+    if not source.is_file():
+        raise UsageError("no such file", source=source, remedy="dicom_path takes a text file of DICOM paths")
+    files: dict[str, str] = {}
+    for number, line in enumerate(read_text(source).splitlines(), start=1):
+        line = line.strip()
+        if not line or line.startswith("#"):
+            continue
+        candidates = [os.path.normpath(folder / line) for folder in (source.parent, Path(root))]
+        path = next((path for path in candidates if os.path.isfile(path)), None)
+        if path is None:
+            reason = f"line {number} of {source.name} names it, but there is no such file"
+            rejected.append(Rejected(candidates[0], reason))
+        else:
+            files.setdefault(os.path.realpath(path), path)
+    if not files:
+        raise DataError("names no file that exists", source=source, remedy="give one DICOM path per line")
+    return list(files.values())
+
+
 # Finding images below a folder, and tables by their names.
 
 _DEEPEST = 2  # folders below the root
@@ -214,12 +258,13 @@ def find_tables(root: str | Path, names: Iterable[str]) -> dict[str, Path]:
 
     Args:
         root: Folder of the collection.
-        names: Names of the tables in lower case; the case of the files' names does not matter.
+        names: Names of the tables in lower case, with ``*`` for any text; the case of the files' names does not matter.
 
     Returns:
         From the name of each table that exists to its file; the shallowest one counts.
     """
     wanted = set(names)
+    patterns = [name for name in wanted if "*" in name]
     found: dict[str, Path] = {}
     level = [Path(root)]
     for depth in range(_DEEPEST + 1):
@@ -228,9 +273,9 @@ def find_tables(root: str | Path, names: Iterable[str]) -> dict[str, Path]:
             for name, is_folder in _listing(folder):
                 if is_folder:
                     below.append(folder / name)
-                elif name.lower() in wanted:
+                elif name.lower() in wanted or any(fnmatch.fnmatch(name.lower(), pattern) for pattern in patterns):
                     found.setdefault(name.lower(), folder / name)
-        if len(found) == len(wanted) or (depth == 0 and not below):
+        if (len(found) == len(wanted) and not patterns) or (depth == 0 and not below):
             break
         level = sorted(below, key=lambda folder: (folder.name.lower() != "csv", folder.name))
     return found
@@ -261,78 +306,121 @@ def missing_files(missing: list[str], total: int, limit: float, source: str | Pa
     fraction = len(missing) / total
     shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
     text = f"{len(missing)} of {total} files that its table names do not exist ({fraction:.0%})"
-    if len(missing) == total or fraction > limit:
+    if len(missing) == total:
         raise DataError(
-            f"{text}: {shown}",
-            source=source,
-            remedy=f"complete the download, or allow it with max_missing (now {limit:g})",
+            f"{text}: {shown}", source=source, remedy="give the images' folder too, as in TABLE:FOLDER or NAME:FOLDER"
         )
+    if fraction > limit:
+        remedy = f"complete the download, or allow it with max_missing (now {limit:g})"
+        raise DataError(f"{text}: {shown}", source=source, remedy=remedy)
     return [Note("files_missing", problem=text)]
 
 
-# Delimited tables of any origin: with or without a byte order mark, UTF-8 or Latin-1, comma, semicolon or tab.
+class Files:
+    """Search for the files of rows: below one of the folders, or with ``**/`` in front anywhere below the last.
 
-_DELIMITERS = ",;\t"
-
-
-def read_text(path: str | Path) -> str:
-    """Read a text file: UTF-8, with or without a byte order mark, or else Latin-1.
-
-    Raises:
-        DataError: The file cannot be read.
-    """
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", source=path, remedy="check its permissions") from error
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return content.decode("latin-1")
-
-
-def read_columns(path: str | Path) -> list[str]:
-    """Read the names in the first line of a table; empty if there is none."""
-    return _open_table(path)[0]
-
-
-def read_table(path: str | Path, keep: Collection[str] | None = None) -> list[dict[str, str]]:
-    """Read the rows of a table as dicts; spaces and line breaks around a value are removed, empty rows are skipped.
-
-    The delimiter is the one of comma, semicolon and tab that is most frequent in the first line.
+    Paths are taken as people write them: with backslashes, in the wrong case, with the drive or folders of another
+    machine in front, and a folder for all images in it.
 
     Args:
-        path: Table to read.
-        keep: Names of the wanted columns, as far as they exist; ``None``: all. Some tables have a hundred more than
-            anybody needs, and half a million rows.
-
-    Raises:
-        DataError: The file cannot be read, has no columns, two of one name, or a row of another length.
+        folders: Folders that paths are relative to, in this order.
+        rejected: List that receives the folders that cannot be listed.
+        is_own: Whether the table is the user's own: then a file may be elsewhere if its whole path is given.
     """
-    columns, reader = _open_table(path)
-    if not any(columns):
-        raise DataError("has no columns", source=path, remedy="give a table whose first line names its columns")
-    twice = sorted({name for name in columns if name and columns.count(name) > 1})
-    if twice:
-        raise DataError(f"has two columns '{twice[0]}'", source=path, remedy="rename one of them")
-    kept = [(index, name) for index, name in enumerate(columns) if keep is None or name in keep]
-    rows = []
-    for number, cells in enumerate(reader, start=1):
-        if not any(cell.strip() for cell in cells):
-            continue
-        if len(cells) != len(columns):
-            raise DataError(
-                f"has {len(cells)} values for {len(columns)} columns",
-                source=f"{path}, row {number}",
-                remedy="quote values that hold the delimiter",
-            )
-        rows.append({name: cells[index].strip() for index, name in kept})
-    return rows
+
+    def __init__(self, folders: Iterable[Path], rejected: list[Rejected], *, is_own: bool = False) -> None:
+        self._folders = list(dict.fromkeys(folders))
+        self._is_own = is_own
+        self._rejected = rejected
+        self._below: dict[str, dict[str, list[str]]] = {}  # below the last folder, by lower-case name and path
+        self._cut = 0  # parts of another machine in front of the last path that was found
+
+    def find(self, wanted: str) -> list[str]:
+        """Return the files that a path of a table names, in order; empty: there is none.
+
+        Raises:
+            DataError: The path leaves the folder.
+        """
+        wanted = wanted.replace("\n", "").replace("\\", "/").strip().strip("\"'")
+        if not wanted:
+            return []
+        if wanted.startswith("**/"):
+            return self._anywhere(wanted.removeprefix("**/").lower())
+        leaves = ".." in wanted.split("/") or (not self._is_own and os.path.isabs(wanted) and os.path.exists(wanted))
+        if leaves and not self._is_inside(wanted):
+            problem = f"names a file outside its folder: {wanted}"
+            raise DataError(problem, remedy="give the folder that holds both, as in TABLE:FOLDER")
+        return self._direct(wanted) or self._elsewhere(wanted)
+
+    def _is_inside(self, wanted: str) -> bool:
+        roots = [os.path.abspath(folder) for folder in self._folders]
+        paths = [os.path.normpath(os.path.join(root, wanted)) for root in roots]
+        return any(path.startswith(root + os.sep) for path in paths for root in roots)
+
+    def _direct(self, wanted: str) -> list[str]:
+        for folder in self._folders:
+            path = os.path.normpath(os.path.join(folder, wanted))
+            if os.path.isfile(path):
+                return [path]
+            if os.path.isdir(path):
+                return sorted(files_below(path, self._rejected, is_image_entry))
+        return []
+
+    def _elsewhere(self, wanted: str) -> list[str]:
+        """Find a path that is right but for its case, or for what is in front of it."""
+        by_path = self._index()["paths"]
+        parts = wanted.lower().strip("/").split("/")
+        is_foreign = wanted.startswith("/") or ":" in parts[0] or not parts[0]
+        cuts = range(len(parts)) if is_foreign else range(1)
+        for cut in sorted(cuts, key=lambda cut: (cut != self._cut, cut)):
+            rest = "/".join(parts[cut:])
+            fitting = by_path.get(rest) or [
+                path
+                for name, paths in (by_path.items() if "*" in rest else ())
+                if fnmatch.fnmatch(name, rest)
+                for path in paths
+            ]
+            if fitting:
+                self._cut = cut
+                return sorted(fitting)
+        return []
+
+    def _anywhere(self, pattern: str) -> list[str]:
+        index = self._index()
+        *folders, name = pattern.split("/")
+        if "*" not in pattern and not folders:
+            found = index["names"].get(name, [])
+            return found if len(found) == 1 else []
+        # the longest part without a wildcard narrows the search
+        solid = max((part for part in folders if "*" not in part), key=len, default=None)
+        stem = name.split("*")[0].rstrip("._-") if not folders else ""
+        pool = index["parts"].get(solid, []) if solid else index["stems"].get(stem)
+        if pool is None:
+            pool = [path for paths in index["paths"].values() for path in paths]
+        depth = len(folders) + 1
+        fitting = [path for path in pool if fnmatch.fnmatch("/".join(path.lower().split("/")[-depth:]), pattern)]
+        images = [path for path in fitting if is_picture(path) or path.lower().endswith((".dcm", ".dicom"))]
+        return sorted(images or fitting)
+
+    def _index(self) -> dict[str, dict[str, list[str]]]:
+        """Return all files below the last folder by path, name, stem and each folder on the way, in lower case."""
+        if not self._below:
+            root = os.path.normpath(self._folders[-1])
+            index: dict[str, dict[str, list[str]]] = {"paths": {}, "names": {}, "stems": {}, "parts": {}}
+            for path in files_below(root, self._rejected, lambda entry: True):
+                path = os.path.normpath(path)
+                relative = os.path.relpath(path, root).replace(os.sep, "/").lower()
+                *folders, name = relative.split("/")
+                index["paths"].setdefault(relative, []).append(path)
+                index["names"].setdefault(name, []).append(path)
+                for stem in dict.fromkeys((name, name.rpartition(".")[0], *_stems(name))):
+                    index["stems"].setdefault(stem, []).append(path)
+                for folder in dict.fromkeys(folders):
+                    index["parts"].setdefault(folder, []).append(path)
+            self._below = index
+        return self._below
 
 
-def _open_table(path: str | Path) -> tuple[list[str], Iterator[list[str]]]:
-    text = read_text(path)
-    first = text.partition("\n")[0]
-    # values may hold line breaks inside quotes: only a csv reader may cut the rows
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(_DELIMITERS, key=first.count))
-    return [name.strip() for name in next(reader, [])], reader
+def _stems(name: str) -> list[str]:
+    """Return the beginnings of a name before each of its dots, underscores and hyphens."""
+    return [name[: found.start()] for found in re.finditer(r"[._-]", name)]

@@ -12,23 +12,28 @@ import itertools
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Mapping as Mapped
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from PIL import Image
 
 from ...dicom import Laterality, Vendor, View
-from ...errors import DataError, UsageError
+from ...errors import DataError, UsageError, did_you_mean
 from ...notes import Note
 from ..collection import Collection, Rejected, most_severe
 from ..findings import FINDING_KINDS, PATHOLOGIES, Finding, finding
 from ..privacy import PRIVATE, private_salt, salted_hash
-from ..schema import SPLITS, Row, age_band, task_list
+from ..schema import SPLITS, Row, age_band, age_years, is_date, task_list
 from ..schema import TASKS as COMMON
-from .contents import Contents, files_below, find_tables, missing_files, read_columns, read_shape, read_table
-from .mapping import FOLLOW_UP, HEADER_COLUMNS, Field, Join, Mapping, read_mapping
+from .contents import Contents, Files, files_below, find_tables, is_picture, missing_files, read_shape
+from .identity import check_identity
+from .mapping import FOLLOW_UP, HEADER_COLUMNS, TABLE_COLUMN, Field, Join, Mapping, Record, read_mapping
+from .own_table import listed, unfolded
+from .synonyms import is_null, our_word
+from .tables import read_columns, read_table
 
 MAPPINGS = Path(__file__).parent / "mappings"
 
@@ -37,6 +42,8 @@ LOOKS_FOR = "to be given by its mapping, as in FOLDER/my.toml"
 LICENCE = "the collection's own; the mapping states it"
 TASKS: dict[str, tuple[str, ...]] = {}
 OFFICIAL_SPLIT = "what the mapping's columns.split says"
+_SHOWN = 20  # different wrong words of a column, above which none is shown
+FILE_OF_MANY = "\0file"  # column with the file's path if its row names several files
 QUIRKS = ("Tables may have a byte order mark, be Latin-1, or be separated by commas, semicolons or tabs.",)
 
 
@@ -45,13 +52,16 @@ def recognises(root: Path) -> bool:
     return False
 
 
-def load(root: Path, mapping: str | Path | None = None, max_missing: float = 0.5) -> Collection:
+def load(
+    root: Path, mapping: str | Path | None = None, max_missing: float = 0.5, accept: Iterable[str] = ()
+) -> Collection:
     """Read a collection by a mapping.
 
     Args:
         root: Folder that holds tables and images.
         mapping: File of the mapping, or the name of a ready one.
         max_missing: Fraction of the tables' files that may be missing.
+        accept: Checks of identities that need not pass; see `mapping.ACCEPT`.
 
     Raises:
         UsageError: There is no mapping.
@@ -60,23 +70,7 @@ def load(root: Path, mapping: str | Path | None = None, max_missing: float = 0.5
     if mapping is None:
         raise UsageError("needs a mapping of the columns", source=NAME, remedy="give the mapping: FOLDER/my.toml")
     ready = MAPPINGS / f"{mapping}.toml"
-    return MappedSource.from_toml(ready if ready.is_file() else mapping).load(root, max_missing=max_missing)
-
-
-class Record(NamedTuple):
-    """One row about an image.
-
-    Attributes:
-        path: Path of the image.
-        name: Name of the file in the table.
-        place: Table and row, for messages.
-        contexts: Columns of the row; with joined tables there is one for each combination of rows that fit.
-    """
-
-    path: str
-    name: str
-    place: str
-    contexts: list[dict[str, str]]
+    return MappedSource.from_toml(ready if ready.is_file() else mapping).load(root, max_missing, accept)
 
 
 class MappedSource:
@@ -109,20 +103,21 @@ class MappedSource:
     def recognises(self, root: Path) -> bool:
         """Return whether a folder holds the mapping's tables, with the columns that the mapping names."""
         mapping = self.mapping
-        found = find_tables(root, [name.lower() for name in mapping.tables()])
-        if len(found) < len(mapping.tables()):
+        found = _Tables(root, mapping.tables())
+        if not all(found.has(name) for name in mapping.tables()):
             return False
         if mapping.table is not None:
-            return mapping.own_columns() <= set(read_columns(found[mapping.table.lower()]))
+            return mapping.own_columns() <= found.columns(mapping.table)
         joins = [join for join in mapping.joins if not join.optional]
-        return all(set(join.key.columns()) <= set(read_columns(found[join.table.lower()])) for join in joins)
+        return all(set(join.key.columns()) <= found.columns(join.table) for join in joins)
 
-    def load(self, root: Path, max_missing: float = 0.5) -> Collection:
+    def load(self, root: Path, max_missing: float = 0.5, accept: Iterable[str] = ()) -> Collection:
         """Read the collection.
 
         Args:
             root: Folder that holds tables and images.
             max_missing: Fraction of the tables' files that may be missing.
+            accept: Checks of identities that need not pass, in addition to those of the mapping.
 
         Returns:
             The collection. Its `notes` count what was not found or left out, its `rejected` lists it.
@@ -132,9 +127,8 @@ class MappedSource:
                 missing; names table, row and column.
         """
         root, mapping = Path(root), self.mapping
-        names = {*mapping.tables(), *(join.table for join in mapping.joins)}
-        found = find_tables(root, [name.lower() for name in names])
-        absent = [name for name in mapping.tables() if name.lower() not in found]
+        tables = _Tables(root, [*mapping.tables(), *(join.table for join in mapping.joins)])
+        absent = [name for name in mapping.tables() if not tables.has(name)]
         if absent:
             raise DataError(f"has no table {absent[0]}", source=root, remedy=f"{self.NAME} needs {self.LOOKS_FOR}")
         rejected: list[Rejected] = []
@@ -142,69 +136,98 @@ class MappedSource:
         if mapping.table is None:
             records = list(_header_records(root, rejected))
         else:
-            table = found[mapping.table.lower()]
-            rows = read_table(table, mapping.all_columns())
-            records, notes = self._table_records(table, rows, [table.parent, root], rejected, max_missing)
-        _check_all_columns(mapping, found)
+            # a wide table is taken apart by the sides in its columns' names, so each may be of use
+            keep = None if mapping.views else mapping.all_columns()
+            rows = tables.rows(mapping.table, keep)
+            folders = [*(path.parent for path in tables.paths(mapping.table)), root]
+            records, notes = self._table_records(tables.name(mapping.table), rows, folders, rejected, max_missing)
+        _check_all_columns(mapping, tables)
         for join in mapping.joins:
-            if join.table.lower() in found:
-                records, more = _joined(records, join, found[join.table.lower()], mapping.all_columns())
+            if tables.has(join.table):
+                records, more = _joined(records, join, tables, mapping.all_columns())
                 notes += more
-        return self._collection(records, root, rejected, notes, _events(mapping, found))
+        return self._collection(records, root, rejected, notes, _events(mapping, tables), accept)
 
-    def load_rows(self, rows: list[dict[str, str]], source: str, root: Path) -> Collection:
+    def load_rows(
+        self,
+        rows: list[dict[str, str]],
+        source: str | Path,
+        folders: Sequence[Path],
+        max_missing: float = 0.5,
+        accept: Iterable[str] = (),
+    ) -> Collection:
         """Read a collection from rows in memory.
 
         Args:
             rows: Rows of the images' table.
             source: Name of the table in messages.
-            root: Folder that the paths of the images are relative to.
+            folders: Folders that the paths of the images are relative to; the last one is the collection's.
+            max_missing: Fraction of the files that may be missing.
+            accept: Checks of identities that need not pass, in addition to those of the mapping.
 
         Raises:
-            DataError: A column does not exist, a value is wrong or contradicts another, or more than half of the files
-                are missing.
+            DataError: A column does not exist, a value is wrong or contradicts another, or too many files are missing.
         """
         rejected: list[Rejected] = []
-        records, notes = self._table_records(source, rows, [root], rejected, 0.5)
-        return self._collection(records, root, rejected, notes, [])
+        records, notes = self._table_records(source, rows, folders, rejected, max_missing)
+        return self._collection(records, folders[-1], rejected, notes, [], accept)
 
     def _table_records(
         self,
         table: str | Path,
         rows: list[dict[str, str]],
-        folders: list[Path],
+        folders: Sequence[Path],
         rejected: list[Rejected],
         max_missing: float,
     ) -> tuple[list[Record], list[Note]]:
         mapping = self.mapping
         assert mapping.path is not None
         _check_columns(table, rows, mapping.own_columns())
-        files = _Files(folders, rejected)
+        files = Files(folders, rejected, is_own=mapping.is_private)
         records, missing, total = [], [], 0
-        for number, row in enumerate(rows, start=1):
-            if any(row.get(column) not in allowed for column, allowed in mapping.where.items()):
+        for number, whole in enumerate(rows, start=1):
+            if any(whole.get(column) not in allowed for column, allowed in mapping.where.items()):
                 continue
-            total += 1
             place = f"{table}, row {number}"
-            wanted = mapping.path.text(row).replace("\n", "")
-            file = files.find(wanted)
-            if file is None:
-                missing.append(wanted)
-                rejected.append(Rejected(place, f"there is no file {wanted}"))
-                continue
-            matched = mapping.pattern.search(os.path.basename(file)) if mapping.pattern is not None else None
-            groups = {} if matched is None else {key: value or "" for key, value in matched.groupdict().items()}
-            records.append(Record(file, wanted, place, [{**row, **groups}]))
+            for row in unfolded(whole, mapping.views) if mapping.views else (whole,):
+                total += 1
+                wanted = mapping.path.text(row)
+                found = _found(files, wanted, place, mapping.path)
+                if not found:
+                    missing.append(wanted)
+                    rejected.append(Rejected(place, f"there is no file {wanted}"))
+                records += [self._record(path, wanted, place, row, len(found)) for path in found]
         return records, missing_files(missing, total, max_missing, table)
 
+    def _record(self, path: str, wanted: str, place: str, row: dict[str, str], files: int) -> Record:
+        """Return the record of one file of a row; of several each is named by itself, and asked for side and view."""
+        groups: dict[str, str] = {}
+        if self.mapping.pattern is not None:
+            matched = self.mapping.pattern.search(os.path.basename(path))
+            groups = {} if matched is None else {key: value or "" for key, value in matched.groupdict().items()}
+        if files == 1:
+            return Record(path, wanted, place, [{**row, **groups}])
+        return Record(path, f"{wanted} {os.path.basename(path)}", place, [{**row, **groups, FILE_OF_MANY: path}])
+
     def _collection(
-        self, records: list[Record], root: Path, rejected: list[Rejected], notes: list[Note], events: list[Record]
+        self,
+        records: list[Record],
+        root: Path,
+        rejected: list[Rejected],
+        notes: list[Note],
+        events: list[Record],
+        accept: Iterable[str],
     ) -> Collection:
         mapping = self.mapping
         images: dict[str, list[Record]] = {}
         for record in records:
             images.setdefault(record.path, []).append(record)
-        rows = image_rows(mapping, list(images.values()), root, rejected, events)
+        accepted = mapping.accept | set(accept)
+        kept, more = check_identity(mapping, list(images.values()), rejected, accepted)
+        rows, found = image_rows(
+            mapping, kept, root, rejected, events, exam_alone="exam_within_patient" not in accepted
+        )
+        notes = [*notes, *more, *found]
         if not rows:
             reason = f"; the first: {rejected[0].source}: {rejected[0].reason}" if rejected else ""
             raise DataError(f"holds no image that can be used{reason}", source=root, remedy=self.LOOKS_FOR)
@@ -225,22 +248,54 @@ class MappedSource:
 # The tables: read, checked and joined into records, with the file of each.
 
 
-def _check_all_columns(mapping: Mapping, found: Mapped[str, Path]) -> None:
+class _Tables:
+    """Tables of a folder by the names that a mapping gives them; a name with ``*`` names several, read as one."""
+
+    def __init__(self, root: Path, names: Iterable[str]) -> None:
+        self._found = find_tables(root, [name.lower() for name in names])
+
+    def paths(self, name: str) -> list[Path]:
+        """Return the files of a name, in order."""
+        return [path for found, path in sorted(self._found.items()) if fnmatch.fnmatch(found, name.lower())]
+
+    def has(self, name: str) -> bool:
+        """Return whether there is a file of that name."""
+        return bool(self.paths(name))
+
+    def name(self, name: str) -> str | Path:
+        """Return the file for messages, or the pattern if there are several."""
+        found = self.paths(name)
+        return found[0] if len(found) == 1 else found[0].parent / name
+
+    def columns(self, name: str) -> set[str]:
+        """Return the columns that all files of a name have."""
+        columns = [set(read_columns(path)) for path in self.paths(name)]
+        return set.intersection(*columns) | ({TABLE_COLUMN} if "*" in name else set())
+
+    def rows(self, name: str, keep: set[str] | None) -> list[dict[str, str]]:
+        """Return the rows of all files of a name; of several, each row says which table it is of."""
+        if "*" not in name:
+            return read_table(self.paths(name)[0], keep)
+        return [{**row, TABLE_COLUMN: path.name} for path in self.paths(name) for row in read_table(path, keep)]
+
+
+def _check_all_columns(mapping: Mapping, tables: _Tables) -> None:
     """Check that each column is in one of the tables: a name that none has would be null everywhere, unnoticed.
 
     Raises:
         DataError: One is not. While an optional table does not exist, nobody can know.
     """
-    if any(join.table.lower() not in found for join in mapping.joins):
+    if any(not tables.has(join.table) for join in mapping.joins) or mapping.views:
         return
-    known = set(HEADER_COLUMNS) if mapping.table is None else set(read_columns(found[mapping.table.lower()]))
+    known = set(HEADER_COLUMNS) if mapping.table is None else tables.columns(mapping.table)
     known |= set(mapping.pattern.groupindex) if mapping.pattern is not None else set()
     for join in mapping.joins:
-        known |= set(read_columns(found[join.table.lower()]))
+        known |= tables.columns(join.table)
     missing = sorted(mapping.used_columns() - known)
     if missing:
         names = ", ".join(name for name in (mapping.table, *(join.table for join in mapping.joins)) if name)
-        raise DataError(f"no table has a column '{missing[0]}'", source=names, remedy="correct mapping or table")
+        remedy = f"{did_you_mean(missing[0], known)}correct mapping or table"
+        raise DataError(f"no table has a column '{missing[0]}'", source=names, remedy=remedy)
 
 
 def _check_columns(table: str | Path, rows: list[dict[str, str]], needed: set[str]) -> None:
@@ -252,31 +307,12 @@ def _check_columns(table: str | Path, rows: list[dict[str, str]], needed: set[st
         raise DataError(f"has no column '{missing[0]}'", source=table, remedy=remedy)
 
 
-class _Files:
-    """Search for the file of a row: below one of the folders, or with ``**/`` in front anywhere below the last."""
-
-    def __init__(self, folders: Iterable[Path], rejected: list[Rejected]) -> None:
-        self._folders = list(dict.fromkeys(folders))
-        self._rejected = rejected
-        self._names: dict[str, list[str]] | None = None
-
-    def find(self, wanted: str) -> str | None:
-        """Return the path of a file; ``None`` if there is none, or if a name with ``*`` fits several."""
-        if wanted.startswith("**/"):
-            names = self._all_names()
-            pattern = wanted.removeprefix("**/")
-            fitting = fnmatch.filter(names, pattern) if "*" in pattern else [pattern]
-            paths = [path for name in fitting for path in names.get(name, ())]
-            return paths[0] if len(paths) == 1 else None
-        candidates = (folder / wanted for folder in self._folders if wanted)
-        return next((os.path.normpath(path) for path in candidates if path.is_file()), None)
-
-    def _all_names(self) -> dict[str, list[str]]:
-        if self._names is None:
-            self._names = {}
-            for path in files_below(self._folders[-1], self._rejected, lambda entry: True):
-                self._names.setdefault(os.path.basename(path), []).append(path)
-        return self._names
+def _found(files: Files, wanted: str, place: str, field: Field) -> list[str]:
+    try:
+        return files.find(wanted)
+    except DataError as error:
+        problem = f"column {_named(field)} {error.problem}"
+        raise DataError(problem, source=place, remedy=error.remedy) from error
 
 
 def _header_records(root: Path, rejected: list[Rejected]) -> Iterator[Record]:
@@ -292,20 +328,20 @@ def _header_records(root: Path, rejected: list[Rejected]) -> Iterator[Record]:
         yield Record(path, facts.instance_uid or os.path.relpath(path, root), os.path.relpath(path, root), [row])
 
 
-def _events(mapping: Mapping, found: Mapped[str, Path]) -> list[Record]:
+def _events(mapping: Mapping, tables: _Tables) -> list[Record]:
     """Read the rows of the follow-up's own table."""
     if "table" not in mapping.follow_up:
         return []
-    path = found[mapping.follow_up["table"].lower()]
-    rows = read_table(path, mapping.all_columns())
-    _check_columns(path, rows, mapping.event_columns())
-    return [Record("", "", f"{path}, row {number}", [row]) for number, row in enumerate(rows, start=1)]
+    name = mapping.follow_up["table"]
+    rows = tables.rows(name, mapping.all_columns())
+    _check_columns(tables.name(name), rows, mapping.event_columns())
+    return [Record("", "", f"{tables.name(name)}, row {number}", [row]) for number, row in enumerate(rows, start=1)]
 
 
-def _joined(records: list[Record], join: Join, table: Path, keep: set[str]) -> tuple[list[Record], list[Note]]:
+def _joined(records: list[Record], join: Join, tables: _Tables, keep: set[str]) -> tuple[list[Record], list[Note]]:
     """Add to each record the columns of the rows of a second table that fit it."""
-    rows = read_table(table, keep)
-    _check_columns(table, rows, set(join.key.columns()))
+    rows = tables.rows(join.table, keep)
+    _check_columns(tables.name(join.table), rows, set(join.key.columns()))
     by_key: dict[str, list[dict[str, str]]] = {}
     for row in rows:
         by_key.setdefault(join.key.text(row), []).append(row)
@@ -321,16 +357,48 @@ def _joined(records: list[Record], join: Join, table: Path, keep: set[str]) -> t
             contexts += [{**row, **context} for row in fitting] or [context]
         result.append(record._replace(contexts=contexts))
     unused = len(by_key) - len(used)
-    note = Note("keys_without_image", count=unused, total=len(by_key), table=table.name)
+    note = Note("keys_without_image", count=unused, total=len(by_key), table=join.table)
     return result, [note] if unused else []
 
 
 # The rows: facts, labels and findings of each image, checked for contradictions.
 
 
+class _Faults:
+    """Values that break a rule, gathered so that one error reports all words of a column with their counts."""
+
+    def __init__(self) -> None:
+        self._words: dict[tuple[str, str], Counter[str]] = {}
+        self._places: dict[tuple[str, str], str] = {}
+
+    def add(self, record: Record, field: Field, rule: str, word: str) -> None:
+        """Note a value that breaks the rule of its column."""
+        key = (_named(field), rule)
+        self._words.setdefault(key, Counter())[word] += 1
+        self._places.setdefault(key, record.place)
+
+    def check(self) -> None:
+        """Raise DataError if there are any; of many different values, which may name persons, none is shown."""
+        if not self._words:
+            return
+        lines = []
+        for (column, rule), words in self._words.items():
+            shown = f": {listed(words)}" if any(words) and len(words) <= _SHOWN else ""
+            shown = shown or (f" ({sum(words.values())} rows)" if sum(words.values()) > 1 else "")
+            lines.append(f"column {column} {rule}{shown}")
+        place = next(iter(self._places.values()))
+        raise DataError("; ".join(lines), source=place, remedy="correct the table, or the mapping's values and unknown")
+
+
 def image_rows(
-    mapping: Mapping, images: Sequence[list[Record]], root: Path, rejected: list[Rejected], events: Sequence[Record]
-) -> list[Row]:
+    mapping: Mapping,
+    images: Sequence[list[Record]],
+    root: Path,
+    rejected: list[Rejected],
+    events: Sequence[Record],
+    *,
+    exam_alone: bool = True,
+) -> tuple[list[Row], list[Note]]:
     """Make the rows of all images.
 
     Args:
@@ -339,80 +407,94 @@ def image_rows(
         root: Folder of the collection.
         rejected: List that receives masks that cannot be used.
         events: Rows of the follow-up's own table.
+        exam_alone: Whether the exam's key says which exam it is, without the patient's.
+
+    Returns:
+        The rows, and notes.
 
     Raises:
-        DataError: A value that the mapping does not know, or rows that contradict each other.
+        DataError: Values that the mapping does not know, all of a column at once, or rows that contradict each other.
     """
     salt = private_salt() if mapping.is_private else mapping.name
     rows: list[Row] = []
-    ages: dict[tuple[str, str], tuple[str, str]] = {}
+    faults, ages, cut = _Faults(), _Ages(mapping), _Clipped()
     for records in images:
-        row = _facts(mapping, records[0], salt)
-        texts = (
-            mapping.columns[name].text(records[0].contexts[0]) if name in mapping.columns else ""
-            for name in ("exam", "age")
-        )
-        exam, age = texts
-        key = (row["patient"], exam)
-        if age and ages.setdefault(key, (age, records[0].place))[0] != age:
-            raise DataError(
-                f"gives the patient another age than {ages[key][1]}",
-                source=records[0].place,
-                remedy="correct the table, or name the examinations in columns.exam",
-            )
+        row = _facts(mapping, records[0], salt, faults, exam_alone)
+        row["age_band"] = ages.band(row, records[0], faults)
         for name in mapping.labels:
-            row[name] = _label(mapping, records, name)
-        row["findings"] = _findings(mapping, records, root, rejected)
+            row[name] = _label(mapping, records, name, faults)
+        row["findings"] = _findings(mapping, records, root, rejected, cut)
         rows.append(row)
+    faults.check()
     for name in mapping.by_breast:
         _spread_over_breasts(rows, name, mapping.tasks[name])
     if mapping.follow_up:
         patients = [mapping.columns["patient"].text(records[0].contexts[0]) for records in images]
         for row, label in zip(rows, follow_up_labels(mapping.follow_up, images, patients, events), strict=True):
             row[FOLLOW_UP] = label
-    return rows
+    return rows, [*ages.notes(), *cut.notes()]
 
 
-def _facts(mapping: Mapping, record: Record, salt: str) -> Row:
-    """Return the row of an image without labels and findings."""
+def _facts(mapping: Mapping, record: Record, salt: str, faults: _Faults, exam_alone: bool) -> Row:
+    """Return the row of an image without age, labels and findings."""
     context, columns = record.contexts[0], mapping.columns
 
     def text(name: str) -> str:
         return columns[name].text(context) if name in columns else ""
 
     def word(name: str, usual: Callable[[str], str]) -> str | None:
-        return _word(record, columns.get(name), usual)
+        return _word(record, columns.get(name), usual, faults)
 
     patient, exam = text("patient"), text("exam")
-    if not patient:
-        raise _wrong(record, columns["patient"], "must name the patient")
+    if is_null(patient):
+        faults.add(record, columns["patient"], "must name the patient", "")
     laterality = word("laterality", _side)
     if laterality not in (None, "", "L", "R"):
-        raise _wrong(record, columns["laterality"], "must be left or right")
-    split = word("split", str.lower) or "train"
+        faults.add(record, columns["laterality"], "must be left or right", laterality)
+    split = word("split", _split) or "train"
     if split not in SPLITS:
-        raise _wrong(record, columns["split"], f"must lead to one of {', '.join(SPLITS)}")
+        faults.add(record, columns["split"], f"must lead to one of {', '.join(SPLITS)}", split)
+    header = _header_of(context)
     return {
         "image_id": salted_hash(text("image_id") or record.name, salt),
         "path": record.path,
         "patient": salted_hash(patient, salt),
-        "exam": salted_hash(f"{patient} {exam}", salt) if exam else None,
-        "laterality": laterality or None,
-        "view": word("view", lambda word: View.from_dicom(word).value or word.upper()),
-        "age_band": age_band(text("age") or None),
+        "exam": None if is_null(exam) else salted_hash(exam if exam_alone else f"{patient} {exam}", salt),
+        "laterality": laterality or header["laterality"],
+        "view": word("view", _view) or header["view"],
         "vendor": word("vendor", lambda word: Vendor.from_dicom(word).value or word.lower()),
+        "stratum": word("stratum", str),
         "source": mapping.name,
         "split": split,
     }
 
 
+def _header_of(context: Mapped[str, str]) -> dict[str, str | None]:
+    """Return side and view of an image as its header has them, if a row names several files and says neither."""
+    known: dict[str, str | None] = {"laterality": None, "view": None}
+    path = context.get(FILE_OF_MANY)
+    facts = Contents().facts(path) if path and not is_picture(path) else None
+    if facts is not None:
+        known["view"] = facts.view.value or None
+        known["laterality"] = facts.laterality.value if facts.laterality.value in ("L", "R") else None
+    return known
+
+
 def _side(word: str) -> str:
     """Return L or R; empty for both breasts on one image; any other word as it is, to be refused."""
-    side = Laterality.from_dicom(word)
-    return {Laterality.BOTH: "", Laterality.UNKNOWN: word}.get(side, side.value)
+    side = our_word("laterality", word) or Laterality.from_dicom(word).value or word
+    return "" if side == Laterality.BOTH.value else side
 
 
-def _word(record: Record, field: Field | None, usual: Callable[[str], str]) -> str | None:
+def _view(word: str) -> str:
+    return View.from_dicom(word).value or our_word("view", word) or word.upper()
+
+
+def _split(word: str) -> str:
+    return our_word("split", word) or word.lower()
+
+
+def _word(record: Record, field: Field | None, usual: Callable[[str], str], faults: _Faults) -> str | None:
     """Return a single value in our terms: translated if the field has a table of values, else by the usual rule."""
     words = [] if field is None else field.words(record.contexts[0])
     if field is None or not words:
@@ -420,12 +502,54 @@ def _word(record: Record, field: Field | None, usual: Callable[[str], str]) -> s
     if not field.values:
         return usual(words[0]) or None
     if words[0] not in field.values:
-        raise _wrong(record, field, f"must be one of {', '.join(field.values)}")
-    return field.values[words[0]]
+        faults.add(record, field, f"must be one of {', '.join(field.values)}", words[0])
+    return field.values.get(words[0])
 
 
-def _label(mapping: Mapping, records: Sequence[Record], name: str) -> str | None:
-    """Return the most severe label within a row and its joined rows; rows of one image must agree."""
+class _Ages:
+    """Ages of the patients in each exam, which must agree, and how many of them are no ages."""
+
+    def __init__(self, mapping: Mapping) -> None:
+        self._mapping = mapping
+        self._seen: dict[tuple[str, str], tuple[str, str]] = {}
+        self._unread = 0
+
+    def band(self, row: Row, record: Record, faults: _Faults) -> str | None:
+        """Return the band of an image's age.
+
+        Raises:
+            DataError: The patient has another age in the same exam.
+        """
+        field = self._mapping.columns.get("age")
+        age = "" if field is None else field.text(record.contexts[0])
+        if field is None or is_null(age):
+            return None
+        if is_date(age):
+            rule = "holds dates: a birthday identifies a person and is not read; give the age in years"
+            faults.add(record, field, rule, "")
+            return None
+        exam = self._mapping.columns["exam"].text(record.contexts[0]) if "exam" in self._mapping.columns else ""
+        before, place = self._seen.setdefault((row["patient"], exam), (age, record.place))
+        if before != age and age_years(before) != age_years(age):
+            raise DataError(
+                f"gives the patient another age than {place}",
+                source=record.place,
+                remedy="correct the table, or name the examinations in columns.exam",
+            )
+        band = age_band(age)
+        self._unread += band is None
+        return band
+
+    def notes(self) -> list[Note]:
+        """Return the note about values that are no ages."""
+        return [Note("ages_unread", count=self._unread)] if self._unread else []
+
+
+def _label(mapping: Mapping, records: Sequence[Record], name: str, faults: _Faults) -> str | None:
+    """Return the most severe label within a row and its joined rows; rows of one image must agree.
+
+    In a table of lesions the most severe label of all rows counts.
+    """
     field, labels = mapping.labels[name], mapping.tasks[name]
     known: list[tuple[str, str]] = []
     for record in records:
@@ -433,17 +557,20 @@ def _label(mapping: Mapping, records: Sequence[Record], name: str) -> str | None
         for word in itertools.chain.from_iterable(field.words(context) for context in record.contexts):
             label = field.values.get(word) if field.values else word.lower()
             if label not in labels:
-                raise _wrong(record, field, f"must be one of {', '.join(field.values or labels)}")
-            words.append(label)
+                faults.add(record, field, f"must be one of {', '.join(field.values or labels)}", word)
+            else:
+                words.append(label)
         worst = most_severe(words, labels)
         if worst is not None:
             known.append((worst, record.place))
+    if mapping.rows == "lesion":
+        return most_severe([label for label, _ in known], labels)
     for label, place in known[1:]:
         if label != known[0][0]:
             raise DataError(
                 f"gives the same image another {name} than {known[0][1]}",
                 source=place,
-                remedy="keep one row per image, or move what differs into a joined table",
+                remedy='keep one row per image, or say rows = "lesion" in a mapping if each row is a lesion',
             )
     return known[0][0] if known else None
 
@@ -459,11 +586,16 @@ def _spread_over_breasts(rows: list[Row], task: str, labels: Sequence[str]) -> N
             row[task] = label
 
 
+def _named(field: Field) -> str:
+    return ", ".join(f"'{name}'" for name in field.columns()) or f"'{field.template}'"
+
+
 def _wrong(record: Record, field: Field, rule: str) -> DataError:
     """Return the error for a value that breaks a rule; the value itself is not shown, as it may identify a person."""
-    columns = ", ".join(f"'{name}'" for name in field.columns()) or f"'{field.template}'"
     return DataError(
-        f"column {columns} {rule}", source=record.place, remedy="correct the table, or the mapping's values and unknown"
+        f"column {_named(field)} {rule}",
+        source=record.place,
+        remedy="correct the table, or the mapping's values and unknown",
     )
 
 
@@ -472,24 +604,53 @@ def _wrong(record: Record, field: Field, rule: str) -> DataError:
 _CORNERS = 64  # of the polygon that replaces an ellipse: its area is 0.2 % too small
 
 
-def _findings(mapping: Mapping, records: Sequence[Record], root: Path, rejected: list[Rejected]) -> list[Finding]:
+class _Clipped:
+    """Boxes that leave their image: cut at its edge, and counted."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def box(self, box: Sequence[float], size: Sequence[float] | None) -> tuple[float, ...] | None:
+        """Return a box (top, left, bottom, right) within an image (rows, columns); ``None``: it is outside.
+
+        If the size is not known, only the upper and the left edge are.
+        """
+        rows, columns = size or (math.inf, math.inf)
+        top, left, bottom, right = box
+        inside = (max(top, 0.0), max(left, 0.0), min(bottom, rows), min(right, columns))
+        self._count += tuple(box) != inside
+        return inside if inside[0] < inside[2] and inside[1] < inside[3] else None
+
+    def notes(self) -> list[Note]:
+        """Return the note about the boxes that were cut."""
+        return [Note("boxes_cut", count=self._count)] if self._count else []
+
+
+def _findings(
+    mapping: Mapping, records: Sequence[Record], root: Path, rejected: list[Rejected], cut: _Clipped
+) -> list[Finding]:
     found: list[Finding] = []
     if not mapping.findings:
         return found
     for record in records:
         for context in record.contexts:
-            for entry in _findings_of(mapping.findings, record, context, root, rejected):
+            for entry in _findings_of(mapping.findings, record, context, root, rejected, cut):
                 if entry not in found:
                     found.append(entry)
     return found
 
 
 def _findings_of(
-    fields: Mapped[str, Any], record: Record, context: Mapped[str, str], root: Path, rejected: list[Rejected]
+    fields: Mapped[str, Any],
+    record: Record,
+    context: Mapped[str, str],
+    root: Path,
+    rejected: list[Rejected],
+    cut: _Clipped,
 ) -> list[Finding]:
     kind = _first_of(FINDING_KINDS, record, fields.get("kind"), context)
     pathology = _first_of(PATHOLOGIES[::-1], record, fields.get("pathology"), context)
-    box = _numbers(record, fields.get("box"), context)
+    box = _box(record, fields, context, cut)
     circle = _numbers(record, fields.get("circle"), context)
     mask = fields["mask_path"].text(context) if "mask_path" in fields else ""
     shapes = fields["shapes"].text(context) if "shapes" in fields else ""
@@ -513,13 +674,27 @@ def _first_of(order: Sequence[str], record: Record, field: Field | None, context
     return next((word for word in order if word in translated), None)
 
 
+def _box(
+    record: Record, fields: Mapped[str, Any], context: Mapped[str, str], cut: _Clipped
+) -> tuple[float, ...] | None:
+    """Return the box of a row, (top, left, bottom, right), from its corners or from x, y, width and height."""
+    box = _numbers(record, fields.get("box"), context)
+    if box is None:
+        size = _numbers(record, fields.get("box_size"), context)
+        if size is None or min(size[2:]) <= 0:  # an empty box is how some tables say none
+            return None
+        left, top, width, height = size
+        box = [top, left, top + height, left + width]
+    return cut.box(box, _numbers(record, fields.get("image_size"), context))
+
+
 def _numbers(record: Record, fields: tuple[Field, ...] | None, context: Mapped[str, str]) -> list[float] | None:
     if fields is None or not all(field.words(context) for field in fields):
         return None
     numbers = []
     for field in fields:
         try:
-            numbers.append(float(field.text(context)))
+            numbers.append(float(field.text(context).replace(",", ".")))
         except ValueError:
             numbers.append(math.nan)
         if not math.isfinite(numbers[-1]):
@@ -676,7 +851,7 @@ def _years(field: Field, record: Record, context: Mapped[str, str]) -> list[floa
     if not field.words(context):
         return []
     try:
-        years = float(field.text(context))
+        years = float(field.text(context).replace(",", "."))
     except ValueError:
         raise _wrong(record, field, "must be a number of years") from None
     if not abs(years) <= _LONGEST:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Collection as AnyCollection
 from collections.abc import Iterable, Sequence
@@ -15,51 +16,87 @@ from ..collection import Collection, Rejected
 from ..privacy import PRIVATE, private_salt, salted_hash
 from ..schema import TASKS as COMMON
 from ..schema import Row, age_band, task_list
-from .contents import Contents, Facts, files_below, is_picture
+from .contents import Contents, Facts, files_below, is_image_entry, is_picture, read_list
+from .tables import SUFFIXES as TABLE_SUFFIXES
 
 NAME = "folder"
-LOOKS_FOR = "to be named, as in folder:PATH"
+LOOKS_FOR = "images of any kind, DICOM, PNG, JPEG, TIFF or PGM, and no tables of another source"
 LICENCE = "the collection's own"
 # the columns exist, and are empty, so that the collection can be used wherever one with labels can
 TASKS = {"pathology": COMMON["pathology"], "density": COMMON["density"]}
 OFFICIAL_SPLIT = "none: all images are unlabelled"
 QUIRKS = (
-    "Patients are distinguished by PatientID; an image without one counts as a patient of its own.",
+    "Patients are distinguished by PatientID; an image without one, as every picture, counts as a patient of its own.",
     "Crops, masks and other modalities are left out, recognised by modality, description and values.",
 )
 _RADIOGRAPHS = ("", "MG", "CR", "DX", "RG", "OT")  # OT and none: films scanned or converted without saying of what
 
 
 def recognises(root: Path) -> bool:
-    """Return False: a collection with misspelled tables would be taken for unlabelled images."""
+    """Return False: this source is for folders that no other one recognises; `load` then asks `has_images`."""
     return False
 
 
+def has_images(root: Path) -> bool:
+    """Return whether there is an image below a folder."""
+    return next(files_below(root, [], is_image_entry), None) is not None
+
+
 def load(root: Path, files: Iterable[str | Path] | None = None) -> Collection:
-    """Read the headers of all DICOM files below a folder, or of the files of a list.
+    """Read the headers of all images below a folder, or of the files of a list.
 
     Args:
         root: Folder of the images.
-        files: Images to read, DICOM or pictures; ``None``: all DICOM files below the folder.
+        files: Images to read, DICOM or pictures; ``None``: all images below the folder.
 
     Raises:
         DataError: There is no mammogram.
     """
     rejected: list[Rejected] = []
     contents = Contents()
-    paths = files_below(root, rejected) if files is None else dict.fromkeys(map(str, files))
+    paths = files_below(root, rejected, is_image_entry) if files is None else dict.fromkeys(map(str, files))
     found = [_facts(path, contents) for path in paths]
     images = [facts for facts in found if facts is not None]
     rows, left_out = unlabelled_rows(images, contents, source=NAME, tasks=tuple(TASKS), rejected=rejected)
     rejected += [Rejected(path, reason) for path, reason in contents.problems.items()]
     if not rows:
-        what = "DICOM files found" if files is None else "files given"
+        what = "images found" if files is None else "files given"
         raise DataError(f"holds no mammogram ({len(found)} {what})", source=root, remedy="check the path")
     notes = [Note("images_left_out", count=count, kind=kind) for kind, count in sorted(left_out.items()) if count]
     nameless = sum(not facts.patient_id for facts in images)
-    if files is not None and nameless:
+    if nameless:
         notes.append(Note("images_without_patient", count=nameless))
+    tables = _tables_in(root) if files is None else []
+    if tables:
+        notes.append(Note("tables_unread", tables=", ".join(tables)))
     return Collection.from_rows(rows, tasks=task_list(TASKS), salt_name=PRIVATE, notes=notes, rejected=rejected)
+
+
+def _tables_in(root: Path) -> list[str]:
+    names = sorted(path.name for path in Path(root).iterdir() if path.suffix.lower() in TABLE_SUFFIXES)
+    return names[:3] + (["..."] if len(names) > 3 else [])
+
+
+def with_listed_images(collection: Collection, dicom_path: str | Path) -> Collection:
+    """Add the images of a list to a collection, without labels, for pre-training.
+
+    Args:
+        collection: Collection of any source; images that it has already are not added.
+        dicom_path: Text file with one path per line, as for `mammo_hf.data.datasets.contents.read_list`.
+
+    Raises:
+        UsageError: The text file does not exist.
+        DataError: It names no file that exists.
+    """
+    rejected: list[Rejected] = []
+    contents = Contents()
+    known = set(map(os.path.realpath, collection.column("path")))
+    listed = [path for path in read_list(dicom_path, collection.root or ".", rejected) if path not in known]
+    images = [facts for path in listed if (facts := _facts(path, contents)) is not None]
+    tasks = [task["name"] for task in collection.tasks]
+    rows, _ = unlabelled_rows(images, contents, source=NAME, tasks=tasks, rejected=rejected)
+    rejected += [Rejected(path, reason) for path, reason in contents.problems.items()]
+    return collection.with_rows(rows, rejected).with_notes(Note("images_added", count=len(rows)))
 
 
 def _facts(path: str, contents: Contents) -> Facts | None:

@@ -12,21 +12,35 @@ import tomllib
 from collections.abc import Iterable, Sequence
 from collections.abc import Mapping as Mapped
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...errors import DataError, UsageError
 from ..schema import TASKS
+from .synonyms import is_null
 
+TABLE_COLUMN = "table"  # column that holds the table's name if several tables are read as one
 FOLLOW_UP = "cancer_within_years"  # the task that is computed from years or dates
 HEADER_COLUMNS = (  # what the files' headers say, under the names that a mapping with headers = true may use
     *("patient_id", "study_uid", "instance_uid", "series_description"),
     *("laterality", "view", "age", "vendor"),
 )
-_TOP = ("name", "title", "licence", "private", "quirks", "images", "columns", "join", "tasks", "findings")
+_TOP = (
+    *("name", "title", "licence", "private", "quirks", "citation", "images", "columns", "rows", "accept"),
+    *("join", "tasks", "findings"),
+)
 _FIELD = ("from", "match", "to", "values", "unknown", "separator")
-COLUMNS = ("image_id", "patient", "exam", "laterality", "view", "age", "vendor", "split")
-_FINDINGS = ("kind", "pathology", "box", "boxes", "circle", "shapes", "mask_path")
+COLUMNS = ("image_id", "patient", "exam", "laterality", "view", "age", "vendor", "stratum", "split")
+_FINDINGS = ("kind", "pathology", "box", "box_size", "boxes", "circle", "shapes", "mask_path", "image_size")
+_NUMBERS = {"box": 4, "box_size": 4, "circle": 3, "image_size": 2}
+ROWS = ("image", "lesion")
+ACCEPT = {  # what a check of identities refuses unless the mapping accepts it
+    "patient_spellings": "patients that differ only as 1, 1.0 and 0001 do are different patients",
+    "rounded_patients": "patient numbers such as 1.23457E+11 are whole",
+    "one_patient": "all images are of one patient",
+    "exam_within_patient": "exams of two patients may have the same name",
+}
 _YEARS, _DATES = ("years_to_cancer", "years_followed"), ("exam_date", "cancer_date", "seen_date")
 _FOLLOW_UP = (*_YEARS, *_DATES, "date_format", "table", "patient")
 _REMEDY = "see docs/data.md for a mapping"
@@ -54,13 +68,22 @@ class Field:
     match: re.Pattern[str] | None = None
     to: str = r"\1"
 
+    @cached_property
+    def _single(self) -> str | None:
+        """Column that is the whole template, the usual case; ``None`` for any other template."""
+        found = _BRACES.fullmatch(self.template)
+        return found[1] if found else None
+
     def columns(self) -> list[str]:
         """Return the columns that the template names."""
         return _BRACES.findall(self.template)
 
     def text(self, row: Mapped[str, str]) -> str:
         """Fill the template from a row; a column that the row lacks is empty."""
-        text = _BRACES.sub(lambda found: row.get(found[1], ""), self.template).strip()
+        if self._single is not None:
+            text = row.get(self._single, "").strip()
+        else:
+            text = _BRACES.sub(lambda found: row.get(found[1], ""), self.template).strip()
         if self.match is None:
             return text
         found = self.match.search(text)
@@ -70,7 +93,7 @@ class Field:
         """Return the known values in a row, several if there is a separator."""
         text = self.text(row)
         parts = [part.strip(" []'\"") for part in text.split(self.separator)] if self.separator else [text]
-        return [word for word in parts if word and word not in self.unknown]
+        return [word for word in parts if word in self.values or not (word in self.unknown or is_null(word))]
 
 
 @dataclass(frozen=True)
@@ -81,6 +104,22 @@ class Join:
     key: Field
     match: tuple[Field, ...]
     optional: bool
+
+
+class Record(NamedTuple):
+    """One row of a table about an image.
+
+    Attributes:
+        path: Path of the image.
+        name: Name of the file in the table.
+        place: Table and row, for messages.
+        contexts: Columns of the row; with joined tables there is one for each combination of rows that fit.
+    """
+
+    path: str
+    name: str
+    place: str
+    contexts: list[dict[str, str]]
 
 
 class Mapping:
@@ -100,9 +139,14 @@ class Mapping:
         self.licence: str = content["licence"]
         self.is_private = bool(content.get("private", False))
         self.quirks = tuple(content.get("quirks", ()))
+        self.citation: str = content.get("citation", "")
+        self.rows = _one_of(content.get("rows", ROWS[0]), ROWS, "rows")
+        self.accept = frozenset(_one_of(name, ACCEPT, "accept") for name in content.get("accept", ()))
         self._read_images(content["images"])
         _check_keys(content["columns"], COLUMNS, "columns.")
-        self.columns = {name: _field(value, f"columns.{name}") for name, value in content["columns"].items()}
+        self.columns = {name: as_field(value, f"columns.{name}") for name, value in content["columns"].items()}
+        for name in ("laterality", "view") if self.views else ():
+            self.columns.setdefault(name, Field(f"{{{name}}}"))
         if "patient" not in self.columns:
             raise ValueError("columns.patient is needed: splits are by patient")
         self.joins = tuple(_join(join) for join in content.get("join", ()))
@@ -115,13 +159,15 @@ class Mapping:
         self.findings = _findings(content.get("findings", {}))
 
     def _read_images(self, images: Mapped[str, Any]) -> None:
-        _check_keys(images, ("table", "headers", "path", "pattern", "where"), "images.")
+        _check_keys(images, ("table", "headers", "path", "views", "pattern", "where"), "images.")
         if ("table" in images) == bool(images.get("headers")):
             raise ValueError("images needs either a table, or headers = true if the files themselves are the table")
-        if "table" in images and "path" not in images:
-            raise ValueError("images.path must say which file belongs to a row")
+        if "table" in images and ("path" in images) == ("views" in images):
+            raise ValueError("images.path must say which file belongs to a row, or images.views which files do")
         self.table: str | None = images.get("table")
-        self.path = _field(images["path"], "images.path") if "path" in images else None
+        self.views: dict[str, str] = dict(images.get("views", {}))
+        path = images.get("path", "{path}" if self.views else None)
+        self.path = as_field(path, "images.path") if path is not None else None
         self.pattern = re.compile(images["pattern"]) if "pattern" in images else None
         self.where = {name: tuple(values) for name, values in images.get("where", {}).items()}
 
@@ -131,7 +177,7 @@ class Mapping:
             return
         _check_keys(given, (*_FIELD, "labels", "by_breast"), f"tasks.{name}.")
         template = {key: value for key, value in given.items() if key not in ("labels", "by_breast")}
-        self.labels[name] = _field(template, f"tasks.{name}")
+        self.labels[name] = as_field(template, f"tasks.{name}")
         self.tasks[name] = _labels(name, given, self.labels[name])
         if given.get("by_breast"):
             self.by_breast.add(name)
@@ -145,7 +191,9 @@ class Mapping:
         """Return the columns of the images' own table: those of its paths, and all others if nothing is joined."""
         groups = set(self.pattern.groupindex) if self.pattern is not None else set()
         others = set() if self.joins else self.used_columns()
-        return (names_of([self.path]) | others) - groups | set(self.where)
+        if self.views:  # their names are taken apart by side, so only the files' own columns are sure
+            return names_of(map(Field, self.views.values())) | set(self.where)
+        return (names_of([self.path]) | others) - groups - {TABLE_COLUMN} | set(self.where)
 
     def used_columns(self) -> set[str]:
         """Return every column that gives a fact, a label or a finding."""
@@ -225,31 +273,40 @@ def _follow_up(given: Mapped[str, Any]) -> dict[str, Any]:
     if set(given) - {"date_format", "table", "patient"} not in (set(_YEARS), set(_DATES)):
         raise ValueError(f"{prefix} needs {' and '.join(_YEARS)}, or {', '.join(_DATES[:2])} and {_DATES[2]}")
     texts = ("date_format", "table")
-    return {key: value if key in texts else _field(value, f"{prefix}.{key}") for key, value in given.items()}
+    return {key: value if key in texts else as_field(value, f"{prefix}.{key}") for key, value in given.items()}
 
 
 def _join(given: Mapped[str, Any]) -> Join:
     _check_keys(given, ("table", "key", "match", "optional"), "join.")
     match = given["match"] if isinstance(given["match"], list) else [given["match"]]
-    fields = tuple(_field(value, "join.match") for value in match)
-    return Join(given["table"], _field(given["key"], "join.key"), fields, bool(given.get("optional", False)))
+    fields = tuple(as_field(value, "join.match") for value in match)
+    return Join(given["table"], as_field(given["key"], "join.key"), fields, bool(given.get("optional", False)))
 
 
 def _findings(given: Mapped[str, Any]) -> dict[str, Any]:
-    """Return the field of each key; for a box and a circle a tuple of fields."""
+    """Return the field of each key; for a box, a circle and a size a tuple of fields."""
     _check_keys(given, _FINDINGS, "findings.")
     result: dict[str, Any] = {}
     for key, value in given.items():
-        if key not in ("box", "circle"):
-            result[key] = _field(value, f"findings.{key}")
-        elif len(value) == {"box": 4, "circle": 3}[key]:
-            result[key] = tuple(_field(number, f"findings.{key}") for number in value)
+        if key not in _NUMBERS:
+            result[key] = as_field(value, f"findings.{key}")
+        elif len(value) == _NUMBERS[key]:
+            result[key] = tuple(as_field(number, f"findings.{key}") for number in value)
         else:
             raise ValueError(f"findings.{key} has {len(value)} numbers")
     return result
 
 
-def _field(given: object, key: str) -> Field:
+def as_field(given: object, key: str) -> Field:
+    """Return the field that a template, or a table with its translation, states.
+
+    Args:
+        given: Value of a mapping's key.
+        key: Name of the key, for messages.
+
+    Raises:
+        ValueError: It is neither, or has an unknown key.
+    """
     if isinstance(given, str):
         return Field(given)
     if not isinstance(given, dict):
@@ -265,6 +322,12 @@ def _field(given: object, key: str) -> Field:
         match=re.compile(given["match"]) if "match" in given else None,
         to=given.get("to", r"\1"),
     )
+
+
+def _one_of(given: str, known: Iterable[str], key: str) -> str:
+    if given not in known:
+        raise ValueError(f"{key} is '{given}'; it must be one of {', '.join(known)}")
+    return given
 
 
 def _check_keys(given: Mapped[str, Any], keys: Sequence[str], prefix: str) -> None:

@@ -16,7 +16,8 @@ from ..findings import Finding, finding
 from ..privacy import salted_hash
 from ..schema import TASKS as COMMON
 from ..schema import Row, task_list
-from .contents import files_below, find_tables, missing_files, read_text
+from .contents import files_below, find_tables, missing_files
+from .tables import read_text
 
 NAME = "mini-mias"
 LOOKS_FOR = "Info.txt with lines such as 'mdb001 G CIRC B 535 425 197', in the folder or at most two folders below"

@@ -70,6 +70,7 @@ def test_a_row_in_full(collection):
         "view": "CC",
         "age_band": None,
         "vendor": None,
+        "stratum": None,
         "source": "cbis-ddsm",
         "split": "train",
         "pathology": "malignant",

@@ -5,7 +5,8 @@ import os
 import pytest
 from cbis_miniature import COLLECTION, LAYOUTS, Finding, film_path, mask_pixels, region_paths, write_dicom, write_images
 
-from mammo_hf.data.datasets.cbis_ddsm import Name, gather_files, parse_name, parse_path, read_dicom_list
+from mammo_hf.data.datasets.cbis_ddsm import Name, gather_files, parse_name, parse_path
+from mammo_hf.data.datasets.contents import read_list
 from mammo_hf.errors import DataError, UsageError
 
 LEFT_CC = ("P_00001", "L", "CC")
@@ -102,10 +103,10 @@ def test_list_takes_relative_and_absolute_paths_and_comments(tmp_path):
     lines = ["# films", "", f"  {film}", str(tmp_path / "root" / crop), mask, f"./{mask}", "absent.dcm"]
     (tmp_path / "beside" / "list.txt").write_text("\n".join(lines), encoding="utf-8-sig")
     rejected = []
-    files = read_dicom_list(tmp_path / "beside" / "list.txt", tmp_path / "root", rejected)
-    found = [os.path.relpath(file.path, tmp_path) for file in files]
+    files = read_list(tmp_path / "beside" / "list.txt", tmp_path / "root", rejected)
+    found = [os.path.relpath(file, tmp_path) for file in files]
     assert found == [f"beside/{film}", f"root/{crop}", f"beside/{mask}"]
-    assert [file.is_region for file in files] == [False, True, True]
+    assert [parse_path(file).is_region for file in files] == [False, True, True]
     assert [(os.path.basename(source), reason) for source, reason in rejected] == [
         ("absent.dcm", "line 7 of list.txt names it, but there is no such file")
     ]
@@ -114,16 +115,16 @@ def test_list_takes_relative_and_absolute_paths_and_comments(tmp_path):
 def test_list_is_also_read_relative_to_the_collection(tmp_path):
     write_images(tmp_path / "root", [Finding()])
     (tmp_path / "list.txt").write_text(film_path("by_kind", Finding().film))
-    assert len(read_dicom_list(tmp_path / "list.txt", tmp_path / "root", [])) == 1
+    assert len(read_list(tmp_path / "list.txt", tmp_path / "root", [])) == 1
 
 
 def test_list_that_is_absent_or_names_nothing(tmp_path):
     with pytest.raises(UsageError, match=r"list\.txt: no such file"):
-        read_dicom_list(tmp_path / "list.txt", tmp_path, [])
+        read_list(tmp_path / "list.txt", tmp_path, [])
     for content in (b"", b"absent.dcm\n"):
         (tmp_path / "list.txt").write_bytes(content)
         with pytest.raises(DataError, match="names no file that exists"):
-            read_dicom_list(tmp_path / "list.txt", tmp_path, [])
+            read_list(tmp_path / "list.txt", tmp_path, [])
     (tmp_path / "list.txt").write_bytes(b"\xff\xfe\x00DICM")
-    with pytest.raises(DataError, match="cannot be read as text"):
-        read_dicom_list(tmp_path / "list.txt", tmp_path, [])
+    with pytest.raises(DataError, match="is not a text"):
+        read_list(tmp_path / "list.txt", tmp_path, [])

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mammo_hf.data.datasets.contents import read_columns, read_table
+from mammo_hf.data.datasets.tables import read_columns, read_table
 from mammo_hf.errors import DataError
 
 

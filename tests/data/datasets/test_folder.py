@@ -32,5 +32,5 @@ def test_such_a_table_can_be_split_for_pre_training(tmp_path):
 
 
 def test_a_folder_without_a_mammogram(tmp_path):
-    with pytest.raises(DataError, match=r"holds no mammogram \(0 DICOM files found\)"):
+    with pytest.raises(DataError, match=r"holds no mammogram \(0 images found\)"):
         load("folder", tmp_path)

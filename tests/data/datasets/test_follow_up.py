@@ -106,7 +106,7 @@ def test_another_way_to_write_dates(tmp_path):
     [
         (YEARS, "file,pid,to_cancer,followed", "a,p,soon,1", r"row 1: column 'to_cancer' must be a number of years"),
         (YEARS, "file,pid,to_cancer,followed", "a,p,1,99", r"column 'followed' says more than 50 years .*\"unknown\""),
-        (YEARS, "file,pid,to_cancer,followed", "a,p,nan,9", "column 'to_cancer' says more than 50 years"),
+        (YEARS, "file,pid,to_cancer,followed", "a,p,inf,9", "column 'to_cancer' says more than 50 years"),
         (DATES, "file,pid,taken,result,biopsy", "a,p,31.12.2010,,", "column 'taken' must be a date as YYYY-MM-DD"),
         (YEARS, "file,pid,to_cancer", "a,p,1", "has no column 'followed'"),
     ],

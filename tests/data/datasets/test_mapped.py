@@ -23,7 +23,7 @@ table = "images.csv"
 path = "{file}"
 [columns]
 patient = "{pid}"
-exam = "{date}"
+exam = "{pid} {date}"
 laterality = "{side}"
 view = "{view}"
 age = "{age}"
@@ -75,6 +75,7 @@ def test_a_row_in_full(tmp_path):
         "view": "CC",
         "age_band": "60-69",
         "vendor": "hologic",
+        "stratum": None,
         "source": "mine",
         "split": "test",
         "pathology": "malignant",
@@ -121,7 +122,7 @@ def test_several_rows_of_an_image_bring_their_findings_together(tmp_path):
         ([{"set": "third"}], "row 1: column 'set' must be one of dev, eval"),
         ([{"pid": ""}], "row 1: column 'pid' must name the patient"),
         ([{"top": "x", "left": "1", "bottom": "9", "right": "9"}], "row 1: column 'top' must be a number of pixels"),
-        ([{"top": "nan", "left": "1", "bottom": "9", "right": "9"}], "column 'top' must be a number of pixels"),
+        ([{"top": "inf", "left": "1", "bottom": "9", "right": "9"}], "column 'top' must be a number of pixels"),
         ([{"shapes": "circle"}], "column 'shapes' must be shapes of the VGG Image Annotator"),
         ([{"kind": "lump?"}], "column 'kind' must lead to one of mass"),
     ],

@@ -107,7 +107,8 @@ def test_vindr_mammo(real_data, tmp_path):
     assert table.column("birads") == ["1", "1", "4"]
     assert [len(row["findings"]) for row in table] == [0, 0, 2]
     assert table[2]["findings"][0]["kind"] == "mass"
-    assert table[2]["findings"][0]["box"] == [3.0, -2.5, 9.25, 6.0]
+    assert table[2]["findings"][0]["box"] == [3.0, 0.0, 9.25, 6.0]
+    assert "1 boxes leave their image and are cut at its edge" in table.notes
     assert table[2]["findings"][1]["kind"] == "other"
 
 

@@ -1,0 +1,164 @@
+"""Identity: whether the rows of a table can mean what they say about patients, exams and images.
+
+A mistake here puts a patient on both sides of the split, and nothing later would show it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection as AnyCollection
+from collections.abc import Iterable, Mapping, Sequence
+
+from ...errors import DataError
+from ...notes import Note
+from ..collection import Rejected
+from .mapping import Field, Record
+from .mapping import Mapping as TableMapping
+from .synonyms import is_null
+
+_ROUNDED = re.compile(r"\d[.,]?\d*E\+?\d+", re.IGNORECASE)
+_NUMBER = re.compile(r"0*(\d+)(?:[.,]0+)?")
+_SHOWN = 5
+Images = list[list[Record]]
+
+
+def check_identity(
+    mapping: TableMapping, images: Images, rejected: list[Rejected], accept: AnyCollection[str]
+) -> tuple[Images, list[Note]]:
+    """Check what the rows say about patients, exams and images.
+
+    Args:
+        mapping: Mapping of the table.
+        images: All records of each image.
+        rejected: List that receives the images whose rows disagree in exam, side or view.
+        accept: Checks that need not pass, of `mapping.ACCEPT`.
+
+    Returns:
+        The images that are kept, and notes.
+
+    Raises:
+        DataError: Rows of one image disagree in patient or split; patients' numbers were changed by a spreadsheet; all
+            images have one patient; an exam has two patients. Rows are listed, patients are not shown.
+    """
+    patient = mapping.columns["patient"]
+    _refuse_disagreement(images, patient, "patient")
+    if "split" in mapping.columns:
+        _refuse_disagreement(images, mapping.columns["split"], "split")
+    kept = [records for records in images if not _disagreement(mapping, records, rejected)]
+    left_out = len(images) - len(kept)
+    notes = [Note("images_contradicted", count=left_out)] if left_out else []
+    rows: dict[str, list[Record]] = {}
+    for records in kept:
+        rows.setdefault(patient.text(records[0].contexts[0]), []).append(records[0])
+    rows = {text: found for text, found in rows.items() if not is_null(text)}  # an empty one is reported elsewhere
+    if "rounded_patients" not in accept:
+        _refuse_rounded(rows, patient)
+    if "patient_spellings" not in accept:
+        _refuse_spellings(rows, patient)
+    if "one_patient" not in accept and len(rows) == 1:
+        _refuse_one_patient(mapping, kept, patient)
+    if "exam" in mapping.columns and "exam_within_patient" not in accept:
+        _refuse_shared_exams(mapping.columns["exam"], rows)
+    return kept, notes
+
+
+def _refuse_disagreement(images: Images, field: Field, what: str) -> None:
+    wrong = [records for records in images if len({field.text(record.contexts[0]) for record in records}) > 1]
+    if wrong:
+        listed = "; ".join(_places(records) for records in wrong[:_SHOWN])
+        more = f"; and {len(wrong) - _SHOWN} more images" if len(wrong) > _SHOWN else ""
+        raise DataError(
+            f"rows of the same image give it another {what}: {listed}{more}",
+            source=_table(wrong[0][0]),
+            remedy=f"correct column {_names(field)}",
+        )
+
+
+def _disagreement(mapping: TableMapping, records: Sequence[Record], rejected: list[Rejected]) -> bool:
+    """Return whether the rows of an image name two exams, sides or views, and list the image as rejected."""
+    if len(records) == 1:
+        return False
+    fields = {name: mapping.columns[name] for name in ("exam", "laterality", "view") if name in mapping.columns}
+    wrong = [
+        name
+        for name, field in fields.items()
+        if len({text for record in records if not is_null(text := field.text(record.contexts[0]))}) > 1
+    ]
+    if wrong:
+        rejected.append(
+            Rejected(records[0].place, f"gives its image another {' and '.join(wrong)}: {_places(records)}")
+        )
+    return bool(wrong)
+
+
+def _refuse_rounded(rows: Mapping[str, list[Record]], field: Field) -> None:
+    wrong = [found[0] for text, found in rows.items() if _ROUNDED.fullmatch(text)]
+    if wrong:
+        count = sum(len(found) for text, found in rows.items() if _ROUNDED.fullmatch(text))
+        raise DataError(
+            f"column {_names(field)} holds rounded numbers such as 1.23457E+11 in {count} rows: patients are mixed up",
+            source=wrong[0].place,
+            remedy="format the column as text in the spreadsheet and export it again; if the numbers are whole, "
+            'accept="rounded_patients"',
+        )
+
+
+def _refuse_spellings(rows: Mapping[str, list[Record]], field: Field) -> None:
+    by_number: dict[str, list[list[Record]]] = {}
+    for text, found in rows.items():
+        matched = _NUMBER.fullmatch(text)
+        by_number.setdefault(matched[1] if matched else text, []).append(found)
+    wrong = [groups for groups in by_number.values() if len(groups) > 1]
+    if wrong:
+        listed = "; ".join(_places([found[0] for found in groups]) for groups in wrong[:_SHOWN])
+        raise DataError(
+            f"column {_names(field)} writes {len(wrong)} patient numbers in several ways, as 1, 1.0 and 0001 are: "
+            f"{listed}{'; ...' if len(wrong) > _SHOWN else ''}",
+            source=_table(wrong[0][0][0]),
+            remedy='write them alike; if they are different patients, accept="patient_spellings"',
+        )
+
+
+def _refuse_one_patient(mapping: TableMapping, images: Images, field: Field) -> None:
+    sides = [mapping.columns[name] for name in ("laterality", "view") if name in mapping.columns]
+    projections = [tuple(one.text(records[0].contexts[0]) for one in sides) for records in images]
+    is_exam = len(sides) == 2 and len(set(projections)) == len(images) and all(map(all, projections))
+    if len(images) > 2 and not is_exam:  # two may be anything
+        raise DataError(
+            f"column {_names(field)} names one patient for all {len(images)} images: nothing can be split by patient",
+            source=_table(images[0][0]),
+            remedy='name the column that tells patients apart; if it is one patient, accept="one_patient"',
+        )
+
+
+def _refuse_shared_exams(field: Field, rows: Mapping[str, list[Record]]) -> None:
+    owners: dict[str, dict[str, Record]] = {}
+    for patient, found in rows.items():
+        for record in found:
+            exam = field.text(record.contexts[0])
+            if not is_null(exam):
+                owners.setdefault(exam, {}).setdefault(patient, record)
+    wrong = [list(patients.values()) for patients in owners.values() if len(patients) > 1]
+    if wrong:
+        listed = "; ".join(_places(records) for records in wrong[:_SHOWN])
+        raise DataError(
+            f"column {_names(field)} gives {len(wrong)} exams two patients or more: {listed}"
+            f"{'; ...' if len(wrong) > _SHOWN else ''}",
+            source=_table(wrong[0][0]),
+            remedy='correct it; if exams are numbered within each patient, accept="exam_within_patient"',
+        )
+
+
+def _places(records: Iterable[Record]) -> str:
+    """Return the rows of records, without the table's name."""
+    places = list(dict.fromkeys(record.place.rpartition(", ")[2] for record in records))
+    return " and ".join(places[:3]) + (f" and {len(places) - 3} more" if len(places) > 3 else "")
+
+
+def _table(record: Record) -> str:
+    return record.place.rpartition(", ")[0] or os.path.basename(record.place)
+
+
+def _names(field: Field) -> str:
+    return ", ".join(f"'{name}'" for name in field.columns()) or f"'{field.template}'"

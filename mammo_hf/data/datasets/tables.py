@@ -1,0 +1,161 @@
+"""Tables of any origin: delimited text as people and Excel write it, and workbooks (.xlsx)."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+import itertools
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ...errors import DataError, UsageError
+
+SUFFIXES = (".csv", ".tsv", ".xlsx", ".xlsm", ".xls", ".ods")  # of files that are taken for a table, read or refused
+_DELIMITERS = ",;\t|"
+_LARGEST_FIELD = 1 << 24  # characters; outlines in one cell are longer than the csv module's limit
+_ZIP, _OLD_EXCEL = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
+_BOMS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"\xef\xbb\xbf", "utf-8-sig"))
+
+
+def read_text(path: str | Path) -> str:
+    """Read a text file: UTF-8 or UTF-16, with or without a byte order mark, or else Windows-1252.
+
+    Raises:
+        DataError: The file cannot be read, or is not a text.
+    """
+    return _decode(_content(path), path)
+
+
+def read_columns(path: str | Path) -> list[str]:
+    """Read the names in the first line of a table; empty if there is none."""
+    return _names(next(_lines(path), []))
+
+
+def read_table(path: str | Path, keep: Collection[str] | None = None) -> list[dict[str, str]]:
+    """Read the rows of a table as dicts; spaces and line breaks around a value are removed, empty rows are skipped.
+
+    The delimiter is the one that a first line ``sep=;`` states, or else the one of comma, semicolon, tab and bar that
+    is most frequent in the header.
+
+    Args:
+        path: Table to read, a text or a workbook, whose first sheet with a cell is taken.
+        keep: Names of the wanted columns, as far as they exist; ``None``: all. Some tables have a hundred more than
+            anybody needs, and half a million rows.
+
+    Raises:
+        DataError: The file cannot be read, is not a table, has no columns, two of one name, or a row of another length.
+    """
+    lines = _lines(path)
+    columns = _names(next(lines, []))
+    if not any(columns):
+        raise DataError("has no columns", source=path, remedy="give a table whose first line names its columns")
+    twice = sorted({name for name in columns if name and columns.count(name) > 1})
+    if twice:
+        raise DataError(f"has two columns '{twice[0]}'", source=path, remedy="rename one of them")
+    kept = [(index, name) for index, name in enumerate(columns) if name and (keep is None or name in keep)]
+    rows = []
+    number = 0
+    for cells in lines:
+        number += 1
+        if len(cells) != len(columns):
+            if not any(cell.strip() for cell in cells):
+                continue
+            if len(cells) < len(columns) or any(cell.strip() for cell in cells[len(columns) :]):
+                raise DataError(
+                    f"has {len(cells)} values for {len(columns)} columns",
+                    source=f"{path}, row {number}",
+                    remedy="quote values that hold the delimiter",
+                )
+        row = {name: cells[index].strip() for index, name in kept}
+        if any(row.values()) or any(cell.strip() for cell in cells):
+            rows.append(row)
+    return rows
+
+
+def _names(cells: Iterable[str]) -> list[str]:
+    names = [name.strip() for name in cells]
+    while names and not names[-1]:  # Excel writes delimiters for cells that were once used
+        names.pop()
+    return names
+
+
+def _lines(path: str | Path) -> Iterator[list[str]]:
+    content = _content(path)
+    if content.startswith(_ZIP):
+        return _sheet(content, path)
+    if content.startswith(_OLD_EXCEL):
+        problem = "is an old Excel workbook (.xls)"
+        raise DataError(problem, source=path, remedy="open it and save it as .xlsx or as CSV")
+    text = _decode(content, path)
+    if text[:1000].lstrip().lower().startswith(("<!doctype", "<html", "<?xml", "<head")):
+        problem = "is a web page, not a table"
+        raise DataError(problem, source=path, remedy="download the table itself: a login may have come in its place")
+    return _delimited(text, path)
+
+
+def _delimited(text: str, path: str | Path) -> Iterator[list[str]]:
+    first, _, rest = text.partition("\n")
+    if first.strip().lower().startswith("sep=") and len(first.rstrip("\r\n")) <= len("sep=") + 1:
+        delimiter, text = first.rstrip("\r\n")[len("sep=") :] or ",", rest
+    else:
+        delimiter = max(_DELIMITERS, key=first.count)
+    csv.field_size_limit(_LARGEST_FIELD)
+    # values may hold line breaks inside quotes: only a csv reader may cut the rows
+    try:
+        yield from csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    except csv.Error as error:
+        raise DataError(f"is not a table: {error}", source=path, remedy="save it as CSV again") from error
+
+
+def _content(path: str | Path) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})", source=path, remedy="check its permissions") from error
+
+
+def _decode(content: bytes, path: str | Path) -> str:
+    encoding = next((name for mark, name in _BOMS if content.startswith(mark)), None)
+    if encoding is None and content[1:200:2].count(0) > len(content[1:200:2]) // 2:
+        encoding = "utf-16-le"  # as Windows writes it, the mark lost
+    for name in (encoding,) if encoding else ("utf-8", "cp1252", "latin-1"):
+        try:
+            text = content.decode(name)
+        except UnicodeDecodeError:
+            continue
+        if "\0" not in text[:_LARGEST_FIELD]:
+            return text
+    raise DataError("is not a text", source=path, remedy="give a table as CSV or .xlsx")
+
+
+def _sheet(content: bytes, path: str | Path) -> Iterator[list[str]]:
+    """Read the first sheet of a workbook that has a cell."""
+    try:
+        import openpyxl  # an extra: most tables are text
+    except ImportError as error:
+        remedy = 'pip install "mammo-hf[excel]", or save it as CSV'
+        raise UsageError("is an Excel workbook, which needs openpyxl", source=path, remedy=remedy) from error
+    try:
+        sheets = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True).worksheets
+        for sheet in sheets:
+            rows = ([cell_text(cell) for cell in row] for row in sheet.iter_rows(values_only=True))
+            first = next((row for row in rows if any(row)), None)
+            if first is not None:
+                width = len(_names(first))
+                return itertools.chain([first[:width]], (row[:width] + [""] * (width - len(row)) for row in rows))
+    except Exception as error:  # whatever a damaged or other kind of zip file makes openpyxl raise
+        raise DataError("is not a readable workbook", source=path, remedy="save it again as .xlsx or CSV") from error
+    return iter(())
+
+
+def cell_text(value: Any) -> str:
+    """Return a value of a workbook or of a DataFrame as a table in a text file would hold it."""
+    if value is None or value != value:  # NaN
+        return ""
+    if isinstance(value, float) and value.is_integer():  # whole numbers with a gap become floats in pandas
+        return str(int(value))
+    if isinstance(value, datetime.datetime) and value.time() == datetime.time():
+        return value.date().isoformat()
+    return str(value)

@@ -1,0 +1,457 @@
+"""Own tables as people have them: each is read right, or refused in one sentence, on the first try."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mammo_hf.cli import main
+from mammo_hf.data.datasets.mapping import read_mapping
+from mammo_hf.data.loading import load
+from mammo_hf.errors import DataError, MammoError, UsageError
+
+PATIENTS = ("p1", "p1", "p2", "p2", "p3", "p3", "p4", "p4")
+RESULTS = ("benign", "benign", "malignant", "malignant", "benign", "benign", "malignant", "malignant")
+
+
+def films(folder: Path, names) -> None:
+    for number, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.arange(200, dtype=np.uint8).reshape(20, 10) + np.uint8(number)).save(path)
+
+
+def table(folder: Path, text: str, name: str = "labels.csv", encoding: str = "utf-8") -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_bytes(text.encode(encoding))
+    return folder / name
+
+
+def rows_of(header: str, *columns, separator: str = ",") -> str:
+    return "\n".join([header, *(separator.join(cells) for cells in zip(*columns, strict=True))]) + "\n"
+
+
+NAMES = tuple(f"{number}.png" for number in range(8))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    films(tmp_path, NAMES)
+    return tmp_path
+
+
+def summary(collection, *names):
+    return [tuple(row[name] for name in names) for row in collection]
+
+
+# Header and words in five languages
+
+LANGUAGES = {
+    "english": ("file,patient id,laterality,view,age,pathology", "L,R", "CC,MLO", "benign,malignant"),
+    "german": ("Datei,Pat.-Nr.,Seite,Aufnahme,Alter,Befund", "links,rechts", "CC,schräg", "gutartig,bösartig"),
+    "french": ("Fichier,N° patient,Côté,Incidence,Âge,Diagnostic", "gauche,droite", "face,oblique", "bénin,malin"),
+    "spanish": ("Archivo,Paciente,Lado,Proyección,Edad,Diagnóstico", "izquierda,derecha", "CC,OML", "benigno,maligno"),
+    "portuguese": ("Arquivo,Prontuário,Lateralidade,Incidência,Idade,Resultado", "E,D", "CC,MLO", "benigno,maligno"),
+}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_header_and_words_in_five_languages(folder, language, encoding):
+    header, sides, views, results = LANGUAGES[language]
+    side, view, result = (words.split(",") for words in (sides, views, results))
+    lines = [f"{NAMES[n]};{PATIENTS[n]};{side[n % 2]};{view[n // 2 % 2]};62,5;{result[n // 2 % 2]}" for n in range(8)]
+    text = "sep=;\r\n" + "\r\n".join([header.replace(",", ";"), *lines]) + "\r\n"
+    collection = load(table(folder, text, encoding=encoding))
+    assert collection.column("pathology") == list(RESULTS)
+    assert collection.column("laterality") == ["L", "R"] * 4
+    assert collection.column("view")[:4] == ["CC", "CC", collection[2]["view"], collection[2]["view"]]
+    assert language == "spanish" or collection[2]["view"] == "MLO"
+    assert set(collection.column("age_band")) == {"60-69"}
+    assert len(set(collection.column("patient"))) == 4
+
+
+# Twenty messy tables, each way twice: what it says, and what becomes of it
+
+
+def excel(folder: Path, header, rows) -> Path:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    book.active.append(header)
+    for row in rows:
+        book.active.append(row)
+    book.save(folder / "labels.xlsx")
+    return folder / "labels.xlsx"
+
+
+READ = {
+    "tab separated": lambda f: table(f, rows_of("path\tpatient\tlabel", NAMES, PATIENTS, RESULTS, separator="\t")),
+    "bar separated, byte order mark": lambda f: table(
+        f, rows_of("path|patient|label", NAMES, PATIENTS, RESULTS, separator="|"), encoding="utf-8-sig"
+    ),
+    "a workbook": lambda f: excel(
+        f, ["File", "Patient", "Result"], zip(NAMES, [1, 1, 2, 2, 3, 3, 4, 4], RESULTS, strict=True)
+    ),
+    "a workbook with empty columns": lambda f: excel(
+        f, ["File", "Patient", "Result", None, None], zip(NAMES, PATIENTS, RESULTS, strict=True)
+    ),
+    "Windows paths of another machine": lambda f: table(
+        f, rows_of("path,patient,label", [rf"D:\Mammo\Films\{name}" for name in NAMES], PATIENTS, RESULTS)
+    ),
+    "paths of a network drive in capitals": lambda f: table(
+        f, rows_of("path,patient,label", [rf"\\srv\films\{name.upper()}" for name in NAMES], PATIENTS, RESULTS)
+    ),
+    "names without their suffix": lambda f: table(
+        f, rows_of("image_id,patient_id,diagnosis", [name[:-4] for name in NAMES], PATIENTS, RESULTS)
+    ),
+    "file names in an odd column": lambda f: table(
+        f, rows_of("Scan,Subject,Histology", NAMES, PATIENTS, [result.upper() for result in RESULTS])
+    ),
+    "empty rows and spaces": lambda f: table(
+        f, rows_of(" path , patient , label ", [f" {name} " for name in NAMES], PATIENTS, RESULTS) + "\n,,\n\n"
+    ),
+    "delimiters at the end of each row": lambda f: table(
+        f, rows_of("path;patient;label;;", NAMES, PATIENTS, [f"{result};;" for result in RESULTS], separator=";")
+    ),
+    "columns that say nothing here": lambda f: table(
+        f, rows_of("id,path,patient,label,remark", "abcdefgh", NAMES, PATIENTS, RESULTS, ['"x, y"'] * 8)
+    ),
+    "two patients' columns": lambda f: table(
+        f, rows_of("path,case,patient_id,label", NAMES, "abcdefgh", PATIENTS, RESULTS)
+    ),
+}
+
+
+@pytest.mark.parametrize("way", READ)
+def test_messy_tables_are_read_on_the_first_try(folder, way):
+    collection = load(READ[way](folder))
+    assert [Path(path).name for path in collection.column("path")] == list(NAMES)
+    assert collection.column("pathology") == list(RESULTS)
+    assert len(set(collection.column("patient"))) == 4
+    assert collection.rejected == []
+
+
+IDENTITY = ("path,patient,exam,side,view,split,label", ",L,CC,train,benign")
+REFUSED = {
+    "unknown words": (
+        rows_of("path,patient,label", NAMES, PATIENTS, ["benign", "odd", "odd", *["malignant"] * 4, "queer"]),
+        r"column 'label' has words that are not known: odd \(2\), queer \(1\); write down .*mammo-hf mapping",
+    ),
+    "free text as labels": (
+        rows_of("path,patient,pathology", NAMES, PATIENTS, ["benign", *(f"see letter {n}" for n in range(7))]),
+        r"column 'pathology' has words that are not known: see letter 0 \(1\)",
+    ),
+    "no patient": (rows_of("path,label", NAMES, RESULTS), "no column names the patient"),
+    "no patient, other words": (rows_of("Datei,Befund", NAMES, RESULTS), "no column names the patient"),
+    "one label": (
+        rows_of("path,patient,label", NAMES, PATIENTS, ["benign"] * 8),
+        "'label' says 'benign' in each of its 8 rows",
+    ),
+    "no cancer anywhere": (rows_of("path,patient,cancer", NAMES, PATIENTS, ["0"] * 8), "'cancer' says '0' in each"),
+    "no file": (
+        rows_of("path,patient,label", [f"films/x{n}" for n in NAMES], PATIENTS, RESULTS),
+        r"8 of 8 files .*: films/x0\.png, .*TABLE:FOLDER",
+    ),
+    "no file, from Windows": (
+        rows_of("path,patient,label", [rf"C:\x\{n}.dcm" for n in NAMES], PATIENTS, RESULTS),
+        "8 of 8 files",
+    ),
+    "numbers of a spreadsheet": (
+        rows_of("path,patient,label", NAMES, ["1", "1.0", "0001", "2", "2", "3", "4", "4"], RESULTS),
+        "'patient' writes 1 patient numbers in several ways, as 1, 1.0 and 0001 are: row 1 and row 2 and row 3; write",
+    ),
+    "numbers without zeros": (
+        rows_of("path,patient,label", NAMES, ["007", "7", "8", "008", "3", "3", "4", "4"], RESULTS),
+        "writes 2 patient numbers in several ways",
+    ),
+    "rounded numbers": (
+        rows_of("path,patient,label", NAMES, [*["1.23457E+11"] * 4, *["9.87654E+11"] * 4], RESULTS),
+        "row 1: column 'patient' holds rounded numbers .* in 8 rows",
+    ),
+    "rounded numbers, comma": (
+        rows_of("path;patient;label", NAMES, [*["1,23457E+11"] * 4, *["p2"] * 4], RESULTS, separator=";"),
+        "holds rounded numbers .* in 4 rows",
+    ),
+    "one patient": (rows_of("path,patient,label", NAMES, ["p"] * 8, RESULTS), "names one patient for all 8 images"),
+    "one hospital": (rows_of("path,patient,label", NAMES, ["42"] * 8, RESULTS), "names one patient for all 8 images"),
+    "an exam of two patients": (
+        rows_of("path,patient,exam,label", NAMES, PATIENTS, ["e1", "e1", "e2", "e2", "e1", "e3", "e4", "e4"], RESULTS),
+        "'exam' gives 1 exams two patients or more: row 1 and row 5; correct it",
+    ),
+    "accession numbers mixed up": (
+        rows_of("path,patient,accession,label", NAMES, PATIENTS, ["1", "1", "1", "1", "2", "2", "2", "2"], RESULTS),
+        "gives 2 exams two patients",
+    ),
+    "two patients for an image": (
+        rows_of("path,patient,label", ["0.png", *NAMES[:7]], PATIENTS[::-1], RESULTS[::-1]).replace(
+            "1.png,p3", "0.png,p3"
+        ),
+        "rows of the same image give it another patient: row 1 and row 2",
+    ),
+    "two splits for an image": (
+        rows_of(
+            "path,patient,set,label",
+            ["0.png", *NAMES[:7]],
+            PATIENTS,
+            ["train", "test", "train", "train", "train", "train", "val", "val"],
+            RESULTS,
+        ),
+        "rows of the same image give it another split: row 1 and row 2",
+    ),
+    "birthdays for ages": (
+        rows_of("path,patient,age,label", NAMES, PATIENTS, ["1950-03-04"] * 8, RESULTS),
+        r"row 1: column 'age' holds dates: a birthday .* \(8 rows\)",
+    ),
+    "birthdays with dots": (
+        rows_of("path,patient,Alter,label", NAMES, PATIENTS, ["4.3.1950"] * 8, RESULTS),
+        "column 'Alter' holds dates",
+    ),
+    "two labels for an image": (
+        rows_of("path,patient,label", ["0.png", *NAMES[:7]], ["p1", "p1", *PATIENTS[2:]], ["malignant", *RESULTS[1:]]),
+        "row 2: gives the same image another pathology than .*row 1",
+    ),
+    "sides that are none": (
+        rows_of("path,patient,side,label", NAMES, PATIENTS, ["L", "up", "up", "down", *"LRLR"], RESULTS),
+        r"row 2: column 'side' must be left or right: up \(2\), down \(1\)",
+    ),
+    "splits that are none": (
+        rows_of("path,patient,split,label", NAMES, PATIENTS, ["a", "a", *["train"] * 6], RESULTS),
+        r"column 'split' names splits that are not known: a \(2\)",
+    ),
+    "a patient that is missing": (
+        rows_of("path,patient,label", NAMES, ["", "NA", *PATIENTS[2:]], RESULTS),
+        r"row 1: column 'patient' must name the patient \(2 rows\)",
+    ),
+    "a path that leaves the folder": (
+        rows_of("path,patient,label", ["../out.png", *NAMES[1:]], PATIENTS, RESULTS),
+        r"row 1: column 'path' names a file outside its folder: \.\./out\.png; give the folder",
+    ),
+    "a path that leaves it later": (
+        rows_of("path,patient,label", [*NAMES[:7], "x/../../out.png"], PATIENTS, RESULTS),
+        "row 8: column 'path' names a file outside",
+    ),
+    "a web page": ("<!DOCTYPE html>\n<html><body>Log in</body></html>", "is a web page, not a table"),
+    "a web page in capitals": ("\n\n<HTML>Not found</HTML>", "is a web page, not a table"),
+    "nothing": ("", "has no columns"),
+    "a header alone": ("path,patient,label\n", "has no rows"),
+    "a ragged row": ("path,patient,label\n0.png,p1\n", "row 1: has 2 values for 3 columns"),
+    "an unquoted comma": ("path,patient,label\n0.png,p1,benign, likely\n", "row 1: has 4 values for 3 columns"),
+    "no files": ("a,b\n1,2\n", r"no column names the images' files \(it has a, b\)"),
+}
+
+
+@pytest.mark.parametrize("way", REFUSED)
+def test_messy_tables_are_refused_in_one_sentence(folder, way):
+    text, problem = REFUSED[way]
+    path = table(folder, text)
+    (folder.parent / "out.png").write_bytes((folder / "0.png").read_bytes())
+    with pytest.raises(DataError, match=problem) as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "start", [b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", b"PK\x03\x04 no workbook", b"\x00\x01\x02\x00\x00"]
+)
+def test_files_that_are_no_tables(folder, start):
+    for name in ("labels.csv", "labels.xls"):
+        (folder / name).write_bytes(start)
+        with pytest.raises(DataError, match=r"old Excel workbook|not a readable workbook|is not a text"):
+            load(folder / name)
+
+
+@pytest.mark.parametrize(
+    ("accept", "text"),
+    [
+        ("patient_spellings", REFUSED["numbers of a spreadsheet"][0]),
+        ("rounded_patients", REFUSED["rounded numbers"][0]),
+        ("one_patient", REFUSED["one patient"][0]),
+        ("exam_within_patient", REFUSED["an exam of two patients"][0]),
+    ],
+)
+def test_what_is_refused_can_be_accepted(folder, accept, text):
+    collection = load(table(folder, text), accept=accept)
+    assert len(collection) == 8
+    if accept == "exam_within_patient":
+        assert collection[0]["exam"] != collection[4]["exam"]
+    with pytest.raises(UsageError, match=r"accept: is 'nothing'; known: patient_spellings"):
+        load(folder / "labels.csv", accept="nothing")
+
+
+def test_the_exam_is_hashed_alone_so_that_a_leak_shows(folder):
+    text = rows_of(
+        "path,patient,exam,label", NAMES, PATIENTS, ["e1", "e1", "e2", "e2", "e3", "e3", "e4", "e4"], RESULTS
+    )
+    one = load(table(folder, text))
+    other = load(table(folder, text.replace("p1", "p9")))
+    assert one[0]["patient"] != other[0]["patient"]
+    assert one[0]["exam"] == other[0]["exam"]
+
+
+def test_rows_of_one_image_that_name_two_sides_are_left_out_and_listed(folder):
+    text = rows_of("path,patient,side,label", ["0.png", *NAMES[:7]], ["p1", "p1", *PATIENTS[2:]], "LRLRLRLR", RESULTS)
+    collection = load(table(folder, text))
+    assert len(collection) == 6
+    assert [reason for _, reason in collection.rejected] == ["gives its image another laterality: row 1 and row 2"]
+    assert "1 images are left out: their rows name two exams, sides or views" in collection.notes
+
+
+UNKNOWN = ["NA", "n/a", "-", "NULL", "unbekannt", "", "#N/A", "None"]
+
+
+def test_what_stands_for_unknown_is_unknown(folder):
+    results = [*RESULTS[:4], *UNKNOWN[:4]]
+    text = rows_of("path,patient,label,age", NAMES, PATIENTS, results, ["730M", "061Y", "90+", "90.5", *UNKNOWN[4:]])
+    collection = load(table(folder, text))
+    assert collection.column("pathology") == [*RESULTS[:4], None, None, None, None]
+    assert collection.column("age_band")[:4] == ["60-69", "60-69", "80+", "80+"]
+    assert set(collection.column("age_band")[4:]) == {None}
+
+
+LABELS = {
+    "cancer by its name": ("cancer", "0 1 0 1 0 1 0 1", {"cancer": ["no", "yes"]}),
+    "malignant, yes and no": ("malignant", "nein ja nein ja nein ja nein ja", {"cancer": ["no", "yes"]}),
+    "a label of numbers": ("label", "0 1 0 1 0 1 0 1", {"label": ["0", "1"]}),
+    "a class of several numbers": ("class", "2 1 0 1 0 1 0 2", {"class": ["0", "1", "2"]}),
+    "normal breasts too": ("label", "normal benign malignant normal benign malignant normal normal", {
+        "pathology": ["benign", "malignant"], "cancer": ["no", "yes"]}),
+    "normal and cancer": ("diagnosis", " ".join(["normal cancer"] * 4), {"cancer": ["no", "yes"]}),
+    "BI-RADS": ("assessment", "BI-RADS 1|birads4a|5|0|BI-RADS 1|birads4a|5|0", {"birads": ["1", "0", "4", "5"]}),
+    "density": ("Dichte", "ACR A|acr b|C|4|ACR A|acr b|C|4", {"density": ["a", "b", "c", "d"]}),
+    "roman density": ("ACR", "I|II|III|IV|I|II|III|IV", {"density": ["a", "b", "c", "d"]}),
+    "label is a BI-RADS": ("label", "BI-RADS 1|BI-RADS 2|BI-RADS 1|BI-RADS 2|BI-RADS 4|BI-RADS 4|BI-RADS 5|BI-RADS 5", {
+        "birads": ["1", "2", "4", "5"]}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", LABELS)
+def test_labels_are_known_by_their_words(folder, way):
+    name, words, tasks = LABELS[way]
+    words = words.split("|" if "|" in words else " ")
+    collection = load(table(folder, rows_of(f"path,patient,{name}", NAMES, PATIENTS, words)))
+    assert {task["name"]: task["labels"] for task in collection.tasks} == tasks
+    assert None not in collection.column(next(iter(tasks))) or "pathology" in tasks
+
+
+def test_the_folder_of_the_images_may_be_another(tmp_path):
+    films(tmp_path / "films", [f"a/{name}" for name in NAMES])
+    path = table(tmp_path / "tables", rows_of("path,patient,label", NAMES, PATIENTS, RESULTS))
+    with pytest.raises(DataError, match="TABLE:FOLDER"):
+        load(path)
+    assert len(load(path, tmp_path / "films")) == 8
+    assert list(load(f"{path}:{tmp_path / 'films'}")) == list(load(path, tmp_path / "films"))
+
+
+# Shapes
+
+
+def test_a_row_per_exam_with_a_column_per_view(tmp_path):
+    views = ("LCC", "RCC", "LMLO", "RMLO")
+    films(tmp_path, [f"{n}-{view}.png" for n in range(3) for view in views])
+    lines = [f"p{n},{','.join(f'{n}-{view}.png' for view in views)},{('B', 'M')[n % 2]},B" for n in range(3)]
+    text = "\n".join(["patient,L CC,R CC,L MLO,R MLO,left pathology,right pathology", *lines])
+    collection = load(table(tmp_path, text))
+    assert summary(collection, "laterality", "view")[:4] == [("L", "CC"), ("R", "CC"), ("L", "MLO"), ("R", "MLO")]
+    assert collection.column("pathology")[4:8] == ["malignant", "benign", "malignant", "benign"]
+    (tmp_path / "labels.csv").write_text(
+        text.replace("1-RCC.png", "").replace("L CC,R CC", "left_cc_file,right_cc_file")
+    )
+    assert len(load(tmp_path / "labels.csv")) == 11
+
+
+def test_a_row_per_breast_with_a_folder_or_a_pattern(tmp_path):
+    films(tmp_path, [f"p{n}/{side}/{view}.png" for n in range(4) for side in "LR" for view in ("cc", "mlo")])
+    sides = [(n, side) for n in range(4) for side in "LR"]
+    columns = [[f"p{n}" for n, _ in sides], [side for _, side in sides], ["B", "B", "M", "B"] * 2]
+    by_folder = table(tmp_path, rows_of("path,patient,side,pathology", [f"p{n}/{s}" for n, s in sides], *columns))
+    collection = load(by_folder)
+    assert len(collection) == len(set(collection.column("image_id"))) == 16
+    assert collection.column("pathology").count("malignant") == 4
+    by_pattern = table(
+        tmp_path, rows_of("path,patient,side,pathology", [f"p{n}/{s}/*.png" for n, s in sides], *columns)
+    )
+    assert load(by_pattern).column("path") == collection.column("path")
+
+
+@pytest.mark.parametrize(
+    ("header", "place"),
+    [("x,y,width,height", "1,2,3,4"), ("xmin,ymin,xmax,ymax", "1,2,4,6"), ("X1,Y1,X2,Y2", "1,2,4,6")],
+)
+def test_a_row_per_lesion_with_a_box(folder, header, place):
+    lines = [f"{NAMES[n]},p{n},{result},{place}" for n, result in enumerate(RESULTS)]
+    text = "\n".join([f"path,patient,pathology,{header}", *lines, "0.png,p0,malignant,5,5,9,25"])
+    collection = load(table(folder, text))
+    assert collection[0]["pathology"] == "malignant"
+    first, second = collection[0]["findings"]
+    assert (first["box"], first["pathology"]) == ([2, 1, 6, 4], "benign")
+    assert second["pathology"] == "malignant"
+
+
+# A folder alone, and the draft of a mapping
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_a_folder_of_images_is_enough(tmp_path, suffix):
+    films(tmp_path / "films", [f"{n}.{suffix}" for n in range(3)])
+    collection = load(tmp_path / "films")
+    assert collection.column("split") == ["unlabelled"] * 3
+    assert list(load(f"folder:{tmp_path / 'films'}")) == list(collection)
+    table(tmp_path / "films", "path,patient,label\n")
+    assert "the folder holds tables that are not read: labels.csv" in " ".join(load(tmp_path / "films").notes)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no known collection, and no image"):
+        load(tmp_path / "empty")
+
+
+def test_further_images_of_a_list_are_unlabelled(folder):
+    films(folder / "more", ["a.png", "b.png"])
+    (folder / "list.txt").write_text("more/a.png\nmore/b.png\n0.png\nabsent.png\n")
+    path = table(folder, rows_of("path,patient,label,scanner", NAMES, PATIENTS, RESULTS, "AABBAABB"))
+    collection = load(path, dicom_path=folder / "list.txt", stratum="scanner")
+    assert collection.column("split") == ["train"] * 8 + ["unlabelled"] * 2
+    assert collection.column("stratum") == [*"AABBAABB", None, None]
+    assert any("absent.png" in source for source, _ in collection.rejected)
+
+
+@pytest.mark.parametrize("way", ["english", "german"])
+def test_the_draft_of_a_mapping_is_a_mapping(folder, capsys, way):
+    header, sides, views, results = LANGUAGES[way]
+    side, view, result = (words.split(",") for words in (sides, views, results))
+    path = table(
+        folder, rows_of(header, NAMES, PATIENTS, side * 4, view * 4, ["62"] * 8, [result[n // 2 % 2] for n in range(8)])
+    )
+    assert main(["mapping", str(path)]) == 0
+    text = capsys.readouterr().out
+    (folder / "own.toml").write_text(text)
+    assert read_mapping(folder / "own.toml").tasks == {"pathology": ("benign", "malignant")}
+    assert list(load(folder / "own.toml")) == list(load(path))
+    assert "p1" not in text
+    assert f"'{header.split(',')[-1]}': 2 distinct, 0 missing; {result[0]} (4), {result[1]} (4)" in text
+
+
+def test_the_draft_lists_what_is_not_understood_and_loads_once_it_is_put_in_order(folder, capsys):
+    path = table(
+        folder,
+        rows_of("path,patient,Grading", NAMES, PATIENTS, ["low", "high", "mid", "low", "low", "high", "mid", "low"]),
+    )
+    assert load(path).column("split") == ["unlabelled"] * 8
+    path = table(
+        folder,
+        rows_of("path,patient,label", NAMES, PATIENTS, ["low", "high", "mid", "low", "low", "high", "mid", "low"]),
+    )
+    assert main(["mapping", str(path)]) == 0
+    text = capsys.readouterr().out
+    assert "# To do: column 'label' has words that are not known: low (4), high (2), mid (2)" in text
+    (folder / "own.toml").write_text(text.replace('labels = ["low", "high", "mid"]', 'labels = ["low", "mid", "high"]'))
+    assert load(folder / "own.toml").tasks == [{"name": "label", "labels": ["low", "mid", "high"]}]
+    assert main(["mapping", str(folder / "none.csv")]) in (1, 2)
+    capsys.readouterr()
+
+
+def test_no_such_table(tmp_path):
+    with pytest.raises(MammoError, match=r"labels\.csv: no such file"):
+        load(tmp_path / "labels.csv")
