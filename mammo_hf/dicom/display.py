@@ -26,7 +26,7 @@ class Display:
 
     Args:
         window: The one of several windows or VOI LUTs that is used: its index, or its explanation. "NORMAL" takes the
-            first if none has that explanation, and ignores those of a For Processing image.
+            first if none has that explanation, and ignores those of a For Processing image; ``None`` ignores all.
         prefer: The one that is used if a file has both: "lut" or "window".
         on_missing_window: The rule for For Processing images and with files without a window: "robust",
             "full_range" or "raise".
@@ -35,14 +35,14 @@ class Display:
         UsageError: A choice is none of these.
     """
 
-    window: int | str = NORMAL
+    window: int | str | None = NORMAL
     prefer: str = "lut"
     on_missing_window: str = "robust"
 
     def __post_init__(self) -> None:
         window = self.window
         index = isinstance(window, int) and not isinstance(window, bool) and window >= 0
-        if not index and not (isinstance(window, str) and window.strip()):
+        if window is not None and not index and not (isinstance(window, str) and window.strip()):
             raise UsageError(f"window is {window!r}", remedy='use an index from 0, or an explanation such as "NORMAL"')
         for name, allowed in (("prefer", _PREFER), ("on_missing_window", _MISSING)):
             if getattr(self, name) not in allowed:

@@ -5,6 +5,7 @@ Functions with ``notes`` append to it what is malformed or contradicts.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import TypeVar
@@ -13,7 +14,7 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 
 from ..notes import Note
-from .parsing import group_items, items, numbers, text, texts, word, words
+from .parsing import group_items, items, numbers, optional_word, text, texts, words
 from .pixels import ImagePixel
 from .types import (
     ImageKind,
@@ -105,7 +106,7 @@ def mammogram_header(dataset: Dataset, image: ImagePixel, contradictions: tuple[
         compression_force_n=force,
         thickness_mm=thickness,
         series_description=text(dataset, "SeriesDescription"),
-        contradictions=(*notes, *contradictions),
+        contradictions=tuple(dict.fromkeys((*notes, *contradictions))),
     )
 
 
@@ -281,11 +282,7 @@ def find_exposure(dataset: Dataset, notes: list[Note]) -> tuple[float | None, fl
 
 def _positive(dataset: Dataset, keyword: str, notes: list[Note]) -> float | None:
     for holder in (dataset, *items(dataset, "XRay3DAcquisitionSequence")[:1]):
-        try:
-            found = numbers(holder, keyword)
-        except MammogramError as error:
-            notes.append(Note("attribute_malformed", problem=error.problem))
-            return None
+        found = numbers(holder, keyword, notes)
         if found and found[0] > 0:
             return found[0]
         if found and found[0] < 0:
@@ -310,6 +307,9 @@ def find_spacing(dataset: Dataset, notes: list[Note]) -> tuple[Spacing | None, s
     pixel = _pair(dataset, "PixelSpacing", notes)
     if imager is not None:
         factor = next(iter(_all_positive(dataset, "EstimatedRadiographicMagnificationFactor", notes)), 1.0)
+        if factor < 1:  # the breast is in front of the detector
+            notes.append(Note("magnification_below_1"))
+            factor = 1.0
         spacing = (imager[0] / factor, imager[1] / factor)
         if pixel is not None and not _close(pixel, imager) and not _close(pixel, spacing):
             notes.append(Note("spacing_contradicted"))
@@ -331,10 +331,8 @@ def _pair(dataset: Dataset, keyword: str, notes: list[Note]) -> Spacing | None:
 
 
 def _all_positive(dataset: Dataset, keyword: str, notes: list[Note]) -> tuple[float, ...]:
-    try:
-        values = numbers(dataset, keyword)
-    except MammogramError as error:
-        notes.append(Note("attribute_malformed", problem=error.problem))
+    values = numbers(dataset, keyword, notes)
+    if not all(map(math.isfinite, values)):
         return ()
     if any(value <= 0 for value in values):
         notes.append(Note("attribute_not_positive", attribute=keyword))
@@ -358,12 +356,19 @@ def _check_grayscale(dataset: Dataset, photometric: Photometric, intent: Present
         if bool(text(dataset, first)) != bool(text(dataset, second)):
             notes.append(Note("attribute_alone", attribute=first, other=second))
     for keyword in ("ModalityLUTSequence", "VOILUTSequence"):
-        if any(not len(words(item, "LUTData")) for item in items(dataset, keyword)):
+        if any(_is_empty(item) for item in items(dataset, keyword)):
             notes.append(Note("lut_empty", attribute=keyword))
     if items(dataset, "ModalityLUTSequence") and text(dataset, "RescaleSlope"):
         notes.append(Note("modality_lut_and_rescale"))
     if intent is PresentationIntent.FOR_PROCESSING:
         _check_raw(dataset, photometric, notes)
+
+
+def _is_empty(item: Dataset) -> bool:
+    try:
+        return not len(words(item, "LUTData"))
+    except MammogramError:
+        return False  # malformed, which building the table notes
 
 
 def _check_raw(dataset: Dataset, photometric: Photometric, notes: list[Note]) -> None:
@@ -374,7 +379,7 @@ def _check_raw(dataset: Dataset, photometric: Photometric, notes: list[Note]) ->
     if relationship not in ("LIN", "LOG"):
         used = "LOG" if relationship == "DISP" else "LIN"
         notes.append(Note("raw_relationship_unknown", used=used))
-    sign = word(dataset, "PixelIntensityRelationshipSign")
+    sign = optional_word(dataset, "PixelIntensityRelationshipSign", notes)
     if sign not in (1, 0xFFFF):
         by = "MONOCHROME1" if photometric is Photometric.MONOCHROME1 else "the image"
         notes.append(Note("raw_sign_unknown", used=by))

@@ -7,20 +7,23 @@ which values one image happens to hold.
 Where pydicom departs from the standard, the standard is followed: with a negative RescaleSlope ``apply_windowing``
 swaps the ends of the output range and so inverts the picture (C.11.2.1.2 has the lowest input at the lowest output);
 with a Modality LUT *and* a rescale it applies the rescale to the output range alone; a VOI or modality index can wrap
-around (see ``lookup_table``); and it does not know padding.
+around, and the output range of a VOI LUT is what its descriptor says (see ``lookup_table``); and it does not know
+padding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from pydicom.dataset import Dataset
 from scipy import ndimage
 
+from ..notes import Note
 from .display import NORMAL, Display
-from .parsing import differs_by_frame, group_of_frame, items, numbers, text, texts, word, words
+from .parsing import differs_by_frame, group_of_frame, items, numbers, optional_word, text, texts, words
 from .pixels import ImagePixel, StoredFrames
 from .types import MammogramError, Photometric, PresentationIntent
 
@@ -35,11 +38,13 @@ class IntensityTable:
         values: float32 in [0, 1], ``(2 ** bits_stored,)``.
         first_stored_value: The stored value of entry 0.
         source: Description of the VOI rule that was used.
+        notes: Notes on attributes that were passed over, and on a rule that shows nothing of a plain image.
     """
 
     values: np.ndarray
     first_stored_value: int
     source: str
+    notes: tuple[Note, ...] = ()
 
 
 def intensity_tables(
@@ -86,20 +91,18 @@ def intensity_table(
         frame: Index of the frame that has the functional groups.
 
     Raises:
-        MammogramError: A part of the pipeline is malformed, the window that is asked for does not exist, or there is
-            none and the display refuses that.
+        MammogramError: The window that is asked for does not exist, or there is none and the display refuses that.
     """
+    notes: list[Note] = []
     # Modality LUT or rescale, of every value that the bits can hold
     first = -(1 << image.bits_stored - 1) if image.signed else 0
     stored = np.arange(first, first + (1 << image.bits_stored), dtype=np.float64)
-    modality = _modality_values(dataset, stored, frame)
-    low, high = float(modality.min()), float(modality.max())
-    if not 0 < high - low < float("inf"):
-        raise MammogramError("its modality LUT or rescale leaves no range of values", remedy="fix the attributes")
+    modality = _modality_values(dataset, stored, frame, notes)
     # VOI LUT or window, or a rule without them, and inversion
-    padding = _is_padding(dataset, stored)
+    padding = _is_padding(dataset, stored, notes)
     raw = intent is PresentationIntent.FOR_PROCESSING
-    voi = None if raw and display.is_normal else find_voi(dataset, low, high, display, frame)
+    unused = display.window is None or (raw and display.is_normal)
+    voi = None if unused else find_voi(dataset, modality, display, notes, frame)
     # a valid mammogram has both or neither (PS3.3 C.8.11.3.1.2), and both together invert once
     inverted = image.photometric is Photometric.MONOCHROME1
     inverted = inverted or text(dataset, "PresentationLUTShape").upper() == "INVERSE"
@@ -110,22 +113,40 @@ def intensity_table(
         problem = "is For Processing: its values are not for display" if raw else "has no window and no VOI LUT"
         raise MammogramError(problem, remedy='allow a rule of ours with on_missing_window="robust"')
     else:
-        signal = processing_signal(dataset, image.photometric) if raw else None
+        signal = processing_signal(dataset, image.photometric, notes) if raw else None
         measured = sample if display.on_missing_window == "robust" else None
         intensity, source = _without_window(modality, first, padding, inverted, signal, measured)
     # Padding is background
     intensity[padding] = 0.0
     values = intensity.astype(np.float32)
     values.flags.writeable = False
-    return IntensityTable(values, first, f"{source}, For Processing" if raw else source)
+    if image.frames == 1:
+        notes += _display_notes(values, _subsampled(sample(), first, _GLANCE), padding, source)
+    return IntensityTable(values, first, f"{source}, For Processing" if raw else source, tuple(dict.fromkeys(notes)))
 
 
-def _is_padding(dataset: Dataset, stored: np.ndarray) -> np.ndarray:
+def _display_notes(values: np.ndarray, index: np.ndarray, padding: np.ndarray, source: str) -> list[Note]:
+    """Return the note on a rule that shows almost nothing of an image: white or black all over.
+
+    Args:
+        values: Intensity of each possible stored value.
+        index: Indices of the image's stored values, subsampled.
+        padding: Which entries are padding.
+        source: Description of the rule.
+    """
+    seen = index[~padding[index]]
+    if not seen.size or np.ptp(seen) == 0:
+        return []
+    low, high = np.percentile(values[seen], (0.5, 99.5))
+    return [Note("window_beside_values", rule=source, percent=f"{100 * (high - low):.1f}")] if high - low < SEEN else []
+
+
+def _is_padding(dataset: Dataset, stored: np.ndarray, notes: list[Note]) -> np.ndarray:
     """Return which stored values are padding: PixelPaddingValue, up to PixelPaddingRangeLimit on whichever side."""
-    value = word(dataset, "PixelPaddingValue")
+    value = optional_word(dataset, "PixelPaddingValue", notes)
     if value is None:
         return np.zeros(len(stored), bool)
-    limit = word(dataset, "PixelPaddingRangeLimit")
+    limit = optional_word(dataset, "PixelPaddingRangeLimit", notes)
     ends = [value, value if limit is None else limit]
     if stored[0] < 0:
         ends = [end - 0x10000 if end >= 0x8000 else end for end in ends]
@@ -135,26 +156,40 @@ def _is_padding(dataset: Dataset, stored: np.ndarray) -> np.ndarray:
 # Modality: look-up table or rescale (PS3.3 C.11.1).
 
 
-def _modality_values(dataset: Dataset, stored: np.ndarray, frame: int) -> np.ndarray:
+def _modality_values(dataset: Dataset, stored: np.ndarray, frame: int, notes: list[Note]) -> np.ndarray:
+    """Return the modality value of each stored value: by the first LUT or rescale that leaves a range of values."""
+    transforms: list[Transform] = []
     for item in items(dataset, "ModalityLUTSequence")[:1]:
-        found = lookup_table(item, "modality LUT", stored[0], stored[-1])
-        if found is not None:
-            return found[0](stored)
-    slope, intercept = _rescale(dataset, frame)
+        if (found := _lookup_table(item, "modality LUT", stored, notes)) is not None:
+            transforms.append(found[0])
+    # a multi-frame image may hold it in the Pixel Value Transformation functional group (PS3.3 C.7.6.16.2.9)
+    for holder in (*group_of_frame(dataset, "PixelValueTransformationSequence", frame), dataset):
+        slopes, intercepts = numbers(holder, "RescaleSlope", notes), numbers(holder, "RescaleIntercept", notes)
+        if slopes and intercepts:
+            transforms.append(partial(_rescaled, slope=slopes[0], intercept=intercepts[0]))
+    for transform in transforms:
+        values = transform(stored)
+        if 0 < np.ptp(values) < np.inf:
+            return values
+        notes.append(Note("modality_meaningless"))
+    return stored
+
+
+def _rescaled(stored: np.ndarray, slope: float, intercept: float) -> np.ndarray:
     with np.errstate(over="ignore", invalid="ignore"):
         return stored * slope + intercept
 
 
-def _rescale(dataset: Dataset, frame: int) -> tuple[float, float]:
-    # a multi-frame image may hold it in the Pixel Value Transformation functional group (PS3.3 C.7.6.16.2.9)
-    for holder in (dataset, *group_of_frame(dataset, "PixelValueTransformationSequence", frame)):
-        slopes, intercepts = numbers(holder, "RescaleSlope"), numbers(holder, "RescaleIntercept")
-        if slopes and intercepts:
-            return slopes[0], intercepts[0]
-    return 1.0, 0.0
+def _lookup_table(item: Dataset, kind: str, inputs: np.ndarray, notes: list[Note]) -> tuple[Transform, int] | None:
+    """Return a look-up table as `lookup_table` does, or ``None`` and a note if it is malformed."""
+    try:
+        return lookup_table(item, kind, float(inputs.min()), float(inputs.max()), notes)
+    except MammogramError as error:
+        notes.append(Note("lut_malformed", problem=error.problem))
+        return None
 
 
-def lookup_table(item: Dataset, kind: str, low: float, high: float) -> tuple[Transform, int] | None:
+def lookup_table(item: Dataset, kind: str, low: float, high: float, notes: list[Note]) -> tuple[Transform, int] | None:
     """Return the look-up table of a sequence item (PS3.3 C.11.1.1 and C.11.2.1.1), or ``None`` if the item is empty.
 
     An input outside the table takes its first or last entry; an input that is not a whole number, after a fractional
@@ -166,10 +201,12 @@ def lookup_table(item: Dataset, kind: str, low: float, high: float) -> tuple[Tra
         kind: "modality LUT" or "VOI LUT", for messages.
         low: The lowest input that can occur.
         high: The highest input that can occur.
+        notes: List that gets a note on a descriptor that announces other bits than the entries have.
 
     Returns:
-        A function from inputs of any range to outputs, float64, and the bits of the outputs: their range is 0 to
-        ``2 ** bits - 1``, whichever entries occur.
+        A function from inputs of any range to outputs, float64, and the bits of the outputs: those of the largest
+        entry. The descriptor's third value is no guide to them: several makers write the size of a word there, and
+        pydicom, which believes it, shows 12-bit entries called 16-bit as almost black.
 
     Raises:
         MammogramError: The descriptor and the data do not match.
@@ -182,7 +219,7 @@ def lookup_table(item: Dataset, kind: str, low: float, high: float) -> tuple[Tra
     # 8-bit entries may be packed two to a word, the first in the low byte (PS3.3 C.11.1.1.1)
     if bits <= 8 and len(data) == (count + 1) // 2 < count:
         data = data.astype("<u2").view(np.uint8)
-    if not 1 <= bits <= 16 or len(data) < count:
+    if not count or len(data) < count:
         raise MammogramError(
             f"the {kind}'s descriptor says {count} entries of {bits} bits, its data hold {len(data)}",
             remedy="fix the sequence or remove it",
@@ -193,8 +230,10 @@ def lookup_table(item: Dataset, kind: str, low: float, high: float) -> tuple[Tra
     def transform(values: np.ndarray) -> np.ndarray:
         return entries[np.clip(values - first, 0, count - 1).astype(np.intp)]
 
-    # entries wider than announced would leave the output range: the range is then what the entries need
-    return transform, max(bits, int(entries.max()).bit_length())
+    needed = max(1, int(entries.max()).bit_length())
+    if needed != bits:
+        notes.append(Note("lut_bits_contradicted", lut=kind, bits=bits, needed=needed))
+    return transform, needed
 
 
 def _signed_if_needed(word: int, low: float, high: float) -> int:
@@ -218,19 +257,20 @@ class _NotAmongThemError(MammogramError):
 
 
 def find_voi(
-    dataset: Dataset, low: float, high: float, display: Display, frame: int = 0
+    dataset: Dataset, modality: np.ndarray, display: Display, notes: list[Note], frame: int = 0
 ) -> tuple[str, Transform] | None:
-    """Return the VOI rule of a dataset, ``None`` if it has none.
+    """Return the VOI rule of a dataset, ``None`` if it has none that means anything.
 
-    A multi-frame image may hold it in the Frame VOI LUT functional group (PS3.3 C.7.6.16.2.10). If a file has both
-    kinds, the preferred one is searched first (a VOI LUT, as the IHE Mammography Image profile asks of displays), and
-    the other one if that does not have the window that is asked for.
+    A multi-frame image may hold it in the Frame VOI LUT functional group (PS3.3 C.7.6.16.2.10), which takes precedence
+    over the attributes at the root. If a file has both kinds, the preferred one is searched first (a VOI LUT, as the
+    IHE Mammography Image profile asks of displays), and the other one if that does not have the window that is asked
+    for.
 
     Args:
         dataset: The image.
-        low: The lowest modality value that can occur.
-        high: The highest modality value that can occur.
+        modality: Modality value of each value that can occur.
         display: The choices of the reader.
+        notes: List that gets a note on each window or table that is passed over.
         frame: Index of the frame that has the functional group.
 
     Returns:
@@ -238,14 +278,17 @@ def find_voi(
         float64 in [0, 1].
 
     Raises:
-        MammogramError: The window or table that is to be used is malformed, or it does not exist.
+        MammogramError: The window or table that is asked for does not exist.
     """
     finders = (_find_lut, _find_window) if display.prefer == "lut" else (_find_window, _find_lut)
     missing: MammogramError | None = None
-    for holder in (dataset, *group_of_frame(dataset, "FrameVOILUTSequence", frame)):
+    groups = group_of_frame(dataset, "FrameVOILUTSequence", frame)
+    if any(_has_voi(group) for group in groups) and _has_voi(dataset):
+        notes.append(Note("window_in_groups_and_root"))
+    for holder in (*groups, dataset):
         for find in finders:
             try:
-                voi = find(holder, low, high, display)
+                voi = find(holder, modality, display, notes)
             except _NotAmongThemError as error:
                 missing = missing or error
                 continue
@@ -256,53 +299,80 @@ def find_voi(
     return None
 
 
-def _choose(explanations: Sequence[str], count: int, display: Display) -> tuple[int, str]:
-    """Return the index of the one that is asked for, and how to name it."""
-    upper = [explanation.upper() for explanation in explanations[:count]]
+def _has_voi(holder: Dataset) -> bool:
+    return bool(text(holder, "WindowCenter") or items(holder, "VOILUTSequence"))
+
+
+def _choose(explanations: Mapping[int, str], display: Display) -> tuple[int, str]:
+    """Return the index of the one that is asked for among usable ones, and how to name it."""
+    upper = {index: explanation.upper() for index, explanation in explanations.items()}
     choice = display.window
     if isinstance(choice, int):
         index, asked = choice, f"number {choice}"
     else:
-        wanted, asked = choice.strip().upper(), f"explained as {choice}"
-        index = upper.index(wanted) if wanted in upper else 0 if display.is_normal else -1
-    if not 0 <= index < count:
+        wanted, asked = str(choice).strip().upper(), f"explained as {choice}"
+        named = [index for index, explanation in upper.items() if explanation == wanted]
+        index = next(iter(named or (upper if display.is_normal else ())), -1)
+    if index not in upper:
         raise _NotAmongThemError(
-            f"has {count} windows or VOI LUTs, none {asked}", remedy='ask for another one, or for "NORMAL"'
+            f"has {len(upper)} windows or VOI LUTs, none {asked}", remedy='ask for another one, or for "NORMAL"'
         )
-    if index < len(upper) and upper[index] in _KNOWN_EXPLANATIONS:
+    if upper[index] in _KNOWN_EXPLANATIONS:
         return index, f" '{upper[index]}'"
-    return index, f" 1 of {count}" if count > 1 else ""
+    return index, f" 1 of {len(upper)}" if len(upper) > 1 else ""
 
 
-def _find_lut(holder: Dataset, low: float, high: float, display: Display) -> tuple[str, Transform] | None:
-    tables = [(item, lookup_table(item, "VOI LUT", low, high)) for item in items(holder, "VOILUTSequence")]
-    filled = [(text(item, "LUTExplanation"), table) for item, table in tables if table is not None]
+def _find_lut(
+    holder: Dataset, modality: np.ndarray, display: Display, notes: list[Note]
+) -> tuple[str, Transform] | None:
+    found = [(item, _lookup_table(item, "VOI LUT", modality, notes)) for item in items(holder, "VOILUTSequence")]
+    filled = [(text(item, "LUTExplanation"), table) for item, table in found if table is not None]
     if not filled:
         return None
-    index, name = _choose([explanation for explanation, _ in filled], len(filled), display)
+    index, name = _choose({index: explanation for index, (explanation, _) in enumerate(filled)}, display)
     transform, bits = filled[index][1]
     return f"VOI LUT{name}", lambda values: transform(values) / float((1 << bits) - 1)
 
 
-def _find_window(holder: Dataset, low: float, high: float, display: Display) -> tuple[str, Transform] | None:
-    centers, widths = numbers(holder, "WindowCenter"), numbers(holder, "WindowWidth")
+def _find_window(
+    holder: Dataset, modality: np.ndarray, display: Display, notes: list[Note]
+) -> tuple[str, Transform] | None:
+    centers, widths = numbers(holder, "WindowCenter", notes), numbers(holder, "WindowWidth", notes)
     if not centers or not widths:
         return None
-    index, name = _choose(texts(holder, "WindowCenterWidthExplanation"), len(centers), display)
     if len(centers) != len(widths):
-        raise MammogramError(
-            f"WindowCenter has {len(centers)} values and WindowWidth {len(widths)}", remedy="fix or remove the window"
-        )
+        notes.append(Note("window_values_contradicted", centers=len(centers), widths=len(widths)))
     function = text(holder, "VOILUTFunction").upper() or "LINEAR"
     if function not in _FUNCTIONS:
-        raise MammogramError(f"VOILUTFunction is none of {', '.join(_FUNCTIONS)}", remedy="fix or remove the attribute")
-    center, width = centers[index], widths[index]
-    if width <= 0 or (function == "LINEAR" and width < 1):
-        least = "less than 1" if function == "LINEAR" else "not positive"
-        raise MammogramError(
-            f"WindowWidth is {least}, which {function} does not allow", remedy="fix or remove the window"
-        )
-    return f"window{name} ({function})", lambda values: _FUNCTIONS[function](values, center, width)
+        notes.append(Note("voi_function_unknown", known=", ".join(_FUNCTIONS)))
+        function = "LINEAR"
+    # the distance of two values that follow each other
+    step = float(np.ptp(modality)) / (len(modality) - 1)
+    functions = [_window_function(function, *pair, step) for pair in zip(centers, widths, strict=False)]
+    if "" in functions:
+        notes.append(Note("window_meaningless"))
+    if set(functions) - {"", function}:
+        notes.append(Note("window_width_below_1"))
+    names = dict(enumerate(texts(holder, "WindowCenterWidthExplanation")))
+    usable = {index: names.get(index, "") for index, found in enumerate(functions) if found}
+    if not usable:
+        return None
+    index, name = _choose(usable, display)
+    center, width, chosen = centers[index], widths[index], _FUNCTIONS[functions[index]]
+    return f"window{name} ({functions[index]})", lambda values: chosen(values, center, width)
+
+
+def _window_function(function: str, center: float, width: float, step: float) -> str:
+    """Return the function that a window means, "" if it means nothing.
+
+    LINEAR counts values and needs a width of 1 (PS3.3 C.11.2.1.2.1). A width below it that spans several values, as
+    after a rescale by a small slope, is a distance: viewers show it as LINEAR_EXACT.
+    """
+    if not (np.isfinite(center) and width > 0):
+        return ""
+    if function != "LINEAR" or width >= 1:
+        return function
+    return "LINEAR_EXACT" if width >= 2 * step else ""
 
 
 def _linear(values: np.ndarray, center: float, width: float) -> np.ndarray:
@@ -339,6 +409,7 @@ _FUNCTIONS = {"LINEAR": _linear, "LINEAR_EXACT": _linear_exact, "SIGMOID": _sigm
 
 _LONGEST_SIDE = 512  # pixels of the subsampled view on which the breast is found
 _GLANCE = 192  # pixels of the view that shows whether an image uses its range
+SEEN = 0.0625  # fraction of the intensities that an image spans below which a rule shows almost nothing of it
 _USED = 0.25  # fraction of the range above which the range is believed
 _BRIGHTEST = 99.5  # percentile of the breast: calcifications and clips are beyond, and are clipped
 # a compressed breast lets through more than 0.5 % of the beam (6 cm at 0.8 / cm, dense tissue at 20 keV): less is no
@@ -350,12 +421,12 @@ _LEAST_EXPOSURE = 1e-3
 Signal = tuple[bool, bool | None]
 
 
-def processing_signal(dataset: Dataset, photometric: Photometric) -> Signal:
+def processing_signal(dataset: Dataset, photometric: Photometric, notes: list[Note]) -> Signal:
     """Return how the values follow the beam: by PixelIntensityRelationship and its sign (PS3.3 C.8.11.3.1.2).
 
     Without a sign it is MONOCHROME1 that says so: dense tissue is white.
     """
-    sign = word(dataset, "PixelIntensityRelationshipSign")
+    sign = optional_word(dataset, "PixelIntensityRelationshipSign", notes)
     rising = sign == 1 if sign in (1, 0xFFFF) else photometric is Photometric.MONOCHROME1 or None
     return text(dataset, "PixelIntensityRelationship").upper() in ("LOG", "DISP"), rising
 

@@ -7,7 +7,9 @@ stay where they are, and what a header may cost is bounded: in bytes, in steps, 
 from __future__ import annotations
 
 import io
+import math
 import os
+import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator, MutableSequence
@@ -28,6 +30,7 @@ from pydicom.tag import BaseTag
 from pydicom.uid import UID
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
+from ..notes import Note
 from .types import MammogramError
 
 COPY_AGAIN = "copy or download the file again"
@@ -38,6 +41,7 @@ _MOST_BYTES = 1 << 25
 _MOST_STEPS = 100_000
 _MOST_PADDING = 1 << 16  # bytes after the pixels of a deflated data set
 
+_DECIMAL_COMMA = re.compile(r"[+-]?(?:\d+,\d*|,\d+)(?:[eE][+-]?\d+)?")
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 _PIXEL_DATA = 0x7FE00010
 _PIXEL_TAGS = (0x7FE00008, 0x7FE00009, _PIXEL_DATA)  # FloatPixelData, DoubleFloatPixelData, PixelData
@@ -110,7 +114,7 @@ def _from_dataset(dataset: Dataset) -> tuple[Dataset, UID, PixelBytes | None]:
     if not isinstance(data, bytes):
         raise MammogramError("its pixel data are not bytes", remedy="set PixelData to bytes")
     known = syntax.is_transfer_syntax and not syntax.is_private
-    encapsulated = known and syntax.is_encapsulated
+    encapsulated = (known and syntax.is_encapsulated) or element.is_undefined_length
     return dataset, syntax, PixelBytes(data, 0, len(data), encapsulated, element.VR, syntax != uid.ExplicitVRBigEndian)
 
 
@@ -322,19 +326,40 @@ def text(dataset: Dataset, keyword: str) -> str:
     return next(iter(texts(dataset, keyword)), "")
 
 
-def numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:
+def numbers(dataset: Dataset, keyword: str, notes: list[Note]) -> tuple[float, ...]:
     """Return the values of a decimal attribute; empty if it is missing or empty.
 
-    Raises:
-        MammogramError: A value is not a finite number.
+    Empty values at the end are dropped, and a decimal comma, which a decimal string cannot have (PS3.5 6.2), is read as
+    the point that it means.
+
+    Args:
+        dataset: The dataset that has the attribute.
+        keyword: Name of the attribute.
+        notes: List that gets a note on a decimal comma, and on each value that is not a finite number.
+
+    Returns:
+        One number per value, NaN if it is not a finite number.
     """
-    try:
-        values = tuple(float(part) for part in texts(dataset, keyword))
-    except ValueError:
-        values = (float("nan"),)
+    parts = list(texts(dataset, keyword))
+    while parts and not parts[-1]:
+        parts.pop()
+    commas = [_DECIMAL_COMMA.fullmatch(part) for part in parts]
+    if any(commas):
+        notes.append(Note("decimal_comma", attribute=keyword))
+    values = tuple(
+        _number(part.replace(",", ".") if comma else part) for part, comma in zip(parts, commas, strict=True)
+    )
     if not all(np.isfinite(values)):
-        raise MammogramError(f"{keyword} is not a finite number", remedy="fix the attribute or remove it")
+        notes.append(Note("attribute_malformed", problem=f"{keyword} is not a finite number"))
     return values
+
+
+def _number(part: str) -> float:
+    try:
+        value = float(part)
+    except ValueError:
+        return math.nan
+    return value if math.isfinite(value) else math.nan
 
 
 def words(dataset: Dataset, keyword: str) -> np.ndarray:
@@ -371,6 +396,15 @@ def word(dataset: Dataset, keyword: str) -> int | None:
     if len(found) > 1:
         raise MammogramError(f"{keyword} has {len(found)} values, not one", remedy="fix the attribute")
     return int(found[0]) if len(found) else None
+
+
+def optional_word(dataset: Dataset, keyword: str, notes: list[Note]) -> int | None:
+    """Return the one 16-bit word of an attribute as `word` does; ``None`` and a note if it holds something else."""
+    try:
+        return word(dataset, keyword)
+    except MammogramError as error:
+        notes.append(Note("attribute_malformed", problem=f"{error.problem}; it is not used"))
+        return None
 
 
 def items(dataset: Dataset, keyword: str) -> tuple[Dataset, ...]:

@@ -1,37 +1,40 @@
 """The stored values of an image: what the header says of them, checked first, and the frames, read when asked for.
 
-pydicom finds the frames of compressed pixel data, and plug-ins in its format decode them. What is checked here is what
-it does not check: sizes before anything is allocated, that fragments are whole, and the frame's own header before a
-decoder sees it.
+Plug-ins in pydicom's format decode compressed frames. What is checked here is what it does not check: sizes before
+anything is allocated, that fragments are whole, that the transfer syntax is the one of the pixel data, and the frame's
+own header before a decoder sees it.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import itertools
+import re
 import struct
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
-from pydicom import encaps, uid
+from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import DecodeFunction, DecodeRunner
 from pydicom.pixels.utils import get_j2k_parameters
 from pydicom.uid import UID
 
 from ..notes import Note
-from .parsing import COPY_AGAIN, FIX_OR_SKIP, PixelBytes, text, word
+from .parsing import COPY_AGAIN, FIX_OR_SKIP, PixelBytes, optional_word, text, word
 from .types import MammogramError, Photometric
 
 # How many pixels a frame may have before the file is refused: more than twice those of the largest film scan
 MAX_PIXELS = 1 << 26
-# The offsets and lengths of frames, as pydicom takes them
-Offsets = tuple[list[int], list[int]] | None
+# Where parts of the pixel data are: position from its first byte, and length
+Place = tuple[int, int]
 
 _MOST_FRAMES_OF_LARGEST = 16  # a volume has more frames, but smaller ones
-_MOST_FRAME_DIGITS = 5
+_MOST_FRAMES = 99_999
+_WHOLE_NUMBER = re.compile(r"\+?0*(\d+)(?:[.,]0*)?")
 
 
 @dataclass(frozen=True)
@@ -69,15 +72,20 @@ class ImagePixel:
         return self.frames * self.rows * self.columns * self.dtype.itemsize
 
 
-def image_pixel(dataset: Dataset, max_pixels: int = MAX_PIXELS) -> ImagePixel:
+def image_pixel(dataset: Dataset, notes: list[Note], max_pixels: int = MAX_PIXELS) -> ImagePixel:
     """Read and check the Image Pixel module.
+
+    Args:
+        dataset: The image.
+        notes: List that gets a note on each attribute that means nothing and is passed over.
+        max_pixels: Largest number of pixels of a frame.
 
     Raises:
         MammogramError: An attribute is missing or out of range, the image is in colour, a frame has more than
             ``max_pixels`` pixels, or all frames together more than sixteen times as many.
     """
-    photometric = _photometric(dataset)
-    rows, columns, frames = _required(dataset, "Rows"), _required(dataset, "Columns"), _frames(dataset)
+    photometric = _photometric(dataset, notes)
+    rows, columns, frames = _required(dataset, "Rows"), _required(dataset, "Columns"), _frames(dataset, notes)
     allocated, stored = _required(dataset, "BitsAllocated"), _required(dataset, "BitsStored")
     representation = _required(dataset, "PixelRepresentation")
     if not rows or not columns:
@@ -95,7 +103,7 @@ def image_pixel(dataset: Dataset, max_pixels: int = MAX_PIXELS) -> ImagePixel:
             remedy="give an image of 8 or 16 bits allocated",
             code="unsupported",
         )
-    high_bit = word(dataset, "HighBit")
+    high_bit = optional_word(dataset, "HighBit", notes)
     if high_bit is None or not stored - 1 <= high_bit < allocated:
         high_bit = stored - 1
     return ImagePixel(photometric, rows, columns, frames, allocated, stored, high_bit, bool(representation))
@@ -108,27 +116,34 @@ def _required(dataset: Dataset, keyword: str) -> int:
     return value
 
 
-def _frames(dataset: Dataset) -> int:
-    number = text(dataset, "NumberOfFrames")
-    if not number:
-        return 1
+def _frames(dataset: Dataset, notes: list[Note]) -> int:
+    found = text(dataset, "NumberOfFrames")
+    number = _WHOLE_NUMBER.fullmatch(found)
     # bounded in length, too: an error repeats it, and a misplaced date or number of a person must not get there
-    if not (number.isascii() and number.isdigit() and len(number) <= _MOST_FRAME_DIGITS and int(number)):
-        raise MammogramError(f"NumberOfFrames is not a number from 1 to {'9' * _MOST_FRAME_DIGITS}", remedy=FIX_OR_SKIP)
-    return int(number)
+    if number and (len(number[1]) > len(str(_MOST_FRAMES)) or int(number[1]) > _MOST_FRAMES):
+        raise MammogramError(f"NumberOfFrames is above {_MOST_FRAMES}", remedy=FIX_OR_SKIP, code="hostile")
+    frames = int(number[1]) if number else 0
+    if found and (not frames or found != str(frames)):
+        notes.append(Note("frames_malformed", frames=frames or 1))
+    return frames or 1
 
 
-def _photometric(dataset: Dataset) -> Photometric:
+_COLOURS = ("RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT", "XYB")
+
+
+def _photometric(dataset: Dataset, notes: list[Note]) -> Photometric:
     name = text(dataset, "PhotometricInterpretation").upper()
     photometric = Photometric.from_dicom(name)
     if not name:
         raise MammogramError("PhotometricInterpretation is missing", remedy=FIX_OR_SKIP)
-    if photometric is Photometric.UNKNOWN or word(dataset, "SamplesPerPixel") not in (1, None):
+    if name in _COLOURS or optional_word(dataset, "SamplesPerPixel", notes) not in (1, None):
         raise MammogramError(
             "is a colour image; mammograms are MONOCHROME1 or MONOCHROME2",
             remedy="leave it out, or convert it to grayscale if that is right",
             code="unsupported",
         )
+    if photometric is Photometric.UNKNOWN:
+        raise MammogramError("PhotometricInterpretation is neither MONOCHROME1 nor MONOCHROME2", remedy=FIX_OR_SKIP)
     return photometric
 
 
@@ -137,11 +152,11 @@ class StoredFrames:
     """The frames of an image. A tomosynthesis volume costs the memory of the frames that are looked at.
 
     Attributes:
-        image: The Image Pixel module.
+        image: The Image Pixel module; its bits are those of the compressed frames if these need more than the header
+            says.
         pixels: The pixel data.
-        syntax: The transfer syntax.
-        offsets: Begin and length of each frame of a compressed volume, as in an Extended Offset Table
-            (PS3.3 C.7.6.3.1.8); ``None`` if pydicom looks for each when it is read.
+        syntax: The transfer syntax that the pixel data are in, whatever the header says.
+        places: The fragments of each frame; empty for uncompressed pixel data.
         lowest_bits: Whether the values are in the lowest bits, whatever HighBit says.
         notes: Contradictions between the pixel data and the header.
     """
@@ -149,7 +164,7 @@ class StoredFrames:
     image: ImagePixel
     pixels: PixelBytes
     syntax: UID
-    offsets: Offsets
+    places: tuple[Sequence[Place], ...]
     lowest_bits: bool
     notes: tuple[Note, ...]
     _last: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
@@ -158,25 +173,44 @@ class StoredFrames:
         return self.image.frames
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """Return one frame, ``(rows, columns)``, read-only, without the bits beyond BitsStored (PS3.5 8.1.1).
+        """Return one frame, ``(rows, columns)``, read-only, within the values that BitsStored allows.
 
-        The frame that was read last is kept.
+        Bits above those of a native frame are removed (PS3.5 8.1.1); a decoded frame has none of them, and values that
+        lossy compression has moved beyond the range become its ends (PS3.5 8.2). The frame that was read last is kept.
 
         Raises:
             MammogramError: The frame is damaged.
         """
         found = self._last.get(index)
         if found is None:
-            found = _without_unused_bits(self._words(index), self.image, self.lowest_bits)
-            found.flags.writeable = False
-            self._last.clear()
-            self._last[index] = found
+            words, precision = self._words(index)
+            found = _stored_values(words, precision, self.image, self.lowest_bits)
+            self._keep(index, found)
         return found
 
-    def _words(self, index: int) -> np.ndarray:
-        if not self.syntax.is_encapsulated:
-            return _native(self.pixels, self.image, index)
-        return _decoded(_encoded(self.pixels, self.image.frames, index, self.offsets), self.image, self.syntax)
+    def _keep(self, index: int, values: np.ndarray) -> None:
+        values.flags.writeable = False
+        self._last.clear()
+        self._last[index] = values
+
+    def _may_overshoot(self, index: int) -> bool:
+        """Return whether a frame is compressed with more bits than BitsStored."""
+        if not self.places or self.syntax in (uid.RLELossless, _ENCAPSULATED_RAW):
+            return False
+        try:
+            return codestream_header(_joined(self.pixels, self.places[index]))[2] > self.image.bits_stored
+        except (ValueError, IndexError, struct.error):
+            return False  # reading the frame says what is wrong with it
+
+    def _words(self, index: int) -> tuple[np.ndarray, int | None]:
+        """Return the words of a frame, and the bits of a compressed frame's values; ``None``: as the header says."""
+        if not self.places:
+            return _native(self.pixels, self.image, index), None
+        frame = _joined(self.pixels, self.places[index])
+        if self.syntax == _ENCAPSULATED_RAW:
+            size = self.image.nbytes // self.image.frames
+            return _native(PixelBytes(frame, 0, size, False, None, True), self.image, 0), None
+        return _decoded(frame, self.image, self.syntax)
 
 
 def stored_frames(
@@ -194,48 +228,92 @@ def stored_frames(
         MammogramError: The pixels are cut short, too long, damaged, or compressed in a way that no installed decoder
             reads.
     """
-    if syntax.is_private or not syntax.is_transfer_syntax:
-        raise MammogramError(
-            "its transfer syntax is not known",
-            remedy="export it again as Explicit VR Little Endian",
-            code="unsupported",
-        )
-    offsets: Offsets = None
-    notes: tuple[Note, ...] = ()
-    if syntax.is_encapsulated:
-        find_decoder(syntax)
-        offsets = _checked_offsets(pixels, image, extended)
+    # Find the frames, and what they are compressed with
+    notes: list[Note] = []
+    places: tuple[Sequence[Place], ...] = ()
+    if _is_encapsulated(pixels, syntax, image):
+        places = _frame_places(pixels, image, extended, notes)
+        syntax = _actual_syntax(pixels, places[0], syntax, image, notes)
+        if syntax != _ENCAPSULATED_RAW:
+            find_decoder(syntax)
     else:
-        notes = _check_length(pixels, image)
-    frames = StoredFrames(image, pixels, syntax, offsets, False, notes)
-    if image.frames > 1 and image.high_bit + 1 == image.bits_stored:
-        return frames
-    # the middle of a volume speaks for all of it
+        syntax = _native_syntax(pixels, syntax, image, notes)
+        _check_length(pixels, image, notes)
+    frames = StoredFrames(image, pixels, syntax, places, False, tuple(notes))
+    # Find where the bits are: the middle of a volume speaks for all of it
     middle = image.frames // 2
-    words = frames._words(middle)
-    lowest, bit_notes = _locate_bits(words, image)
-    frames = StoredFrames(image, pixels, syntax, offsets, lowest, notes + bit_notes)
-    frames._last[middle] = words if lowest else _without_unused_bits(words, image, lowest)
-    frames._last[middle].flags.writeable = False
+    if image.frames > 1 and image.high_bit + 1 == image.bits_stored and not frames._may_overshoot(middle):
+        return frames
+    words, precision = frames._words(middle)
+    image, lowest = _locate_bits(words, precision, image, notes)
+    frames = replace(frames, image=image, lowest_bits=lowest, notes=tuple(notes))
+    frames._keep(middle, words if lowest else _stored_values(words, precision, image, lowest))
     return frames
 
 
-def _check_length(pixels: PixelBytes, image: ImagePixel) -> tuple[Note, ...]:
-    if pixels.encapsulated:
-        raise MammogramError("its pixel data have no length", remedy=COPY_AGAIN)
+def _is_known(syntax: UID) -> bool:
+    return not syntax.is_private and syntax.is_transfer_syntax
+
+
+def _not_known() -> MammogramError:
+    return MammogramError(
+        "its transfer syntax is not known", remedy="export it again as Explicit VR Little Endian", code="unsupported"
+    )
+
+
+def _fits(pixels: PixelBytes, image: ImagePixel) -> bool:
+    """Return whether the pixel data are as long as the uncompressed image, padded to an even length."""
+    return 0 <= pixels.length - image.nbytes <= image.nbytes % 2
+
+
+def _is_encapsulated(pixels: PixelBytes, syntax: UID, image: ImagePixel) -> bool:
+    """Return whether pixel data are fragments or a codestream, by their first bytes and length."""
+    start = bytes(pixels.read(0, min(pixels.length, _HEAD)))
+    if start[:4] == _ITEM:
+        return pixels.encapsulated or (_is_known(syntax) and syntax.is_encapsulated) or not _fits(pixels, image)
+    return image.frames == 1 and not _fits(pixels, image) and _codestream_syntax(start) is not None
+
+
+def _native_syntax(pixels: PixelBytes, syntax: UID, image: ImagePixel, notes: list[Note]) -> UID:
+    """Return the transfer syntax of pixel data that are not fragments."""
+    if not _is_known(syntax):
+        raise _not_known()
+    if not syntax.is_encapsulated and not pixels.encapsulated:
+        return syntax
+    if not _fits(pixels, image):
+        raise MammogramError(
+            f"its pixel data are damaged: the header says {syntax.name}, and they are neither fragments nor as long "
+            "as the image",
+            remedy=COPY_AGAIN,
+        )
+    if syntax.is_encapsulated:
+        notes.append(_contradicted(syntax, uid.ExplicitVRLittleEndian))
+        return uid.ExplicitVRLittleEndian
+    return syntax
+
+
+def _contradicted(declared: UID, actual: UID) -> Note:
+    name = declared.name if _is_known(declared) else "unknown"
+    return Note("transfer_syntax_contradicted", declared=name, actual=actual.name)
+
+
+def _check_length(pixels: PixelBytes, image: ImagePixel, notes: list[Note]) -> None:
     expected = image.nbytes
     if pixels.length < expected:
         raise MammogramError(f"pixel data are cut short: {pixels.length} of {expected} bytes", remedy=COPY_AGAIN)
     excess = pixels.length - expected
     if excess <= expected % 2:
-        return ()
-    # archives that pad to blocks do so with zeros; anything else means that the size in the header is wrong
-    if excess >= expected // image.frames or any(pixels.read(expected, excess)):
+        return
+    # Bytes behind the last pixel are dropped (PS3.5 8.1.1); whole rows, columns or frames of them that are not zero, as
+    # archives pad, mean that the size in the header is wrong
+    lines = (image.columns * image.dtype.itemsize, image.rows * image.dtype.itemsize)
+    whole = any(excess >= line and excess % line <= excess % 2 for line in lines)
+    if excess >= expected // image.frames or (whole and any(pixels.read(expected, excess))):
         raise MammogramError(
             f"pixel data are {excess} bytes longer than the image that the header describes",
             remedy="fix Rows, Columns, NumberOfFrames or BitsAllocated, or leave the file out",
         )
-    return (Note("padding_bytes", count=excess),)
+    notes.append(Note("padding_bytes", count=excess))
 
 
 def _native(pixels: PixelBytes, image: ImagePixel, index: int) -> np.ndarray:
@@ -252,26 +330,72 @@ def _native(pixels: PixelBytes, image: ImagePixel, index: int) -> np.ndarray:
     return words.astype(image.dtype, copy=False).reshape(image.rows, image.columns)
 
 
-def _locate_bits(words: np.ndarray, image: ImagePixel) -> tuple[bool, tuple[Note, ...]]:
-    """Return whether all values are in the lowest bits, and what contradicts the header."""
+_MOST_OVERSHOOT = 0.05  # fraction of pixels beyond the range by a quarter of it, above which BitsStored is wrong
+
+
+def _locate_bits(
+    words: np.ndarray, precision: int | None, image: ImagePixel, notes: list[Note]
+) -> tuple[ImagePixel, bool]:
+    """Return the image, with the bits that its values have, and whether all values are in the lowest bits.
+
+    Args:
+        words: Words of a frame.
+        precision: Bits of a compressed frame's values, ``None`` for a native frame.
+        image: The Image Pixel module.
+        notes: List that gets what contradicts the header.
+    """
     shift = image.high_bit + 1 - image.bits_stored
     if image.bits_allocated == image.bits_stored:
-        return True, ()
-    highest = int(words.max())
-    if _fit(words, highest, image):
+        return image, True
+    few = precision is not None and precision <= image.bits_stored and not image.signed
+    highest = 0 if few else int(words.max())
+    if few or _fit(words, highest, image):
         # an image in the upper bits would leave none of them unset: a HighBit that says so is wrong
-        return True, (Note("high_bit_contradicted", high_bit=image.high_bit),) if shift else ()
-    notes: tuple[Note, ...] = ()
+        if shift:
+            notes.append(Note("high_bit_contradicted", high_bit=image.high_bit))
+        return image, True
     if shift:
-        notes = (Note("high_bit_unusual", high_bit=image.high_bit, bits_stored=image.bits_stored),)
-    if not image.signed and highest >= 1 << (image.high_bit + 1):
-        notes += (Note("unused_bits_removed", bits_stored=image.bits_stored),)
-    return False, notes
+        notes.append(Note("high_bit_unusual", high_bit=image.high_bit, bits_stored=image.bits_stored))
+    if precision is None:
+        if not image.signed and highest >= 1 << (image.high_bit + 1):
+            notes.append(Note("unused_bits_removed", bits_stored=image.bits_stored))
+        return image, False
+    return _overshot(words, precision, image, notes) if not shift else (image, False)
+
+
+def _overshot(words: np.ndarray, precision: int, image: ImagePixel, notes: list[Note]) -> tuple[ImagePixel, bool]:
+    """Return the image and whether its values fit, for a frame that is compressed with more bits than BitsStored."""
+    limit = (5 << (image.bits_stored - image.signed)) // 4
+    beyond = np.count_nonzero(words >= limit) + (np.count_nonzero(words < -limit) if image.signed else 0)
+    if beyond <= _MOST_OVERSHOOT * words.size:
+        notes.append(Note("bits_saturated", bits_stored=image.bits_stored))
+        return image, False
+    notes.append(Note("bits_stored_contradicted", bits_stored=image.bits_stored, precision=precision))
+    return replace(image, bits_stored=precision, high_bit=precision - 1), True
 
 
 def _fit(words: np.ndarray, highest: int, image: ImagePixel) -> bool:
     limit = 1 << (image.bits_stored - image.signed)
     return highest < limit and (not image.signed or int(words.min()) >= -limit)
+
+
+def _stored_values(words: np.ndarray, precision: int | None, image: ImagePixel, lowest_bits: bool) -> np.ndarray:
+    """Return the stored values of a frame's words: bits above them removed, or what overshoots set to the range's end.
+
+    Args:
+        words: Words of the frame.
+        precision: Bits of a compressed frame's values, ``None`` for a native frame.
+        image: The Image Pixel module.
+        lowest_bits: Whether the values are in the lowest bits, whatever HighBit says.
+    """
+    if precision is None:
+        return _without_unused_bits(words, image, lowest_bits)
+    shift = 0 if lowest_bits else image.high_bit + 1 - image.bits_stored
+    values = np.right_shift(words, shift) if shift else words
+    if (precision - shift <= image.bits_stored and not image.signed) or _fit(values, int(values.max()), image):
+        return values
+    limit = 1 << (image.bits_stored - image.signed)
+    return np.clip(values, -limit if image.signed else 0, limit - 1)
 
 
 def _without_unused_bits(words: np.ndarray, image: ImagePixel, lowest_bits: bool) -> np.ndarray:
@@ -286,6 +410,9 @@ def _without_unused_bits(words: np.ndarray, image: ImagePixel, lowest_bits: bool
 
 # Compressed pixel data (PS3.5 A.4): fragments, the header of a frame, and the decoders.
 
+_ITEM, _END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
+_MOST_FRAGMENTS = 1 << 18
+_HEAD = 4096  # bytes of a frame in which a codestream's first markers are
 # Two bytes of a run stand for at most 128 (PS3.5 G.3.1)
 _RLE_BEST_RATIO = 64
 _FRAME_MARKERS = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15; JPEG-LS SOF55
@@ -300,96 +427,213 @@ _CODECS: dict[str, str] = {
     **dict.fromkeys((uid.JPEG2000, uid.JPEG2000Lossless), "jpeg2k"),
     **dict.fromkeys((uid.HTJ2K, uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL), "htj2k"),
 }
+# Encapsulated Uncompressed Explicit VR Little Endian (PS3.5 A.4.11)
+_ENCAPSULATED_RAW = UID("1.2.840.10008.1.2.1.98")
 # Not gdcm, which ends the whole process on some damaged files
 _PYDICOM_PLUGINS = ("rle", "pylibjpeg", "pyjpegls", "pillow")
-_INSTALL = "pip install 'mammo-hf[codecs]' if it is missing, or convert the file to Explicit VR Little Endian"
+_INSTALL = "pip install 'mammo-hf[codecs]'"
+_CONVERT = "convert the file to Explicit VR Little Endian"
 
 
-def _checked_offsets(pixels: PixelBytes, image: ImagePixel, extended: tuple[bytes, bytes] | None) -> Offsets:
-    """Return the offsets and lengths of the frames; ``None`` if pydicom is to look for each when it is read.
+def _frame_places(
+    pixels: PixelBytes, image: ImagePixel, extended: tuple[bytes, bytes] | None, notes: list[Note]
+) -> tuple[Sequence[Place], ...]:
+    """Return the fragments of each frame: by an offset table if it fits the fragments, else by the ends of images.
 
     Raises:
         MammogramError: A fragment is damaged or cut short, or there are more or fewer frames than announced.
     """
-    offsets: Offsets
-    try:
-        with pixels.open() as file:
-            basic = encaps.parse_basic_offsets(file)
-            size = pixels.start + pixels.length - file.tell()
-            count = len(extended[0]) // 8 if extended else 0
-            if extended and image.frames > 1:
-                starts, lengths = (list(struct.unpack(f"<{count}Q", table)) for table in extended)
-            else:
-                starts, lengths = _fragments(file)
-                count = len(starts)
-            if any(start + 8 + length > size for start, length in zip(starts, lengths, strict=True)):
-                raise ValueError("a fragment is cut short")
-            offsets = starts, lengths
-            if image.frames == 1:
-                count = min(count, 1)
-            elif count != image.frames and basic:
-                offsets, count = None, len(basic)
-            elif count > image.frames:
-                file.seek(pixels.start)
-                fragmented = encaps.generate_fragmented_frames(file, number_of_frames=image.frames)
-                offsets, count = None, sum(1 for _ in fragmented)
-    except (ValueError, struct.error):
-        raise _damaged() from None
-    if count != image.frames:
-        raise MammogramError(f"holds {count} frames, its header says {image.frames}", remedy=COPY_AGAIN)
-    return offsets
+    if bytes(pixels.read(0, 4)) != _ITEM:
+        return ([(0, pixels.length)],)  # a codestream without fragments
+    table, *fragments = _fragments(pixels)
+    fragments = [place for place in fragments if place[1]]
+    if image.frames == 1 and fragments:
+        return (fragments,)
+    basic = bytes(pixels.read(*table))
+    first = table[0] + table[1] + 8  # offsets are counted from the first fragment's item
+    tables: list[list[Place]] = []
+    if extended is not None:
+        starts, lengths = (np.frombuffer(part[: len(part) // 8 * 8], "<u8").tolist() for part in extended)
+        tables.append([(first + start, length) for start, length in zip(starts, lengths, strict=False)])
+    if basic:
+        starts = np.frombuffer(basic[: len(basic) // 4 * 4], "<u4").tolist()
+        tables.append([(first + start, 0) for start in starts])
+    for offsets in tables:
+        if found := _by_offsets(fragments, offsets, image.frames):
+            return found
+    frames = [[place] for place in fragments]
+    if len(frames) > image.frames:
+        frames = _by_ends(pixels, fragments)
+    if len(frames) != image.frames:
+        raise MammogramError(f"holds {len(frames)} frames, its header says {image.frames}", remedy=COPY_AGAIN)
+    if tables:
+        notes.append(Note("offset_table_contradicted"))
+    return tuple(frames)
 
 
-def _fragments(file: BinaryIO) -> tuple[list[int], list[int]]:
-    """Return the offsets of all fragments from the file's position, and their lengths.
+def _fragments(pixels: PixelBytes) -> list[Place]:
+    """Return the items of encapsulated pixel data, the Basic Offset Table first (PS3.5 A.4)."""
+    places: list[Place] = []
+    with pixels.open() as file:
+        while len(header := file.read(8)) == 8 and header[:4] != _END:
+            length = struct.unpack("<L", header[4:])[0]
+            position = file.tell() - pixels.start
+            if header[:4] != _ITEM or position + length > pixels.length:
+                raise _damaged()
+            places.append((position, length))
+            if len(places) > _MOST_FRAGMENTS:
+                raise MammogramError("has more fragments than any mammogram", remedy="leave it out", code="hostile")
+            file.seek(length, 1)
+    if len(places) < 2:
+        raise _damaged()
+    return places
 
-    pydicom steps over the end of the data, so that the last fragment may end after it.
+
+def _by_offsets(fragments: list[Place], offsets: list[Place], frames: int) -> tuple[Sequence[Place], ...] | None:
+    """Return the fragments of each frame by an offset table; ``None`` if the table contradicts them.
+
+    Args:
+        fragments: All fragments.
+        offsets: Position of each frame's first fragment, and its length, 0 if the table does not give it.
+        frames: Number of frames.
     """
-    first = file.tell()
-    _, places = encaps.parse_fragments(file)
-    if not places:
-        return [], []
-    file.seek(places[-1] + 4)
-    places.append(places[-1] + 8 + struct.unpack("<L", file.read(4))[0])
-    starts = [place - first for place in places[:-1]]
-    return starts, [after - place - 8 for place, after in itertools.pairwise(places)]
+    numbers = {position: number for number, (position, _) in enumerate(fragments)}
+    firsts = [numbers.get(position, -1) for position, _ in offsets]
+    rising = all(before < after for before, after in itertools.pairwise(firsts))
+    if len(firsts) != frames or not firsts or firsts[0] != 0 or not rising:
+        return None
+    found = [fragments[start:stop] for start, stop in zip(firsts, [*firsts[1:], len(fragments)], strict=True)]
+    # a fragment is padded to an even length
+    if any(
+        length and not 0 <= sum(part for _, part in frame) - length <= 1
+        for frame, (_, length) in zip(found, offsets, strict=True)
+    ):
+        return None
+    return tuple(found)
 
 
-def _encoded(pixels: PixelBytes, frames: int, index: int, offsets: Offsets) -> bytes:
-    try:
-        with pixels.open() as file:
-            if frames > 1:
-                return encaps.get_frame(file, index, number_of_frames=frames, extended_offsets=offsets)
-            encaps.parse_basic_offsets(file)
-            return b"".join(encaps.generate_fragments(file))
-    except (ValueError, struct.error):
-        raise _damaged() from None
+def _by_ends(pixels: PixelBytes, fragments: list[Place]) -> list[list[Place]]:
+    """Return the fragments of each frame, which begins with a codestream's first bytes behind another one's end."""
+    begins, ends = [], [True]
+    for position, length in fragments:
+        begins.append(_codestream_syntax(bytes(pixels.read(position, min(length, _HEAD)))) is not None)
+        tail = bytes(pixels.read(position + max(0, length - 3), min(3, length)))
+        ends.append(b"\xff\xd9" in tail)  # JPEG's and JPEG 2000's end of image, padded or not
+    frames: list[list[Place]] = []
+    for place, begun, ended in zip(fragments, begins, ends, strict=False):
+        if not frames or (ended and begun):
+            frames.append([])
+        frames[-1].append(place)
+    return frames
+
+
+def _joined(pixels: PixelBytes, places: Sequence[Place]) -> bytes:
+    return b"".join(pixels.read(*place) for place in places)
+
+
+def _actual_syntax(
+    pixels: PixelBytes, places: Sequence[Place], syntax: UID, image: ImagePixel, notes: list[Note]
+) -> UID:
+    """Return the transfer syntax of a frame, by its first bytes and length where the header's is another one.
+
+    Raises:
+        MammogramError: The header's is not known, and the frame is of no kind that is recognised.
+    """
+    start = _joined(pixels, places[:1])[:_HEAD] if places[0][1] <= _HEAD else bytes(pixels.read(places[0][0], _HEAD))
+    actual = _codestream_syntax(start) or _plain_syntax(start, sum(length for _, length in places), image)
+    declared = syntax if _is_known(syntax) else None
+    if actual is None and (declared is None or not declared.is_encapsulated):
+        raise _not_known() if declared is None else _damaged()
+    if actual is None or _CODECS.get(actual, actual) == _CODECS.get(syntax, syntax):
+        return syntax
+    notes.append(_contradicted(syntax, actual))
+    return actual
+
+
+def _codestream_syntax(start: bytes) -> UID | None:
+    """Return a transfer syntax of a JPEG, JPEG-LS, JPEG 2000 or HTJ2K frame, ``None`` for anything else.
+
+    Args:
+        start: First bytes of the frame.
+    """
+    siz = start.find(b"\xff\x4f\xff\x51") if start[:4] in (b"\xff\x4f\xff\x51", b"\0\0\0\x0c") else -1
+    if siz >= 0:
+        # bit 14 of Rsiz: high throughput (ITU-T T.814 A.2)
+        return uid.HTJ2K if start[siz + 6 : siz + 7] and start[siz + 6] & 0x40 else uid.JPEG2000
+    if start[:3] != b"\xff\xd8\xff":
+        return None
+    position = 2
+    while position + 4 <= len(start) and start[position] == 0xFF:
+        marker, length = start[position + 1], struct.unpack(">H", start[position + 2 : position + 4])[0]
+        if marker in _FRAME_MARKERS:
+            return {0xF7: uid.JPEGLSNearLossless, 0xC0: uid.JPEGBaseline8Bit, 0xC3: uid.JPEGLossless}.get(
+                marker, uid.JPEGExtended12Bit
+            )
+        position += 1 if marker == 0xFF else 2 + length
+    return uid.JPEGExtended12Bit
+
+
+def _plain_syntax(start: bytes, length: int, image: ImagePixel) -> UID | None:
+    """Return the transfer syntax of run lengths (PS3.5 G.5) or of an uncompressed frame, ``None`` for anything else."""
+    segments = image.bits_allocated // 8
+    if len(start) >= 64:
+        number, first, *others = struct.unpack("<16L", start[:64])
+        if number == segments and first == 64 and not any(others[segments - 1 :]):
+            return uid.RLELossless
+    size = image.nbytes // image.frames
+    return _ENCAPSULATED_RAW if 0 <= length - size <= size % 2 else None
 
 
 def _damaged() -> MammogramError:
     return MammogramError("its compressed pixel data are damaged", remedy=COPY_AGAIN)
 
 
-def _decoded(frame: bytes, image: ImagePixel, syntax: UID) -> np.ndarray:
+def _decoded(frame: bytes, image: ImagePixel, syntax: UID) -> tuple[np.ndarray, int | None]:
+    """Return the words of a compressed frame, and the bits of its values; ``None`` for run lengths of native words."""
     decode = find_decoder(syntax)
     precision = _check_codestream(frame, image, syntax)
+    jpeg_2000 = get_j2k_parameters(frame)
     options: dict[str, Any] = {
         **{"rows": image.rows, "columns": image.columns, "samples_per_pixel": 1, "number_of_frames": 1},
         **{"bits_allocated": image.bits_allocated, "bits_stored": image.bits_stored, "jls_precision": precision},
         **{"pixel_representation": int(image.signed), "photometric_interpretation": image.photometric.value},
-        **{f"j2k_{name}": value for name, value in get_j2k_parameters(frame).items()},
+        **{f"j2k_{name}": value for name, value in jpeg_2000.items()},
     }
     runner = DecodeRunner(syntax)
     runner.set_options(**options)
     try:
         # a plug-in may decode to other words than those that the header allocates, and says so
         words = np.frombuffer(decode(frame, runner), f"{image.dtype.kind}{runner.bits_allocated // 8}")
-        return words.astype(image.dtype, copy=False).reshape(image.rows, image.columns)
+        words = words.astype(image.dtype, copy=False).reshape(image.rows, image.columns)
     except Exception:  # every decoder has errors of its own, and they may quote the file
         raise MammogramError(
             f"its pixel data ({syntax.name}) cannot be decoded: damaged, or of a kind that no installed decoder reads",
-            remedy=_INSTALL,
+            remedy=_other_decoder(syntax),
         ) from None
+    if syntax == uid.RLELossless:
+        return words, None
+    return _in_sign(words, max(precision, image.bits_stored), image, bool(jpeg_2000.get("is_signed"))), precision
+
+
+def _in_sign(words: np.ndarray, bits: int, image: ImagePixel, signed: bool) -> np.ndarray:
+    """Return decoded words with the sign that the header says, for a codestream with another one.
+
+    Args:
+        words: Decoded words.
+        bits: Bits of the values in their lowest bits.
+        image: The Image Pixel module.
+        signed: Whether the codestream's values are signed.
+    """
+    unused = image.bits_allocated - bits
+    if signed == image.signed or unused <= 0:
+        return words
+    values = np.left_shift(words, unused)
+    return np.right_shift(values, unused, out=values)
+
+
+def _other_decoder(syntax: UID) -> str:
+    missing = syntax in _CODECS and not is_available(syntax)
+    return f"{_INSTALL}, or {_CONVERT}" if missing else f"{COPY_AGAIN}, or {_CONVERT}"
 
 
 @cache
@@ -407,7 +651,8 @@ def find_decoder(syntax: UID) -> DecodeFunction:
         if syntax in plugin.DECODER_DEPENDENCIES and plugin.is_available(syntax):
             decode: DecodeFunction = plugin._decode_frame
             return decode
-    raise MammogramError(f"no installed decoder reads {syntax.name}", remedy=_INSTALL, code="unsupported")
+    remedy = f"{_INSTALL}, or {_CONVERT}" if syntax in _CODECS else _CONVERT
+    raise MammogramError(f"no installed decoder reads {syntax.name}", remedy=remedy, code="unsupported")
 
 
 # The three names that make this module a decoding plug-in, by imagecodecs.

@@ -15,8 +15,9 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from ..errors import DataError
+from ..notes import Note
 from .display import NORMAL, Display, MissingWindow, Slab
-from .header import MammogramHeader, mammogram_header
+from .header import MammogramHeader, find_intent, mammogram_header
 from .intensity import IntensityTable, intensity_tables
 from .parsing import parse, text
 from .pixels import MAX_PIXELS, StoredFrames, image_pixel, stored_frames
@@ -41,7 +42,7 @@ def read_mammogram(
     *,
     max_pixels: int = MAX_PIXELS,
     prefer: Literal["lut", "window"] = "lut",
-    window: int | str = NORMAL,
+    window: int | str | None = NORMAL,
     on_missing_window: MissingWindow = "robust",
 ) -> Mammogram:
     """Read one mammogram: a plain image, or a tomosynthesis volume.
@@ -54,7 +55,8 @@ def read_mammogram(
         prefer: The one that is used if a file has both: its VOI LUT, as the IHE Mammography Image profile asks of
             displays, or its window.
         window: The one of several windows or VOI LUTs that is used: its index, or its explanation such as "SOFTER".
-            "NORMAL" takes the first if none has that explanation, and ignores those of a For Processing image.
+            "NORMAL" takes the first if none has that explanation, and ignores those of a For Processing image; ``None``
+            ignores all, as if the file had none.
         on_missing_window: The rule for For Processing images and those that have neither window nor VOI LUT:
             "robust" displays what is between air and the brightest tissue, "full_range" all that the bits can hold,
             "raise" refuses. ``Mammogram.intensity_source`` says what was done.
@@ -80,12 +82,13 @@ def read_mammogram(
             raise MammogramError(
                 "holds no pixel data, or ends before them", remedy="leave the file out, or copy or download it again"
             )
-        image = image_pixel(dataset, max_pixels)
+        notes: list[Note] = []
+        image = image_pixel(dataset, notes, max_pixels)
         # Find the frames, then how their values are displayed
         frames = stored_frames(pixels.inflated(image.nbytes), syntax, image, _extended_offsets(dataset))
-        header = mammogram_header(dataset, image, frames.notes)
-        tables = intensity_tables(dataset, image, header.intent, display, frames)
-        return Mammogram(frames, tables, header, name)
+        tables = intensity_tables(dataset, frames.image, find_intent(dataset, notes), display, frames)
+        notes += frames.notes + tuple(note for table in tables for note in table.notes)
+        return Mammogram(frames, tables, mammogram_header(dataset, frames.image, tuple(notes)), name)
 
 
 def _extended_offsets(dataset: Dataset) -> tuple[bytes, bytes] | None:

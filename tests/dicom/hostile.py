@@ -141,6 +141,15 @@ def _item(**keywords: object) -> Dataset:
 HARMLESS: dict[str, Callable[[], bytes]] = {
     "sequences within sequences, with lengths": lambda: nested(False),
     "a wrong length of the file meta information": wrong_group_length,
+    "a negative number of frames": lambda: changed(b"IS\x02\x000 ", b"IS\x02\x00-1", NumberOfFrames="0"),
+    "window of NaN": lambda: window("nan", "100"),
+    "width of NaN": lambda: window("100", "nan"),
+    "width of infinity": lambda: window("100", "inf"),
+    "width of zero": lambda: window("100", "0"),
+    "negative width": lambda: window("100", "-50"),
+    "sigmoid of width zero": lambda: window("100", "0", VOILUTFunction="SIGMOID"),
+    "slope of NaN": lambda: changed(b"DS\x02\x001 ", b"DS\x02\x00na"),
+    "LUT without its data": lambda: plain(VOILUTSequence=[_item(LUTDescriptor=[4096, 0, 12], LUTData=b"\1\0\2\0")]),
     "an empty VOI LUT and an empty window": lambda: plain(VOILUTSequence=[Dataset()], WindowCenter="", WindowWidth=""),
 }
 
@@ -159,7 +168,6 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "46341 x 46341": lambda: plain(Rows=46341, Columns=46341),
     "100,000 frames": lambda: plain(NumberOfFrames="100000"),
     "99,999 frames": lambda: plain(NumberOfFrames="99999"),
-    "a frame number of a million digits": lambda: changed(b"IS\x02\x000 ", b"IS\x02\x00-1", NumberOfFrames="0"),
     "4 GB in an attribute": implicit_length,
     "600,000 attributes": many_elements,
     "sequences within sequences, without lengths": lambda: nested(True),
@@ -174,18 +182,10 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
         codestream(8192, 8192), JPEG2000Lossless, Rows=8192, Columns=8192
     ),
     "run-length bomb": run_lengths,
-    "window of NaN": lambda: window("nan", "100"),
-    "width of NaN": lambda: window("100", "nan"),
-    "width of infinity": lambda: window("100", "inf"),
-    "width of zero": lambda: window("100", "0"),
-    "negative width": lambda: window("100", "-50"),
-    "sigmoid of width zero": lambda: window("100", "0", VOILUTFunction="SIGMOID"),
-    "slope of NaN": lambda: changed(b"DS\x02\x001 ", b"DS\x02\x00na"),
     "colour": lambda: plain(PhotometricInterpretation="RGB", SamplesPerPixel=3),
     "CT": lambda: plain(Modality="CT"),
     "report": lambda: plain(Modality="SR", PixelData=None),
     "no pixels": lambda: plain(PixelData=None),
-    "LUT without its data": lambda: plain(VOILUTSequence=[_item(LUTDescriptor=[4096, 0, 12], LUTData=b"\1\0\2\0")]),
 }
 
 

@@ -74,7 +74,7 @@ def test_zero_and_silence_are_none_and_nonsense_is_reported() -> None:
     dataset = header(KVP="0", CompressionForce="-4")
     assert find_exposure(dataset, notes) == (None, None, None)
     assert find_implant(dataset, (ViewModifier.IMPLANT_DISPLACED,), notes) is Implant.UNKNOWN
-    assert notes == ["CompressionForce is negative"]
+    assert notes == ["CompressionForce is not positive"]
     notes.clear()
     denied = find_implant(header(BreastImplantPresent="NO"), (ViewModifier.IMPLANT_DISPLACED,), notes)
     assert denied is Implant.ABSENT

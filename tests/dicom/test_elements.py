@@ -5,11 +5,14 @@ from io import BytesIO
 import numpy as np
 import pydicom
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from mammo_hf.dicom import MammogramError, mammogram_dataset
 from mammo_hf.dicom.parsing import group_items, items, numbers, text, texts, word, words
+from mammo_hf.notes import Note, codes
 
 
 @pytest.fixture(params=[None, ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian], ids=str)
@@ -41,8 +44,10 @@ def test_text(dataset: Dataset) -> None:
 
 
 def test_numbers(dataset: Dataset) -> None:
-    assert numbers(dataset, "WindowCenter") == (100.5, -300.0)
-    assert numbers(dataset, "WindowWidth") == ()
+    notes: list[Note] = []
+    assert numbers(dataset, "WindowCenter", notes) == (100.5, -300.0)
+    assert numbers(dataset, "WindowWidth", notes) == ()
+    assert notes == []
 
 
 def test_words_are_unsigned_whatever_their_type(dataset: Dataset) -> None:
@@ -57,17 +62,45 @@ def test_words_are_unsigned_whatever_their_type(dataset: Dataset) -> None:
     assert words(table, "LUTData").tolist() == [1, 256, 65535]
 
 
-@pytest.mark.parametrize("value", ["abc", "1\\nan", "1,5", "inf"])
-def test_numbers_that_are_none_are_refused_without_repeating_them(value: str) -> None:
-    dataset = Dataset()
+@given(
+    st.lists(
+        st.one_of(
+            st.sampled_from(["", "nan", "inf", "-inf", "1e999", "abc", "1.2.3", "1,2,3", "1.000,5", ",", "0x", " 12 "]),
+            st.floats(allow_nan=False, allow_infinity=False, width=32).map(lambda value: f"{value:.9g}"),
+            st.floats(allow_nan=False, allow_infinity=False, width=32).map(
+                lambda value: f"{value:.9g}".replace(".", ",")
+            ),
+        ),
+        max_size=4,
+    )
+)
+def test_each_number_is_read_or_noted_without_repeating_it(parts: list[str]) -> None:
+    dataset, written = Dataset(), "\\".join(parts)
     raw = pydicom.dataelem.RawDataElement(
-        pydicom.tag.Tag("WindowCenter"), "DS", len(value), value.encode(), 0, False, True
+        pydicom.tag.Tag("WindowCenter"), "DS", len(written), written.encode(), 0, False, True
     )
     dataset[raw.tag] = raw
-    with pytest.raises(MammogramError) as caught:
-        numbers(dataset, "WindowCenter")
-    assert "WindowCenter" in str(caught.value)
-    assert value not in str(caught.value)
+    notes: list[Note] = []
+    values = numbers(dataset, "WindowCenter", notes)
+    while parts and not parts[-1].strip():
+        parts.pop()
+    expected = [_expected(part) for part in parts]
+    np.testing.assert_array_equal(values, expected)
+    assert ("attribute_malformed" in codes(notes)) == bool(np.isnan(expected).any())
+    assert ("decimal_comma" in codes(notes)) == any(_has_comma(part) for part in parts)
+    assert all(len(part) < 4 or part not in note for part in parts for note in notes)
+
+
+def _has_comma(part: str) -> bool:
+    return part.count(",") == 1 and "." not in part and np.isfinite(_expected(part))
+
+
+def _expected(part: str) -> float:
+    try:
+        value = float(part.replace(",", ".") if "." not in part else part)
+    except ValueError:
+        return np.nan
+    return value if np.isfinite(value) else np.nan
 
 
 def test_several_words_or_none_at_all_are_refused() -> None:

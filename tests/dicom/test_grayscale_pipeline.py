@@ -48,8 +48,10 @@ class Drawn:
 
 def lut(first: int, depth: int, count: int, rng: np.random.Generator, order: str, name: str = "") -> Dataset:
     item = Dataset()
+    entries = rng.integers(0, 1 << depth, count)
+    entries[0] = (1 << depth) - 1  # the largest entry needs the bits that are announced: else we depart from pydicom
     item.add_new("LUTDescriptor", "SS" if first < 0 else "US", [count % (1 << 16), first, depth])
-    item.add_new("LUTData", "OW", rng.integers(0, 1 << depth, count).astype(f"{order}u2").tobytes())
+    item.add_new("LUTData", "OW", entries.astype(f"{order}u2").tobytes())
     item.LUTExplanation = name
     return item
 

@@ -27,7 +27,7 @@ RAW = {"PresentationIntentType": "FOR PROCESSING"}
 
 def header(**keywords: object) -> MammogramHeader:
     dataset = mammogram_dataset(np.zeros((6, 4), np.int16), bits_stored=12, laterality="R", view="MLO", **keywords)
-    return mammogram_header(dataset, image_pixel(dataset), ("something found before",))
+    return mammogram_header(dataset, image_pixel(dataset, []), ("something found before",))
 
 
 def test_every_fact_is_there() -> None:

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
+from pydicom.tag import Tag
 
-from mammo_hf.dicom import Display, MammogramError, PresentationIntent, mammogram_dataset
+from mammo_hf.dicom import Display, PresentationIntent, mammogram_dataset
 from mammo_hf.dicom.intensity import IntensityTable, intensity_table
 from mammo_hf.dicom.pixels import image_pixel
+from mammo_hf.notes import codes
 
 
 def made(
@@ -19,7 +22,7 @@ def made(
 ) -> IntensityTable:
     """The table of a dataset, by its full range if there is no window."""
     display = Display(on_missing_window="full_range", **choices)
-    return intensity_table(dataset, image_pixel(dataset), intent, display, lambda: np.zeros((1, 1), np.uint16))
+    return intensity_table(dataset, image_pixel(dataset, []), intent, display, lambda: np.zeros((1, 1), np.uint16))
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ depths = st.sampled_from([8, *range(10, 17)])
 
 def table_item(first: int, depth: int, count: int, seed: int, *, as_bytes: bool = False) -> Dataset:
     entries = np.random.default_rng(seed).integers(0, 1 << depth, count)
+    entries[count // 2] = (1 << depth) - 1  # the largest entry needs the bits that the descriptor announces
     item = Dataset()
     item.add_new("LUTDescriptor", "SS" if first < 0 else "US", [count % (1 << 16), first, depth])
     if as_bytes:
@@ -120,17 +124,17 @@ def test_a_modality_lut_equals_pydicom_alone_and_under_a_window(
     # under a window pydicom's output has the range of the descriptor; without one it is that of the entries in reach,
     # since a table of 12-bit entries is often called one of 16
     reached = apply_modality_lut(kind.stored, dataset)
-    assume(reached.min() < reached.max())  # a table that gives one value to all is refused
+    assume(reached.min() < reached.max())  # a table that gives one value to all is passed over
     low, high = (0, (1 << depth) - 1) if windowed else (int(reached.min()), int(reached.max()))
     expected = kind.by_pydicom(dataset, low, high)
     np.testing.assert_allclose(kind.table(dataset).values, expected, rtol=0, atol=1e-6)
 
 
-def test_a_modality_lut_that_gives_one_value_to_all_is_refused() -> None:
-    item = table_item(127, 8, 2, 0)
-    dataset = Kind(8, True, "MONOCHROME2").dataset(ModalityLUTSequence=[item], WindowCenter=100, WindowWidth=77)
-    with pytest.raises(MammogramError, match="leaves no range of values"):
-        Kind(8, True, "MONOCHROME2").table(dataset)
+def test_a_modality_lut_that_gives_one_value_to_all_is_passed_over() -> None:
+    kind, window = Kind(8, True, "MONOCHROME2"), {"WindowCenter": 100, "WindowWidth": 77}
+    table = kind.table(kind.dataset(ModalityLUTSequence=[table_item(127, 8, 2, 0)], **window))
+    np.testing.assert_array_equal(table.values, kind.table(kind.dataset(**window)).values)
+    assert codes(table.notes) == ["modality_meaningless"]
 
 
 @pytest.mark.filterwarnings("ignore:Applying a VOI LUT on a float input")
@@ -236,10 +240,41 @@ def test_for_processing_is_said() -> None:
 
 
 @pytest.mark.parametrize(("slope", "intercept"), [(0, 5), ("1e308", 0), ("1e-20", 1)])
-def test_a_rescale_that_leaves_no_range_is_refused(slope: object, intercept: object) -> None:
+def test_a_rescale_that_leaves_no_range_is_passed_over(slope: object, intercept: object) -> None:
     kind = Kind(12, False, "MONOCHROME2")
-    with pytest.raises(MammogramError, match="leaves no range"):
-        kind.table(kind.dataset(RescaleSlope=slope, RescaleIntercept=intercept))
+    table = kind.table(kind.dataset(RescaleSlope=slope, RescaleIntercept=intercept))
+    np.testing.assert_array_equal(table.values, kind.table(kind.dataset()).values)
+    assert codes(table.notes) == ["modality_meaningless"]
+
+
+@given(
+    kinds,
+    st.sampled_from(["0", "-5", "nan", "1e999", "", "abc"]),
+    st.sampled_from([{}, {"RescaleSlope": 0, "RescaleIntercept": 3}, {"PixelPaddingValue": [1, 2]}]),
+    st.sampled_from([None, [4096, 0, 12]]),
+    st.sampled_from(["robust", "full_range"]),
+)
+def test_attributes_without_meaning_leave_the_picture_of_a_file_without_them(
+    kind: Kind, width: str, others: dict[str, object], descriptor: list[int] | None, rule: str
+) -> None:
+    dataset = kind.dataset(**others)
+    for keyword, value in (("WindowCenter", "100"), ("WindowWidth", width)):
+        raw = RawDataElement(Tag(keyword), "DS", len(value), value.encode(), 0, False, True)
+        dataset[raw.tag] = raw
+    if descriptor:
+        item = Dataset()
+        item.LUTDescriptor, item.LUTData = descriptor, bytes(100)
+        dataset.VOILUTSequence = [item]
+    display = Display(on_missing_window=rule)
+
+    def table(dataset: Dataset) -> IntensityTable:
+        sample = (np.arange(600).reshape(20, 30) % (1 << kind.bits - 1)).astype(np.int16 if kind.signed else np.uint16)
+        return intensity_table(dataset, image_pixel(dataset, []), PresentationIntent.UNKNOWN, display, lambda: sample)
+
+    found, expected = table(dataset), table(kind.dataset())
+    np.testing.assert_array_equal(found.values, expected.values)
+    assert found.source == expected.source
+    assert len(found.notes) > len(expected.notes) or (width == "" and not others and not descriptor)
 
 
 def test_the_table_cannot_be_changed_by_accident() -> None:

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
 from mammo_hf.dicom.intensity import Transform, lookup_table
 from mammo_hf.dicom.types import MammogramError
+from mammo_hf.notes import Note, codes
 
 
 def item(descriptor: list[int], data: bytes | list[int]) -> Dataset:
@@ -16,7 +19,7 @@ def item(descriptor: list[int], data: bytes | list[int]) -> Dataset:
 
 
 def table_of(descriptor: list[int], data: bytes | list[int], low: float, high: float) -> tuple[Transform, int]:
-    table = lookup_table(item(descriptor, data), "VOI LUT", low, high)
+    table = lookup_table(item(descriptor, data), "VOI LUT", low, high, [])
     assert table is not None
     return table
 
@@ -62,25 +65,29 @@ def test_the_first_mapped_value_has_the_sign_that_the_input_needs(
     assert table(np.array([expected - 1.0, expected, expected + 1])).tolist() == [1, 1, 2]
 
 
-def test_entries_wider_than_announced_widen_the_range() -> None:
-    _, bits = table_of([2, 0, 10], [0, 4095], 0, 1)
-    assert bits == 12
+@given(st.integers(0, 20), st.lists(st.integers(0, 65535), min_size=1, max_size=9))
+def test_the_largest_entry_gives_the_range_whatever_is_announced(announced: int, entries: list[int]) -> None:
+    notes: list[Note] = []
+    found = lookup_table(item([len(entries), 0, announced], entries), "VOI LUT", 0, 4095, notes)
+    assert found is not None
+    table, bits = found
+    assert table(np.arange(len(entries))).tolist() == entries
+    assert 2 ** (bits - 1) <= max(*entries, 1) < 2**bits
+    assert codes(notes) == ([] if bits == announced else ["lut_bits_contradicted"])
 
 
 def test_an_empty_item_is_not_a_table() -> None:
-    assert lookup_table(Dataset(), "VOI LUT", 0, 1) is None
+    assert lookup_table(Dataset(), "VOI LUT", 0, 1, []) is None
 
 
 @pytest.mark.parametrize(
     ("descriptor", "data"),
     [
         ([4, 0, 16], [1, 2, 3]),
-        ([4, 0, 17], [1, 2, 3, 4]),
-        ([4, 0, 0], [1, 2, 3, 4]),
-        ([4, 0], [1, 2, 3, 4]),
+        ([], [1, 2, 3]),
         ([2, 0, 8], []),
     ],
 )
 def test_a_descriptor_that_does_not_fit_is_refused(descriptor: list[int], data: list[int]) -> None:
     with pytest.raises(MammogramError, match="VOI LUT's descriptor"):
-        lookup_table(item(descriptor, data), "VOI LUT", 0, 255)
+        lookup_table(item(descriptor, data), "VOI LUT", 0, 255, [])

@@ -145,7 +145,6 @@ def test_it_can_be_refused(keywords: dict[str, object], reason: str) -> None:
         {"window": -1},
         {"window": " "},
         {"window": True},
-        {"window": None},
     ],
 )
 def test_an_unknown_rule_is_a_usage_error(option: dict[str, object]) -> None:

@@ -21,6 +21,7 @@ from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian, JPEG2000
 
 from mammo_hf.dicom import MammogramError, mammogram_dataset, read_mammogram
 from mammo_hf.errors import DataError
+from mammo_hf.notes import codes
 
 PIXELS = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
 PLANTED = {
@@ -151,7 +152,6 @@ def test_other_objects_are_refused(source: object) -> None:
         ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3}, "colour image"),
         ({"Rows": 65535, "Columns": 65535}, "more than"),
         ({"Rows": 65}, "cut short"),
-        ({"WindowCenter": 1, "WindowWidth": 0}, "WindowWidth is less than 1"),
     ],
 )
 def test_what_is_no_mammogram_is_refused_with_the_reason(keywords: dict[str, object], problem: str) -> None:
@@ -164,6 +164,17 @@ def test_what_is_no_mammogram_is_refused_with_the_reason(keywords: dict[str, obj
     error = refused(dataset)
     assert problem in error.problem
     assert error.source == "<dataset>"
+
+
+@given(st.integers(0, 3), st.integers(10, 15), st.booleans(), st.integers(0, 99))
+def test_a_window_that_shows_nothing_is_noted(where: int, bits: int, inverted: bool, seed: int) -> None:
+    top = (1 << bits) - 1
+    pixels = np.random.default_rng(seed).integers(top // 4, top // 2, (20, 30)).astype(np.uint16)
+    center, width = [(top / 2, top + 1), (top / 8, top / 8), (top, top / 8), (top / 2, 64 * top)][where]
+    photometric = "MONOCHROME1" if inverted else "MONOCHROME2"
+    keywords = {"WindowCenter": f"{center:.9g}", "WindowWidth": f"{width:.9g}"}
+    mammogram = read_mammogram(mammogram_dataset(pixels, bits_stored=bits, photometric=photometric, **keywords))
+    assert codes(mammogram.header.contradictions) == (["window_beside_values"] if where else [])
 
 
 def test_the_limit_on_pixels_is_an_argument() -> None:

@@ -112,10 +112,12 @@ def test_every_file_is_read_or_refused_for_its_true_reason(real_dicom: Path) -> 
 
 def test_the_sigmoid_and_the_lut_of_one_header_give_the_same_picture(real_dicom: Path) -> None:
     dataset = pydicom.dcmread(real_dicom / "fo-dicom" / "GH133.dcm")
-    image = image_pixel(dataset)
+    image = image_pixel(dataset, [])
     assert (image.bits_stored, image.signed, image.photometric) == (12, False, Photometric.MONOCHROME2)
     by_lut, by_window = (
-        intensity_table(dataset, image, PresentationIntent.UNKNOWN, Display(prefer=prefer), lambda: np.empty((0, 0)))
+        intensity_table(
+            dataset, image, PresentationIntent.UNKNOWN, Display(prefer=prefer), lambda: np.zeros((1, 1), np.uint16)
+        )
         for prefer in ("lut", "window")
     )
     assert (by_lut.source, by_window.source) == ("VOI LUT 'NORMAL'", "window 'NORMAL' (SIGMOID)")

@@ -30,6 +30,12 @@ def test_imager_spacing_is_brought_into_the_breast() -> None:
     assert source == "ImagerPixelSpacing / EstimatedRadiographicMagnificationFactor"
 
 
+def test_a_magnification_below_1_is_noted_and_not_used() -> None:
+    spacing, source, notes = size(ImagerPixelSpacing=[0.07, 0.08], EstimatedRadiographicMagnificationFactor=0.9)
+    assert (spacing, source) == ((0.07, 0.08), "ImagerPixelSpacing")
+    assert notes == ["EstimatedRadiographicMagnificationFactor is below 1 and is not used"]
+
+
 def test_the_other_attributes_in_order() -> None:
     assert size([0.3, 0.3], PixelSpacing=[0.1, 0.2])[1] == "PixelSpacing"
     tomosynthesis = size([0.3, 0.4], NominalScannedPixelSpacing=[0.05, 0.05])

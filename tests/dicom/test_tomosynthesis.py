@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 import tracemalloc
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from pydicom.encaps import encapsulate, encapsulate_extended, generate_frames
 from pydicom.uid import ExplicitVRBigEndian, HTJ2KLossless, JPEG2000Lossless, RLELossless
 
 from mammo_hf.dicom import ImageKind, Laterality, MammogramError, Slab, mammogram_dataset, read_mammogram
+from mammo_hf.notes import codes
 
 ROWS, COLUMNS = 32, 40
 
@@ -99,23 +101,52 @@ def test_an_offset_table_that_holds_nothing_but_a_zero_is_passed_over(tmp_path: 
     np.testing.assert_array_equal(mammogram.pixels, pixels)
 
 
-@pytest.mark.parametrize(
-    ("offsets", "lengths", "message"),
-    [
-        ([0, 10, 20], [2**63, 10, 10], "damaged"),
-        ([0, 2**63, 20], [10, 10, 10], "damaged"),
-        ([0, 10, 20], [10, 10], "damaged"),
-        ([0, 10], [10, 10], "holds 2 frames, its header says 3"),
-    ],
+@given(
+    st.lists(st.integers(1, 4), min_size=2, max_size=5),
+    st.sampled_from(["none", "basic", "wrong basic", "extended", "wrong extended"]),
+    st.lists(st.one_of(st.integers(0, 4000), st.integers(0, 2**63)), min_size=1, max_size=6),
+    st.integers(0, 2),
+    st.booleans(),
 )
-def test_an_extended_offset_table_that_leads_elsewhere_is_refused(
-    offsets: list[int], lengths: list[int], message: str
+def test_frames_are_found_whatever_the_tables_and_empty_fragments(
+    pieces: list[int], kind: str, wrong: list[int], empty: int, ended: bool
 ) -> None:
-    dataset = run_length_volume(volume(3))
-    dataset.ExtendedOffsetTable = np.array(offsets, "<u8").tobytes()
-    dataset.ExtendedOffsetTableLengths = np.array(lengths, "<u8").tobytes()
-    with pytest.raises(MammogramError, match=message):
-        read_mammogram(dataset)
+    imagecodecs = pytest.importorskip("imagecodecs")
+    pixels = volume(len(pieces))
+    frames = [imagecodecs.jpeg2k_encode(frame, level=0, codecformat="j2k") for frame in pixels]
+    parts = [
+        np.array_split(np.frombuffer(frame, np.uint8), number) for frame, number in zip(frames, pieces, strict=True)
+    ]
+    items, starts, position = b"", [], 0
+    for frame in parts:
+        starts.append(position)
+        for part in frame:
+            padded = part.tobytes() + b"\0" * (part is frame[-1] and part.size % 2)
+            items += struct.pack("<HHL", 0xFFFE, 0xE000, len(padded)) + padded
+        position = len(items)
+    items += struct.pack("<HHL", 0xFFFE, 0xE000, 0) * empty
+    items += struct.pack("<HHL", 0xFFFE, 0xE0DD, 0) if ended else b""
+    offsets = {"basic": starts, "wrong basic": [entry % 2**32 for entry in wrong]}.get(kind, [])
+    table = np.array(offsets, "<u4").tobytes()
+    dataset = mammogram_dataset(pixels, bits_stored=12, TransferSyntaxUID=JPEG2000Lossless)
+    dataset.PixelData = struct.pack("<HHL", 0xFFFE, 0xE000, len(table)) + table + items
+    if "extended" in kind:
+        lengths = [sum(map(len, frame)) for frame in parts]
+        dataset.ExtendedOffsetTable = np.array(wrong if "wrong" in kind else starts, "<u8").tobytes()
+        dataset.ExtendedOffsetTableLengths = np.array(lengths, "<u8").tobytes()
+    mammogram = read_mammogram(dataset)
+    np.testing.assert_array_equal(mammogram.pixels, pixels)
+    noted = "offset_table_contradicted" in codes(mammogram.header.contradictions)
+    assert noted == ("wrong" in kind and wrong != starts)
+
+
+def test_the_window_of_the_functional_groups_comes_before_that_of_the_root() -> None:
+    group = item(FrameVOILUTSequence=[item(WindowCenter=1000, WindowWidth=500)])
+    keywords = {"SharedFunctionalGroupsSequence": [group], "WindowCenter": 3000, "WindowWidth": 100}
+    pixels = volume(2)
+    mammogram = read_mammogram(mammogram_dataset(pixels, bits_stored=12, **keywords))
+    np.testing.assert_allclose(mammogram.intensity(), np.clip((pixels - 999.5) / 499 + 0.5, 0, 1), atol=1e-6)
+    assert codes(mammogram.header.contradictions) == ["window_in_groups_and_root"]
 
 
 @given(st.data(), st.sampled_from(["maximum", "mean"]), st.booleans())

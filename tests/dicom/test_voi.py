@@ -2,11 +2,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
 from mammo_hf.dicom.display import Display
-from mammo_hf.dicom.intensity import Transform, find_voi
+from mammo_hf.dicom.intensity import Transform, _linear, find_voi
 from mammo_hf.dicom.types import MammogramError
+from mammo_hf.notes import Note, codes
+
+VALUES = np.arange(4096.0)
 
 
 def window(center: object, width: object, function: str | None = None, explanation: object = None) -> Dataset:
@@ -20,7 +25,7 @@ def window(center: object, width: object, function: str | None = None, explanati
 
 
 def found(dataset: Dataset, choice: int | str = "NORMAL", prefer: str = "lut") -> tuple[str, Transform]:
-    voi = find_voi(dataset, 0, 4095, Display(choice, prefer))
+    voi = find_voi(dataset, VALUES, Display(choice, prefer), [])
     assert voi is not None
     return voi
 
@@ -59,7 +64,7 @@ def test_one_of_several_is_chosen_by_index_or_explanation(
 def test_one_that_is_not_there_is_refused(kind: str, choice: int | str) -> None:
     with pytest.raises(MammogramError, match="has 3 windows or VOI LUTs, none"):
         found(several(kind, ["HARDER", "NORMAL", "SOFTER"]), choice)
-    assert find_voi(Dataset(), 0, 4095, Display(choice)) is None
+    assert find_voi(Dataset(), VALUES, Display(choice), []) is None
 
 
 def test_the_other_kind_is_asked_if_the_preferred_one_lacks_the_choice() -> None:
@@ -75,8 +80,8 @@ def test_the_other_kind_is_asked_if_the_preferred_one_lacks_the_choice() -> None
 
 
 def test_no_window_is_none() -> None:
-    assert find_voi(Dataset(), 0, 4095, Display()) is None
-    assert find_voi(window("", ""), 0, 4095, Display()) is None
+    assert find_voi(Dataset(), VALUES, Display(), []) is None
+    assert find_voi(window("", ""), VALUES, Display(), []) is None
 
 
 def test_the_formulas_of_the_standard_at_their_corners() -> None:
@@ -130,17 +135,47 @@ def test_the_normal_table_is_chosen_among_filled_ones() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dataset", "message"),
+    "dataset",
     [
-        (window(100, 0), "WindowWidth is less than 1, which LINEAR"),
-        (window(100, "0.5"), "WindowWidth is less than 1"),
-        (window(100, -5), "WindowWidth is less than 1"),
-        (window(100, 0, "LINEAR_EXACT"), "not positive, which LINEAR_EXACT"),
-        (window(100, 0, "SIGMOID"), "not positive, which SIGMOID"),
-        (window(100, 10, "CUBIC"), "VOILUTFunction is none of"),
-        (window([1, 2], [3, 4, 5]), "WindowCenter has 2 values and WindowWidth 3"),
+        window(100, 0),
+        window(100, "0.5"),
+        window(100, -5),
+        window(100, 0, "LINEAR_EXACT"),
+        window(100, 0, "SIGMOID"),
+        window("", "100"),
     ],
 )
-def test_a_window_without_meaning_is_refused(dataset: Dataset, message: str) -> None:
-    with pytest.raises(MammogramError, match=message):
-        found(dataset)
+def test_a_window_without_meaning_is_passed_over_and_noted(dataset: Dataset) -> None:
+    notes: list[Note] = []
+    assert find_voi(dataset, VALUES, Display(), notes) is None
+    assert find_voi(dataset, VALUES, Display(0), notes) is None
+    assert codes(notes) == ([] if not dataset.WindowCenter else ["window_meaningless"])
+
+
+def test_the_next_window_that_means_something_is_used() -> None:
+    notes: list[Note] = []
+    found = find_voi(window([5, 100, 7], [0, 40]), VALUES, Display(), notes)
+    assert found is not None
+    np.testing.assert_array_equal(found[1](VALUES), _linear(VALUES, 100, 40))
+    assert codes(notes) == ["window_values_contradicted", "window_meaningless"]
+    with pytest.raises(MammogramError, match="number 0"):  # asked for, and means nothing
+        find_voi(window([5, 100], [0, 40]), VALUES, Display(0), notes)
+
+
+def test_an_unknown_function_is_linear() -> None:
+    notes: list[Note] = []
+    found = find_voi(window(100, 10, "CUBIC"), VALUES, Display(), notes)
+    assert found is not None
+    assert found[0] == "window (LINEAR)"
+    assert codes(notes) == ["voi_function_unknown"]
+
+
+@given(st.floats(1e-6, 1e-2), st.floats(0.05, 0.999))
+def test_a_width_below_1_is_a_distance_if_it_spans_several_values(slope: float, width: float) -> None:
+    values = VALUES * slope
+    notes: list[Note] = []
+    found = find_voi(window(f"{width / 2:.9g}", f"{width:.9g}"), values, Display(), notes)
+    assert found is not None
+    assert found[0] == "window (LINEAR_EXACT)"
+    np.testing.assert_allclose(found[1](values), np.clip(values / width, 0, 1), atol=1e-6)
+    assert codes(notes) == ["window_width_below_1"]
