@@ -51,15 +51,15 @@ COSINE = {"lr_scheduler_type": "cosine", "warmup_steps": 0.1, "weight_decay": 0.
 LINEAR = {"lr_scheduler_type": "linear", "warmup_steps": 0, "weight_decay": 0.0, "load_best_model_at_end": False}
 FINETUNE: dict[str, dict[str, Any]] = {
     "old": {"learning_rate": 5e-5, "num_train_epochs": 3, **LINEAR},
-    "5e-5 linear": {"learning_rate": 5e-5, "num_train_epochs": 30, **LINEAR},
-    "5e-4": {"learning_rate": 5e-4, "num_train_epochs": 30, **COSINE},
-    "1e-3": {"learning_rate": 1e-3, "num_train_epochs": 30, **COSINE},
-    "2e-3": {"learning_rate": 2e-3, "num_train_epochs": 30, **COSINE},
+    "5e-5 linear": {"learning_rate": 5e-5, "num_train_epochs": 20, **LINEAR},
+    "5e-4": {"learning_rate": 5e-4, "num_train_epochs": 20, **COSINE},
+    "1e-3": {"learning_rate": 1e-3, "num_train_epochs": 20, **COSINE},
+    "2e-3": {"learning_rate": 2e-3, "num_train_epochs": 20, **COSINE},
 }
 PRETRAIN: dict[str, dict[str, Any]] = {
     "old": {"learning_rate": 5e-5, "num_train_epochs": 3, "per_device_train_batch_size": 8, **LINEAR},
-    "5e-4": {"learning_rate": 5e-4, "num_train_epochs": 20, **COSINE},
-    "1e-3": {"learning_rate": 1e-3, "num_train_epochs": 20, **COSINE},
+    "5e-4": {"learning_rate": 5e-4, "num_train_epochs": 10, **COSINE},
+    "1e-3": {"learning_rate": 1e-3, "num_train_epochs": 10, **COSINE},
 }
 REFERENCE = "5e-4"  # the recipe of the other stage that a stage's recipes are compared with
 SECONDS_PER_UPDATE = {"pretrain": 0.5, "finetune": 0.25}  # nano on one core, until a cell has been timed

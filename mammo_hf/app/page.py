@@ -186,7 +186,7 @@ def launch_options() -> dict[str, Any]:
 
 def _controls(gr: Any, model: Any) -> list[Any]:
     """Return the controls in the order of the arguments of `Page.draw`."""
-    installed = [name for name, found in explainers().items() if found.plugin is not None]
+    installed = [name for name, found in explainers().items() if found.reason is None]
     chosen = "grad_cam" if "grad_cam" in installed else NONE
     return [
         gr.Dropdown([NONE, *installed], value=chosen, label="Where the model looked, by", elem_id="explainer"),

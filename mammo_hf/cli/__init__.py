@@ -8,8 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from .. import __version__
-from ..errors import UsageError
-from .running import run_command
+from .running import named_as_flags, run_command
 
 COMMANDS = {
     "analysis": "the whole way on a CBIS-DDSM folder: pre-train, classify, explain",
@@ -64,13 +63,8 @@ def _command(name: str) -> Callable[[list[str]], None]:
     def run(arguments: list[str]) -> None:
         # imported here, where an interrupt or a full disk ends in one line: importing torch alone takes seconds
         module = importlib.import_module(f".{name.replace('-', '_')}", __package__)
-        try:
+        # a function names its keyword, which the user of a command knows as an option
+        with named_as_flags({flag.removeprefix("--"): flag for flag in module.parser()._option_string_actions}):
             module.main(arguments)
-        except UsageError as error:
-            option = f"--{error.source}"
-            if not hasattr(module, "parser") or option not in module.parser().format_help():
-                raise
-            # a function names its keyword, which the user of a command knows as an option
-            raise UsageError(error.problem, source=option, remedy=error.remedy) from error
 
     return run

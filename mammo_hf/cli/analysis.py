@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError, check_file
-from .running import Parser, check_outputs, log_to
-from .stages import MODEL_HELP, check_dataset, named_as_flags
+from .running import Parser, check_outputs, log_to, named_as_flags
+from .stages import MODEL_HELP, check_dataset
 
 if TYPE_CHECKING:
     from ..data.collection import Collection
@@ -168,9 +168,9 @@ def _check_stages(
 
 def _flags(stage: str) -> dict[str, str]:
     """Return the original flag of each option that it names differently."""
-    flags = {name: name for name in (*SHARED, "lesion_loss")}
-    flags |= {"num_train_epochs": f"{stage}_epochs", "learning_rate": f"{stage}_learning_rate"}
-    return flags | {"per_device_train_batch_size": "batch_size", "label_percentage": "missing_label_percentage"}
+    flags = {name: f"--{name}" for name in (*SHARED, "lesion_loss")}
+    flags |= {"num_train_epochs": f"--{stage}_epochs", "learning_rate": f"--{stage}_learning_rate"}
+    return flags | {"per_device_train_batch_size": "--batch_size", "label_percentage": "--missing_label_percentage"}
 
 
 def _prepared(collection: Collection, classifier: Path, folder: Path) -> Any:

@@ -44,10 +44,11 @@ def main(arguments: list[str]) -> None:
     args = parser().parse_args(arguments)
     if min(args.columns, args.rows) < 1 or args.tile < 16:
         raise UsageError("a sheet needs pictures", remedy="give --columns and --rows from 1, and --tile from 16")
+    from ..models.checkpoint import load_processor
     from ..processing.contact_sheet import sheets
-    from .stages import load_processor
+    from ..processing.image_processing_mammo import MammoImageProcessor
 
-    processor = load_processor(args.processor)
+    processor = load_processor(args.processor) if args.processor else MammoImageProcessor()
     processor.blank_pectoral_muscle = processor.blank_pectoral_muscle or args.pectoral
     folder, images = _annotated(args.source) if args.lesions else _found(Path(args.source))
     out = writable_folder(args.output_dir)

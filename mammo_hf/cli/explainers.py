@@ -13,8 +13,8 @@ def parser() -> Parser:
 def main(arguments: list[str]) -> None:
     """Run ``mammo-hf explainers``."""
     parser().parse_args(arguments)
-    from ..explainers import explainers  # imports torch, which --help should not
+    from ..explainers import explainers, is_supervised  # imports torch, which --help should not
 
     for name, found in sorted(explainers().items()):
-        state = found.reason or ("ready, supervised" if found.supervised else "ready")
+        state = found.reason or ("ready, supervised" if is_supervised(found.object) else "ready")
         print(f"{name:<32}{state:<19}{found.about}".rstrip())

@@ -58,11 +58,12 @@ def main(arguments: list[str]) -> None:
     from tqdm.auto import tqdm
 
     from ..dicom.report import file_report, report_text, summary_table
-    from .stages import load_processor
+    from ..models.checkpoint import load_processor
+    from ..processing.image_processing_mammo import MammoImageProcessor
 
     # Find the files, and how they are displayed
     files, searched = _files(args.paths)
-    processor = load_processor(args.processor) if args.output_dir or args.processor else None
+    processor = load_processor(args.processor) if args.processor else MammoImageProcessor() if args.output_dir else None
     options = asdict(_display(args, processor))
     folder = writable_folder(Path(args.output_dir)) if args.output_dir else None
     # Report each of them

@@ -7,7 +7,8 @@ import difflib
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -67,6 +68,24 @@ def refuse_unknown(option: str, known: Sequence[str], prog: str) -> NoReturn:
     remedy = f"did you mean {near[0]}?" if near else f"see {prog} --help"
     what = "is not an option" if given.startswith("-") else "is one argument too many"
     raise UsageError(f"{what} of {prog}", source=given, remedy=remedy)
+
+
+@contextmanager
+def named_as_flags(flags: Mapping[str, str]) -> Iterator[None]:
+    """Name an option of a function as the command line does.
+
+    Args:
+        flags: Flag of each option.
+
+    Raises:
+        UsageError: As the function's, about the flag.
+    """
+    try:
+        yield
+    except UsageError as error:
+        if error.source not in flags:
+            raise
+        raise UsageError(error.problem, source=flags[error.source], remedy=error.remedy) from error
 
 
 def run_command(command: Callable[[list[str]], None], arguments: Sequence[str] | None = None) -> int:

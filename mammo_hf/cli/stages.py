@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import MISSING, fields
 from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
-from ..errors import MammoError, UsageError
-from .running import Parser, log_to, refuse_unknown
-
-if TYPE_CHECKING:
-    from ..processing.image_processing_mammo import MammoImageProcessor
+from ..errors import UsageError
+from .running import Parser, log_to, named_as_flags, refuse_unknown
 
 MODEL_HELP = (
     "what training starts from: nano, tiny, small, base, large, a checkpoint's folder, a .pth file of Swin or SimMIM, "
@@ -117,24 +113,6 @@ def _from_file(path: str | None) -> dict[str, Any]:
     return content
 
 
-@contextmanager
-def named_as_flags(flags: Mapping[str, str]) -> Iterator[None]:
-    """Name an option of a function as the command line does.
-
-    Args:
-        flags: Flag, without its dashes, of each option.
-
-    Raises:
-        UsageError: As the function's, about the flag.
-    """
-    try:
-        yield
-    except UsageError as error:
-        if error.source is None or error.source not in flags:
-            raise
-        raise UsageError(error.problem, source=f"--{flags[error.source]}", remedy=error.remedy) from error
-
-
 def run_stage(parser: Parser, arguments: list[str], train: Callable[[], Callable[..., Any]], next_command: str) -> None:
     """Parse the arguments of a stage, train, and print the result and the next command.
 
@@ -156,8 +134,7 @@ def run_stage(parser: Parser, arguments: list[str], train: Callable[[], Callable
     dataset, out = given.pop("dataset"), Path(given.pop("output_dir"))
     check_dataset(dataset, "--dataset")
     log_to("console")
-    known = {name.removeprefix("--") for name in parser._option_string_actions} | set(given)
-    with named_as_flags({name: name for name in known}):
+    with named_as_flags({name: f"--{name}" for name in given}):
         result = train()(dataset, out, **given)
     from accelerate import PartialState
 
@@ -189,24 +166,3 @@ def check_dataset(dataset: str, argument: str) -> None:
     # a source by name ("folder:/data"), a mapping and an object store's URL are looked at when they are opened
     if not (Path(dataset).is_dir() or Path(dataset).suffix == ".toml" or ":" in dataset):
         raise UsageError("is not a folder", source=dataset, remedy=f"give {argument} the collection's folder")
-
-
-def load_processor(name: str | None) -> MammoImageProcessor:
-    """Return the processor of a folder, or of a model on the Hub; one with every default if none is named.
-
-    Raises:
-        UsageError: There is none, or it cannot be read.
-    """
-    from ..processing.image_processing_mammo import (
-        MammoImageProcessor,  # brings transformers, which --help should not
-    )
-
-    if name is None:
-        return MammoImageProcessor()
-    try:
-        return MammoImageProcessor.from_pretrained(name)
-    except MammoError:
-        raise
-    except (OSError, ValueError) as error:
-        what = "no preprocessor_config.json that can be read" if Path(name).is_dir() else "no such folder or model"
-        raise UsageError(what, source=name, remedy="name a folder with a preprocessor_config.json") from error

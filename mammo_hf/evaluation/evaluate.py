@@ -98,16 +98,17 @@ def evaluate(
     errors = confident_errors(evaluation)
     if pictures:
         add_pictures(errors, classifier, prepared, processor)
-    about = _facts_of_run(classifier) | {
-        "checkpoint": repository_of(folder) or folder.resolve().name,
-        "collection": public_name(collection) or PRIVATE_COLLECTION,
-        "training": read_checkpoint(folder).figures,
-        "processor": processor.to_dict(),
-        "trained_here": trained_here,
-        "flow": flow(collection, prepared, split, unreadable(chosen, prepared, out / "prepared")),
-        "errors": errors,
-        "label_efficiency": study,
-    }
+    about = (
+        _facts_of_run(classifier)
+        | _facts_of_checkpoint(folder, processor)
+        | {
+            "collection": public_name(collection) or PRIVATE_COLLECTION,
+            "trained_here": trained_here,
+            "flow": flow(collection, prepared, split, unreadable(chosen, prepared, out / "prepared")),
+            "errors": errors,
+            "label_efficiency": study,
+        }
+    )
     write_report(evaluation, out, about | draw)
     logger.info("%s", evaluation)
     return evaluation
@@ -189,6 +190,14 @@ def _facts_of_run(model: MammoSwinForImageClassification) -> dict[str, Any]:
     }
     made = {"environment": environment(str(model.device)), "command": command_line()}
     return {"tasks": config.tasks, "model": facts, **made}
+
+
+def _facts_of_checkpoint(folder: Path, processor: MammoImageProcessor) -> dict[str, Any]:
+    return {
+        "checkpoint": repository_of(folder) or folder.resolve().name,
+        "training": read_checkpoint(folder).figures,
+        "processor": processor.to_dict(),
+    }
 
 
 def _checked_collection(images: Any, folder: Path) -> Collection:

@@ -5,7 +5,7 @@ What the author of a plug-in needs is here too: ``Explainer``, ``preserve_state`
 
 from __future__ import annotations
 
-from .explain import Explainer, InstalledExplainer, explain, explainers, find_explainer
+from .explain import Explainer, explain, explainers, find_explainer, is_supervised
 from .explanation import Explanation
 from .swin import preserve_state
 from .targets import gradients_of, score
@@ -13,11 +13,11 @@ from .targets import gradients_of, score
 __all__ = [
     "Explainer",
     "Explanation",
-    "InstalledExplainer",
     "explain",
     "explainers",
     "find_explainer",
     "gradients_of",
+    "is_supervised",
     "preserve_state",
     "score",
 ]

@@ -6,11 +6,8 @@ names of ``Explainer``: a module, or a function that the decorator ``explainer``
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,12 +16,13 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from ..errors import UsageError
+from ..plugins import Plugin, find_plugin, plugins
 from ..processing.geometry import Geometry
 from .explanation import Explanation, Facts
 from .swin import preserve_state, swin_of
 from .targets import Predicted, Target, label_names, probabilities, resolve
 
-GROUP = "mammo_hf.explainers"
+GROUP, NAMES = "mammo_hf.explainers", ("REQUIRES", "available", "explain_map")
 FLAT = 1e-5  # a spread below this fraction of the largest value is rounding: the map is the same everywhere
 
 
@@ -137,7 +135,7 @@ def explain(
         logits=logits.numpy(),
         score=tuple(probabilities(logits, indices, model.config).tolist()),
         facts=facts,
-        supervised=bool(getattr(plugin, "SUPERVISED", False)),
+        supervised=is_supervised(plugin),
     )
 
 
@@ -283,40 +281,9 @@ def _weights(tokens: int, pixels: int) -> torch.Tensor:
 # The explainers that are installed.
 
 
-@dataclass(frozen=True)
-class InstalledExplainer:
-    """An explainer that an installed package offers.
-
-    Attributes:
-        plugin: The explainer; ``None`` if it cannot be used.
-        reason: Why it cannot be used; ``None`` if it can.
-    """
-
-    plugin: Explainer | None
-    reason: str | None = None
-
-    @property
-    def about(self) -> str:
-        """The first line of its docstring."""
-        return next(iter((getattr(self.plugin, "__doc__", None) or "").strip().splitlines()), "") if self.plugin else ""
-
-    @property
-    def supervised(self) -> bool:
-        """Whether its map was trained on lesion annotations."""
-        return bool(getattr(self.plugin, "SUPERVISED", False))
-
-
-def explainers() -> dict[str, InstalledExplainer]:
-    """Return all explainers by name; a broken or incomplete one is listed with its reason and hinders no other.
-
-    If two packages offer one name, mammo_hf's own has it, or else the first by the package's name; the other is listed
-    as "name (package)" and cannot be used.
-    """
-    found = {}
-    for name, entry in _offered().items():
-        taken = name != entry.name
-        found[name] = InstalledExplainer(None, f"the name {entry.name} is taken") if taken else _load(entry)
-    return found
+def explainers() -> dict[str, Plugin]:
+    """Return all explainers by name; a broken or incomplete one is listed with its reason and hinders no other."""
+    return plugins(GROUP, NAMES)
 
 
 def find_explainer(name: str) -> Explainer:
@@ -325,45 +292,10 @@ def find_explainer(name: str) -> Explainer:
     Raises:
         UsageError: There is none (the nearest name is suggested), or it cannot be used (with the reason).
     """
-    offered = {key: entry for key, entry in _offered().items() if key == entry.name}
-    if name not in offered:
-        near = difflib.get_close_matches(name, offered, n=1)
-        hint = f"did you mean {near[0]}? There are: " if near else "there are: "
-        raise UsageError("is not an explainer", source=name, remedy=hint + ", ".join(sorted(offered)))
-    found = _load(offered[name])
-    if found.plugin is None:
-        raise UsageError(
-            f"this explainer cannot be used: {found.reason}", source=name, remedy="fix or remove its package"
-        )
-    return found.plugin
+    explainer: Explainer = find_plugin(GROUP, name, NAMES, kind="explainer")
+    return explainer
 
 
-def _offered() -> dict[str, EntryPoint]:
-    """Return entry points by name, those whose name is taken by "name (package)"."""
-    offered: dict[str, EntryPoint] = {}
-    # a distribution may have any name; what is in this package is ours
-    ours_first = sorted(
-        entry_points(group=GROUP),
-        key=lambda entry: (not entry.value.startswith("mammo_hf.explainers."), _package(entry)),
-    )
-    for entry in ours_first:
-        offered[entry.name if entry.name not in offered else f"{entry.name} ({_package(entry)})"] = entry
-    return offered
-
-
-def _package(entry: EntryPoint) -> str:
-    return entry.value if entry.dist is None else entry.dist.name
-
-
-def _load(entry: EntryPoint) -> InstalledExplainer:
-    try:
-        plugin = entry.load()
-        lacking = [name for name in ("REQUIRES", "available", "explain_map") if not hasattr(plugin, name)]
-        if lacking:
-            return InstalledExplainer(None, f"{entry.value} has no {', '.join(lacking)}")
-        if not plugin.available():
-            return InstalledExplainer(None, f"needs {', '.join(plugin.REQUIRES)}")
-    except (Exception, SystemExit) as error:
-        # whatever another package raises on import must not take the others down; the reason is kept
-        return InstalledExplainer(None, f"{type(error).__name__}: {error}")
-    return InstalledExplainer(plugin)
+def is_supervised(explainer: Any) -> bool:
+    """Return whether an explainer's map was trained on lesion annotations."""
+    return bool(getattr(explainer, "SUPERVISED", False))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from ..data.training_data import open_as_trained, prepared_images
 from ..errors import DataError, UsageError
 from ..evaluation.study_tables import explanation_table, plot_study, sanity_table
 from ..explainers import explainers as installed_explainers
-from ..explainers import find_explainer
+from ..explainers import find_explainer, is_supervised
 from ..explainers.explain import explain
 from ..explainers.explanation import mm_per_pixel
 from ..explainers.measures import (
@@ -190,27 +190,33 @@ def evaluate_explainers(
         name: _placement(cases, rows) | _faithfulness(model, cases, rows, targets, chosen, seed)
         for name, rows in (maps | baselines).items()
     }
-    shown = {
-        name: {
-            "supervised": name in maps and bool(getattr(find_explainer(name), "SUPERVISED", False)),
-            "baseline": name in baselines,
-            **{measure: summary(of_images, patients, seed) for measure, of_images in measures.items()},
-            "pointing_game_over": {
-                baseline: summary(measures["pointing_game"] - values[baseline]["pointing_game"], patients, seed)
-                for baseline in (baselines if name in maps else ())
-            },
-        }
-        for name, measures in values.items()
-    }
     lesion_fraction = np.array([np.mean(case.lesion[case.lesion | case.breast]) for case in cases])
     return {
         "images": len(cases),
         "patients": len(set(patients)),
         "target": target,
         "chance_of_pointing": summary(lesion_fraction, patients, seed),
-        "explainers": shown,
+        "explainers": _summaries(values, list(baselines), patients, seed),
         "failed": reasons,
         "sanity": _sanity(model, cases, maps, targets, sanity_images, random_labels, seed) if sanity_images else None,
+    }
+
+
+def _summaries(
+    values: Mapping[str, Mapping[str, np.ndarray]], baselines: Sequence[str], patients: Sequence[str], seed: int
+) -> Figures:
+    """Return each map's measures with their intervals, those of explainers with the difference from each baseline."""
+    return {
+        name: {
+            "supervised": name not in baselines and is_supervised(find_explainer(name)),
+            "baseline": name in baselines,
+            **{measure: summary(of_images, patients, seed) for measure, of_images in measures.items()},
+            "pointing_game_over": {
+                baseline: summary(measures["pointing_game"] - values[baseline]["pointing_game"], patients, seed)
+                for baseline in (() if name in baselines else baselines)
+            },
+        }
+        for name, measures in values.items()
     }
 
 

@@ -213,23 +213,34 @@ def fit_classifier(
     run(trainer, checkpoint)
     if trainer.average is not None:
         trainer.average.apply()
-    figures: dict[str, Any] = {
+    figures = _figures_of_run(trainer, images, config, weights, lesion_loss, annotated)
+    figures |= {"start": "random" if model in SIZES else kind_of_start(model), "run": card.facts}
+    figures["unlabelled_images"] = 0 if unlabelled is None else len(unlabelled)
+    if config.score_from == "auto" and lesion_loss:
+        figures["score_from"] = choose_score(trainer, images["validation"])
+    return FittedClassifier(trainer, images, figures)
+
+
+def _figures_of_run(
+    trainer: ClassificationTrainer,
+    images: dict[str, LabelledImages],
+    config: ClassificationConfig,
+    weights: dict[str, list[float]] | None,
+    lesion_loss: float,
+    annotated: int,
+) -> dict[str, Any]:
+    """Return what the classifier was trained on and how, for ``metrics.json``."""
+    return {
         "train_images": len(images["train"]),
         "train_images_with_places": annotated,
         "train_patients": len(set(images["train"].prepared["patient"])),
-        "unlabelled_images": 0 if unlabelled is None else len(unlabelled),
         "class_weights": weights,
         "lesion_loss_weight": lesion_loss,
         "updates": trainer.state.global_step,
         "processes": config.world_size,
         "seed": config.seed,
-        "start": "random" if model in SIZES else kind_of_start(model),
         "settings": _own_options(config),
-        "run": card.facts,
     }
-    if config.score_from == "auto" and lesion_loss:
-        figures["score_from"] = choose_score(trainer, images["validation"])
-    return FittedClassifier(trainer, images, figures)
 
 
 def _used_class_weights(

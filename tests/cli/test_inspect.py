@@ -97,19 +97,24 @@ def test_files_are_shown_as_a_processor_says(folder: Path, tmp_path: Path, capsy
 
 
 @pytest.mark.parametrize(
-    ("option", "said"),
+    ("option", "status", "said"),
     [
-        (["--processor", "/none"], "/none: no such folder or model"),
-        (["--processor", "."], "no preprocessor_config.json that can be read"),
-        (["--window", "-1"], "window is -1"),
-        (["--window", ""], "window is ''"),
+        (["--processor", "/none"], 2, "/none: there is no such folder or file"),
+        (["--processor", "."], 1, "no preprocessor_config.json that can be read"),
+        (["--window", "-1"], 2, "window is -1"),
+        (["--window", ""], 2, "window is ''"),
     ],
 )
-def test_an_option_that_makes_no_sense_is_a_usage_error(
-    folder: Path, option: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_an_option_that_makes_no_sense_is_refused(
+    folder: Path,
+    option: list[str],
+    status: int,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(folder)
-    assert main(["inspect", "b.dcm", *option]) == 2
+    assert main(["inspect", "b.dcm", *option]) == status
     assert said in capsys.readouterr().err
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from mammo_hf.cli import main
 from mammo_hf.errors import UsageError
-from mammo_hf.explainers import explainers, find_explainer
+from mammo_hf.explainers import explainers, find_explainer, is_supervised
 
 OURS = (
     *("attention", "attention_rollout", "grad_cam", "grad_cam_attention", "hires_cam", "layer_cam", "legrad"),
@@ -37,12 +37,12 @@ def test_ours_are_there():
     found = explainers()
     for name in OURS:
         assert found[name].reason is None
-        assert found[name].plugin.__name__ == name
+        assert found[name].object.__name__ == name
 
 
 def test_the_supervised_one_is_named_as_such_and_no_other():
     found = explainers()
-    assert [name for name in OURS if found[name].supervised] == ["lesion_head"]
+    assert [name for name in OURS if is_supervised(found[name].object)] == ["lesion_head"]
     assert found["lesion_head"].about == (
         "Return the lesion head's probability of a lesion of the target's label, if the checkpoint has such a head."
     )
@@ -78,9 +78,9 @@ def test_a_plugin_is_found(plugin):
 def test_a_broken_plugin_is_listed_with_its_reason(plugin, name, code, reason):
     plugin(name, code)
     found = explainers()
-    assert found[name].plugin is None
+    assert found[name].object is None
     assert reason in found[name].reason
-    assert found["grad_cam"].plugin is not None
+    assert found["grad_cam"].object is not None
     with pytest.raises(UsageError, match=reason):
         find_explainer(name)
 
@@ -106,7 +106,7 @@ def test_of_two_plugins_with_one_name_the_second_is_listed_as_such(plugin):
     plugin("twice", GOOD, package="lab-b")
     plugin("twice", GOOD, package="lab-a")
     assert find_explainer("twice").__name__ == "plugin_lab_a"
-    assert explainers()["twice (lab-b)"].plugin is None
+    assert explainers()["twice (lab-b)"].object is None
 
 
 def test_an_unknown_name_gets_the_nearest_and_the_list():

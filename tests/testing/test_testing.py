@@ -31,7 +31,7 @@ def test_a_right_one_passes_by_name_and_as_a_module():
 
 
 def test_an_unknown_name_is_refused():
-    with pytest.raises(UsageError, match="is not an explainer"):
+    with pytest.raises(UsageError, match="is not a known explainer"):
         check_explainer("grad_camera")
 
 

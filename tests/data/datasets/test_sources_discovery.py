@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mammo_hf import plugins
 from mammo_hf.data.datasets import discovery, mini_mias
 from mammo_hf.data.loading import load
 from mammo_hf.errors import DataError, UsageError
@@ -13,8 +14,8 @@ OURS = ("cbis-ddsm", "cdd-cesm", "cmmd", "csv", "ddsm-299", "embed", "folder", "
 
 
 def offer(monkeypatch, *entries):
-    found = [*discovery.entry_points(group=discovery.GROUP), *(EntryPoint(n, v, discovery.GROUP) for n, v in entries)]
-    monkeypatch.setattr(discovery, "entry_points", lambda group: found)
+    found = [*plugins.entry_points(group=discovery.GROUP), *(EntryPoint(n, v, discovery.GROUP) for n, v in entries)]
+    monkeypatch.setattr(plugins, "entry_points", lambda group: found)
 
 
 def test_ours_are_installed():
@@ -38,7 +39,7 @@ def test_a_broken_package_hinders_no_other_and_says_why_when_asked_for(monkeypat
     assert mini_mias in discovery.all_sources()
     with pytest.raises(UsageError, match=r"broken: this source cannot be used: ModuleNotFoundError"):
         load("broken", Path("/"))
-    with pytest.raises(UsageError, match=r"empty: this source has no NAME, LOOKS_FOR"):
+    with pytest.raises(UsageError, match=r"empty: this source cannot be used: mammo_hf.errors has no NAME, LOOKS_FOR"):
         load("empty", Path("/"))
 
 
