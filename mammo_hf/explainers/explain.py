@@ -109,8 +109,9 @@ def explain(
     _check_input(model, pixel_values, images, geometry)
     _check_options(plugin, name, options)
     # Run the explainer; the state is kept here too, in case a plug-in forgets to or fails half way
-    count = len(pixel_values)
-    with preserve_state(model):
+    count, pixel_values = len(pixel_values), pixel_values.detach().to(getattr(model, "dtype", pixel_values.dtype))
+    # gradients are computed in the precision of the weights, whatever the caller's is
+    with preserve_state(model), torch.autocast(pixel_values.device.type, enabled=False):
         passes = _Passes(model, pixel_values)
         first = Predicted(passes.logits, count, model.config)
         indices = first if target is None else resolve(target, count, model.config)
@@ -119,9 +120,9 @@ def explain(
         raw = _checked_maps(raw, count, name)
         _check_facts(facts, count, name)
         logits = passes.logits().float().cpu()
-    # Bring the maps to the input's size; evidence against the target is not a place where the model found it
-    coarse = (raw.mean(dim=1) if raw.ndim == 4 else raw).relu()
-    maps, flat = _scaled(upsampled(coarse, (pixel_values.shape[-2], pixel_values.shape[-1])).numpy())
+        # Bring the maps to the input's size; evidence against the target is not a place where the model found it
+        coarse = (raw.mean(dim=1) if raw.ndim == 4 else raw).relu()
+        maps, flat = _scaled(upsampled(coarse, (pixel_values.shape[-2], pixel_values.shape[-1])).numpy())
     if images is None:
         images, _ = _scaled(pixel_values.float().mean(dim=1).cpu().numpy())
     return Explanation(

@@ -8,12 +8,14 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
-from transformers import Pipeline
+from transformers import Pipeline, SwinForImageClassification
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from ..errors import UsageError
 from ..explainers import Explanation
 from ..explainers.targets import resolve, task_slices
+from ..models.checkpoint import check_processor
+from ..models.configuration_mammo_swin import MammoSwinConfig
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .exams import ExamView, check_header, into_exam, views_of
@@ -64,6 +66,29 @@ class MammogramClassificationPipeline(Pipeline):
                 source="the model",
                 remedy="give image_processor=MammoImageProcessor(...), as it was in training",
             )
+        made_by = " ".join(getattr(self.model.config, "architectures", None) or ())
+        if "ForMaskedImageModeling" in made_by and getattr(self.model.config, "tasks", None) is None:
+            raise UsageError(
+                "is a pre-trained encoder, which has no classifier",
+                source=self.model.name_or_path or "the model",
+                remedy="train one first: mammo-hf finetune --model",
+            )
+        if type(self.model) is SwinForImageClassification:
+            self.model = _own_classifier(self.model)
+        if hasattr(self.model.config, "image_size"):
+            check_processor(self.image_processor, self.model.config, self.model.name_or_path or "the model")
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
+        """Save the model and its processor, from which ``pipeline("mammogram-classification", ...)`` is made again.
+
+        transformers would also copy the code of the pipeline, without the modules that it needs.
+
+        Args:
+            save_directory: Folder to save to.
+            kwargs: Arguments of the model's ``save_pretrained``.
+        """
+        self.model.save_pretrained(save_directory, **kwargs)
+        self.image_processor.save_pretrained(save_directory)
 
     def _sanitize_parameters(
         self,
@@ -97,8 +122,8 @@ class MammogramClassificationPipeline(Pipeline):
             files = files_below(inputs)
             read = self([os.path.join(inputs, file) for file in files], **kwargs)
             return [[{"file": file, **one} for one in results] for file, results in zip(files, read, strict=True)]
-        if isinstance(inputs, tuple):
-            inputs = list(inputs)
+        if isinstance(inputs, Sequence) and not isinstance(inputs, (str, bytes, list)):
+            inputs = list(inputs)  # a tuple, or a column of a data set
         if isinstance(inputs, list) and any(isinstance(one, Mapping) for one in inputs):
             return [self(one, aggregate=aggregate, **kwargs) for one in inputs]
         if isinstance(inputs, Iterator):
@@ -198,6 +223,25 @@ class MammogramClassificationPipeline(Pipeline):
             problem = f"{unknown[0]!r} is not a task of this model" if unknown else "names no task"
             raise UsageError(problem, source="tasks", remedy=f"use {', '.join(known)}")
         return tasks
+
+
+def _own_classifier(stock: SwinForImageClassification) -> MammoSwinForImageClassification:
+    """Return our classifier with the weights and the configuration of a stock one.
+
+    Raises:
+        UsageError: Its scores need the lesion head, which stock Swin does not load.
+    """
+    config = MammoSwinConfig.from_dict(stock.config.to_dict())
+    if config.score_from != "pooled":
+        raise UsageError(
+            "its scores need the lesion head, which stock Swin does not load",
+            source=stock.name_or_path or "the model",
+            remedy="load it with MammoSwinForImageClassification.from_pretrained",
+        )
+    config.lesion_task = None
+    own = MammoSwinForImageClassification(config).to(stock.device, stock.dtype)
+    own.load_state_dict(stock.state_dict())
+    return own.train(stock.training)
 
 
 def _cut(results: list[Result], top_k: int | None) -> list[Result]:

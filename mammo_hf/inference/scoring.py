@@ -15,7 +15,7 @@ from ..errors import UsageError
 from ..explainers import Explainer, Explanation, explain
 from ..explainers.targets import resolve, task_slices
 from ..metrics.calibration import calibrated
-from ..models.checkpoint import load_model, load_processor, locate, read_classifier_config
+from ..models.checkpoint import check_processor, load_model, load_processor, locate, read_classifier_config
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification, score_logits
 from ..processing.geometry import Geometry
 from ..processing.image_processing_mammo import MammoImageProcessor
@@ -41,13 +41,7 @@ def load_classifier(
     read_classifier_config(folder)  # refuses a pre-trained encoder with the reason
     processor = load_processor(folder)
     network = load_model(MammoSwinForImageClassification, folder, **options).eval()
-    if processor.num_channels != network.config.num_channels:
-        raise UsageError(
-            f"its processor gives {processor.num_channels} channels, its model takes {network.config.num_channels}",
-            source=model,
-            remedy="put the processor there that the model was trained with",
-        )
-    network.config.check_image_size(*processor.canvas)
+    check_processor(processor, network.config, model)
     return network, processor
 
 
@@ -81,7 +75,7 @@ def _logits(model: Any, pixel_values: torch.Tensor) -> torch.Tensor:
     output = model(pixel_values=pixel_values)
     if getattr(model.config, "tasks", None) is None:
         return output.logits
-    return score_logits(model.config, output.logits, output.lesion_scores)
+    return score_logits(model.config, output.logits, getattr(output, "lesion_scores", None))
 
 
 def calibrated_scores(config: Any, logits: np.ndarray) -> dict[str, np.ndarray]:

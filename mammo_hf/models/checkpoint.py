@@ -341,6 +341,30 @@ def load_processor(model: str | os.PathLike[str]) -> MammoImageProcessor:
     return processor
 
 
+def check_processor(processor: MammoImageProcessor, config: MammoSwinConfig, source: str | os.PathLike[str]) -> None:
+    """Refuse a processor whose images are not those that a model was trained on.
+
+    Args:
+        processor: Image processor.
+        config: Configuration of the model, ours or stock Swin's.
+        source: What the message names.
+
+    Raises:
+        UsageError: Its images have another size or number of channels.
+    """
+    size = config.image_size if isinstance(config.image_size, list | tuple) else (config.image_size,) * 2
+    given = (*processor.canvas, processor.num_channels)
+    wanted = (*size, config.num_channels)
+    if given != wanted:
+        raise UsageError(
+            "its processor gives images of {} x {} with {} channels, its model takes {} x {} with {}".format(
+                *given, *wanted
+            ),
+            source=source,
+            remedy="put the processor there that the model was trained with",
+        )
+
+
 # Where training starts: any Swin, of other channels, another image size, window or normalisation.
 
 _HEADS = ("classifier.", "lesion_head.")

@@ -79,6 +79,9 @@ def open_image(image: Any, *, display: Display | None = None, slab: Slab | None 
         return ImageSource(mammogram=image, slab=slab)
     if isinstance(image, (str, os.PathLike, bytes, bytearray)) or hasattr(image, "PixelData"):
         return ImageSource(mammogram=_read_dicom(image, display or Display()), slab=slab)
+    if hasattr(image, "detach"):  # a tensor, also one with a gradient or of a kind that numpy does not have
+        image = image.detach().cpu()
+        image = image.float() if image.is_floating_point() else image
     if hasattr(image, "__array__"):
         return ImageSource(_from_array(np.asarray(image)))
     raise UsageError(

@@ -71,7 +71,7 @@ def _odd_size(folder):
         (_without_weights, "cannot be loaded"),
         (_cut_weights, "cannot be loaded"),
         (_another_model, "is a model of type 'vit'"),
-        (_three_channels, "gives 1 channels, its model takes 3"),
+        (_three_channels, "with 1 channels, its model takes .* with 3"),
         (_odd_size, "20"),
     ],
 )
