@@ -92,12 +92,12 @@ class Common(ModelTesterMixin):
 
     def test_attention_outputs(self):
         for attentions in self._recorded("attentions"):
-            self.assertEqual([a.shape[1:] for a in attentions], [(heads, 4, 4) for heads in SHAPE["num_heads"]])
+            assert [a.shape[1:] for a in attentions] == [(heads, 4, 4) for heads in SHAPE["num_heads"]]
 
     def test_hidden_states_output(self):
         for states in self._recorded("hidden_states"):
             shapes = [(256, 16), (64, 32), (16, 64), (16, 64)]
-            self.assertEqual([tuple(state.shape[1:]) for state in states], shapes)
+            assert [tuple(state.shape[1:]) for state in states] == shapes
 
 
 class StockTest(Common, unittest.TestCase):
