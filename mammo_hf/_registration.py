@@ -36,7 +36,7 @@ _WAITING: dict[str, Callable[[ModuleType], None]] = {
 
 
 class _AfterLoading(Loader):
-    """Runs the registry's own loader, then our registration."""
+    """Loader that runs the registry's own loader, then our registration."""
 
     def __init__(self, loader: Loader, then: Callable[[ModuleType], None]) -> None:
         self._loader = loader
@@ -55,7 +55,7 @@ class _AfterLoading(Loader):
 
 
 class _RegistryFinder(MetaPathFinder):
-    """Finds only the modules waited for, once each, and leaves every other import alone."""
+    """Finder of the modules that are waited for, once each; every other import is left alone."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

@@ -78,7 +78,7 @@ def named_as_flags(flags: Mapping[str, str]) -> Iterator[None]:
         flags: Flag of each option.
 
     Raises:
-        UsageError: As the function's, about the flag.
+        UsageError: An option of the function is wrong; the message names the flag.
     """
     try:
         yield

@@ -123,7 +123,7 @@ def run_stage(parser: Parser, arguments: list[str], train: Callable[[], Callable
         next_command: Command to try next; ``{out}`` becomes the output folder.
 
     Raises:
-        MammoError: As the stage's function; options are named as on the command line.
+        MammoError: The stage cannot run; options are named as on the command line.
     """
     given = parse_stage(parser, arguments)
     if given is None:

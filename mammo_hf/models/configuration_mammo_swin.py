@@ -172,7 +172,7 @@ class MammoSwinConfig(SwinConfig):
             num_labels: Number of labels that was asked for, which must be that of the tasks; ``None``: any.
 
         Raises:
-            UsageError: As in the constructor.
+            UsageError: Two fields contradict each other, or one is out of its range.
             DataError: ``id2label`` contradicts ``tasks``.
         """
         self.image_size = list(_pair(self.image_size))

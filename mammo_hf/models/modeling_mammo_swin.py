@@ -203,7 +203,7 @@ _MODULE_NAMES = (
 
 
 class _MammoSwinModel(SwinPreTrainedModel):
-    """What both models share."""
+    """Common part of both models."""
 
     config_class = MammoSwinConfig
 
