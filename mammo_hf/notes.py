@@ -13,6 +13,12 @@ NOTES: Mapping[str, str] = {
     # Side and view
     "laterality_contradicted": "{attribute} says {value}, {other} says {other_value}",
     "view_contradicted": "{attribute} says {value}, {other} says {other_value}",
+    "laterality_from_device_description": "the side is from AcquisitionDeviceProcessingDescription, a free text",
+    "laterality_from_protocol_name": "the side is from ProtocolName, a free text",
+    "laterality_from_series_description": "the side is from SeriesDescription, a free text",
+    "view_from_device_description": "the view is from AcquisitionDeviceProcessingDescription, a free text",
+    "view_from_protocol_name": "the view is from ProtocolName, a free text",
+    "view_from_series_description": "the view is from SeriesDescription, a free text",
     # Acquisition
     "intent_contradicted": "PresentationIntentType says {intent}, the SOP class {of_class}",
     "frames_contradicted": "has {frames} frames and is not a tomosynthesis by its SOP class",
@@ -141,10 +147,10 @@ def codes(notes: Iterable[Note]) -> list[str]:
     return list(dict.fromkeys(note.code for note in notes))
 
 
-def count_text(counts: Mapping[str, int]) -> str:
-    """Return counts by code as a text, the most frequent first: "3 window_beside_values, 1 breast_not_found"."""
+def counts_line(title: str, counts: Mapping[str, int]) -> str:
+    """Return counts by code as a line to append, the most frequent first; empty if there are none."""
     ordered = sorted(counts.items(), key=lambda count: (-count[1], count[0]))
-    return ", ".join(f"{count} {code}" for code, count in ordered)
+    return f"\n{title}: " + ", ".join(f"{count} {code}" for code, count in ordered) if ordered else ""
 
 
 def table_text(table: Mapping[str, str]) -> str:

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
 
 class Rejected(NamedTuple):
-    """File, or row of a label table, that is left out, with the reason."""
+    """File, or row of a label table, that is left out, with the reason and its code in `mammo_hf.notes.REFUSALS`."""
 
     source: str
     reason: str
+    code: str = "left_out"
 
 
 class Moved(NamedTuple):

@@ -27,6 +27,7 @@ SCHEMA = pa.schema(
         ("size", pa.list_(pa.int32())),  # (height, width)
         ("lesions", pa.binary()),  # uint8 (height / 4, width / 4), or null
         ("geometry", pa.string()),  # from the source's pixels to the canvas, as JSON
+        ("notes", pa.string()),  # codes of the notes on the image, joined by semicolons
         ("breast", pa.binary()),  # one bit for each cell of 4 x 4 pixels
     ]
 )

@@ -39,7 +39,9 @@ class MammogramHeader(ImagePixel):
 
     Attributes:
         laterality: Side of the breast.
+        laterality_source: The attribute that the side is from, or ``None``.
         view: The projection.
+        view_source: The attribute that the view is from, or ``None``.
         modifiers: Departures of the view from the standard one: spot compression, magnification, implant displaced, ...
         orientation: PatientOrientation, such as ("P", "FL"); ``()`` if it is not given.
         kind: Digital image, film, tomosynthesis volume, one of its projections, or a synthetic 2D image made from it.
@@ -52,11 +54,14 @@ class MammogramHeader(ImagePixel):
         compression_force_n: Compression force in newtons, or ``None``.
         thickness_mm: Thickness of the compressed breast in mm, or ``None``.
         series_description: Free text of the file that identifies parts of a collection; not for logs or results.
-        contradictions: Notes on attributes that are malformed or that disagree; none holds an identifying value.
+        contradictions: Notes on attributes that are malformed or that disagree, and on facts that were found in an
+            unusual place; none holds an identifying value.
     """
 
     laterality: Laterality
+    laterality_source: str | None
     view: View
+    view_source: str | None
     modifiers: tuple[ViewModifier, ...]
     orientation: tuple[str, ...]
     kind: ImageKind
@@ -72,16 +77,19 @@ class MammogramHeader(ImagePixel):
     contradictions: tuple[Note, ...]
 
 
-def mammogram_header(dataset: Dataset, image: ImagePixel, contradictions: tuple[Note, ...] = ()) -> MammogramHeader:
+def mammogram_header(
+    dataset: Dataset, image: ImagePixel, contradictions: tuple[Note, ...] = (), *, use_descriptions: bool = True
+) -> MammogramHeader:
     """Return the header of a dataset.
 
     Args:
         dataset: The image.
         image: The Image Pixel module of the image.
         contradictions: Contradictions that reading the pixels has found already.
+        use_descriptions: Whether free text may give side and view.
     """
     notes: list[Note] = []
-    laterality, view = find_projection(dataset, notes)
+    laterality, view = find_projection(dataset, notes, use_descriptions=use_descriptions)
     modifiers = find_modifiers(dataset)
     intent = find_intent(dataset, notes)
     spacing, spacing_source = find_spacing(dataset, notes)
@@ -92,8 +100,10 @@ def mammogram_header(dataset: Dataset, image: ImagePixel, contradictions: tuple[
     vendor = Vendor.from_dicom(text(dataset, "Manufacturer"))
     return MammogramHeader(
         **vars(image),
-        laterality=laterality,
-        view=view,
+        laterality=laterality[0],
+        laterality_source=laterality[1],
+        view=view[0],
+        view_source=view[1],
         modifiers=modifiers,
         orientation=find_orientation(dataset),
         kind=kind,
@@ -132,48 +142,107 @@ _ORIENTATIONS: dict[tuple[str, ...], tuple[Laterality, View]] = {
 }
 
 
-def find_projection(dataset: Dataset, notes: list[Note]) -> tuple[Laterality, View]:
-    """Return laterality and view of a dataset; ``UNKNOWN`` if no attribute gives them.
+def find_projection(
+    dataset: Dataset, notes: list[Note], *, use_descriptions: bool = True
+) -> tuple[tuple[Laterality, str | None], tuple[View, str | None]]:
+    """Return laterality and view of a dataset, each with the attribute that gives it; ``UNKNOWN`` if none does.
 
     Laterality is taken from ImageLaterality, Laterality, FrameLaterality, ViewPosition ("L MLO"), CBIS-DDSM's PatientID
-    text, PatientOrientation; the view from ViewCodeSequence, ViewPosition, PatientID, PatientOrientation. The first one
-    that has a value is believed. PatientOrientation, which gives it only under the usual hanging, is asked last and
-    contradicts nothing.
+    text; the view from ViewCodeSequence, ViewPosition, PatientID. Then both from free text, which is where Fujifilm and
+    others put them: AcquisitionDeviceProcessingDescription, ProtocolName, SeriesDescription; and at last from
+    PatientOrientation, which gives them only under the usual hanging and contradicts nothing. The first one that has a
+    value is believed.
+
+    Args:
+        dataset: The image.
+        notes: List that receives contradictions, and what is taken from free text.
+        use_descriptions: Whether free text is used.
     """
-    position = _POSITION.fullmatch(text(dataset, "ViewPosition").upper())
+    position = _from_position(text(dataset, "ViewPosition"))
     patient = _CBIS_PATIENT.search(text(dataset, "PatientID").upper())
     frames = group_items(dataset, "FrameAnatomySequence")
-    lateralities = [
-        ("ImageLaterality", text(dataset, "ImageLaterality")),
-        ("Laterality", text(dataset, "Laterality")),
-        *(("FrameLaterality", text(frame, "FrameLaterality")) for frame in frames),
-        ("ViewPosition", position[1] if position else ""),
-        ("the PatientID text", patient[1] if patient else ""),
+    described = {name: _from_text(text(dataset, name)) for name in _DESCRIPTIONS} if use_descriptions else {}
+    sides = [
+        ("ImageLaterality", Laterality.from_dicom(text(dataset, "ImageLaterality"))),
+        ("Laterality", Laterality.from_dicom(text(dataset, "Laterality"))),
+        *(("FrameLaterality", Laterality.from_dicom(text(frame, "FrameLaterality"))) for frame in frames),
+        ("ViewPosition", position[0]),
+        ("the PatientID text", Laterality.from_dicom(patient[1] if patient else "")),
+        *((name, found[0]) for name, found in described.items()),
     ]
     views = [
-        *(("ViewCodeSequence", _coded(View, item)) for item in items(dataset, "ViewCodeSequence")[:1]),
-        ("ViewPosition", View.from_dicom(position[3] if position else "")),
+        *(("ViewCodeSequence", _coded(View, item)) for item in items(dataset, "ViewCodeSequence")),
+        ("ViewPosition", position[1]),
         ("the PatientID text", View.from_dicom(patient[2] if patient else "")),
+        *((name, found[1]) for name, found in described.items()),
     ]
-    sides = [(name, Laterality.from_dicom(value)) for name, value in lateralities]
     hanging = _ORIENTATIONS.get(find_orientation(dataset), (Laterality.UNKNOWN, View.UNKNOWN))
     return _first_known(sides, hanging[0], notes), _first_known(views, hanging[1], notes)
 
 
-def _first_known(found: list[tuple[str, _Fact]], default: _Fact, notes: list[Note]) -> _Fact:
-    """Return the first known value, and note each attribute that says another one."""
+# free-text attributes, and the notes that a side or a view is from them
+_DESCRIPTIONS = {
+    "AcquisitionDeviceProcessingDescription": ("laterality_from_device_description", "view_from_device_description"),
+    "ProtocolName": ("laterality_from_protocol_name", "view_from_protocol_name"),
+    "SeriesDescription": ("laterality_from_series_description", "view_from_series_description"),
+}
+_SIDE_WORDS = {
+    **dict.fromkeys(("RIGHT", "DEX", "DEXT", "DEXTRA", "RECHTS", "DROIT", "DROITE", "DERECHA", "DIREITA"), "R"),
+    **dict.fromkeys(("LEFT", "SIN", "SINISTRA", "LINKS", "GAUCHE", "IZQUIERDA", "ESQUERDA"), "L"),
+}
+_SIDE_LETTERS = {"R": "R", "RT": "R", "L": "L", "LT": "L"}  # a side only next to a view: alone they abbreviate others
+# not FB, ISO and SIO: in free text these are rarely views
+_VIEW_WORDS = {
+    **{name: name for name in ("CC", "MLO", "ML", "LM", "LMO", "XCC", "XCCL", "XCCM")},
+    **{"CRANIOCAUDAL": "CC", "VIISTO": "MLO"},
+}
+
+
+def _from_position(position: str) -> tuple[Laterality, View]:
+    found = _POSITION.fullmatch(position.upper())
+    if found is None:
+        return _from_text(position)
+    return Laterality.from_dicom(found[1]), View.from_dicom(found[3])
+
+
+def _from_text(description: str) -> tuple[Laterality, View]:
+    """Return side and view that a free text names; ``UNKNOWN`` for one of which it names none or several."""
+    # joined, so that "medio-lateral oblique" and "cranio caudal" are one word each
+    joined = re.sub(r"CRANIO[\s_-]*CAUDAL", "CRANIOCAUDAL", description.upper())
+    joined = re.sub(r"MEDIO[\s_-]*LATERAL[\s_-]*OBLIQUE", "MLO", joined)
+    words = re.findall(r"[^\W\d_]+", joined)
+    # "RCC" is R and CC; "LM" and "LMO" are views of their own
+    words = [part for word in words for part in ((word[0], word[1:]) if _is_joined(word) else (word,))]
+    views = {_VIEW_WORDS[word] for word in words if word in _VIEW_WORDS}
+    letters = _SIDE_LETTERS if views else {}
+    sides = {value for word in words if (value := _SIDE_WORDS.get(word) or letters.get(word))}
+    return (
+        Laterality.from_dicom(sides.pop() if len(sides) == 1 else ""),
+        View.from_dicom(views.pop() if len(views) == 1 else ""),
+    )
+
+
+def _is_joined(word: str) -> bool:
+    return word not in _VIEW_WORDS and word[0] in "RL" and word[1:] in _VIEW_WORDS
+
+
+def _first_known(found: list[tuple[str, _Fact]], default: _Fact, notes: list[Note]) -> tuple[_Fact, str | None]:
+    """Return the first known value with its attribute; note each attribute that says another one, and free text."""
     known = [(name, value) for name, value in found if value.value]
     if not known:
-        return default
+        return default, "PatientOrientation" if default.value else None
     name, first = known[0]
-    code = "laterality_contradicted" if isinstance(first, Laterality) else "view_contradicted"
+    is_side = isinstance(first, Laterality)
+    if name in _DESCRIPTIONS:
+        notes.append(Note(_DESCRIPTIONS[name][0 if is_side else 1]))
+    code = "laterality_contradicted" if is_side else "view_contradicted"
     others = [
         Note(code, attribute=name, value=first.value, other=other, other_value=value.value)
         for other, value in known
         if not _agree(first, value)
     ]
     notes += dict.fromkeys(others)
-    return first
+    return first, name
 
 
 def _agree(first: Laterality | View, other: Laterality | View) -> bool:

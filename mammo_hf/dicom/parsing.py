@@ -47,6 +47,7 @@ _PIXEL_DATA = 0x7FE00010
 _PIXEL_TAGS = (0x7FE00008, 0x7FE00009, _PIXEL_DATA)  # FloatPixelData, DoubleFloatPixelData, PixelData
 _KEYWORDS = """
     SOPClassUID Modality PresentationIntentType ImageType Manufacturer ManufacturerModelName SeriesDescription PatientID
+    ProtocolName AcquisitionDeviceProcessingDescription
     PatientOrientation Laterality ImageLaterality ViewPosition ViewCodeSequence ViewModifierCodeSequence
     BreastImplantPresent KVP BodyPartThickness CompressionForce ImagerPixelSpacing PixelSpacing
     NominalScannedPixelSpacing EstimatedRadiographicMagnificationFactor SamplesPerPixel PhotometricInterpretation

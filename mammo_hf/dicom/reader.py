@@ -44,6 +44,7 @@ def read_mammogram(
     prefer: Literal["lut", "window"] = "lut",
     window: int | str | None = NORMAL,
     on_missing_window: MissingWindow = "robust",
+    use_descriptions: bool = True,
 ) -> Mammogram:
     """Read one mammogram: a plain image, or a tomosynthesis volume.
 
@@ -60,6 +61,8 @@ def read_mammogram(
         on_missing_window: The rule for For Processing images and those that have neither window nor VOI LUT:
             "robust" displays what is between air and the brightest tissue, "full_range" all that the bits can hold,
             "raise" refuses. ``Mammogram.intensity_source`` says what was done.
+        use_descriptions: Whether side and view may be taken from free text, such as SeriesDescription "R MLO", if no
+            attribute of their own gives them.
 
     Returns:
         Stored values, the table of displayed intensity, and the header.
@@ -88,7 +91,8 @@ def read_mammogram(
         frames = stored_frames(pixels.inflated(image.nbytes), syntax, image, _extended_offsets(dataset))
         tables = intensity_tables(dataset, frames.image, find_intent(dataset, notes), display, frames)
         notes += frames.notes + tuple(note for table in tables for note in table.notes)
-        return Mammogram(frames, tables, mammogram_header(dataset, frames.image, tuple(notes)), name)
+        header = mammogram_header(dataset, frames.image, tuple(notes), use_descriptions=use_descriptions)
+        return Mammogram(frames, tables, header, name)
 
 
 def _extended_offsets(dataset: Dataset) -> tuple[bytes, bytes] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import logging
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +23,10 @@ from ..explainers.explanation import mm_per_pixel
 from ..explainers.overlay import side_by_side
 from ..files import is_remote, whole_file, writing_errors
 from ..models.checkpoint import locate, read_tasks
+from ..notes import codes
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .onnx import is_exported
-from .reading import ImageReader, InferenceResult, Source, files_to_read
+from .reading import REJECTED, ImageReader, InferenceResult, Source, files_to_read
 from .scoring import load_classifier
 
 if TYPE_CHECKING:
@@ -168,10 +170,11 @@ def _explain_files(
         out.mkdir(parents=True, exist_ok=True)
     drawn: list[list[Any]] = []
     rejected: list[list[str]] = []
+    noted: Counter[str] = Counter()
     with ImageReader(processor, min(num_workers, len(files))) as reader:
         for image in reader.read(enumerate(files)):
             if image.pixel_values is None or image.geometry is None:
-                rejected.append([files[image.index], image.reason or ""])
+                rejected.append([files[image.index], image.reason or "", image.code])
                 continue
             pixels = torch.from_numpy(image.pixel_values)[None]
             shown = processor.denormalize(pixels.numpy())
@@ -184,11 +187,15 @@ def _explain_files(
             picture = f"{image.index + 1:03d}.png"
             maps = {name: explanation.map[0] for name, explanation in found.items()}
             _save(out / picture, first.images[0], maps, None, mm_per_pixel(image.geometry), first.caption())
-            drawn.append([files[image.index], picture, first.target[0], f"{first.score[0]:.6g}"])
-    _write_table(out / "explanations.csv", ["file", "picture", "label", "score"], drawn)
+            named = codes(image.notes)
+            noted.update(named)
+            drawn.append([files[image.index], picture, first.target[0], f"{first.score[0]:.6g}", ";".join(named)])
+    _write_table(out / "explanations.csv", ["file", "picture", "label", "score", "notes"], drawn)
     if rejected:
-        _write_table(out / "rejected.csv", ["file", "reason"], rejected)
-    return InferenceResult(out, len(drawn), len(rejected), out / "rejected.csv" if rejected else None)
+        _write_table(out / "rejected.csv", list(REJECTED), rejected)
+    rejects = out / "rejected.csv" if rejected else None
+    refusals = Counter(code for *_, code in rejected)
+    return InferenceResult(out, len(drawn), len(rejected), rejects, notes=noted, refusals=refusals)
 
 
 def _save(

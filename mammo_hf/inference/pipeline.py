@@ -17,6 +17,7 @@ from ..explainers.targets import resolve, task_slices
 from ..models.checkpoint import check_processor
 from ..models.configuration_mammo_swin import MammoSwinConfig
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification
+from ..notes import codes
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .exams import ExamView, check_header, into_exam, views_of
 from .reading import files_below
@@ -31,7 +32,8 @@ class MammogramClassificationPipeline(Pipeline):
 
     ``pipeline("mammogram-classification", model=...)(image)``: ``image`` is anything that ``MammoImageProcessor``
     takes: a path, bytes, a pydicom ``Dataset``, a PIL image, an array. The result is a list of ``{"task", "label",
-    "score"}``, within a task by falling score. Other inputs:
+    "score"}``, within a task by falling score, each with ``"notes"`` if there are any on the image: their codes, keys
+    of `mammo_hf.notes.NOTES`. Other inputs:
 
     - a list, a torch ``Dataset`` or an iterator of images or exams: a list of results, or an iterator of them;
     - a folder: a list of the results of its DICOM files and pictures, in the order of their paths, each with its
@@ -165,7 +167,7 @@ class MammogramClassificationPipeline(Pipeline):
             source = self.image_processor.open(inputs.image)
             check_header(inputs, source.mammogram)
             inputs = source
-        return dict(self.image_processor(inputs, return_tensors="pt", return_geometry=True))
+        return dict(self.image_processor(inputs, return_tensors="pt", return_geometry=True, return_notes=True))
 
     def _forward(
         self,
@@ -186,7 +188,8 @@ class MammogramClassificationPipeline(Pipeline):
             tta=tta,
             geometry=geometry,
         )
-        return {"logits": logits, "explanations": explanations}
+        notes = [one[0] if isinstance(one, list) else one for one in model_inputs["notes"]]
+        return {"logits": logits, "explanations": explanations, "notes": notes}
 
     def postprocess(
         self, model_outputs: dict[str, Any], tasks: list[str] | None = None, top_k: int | None = None
@@ -197,9 +200,12 @@ class MammogramClassificationPipeline(Pipeline):
         explanations = model_outputs["explanations"]
         # of a batch each image's own has been taken out already
         found: dict[int, Explanation] = explanations[0] if isinstance(explanations, list) else explanations
-        return self._ranked(
+        results = self._ranked(
             {name: table[0] for name, table in scores.items() if tasks is None or name in tasks}, top_k, found
         )
+        notes = model_outputs["notes"]
+        named = codes(notes[0] if isinstance(notes, list) else notes)
+        return [one | {"notes": named} for one in results] if named else results
 
     def _ranked(
         self, scores: dict[str, np.ndarray], top_k: int | None, explanations: Mapping[int, Explanation] | None = None

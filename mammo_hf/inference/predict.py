@@ -17,6 +17,7 @@ import logging
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -32,9 +33,10 @@ from ..explainers import find_explainer
 from ..explainers.targets import label_names
 from ..files import whole_file, write_record, writing_errors
 from ..models.checkpoint import locate, repository_of
+from ..notes import codes
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .onnx import is_exported, load_exported
-from .reading import ImageReader, InferenceResult, ReadImage, SideBySide, Source, files_to_read, replicas
+from .reading import REJECTED, ImageReader, InferenceResult, ReadImage, SideBySide, Source, files_to_read, replicas
 from .scoring import calibrated_scores, load_classifier, score_and_explain
 
 logger = logging.getLogger(__name__)
@@ -42,7 +44,7 @@ logger = logging.getLogger(__name__)
 GPU_BATCH = 32
 CPU_PIXELS = 2 * 448 * 224  # per batch on a CPU: with more, activations outgrow the caches, and each image takes longer
 FEW = 16  # files that are read before a process would have started
-FACTS = ("file", "laterality", "view")
+FACTS = ("file", "laterality", "view", "notes")
 Rows = list[tuple[int, list[str]]]
 
 
@@ -155,7 +157,7 @@ def score_files(
     state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
     size = batch_size or default_batch(processor, state.device.type)
     scorer = _Scorer(model.to(state.device), processor, explainer, tta, output)
-    journal = Journal(output.with_name(f"{output.name}.part"), len(scorer.columns) + 1, len(files))
+    journal = Journal(output.with_name(f"{output.name}.part"), len(scorer.columns) + 2, len(files))
     # Find out which batches an earlier run has left to do, and which of those are this process's
     with state.main_process_first():
         journal.open(scorer.facts(files, size, name))
@@ -177,11 +179,11 @@ def score_files(
         return None
     # not a barrier of torch's, which would give up after half an hour: the processes may need very different times
     journal.wait_for(number, state.num_processes)
-    images, rejected = write_outputs(journal, output, scorer.columns, scorer.labels)
+    images, notes, refusals = write_outputs(journal, output, scorer.columns, scorer.labels)
     journal.remove()
-    rejects = rejects_path(output) if rejected else None
+    rejects = rejects_path(output) if refusals else None
     resumed = sum(min(size, len(files) - batch * size) for batch in np.flatnonzero(done).tolist())
-    return InferenceResult(output, images, rejected, rejects, resumed)
+    return InferenceResult(output, images, refusals.total(), rejects, resumed, notes, refusals)
 
 
 def default_batch(processor: MammoImageProcessor, device: str) -> int:
@@ -256,7 +258,7 @@ def _read_batches(
     def note(rows: Rows) -> None:
         nonlocal rejected
         journal.write(rows)
-        rejected += sum(bool(row[-1]) for _, row in rows)
+        rejected += sum(bool(row[-2]) for _, row in rows)
         bar.update(len(rows))
         if rejected:
             bar.set_postfix_str(f"{rejected} rejected")
@@ -274,7 +276,7 @@ def _read_batches(
             reasons = {
                 index: f"is listed twice, first as number {first[index] + 1}" for index in batch if index in first
             }
-            images = [ReadImage(i, reason=reasons[i]) if i in reasons else next(coming) for i in batch]
+            images = [ReadImage(i, reason=reasons[i], code="left_out") if i in reasons else next(coming) for i in batch]
             for rows in scoring.put(images):
                 note(rows)
         for rows in scoring.rest():
@@ -287,13 +289,14 @@ def _rows(scorer: _Scorer, model: Any, images: list[ReadImage], files: Sequence[
     order = {image.index: number for number, image in enumerate(good)}
     rows = []
     for image in images:
-        cells, reason = [""] * (len(scorer.columns) - len(FACTS)), image.reason or ""
+        cells, reason, code = [""] * (len(scorer.columns) - len(FACTS)), image.reason or "", image.code
         if image.index in order:
             number = order[image.index]
             cells = [f"{value:.6g}" for value in scores[number]] + ([pictures[number]] if scorer.explainer else [])
             if not np.isfinite(scores[number]).all():
-                reason = "its scores are not finite"
-        rows.append((image.index, [files[image.index], image.laterality, image.view, *cells, reason]))
+                reason, code = "its scores are not finite", "damaged"
+        facts = [files[image.index], image.laterality, image.view, ";".join(codes(image.notes))]
+        rows.append((image.index, [*facts, *cells, reason, code]))
     return rows
 
 
@@ -325,9 +328,9 @@ def _cores() -> int:
 
 # What has been read so far, on the disk.
 #
-# A row is an index into the list, the file, what was found, the scores, and the reason if there are none. Rows are
-# written one batch at a time. A batch that was cut short is scored again as a whole, so that its scores come from the
-# same batch as in a run that was never interrupted.
+# A row is an index into the list, the file, what was found, the scores, and the reason with its code if there are none.
+# Rows are written one batch at a time. A batch that was cut short is scored again as a whole, so that its scores come
+# from the same batch as in a run that was never interrupted.
 
 _RUN = "run.json"
 POLL = 0.2  # seconds between two looks
@@ -442,29 +445,35 @@ class Journal:
 _GROUP = 4096  # rows of a parquet file that are held at a time
 
 
-def write_outputs(journal: Journal, output: Path, columns: list[str], labels: list[str]) -> tuple[int, int]:
+def write_outputs(
+    journal: Journal, output: Path, columns: list[str], labels: list[str]
+) -> tuple[int, Counter[str], Counter[str]]:
     """Write the scores, as parquet or CSV by the output's suffix, and the rejected files, each whole or not at all.
 
     Returns:
-        The number of images with scores, and the number of rejected files.
+        The number of images with scores, of these by code of a note, and of the rejected files by code of the reason.
     """
-    rejects, counts = rejects_path(output), [0, 0]
+    rejects, notes, refusals = rejects_path(output), Counter[str](), Counter[str]()
+    images = 0
     with whole_file(output) as table, whole_file(rejects) as part, part.open("w", encoding="utf-8", newline="") as file:
         rejected = csv.writer(file)
-        rejected.writerow(["file", "reason"])
+        rejected.writerow(REJECTED)
 
         def scored() -> Iterator[list[str]]:
-            for _, (*cells, reason) in journal.rows():
-                counts[bool(reason)] += 1
+            nonlocal images
+            for _, (*cells, reason, code) in journal.rows():
                 if reason:
-                    rejected.writerow([cells[0], reason])
+                    refusals[code] += 1
+                    rejected.writerow([cells[0], reason, code])
                 else:
+                    images += 1
+                    notes.update(filter(None, cells[FACTS.index("notes")].split(";")))
                     yield cells
 
         (_write_parquet if output.suffix == ".parquet" else _write_csv)(table, columns, labels, scored())
-    if not counts[1]:
+    if not refusals:
         rejects.unlink()
-    return counts[0], counts[1]
+    return images, notes, refusals
 
 
 def _write_csv(path: Path, columns: list[str], labels: list[str], rows: Iterator[list[str]]) -> None:

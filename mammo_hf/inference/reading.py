@@ -7,11 +7,11 @@ import csv
 import multiprocessing
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
@@ -21,9 +21,12 @@ import torch
 
 from ..errors import MammoError, UsageError
 from ..files import is_dicom_entry, walk
+from ..notes import Note, counts_line
 from ..processes import follow_parent, no_interrupts
 from ..processing.geometry import Geometry
 from ..processing.image_processing_mammo import MammoImageProcessor
+
+REJECTED = ("file", "reason", "code")  # columns of the table of rejected files
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class InferenceResult:
         rejected: Number of files that could not be read.
         rejects: The table that lists them with the reasons; ``None`` if there are none.
         resumed: Number of files that an earlier, interrupted run had already read.
+        notes: Number of images in it by code of a note.
+        refusals: Number of rejected files by code of the reason.
     """
 
     output: Path
@@ -43,11 +48,14 @@ class InferenceResult:
     rejected: int = 0
     rejects: Path | None = None
     resumed: int = 0
+    notes: Mapping[str, int] = field(default_factory=dict)
+    refusals: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         before = f", {self.resumed} of them from an earlier run" if self.resumed else ""
         rejected = f"; {self.rejected} files rejected, see {self.rejects}" if self.rejected else ""
-        return f"{self.images} images in {self.output}{before}{rejected}"
+        counts = "".join(counts_line(name, getattr(self, name)) for name in ("notes", "refusals"))
+        return f"{self.images} images in {self.output}{before}{rejected}{counts}"
 
 
 # The files to read: all images below a folder, or those of a list.
@@ -139,7 +147,9 @@ class ReadImage:
         geometry: The way back to the file's pixels.
         laterality: "L", "R", "B", or "" if the file does not say.
         view: "CC", "MLO" or another view, or "" if the file does not say.
+        notes: Notes on the image.
         reason: Why it could not be read.
+        code: The reason's code, a key of `mammo_hf.notes.REFUSALS`.
     """
 
     index: int
@@ -147,7 +157,9 @@ class ReadImage:
     geometry: Geometry | None = None
     laterality: str = ""
     view: str = ""
+    notes: tuple[Note, ...] = ()
     reason: str | None = None
+    code: str = ""
 
 
 def read_image(processor: MammoImageProcessor, index: int, file: str) -> ReadImage:
@@ -157,14 +169,14 @@ def read_image(processor: MammoImageProcessor, index: int, file: str) -> ReadIma
         facts = ("", "")
         if source.mammogram is not None:
             facts = source.mammogram.header.laterality.value, source.mammogram.header.view.value
-        made = processor.preprocess(source, return_geometry=True)
-        return ReadImage(index, np.asarray(made["pixel_values"][0]), made["geometry"][0], *facts)
+        made = processor.preprocess(source, return_geometry=True, return_notes=True)
+        return ReadImage(index, np.asarray(made["pixel_values"][0]), made["geometry"][0], *facts, made["notes"][0])
     except MammoError as error:
-        return ReadImage(index, reason=error.problem)
+        return ReadImage(index, reason=error.problem, code=error.code)
     except OSError as error:
-        return ReadImage(index, reason=error.strerror or type(error).__name__)
+        return ReadImage(index, reason=error.strerror or type(error).__name__, code="missing")
     except MemoryError:
-        return ReadImage(index, reason="takes more memory than is available")
+        return ReadImage(index, reason="takes more memory than is available", code="hostile")
 
 
 class ImageReader:
@@ -218,7 +230,8 @@ class ImageReader:
             try:
                 return pool.submit(_work, index, file).result()
             except BrokenProcessPool:
-                return ReadImage(index, reason="the process that read it was killed, perhaps because memory ran out")
+                reason = "the process that read it was killed, perhaps because memory ran out"
+                return ReadImage(index, reason=reason, code="hostile")
 
     def _submitted(self, index: int, file: str) -> Future[ReadImage]:
         with no_interrupts():  # a process is started here, if one is still missing

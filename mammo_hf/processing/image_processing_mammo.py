@@ -156,6 +156,7 @@ class MammoImageProcessor(BaseImageProcessor):
         return_tensors: str | None = None,
         return_geometry: bool = False,
         return_breast: bool = False,
+        return_notes: bool = False,
         return_mask: bool = False,
         mask_seed: int | None = None,
     ) -> BatchFeature:
@@ -167,6 +168,7 @@ class MammoImageProcessor(BaseImageProcessor):
             return_tensors: Kind of the arrays, "pt", "np" or ``None``.
             return_geometry: Whether to return ``geometry``, a list of ``Geometry``.
             return_breast: Whether to return ``breast``, a list of ``Breast`` (mask, box, chest wall, notes).
+            return_notes: Whether to return ``notes``, a list of all notes on each image, those on its header first.
             return_mask: Whether to return ``bool_masked_pos`` (batch, patches).
             mask_seed: Seed that with an image's index in the list decides its mask; needed with ``return_mask``.
 
@@ -179,7 +181,11 @@ class MammoImageProcessor(BaseImageProcessor):
         """
         if return_mask and mask_seed is None:
             raise UsageError("return_mask needs mask_seed", remedy="give a number: a fixed one in evaluation")
-        fitted = [self.fit_breast(image) for image in (images if isinstance(images, (list, tuple)) else [images])]
+        fitted, notes = [], []
+        for image in images if isinstance(images, (list, tuple)) else [images]:
+            source = self.open(image)
+            fitted.append(self.fit_breast(source))
+            notes.append((*source.notes, *fitted[-1][2].notes))
         data: dict[str, Any] = {"pixel_values": [self.normalize_intensity(intensity) for intensity, _, _ in fitted]}
         if return_mask and mask_seed is not None:
             masking = self.masking()
@@ -191,6 +197,8 @@ class MammoImageProcessor(BaseImageProcessor):
             features["geometry"] = [geometry for _, geometry, _ in fitted]
         if return_breast:
             features["breast"] = [breast for _, _, breast in fitted]
+        if return_notes:
+            features["notes"] = notes
         return features
 
     def fit(self, image: Any) -> tuple[np.ndarray, Geometry]:

@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ..dicom.display import Display, Slab
 from ..errors import DataError, UsageError
+from ..notes import Note
 
 # the first bytes of PNG, JPEG, PGM (text and binary) and TIFF files
 _PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"P2\n", b"P2 ", b"P5\n", b"P5 ", b"II*\0", b"MM\0*")
@@ -32,6 +33,7 @@ class ImageSource:
         expected_chest_wall: Side of the image that the header implies, "left" or "right"; ``None`` if it does not.
         spacing_mm: (row, column) size of a pixel in mm; ``None`` if the header does not give it.
         may_show_pectoral: Whether the view is oblique, lateral or not known.
+        notes: Notes on the header; those on the picture are `Breast.notes`.
     """
 
     def __init__(self, intensity: np.ndarray | None = None, mammogram: Any = None, slab: Slab | None = None) -> None:
@@ -45,11 +47,13 @@ class ImageSource:
         self.expected_chest_wall: str | None = None
         self.spacing_mm: tuple[float, float] | None = None
         self.may_show_pectoral = True
+        self.notes: tuple[Note, ...] = ()
         if mammogram is not None:
             header = mammogram.header
             # as displayed by convention: the left breast with its chest wall at the image's left edge
             self.expected_chest_wall = {"L": "left", "R": "right"}.get(header.laterality.value)
             self.spacing_mm = header.spacing_mm
+            self.notes = header.contradictions
             self.may_show_pectoral = header.view.value in ("", *_OBLIQUE)
 
     def view(self, rows: slice, columns: slice | None = None) -> np.ndarray:

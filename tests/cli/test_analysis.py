@@ -132,7 +132,7 @@ def test_broken_files_are_rejected_by_name_and_the_run_goes_on(collection, tmp_p
     where = ["--root_dir", str(root), "--output_dir", str(out), "--log_mode", "file", "--mim_epochs", "1"]
     assert main(["analysis", *where, "--train_mim", *QUICK]) == 0
     with (out / "prepared" / "rejected.csv").open(newline="") as file:
-        rejected = dict(list(csv.reader(file))[1:])
+        rejected = {row["source"]: row["reason"] for row in csv.DictReader(file)}
     assert "not a DICOM file" in rejected[str(films[0])]
     assert "cut short" in rejected[str(films[1])]
     if folder not in str(masks[-1]):  # the film of that mask stays, without the lesion's place

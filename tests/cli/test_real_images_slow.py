@@ -37,7 +37,7 @@ def test_the_whole_way_on_real_images(real_data, tmp_path, name, films):
         ]
     )
     assert status == 0
-    assert (out / "prepared" / "rejected.csv").read_text().splitlines() == ["source,reason"]
+    assert (out / "prepared" / "rejected.csv").read_text().splitlines() == ["source,reason,code"]
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["classifier"]["train_images_with_places"] > 0
     pathology = metrics["classifier"]["test"]["pathology"]

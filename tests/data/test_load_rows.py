@@ -79,7 +79,7 @@ def test_a_list_of_files_is_unlabelled_and_headers_say_the_rest(films):
     assert collection.column("split") == ["unlabelled"] * 2
     assert collection.column("laterality") == ["R", None]
     assert collection.notes == ["1 images name no patient: each counts as a patient of its own"]
-    assert [source for source, _ in collection.rejected] == [str(films / "absent.png")]
+    assert [source for source, *_ in collection.rejected] == [str(films / "absent.png")]
     assert list(load(["0.png"], films)) == list(load([films / "0.png"]))
     assert list(load(pd.DataFrame({"path": ["0.png"]}), films)) == list(load([films / "0.png"]))
 

@@ -86,7 +86,7 @@ def test_notes_and_rejected_go_with_the_rows():
         [make_row("a")], tasks=TASKS, salt_name="s", notes=["moved"], rejected=[Rejected("b.dcm", "is broken")]
     )
     chosen = table.where(split="train")
-    assert (chosen.notes, chosen.rejected, chosen.salt_name) == (["moved"], [("b.dcm", "is broken")], "s")
+    assert (chosen.notes, chosen.rejected, chosen.salt_name) == (["moved"], [("b.dcm", "is broken", "left_out")], "s")
 
 
 def test_table_goes_to_worker_processes():

@@ -33,7 +33,9 @@ def header(**keywords: object) -> MammogramHeader:
 def test_every_fact_is_there() -> None:
     assert header(Manufacturer="GE MEDICAL SYSTEMS", SeriesDescription="cropped images") == MammogramHeader(
         laterality=Laterality.RIGHT,
+        laterality_source="ImageLaterality",
         view=View.MLO,
+        view_source="ViewCodeSequence",
         modifiers=(),
         orientation=(),
         kind=ImageKind.FFDM,

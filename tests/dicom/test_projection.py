@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
 from mammo_hf.dicom import Laterality, View
 from mammo_hf.dicom.header import find_modifiers, find_orientation, find_projection
+from mammo_hf.notes import Note
 
 
 def header(code: str | None = None, frame_laterality: str | None = None, **keywords: object) -> Dataset:
@@ -25,7 +28,8 @@ def header(code: str | None = None, frame_laterality: str | None = None, **keywo
 
 def found(dataset: Dataset) -> tuple[Laterality, View, list[str]]:
     notes: list[str] = []
-    return *find_projection(dataset, notes), notes
+    (laterality, _), (view, _) = find_projection(dataset, notes)
+    return laterality, view, notes
 
 
 def test_silence_is_unknown() -> None:
@@ -82,6 +86,72 @@ def test_the_first_is_believed_and_the_others_are_reported() -> None:
 def test_what_is_merely_less_exact_is_no_contradiction() -> None:
     dataset = header("399192008", ImageLaterality="R", Laterality="B", ViewPosition="XCC")
     assert found(dataset) == (Laterality.RIGHT, View.XCCL, [])
+
+
+# texts that makers and sites write, as reported in public, with what they mean
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("R MLO", ("R", "MLO")),
+        ("CC DEX", ("R", "CC")),
+        ("VIISTO SIN", ("L", "MLO")),
+        ("MLO RIGHT", ("R", "MLO")),
+        ("RCC", ("R", "CC")),
+        ("LMLO Diagnostic 2D", ("L", "MLO")),
+        ("MAMMO_L_CRANIO-CAUDAL", ("L", "CC")),
+        ("Left medio-lateral oblique", ("L", "MLO")),
+        ("Right breast", ("R", "")),
+        ("LM", ("", "LM")),
+        ("L series 2, R repeat", ("", "")),
+        ("R CC and L CC", ("", "CC")),
+        ("R CC, MLO", ("R", "")),
+        ("SCREENING", ("", "")),
+    ],
+)
+@pytest.mark.parametrize("attribute", ["AcquisitionDeviceProcessingDescription", "ProtocolName", "SeriesDescription"])
+def test_free_text_is_heard_and_noted(attribute: str, text: str, expected: tuple[str, str]) -> None:
+    laterality, view, notes = found(header(**{attribute: text}))
+    assert (laterality.value, view.value) == expected
+    assert [note.code.split("_from_")[0] for note in notes] == [
+        name for name, value in zip(("laterality", "view"), expected, strict=True) if value
+    ]
+    assert attribute in "".join(notes) or expected == ("", "")
+    silent = find_projection(header(**{attribute: text}), [], use_descriptions=False)
+    assert silent == ((Laterality.UNKNOWN, None), (View.UNKNOWN, None))
+
+
+@given(
+    side=st.sampled_from(["R", "L", "RIGHT", "LEFT", "DEX", "SIN", "Rt", "lt"]),
+    view=st.sampled_from(["CC", "MLO", "ML", "LM", "LMO", "XCCL", "XCCM"]),
+    order=st.permutations(range(2)),
+    separator=st.sampled_from([" ", "_", "-", ", ", " / "]),
+    around=st.sampled_from(["", "MAMMO ", "2D ", "Screening - ", "1. "]),
+)
+def test_side_and_view_are_heard_in_any_order_and_spelling(
+    side: str, view: str, order: list[int], separator: str, around: str
+) -> None:
+    text = around + separator.join([(side, view)[index] for index in order])
+    laterality, heard, _ = found(header(SeriesDescription=text))
+    assert laterality.value == ("R" if side.upper() in ("R", "RIGHT", "DEX", "RT") else "L")
+    assert heard.value == view
+
+
+def test_the_attribute_that_spoke_is_kept_and_free_text_overrules_nothing() -> None:
+    dataset = header(ImageLaterality="L", SeriesDescription="R MLO", ViewPosition="CC")
+    notes: list[Note] = []
+    assert find_projection(dataset, notes) == ((Laterality.LEFT, "ImageLaterality"), (View.CC, "ViewPosition"))
+    assert notes == [
+        "ImageLaterality says L, SeriesDescription says R",
+        "ViewPosition says CC, SeriesDescription says MLO",
+    ]
+
+
+def test_the_first_known_item_of_the_view_codes_counts() -> None:
+    dataset = header("X-1")
+    known = Dataset()
+    known.CodeValue = "R-10226"
+    dataset.ViewCodeSequence.append(known)
+    assert find_projection(dataset, [])[1] == (View.MLO, "ViewCodeSequence")
 
 
 def test_the_hanging_never_overrules_what_is_written() -> None:

@@ -6,27 +6,33 @@ import pytest
 from mammo_hf.inference.predict import Journal, rejects_path, write_outputs
 
 LABELS = ["pathology:benign", "pathology:malignant"]
-COLUMNS = ["file", "laterality", "view", *LABELS]
+COLUMNS = ["file", "laterality", "view", "notes", *LABELS]
 
 
 @pytest.fixture
 def journal(tmp_path):
-    made = Journal(tmp_path / "part", 6, 3)
+    made = Journal(tmp_path / "part", 8, 3)
     made.open({})
     made.begin(0, 0)
-    made.write([(0, ["a,b.dcm", "L", "CC", "0.25", "0.75", ""]), (1, ["c.dcm", "", "", "", "", "is cut off"])])
-    made.write([(2, ["d.dcm", "R", "", "0.5", "0.5", ""])])
+    made.write([(0, ["a,b.dcm", "L", "CC", "negative;bright_edges", "0.25", "0.75", "", ""])])
+    made.write([(1, ["c.dcm", "", "", "", "", "", "is cut off", "damaged"])])
+    made.write([(2, ["d.dcm", "R", "", "negative", "0.5", "0.5", "", ""])])
     made.close()
     return made
 
 
 def test_scores_and_rejects_go_to_a_table_each(journal, tmp_path):
     output = tmp_path / "scores.csv"
-    assert write_outputs(journal, output, COLUMNS, LABELS) == (2, 1)
+    assert write_outputs(journal, output, COLUMNS, LABELS) == (2, {"negative": 2, "bright_edges": 1}, {"damaged": 1})
     rows = list(csv.DictReader(output.open()))
     assert [row["file"] for row in rows] == ["a,b.dcm", "d.dcm"]
-    assert rows[0] == {"file": "a,b.dcm", "laterality": "L", "view": "CC", LABELS[0]: "0.25", LABELS[1]: "0.75"}
-    assert list(csv.DictReader(rejects_path(output).open())) == [{"file": "c.dcm", "reason": "is cut off"}]
+    assert rows[0] == {
+        **{"file": "a,b.dcm", "laterality": "L", "view": "CC", "notes": "negative;bright_edges"},
+        **{LABELS[0]: "0.25", LABELS[1]: "0.75"},
+    }
+    assert list(csv.DictReader(rejects_path(output).open())) == [
+        {"file": "c.dcm", "reason": "is cut off", "code": "damaged"}
+    ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["part", "scores.csv", "scores.rejected.csv"]
 
 

@@ -65,6 +65,16 @@ def test_an_image_may_come_in_many_forms(read, file, pixels):
     assert scores_of(read(pixels)) == scores_of(read(Image.fromarray(pixels)))
 
 
+def test_notes_on_an_image_are_with_its_scores(read, tmp_path):
+    empty = Image.fromarray(np.zeros((300, 150), np.uint8))
+    film = np.zeros((300, 150), np.uint8)
+    film[60:240, :80] = 180
+    for results in (*read([empty, Image.fromarray(film)], batch_size=2), read(empty)):
+        assert len({str(one.get("notes")) for one in results}) == 1
+    assert read(empty)[0]["notes"] == ["breast_not_found"]
+    assert "breast_not_found" not in read(Image.fromarray(film))[0].get("notes", [])
+
+
 def test_a_batch_gives_what_its_images_give(read, tmp_path):
     files = [str(write_dicom(tmp_path / f"{seed}.dcm", seed)) for seed in range(5)]
     alone = [read(file, explainer="grad_cam") for file in files]

@@ -1,4 +1,5 @@
 import csv
+from collections import Counter
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from mammo_hf.errors import UsageError
 from mammo_hf.inference import predict as running
 from mammo_hf.inference.predict import Journal, predict, score_files
 from mammo_hf.inference.scoring import load_classifier
+from mammo_hf.notes import NOTES
 
 
 def run(checkpoint, archive, output, **options):
@@ -18,7 +20,8 @@ def test_every_file_has_a_row_in_order_or_a_reason(checkpoint, archive, tmp_path
     finished = run(checkpoint, archive, tmp_path / "scores.csv")
     assert (finished.images, finished.rejected, finished.resumed) == (9, 1, 0)
     text = f"9 images in {tmp_path / 'scores.csv'}; 1 files rejected, see {tmp_path / 'scores.rejected.csv'}"
-    assert str(finished) == text
+    assert str(finished).startswith(text)
+    assert str(finished).endswith("refusals: 1 damaged")
     rows = list(csv.DictReader((tmp_path / "scores.csv").open()))
     assert [row["file"] for row in rows] == [str(archive / f"{number}.dcm") for number in range(9)]
     assert [(row["laterality"], row["view"]) for row in rows[:3]] == [("L", "CC"), ("R", "CC"), ("L", "MLO")]
@@ -26,7 +29,10 @@ def test_every_file_has_a_row_in_order_or_a_reason(checkpoint, archive, tmp_path
         assert float(row["pathology:benign"]) + float(row["pathology:malignant"]) == pytest.approx(1, abs=1e-5)
     (rejected,) = csv.DictReader((tmp_path / "scores.rejected.csv").open())
     assert rejected["file"] == str(archive / "4-cut.dcm")
-    assert rejected["reason"]
+    assert (bool(rejected["reason"]), rejected["code"]) == (True, "damaged")
+    codes = [code for row in rows for code in row["notes"].split(";") if code]
+    assert finished.notes == Counter(codes)
+    assert set(codes) <= set(NOTES)
     assert not (tmp_path / "scores.csv.part").exists()
 
 
@@ -106,7 +112,7 @@ def test_a_file_that_stands_twice_is_read_once(checkpoint, archive, tmp_path):
     finished = predict(checkpoint, files, tmp_path / "scores.csv", batch_size=3, num_workers=0)
     assert (finished.images, finished.rejected) == (3, 1)
     (rejected,) = csv.DictReader((tmp_path / "scores.rejected.csv").open())
-    assert rejected == {"file": files[2], "reason": "is listed twice, first as number 1"}
+    assert rejected == {"file": files[2], "reason": "is listed twice, first as number 1", "code": "left_out"}
     rows = list(csv.DictReader((tmp_path / "scores.csv").open()))
     assert [row["file"] for row in rows] == [files[0], files[1], files[3]]
 

@@ -116,7 +116,7 @@ def load(root: Path, dicom_path: str | Path | None = None, max_missing: float = 
             remedy=f"complete the download, or allow it with max_missing (now {max_missing:g})",
         )
     rejected += [*without_split(films, splits), *absent]
-    rejected += [Rejected(path, reason) for path, reason in contents.problems.items()]
+    rejected += contents.problems.values()
     notes = collection_notes(cases, missing, films, copies, rows, in_both, mask_counts)
     notes += addition_notes(listed, rows, others, left_out)
     hashes = {salted_hash(patient, NAME) for patient in in_both} & {row["patient"] for row in rows}
@@ -346,7 +346,7 @@ def jpeg_files(root: Path, rejected: list[Rejected]) -> list[ImageFile]:
         if name is None:
             rejected.append(Rejected(f"{table}, row {number}", "its PatientID is not of CBIS-DDSM"))
         elif path is None:
-            rejected.append(Rejected(f"{table}, row {number}", "there is no such file"))
+            rejected.append(Rejected(f"{table}, row {number}", "there is no such file", "missing"))
         else:
             described = _describes_region(row["SeriesDescription"])
             files.append(ImageFile(path, name, _has_number(name) if described is None else described))
@@ -688,4 +688,4 @@ def without_film(cases: Iterable[Case], films: Films) -> list[Rejected]:
     """Return the rows of the tables without a film, named by table and row number."""
     there = {name.film for name in films}
     reason = "there is no image of this patient, side and view"
-    return [Rejected(case.place, reason) for case in cases if case.film not in there]
+    return [Rejected(case.place, reason, "missing") for case in cases if case.film not in there]

@@ -30,6 +30,7 @@ _SIZE_TAGS = ["Columns", "Rows"]
 _TAGS = [
     *_SIZE_TAGS,
     *("ImageLaterality", "Laterality", "PatientOrientation", "ViewCodeSequence", "ViewPosition"),
+    *("AcquisitionDeviceProcessingDescription", "ProtocolName"),
     *("Manufacturer", "Modality", "PatientAge", "PatientID", "SOPInstanceUID", "SeriesDescription", "StudyInstanceUID"),
 ]
 # an image of two values compresses to almost nothing: run lengths take a byte for some sixty pixels, JPEG 2000 and
@@ -65,7 +66,7 @@ class Contents:
 
     def __init__(self) -> None:
         self._shapes: dict[str, tuple[tuple[int, int], bool] | None] = {}
-        self.problems: dict[str, str] = {}
+        self.problems: dict[str, Rejected] = {}
 
     def size(self, path: str) -> tuple[int, int] | None:
         """Return the size (rows, columns) of an image."""
@@ -77,7 +78,7 @@ class Contents:
         try:
             return read_facts(path)
         except DataError as error:
-            self.problems[path] = error.problem
+            self.problems[path] = Rejected(path, error.problem, error.code)
             return None
 
     def is_mask(self, path: str) -> bool:
@@ -90,9 +91,9 @@ class Contents:
                 return _has_two_levels(path)
             return np.unique(read_mammogram(path).pixels).size <= 2
         except MammogramError as error:
-            self.problems[path] = error.problem
+            self.problems[path] = Rejected(path, error.problem, error.code)
         except OSError:
-            self.problems[path] = "the picture is damaged or cut off"
+            self.problems[path] = Rejected(path, "the picture is damaged or cut off", "damaged")
         return False
 
     def _shape(self, path: str) -> tuple[tuple[int, int], bool] | None:
@@ -101,7 +102,7 @@ class Contents:
                 self._shapes[path] = read_shape(path)
             except DataError as error:
                 self._shapes[path] = None
-                self.problems[path] = error.problem
+                self.problems[path] = Rejected(path, error.problem, error.code)
         return self._shapes[path]
 
 
@@ -139,7 +140,7 @@ def read_facts(path: str) -> Facts:
         DataError: The file cannot be read or is not a DICOM image.
     """
     header, _ = _read_header(path, _TAGS)
-    laterality, view = find_projection(header, [])
+    (laterality, _), (view, _) = find_projection(header, [])
     return Facts(
         path,
         modality=text(header, "Modality"),
@@ -159,11 +160,13 @@ def _read_header(path: str, tags: list[str]) -> tuple[pydicom.FileDataset, tuple
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
         size = int(header.get("Rows") or 0), int(header.get("Columns") or 0)
     except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", source=path, remedy="check the path") from error
+        problem = f"cannot be read ({error.strerror})"
+        raise DataError(problem, source=path, remedy="check the path", code="missing") from error
     except Exception as error:  # whatever a damaged header makes pydicom raise
         raise DataError("is not a readable DICOM file", source=path, remedy="fetch it again") from error
     if min(size) <= 0:
-        raise DataError("is a DICOM file without an image", source=path, remedy="remove it from the data")
+        problem = "is a DICOM file without an image"
+        raise DataError(problem, source=path, remedy="remove it from the data", code="not_a_breast")
     return header, size
 
 
@@ -226,7 +229,7 @@ def read_list(listing: str | Path, root: str | Path, rejected: list[Rejected]) -
         path = next((path for path in candidates if os.path.isfile(path)), None)
         if path is None:
             reason = f"line {number} of {source.name} names it, but there is no such file"
-            rejected.append(Rejected(candidates[0], reason))
+            rejected.append(Rejected(candidates[0], reason, "missing"))
         else:
             files.setdefault(os.path.realpath(path), path)
     if not files:
@@ -250,7 +253,7 @@ def files_below(
         rejected: List that receives the folders that cannot be listed.
         accepts: Function that decides whether an entry is wanted; by default DICOM files.
     """
-    return walk(root, lambda folder, reason: rejected.append(Rejected(folder, reason)), accepts)
+    return walk(root, lambda folder, reason: rejected.append(Rejected(folder, reason, "missing")), accepts)
 
 
 def find_tables(root: str | Path, names: Iterable[str]) -> dict[str, Path]:

@@ -195,7 +195,7 @@ class MappedSource:
                 found = _found(files, wanted, place, mapping.path)
                 if not found:
                     missing.append(wanted)
-                    rejected.append(Rejected(place, f"there is no file {wanted}"))
+                    rejected.append(Rejected(place, f"there is no file {wanted}", "missing"))
                 records += [self._record(path, wanted, place, row, len(found)) for path in found]
         return records, missing_files(missing, total, max_missing, table)
 
@@ -321,7 +321,7 @@ def _header_records(root: Path, rejected: list[Rejected]) -> Iterator[Record]:
     for path in files_below(root, rejected):
         facts = contents.facts(path)
         if facts is None:
-            rejected.append(Rejected(path, contents.problems[path]))
+            rejected.append(contents.problems[path])
             continue
         row = {name: getattr(facts, name) for name in HEADER_COLUMNS}
         row |= {"laterality": facts.laterality.value, "view": facts.view.value}
@@ -754,9 +754,9 @@ def _ellipse(shape: dict[str, Any]) -> list[tuple[float, float]]:
 def _mask(wanted: str, record: Record, root: Path, rejected: list[Rejected]) -> str | None:
     path = os.path.normpath(root / wanted)
     if not os.path.isfile(path):
-        rejected.append(Rejected(record.place, f"there is no mask {wanted}"))
+        rejected.append(Rejected(record.place, f"there is no mask {wanted}", "missing"))
     elif _size(path) != _size(record.path):
-        rejected.append(Rejected(path, "is a mask of another size than its image"))
+        rejected.append(Rejected(path, "is a mask of another size than its image", "damaged"))
     else:
         return path
     return None

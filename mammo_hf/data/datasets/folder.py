@@ -58,7 +58,7 @@ def load(root: Path, files: Iterable[str | Path] | None = None) -> Collection:
     found = [_facts(path, contents) for path in paths]
     images = [facts for facts in found if facts is not None]
     rows, left_out = unlabelled_rows(images, contents, source=NAME, tasks=tuple(TASKS), rejected=rejected)
-    rejected += [Rejected(path, reason) for path, reason in contents.problems.items()]
+    rejected += contents.problems.values()
     if not rows:
         what = "images found" if files is None else "files given"
         raise DataError(f"holds no mammogram ({len(found)} {what})", source=root, remedy="check the path")
@@ -95,7 +95,7 @@ def with_listed_images(collection: Collection, dicom_path: str | Path) -> Collec
     images = [facts for path in listed if (facts := _facts(path, contents)) is not None]
     tasks = [task["name"] for task in collection.tasks]
     rows, _ = unlabelled_rows(images, contents, source=NAME, tasks=tasks, rejected=rejected)
-    rejected += [Rejected(path, reason) for path, reason in contents.problems.items()]
+    rejected += contents.problems.values()
     return collection.with_rows(rows, rejected).with_notes(Note("images_added", count=len(rows)))
 
 
@@ -134,7 +134,7 @@ def unlabelled_rows(
     left_out: Counter[str] = Counter()
     for facts in images:
         if facts.modality not in _RADIOGRAPHS:
-            rejected.append(Rejected(facts.path, f"is not a mammogram (modality {facts.modality})"))
+            rejected.append(Rejected(facts.path, f"is not a mammogram (modality {facts.modality})", "not_a_breast"))
         elif contents.is_mask(facts.path):
             left_out["masks"] += 1
         elif facts.is_region or facts.path in regions:

@@ -87,7 +87,7 @@ def _disagreement(mapping: TableMapping, records: Sequence[Record], rejected: li
     ]
     if wrong:
         rejected.append(
-            Rejected(records[0].place, f"gives its image another {' and '.join(wrong)}: {_places(records)}")
+            Rejected(records[0].place, f"gives its image another {' and '.join(wrong)}: {_places(records)}", "damaged")
         )
     return bool(wrong)
 

@@ -71,7 +71,7 @@ def load(root: Path, max_missing: float = 0.5) -> Collection:
     rejected: list[Rejected] = []
     films = _films(Path(root), rejected)
     missing = [f"mdb{number:03d}" for number in sorted(set(lines) - set(films))]
-    rejected += [Rejected(f"Info.txt, {name}", "there is no such film") for name in missing]
+    rejected += [Rejected(f"Info.txt, {name}", "there is no such film", "missing") for name in missing]
     notes = missing_files(missing, len(lines), max_missing, root)
     rows = [_row(number, films[number], lines[number]) for number in sorted(lines) if number in films]
     return Collection.from_rows(rows, tasks=task_list(TASKS), salt_name=NAME, notes=notes, rejected=rejected)

@@ -30,10 +30,10 @@ import pyarrow.parquet as pq
 from ...errors import UsageError
 from ...files import Folder
 from ...processing.image_processing_mammo import FORMAT_VERSION, MammoImageProcessor
-from ..collection import Collection
+from ..collection import Collection, Rejected
 from ..prepared_row import SCHEMA
 from ..schema import features
-from .row import KEYS, Preparation, Problem, differences, fit_parameters
+from .row import KEYS, Preparation, differences, fit_parameters
 
 FORMATS = ("arrow", "parquet")
 FINISHED, LAYOUT, REJECTED = "prepared.json", "layout.json", "rejected.csv"
@@ -42,7 +42,7 @@ PROCESSOR = "preprocessor_config.json"
 SPLIT_NAME = "images"
 _STATE, _INFO = "state.json", "dataset_info.json"
 # columns that the table of a prepared folder leaves on the disk
-_HEAVY = ("pixels", "size", "lesions", "geometry", "breast", "labels", *KEYS)
+_HEAVY = ("pixels", "size", "lesions", "geometry", "notes", "breast", "labels", *KEYS)
 
 # Written.
 
@@ -100,7 +100,7 @@ def mark_unfinished(folder: Folder) -> None:
 
 
 def finish(
-    folder: Folder, layout: Layout, preparation: Preparation, facts: dict[str, Any], rejected: list[Problem]
+    folder: Folder, layout: Layout, preparation: Preparation, facts: dict[str, Any], rejected: list[Rejected]
 ) -> None:
     """Write what makes the shards a dataset; files that have this content already stay untouched.
 
@@ -109,14 +109,14 @@ def finish(
         layout: Layout of the folder.
         preparation: What was done to its rows.
         facts: Further entries of ``prepared.json``.
-        rejected: Source and reason of each file that was left out.
+        rejected: Source, reason and its code of each file that was left out.
 
     Raises:
         OSError: The folder cannot be written to.
     """
     folder.write_text(PROCESSOR, preparation.processor.to_json_string())
     text = io.StringIO(newline="")
-    csv.writer(text).writerows([("source", "reason"), *rejected])
+    csv.writer(text).writerows([("source", "reason", "code"), *rejected])
     folder.write_text(REJECTED, text.getvalue())
     if layout.format == "arrow":
         info = datasets.DatasetInfo(features=datasets.Features.from_arrow_schema(preparation.schema))

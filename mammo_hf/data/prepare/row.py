@@ -15,7 +15,9 @@ import pyarrow as pa
 
 from ...errors import MammoError, UsageError
 from ...files import file_stamp, readable
+from ...notes import codes
 from ...processing.geometry import Geometry
+from ..collection import Rejected
 from ..findings import finding_mask, read_mask
 from ..prepared_row import CELL, SCHEMA, UNKNOWN_PATHOLOGY, geometry_of, packed_breast, packed_pixels
 
@@ -33,7 +35,6 @@ _AFTER_THE_FIT = {"num_channels", "image_mean", "image_std", "mask_block_size", 
 _NAMES = {"image_processor_type", "feature_extractor_type", "processor_class", "_processor_class", "auto_map"}
 _COVERED = 0.5  # part of a pixel that a finding must cover to count there
 Row = dict[str, Any]
-Problem = tuple[str, str]  # a file and what is wrong with it
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def digest(facts: Any) -> str:
 
 def prepared_row(
     row: Row, preparation: Preparation, keys: tuple[str, str], before: Row | None = None
-) -> tuple[Row, list[Problem]]:
+) -> tuple[Row, list[Rejected]]:
     """Prepare one image.
 
     Args:
@@ -138,14 +139,16 @@ def prepared_row(
     prepared = {name: row.get(name) for name, _ in preparation.copied}
     prepared["labels"] = labels_of(row, preparation.tasks)
     prepared.update(zip(KEYS, keys, strict=True))
-    if before is not None and before["pixels_key"] == keys[0] and before.get("breast") is not None:
-        prepared |= {name: before[name] for name in ("pixels", "size", "geometry", "breast")}
+    if before is not None and before["pixels_key"] == keys[0] and before.get("notes") is not None:
+        prepared |= {name: before[name] for name in ("pixels", "size", "geometry", "notes", "breast")}
         if before["lesions_key"] == keys[1]:
             return prepared | {"lesions": before["lesions"]}, []
         geometry = geometry_of(before)
         assert geometry is not None  # every row that is prepared has one
     else:
-        intensity, geometry, breast = preparation.processor.fit_breast(readable(row["path"]))
+        source = preparation.processor.open(readable(row["path"]))
+        intensity, geometry, breast = preparation.processor.fit_breast(source)
+        prepared["notes"] = ";".join(codes([*source.notes, *breast.notes]))
         prepared["breast"] = packed_breast(breast, geometry)
         prepared["pixels"] = packed_pixels(intensity)
         prepared["size"] = list(intensity.shape)
@@ -190,9 +193,9 @@ def labels_of(row: Row, tasks: Sequence[Mapping[str, Any]]) -> list[int]:
     return [labels.index(label) if label in labels else -100 for labels, label in known]
 
 
-def problem_of(error: MammoError | OSError, path: str) -> Problem:
-    """Return a line of ``rejected.csv``: the file, and what is wrong with it."""
+def problem_of(error: MammoError | OSError, path: str) -> Rejected:
+    """Return a line of ``rejected.csv``: the file, what is wrong with it, and the code of that."""
     if isinstance(error, MammoError):
         known = error.source is not None and not error.source.startswith("<")
-        return (str(error.source) if known else path), error.problem
-    return str(error.filename or path), error.strerror or type(error).__name__
+        return Rejected(str(error.source) if known else path, error.problem, error.code)
+    return Rejected(str(error.filename or path), error.strerror or type(error).__name__, "missing")

@@ -6,7 +6,8 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,9 +16,11 @@ import filelock
 
 from ...errors import DataError, UsageError, check_choice, check_number
 from ...files import Folder, writing_errors
+from ...notes import counts_line
+from ..collection import Rejected
 from .executors import Executor, Progress, here, pool
 from .folder import FORMATS, Layout, finish
-from .row import Preparation, Problem, digest
+from .row import Preparation, digest
 from .shard import Shard, ShardResult, ShardWriter
 
 if TYPE_CHECKING:
@@ -36,6 +39,8 @@ class RunSummary:
         folder: Prepared folder.
         images: Number of images in it.
         rejected: Number of files that were left out: lines of ``rejected.csv``.
+        notes: Number of images by code of a note.
+        refusals: Number of files that were left out by code of the reason.
         read: Number of images that were decoded in this run; the others were there.
         shards_written: Number of files of rows that were written in this run.
         size: Bytes of all rows' files.
@@ -45,6 +50,8 @@ class RunSummary:
     folder: str
     images: int
     rejected: int
+    notes: Mapping[str, int]
+    refusals: Mapping[str, int]
     read: int
     shards_written: int
     size: int
@@ -57,6 +64,7 @@ class RunSummary:
             f"{self.images} images in {self.folder}, {self.rejected} left out{why}; "
             f"{self.read} read now in {self.seconds:.1f} s ({speed:.1f} images/s), "
             f"{self.size / max(self.images, 1) / 1e3:.0f} kB on disk per image"
+            f"{counts_line('notes', self.notes)}{counts_line('refusals', self.refusals)}"
         )
 
 
@@ -119,17 +127,22 @@ def _check_arguments(format: str, shard_size: int, num_workers: int, max_rejecte
 
 def _finish(collection: Collection, writer: ShardWriter, results: list[ShardResult], started: float) -> RunSummary:
     """Write what makes the shards a dataset, and sum up the run."""
-    rejected = [(entry.source, entry.reason) for entry in collection.rejected] + sorted(_problems(results))
+    rejected = collection.rejected + sorted(_problems(results))
+    refusals = Counter(entry.code for entry in rejected)
+    notes = sum((Counter(result.notes) for result in results), Counter())
     images, size = sum(result.images for result in results), sum(result.size for result in results)
     facts = {
         "fingerprint": digest(sorted(result.key for result in results)),
         **{"images": images, "rejected": len(rejected), "bytes": size, "salt_name": collection.salt_name},
+        **{"notes": notes, "refusals": refusals},
     }
     finish(writer.folder, writer.layout, writer.preparation, facts, rejected)
     return RunSummary(
         folder=writer.folder.url,
         images=images,
         rejected=len(rejected),
+        notes=notes,
+        refusals=refusals,
         read=sum(result.read for result in results),
         shards_written=sum(result.written for result in results),
         size=size,
@@ -145,15 +158,16 @@ def _shards(collection: Collection, layout: Layout) -> Iterator[Shard]:
         yield number, list(collection.dataset.select(indices))
 
 
-def _problems(results: list[ShardResult]) -> list[Problem]:
-    return [(source, why) for one in results for problems in one.problems.values() for source, why in problems]
+def _problems(results: list[ShardResult]) -> list[Rejected]:
+    # from a record of an earlier run they come as lists
+    return [Rejected(*problem) for one in results for problems in one.problems.values() for problem in problems]
 
 
 def _check_rejected(results: list[ShardResult], total: int, limit: float) -> None:
     lost = sum(result.rows - result.images for result in results)
     if not lost or (lost <= limit * total and lost < total):
         return
-    source, reason = _problems(results)[0]
+    source, reason, _ = _problems(results)[0]
     what = f"none of {total} images could be read" if lost == total else ""
     what = what or f"{lost} of {total} images could not be read, more than {limit:.0%}"
     raise DataError(

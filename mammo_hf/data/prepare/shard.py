@@ -18,8 +18,9 @@ import pyarrow.parquet as pq
 
 from ...errors import MammoError
 from ...files import Folder, writing_errors
+from ..collection import Rejected
 from .folder import Layout, mark_unfinished
-from .row import KEYS, Preparation, Problem, Row, digest, labels_of, prepared_row, problem_of
+from .row import KEYS, Preparation, Row, digest, labels_of, prepared_row, problem_of
 
 GROUP_ROWS = 16  # rows per record batch or parquet row group: what a worker holds in memory
 Shard = tuple[int, list[Row]]  # its number, and the collection's rows that belong to it, in the collection's order
@@ -34,6 +35,7 @@ class ShardResult:
         rows: Rows of the collection that belong to it.
         images: Rows in its file; the others could not be read.
         size: Bytes of its file.
+        notes: Number of its images by code of a note.
         problems: From an image_id to the file that could not be read, the image or a mask of it, and why.
         written: Whether the file was written now; ``False``: it was up to date.
         read: Number of images that were decoded for it now.
@@ -43,7 +45,8 @@ class ShardResult:
     rows: int
     images: int = 0
     size: int = 0
-    problems: dict[str, list[Problem]] = field(default_factory=dict)
+    notes: dict[str, int] = field(default_factory=dict)
+    problems: dict[str, list[Rejected]] = field(default_factory=dict)
     written: bool = False
     read: int = 0
 
@@ -84,7 +87,7 @@ class ShardWriter:
             with folder.whole_file(data) as part:
                 _write(part, self._prepared(rows, keys, before, result, tick), self.layout.format, self.schema)
             result.size = folder.size(data) or 0
-            record = {name: getattr(result, name) for name in ("key", "rows", "images", "size", "problems")}
+            record = {name: getattr(result, name) for name in ("key", "rows", "images", "size", "notes", "problems")}
             folder.write_text(done, json.dumps(record))
         return result
 
@@ -141,10 +144,12 @@ class ShardWriter:
                 result.problems[image_id] = problems
             if prepared is not None:
                 result.images += 1
+                for code in filter(None, prepared["notes"].split(";")):
+                    result.notes[code] = result.notes.get(code, 0) + 1
                 yield prepared
             tick()
 
-    def _try(self, row: Row, keys: tuple[str, str], before: Row | None) -> tuple[Row | None, list[Problem]]:
+    def _try(self, row: Row, keys: tuple[str, str], before: Row | None) -> tuple[Row | None, list[Rejected]]:
         try:
             return prepared_row(row, self.preparation, keys, before)
         except (MammoError, OSError) as error:

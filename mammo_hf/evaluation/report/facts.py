@@ -174,26 +174,31 @@ def flow(table: Collection, evaluated: datasets.Dataset, split: str, unreadable:
         unreadable: Reason for each image of this split that could not be prepared.
 
     Returns:
-        Steps of ``step``, ``images``, ``patients`` and ``left_out``: from a reason to the number of images. Sources are
-        not named, because a path may name a person.
+        Steps of ``step``, ``images``, ``patients``, ``left_out``: from a reason to the number of images, and ``notes``:
+        from the code of a note to the number of evaluated images. Sources are not named, because a path may name a
+        person.
     """
     of_split = table if split == "all" else table.where(split=split)
     name = "of all splits" if split == "all" else f"of the {split} split"
+    noted = [code for row in evaluated["notes"] for code in (row or "").split(";") if code]
     return [
         _step("found in the collection", len(table), table.column("patient"), [r.reason for r in table.rejected]),
         _step(name, len(of_split), of_split.column("patient")),
         _step("readable", len(of_split) - len(unreadable), None, unreadable),
-        _step("with a known label of any task: evaluated", len(evaluated), evaluated["patient"]),
+        _step("with a known label of any task: evaluated", len(evaluated), evaluated["patient"], notes=noted),
     ]
 
 
-def _step(step: str, images: int, patients: Sequence[str] | None, reasons: Sequence[str] = ()) -> dict[str, Any]:
+def _step(
+    step: str, images: int, patients: Sequence[str] | None, reasons: Sequence[str] = (), notes: Sequence[str] = ()
+) -> dict[str, Any]:
     counts = Counter(reasons).most_common()
     shown = dict(counts[:_MOST_REASONS])
     if len(counts) > _MOST_REASONS:
         shown["other reasons"] = sum(count for _, count in counts[_MOST_REASONS:])
     known = None if patients is None else len(set(patients))
-    return {"step": step, "images": images, "patients": known, "left_out": shown}
+    noted = dict(Counter(notes).most_common())
+    return {"step": step, "images": images, "patients": known, "left_out": shown, "notes": noted}
 
 
 def unreadable(tried: Collection, prepared: datasets.Dataset, folder: str | Path) -> list[str]:

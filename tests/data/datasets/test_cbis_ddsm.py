@@ -169,7 +169,7 @@ def test_an_image_that_might_be_a_test_patients_is_not_used(tmp_path):
     write_dicom(tmp_path / "P_00010_LEFT_CC" / "1-1.dcm", film_pixels("a"), "x")
     table = load(tmp_path)
     assert [row["patient"] for row in table] == [patient(1)]
-    reasons = {os.path.relpath(source, tmp_path): reason for source, reason in table.rejected}
+    reasons = {os.path.relpath(source, tmp_path): reason for source, reason, _ in table.rejected}
     assert "its official split" in reasons["P_00010_LEFT_CC/1-1.dcm"]
     missing = set(TABLES.values()) - {TABLES["mass", "train"]}
     assert all(name in table.notes[0] for name in missing)
@@ -189,7 +189,7 @@ def test_table_rows_without_a_file_are_counted_and_listed(tmp_path):
     table = load(tmp_path)
     assert len(table) == 2
     assert "8 of 10 table rows have no image and are left out (7 films)" in table.notes
-    assert [Path(source).name for source, _ in table.rejected][-1] == f"{TABLES['calcification', 'test']}, row 2"
+    assert [Path(source).name for source, *_ in table.rejected][-1] == f"{TABLES['calcification', 'test']}, row 2"
     assert len(table.rejected) == 8
 
 

@@ -107,7 +107,7 @@ def test_list_takes_relative_and_absolute_paths_and_comments(tmp_path):
     found = [os.path.relpath(file, tmp_path) for file in files]
     assert found == [f"beside/{film}", f"root/{crop}", f"beside/{mask}"]
     assert [parse_path(file).is_region for file in files] == [False, True, True]
-    assert [(os.path.basename(source), reason) for source, reason in rejected] == [
+    assert [(os.path.basename(source), reason) for source, reason, _ in rejected] == [
         ("absent.dcm", "line 7 of list.txt names it, but there is no such file")
     ]
 

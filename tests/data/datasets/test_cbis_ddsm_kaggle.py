@@ -58,7 +58,7 @@ def test_files_that_are_not_there_and_strangers_are_listed(tmp_path):
         file.write("x.dcm,CBIS-DDSM/jpeg/1/1.jpg,1,Doe,Doe,1,\n")
     rejected = []
     assert len(jpeg_files(root, rejected)) == 2
-    assert [reason for _, reason in rejected] == ["there is no such file", "its PatientID is not of CBIS-DDSM"]
+    assert [reason for _, reason, _ in rejected] == ["there is no such file", "its PatientID is not of CBIS-DDSM"]
 
 
 def test_a_table_without_the_needed_column(tmp_path):

@@ -66,7 +66,7 @@ def test_files_without_an_image(tmp_path):
         contents = Contents()
         assert contents.size(str(tmp_path / name)) is None
         assert not contents.is_mask(str(tmp_path / name))
-        assert problem in contents.problems[str(tmp_path / name)]
+        assert problem in contents.problems[str(tmp_path / name)].reason
 
 
 @pytest.mark.parametrize(

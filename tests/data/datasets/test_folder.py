@@ -21,7 +21,7 @@ def test_headers_make_unlabelled_rows(tmp_path):
     facts = [row[name] for name in ("laterality", "view", "age_band", "vendor")]
     assert facts == ["R", "MLO", "40-49", "ge"]
     assert table.notes == ["1 crops are left out", "1 masks are left out"]
-    assert [path[-5:] for path, _ in table.rejected] == ["4.dcm"]
+    assert [path[-5:] for path, *_ in table.rejected] == ["4.dcm"]
 
 
 def test_such_a_table_can_be_split_for_pre_training(tmp_path):

@@ -158,7 +158,7 @@ def test_a_mask_of_another_size_is_left_out_and_listed(tmp_path):
     Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "m.png")
     table = read(tmp_path)
     assert [row["findings"][0]["mask_path"] for row in table] == [None, None]
-    assert [reason for _, reason in table.rejected] == [
+    assert [reason for _, reason, _ in table.rejected] == [
         "is a mask of another size than its image",
         "there is no mask gone.png",
     ]

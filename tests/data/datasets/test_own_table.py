@@ -296,7 +296,7 @@ def test_rows_of_one_image_that_name_two_sides_are_left_out_and_listed(folder):
     text = rows_of("path,patient,side,label", ["0.png", *NAMES[:7]], ["p1", "p1", *PATIENTS[2:]], "LRLRLRLR", RESULTS)
     collection = load(table(folder, text))
     assert len(collection) == 6
-    assert [reason for _, reason in collection.rejected] == ["gives its image another laterality: row 1 and row 2"]
+    assert [reason for _, reason, _ in collection.rejected] == ["gives its image another laterality: row 1 and row 2"]
     assert "1 images are left out: their rows name two exams, sides or views" in collection.notes
 
 

@@ -37,17 +37,20 @@ def _table() -> Collection:
 
 
 def test_the_flow_goes_from_the_collection_to_what_was_evaluated() -> None:
-    evaluated = datasets.Dataset.from_dict({"patient": ["p", "p", "q"]})
+    evaluated = datasets.Dataset.from_dict(
+        {"patient": ["p", "p", "q"], "notes": ["negative", "bright_edges;negative", ""]}
+    )
     steps = flow(_table(), evaluated, "test", ["is cut short"])
     assert [(step["images"], step["patients"]) for step in steps] == [(12, 6), (8, 4), (7, None), (3, 2)]
     assert steps[0]["left_out"] == {"holds no image": 2}
     assert steps[2]["left_out"] == {"is cut short": 1}
+    assert steps[3]["notes"] == {"negative": 2, "bright_edges": 1}
     assert "secret" not in str(steps)
     assert flow(_table(), evaluated, "all")[1]["step"] == "of all splits"
 
 
 def test_many_reasons_are_put_together() -> None:
-    evaluated = datasets.Dataset.from_dict({"patient": ["p"]})
+    evaluated = datasets.Dataset.from_dict({"patient": ["p"], "notes": [None]})
     rejected = [f"reason {number}" for number in range(12)]
     left_out = flow(_table(), evaluated, "test", rejected)[2]["left_out"]
     assert left_out["other reasons"] == 4
