@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 
 class MammoError(Exception):
     """Something in the user's input or call that cannot be worked with; prints as one line.
+
+    Options are written as in Python, between backticks; a command writes them as flags (`in_flags`).
 
     Args:
         problem: What is wrong, in plain words.
@@ -49,6 +52,26 @@ class UsageError(MammoError):
 
 class DataError(MammoError):
     """Data that cannot be used as asked: no labels, one class only, a table that contradicts itself."""
+
+
+def in_flags(text: str, flags: Mapping[str, str] | None = None) -> str:
+    """Return a message with its options written as on the command line.
+
+    Messages write an option as in Python, between backticks: ```output_dir```, ```folds=5```.
+
+    Args:
+        text: Message.
+        flags: Flag of each option that the command names; ``None``: every option's own name.
+    """
+
+    def flag(match: re.Match[str]) -> str:
+        name, value = match[1], match[2]
+        if flags is not None and name not in flags:
+            return match[0]
+        shown = f"--{name}" if flags is None else flags[name]
+        return shown if value is None else f"{shown} {value.lower() if value == 'True' else value}"
+
+    return re.sub(r"`(\w+)(?:=([^`]+))?`", flag, text)
 
 
 def check_file(name: str, path: str | None) -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ..errors import MammoError, UsageError
+from ..errors import MammoError, UsageError, in_flags
 from ..files import writable_folder, writing_errors
 
 
@@ -78,14 +78,14 @@ def named_as_flags(flags: Mapping[str, str]) -> Iterator[None]:
         flags: Flag of each option.
 
     Raises:
-        UsageError: An option of the function is wrong; the message names the flag.
+        MammoError: The same error; its message names flags.
     """
     try:
         yield
-    except UsageError as error:
-        if error.source not in flags:
-            raise
-        raise UsageError(error.problem, source=flags[error.source], remedy=error.remedy) from error
+    except MammoError as error:
+        source = flags.get(str(error.source), error.source)
+        problem, remedy = (text and in_flags(text, flags) for text in (error.problem, error.remedy))
+        raise type(error)(str(problem), source=source, remedy=remedy, code=error.code) from error
 
 
 def run_command(command: Callable[[list[str]], None], arguments: Sequence[str] | None = None) -> int:
@@ -94,7 +94,7 @@ def run_command(command: Callable[[list[str]], None], arguments: Sequence[str] |
         command(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()  # here, because a reader that has gone is not an error
     except MammoError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {in_flags(str(error))}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)

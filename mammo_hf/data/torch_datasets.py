@@ -385,7 +385,7 @@ class StreamedMaskedImages(IterableDataset[Example]):
             raise UsageError(
                 f"has {len(self._counts)} shards for {self.world_size} processes",
                 source=folder,
-                remedy="prepare it with a smaller --shard_size",
+                remedy="prepare it with a smaller `shard_size`",
             )
         self.processor = processor
         self.masking = processor.masking()

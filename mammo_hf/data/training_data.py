@@ -235,7 +235,7 @@ def check_test_images(table: Collection) -> None:
     if not any(value is not None for task in table.tasks for value in test.column(task["name"])):
         raise DataError(
             "the collection has no labelled test image to explain",
-            remedy="check its test tables, or give --test_fraction",
+            remedy="check its test tables, or give `test_fraction`",
         )
 
 
@@ -275,8 +275,8 @@ def streamed_images(table: Collection, processor: MammoImageProcessor, *, seed: 
     if folder is None:
         raise UsageError(
             "source files cannot be streamed",
-            source="--streaming",
-            remedy="prepare them with --format parquet",
+            source="streaming",
+            remedy="prepare them with `format=parquet`",
         )
     check_canvas(folder, processor)
     trained_on = table.where(split=("train", "unlabelled")).column("image_id")

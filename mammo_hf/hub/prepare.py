@@ -90,7 +90,7 @@ def prepare(
         UsageError: An argument is wrong, the collection is prepared already, or the folder cannot be written to.
     """
     if ray_address and not ray:
-        raise UsageError("is for a run on Ray", source="--ray_address", remedy="give --ray too")
+        raise UsageError("is for a run on Ray", source="ray_address", remedy="give `ray` too")
     if not isinstance(collection, Collection):
         collection = load(collection)
     if folder_of(collection) is not None:

@@ -73,7 +73,7 @@ class MammogramClassificationPipeline(Pipeline):
             raise UsageError(
                 "is a pre-trained encoder, which has no classifier",
                 source=self.model.name_or_path or "the model",
-                remedy="train one first: mammo-hf finetune --model",
+                remedy="train one first with finetune",
             )
         if type(self.model) is SwinForImageClassification:
             self.model = _own_classifier(self.model)

@@ -111,7 +111,7 @@ def arms(
     names = [Path(init).name for init in checkpoints]
     for name in names:
         if names.count(name) > 1 or name in (SCRATCH, STOCK, FROZEN_RANDOM, *BASELINES):
-            raise UsageError(f"two arms would be called {name!r}", source="--init", remedy="rename a checkpoint folder")
+            raise UsageError(f"two arms would be called {name!r}", source="init", remedy="rename a checkpoint folder")
     found: list[Arm] = []
     for tune in tunes:
         if tune == "head":

@@ -102,7 +102,7 @@ def study_explanations(
     # Prepare the images of the split; permuted labels need those of the training patients too
     asked = collection if split == "all" else collection.where(split=split)
     if not len(asked):
-        raise DataError(f"there is no image of the split {split!r}", remedy="use --split all")
+        raise DataError(f"there is no image of the split {split!r}", remedy="use `split=all`")
     table, tasks = asked if random_labels is None else collection, network.config.tasks
     prepared = prepared_images(table, processor, out / "prepared", tasks=tasks, num_workers=num_workers)
     splits = sorted(set(prepared["split"])) if split == "all" else [split]

@@ -130,7 +130,7 @@ def split_cell(
         everybody = dict.fromkeys(table.column("patient"), "unlabelled")
         table = table.with_splits(everybody | {p: "test" if at == fold else "train" for p, at in by_fold.items()})
     if not any(value is not None for value in table.where(split="test").column(task)):
-        raise DataError(f"no test image has a label of {task}", remedy="give --folds 5 to test by cross-validation")
+        raise DataError(f"no test image has a label of {task}", remedy="give `folds=5` to test by cross-validation")
     if validation_fraction and "validation" not in table.column("split"):
         table = table.split(validation_fraction, seed, task)
     assert_no_leak(table)
@@ -147,7 +147,7 @@ def folds_of(table: Collection, task: str, folds: int, seed: int) -> dict[str, i
         DataError: A label has fewer patients than there are folds.
     """
     if folds < 2:
-        raise UsageError(f"is {folds}", source="--folds", remedy="it must be 2 or more, or 0 for the official split")
+        raise UsageError(f"is {folds}", source="folds", remedy="it must be 2 or more, or 0 for the official split")
     everybody = table.with_splits(dict.fromkeys(table.column("patient"), "train"))
     found: dict[str, int] = {}
     for label, patients in strata(everybody, task).items():
@@ -178,7 +178,7 @@ def check_unseen(table: Collection, seen: frozenset[str], name: str) -> None:
         raise DataError(
             f"was pre-trained on {len(tested)} of the test patients",
             source=name,
-            remedy="test on the patients that its split.json keeps apart: --split_file, without --folds",
+            remedy="test on the patients that its split.json keeps apart: `split_file`, without `folds`",
         )
 
 
@@ -354,7 +354,7 @@ class Results:
                 raise UsageError(
                     f"holds a study with another {other[0]}: {before.get(other[0])!r}, not {about[other[0]]!r}",
                     source=folder,
-                    remedy="give the same arguments, or another --output_dir",
+                    remedy="give the same arguments, or another `output_dir`",
                 )
         write_record(about, path)
 

@@ -267,8 +267,8 @@ def _warn_of_few_updates(trainer: ClassificationTrainer, config: ClassificationC
     updates = config.max_steps if config.max_steps > 0 else int(per_epoch * config.num_train_epochs)
     if config.tune == "full" and updates < ENOUGH_UPDATES:
         logger.warning(
-            "%d updates are few: a whole network may still be at chance after %d; give more --num_train_epochs, or "
-            "--tune last_stage or head",
+            "%d updates are few: a whole network may still be at chance after %d; give more epochs, or tune the "
+            "last stage or the head alone",
             updates,
             ENOUGH_UPDATES,
         )
@@ -345,7 +345,7 @@ def _unlabelled(
     if not rows:
         raise DataError(
             f"no unlabelled image for {config.semi_supervised}",
-            remedy="use fewer labels (--label_percentage 25), add images, or leave --semi_supervised out",
+            remedy="use fewer labels (`label_percentage=25`), add images, or leave `semi_supervised` out",
         )
     return TwoViews(prepared.select(rows), processor, seed=config.seed)
 
@@ -472,7 +472,7 @@ def class_weights(labels: np.ndarray, tasks: Tasks) -> dict[str, list[float]]:
             found = "no labels at all" if not counts.any() else f"{task['labels'][counts.argmax()]!r} only"
             raise DataError(
                 f"the training rows have {found} for the task {task['name']!r}",
-                remedy="check the label tables and --label_percentage",
+                remedy="check the label tables and `label_percentage`",
             )
         # a class that never occurs needs no weight: no row will ask for it
         weights[task["name"]] = [len(known) / (len(counts) * n) if n else 0.0 for n in counts.tolist()]

@@ -86,7 +86,7 @@ class StageOptions:
         Raises:
             UsageError: Names the option and its range.
         """
-        rest = f"at least 0, and below {1 - self.validation_fraction:g} with this --validation_fraction"
+        rest = f"at least 0, and below {1 - self.validation_fraction:g} with this `validation_fraction`"
         for name, holds, rule in (
             ("validation_fraction", 0 < self.validation_fraction < 1, "above 0 and below 1"),
             ("test_fraction", 0 <= self.test_fraction < 1 - self.validation_fraction, rest),

@@ -46,8 +46,8 @@ _OF_ONE_RUN = ("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "
 # arguments of Trainer that no stage can honour, and what does the same
 REFUSED = {
     "do_train": "leave it out: this always trains",
-    "do_eval": "leave it out: --eval_strategy says when to evaluate, mammo-hf evaluate evaluates a trained model",
-    "do_predict": "use mammo-hf predict on the trained model",
+    "do_eval": "leave it out: `eval_strategy` sets when to evaluate, evaluate evaluates a trained model",
+    "do_predict": "use predict on the trained model",
 }
 
 
@@ -129,7 +129,9 @@ def resolve_config(
         result = (config or kind("defaults")).with_options(**{**options, "output_dir": str(output_dir)})
         _check_installed(result)
     except (ValueError, ImportError, RuntimeError, TypeError) as error:
-        raise UsageError(f"Trainer refuses its arguments: {error}", remedy="see --help-all") from error
+        raise UsageError(
+            f"Trainer refuses its arguments: {error}", remedy="see the arguments of transformers.TrainingArguments"
+        ) from error
     return result
 
 
@@ -184,13 +186,14 @@ def check_output(output: Path, resume: str | bool | None, *, overwrite: bool) ->
         raise UsageError(
             f"an earlier run was left unfinished here (step {done} of {planned})",
             source=newest,
-            remedy="resume it with --resume_from_checkpoint true, give --overwrite_output_dir or another --output_dir",
+            remedy="resume it with `resume_from_checkpoint=True`, or give `overwrite_output_dir=True` or another "
+            "`output_dir`",
         )
     if finished and not overwrite:
         raise UsageError(
             "holds a finished training",
             source=output,
-            remedy="give another --output_dir, --overwrite_output_dir, or --resume_from_checkpoint true",
+            remedy="give another `output_dir`, `overwrite_output_dir=True`, or `resume_from_checkpoint=True`",
         )
     return None
 
@@ -316,7 +319,7 @@ def check_batch(config: StageConfig, images: int, what: str) -> None:
         raise UsageError(
             f"a batch of {batch} is larger than the {images} {what}: no batch is left",
             source="dataloader_drop_last",
-            remedy="leave it out, or give a smaller --per_device_train_batch_size",
+            remedy="leave it out, or give a smaller `per_device_train_batch_size`",
         )
     logger.warning("a batch of %d is larger than the %d %s: each batch holds them all", batch, images, what)
 
@@ -394,7 +397,7 @@ def run(trainer: Trainer, checkpoint: str | None) -> None:
         raise Interrupted(
             f"interrupted at step {trainer.state.global_step}",
             source=trainer.args.output_dir,
-            remedy="the same command with --resume_from_checkpoint true (analysis: --resume) resumes from there",
+            remedy="the same call with `resume_from_checkpoint=True` resumes from there",
         )
 
 

@@ -8,7 +8,9 @@ import sys
 import pytest
 import yaml
 
-from mammo_hf.cli import finetune, pretrain
+import mammo_hf
+from mammo_hf.cli import finetune, main, pretrain
+from mammo_hf.cli.running import named_as_flags
 from mammo_hf.cli.stages import parse_stage
 from mammo_hf.errors import UsageError
 
@@ -82,3 +84,17 @@ def test_help_all_shows_trainers_arguments(capsys):
     text = capsys.readouterr().out
     assert "--mask_ratio" in text
     assert "--gradient_accumulation_steps" in text
+
+
+def test_a_message_names_keywords_in_python_and_flags_on_the_command_line(tmp_path, capsys):
+    for name in ("config.json", "metrics.json"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(UsageError, match=r"another `output_dir`, `overwrite_output_dir=True`"):
+        mammo_hf.finetune(tmp_path, tmp_path, model="nano")
+    assert main(["finetune", "--dataset", str(tmp_path), "--output_dir", str(tmp_path), "--model", "nano"]) == 2
+    assert "give another --output_dir, --overwrite_output_dir true, or --resume" in capsys.readouterr().err
+    with (
+        pytest.raises(UsageError, match="--missing_label_percentage: is 0; see --missing_label_percentage 25, `other`"),
+        named_as_flags({"label_percentage": "--missing_label_percentage"}),
+    ):
+        raise UsageError("is 0", source="label_percentage", remedy="see `label_percentage=25`, `other`")

@@ -70,7 +70,7 @@ def test_no_patient_is_tested_whom_the_encoder_was_trained_on():
 
 def test_what_cannot_be_tested_is_said():
     table = cohort(test=0)
-    with pytest.raises(DataError, match="--folds"):
+    with pytest.raises(DataError, match="`folds"):
         split_cell(table, "pathology", percentage=100, seed=0, fold=-1, folds=0, validation_fraction=0.2)
     with pytest.raises(DataError, match="30 folds"):
         folds_of(table, "pathology", 30, 0)

@@ -82,7 +82,7 @@ def test_an_unfinished_folder_is_said_to_be_one(prepared, tmp_path):
 
 
 def test_source_files_are_no_stream(raw):
-    with pytest.raises(UsageError, match="--format parquet"):
+    with pytest.raises(UsageError, match="`format=parquet`"):
         streamed_images(open_collection(raw), PROCESSOR, seed=0)
 
 

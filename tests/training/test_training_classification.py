@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 import datasets
@@ -107,6 +108,14 @@ def test_without_a_validation_image_it_trains_to_the_last_epoch(prepared, tmp_pa
     figures = trained(rows, tmp_path, per_device_train_batch_size=8)
     assert figures["validation"] == {"reason": "no labelled image"}
     assert (tmp_path / "model.safetensors").is_file()
+
+
+def test_the_last_epoch_is_kept_on_request_with_evaluations_still_compared_by_auc(prepared, tmp_path):
+    figures = trained(prepared, tmp_path, load_best_model_at_end=False)
+    assert "auroc" in figures["test"]["pathology"]
+    states = sorted(tmp_path.glob("checkpoint-*/trainer_state.json"))
+    best = json.loads(states[-1].read_text())["best_metric"]
+    assert best is None or 0 <= best <= 1
 
 
 def test_a_short_training_of_the_whole_network_is_warned_of(trainer, caplog):

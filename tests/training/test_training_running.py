@@ -31,7 +31,7 @@ def test_a_finished_training_is_replaced_only_on_request(tmp_path):
     checkpoint(tmp_path, 8, 8)
     finished(tmp_path)
     with pytest.raises(
-        UsageError, match="holds a finished training; give another --output_dir, --overwrite_output_dir"
+        UsageError, match="holds a finished training; give another `output_dir`, `overwrite_output_dir=True`"
     ):
         check_output(tmp_path, None, overwrite=False)
     assert check_output(tmp_path, None, overwrite=True) is None
@@ -41,7 +41,7 @@ def test_a_finished_training_is_replaced_only_on_request(tmp_path):
 
 def test_an_unfinished_run_is_not_thrown_away(tmp_path):
     kept = checkpoint(tmp_path, 4, 8)
-    with pytest.raises(UsageError, match=r"unfinished here \(step 4 of 8\); resume it with --resume_from_checkpoint"):
+    with pytest.raises(UsageError, match=r"unfinished here \(step 4 of 8\); resume it with `resume_from_checkpoint"):
         check_output(tmp_path, None, overwrite=False)
     (kept / "trainer_state.json").write_text("{")
     with pytest.raises(UsageError, match="unfinished"):
@@ -78,7 +78,7 @@ def test_options_are_set_on_a_copy_and_completed_anew(tmp_path):
     ("options", "source", "says"),
     [
         ({"num_train_epoch": 3}, "num_train_epoch", "did you mean num_train_epochs?"),
-        ({"do_predict": True}, "do_predict", "mammo-hf predict"),
+        ({"do_predict": True}, "do_predict", "use predict"),
         ({"do_train": True}, "do_train", "always trains"),
         ({"prediction_loss_only": True}, "prediction_loss_only", "choose the best epoch"),
         ({"learning_rate": float("nan")}, "learning_rate", "must be above 0"),

@@ -194,7 +194,7 @@ def check_space(selection: Selection, dest: Path) -> None:
         raise DataError(
             f"{needed:.1f} GB are still missing, {free:.1f} GB are free",
             source=dest,
-            remedy="choose another disk, or a smaller --subset",
+            remedy="choose another disk, or a smaller `subset`",
         )
 
 

@@ -145,7 +145,7 @@ def ray_executor(address: str | None = None, *, num_cpus: int | None = None) -> 
     try:
         import ray
     except ImportError as error:
-        raise UsageError("Ray is not installed", source="--ray", remedy="pip install 'mammo-hf[ray]'") from error
+        raise UsageError("Ray is not installed", source="ray", remedy="pip install 'mammo-hf[ray]'") from error
 
     def run(shards: Iterator[Shard], writer: ShardWriter, progress: Progress) -> Iterator[ShardResult]:
         ours = not ray.is_initialized()
@@ -177,7 +177,7 @@ def _connect(ray: Any, address: str | None, num_cpus: int | None) -> None:
         raise UsageError(
             f"no Ray can be reached ({type(error).__name__})",
             source=address or "ray",
-            remedy="start one with `ray start --head`, or leave --ray_address out",
+            remedy="start one with `ray start --head`, or leave `ray_address` out",
         ) from error
 
 

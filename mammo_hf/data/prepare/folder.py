@@ -345,7 +345,7 @@ def _parquet_layout(folder: str | os.PathLike[str]) -> Layout:
         raise UsageError(
             f"has the format {about['format']}, which cannot be streamed",
             source=folder,
-            remedy="prepare with --format parquet",
+            remedy="prepare with `format=parquet`",
         )
     return _layout(about)
 
