@@ -21,6 +21,8 @@ from ..processing.image_processing_mammo import MammoImageProcessor
 from . import TEST_FRACTION, VALIDATION_FRACTION
 from .augmentation import Augmentation
 from .collection import Collection
+from .datasets.discovery import all_sources
+from .datasets.folder import NAME as FOLDER
 from .leaks import assert_no_leak
 from .loading import load
 from .prepare.folder import (
@@ -171,8 +173,16 @@ def check_labels(table: Collection, tasks: list[dict[str, Any]]) -> None:
     """Refuse a collection that a classifier cannot be trained on, before hours of pre-training.
 
     Raises:
-        DataError: The training rows have no label of the main task, or labels of one class only.
+        DataError: The folder has images without a table, or the training rows have no label of the main task, or labels
+            of one class only.
     """
+    if {FOLDER} == set(table.column("source")):
+        known = "; ".join(f"{source.NAME} needs {source.LOOKS_FOR}" for source in all_sources())
+        raise DataError(
+            "holds images without a table of labels",
+            source=table.root,
+            remedy=f"give a table with a row per image (labels.csv), or the tables of a known collection: {known}",
+        )
     if not tasks:
         raise DataError("the collection has no task", remedy="describe one in its mapping: see docs/data.md")
     task = tasks[0]
