@@ -11,14 +11,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 from datasets import Dataset, concatenate_datasets
 
-from ..errors import DataError, UsageError
+from ..errors import DataError, UsageError, did_you_mean
 from ..notes import Note
 from .leaks import assert_no_leak
-from .schema import COLUMNS, OPTIONAL, SPLITS, Row, describe, features, validate
+from .schema import AGE_BANDS, COLUMNS, OPTIONAL, SPLITS, Row, describe, features, validate
 from .splits import apply_saved_split, draw_splits, read_split
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from .summary import Summary
+
+
+_BATCH = 10_000  # rows that are made at once
+_WORDS = 20  # values of a free column that a message names
 
 
 class Rejected(NamedTuple):
@@ -134,7 +140,11 @@ class Collection:
         return len(self.dataset)
 
     def __iter__(self) -> Iterator[Row]:
-        return iter(self.dataset)
+        # column by column: a dataset makes each row of its own, which takes ten times as long
+        for start in range(0, len(self), _BATCH):
+            batch = self.dataset.with_format("arrow")[start : start + _BATCH]
+            names, columns = batch.column_names, [column.to_pylist() for column in batch.columns]
+            yield from (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
 
     def __getitem__(self, index: int) -> Row:
         return self.dataset[index]
@@ -159,10 +169,18 @@ class Collection:
         Raises:
             UsageError: There is no such column.
         """
-        if name not in self.dataset.column_names:
+        if name not in self.dataset.column_names and name not in OPTIONAL:
             known = ", ".join(self.dataset.column_names)
             raise UsageError(f"the collection has no column {name!r}", source="column", remedy=f"its columns: {known}")
-        return self.dataset.select_columns([name])[:][name]
+        if name not in self.dataset.column_names:  # optional, and this collection was made without it
+            return [None] * len(self)
+        values: list[Any] = self.dataset.with_format("arrow").select_columns([name])[:][name].to_pylist()
+        return values
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the rows as a DataFrame, one per image; findings are lists of dicts."""
+        frame: pd.DataFrame = self.dataset.to_pandas()
+        return frame
 
     def where(self, predicate: Callable[[Row], bool] | None = None, **equals: object) -> Collection:
         """Return the rows that satisfy all conditions.
@@ -173,16 +191,41 @@ class Collection:
                 ``where(split="train", view=("CC", "MLO"))``.
 
         Raises:
-            UsageError: There is no such column.
+            UsageError: There is no such column, or no row can have such a value: a misspelled split is an error, and
+                not an empty collection.
         """
         kept: Sequence[int] = range(len(self))
         for name, wanted in equals.items():
             values = self.column(name)
             allowed = wanted if isinstance(wanted, list | tuple | set | frozenset) else (wanted,)
+            self._check_values(name, allowed, values)
             kept = [index for index in kept if values[index] in allowed]
-        if predicate is not None:
-            kept = [index for index, row in zip(kept, self.dataset.select(kept), strict=True) if predicate(row)]
-        return self._with(self.dataset.select(kept))
+        result = self if len(kept) == len(self) else self._taken(kept)
+        if predicate is None:
+            return result._with(result.dataset)
+        return result._taken([index for index, row in enumerate(result) if predicate(row)])
+
+    def _taken(self, rows: Sequence[int]) -> Collection:
+        table = self.dataset.with_format("arrow")[:]
+        return self._with(Dataset(table.take(pa.array(rows, pa.int64())), info=self.dataset.info.copy()))
+
+    def _check_values(self, name: str, wanted: Iterable[object], values: Sequence[object]) -> None:
+        """Refuse values that a column of few words cannot have; of a free column, those that resemble one it has."""
+        known = self._vocabulary(name)
+        present = set(values) if name not in ("findings",) else set()
+        for value in wanted:
+            if value is None or value in present or value in (known or ()):
+                continue
+            near = did_you_mean(str(value), map(str, known or sorted(map(str, present - {None}))[:_WORDS]))
+            if known is not None or near:
+                words = ", ".join(known or sorted(map(str, present - {None}))[:_WORDS])
+                raise UsageError(f"no image can have {value!r} there", source=name, remedy=f"{near}use {words}")
+
+    def _vocabulary(self, name: str) -> tuple[str, ...] | None:
+        """Return the words that a column may hold; ``None``: any."""
+        labels = {task["name"]: tuple(task["labels"]) for task in self._tasks}
+        fixed = {"split": SPLITS, "laterality": ("L", "R"), "age_band": AGE_BANDS}
+        return (fixed | labels).get(name)
 
     def by_exam(self) -> list[Group]:
         """Group the images of each exam, with the most severe label of each task."""

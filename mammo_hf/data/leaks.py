@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Collection as AnyCollection
@@ -51,6 +52,8 @@ def assert_no_leak(
         DataError: Lists up to ten offenders of each sort by their hashes; a file by the image_id of its rows.
     """
     values, sides = _facts(collection, pretraining)
+    if len(set(sides)) < 2 and not seen:  # nothing can be in two
+        return
     problems = []
     for name in ("patient", "exam", "image_id"):
         problems += _describe(name, _in_two_splits(zip(values[name], sides, strict=True)))
@@ -87,13 +90,23 @@ def _facts(collection: Collection, pretraining: Collection | None) -> tuple[dict
 
 def _contents(paths: list[str]) -> list[str]:
     """Name the content of each file: the same name for equal files; the own path for a file of a unique size."""
-    resolved = [os.path.realpath(path) for path in paths]
-    names = {path: path for path in resolved}
-    for same_size in _groups(set(resolved), os.path.getsize):
-        for same_start in _groups(same_size, _start):
-            for equal in _groups(same_start, _digest):
-                names.update(dict.fromkeys(equal, min(equal)))
-    return [names[path] for path in resolved]
+    names = {path: path for path in paths}
+    first: dict[tuple[int, int], str] = {}  # of the paths that lead to one file
+    sizes: dict[int, list[str]] = {}
+    for path in names:
+        try:
+            found = os.stat(path)
+        except OSError:
+            continue  # whatever opens it reports it
+        names[path] = first.setdefault((found.st_dev, found.st_ino), path)
+        if names[path] == path:
+            sizes.setdefault(found.st_size, []).append(path)
+    equal: dict[str, str] = {}
+    for same_size in sizes.values():
+        for same_start in _groups(same_size, _start) if len(same_size) > 1 else ():
+            for same in _groups(same_start, _digest):
+                equal |= dict.fromkeys(same, min(same))
+    return [equal.get(names[path], names[path]) for path in paths]
 
 
 def _groups(paths: Iterable[str], key: Callable[[str], object]) -> list[list[str]]:
@@ -119,11 +132,12 @@ def _digest(path: str) -> bytes:
 
 def _in_two_splits(pairs: Iterable[tuple[str | None, str]]) -> dict[str, list[str]]:
     """Map each value that is in more than one split to these splits."""
-    sides: dict[str, set[str]] = {}
+    values: dict[str, set[str | None]] = {}
     for value, side in pairs:
-        if value is not None:
-            sides.setdefault(value, set()).add(side)
-    return {value: sorted(found) for value, found in sides.items() if len(found) > 1}
+        values.setdefault(side, set()).add(value)
+    sides = sorted(values)
+    shared = set().union(*(values[one] & values[other] for one, other in itertools.combinations(sides, 2))) - {None}
+    return {value: [side for side in sides if value in values[side]] for value in sorted(filter(None, shared))}
 
 
 def _describe(what: str, offenders: dict[str, list[str]]) -> list[str]:
