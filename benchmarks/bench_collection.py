@@ -17,7 +17,7 @@ from mammo_hf.data.schema import features, task_list
 
 
 def collection(rows: int) -> Collection:
-    """A collection of made-up rows, four images per patient, a fifth of the patients in the test split."""
+    """Make up rows, four images per patient, a fifth of the patients in the test split."""
     tasks = task_list(["pathology", "density"])
     image, patient = np.arange(rows), np.arange(rows) // 4
     labels = np.array(["benign", "malignant", "none"], object)[np.random.default_rng(0).integers(0, 3, rows)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .running import Parser, log_to
+from .running import Parser, log_to, reading_options
 
 FROM_CHECKPOINT = "from-checkpoint"
 
@@ -18,9 +18,10 @@ def parser() -> Parser:
     )
     p.add_argument("model", metavar="MODEL", help="classifier: folder that training wrote, or Hub name[@revision]")
     images = p.add_argument_group("images")
-    images.add_argument("--dataset", required=True, help="collection: its folder, NAME:FOLDER, or a prepared folder")
+    images.add_argument("--dataset", required=True, help="table, collection's folder, NAME:FOLDER, or prepared folder")
     images.add_argument("--split", default="test", help="test, validation, train, or all images (default: %(default)s)")
     images.add_argument("--external", action="store_true", help="the model was not trained on this collection")
+    p.add_reading_options()
     report = p.add_argument_group("report")
     report.add_argument("--output_dir", default="evaluation", help="folder of the report (default: %(default)s)")
     report.add_argument(
@@ -46,6 +47,11 @@ def main(arguments: list[str]) -> None:
 
     log_to("console")
     model, images = given.pop("model"), given.pop("dataset")
+    reading = reading_options(given)
+    if reading:
+        from ..data.loading import load
+
+        images = load(images, **reading)
     given["pictures"] = not given.pop("without_pictures")
     given["operating_point"] = _threshold(given["operating_point"])
     evaluation = evaluate(model, images, **given)

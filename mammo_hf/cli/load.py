@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .running import Parser, writable_folder
+from .running import Parser, reading_options, writable_folder
 
 
 def parser() -> argparse.ArgumentParser:
@@ -14,8 +14,11 @@ def parser() -> argparse.ArgumentParser:
         "mammo-hf load", (__doc__ or "").split("\n")[0], "mammo-hf load data/cbis --output_dir out/split --seed 1"
     )
     p.add_argument(
-        "source", metavar="SOURCE", help="folder of a collection, NAME:FOLDER, a mapping's file, or a prepared folder"
+        "source",
+        metavar="SOURCE",
+        help="table of images, folder of a collection, NAME:FOLDER, a mapping's file, or a prepared folder",
     )
+    p.add_reading_options()
     split = p.add_argument_group("split", "with any of these options the splits that the collection lacks are made")
     split.add_argument("--output_dir", type=Path, help="folder for split.json, summary.json and summary.png")
     split.add_argument("--validation_fraction", type=float, help="fraction of the training patients (default 0.15)")
@@ -35,7 +38,7 @@ def main(arguments: list[str]) -> None:
     from ..data.loading import load
     from ..data.splits import complete_split
 
-    collection = load(args.source)
+    collection = load(args.source, **reading_options(vars(args)))
     names = ("validation_fraction", "test_fraction", "seed", "task")
     asked = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if asked or args.split_file or args.output_dir:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .running import Parser
+from .running import Parser, reading_options
 
 
 def parser() -> Parser:
@@ -12,7 +12,7 @@ def parser() -> Parser:
     example = "mammo-hf prepare data/cbis --output_dir data/cbis-896 --image_size 896 448 --num_workers 8"
     # defaults are those of the function: only what is given is passed on
     p = Parser("mammo-hf prepare", __doc__ or "", example, argument_default=argparse.SUPPRESS)
-    p.add_argument("source", metavar="SOURCE", help="folder of the collection, recognised by its files, or NAME:FOLDER")
+    p.add_argument("source", metavar="SOURCE", help="table of images, folder of a collection, or NAME:FOLDER")
     p.add_argument(
         "--output_dir", required=True, help="folder, or fsspec URL such as s3://bucket/folder; run again, it resumes"
     )
@@ -21,13 +21,13 @@ def parser() -> Parser:
         "--image_size", type=int, nargs="+", help="height and width in pixels (default: the processor's, or 896 448)"
     )
     images.add_argument("--processor", help="folder with a preprocessor_config.json: how images are read and cropped")
-    images.add_argument("--dicom_path", help="text file of DICOM paths, one per line: more unlabelled images")
     images.add_argument("--lesion_task", help="task that gives the lesions their label (default: the first)")
     images.add_argument(
         "--max_rejected_fraction",
         type=float,
         help="fraction of unreadable files, 0 to 1, above which the run ends in an error (default: 0.5)",
     )
+    p.add_reading_options()
     files = p.add_argument_group("files")
     files.add_argument("--format", choices=("arrow", "parquet"), help="memory-mapped, or compressed and streamable")
     files.add_argument("--shard_size", type=int, help="images per file (default: 128)")
@@ -47,8 +47,8 @@ def main(arguments: list[str]) -> None:
     from ..processing.geometry import parse_size
 
     source, out = given.pop("source"), given.pop("output_dir")
-    listed = {name: given.pop(name) for name in ("dicom_path",) if name in given}
+    reading = reading_options(given)
     if "image_size" in given:
         given["image_size"] = parse_size(given["image_size"])
-    print(prepare(load(source, **listed), out, **given))
+    print(prepare(load(source, **reading), out, **given))
     print(f"next: mammo-hf pretrain --dataset {out} --output_dir OUT")

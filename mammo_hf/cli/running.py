@@ -16,6 +16,16 @@ from ..errors import MammoError, UsageError, in_flags
 from ..files import writable_folder, writing_errors
 
 
+def reading_options(given: dict[str, Any]) -> dict[str, Any]:
+    """Take the options of `Parser.add_reading_options` out of the given ones.
+
+    Args:
+        given: Options by name, as ``vars`` of what was parsed; those of reading are removed.
+    """
+    names = ("dicom_path", "max_missing", "stratum", "accept")
+    return {name: given.pop(name) for name in names if name in given}
+
+
 class Parser(argparse.ArgumentParser):
     """Parser of a command's arguments, with an example in its help and the nearest option for a misspelled one.
 
@@ -35,6 +45,20 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
             **others,
         )
+
+    def add_reading_options(self) -> None:
+        """Add the options of `mammo_hf.load` that every source takes; `reading_options` gathers them."""
+        group = self.add_argument_group("reading the collection")
+        texts = {
+            "dicom_path": ("FILE", "text file with one path per line: further unlabelled images"),
+            "max_missing": ("X", "fraction of the files that a table names that may be missing (default: 0.5)"),
+            "stratum": ("COLUMN", "column that splits are balanced in: scanner, site, vendor"),
+            "accept": ("CHECK", "check of identities that need not pass; the error that it gives names it"),
+        }
+        for name, (metavar, text) in texts.items():
+            more: dict[str, Any] = {"type": float} if name == "max_missing" else {}
+            more = {"nargs": "+"} if name == "accept" else more
+            group.add_argument(f"--{name}", metavar=metavar, help=text, default=argparse.SUPPRESS, **more)
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """Parse the arguments, or name the nearest option for one that does not exist.

@@ -31,7 +31,9 @@ def stage_parser(command: str, description: str, example: str, options: type) ->
     p = Parser(f"mammo-hf {command}", description, example, usage=usage, argument_default=argparse.SUPPRESS)
     p.add_argument("--help-all", action="store_true", help="show Trainer's arguments too, all of which are taken")
     group = p.add_argument_group("input and output")
-    group.add_argument("--dataset", help="folder of the collection, SOURCE:FOLDER, a mapping, or a prepared folder")
+    group.add_argument(
+        "--dataset", help="table of images, folder of a collection, SOURCE:FOLDER, a mapping, or a prepared folder"
+    )
     group.add_argument(
         "--dicom_path", metavar="FILE", help="text file with one DICOM path per line: further unlabelled images"
     )
@@ -164,5 +166,7 @@ def check_dataset(dataset: str, argument: str) -> None:
         UsageError: Names the argument.
     """
     # a source by name ("folder:/data"), a mapping and an object store's URL are looked at when they are opened
-    if not (Path(dataset).is_dir() or Path(dataset).suffix == ".toml" or ":" in dataset):
-        raise UsageError("is not a folder", source=dataset, remedy=f"give {argument} the collection's folder")
+    is_table = Path(dataset).is_file() and Path(dataset).suffix.lower() in (".csv", ".tsv", ".xlsx", ".xlsm", ".xls")
+    if not (Path(dataset).is_dir() or is_table or Path(dataset).suffix == ".toml" or ":" in dataset):
+        remedy = f"give {argument} the collection's folder, or a table of its images"
+        raise UsageError("is not a folder", source=dataset, remedy=remedy)

@@ -132,12 +132,15 @@ def _digest(path: str) -> bytes:
 
 def _in_two_splits(pairs: Iterable[tuple[str | None, str]]) -> dict[str, list[str]]:
     """Map each value that is in more than one split to these splits."""
+    listed = list(pairs)
     values: dict[str, set[str | None]] = {}
-    for value, side in pairs:
+    for value, side in listed:
         values.setdefault(side, set()).add(value)
     sides = sorted(values)
     shared = set().union(*(values[one] & values[other] for one, other in itertools.combinations(sides, 2))) - {None}
-    return {value: [side for side in sides if value in values[side]] for value in sorted(filter(None, shared))}
+    if not shared:
+        return {}
+    return {one: [side for side in sides if one in values[side]] for one, _ in listed if one and one in shared}
 
 
 def _describe(what: str, offenders: dict[str, list[str]]) -> list[str]:

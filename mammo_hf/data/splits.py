@@ -86,7 +86,9 @@ def draw_splits(
 
     Within each stratum (most severe label, or no known label) patients are sorted by a hash and the first ones are
     taken. A stratum of two patients or more gives at least one and keeps at least one, so that a label that occurs is
-    in both splits if that is possible. A patient who joins the collection moves none but those at the cut.
+    in both splits if that is possible. If the collection has a column ``stratum`` (scanner, site), its values are
+    interleaved in proportion, so that each is in every split as far as numbers allow. A patient who joins the
+    collection moves none but those at the cut.
 
     Args:
         collection: Collection to split.
@@ -104,6 +106,7 @@ def draw_splits(
         DataError: There are too few patients.
     """
     _check_fractions(collection, fractions)
+    of_patient = _stratum_of_patients(collection)
     left = list(strata(collection, task, origin).values())
     total = [len(group) for group in left]
     chosen: dict[str, str] = {}
@@ -115,7 +118,7 @@ def draw_splits(
         picked: list[str] = []
         for group, whole in zip(left, total, strict=True):
             wanted = min(max(nearest(whole * fraction), 1), len(group) - 1)
-            picked += in_hash_order(group, purpose=split, seed=seed)[: max(wanted, 0)]
+            picked += _balanced(group, of_patient, purpose=split, seed=seed)[: max(wanted, 0)]
         if not picked:  # every stratum holds a single patient
             everyone = (patient for group in left for patient in group)
             picked = in_hash_order(everyone, purpose=split, seed=seed)[:1]
@@ -189,6 +192,28 @@ def in_hash_order(patients: Iterable[str], *, purpose: str, seed: int) -> list[s
     library; the order of SHA-256 digests does not. The purpose keeps choices of the same seed independent.
     """
     return sorted(patients, key=lambda patient: hashlib.sha256(f"{purpose}|{seed}|{patient}".encode()).digest())
+
+
+def _stratum_of_patients(collection: Collection) -> dict[str, str | None]:
+    """Return the first known value of the column ``stratum`` of each patient."""
+    known: dict[str, str | None] = {}
+    for patient, stratum in zip(collection.column("patient"), collection.column("stratum"), strict=True):
+        if known.get(patient) is None:
+            known[patient] = stratum
+    return known
+
+
+def _balanced(patients: Iterable[str], stratum_of: Mapping[str, str | None], *, purpose: str, seed: int) -> list[str]:
+    """Return patients in an order whose every beginning holds each stratum in proportion, at random within them."""
+    ordered: dict[str | None, list[str]] = {}
+    for patient in in_hash_order(patients, purpose=purpose, seed=seed):
+        ordered.setdefault(stratum_of[patient], []).append(patient)
+    places = [
+        ((rank + 0.5) / len(group), len(group), patient)
+        for group in ordered.values()
+        for rank, patient in enumerate(group)
+    ]
+    return [patient for *_, patient in sorted(places, key=lambda place: (place[0], -place[1]))]
 
 
 def nearest(number: float) -> int:

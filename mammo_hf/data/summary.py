@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .collection import Collection
 
 Counts = dict[str, dict[str, int]]  # from each value to the number of images or patients by split
-FACTS = ("view", "laterality", "vendor", "age_band", "source")
+FACTS = ("view", "laterality", "vendor", "stratum", "age_band", "source")
 UNKNOWN = "not known"
 _PANELS = 3  # per row of the picture
 _SHOWN = 8  # values of one column; the others are counted together
@@ -27,9 +27,9 @@ class Summary(dict[str, Any]):
 
     ``name`` and ``licence`` are those of the collection. ``splits``: from each split that occurs to its patients,
     exams, breasts and images. ``tasks``: from each task and label to the images by split, and to the patients by their
-    most severe label. ``facts``: from each of view, laterality, vendor, age band and source to the images by value and
-    split. ``moved``: patients (hashes) with before, after and reason. ``rejected``: number of files and table rows that
-    are left out. ``notes``: notes of the collection.
+    most severe label. ``facts``: from each of view, laterality, vendor, stratum, age band and source to the images by
+    value and split. ``moved``: patients (hashes) with before, after and reason. ``rejected``: number of files and table
+    rows that are left out. ``notes``: notes of the collection.
 
     Args:
         collection: Collection to count.

@@ -42,13 +42,14 @@ from .splits import SPLIT_FILE, complete_split, label_subset, nearest, read_seen
 from .torch_datasets import StreamedMaskedImages
 
 logger = logging.getLogger(__name__)
+READING = ("max_missing", "stratum", "accept")  # options of a stage that go to `mammo_hf.load`
 PREFERRED_TASKS = ("pathology", "density")
 
 
 def open_collection(
     images: Collection | str | Path,
     *,
-    dicom_path: str | Path | None = None,
+    reading: Mapping[str, Any] | None = None,
     validation_fraction: float = VALIDATION_FRACTION,
     test_fraction: float = TEST_FRACTION,
     split_file: str | Path | None = None,
@@ -59,7 +60,7 @@ def open_collection(
 
     Args:
         images: A collection, or anything that `mammo_hf.load` takes.
-        dicom_path: Text file with one DICOM path per line, of further unlabelled images.
+        reading: Options of `mammo_hf.load`, such as ``dicom_path``; those that are ``None`` or empty are not given.
         validation_fraction: Fraction of the training patients for validation; an official validation split is kept.
         test_fraction: Fraction of the patients for a test split; an official test split is kept.
         split_file: Saved split whose patients keep their sides.
@@ -70,9 +71,10 @@ def open_collection(
         UsageError: The folder does not exist or is not a known collection.
         DataError: A table contradicts itself, or a patient is on two sides.
     """
-    options = {} if dicom_path is None else {"dicom_path": dicom_path}
+    options = {name: value for name, value in (reading or {}).items() if value not in (None, [], ())}
     if isinstance(images, Collection) and options:
-        raise UsageError("adds nothing to a collection that is loaded", source="dicom_path", remedy="give it to load")
+        name = next(iter(options))
+        raise UsageError("adds nothing to a collection that is loaded", source=name, remedy="give it to load")
     table = images if isinstance(images, Collection) else load(images, **options)
     table = complete_split(
         table, validation_fraction=validation_fraction, test_fraction=test_fraction, seed=seed, saved=split_file

@@ -299,6 +299,7 @@ FACTS = {
     "density": "density",
     "age_band": "age in years",
     "vendor": "vendor",
+    "stratum": "stratum",
     "lesion_type": "lesion type",
     "lesion_size": "lesion size",
 }

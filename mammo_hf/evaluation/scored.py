@@ -32,7 +32,7 @@ class Scored:
         labels: int ``(n, tasks)`` class numbers, -100 if not known.
         patients: ``(n,)`` patient keys.
         facts: Columns ``(n,)`` of further facts of each image, ``None`` if not known: ``view``, ``laterality``,
-            ``exam``, ``density``, ``age_band``, ``vendor``, ``lesion_type``, ``lesion_size``, ``source``.
+            ``exam``, ``density``, ``age_band``, ``vendor``, ``stratum``, ``lesion_type``, ``lesion_size``, ``source``.
         image_ids: ``(n,)`` hashes of the images.
 
     Raises:
@@ -126,7 +126,7 @@ def into_units(
 
 
 Column = list[str | None]
-_OF_THE_TABLE = ("view", "laterality", "exam", "age_band", "vendor", "source", "density")
+_OF_THE_TABLE = ("view", "laterality", "exam", "age_band", "vendor", "stratum", "source", "density")
 _BANDS_MM = (10.0, 20.0)  # a tumour above 20 mm is T2
 
 
@@ -139,7 +139,7 @@ def facts_of(table: Collection | None, prepared: datasets.Dataset) -> dict[str, 
         prepared: Prepared rows with ``image_id``, ``lesions`` and ``geometry``.
 
     Returns:
-        Columns ``(n,)``: view, laterality, exam, age band, vendor, source and density if the table has them;
+        Columns ``(n,)``: view, laterality, exam, age band, vendor, stratum, source and density if the table has them;
         ``lesion_type`` if its findings have a kind; ``lesion_size`` if lesions are located: the equivalent diameter, in
         mm if the spacing is known, else in thirds by pixels of the model's input.
     """

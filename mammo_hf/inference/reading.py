@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import csv
 import multiprocessing
 import os
 from collections import deque
@@ -19,6 +18,9 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import torch
 
+from ..data.datasets.own_table import image_files
+from ..data.datasets.tables import SUFFIXES as TABLE_SUFFIXES
+from ..data.datasets.tables import read_table, read_text
 from ..errors import MammoError, UsageError
 from ..files import is_dicom_entry, walk
 from ..notes import Note, counts_line
@@ -61,8 +63,7 @@ class InferenceResult:
 # The files to read: all images below a folder, or those of a list.
 
 _PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".pgm")
-_LISTS = (".txt", ".csv")
-_COLUMNS = ("path", "file")
+_LISTS = (".txt", *TABLE_SUFFIXES)
 Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
@@ -87,11 +88,13 @@ def files_to_read(source: Source) -> list[str]:
     """Return the files that a source names, in their order.
 
     Args:
-        source: An image, a folder of images, a list of paths (``.txt``, one per line), a table (``.csv``) with a column
-            ``path`` or ``file``, or a sequence of these. Paths in a list are relative to its own folder.
+        source: An image, a folder of images, a list of paths (``.txt``, one per line), a table (``.csv``, ``.xlsx``)
+            with a column of paths, which is known by its name, or a sequence of these. Paths in a list are relative to
+            its own folder.
 
     Raises:
         UsageError: A folder or list that contains no image, or a list that cannot be read.
+        DataError: A table cannot be read, or no column names files.
     """
     inputs = [os.fspath(one) for one in ([source] if isinstance(source, (str, os.PathLike)) else source)]
     found: list[str] = []
@@ -110,26 +113,14 @@ def files_to_read(source: Source) -> list[str]:
 
 
 def _listed(path: Path) -> list[str]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "is not UTF-8"
-        raise UsageError(
-            f"cannot be read as a list ({reason})", source=path, remedy="give one path per line"
-        ) from error
     if path.suffix.lower() == ".txt":
-        named = [line.strip() for line in text.splitlines() if line.strip()]
+        named = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+        found = [os.path.normpath(os.path.join(path.parent, one)) for one in named]
     else:
-        table = csv.DictReader(text.splitlines())
-        column = next((name for name in table.fieldnames or () if name.strip().lower() in _COLUMNS), None)
-        if column is None:
-            raise UsageError(
-                "has no column path or file", source=path, remedy="give the column of paths one of these names"
-            )
-        named = [row[column].strip() for row in table if (row[column] or "").strip()]
-    if not named:
+        found = image_files(read_table(path), path)
+    if not found:
         raise UsageError("names no file", source=path, remedy="give one path per line")
-    return [os.path.normpath(os.path.join(path.parent, one)) for one in named]
+    return found
 
 
 # Images read ahead by processes and returned in order; a file that kills its process does not affect any other.

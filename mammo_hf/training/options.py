@@ -59,6 +59,13 @@ class StageOptions:
     near_duplicates: bool = option(
         "data", False, "compare the images' pixels too, and refuse a film that is in two splits under two names"
     )
+    max_missing: float | None = option(
+        "data", None, "fraction of the files that a table names that may be missing; default: 0.5"
+    )
+    stratum: str | None = option("data", None, "column that splits are balanced in: scanner, site, vendor")
+    accept: list[str] = option(
+        "data", [], "checks of identities that need not pass; the error that such a check gives names it"
+    )
     num_workers: int = option("data", 2, "processes that prepare images and load batches")
     prepared_dir: str | None = option("data", None, "folder of the prepared images; default: prepared in --output_dir")
     license: str | None = option("output", None, "licence of the model for its card: an identifier of the Hub")

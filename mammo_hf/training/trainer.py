@@ -29,7 +29,7 @@ from ..data.collection import Collection
 from ..data.prepare.folder import folder_of
 from ..data.splits import read_seen, save_training_split
 from ..data.torch_datasets import StreamedMaskedImages, StreamLoader
-from ..data.training_data import open_collection
+from ..data.training_data import READING, open_collection
 from ..errors import MammoError, UsageError, check_number
 from ..files import writable_folder, write_whole
 from ..hub.push import finish_checkpoint
@@ -225,7 +225,7 @@ def open_stage(
     """
     return open_collection(
         images,
-        dicom_path=dicom_path,
+        reading={"dicom_path": dicom_path, **{name: getattr(config, name) for name in READING}},
         validation_fraction=config.validation_fraction,
         test_fraction=config.test_fraction,
         split_file=config.split_file,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from collections import Counter
 
 import pytest
 from table_rows import TASKS, cohort, make_row, make_table, patients
@@ -33,6 +34,41 @@ def test_where_takes_values_collections_and_predicates():
     assert list(table.where(lambda row: row["pathology"] == "malignant")) == list(table.where(pathology="malignant"))
     empty = table.where(split="validation")
     assert (len(empty), list(empty), empty.column("path")) == (0, [], [])
+
+
+@pytest.mark.parametrize(
+    ("equals", "problem"),
+    [
+        ({"split": "trian"}, r"split: no image can have 'trian' there; did you mean train\? use train, validation"),
+        ({"split": ("train", "Test")}, r"no image can have 'Test' there; did you mean test\?"),
+        ({"laterality": "left"}, "laterality: no image can have 'left' there; use L, R"),
+        ({"pathology": "malignat"}, r"pathology: .* did you mean malignant\? use benign, malignant"),
+        ({"source": "made upp"}, r"source: .* did you mean made up\?"),
+    ],
+)
+def test_a_value_that_no_row_can_have_is_an_error_and_not_an_empty_collection(equals, problem):
+    with pytest.raises(UsageError, match=problem):
+        cohort().where(**equals)
+
+
+def test_rows_as_a_frame():
+    frame = cohort().to_pandas()
+    assert list(frame["patient"]) == cohort().column("patient")
+    assert frame.groupby("split").size().to_dict() == {"test": 10, "train": 140}
+
+
+def test_strata_are_balanced_in_the_splits_and_any_column_can_be_one():
+    rows = [
+        make_row(f"{label} {number}", pathology=label, vendor=f"v{number % 3}", stratum="abc"[number % 10 // 4])
+        for label in ("benign", "malignant")
+        for number in range(100)
+    ]
+    split = make_table(rows).split(0.2, test_fraction=0.2, seed=3)
+    by_split = {name: Counter(split.where(split=name).column("stratum")) for name in ("test", "validation")}
+    assert by_split == {"test": Counter(a=16, b=16, c=8), "validation": Counter(a=16, b=16, c=8)}
+    assert split.with_stratum("vendor").column("stratum") == split.column("vendor")
+    with pytest.raises(UsageError, match="no column 'scaner'"):
+        split.with_stratum("scaner")
 
 
 def test_where_of_where():

@@ -1,6 +1,6 @@
 import pytest
 
-from mammo_hf.errors import UsageError
+from mammo_hf.errors import MammoError, UsageError
 from mammo_hf.inference.reading import files_below, files_to_read
 
 
@@ -21,7 +21,7 @@ def test_a_folder_gives_its_images_in_order_and_nothing_else(archive):
     [
         ("list.txt", "b.dcm\n\n  a.dcm\n"),
         ("list.csv", "label,path\n1,b.dcm\n0,\n0,a.dcm\n"),
-        ("table.csv", "\ufefffile\nb.dcm\na.dcm\n"),
+        ("table.csv", "\ufeffDatei;Befund\nb.dcm;1\na.dcm;0\n"),
     ],
 )
 def test_a_list_names_files_from_its_own_folder_in_its_own_order(tmp_path, name, text):
@@ -33,9 +33,9 @@ def test_a_list_names_files_from_its_own_folder_in_its_own_order(tmp_path, name,
     ("name", "content", "problem"),
     [
         ("list.txt", b"\n \n", "names no file"),
-        ("list.csv", b"image\na.dcm\n", "no column"),
-        ("list.csv", b"", "no column"),
-        ("list.txt", b"\xff\xfe\xff", "not UTF-8"),
+        ("list.csv", b"colour\nred\n", "no column names the images' files"),
+        ("list.csv", b"", "has no columns"),
+        ("list.txt", b"\xff\xfe\xff", "is not a text"),
         ("gone.txt", None, "No such file"),
         ("gone", None, "no such file or folder"),
     ],
@@ -43,7 +43,7 @@ def test_a_list_names_files_from_its_own_folder_in_its_own_order(tmp_path, name,
 def test_a_list_that_says_nothing_is_refused(tmp_path, name, content, problem):
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(UsageError, match=problem):
+    with pytest.raises(MammoError, match=problem):
         files_to_read([str(tmp_path / name)])
 
 

@@ -7,15 +7,17 @@ understood; what is not understood is reported with its counts, and ``mammo-hf m
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Collection as AnyCollection
+from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
 from ..schema import TASKS
-from .contents import is_picture
+from .contents import Files, is_picture
 from .mapping import COLUMNS, Field, as_field
 from .synonyms import is_unknown, our_word, plain, synonyms
 
@@ -69,6 +71,29 @@ def draft(
     if not tasks:
         columns.setdefault("split", "unlabelled")
     return content | {"columns": columns, "tasks": tasks} | _findings(roles, tasks), problems
+
+
+def image_files(rows: Rows, table: Path) -> list[str]:
+    """Return the files that the rows of a table name, in order and each row's own; labels and patients do not matter.
+
+    Args:
+        rows: Rows of the table.
+        table: File of the table, whose folder paths are relative to.
+
+    Raises:
+        DataError: No column names files.
+    """
+    if not rows:
+        return []
+    views = wide_columns(rows[0])
+    rows = [one for row in rows for one in unfolded(row, views)] if views else rows
+    problems: list[str] = []
+    find = Files([table.parent], [], is_own=True).find
+    template = Field("{path}" if views else _path(rows, _roles(rows[0]), find, problems))
+    if problems:
+        raise DataError("; ".join(problems), source=table, remedy="name the column of the files 'path'")
+    wanted = [template.text(row) for row in rows]
+    return [path for name in wanted if name for path in find(name) or [os.path.normpath(table.parent / name)]]
 
 
 def _columns_of(field: Any) -> list[str]:
