@@ -20,7 +20,7 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -189,7 +189,7 @@ class Bench:
         scores = softmax(predicted_logits(fitted.trainer, fitted.images["test"]), axis=-1)[:, 1]
         return {
             "images": list(test["image_id"]),
-            "patients": list(test["patient"]),
+            "patients_of_images": list(test["patient"]),
             "labels": [labels[0] for labels in test["labels"]],
             "scores": scores.tolist(),
             "updates": fitted.figures["updates"],
@@ -229,78 +229,90 @@ class Tables:
         parts += ["\n## Updates\n", "Mean AUC of validation images after so many updates of stage 2:\n"]
         return "\n".join([*parts, self._curves()]) + "\n"
 
-    def _of(self, stage: str, recipe: str, start: str = "", percentage: float = 0) -> list[dict[str, Any]]:
-        wanted = {"stage": stage, "recipe": recipe, "start": start, "percentage": percentage}
+    def _of(
+        self, stage: str, recipe: str, *, start: str = "", patients: int = 0, percentage: float = 0
+    ) -> list[dict[str, Any]]:
+        wanted = {"stage": stage, "recipe": recipe, "start": start, "patients": patients, "percentage": percentage}
         found = [cell for cell in self.cells if wanted.items() <= cell.items()]
         return sorted(found, key=lambda cell: cell["seed"])
 
-    def _estimate(self, recipe: str, start: str, percentage: float) -> tuple[float, np.ndarray, np.ndarray] | None:
+    def _sets(self) -> list[tuple[int, float]]:
+        """List the training sets: patients and percentage of the labels."""
+        return list(product(self.args.train_patients, self.args.percentages))
+
+    def _estimate(
+        self, recipe: str, start: str, patients: int, percentage: float
+    ) -> tuple[float, np.ndarray, np.ndarray] | None:
         """Return the mean AUC over the seeds, on each resample of the patients, and with each patient left out."""
-        own = self._of("finetune", recipe, start, percentage)
+        own = self._of("finetune", recipe, start=start, patients=patients, percentage=percentage)
         if len(own) < self.args.seeds:
             return None
         rows, parts = {"": rows_of(auroc)}, []
         for cell in own:
-            labels, scores, groups = (np.array(cell[name]) for name in ("labels", "scores", "patients"))
+            labels, scores, groups = (np.array(cell[name]) for name in ("labels", "scores", "patients_of_images"))
             draws = resampled(rows, labels, scores, groups=groups, resamples=2000)[""]
             parts.append((auroc(labels, scores), draws, without_each(rows, labels, scores, groups=groups)[""]))
         values, draws, left_out = zip(*parts, strict=True)
         return float(np.mean(values)), np.mean(draws, axis=0), np.mean(left_out, axis=0)
 
-    def _recipes(self, recipes: dict[str, Any], place: Any) -> str:
+    def _recipes(self, recipes: dict[str, Any], place: Callable[[str], tuple[str, str]]) -> str:
         """Return a table of AUCs and paired differences from the old recipe."""
-        lines = ["| recipe | labels | updates | AUC | over the old recipe |", "|---|---|---|---|---|"]
-        for percentage in self.args.percentages:
-            old = self.estimate(*place("old"), percentage)
-            for name in recipes:
-                own = self.estimate(*place(name), percentage)
-                updates = [cell["updates"] for cell in self._of("finetune", *place(name), percentage)]
-                cells = [name, f"{percentage:g} %", f"{np.mean(updates):.0f}" if updates else "", _shown(own), ""]
-                if own is not None and old is not None and name != "old":
-                    cells[-1] = _shown((own[0] - old[0], own[1] - old[1], own[2] - old[2]), "+.3f")
-                lines.append("| " + " | ".join(cells) + " |")
+        lines = ["| training patients | labels | recipe | updates | AUC | over the old recipe |", "|---" * 6 + "|"]
+        for (patients, percentage), name in product(self._sets(), recipes):
+            old, own = (self.estimate(*place(each), patients, percentage) for each in ("old", name))
+            recipe, start = place(name)
+            cells = self._of("finetune", recipe, start=start, patients=patients, percentage=percentage)
+            updates = f"{np.mean([cell['updates'] for cell in cells]):.0f}" if cells else ""
+            better = ""
+            if own is not None and old is not None and name != "old":
+                better = _shown((own[0] - old[0], own[1] - old[1], own[2] - old[2]), "+.3f")
+            lines.append(f"| {patients} | {percentage:g} % | {name} | {updates} | {_shown(own)} | {better} |")
         return "\n".join(lines)
 
     def _masked_l1(self) -> str:
         """Return a table of the masked L1 of stage 1, on phantoms and on real films."""
-        lines = ["| recipe | updates | masked L1, phantoms | masked L1, films |", "|---|---|---|---|"]
-        for name in PRETRAIN:
-            own, films = self._of("pretrain", name), self._of("films", name)
-            updates = f"{np.mean([cell['updates'] for cell in own]):.0f}" if own else ""
-            values = [", ".join(f"{cell['masked_l1']:.4f}" for cell in cells) for cells in (own, films)]
-            lines.append("| " + " | ".join([name, updates, *values]) + " |")
+        lines = ["| images | recipe | updates | masked L1 of each seed |", "|---" * 4 + "|"]
+        named = [(f"{patients} phantom patients", "pretrain", patients) for patients in self.args.train_patients]
+        for (images, stage, patients), name in product([*named, ("films", "films", 0)], PRETRAIN):
+            own = self._of(stage, name, patients=patients)
+            if own:
+                updates = f"{np.mean([cell['updates'] for cell in own]):.0f}"
+                values = ", ".join(f"{cell['masked_l1']:.4f}" for cell in own)
+                lines.append(f"| {images} | {name} | {updates} | {values} |")
         return "\n".join(lines)
 
-    def curves(self) -> Iterator[tuple[str, float, np.ndarray, np.ndarray]]:
-        """List recipe, percentage, updates and mean AUC of the curves of stage 2 on validation images."""
-        for percentage in self.args.percentages:
-            for name in FINETUNE:
-                own = [cell["curve"] for cell in self._of("finetune", name, REFERENCE, percentage) if cell["curve"]]
-                if own:
-                    steps = np.array([step for step, _ in own[0]])
-                    values = [np.interp(steps, *np.transpose(points)) for points in own]
-                    yield name, percentage, steps, np.mean(values, axis=0)
+    def curves(self) -> Iterator[tuple[str, int, float, np.ndarray, np.ndarray]]:
+        """List recipe, patients, percentage, updates and mean AUC of the curves of stage 2 on validation images."""
+        for (patients, percentage), name in product(self._sets(), FINETUNE):
+            found = self._of("finetune", name, start=REFERENCE, patients=patients, percentage=percentage)
+            own = [cell["curve"] for cell in found if cell["curve"]]
+            if own:
+                steps = np.array([step for step, _ in own[0]])
+                values = [np.interp(steps, *np.transpose(points)) for points in own]
+                yield name, patients, percentage, steps, np.mean(values, axis=0)
 
     def _curves(self) -> str:
         """Return the curves as a table, from which a warning threshold of updates can be read."""
-        marks = (50, 100, 200, 300, 400, 600, 800, 1000)
-        lines = ["| recipe | labels | " + " | ".join(map(str, marks)) + " |", "|---" * (2 + len(marks)) + "|"]
-        for name, percentage, steps, values in self.curves():
+        marks = (50, 100, 150, 200, 300, 400, 500, 600)
+        lines = ["| training patients | labels | recipe | " + " | ".join(map(str, marks)) + " |"]
+        lines.append("|---" * (3 + len(marks)) + "|")
+        for name, patients, percentage, steps, values in self.curves():
             at = [f"{np.interp(mark, steps, values):.3f}" if steps[0] <= mark <= steps[-1] else "" for mark in marks]
-            lines.append("| " + " | ".join([name, f"{percentage:g} %", *at]) + " |")
+            lines.append("| " + " | ".join([str(patients), f"{percentage:g} %", name, *at]) + " |")
         return "\n".join(lines)
 
     def plot(self, path: Path) -> None:
         """Draw the curves of stage 2."""
-        figure, panels = new_figure(11, 4.5, len(self.args.percentages))
-        for axes, percentage in zip(panels, self.args.percentages, strict=True):
-            dress(axes, "updates", "AUC on validation images", f"{percentage:g} % of the labels")
-            own = [curve for curve in self.curves() if curve[1] == percentage]
-            for number, (name, _, steps, values) in enumerate(own):
-                axes.plot(steps, values, color=COLOURS[number % len(COLOURS)], label=name)
+        sets = self._sets()
+        figure, panels = new_figure(4.2 * len(sets), 4.2, len(sets))
+        for axes, (patients, percentage) in zip(panels, sets, strict=True):
+            dress(axes, "updates", "AUC on validation images", f"{patients} patients, {percentage:g} % of the labels")
+            for number, name in enumerate(FINETUNE):
+                for _, _, _, steps, values in (c for c in self.curves() if c[:3] == (name, patients, percentage)):
+                    axes.plot(steps, values, color=COLOURS[number % len(COLOURS)], label=name)
             axes.axhline(0.5, color="#888888", linewidth=0.8, linestyle=":")
-            if own:
-                axes.legend(fontsize=8, frameon=False)
+            axes.set_ylim(0.3, 1.0)
+        panels[0].legend(fontsize=8, frameon=False)
         save_figure(figure, path)
 
     def seconds(self, cell: Cell) -> float:
