@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError, check_file, check_number
-from ..studies.cells import ENOUGH_UPDATES, POOLS, SCRATCH, Arm, Cell, arms, cells
-from ..training.options import SEMI_SUPERVISED, TUNE
+from ..studies.cells import POOLS, SCRATCH, UPDATES, Arm, Cell, arms, cells
+from ..training.options import ENOUGH_UPDATES, SEMI_SUPERVISED, TUNE
 from .running import Parser, log_to, writable_folder
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def parser() -> Parser:
     training = p.add_argument_group("training")
     training.add_argument("--model", default="tiny", help="size of encoders from scratch (default %(default)s)")
     training.add_argument("--image_size", type=int, nargs="+", help="default: as prepared, or 448 224")
-    training.add_argument("--updates", type=int, default=ENOUGH_UPDATES, help="per training (default %(default)s)")
+    training.add_argument("--updates", type=int, default=UPDATES, help="per training (default %(default)s)")
     training.add_argument("--batch_size", type=int, default=8, help="images per update (default %(default)s)")
     training.add_argument("--learning_rate", type=float, default=5e-4, help="highest one (default %(default)s)")
     return p

@@ -13,7 +13,7 @@ from ..errors import UsageError
 POOLS = ("mean", "attentive", "all_stages")
 BASELINES = ("image statistics", "acquisition statistics", "image and acquisition statistics", "brightest pixel")
 SCRATCH, STOCK, FROZEN_RANDOM = "scratch", "stock", "random"
-ENOUGH_UPDATES = 3000  # with fewer, a network trained in full on image labels may be at chance for no other reason
+UPDATES = 3000  # of each training, whatever the number of labels
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ from ..models.checkpoint import locate, starting_config
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification
 from ..training.callbacks import freeze
 from ..training.classification import ClassificationConfig, fit_classifier, predicted_logits
-from .cells import BASELINES, FROZEN_RANDOM, SCRATCH, STOCK, Arm, Cell
+from .cells import BASELINES, FROZEN_RANDOM, SCRATCH, STOCK, UPDATES, Arm, Cell
 from .features import attentive_probabilities, frozen_encoder, frozen_features, logistic_probabilities, statistics_table
 
 logger = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class StudySettings:
     folds: int = 0
     split_file: str | None = None
     validation_fraction: float = 0.15
-    updates: int = 3000
+    updates: int = UPDATES
     batch_size: int = 8
     learning_rate: float = 5e-4
     num_workers: int = 0

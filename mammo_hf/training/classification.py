@@ -42,7 +42,7 @@ from ..models.modeling_mammo_swin import MammoSwinForImageClassification, probab
 from ..plotting import plot_loss_curves, plot_metric_curves, plot_roc
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .callbacks import HeadFirst, ModelCardCallback, WeightAverage, freeze
-from .options import ClassificationOptions, StageOptions
+from .options import ENOUGH_UPDATES, ClassificationOptions, StageOptions
 from .semi_supervised import ClassThresholds, SemiSupervisedTrainer, TwoViews, WithUnlabelled
 from .trainer import (
     REFUSED,
@@ -63,9 +63,6 @@ logger = logging.getLogger(__name__)
 
 Tasks = list[dict[str, Any]]
 TEACHER_DECAY = 0.99  # for a training of few updates; Tarvainen & Valpola 2017 take 0.99 at first and 0.999 later
-# a whole network that is trained for fewer updates may be at chance for no other reason; an estimate, until the curves
-# of benchmarks/recipe.py give it
-ENOUGH_UPDATES = 400
 REFUSED_HERE = REFUSED | {
     "prediction_loss_only": "leave it out: the scores choose the best epoch",
     "batch_eval_metrics": "leave it out: an AUC is not a mean over batches",

@@ -15,6 +15,7 @@ from mammo_hf.models.modeling_mammo_swin import MammoSwinForMaskedImageModeling
 from mammo_hf.phantom.writing import write_phantom
 from mammo_hf.processing.image_processing_mammo import MammoImageProcessor
 from mammo_hf.studies import label_efficiency as running
+from mammo_hf.training.options import ENOUGH_UPDATES
 
 
 @pytest.fixture(scope="module")
@@ -92,9 +93,11 @@ def test_a_dry_run_says_how_long_it_will_take_and_runs_nothing(collection, tmp_p
     monkeypatch.setattr(running, "run_cells", lambda *_: pytest.fail("a dry run"))
     assert main(arguments(collection, tmp_path, "--tune", "full", "--updates", 1000, "--seeds", 3, "--dry_run")) == 0
     said = capsys.readouterr().out
-    # scratch and stock, four shares, three seeds, 1,000 updates of half a second and a fifth on top
+    # scratch and stock, four percentages, three seeds, 1,000 updates of half a second and a fifth on top
     assert "about 4 hours in all" in said
-    assert "fewer than 3000 updates" in said
+    assert "updates a network trained in full may stay at chance" not in said
+    assert main(arguments(collection, tmp_path, "--tune", "full", "--updates", 100, "--seeds", 3, "--dry_run")) == 0
+    assert f"fewer than {ENOUGH_UPDATES} updates" in capsys.readouterr().out
 
 
 def test_a_checkpoint_of_other_images_is_named_before_anything_runs(collection, checkpoint, tmp_path, capsys):
