@@ -96,7 +96,7 @@ def test_a_dry_run_says_how_long_it_will_take_and_runs_nothing(collection, tmp_p
     # scratch and stock, four percentages, three seeds, 1,000 updates of half a second and a fifth on top
     assert "about 4 hours in all" in said
     assert "updates a network trained in full may stay at chance" not in said
-    assert main(arguments(collection, tmp_path, "--tune", "full", "--updates", 100, "--seeds", 3, "--dry_run")) == 0
+    assert main(arguments(collection, tmp_path / "few", "--tune", "full", "--updates", 100, "--dry_run")) == 0
     assert f"fewer than {ENOUGH_UPDATES} updates" in capsys.readouterr().out
 
 
