@@ -36,6 +36,7 @@ NOTES: Mapping[str, str] = {
     "transfer_syntax_contradicted": (
         "the transfer syntax is {declared}, the pixel data are {actual} and are read as such"
     ),
+    "end_missing": "a compressed frame has no end marker; what is there is read",
     "offset_table_contradicted": "the offset table contradicts the fragments, whose own bytes say where frames begin",
     "frames_malformed": "NumberOfFrames is not a whole number above 0 as it is written; taken as {frames}",
     "window_beside_values": "{rule} shows almost nothing: the values span {percent} % of the intensities",

@@ -48,6 +48,11 @@ def parser() -> Parser:
         choices=("robust", "full_range", "raise"),
         help="what is done with For Processing images and files without a window (default: robust)",
     )
+    display.add_argument(
+        "--on_missing_end",
+        choices=("raise", "note"),
+        help="what is done with compressed frames without end marker: refused, or read and noted (default: raise)",
+    )
     return p
 
 
@@ -110,7 +115,9 @@ def _display(args: Namespace, processor: MammoImageProcessor | None) -> Display:
     window = args.window
     if window is not None and window.removeprefix("-").isdecimal():
         window = int(window)
-    asked = {"window": window, "prefer": args.prefer, "on_missing_window": args.on_missing_window}
+    asked = {"window": window} | {
+        name: getattr(args, name) for name in ("prefer", "on_missing_window", "on_missing_end")
+    }
     return replace(display, **{name: value for name, value in asked.items() if value is not None})
 
 

@@ -15,8 +15,11 @@ NORMAL = "NORMAL"
 Projection = Literal["maximum", "mean"]
 MissingWindow = Literal["robust", "full_range", "raise"]
 
+MissingEnd = Literal["raise", "note"]
+
 _PREFER = ("lut", "window")
 _MISSING = ("robust", "full_range", "raise")
+_MISSING_END = ("raise", "note")
 _SLICES = ("middle", "all")
 
 
@@ -30,6 +33,7 @@ class Display:
         prefer: The one that is used if a file has both: "lut" or "window".
         on_missing_window: The rule for For Processing images and with files without a window: "robust",
             "full_range" or "raise".
+        on_missing_end: The rule for compressed frames without their end marker: "raise" or "note".
 
     Raises:
         UsageError: A choice is none of these.
@@ -38,13 +42,15 @@ class Display:
     window: int | str | None = NORMAL
     prefer: str = "lut"
     on_missing_window: str = "robust"
+    on_missing_end: str = "raise"
 
     def __post_init__(self) -> None:
         window = self.window
         index = isinstance(window, int) and not isinstance(window, bool) and window >= 0
         if window is not None and not index and not (isinstance(window, str) and window.strip()):
             raise UsageError(f"window is {window!r}", remedy='use an index from 0, or an explanation such as "NORMAL"')
-        for name, allowed in (("prefer", _PREFER), ("on_missing_window", _MISSING)):
+        choices = {"prefer": _PREFER, "on_missing_window": _MISSING, "on_missing_end": _MISSING_END}
+        for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise UsageError(f"{name} is {getattr(self, name)!r}", remedy=f"use one of {', '.join(allowed)}")
 

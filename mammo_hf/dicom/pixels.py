@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import math
 import re
 import struct
 from collections.abc import Sequence
@@ -159,6 +160,7 @@ class StoredFrames:
         places: The fragments of each frame; empty for uncompressed pixel data.
         lowest_bits: Whether the values are in the lowest bits, whatever HighBit says.
         notes: Contradictions between the pixel data and the header.
+        on_missing_end: The rule for compressed frames without their end marker: "raise" or "note".
     """
 
     image: ImagePixel
@@ -167,6 +169,7 @@ class StoredFrames:
     places: tuple[Sequence[Place], ...]
     lowest_bits: bool
     notes: tuple[Note, ...]
+    on_missing_end: str = "raise"
     _last: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
@@ -210,11 +213,23 @@ class StoredFrames:
         if self.syntax == _ENCAPSULATED_RAW:
             size = self.image.nbytes // self.image.frames
             return _native(PixelBytes(frame, 0, size, False, None, True), self.image, 0), None
+        if self.on_missing_end == "raise" and self._lacks_end(frame):
+            raise MammogramError(
+                "its compressed pixel data are cut short: they have no end marker",
+                remedy=f"{COPY_AGAIN}, or allow it with on_missing_end if its sender never writes one",
+            )
         return _decoded(frame, self.image, self.syntax)
+
+    def _lacks_end(self, frame: bytes) -> bool:
+        return self.syntax in _CODECS and not _has_end(frame)
 
 
 def stored_frames(
-    pixels: PixelBytes, syntax: UID, image: ImagePixel, extended: tuple[bytes, bytes] | None = None
+    pixels: PixelBytes,
+    syntax: UID,
+    image: ImagePixel,
+    extended: tuple[bytes, bytes] | None = None,
+    on_missing_end: str = "raise",
 ) -> StoredFrames:
     """Look for the frames of pixel data. A single one is read at once, those of a volume stay where they are.
 
@@ -223,6 +238,7 @@ def stored_frames(
         syntax: The transfer syntax.
         image: The Image Pixel module.
         extended: The Extended Offset Table and its lengths (PS3.3 C.7.6.3.1.8).
+        on_missing_end: The rule for compressed frames without their end marker: "raise" or "note".
 
     Raises:
         MammogramError: The pixels are cut short, too long, damaged, or compressed in a way that no installed decoder
@@ -239,9 +255,12 @@ def stored_frames(
     else:
         syntax = _native_syntax(pixels, syntax, image, notes)
         _check_length(pixels, image, notes)
-    frames = StoredFrames(image, pixels, syntax, places, False, tuple(notes))
+    frames = StoredFrames(image, pixels, syntax, places, False, tuple(notes), on_missing_end)
     # Find where the bits are: the middle of a volume speaks for all of it
     middle = image.frames // 2
+    if places and on_missing_end == "note" and frames._lacks_end(_joined(pixels, places[middle])):
+        notes.append(Note("end_missing"))
+        frames = replace(frames, notes=tuple(notes))
     if image.frames > 1 and image.high_bit + 1 == image.bits_stored and not frames._may_overshoot(middle):
         return frames
     words, precision = frames._words(middle)
@@ -418,6 +437,8 @@ _RLE_BEST_RATIO = 64
 _FRAME_MARKERS = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15; JPEG-LS SOF55
 _SEGMENT_MARKERS = frozenset({0xC4, 0xCC, 0xDB, 0xDC, 0xDD, 0xDE, *range(0xE0, 0xF0), 0xF8, 0xFE})
 _SCAN = 0xDA
+_MOST_TILES = 65535  # ITU-T T.800 A.4.2: a tile's number has 16 bits, the last one is reserved
+_END_OF_IMAGE = b"\xff\xd9"  # EOI of ITU-T T.81 and T.87, EOC of T.800
 
 # libjpeg-turbo 3 reads 8 to 16 bits, DCT and lossless, and the retired processes 3 and 5, 10 and 12
 _RETIRED = (UID("1.2.840.10008.1.2.4.52"), UID("1.2.840.10008.1.2.4.55"))
@@ -708,19 +729,53 @@ def codestream_header(frame: bytes) -> tuple[int, int, int, int]:
     """
     start = frame.find(b"\xff\x4f\xff\x51", 0, 4096)  # after the boxes of a JP2 file, if there are any
     if start >= 0:
-        return _jpeg_2000_header(frame[start + 4 : start + 43])
+        return _jpeg_2000_header(frame[start + 4 : start + 45])
     if frame[:2] == b"\xff\xd8":
         return _jpeg_header(frame)
     raise ValueError("no codestream")
 
 
 def _jpeg_2000_header(segment: bytes) -> tuple[int, int, int, int]:
-    if len(segment) < 39:
+    if len(segment) < 41:
         raise ValueError("no SIZ marker")
-    # Lsiz, Rsiz, then the image's and the tiles' extent and offset, the number of samples, and the first one's depth
-    right, bottom, left, top = struct.unpack(">IIII", segment[4:20])
-    samples, depth = struct.unpack(">HB", segment[36:39])
+    # Lsiz, Rsiz, then the image's extent and offset, the tiles' size and offset, the number of samples, and the first
+    # one's depth and steps
+    right, bottom, left, top, *tiles = struct.unpack(">8I", segment[4:36])
+    samples, depth, *steps = struct.unpack(">HBBB", segment[36:41])
+    # T.800 Table A.9 and B.3: the first tile begins at or before the image and ends behind its beginning. Decoders rely
+    # on it: with a tile below the image one never returns, and with one of no width another divides by zero.
+    width, height, tile_left, tile_top = tiles
+    if not (tile_left <= left < tile_left + width and tile_top <= top < tile_top + height):
+        raise ValueError("the first tile does not hold the image's first pixel")
+    many = math.ceil((right - tile_left) / width) * math.ceil((bottom - tile_top) / height)
+    if not (left < right and top < bottom and many <= _MOST_TILES and all(steps)):
+        raise ValueError("the image has no size, or more tiles than can be numbered")
     return bottom - top, right - left, (depth & 0x7F) + 1, samples
+
+
+def _has_end(frame: bytes) -> bool:
+    """Return whether a codestream is there up to its end marker; padding and further boxes may follow.
+
+    A decoder fills what is missing with zeros or with what was in memory, and reports success.
+    """
+    start = frame.find(b"\xff\x4f\xff\x51", 0, 4096)
+    if start < 0:
+        # coded data never hold a marker (T.81 F.1.2.3, T.87 A.1), but a preview in the header has an end of its own
+        return frame[-64:].rstrip(b"\0").endswith(_END_OF_IMAGE) or (
+            frame.rfind(_END_OF_IMAGE) > frame.rfind(bytes((0xFF, _SCAN)))
+        )
+    # T.800 A.4.2: each tile part begins with its length, 0 for a last one up to the end marker
+    position = frame.find(b"\xff\x90", start)
+    while position >= 0 and frame[position : position + 2] == b"\xff\x90":
+        length = int.from_bytes(frame[position + 6 : position + 10], "big")
+        if position + length + 2 > len(frame):
+            return False
+        if length < 12:
+            return frame.find(_END_OF_IMAGE, position) >= 0
+        position += length
+    return position >= 0 and (
+        frame[position : position + 2] == _END_OF_IMAGE or frame[-64:].rstrip(b"\0").endswith(_END_OF_IMAGE)
+    )
 
 
 def _jpeg_header(frame: bytes) -> tuple[int, int, int, int]:

@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 
 from ..errors import DataError
 from ..notes import Note
-from .display import NORMAL, Display, MissingWindow, Slab
+from .display import NORMAL, Display, MissingEnd, MissingWindow, Slab
 from .header import MammogramHeader, find_intent, mammogram_header
 from .intensity import IntensityTable, intensity_tables
 from .parsing import parse, text
@@ -44,6 +44,7 @@ def read_mammogram(
     prefer: Literal["lut", "window"] = "lut",
     window: int | str | None = NORMAL,
     on_missing_window: MissingWindow = "robust",
+    on_missing_end: MissingEnd = "raise",
     use_descriptions: bool = True,
 ) -> Mammogram:
     """Read one mammogram: a plain image, or a tomosynthesis volume.
@@ -61,6 +62,8 @@ def read_mammogram(
         on_missing_window: The rule for For Processing images and those that have neither window nor VOI LUT:
             "robust" displays what is between air and the brightest tissue, "full_range" all that the bits can hold,
             "raise" refuses. ``Mammogram.intensity_source`` says what was done.
+        on_missing_end: The rule for compressed frames without their end marker: "raise" refuses them as cut short,
+            "note" reads what is there, for senders that never write the marker, and adds a note.
         use_descriptions: Whether side and view may be taken from free text, such as SeriesDescription "R MLO", if no
             attribute of their own gives them.
 
@@ -73,7 +76,7 @@ def read_mammogram(
             (CT, ultrasound, ...), is damaged, needs a decoder that is not installed, or does not have the window that
             is asked for.
     """
-    display = Display(window, prefer, on_missing_window)
+    display = Display(window, prefer, on_missing_window, on_missing_end)
     name = _name(source)
     with _refusing(name):
         # Parse the header, and check what it says before any pixel is read
@@ -88,7 +91,7 @@ def read_mammogram(
         notes: list[Note] = []
         image = image_pixel(dataset, notes, max_pixels)
         # Find the frames, then how their values are displayed
-        frames = stored_frames(pixels.inflated(image.nbytes), syntax, image, _extended_offsets(dataset))
+        frames = stored_frames(pixels.inflated(image.nbytes), syntax, image, _extended_offsets(dataset), on_missing_end)
         tables = intensity_tables(dataset, frames.image, find_intent(dataset, notes), display, frames)
         notes += frames.notes + tuple(note for table in tables for note in table.notes)
         header = mammogram_header(dataset, frames.image, tuple(notes), use_descriptions=use_descriptions)

@@ -54,6 +54,8 @@ class MammoImageProcessor(BaseImageProcessor):
         orient: Whether to mirror images so that the chest wall is at the left edge.
         on_missing_window: Display of DICOM files that are For Processing or have no window: "robust", "full_range", or
             "raise" to refuse them. A ``Mammogram`` is taken as it was read.
+        on_missing_end: Treatment of compressed frames without their end marker: "raise" refuses them as cut short,
+            "note" reads what is there.
         window: Choice among several windows or VOI LUTs of a DICOM file: the index, or the explanation, as "SOFTER".
             "NORMAL" takes the first if none has that explanation. A file without the chosen one is refused.
         prefer: Choice if a DICOM file has both, "lut" or "window".
@@ -84,6 +86,7 @@ class MammoImageProcessor(BaseImageProcessor):
         invert_negatives: bool = True,
         orient: bool = True,
         on_missing_window: str = "robust",
+        on_missing_end: str = "raise",
         window: int | str = "NORMAL",
         prefer: str = "lut",
         tomosynthesis: dict[str, Any] | str | int = "middle",
@@ -113,8 +116,9 @@ class MammoImageProcessor(BaseImageProcessor):
         self.blank_pectoral_muscle = blank_pectoral_muscle
         self.invert_negatives = invert_negatives
         self.orient = orient
-        self.on_missing_window, self.window, self.prefer = on_missing_window, window, prefer
-        _ = self.display  # raises if one of the three makes no sense
+        self.on_missing_window, self.on_missing_end = on_missing_window, on_missing_end
+        self.window, self.prefer = window, prefer
+        _ = self.display  # raises if one of these makes no sense
         self.tomosynthesis = Slab.from_policy(tomosynthesis).to_policy()
         self.mask_block_size = mask_block_size
         self.mask_ratio = mask_ratio
@@ -148,7 +152,7 @@ class MammoImageProcessor(BaseImageProcessor):
     @property
     def display(self) -> Display:
         """The display of the values of DICOM files."""
-        return Display(self.window, self.prefer, self.on_missing_window)
+        return Display(self.window, self.prefer, self.on_missing_window, self.on_missing_end)
 
     def preprocess(
         self,

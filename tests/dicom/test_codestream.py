@@ -32,7 +32,7 @@ def test_jpeg_2000_with_and_without_boxes(boxes: bool) -> None:
 
 
 def test_jpeg_2000_with_an_offset_and_signed_samples() -> None:
-    segment = struct.pack(">HHIIIIIIIIHB", 41, 0, 60, 40, 7, 3, 60, 40, 0, 0, 1, 0x80 | 11)
+    segment = struct.pack(">HH8IHBBB", 41, 0, 60, 40, 7, 3, 60, 40, 0, 0, 1, 0x80 | 11, 1, 1)
     assert codestream_header(b"\xff\x4f\xff\x51" + segment) == (37, 53, 12, 1)
 
 

@@ -1,0 +1,106 @@
+"""Frames that end too early, and tiles that a decoder cannot be given."""
+
+from __future__ import annotations
+
+import struct
+from io import BytesIO
+
+import numpy as np
+import pytest
+from pydicom.encaps import encapsulate
+from pydicom.uid import HTJ2KLossless, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLosslessSV1, JPEGLSLossless
+
+from mammo_hf.dicom import MammogramError, mammogram_dataset, read_mammogram
+from mammo_hf.dicom.pixels import codestream_header
+from mammo_hf.notes import codes
+
+imagecodecs = pytest.importorskip("imagecodecs")
+
+ROWS, COLUMNS = np.mgrid[:64, :96]
+PIXELS = (40 * ROWS + 20 * COLUMNS + (ROWS * COLUMNS) % 7).astype(np.uint16)
+KINDS = {
+    "jpeg": (JPEGBaseline8Bit, lambda pixels: imagecodecs.jpeg8_encode((pixels >> 5).astype(np.uint8))),
+    "jpeg lossless": (JPEGLosslessSV1, lambda p: imagecodecs.jpeg8_encode(p, lossless=True, bitspersample=16)),
+    "jpeg-ls": (JPEGLSLossless, lambda pixels: imagecodecs.jpegls_encode(pixels)),
+    "jpeg 2000": (JPEG2000Lossless, lambda p: imagecodecs.jpeg2k_encode(p, level=0, codecformat="j2k")),
+    "htj2k": (HTJ2KLossless, lambda pixels: imagecodecs.htj2k_encode(pixels)),
+}
+DECODED_WITHOUT_END = ("jpeg", "jpeg lossless", "htj2k")
+
+
+def file_of(kind: str, *frames: bytes) -> bytes:
+    syntax, _ = KINDS[kind]
+    eight = syntax == JPEGBaseline8Bit
+    pixels = (PIXELS >> 5).astype(np.uint8) if eight else PIXELS
+    pixels = np.stack([pixels] * len(frames)) if len(frames) > 1 else pixels
+    dataset = mammogram_dataset(pixels, bits_stored=8 if eight else 16, TransferSyntaxUID=syntax)
+    dataset["PixelData"].is_undefined_length = True
+    dataset.PixelData = encapsulate(list(frames))
+    file = BytesIO()
+    dataset.save_as(file, enforce_file_format=True)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("padding", [b"", b"\0\0", bytes(300)])
+def test_a_frame_that_is_cut_short_is_refused_wherever_it_is_cut(kind: str, padding: bytes) -> None:
+    frame = KINDS[kind][1](PIXELS)
+    whole = read_mammogram(file_of(kind, frame)).pixels
+    assert np.array_equal(read_mammogram(file_of(kind, frame + padding)).pixels, whole)
+    for part in (0.3, 0.6, 0.95):
+        with pytest.raises(MammogramError):
+            read_mammogram(file_of(kind, frame[: int(part * len(frame))] + padding))
+    with pytest.raises(MammogramError, match="end marker"):
+        read_mammogram(file_of(kind, frame[:-2] + padding))
+
+
+@pytest.mark.parametrize("kind", DECODED_WITHOUT_END)
+def test_a_frame_without_end_is_read_and_noted_if_that_is_allowed(kind: str) -> None:
+    frame = KINDS[kind][1](PIXELS)
+    read = read_mammogram(file_of(kind, frame[:-2]), on_missing_end="note")
+    assert "end_missing" in codes(read.header.contradictions)
+    sound = read_mammogram(file_of(kind, frame), on_missing_end="note")
+    assert "end_missing" not in codes(sound.header.contradictions)
+
+
+def test_a_tile_part_that_lost_its_end_is_refused_although_an_end_marker_follows() -> None:
+    frame = KINDS["htj2k"][1](PIXELS)
+    with pytest.raises(MammogramError, match="end marker"):
+        read_mammogram(file_of("htj2k", frame[: len(frame) // 2] + frame[-2:]))
+
+
+def test_each_frame_of_a_volume_is_looked_at_when_it_is_read() -> None:
+    frame = KINDS["jpeg lossless"][1](PIXELS)
+    volume = read_mammogram(file_of("jpeg lossless", frame, frame, frame[:-2]))
+    assert volume.frame(1).shape == PIXELS.shape
+    with pytest.raises(MammogramError, match="end marker"):
+        volume.frame(2)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("tile below the image", (60, 40, 7, 3, 60, 40, 0, 4, 1, 15, 1, 1)),
+        ("tile right of the image", (60, 40, 7, 3, 60, 40, 8, 0, 1, 15, 1, 1)),
+        ("tile that ends before the image", (60, 40, 7, 3, 7, 40, 0, 0, 1, 15, 1, 1)),
+        ("tile that ends above the image", (60, 40, 7, 3, 60, 3, 0, 0, 1, 15, 1, 1)),
+        ("no width", (60, 40, 7, 3, 0, 40, 0, 0, 1, 15, 1, 1)),
+        ("no height", (60, 40, 7, 3, 60, 0, 0, 0, 1, 15, 1, 1)),
+        ("an image of no size", (7, 40, 7, 3, 60, 40, 0, 0, 1, 15, 1, 1)),
+        ("too many tiles", (6000, 4000, 0, 0, 1, 1, 0, 0, 1, 15, 1, 1)),
+        ("no step", (60, 40, 7, 3, 60, 40, 0, 0, 1, 15, 0, 1)),
+    ],
+)
+def test_tiles_as_no_decoder_may_be_given_are_refused(field: str, value: tuple[int, ...]) -> None:
+    segment = struct.pack(">HH", 41, 0) + struct.pack(">8IHBBB", *value)
+    with pytest.raises(ValueError, match=r"tile|size"):
+        codestream_header(b"\xff\x4f\xff\x51" + segment)
+
+
+@pytest.mark.parametrize(("offset", "value"), [(36, 2), (24, 0)])  # the tiles' row of origin, their width
+def test_the_htj2k_files_that_hung_and_crashed_are_refused(offset: int, value: int) -> None:
+    frame = bytearray(KINDS["htj2k"][1](PIXELS))
+    siz = frame.find(b"\xff\x4f\xff\x51")
+    frame[siz + offset : siz + offset + 4] = struct.pack(">I", value)
+    with pytest.raises(MammogramError, match="damaged"):
+        read_mammogram(file_of("htj2k", bytes(frame)))
