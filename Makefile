@@ -51,7 +51,7 @@ test-slow: install chromium
 #   make PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu" test-lowest
 LOWEST ?= .venv-lowest
 LOWEST_EXTRAS ?= codecs download onnx ray tensorboard
-LOWEST_TESTS ?= tests/dicom tests/data tests/evaluation tests/explainers tests/export tests/prediction tests/test_*.py
+LOWEST_TESTS ?= tests/dicom tests/data tests/evaluation tests/explainers tests/inference tests/test_*.py
 comma := ,
 space := $(subst ,, )
 
