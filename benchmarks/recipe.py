@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from scale_plan import put_into
 from scipy.special import softmax
 from transformers import TrainerCallback
 
@@ -350,6 +351,7 @@ def main() -> None:
     parser.add_argument("--films", help="collection of real films: stage 1 is tried on them too")
     parser.add_argument("--only", nargs="+", help="beginnings of the names of the cells to run (default: all)")
     parser.add_argument("--max_steps", type=int, help="updates of every training, to try the script")
+    parser.add_argument("--write", type=Path, help="page to put the tables into, between its two marks")
     parser.add_argument("--dry_run", action="store_true", help="list the cells and estimate their time, and stop")
     args = parser.parse_args()
     out, logger = Path(args.output_dir), logging.getLogger("mammo_hf")
@@ -374,6 +376,8 @@ def main() -> None:
     tables.plot(out / "curves.png")
     write_whole(out / "table.md", tables.text())
     print(tables.text())
+    if args.write:
+        put_into(args.write, tables.text(), __file__)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,6 @@ from mammo_hf.data.prepare.running import SHARD_SIZE, prepare_images
 from mammo_hf.phantom.writing import write_phantom
 
 FRAME, CANVAS = (4096, 3328), (896, 448)
-BEGIN, END = "<!-- written by benchmarks/scale_plan.py -->\n", "<!-- end -->\n"
 
 
 @dataclass(frozen=True)
@@ -143,11 +142,17 @@ def machine() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def put_into(page: Path, text: str) -> None:
-    """Replace the text between the page's marks."""
-    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    page.write_text(f"{before}{BEGIN}```\n{text}```\n{END}{after}", encoding="utf-8")
+def marks(script: str) -> tuple[str, str]:
+    """Return the lines between which a script writes into a page."""
+    return f"<!-- written by benchmarks/{Path(script).name} -->\n", "<!-- end -->\n"
+
+
+def put_into(page: Path, text: str, script: str) -> None:
+    """Replace the text between a script's marks in a page."""
+    begin, end = marks(script)
+    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
+    _, _, after = rest.partition(end)
+    page.write_text(f"{before}{begin}{text}{end}{after}", encoding="utf-8")
 
 
 def main() -> None:
@@ -167,7 +172,7 @@ def main() -> None:
     text = plan(machine(), sources, kept, Assumed(**wanted))
     print(text, end="", flush=True)
     if args.write:
-        put_into(args.write, text)
+        put_into(args.write, f"```\n{text}```\n", __file__)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ from ..metrics.inputs import UndefinedMetric
 from ..metrics.intervals import FEW_PATIENTS, bootstrap_interval
 from ..metrics.operating_points import at_operating_point, choose_operating_points
 from ..models.configuration_mammo_swin import slices_of
-from .classification import evaluate_task
 from .scored import Scored, into_units
+from .task_figures import evaluate_task
 
 logger = logging.getLogger(__name__)
 Tasks = Sequence[Mapping[str, Any]]

@@ -28,11 +28,11 @@ from ..data.training_data import (
     usable_tasks,
 )
 from ..errors import DataError, UsageError
-from ..evaluation.classification import evaluate_task
 from ..evaluation.classifier import auc_text
 from ..evaluation.evaluate import evaluate_after_training
 from ..evaluation.report.facts import unreadable
 from ..evaluation.scored import scored
+from ..evaluation.task_figures import evaluate_task
 from ..hub.push import take_over_push
 from ..metrics.classification import accuracy, auroc_of
 from ..metrics.inputs import UndefinedMetric

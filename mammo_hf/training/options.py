@@ -18,7 +18,7 @@ from ..errors import check_choice, check_file, check_number
 PROBES = ("linear", "knn")
 SAMPLING = ("weighted", "balanced", "natural")
 TUNE = ("full", "last_stage", "head")
-# a whole network that is trained for fewer updates may be at chance for no other reason (docs/recipe.md, the curves)
+# a whole network that is trained for fewer updates may be at chance for no other reason: see benchmarks/recipe.py
 ENOUGH_UPDATES = 400
 SEMI_SUPERVISED = ("none", "pseudo_label", "mean_teacher")
 

@@ -25,7 +25,8 @@ def number(text):
 def test_every_line_follows_from_the_measured_and_the_assumed_figures(tmp_path):
     scale_plan = command()
     page = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
-    block = page.partition(scale_plan.BEGIN)[2].partition(scale_plan.END)[0]
+    begin, end = scale_plan.marks("scale_plan.py")
+    block = page.partition(begin)[2].partition(end)[0]
     text = block.removeprefix("```\n").removesuffix("```\n")
     sources = [
         scale_plan.Source(name, int(number(read)), int(number(write)), float(size))
@@ -43,7 +44,7 @@ def test_every_line_follows_from_the_measured_and_the_assumed_figures(tmp_path):
     machine = re.search(r"one core of (.*)", text)[1]
     assert scale_plan.plan(machine, sources, kept, assumed) == text
     (tmp_path / "page.md").write_text(page, encoding="utf-8")
-    scale_plan.put_into(tmp_path / "page.md", text)
+    scale_plan.put_into(tmp_path / "page.md", block, "scale_plan.py")
     assert (tmp_path / "page.md").read_text(encoding="utf-8") == page
 
 

@@ -10,9 +10,9 @@ import pytest
 from made_scores import TASKS, made_scores
 
 from mammo_hf.errors import DataError
-from mammo_hf.evaluation.classification import evaluate_task
 from mammo_hf.evaluation.classifier import Evaluation, evaluate_classifier, fit_on_validation, task_logits
 from mammo_hf.evaluation.scored import Scored
+from mammo_hf.evaluation.task_figures import evaluate_task
 from mammo_hf.metrics.calibration import calibrated
 from mammo_hf.metrics.classification import auroc
 

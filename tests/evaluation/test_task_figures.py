@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mammo_hf.errors import DataError
-from mammo_hf.evaluation.classification import evaluate_task
+from mammo_hf.evaluation.task_figures import evaluate_task
 from mammo_hf.metrics.classification import auroc, macro_auroc, quadratic_kappa
 from mammo_hf.metrics.intervals import bootstrap_interval
 
