@@ -1,6 +1,6 @@
 """How far apart two films are by their perceptual hash: other patients' films, and altered copies of the same film.
 
-python benchmarks/near_duplicates.py ddsm-299=/data/ddsm-299 mini-mias=/data/mini-mias
+python benchmarks/near_duplicates.py ddsm=/data/ddsm-299 mini-mias=/data/mini-mias
 """
 
 from __future__ import annotations

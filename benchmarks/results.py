@@ -68,13 +68,13 @@ def commands(work: Path, mini_mias: Path, ddsm: Path) -> dict[str, tuple[Any, ..
     last += ("--eval_strategy", "steps", "--eval_steps", 100, "--save_strategy", "steps", "--save_steps", 100)
     last += ("--load_best_model_at_end", "true", "--save_total_limit", 1, *QUIET)
     return {
-        "ddsm_mim": ("pretrain", "--dataset", f"ddsm-299:{ddsm}", "--test_fraction", 0.3, "--validation_fraction", 0.05,
+        "ddsm_mim": ("pretrain", "--dataset", f"ddsm:{ddsm}", "--test_fraction", 0.3, "--validation_fraction", 0.05,
                      *NANO, *MIM, "--max_steps", 1200),
         "tissue_head": study(mias, "tissue", films, *FROZEN, "all_stages", *SHARES, "--seeds", 3, "--folds", 5),
         "phantom": ("phantom", *PHANTOM),
         "phantom_mim": ("pretrain", "--dataset", phantom, *NANO, *MIM, "--max_steps", 400),
         "phantom_density_head": study(phantom, "density", drawn, *FROZEN, *SHARES, "--seeds", 3),
-        "ddsm_head": study(f"ddsm-299:{ddsm}", "pathology", films, *FROZEN, *SHARES, "--seeds", 3,
+        "ddsm_head": study(f"ddsm:{ddsm}", "pathology", films, *FROZEN, *SHARES, "--seeds", 3,
                            "--split_file", f"{films}/split.json"),
         "external_dense": study(dense, "dense", films, *FROZEN, *ENDS, "--seeds", 3),
         "external_pathology": study(breasts, "pathology", films, *FROZEN, *ENDS, "--seeds", 3),

@@ -15,7 +15,7 @@ def write_tables(work: Path, mini_mias: Path, ddsm: Path, cdd_cesm: Path) -> Non
 
     DDSM and mini-MIAS train, CDD-CESM tests. Dense is BI-RADS c and d there, and mini-MIAS' third tissue here.
     """
-    folders = {"mini-mias": mini_mias, "ddsm-299": ddsm, "cdd-cesm-index": cdd_cesm}
+    folders = {"mini-mias": mini_mias, "ddsm": ddsm, "cdd-cesm-index": cdd_cesm}
     films, breasts, outside = (load(name, folder) for name, folder in folders.items())
     no_yes = {False: "no", True: "yes"}
     abnormal = [(row, "train", no_yes[row["abnormality"] != "normal"]) for row in films]

@@ -181,7 +181,6 @@ class MappedSource:
         max_missing: float,
     ) -> tuple[list[Record], list[Note]]:
         mapping = self.mapping
-        assert mapping.path is not None
         _check_columns(table, rows, mapping.own_columns())
         files = Files(folders, rejected, is_own=mapping.is_private)
         records, missing, total = [], [], 0
@@ -191,8 +190,7 @@ class MappedSource:
             place = f"{table}, row {number}"
             for row in unfolded(whole, mapping.views) if mapping.views else (whole,):
                 total += 1
-                wanted = mapping.path.text(row)
-                found = _found(files, wanted, place, mapping.path)
+                wanted, found = _found(files, row, place, mapping.paths)
                 if not found:
                     missing.append(wanted)
                     rejected.append(Rejected(place, f"there is no file {wanted}", "missing"))
@@ -307,12 +305,17 @@ def _check_columns(table: str | Path, rows: list[dict[str, str]], needed: set[st
         raise DataError(f"has no column '{missing[0]}'", source=table, remedy=remedy)
 
 
-def _found(files: Files, wanted: str, place: str, field: Field) -> list[str]:
-    try:
-        return files.find(wanted)
-    except DataError as error:
-        problem = f"column {_named(field)} {error.problem}"
-        raise DataError(problem, source=place, remedy=error.remedy) from error
+def _found(files: Files, row: dict[str, str], place: str, fields: Sequence[Field]) -> tuple[str, list[str]]:
+    """Return the first path of a row as the table states it, and the files of the first one that leads to any."""
+    for field in fields:
+        try:
+            found = files.find(field.text(row))
+        except DataError as error:
+            problem = f"column {_named(field)} {error.problem}"
+            raise DataError(problem, source=place, remedy=error.remedy) from error
+        if found:
+            return fields[0].text(row), found
+    return fields[0].text(row), []
 
 
 def _header_records(root: Path, rejected: list[Rejected]) -> Iterator[Record]:

@@ -166,8 +166,9 @@ class Mapping:
             raise ValueError("images.path must say which file belongs to a row, or images.views which files do")
         self.table: str | None = images.get("table")
         self.views: dict[str, str] = dict(images.get("views", {}))
-        path = images.get("path", "{path}" if self.views else None)
-        self.path = as_field(path, "images.path") if path is not None else None
+        paths = images.get("path", "{path}" if self.views else [])
+        # several are tried in this order
+        self.paths = tuple(as_field(path, "images.path") for path in (paths if isinstance(paths, list) else [paths]))
         self.pattern = re.compile(images["pattern"]) if "pattern" in images else None
         self.where = {name: tuple(values) for name, values in images.get("where", {}).items()}
 
@@ -193,7 +194,7 @@ class Mapping:
         others = set() if self.joins else self.used_columns()
         if self.views:  # their names are taken apart by side, so only the files' own columns are sure
             return names_of(map(Field, self.views.values())) | set(self.where)
-        return (names_of([self.path]) | others) - groups - {TABLE_COLUMN} | set(self.where)
+        return (names_of(self.paths) | others) - groups - {TABLE_COLUMN} | set(self.where)
 
     def used_columns(self) -> set[str]:
         """Return every column that gives a fact, a label or a finding."""

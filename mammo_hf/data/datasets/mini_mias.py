@@ -32,16 +32,18 @@ OFFICIAL_SPLIT = "none"
 QUIRKS = (
     "The y of a centre counts from the bottom: row = 1024 - y.",
     "One film has no coordinates and three have a note instead: findings without a location.",
+    "The centre that is given for mdb212 is in the background of the film.",
+    "A line without a severity that can be read is listed as rejected; whether its film shows cancer is not known.",
     "Seven films have more than one line, one of them a benign and a malignant lesion.",
     "Odd numbers are right breasts, even numbers left; the films are stored mirrored.",
     "Published as PGM; PNG is read too, and preferred if both exist.",
 )
 _SIZE = 1024
-_LINE = re.compile(r"mdb(\d{3})\s+([FGD])\s+(CALC|CIRC|SPIC|MISC|ARCH|ASYM|NORM)\b\s*([BM]?)\s*(.*)")
+_LINE = re.compile(r"mdb(\d{3})\s+([FGD])\s+(CALC|CIRC|SPIC|MISC|ARCH|ASYM|NORM)\b\s*([A-Za-z]?)(?!\S)\s*(.*)")
 _FILM = re.compile(r"mdb\d{3}\.(pgm|png)")
 _TISSUE = {"F": "fatty", "G": "glandular", "D": "dense"}
 _KIND = {"CALC": "calcification", "ARCH": "distortion", "ASYM": "asymmetry", "NORM": "normal"}
-_PATHOLOGY = {"B": "benign", "M": "malignant", "": None}
+_PATHOLOGY = {"B": "benign", "M": "malignant"}
 
 
 def recognises(root: Path) -> bool:
@@ -63,18 +65,35 @@ def load(root: Path, max_missing: float = 0.5) -> Collection:
     found = find_tables(root, ["info.txt"])
     if not found:
         raise DataError("has no Info.txt", source=root, remedy=f"{NAME} needs {LOOKS_FOR}")
-    lines: dict[int, list[re.Match[str]]] = {}
-    for line in read_text(found["info.txt"]).splitlines():
-        matched = _LINE.match(line)
-        if matched:
-            lines.setdefault(int(matched[1]), []).append(matched)
     rejected: list[Rejected] = []
+    lines = _lines(read_text(found["info.txt"]), rejected)
     films = _films(Path(root), rejected)
+    rejected += [
+        Rejected(films[number], "no line of Info.txt describes it") for number in sorted(set(films) - set(lines))
+    ]
     missing = [f"mdb{number:03d}" for number in sorted(set(lines) - set(films))]
     rejected += [Rejected(f"Info.txt, {name}", "there is no such film", "missing") for name in missing]
     notes = missing_files(missing, len(lines), max_missing, root)
     rows = [_row(number, films[number], lines[number]) for number in sorted(lines) if number in films]
     return Collection.from_rows(rows, tasks=task_list(TASKS), salt_name=NAME, notes=notes, rejected=rejected)
+
+
+def _lines(text: str, rejected: list[Rejected]) -> dict[int, list[re.Match[str]]]:
+    """Return the lines of each film; a line that is not understood, in whole or in part, is listed as rejected."""
+    lines: dict[int, list[re.Match[str]]] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        place = f"Info.txt, line {number}"
+        matched = _LINE.match(line)
+        if matched is None:
+            if re.match(r"mdb\d", line):
+                rejected.append(Rejected(place, "is not understood"))
+            continue
+        lines.setdefault(int(matched[1]), []).append(matched)
+        if matched[3] != "NORM" and matched[4] not in _PATHOLOGY:
+            rejected.append(Rejected(place, "has no severity that can be read"))
+        if matched[5].strip() and _centre(matched) is None and "NOTE" not in matched[5]:
+            rejected.append(Rejected(place, "has no centre and radius that can be read"))
+    return lines
 
 
 def _films(root: Path, rejected: list[Rejected]) -> dict[int, str]:
@@ -90,7 +109,8 @@ def _row(number: int, path: str, lines: list[re.Match[str]]) -> Row:
     if len({line[2] for line in lines}) > 1:
         raise DataError("gives one film two tissues", source=f"Info.txt, mdb{number:03d}", remedy="restore the file")
     patient = salted_hash(f"patient {(number + 1) // 2}", NAME)
-    pathology = most_severe([_PATHOLOGY[line[4]] for line in lines], TASKS["pathology"])
+    pathology = most_severe([_PATHOLOGY.get(line[4]) for line in lines], TASKS["pathology"])
+    unread = any(line[3] != "NORM" and line[4] not in _PATHOLOGY for line in lines)
     kinds = [_KIND.get(line[3], "mass") for line in lines]
     return {
         "image_id": salted_hash(f"mdb{number:03d}", NAME),
@@ -102,7 +122,7 @@ def _row(number: int, path: str, lines: list[re.Match[str]]) -> Row:
         "source": NAME,
         "split": "train",
         "pathology": pathology,
-        "cancer": "yes" if pathology == "malignant" else "no",
+        "cancer": "yes" if pathology == "malignant" else None if unread else "no",
         "abnormality": most_severe(kinds, TASKS["abnormality"]),
         "tissue": _TISSUE[lines[0][2]],
         "findings": [_finding(line) for line in lines if line[3] != "NORM"],
@@ -110,6 +130,10 @@ def _row(number: int, path: str, lines: list[re.Match[str]]) -> Row:
 
 
 def _finding(line: re.Match[str]) -> Finding:
-    location = re.fullmatch(r"(\d+)\s+(\d+)\s+(\d+)", line[5].strip())
-    circle = None if location is None else (_SIZE - int(location[2]), int(location[1]), int(location[3]))
-    return finding(_KIND.get(line[3], "mass"), _PATHOLOGY[line[4]], circle=circle)
+    return finding(_KIND.get(line[3], "mass"), _PATHOLOGY.get(line[4]), circle=_centre(line))
+
+
+def _centre(line: re.Match[str]) -> tuple[int, int, int] | None:
+    """Return (row, column, radius) in pixels; ``None`` if the line does not say them."""
+    found = re.fullmatch(r"(\d+)\s+(\d+)\s+(\d+)", line[5].strip())
+    return None if found is None or int(found[3]) == 0 else (_SIZE - int(found[2]), int(found[1]), int(found[3]))

@@ -231,4 +231,4 @@ def test_a_mapping_by_name_and_none_at_all(tmp_path):
     with pytest.raises(UsageError, match="csv: needs a mapping"):
         load("csv", tmp_path)
     with pytest.raises(DataError, match=r"has no table index\.csv"):
-        load("csv", tmp_path, mapping="ddsm-299")
+        load("csv", tmp_path, mapping="ddsm")

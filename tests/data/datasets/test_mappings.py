@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pytest
 from cbis_miniature import write_dicom
 from PIL import Image
 
@@ -29,13 +30,24 @@ def header(real_data: Path, name: str) -> str:
 
 
 def test_ddsm_299(real_data):
-    table = check_source("ddsm-299", real_data / "ddsm-299")
+    table = check_source("ddsm", real_data / "ddsm-299")
     assert (len(table), len(set(table.column("patient")))) == (1280, 320)
     # a breast counts as malignant if one of its views has a malignant outline, a benign case's breasts as benign
     assert Counter(group.labels["pathology"] for group in table.by_breast())["malignant"] == 161
     assert Counter(table.column("pathology")) == {"benign": 688, "malignant": 322, None: 270}
+    assert set(table.column("stratum")) == {"B", "C"}
     for group in table.by_breast():
         assert len({table[row]["pathology"] for row in group.rows}) == 1
+
+
+def test_ddsm_films_load_whole_and_share_their_patients_with_ddsm_299(real_data):
+    table = load(real_data / "ddsm-films")
+    # 1,859 ids, of which three name two patients each
+    assert (len(table), len(set(table.column("patient")))) == (7454, 1862)
+    assert table.column("pathology").count("malignant") == len(table.where(cancer="yes"))
+    assert table.where(pathology=None).column("cancer").count("no") == 1898
+    small = load(real_data / "ddsm-299")
+    assert set(small.column("patient")) < set(table.column("patient"))
 
 
 def test_cdd_cesm_by_its_index(real_data):
@@ -199,6 +211,39 @@ def test_embed_joins_the_clinical_rows_of_a_side(real_data, tmp_path):
     assert table.column("cancer_within_years") == ["1", "3", "none", *[None] * (len(table) - 4), "1"]
     assert [entry["box"] for entry in table[0]["findings"]] == [[2, 1, 9, 7], [1, 1, 5, 5]]
     assert table[len(codes)]["findings"] == []
+
+
+def dbt(root: Path, folder: str) -> None:
+    paths, labels = (
+        ["PatientID,StudyUID,View,descriptive_path,classic_path"],
+        ["PatientID,StudyUID,View,Normal,Actionable,Benign,Cancer"],
+    )
+    kinds = ("1,0,0,0", "0,1,0,0", "0,0,1,0", "0,0,0,1")
+    for number, kind in enumerate(kinds):
+        patient, study, view = f"DBT-P0000{number}", f"DBT-S0000{number}", ("lcc", "rmlo", "lcc2", "rcc")[number]
+        series = f"01-01-2000-{study}-MAMMO-7864{number}/16214.0-NA-1895{number}"
+        classic = f"Breast-Cancer-Screening-DBT/{patient}/{series}/1-1.dcm"
+        paths.append(f"{patient},{study},{view},{classic},{classic}")
+        labels.append(f"{patient},{study},{view},{kind}")
+        place = classic if folder == "classic" else f"breast_cancer_screening_dbt/{patient}/1.3.6.1.1895{number}/a.dcm"
+        dicom(root / place, number, PatientID=patient)
+    for number, part in enumerate(("train", "test")):
+        for name, rows in (("file-paths", paths), ("labels", labels)):
+            write_table(root / f"BCS-DBT-{name}-{part}-v2.csv", rows[0], *rows[1 + 2 * number : 3 + 2 * number])
+    header = "PatientID,StudyUID,View,Subject,Slice,X,Y,Width,Height,Class,AD,VolumeSlices"
+    write_table(root / "BCS-DBT-boxes-test-v2.csv", header, "DBT-P00003,DBT-S00003,rcc,9,25,1,2,3,4,cancer,0,50")
+
+
+@pytest.mark.parametrize("folder", ["classic", "idc"])
+def test_breast_cancer_screening_dbt(tmp_path, folder):
+    dbt(tmp_path, folder)
+    table = check_source("breast-cancer-screening-dbt", tmp_path)
+    assert table.column("cancer") == ["no", "yes", "no", "no"]
+    assert table.column("pathology") == ["benign", "malignant", None, None]
+    assert table.column("laterality") == ["L", "R", "L", "R"]
+    assert table.column("view") == ["CC", "CC", "CC", "MLO"]
+    assert table.column("split") == ["test", "test", "train", "train"]
+    assert [(entry["box"], entry["pathology"]) for entry in table[1]["findings"]] == [([2, 1, 6, 4], "malignant")]
 
 
 def test_pictures_of_any_kind_can_be_prepared(real_data):

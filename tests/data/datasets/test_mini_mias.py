@@ -55,7 +55,21 @@ def test_a_png_is_preferred_and_missing_films_are_counted(tmp_path):
     (tmp_path / "mdb006.pgm").unlink()
     table = load("mini-mias", tmp_path)
     assert [path[-3:] for path in table.column("path")] == ["png", "png", "pgm", "pgm", "pgm"]
-    assert table.rejected == [("Info.txt, mdb006", "there is no such film")]
+    assert [entry[:2] for entry in table.rejected] == [("Info.txt, mdb006", "there is no such film")]
+
+
+def test_what_cannot_be_read_is_listed_and_cancer_is_then_not_known(tmp_path):
+    info = INFO.replace("mdb002 G NORM", "mdb002 G WHAT").replace("G CIRC B 535 425 197", "G CIRC X 535 425 197")
+    info = info.replace("mdb006 F ARCH B", "mdb006 F ARCH B 12 many")
+    table = load("mini-mias", write(tmp_path, info=info))
+    assert table.column("cancer") == [None, "yes", "no", "yes", "no"]
+    assert table.column("pathology") == [None, "malignant", None, "malignant", "benign"]
+    assert sorted(entry.reason for entry in table.rejected) == [
+        "has no centre and radius that can be read",
+        "has no severity that can be read",
+        "is not understood",
+        "no line of Info.txt describes it",
+    ]
 
 
 def test_one_film_of_two_tissues_is_an_error(tmp_path):

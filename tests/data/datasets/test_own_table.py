@@ -414,7 +414,7 @@ def test_further_images_of_a_list_are_unlabelled(folder):
     collection = load(path, dicom_path=folder / "list.txt", stratum="scanner")
     assert collection.column("split") == ["train"] * 8 + ["unlabelled"] * 2
     assert collection.column("stratum") == [*"AABBAABB", None, None]
-    assert any("absent.png" in source for source, _ in collection.rejected)
+    assert any("absent.png" in entry.source for entry in collection.rejected)
 
 
 @pytest.mark.parametrize("way", ["english", "german"])

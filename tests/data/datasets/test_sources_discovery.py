@@ -10,7 +10,19 @@ from mammo_hf.data.datasets import discovery, mini_mias
 from mammo_hf.data.loading import load
 from mammo_hf.errors import DataError, UsageError
 
-OURS = ("cbis-ddsm", "cdd-cesm", "cmmd", "csv", "ddsm-299", "embed", "folder", "inbreast", "mini-mias", "rsna-2022")
+OURS = (
+    "breast-cancer-screening-dbt",
+    "cbis-ddsm",
+    "cdd-cesm",
+    "cmmd",
+    "csv",
+    "ddsm",
+    "embed",
+    "folder",
+    "inbreast",
+    "mini-mias",
+    "rsna-2022",
+)
 
 
 def offer(monkeypatch, *entries):
@@ -57,5 +69,5 @@ def test_a_folder_that_several_sources_know_is_asked_about(tmp_path):
     names = "path,case,scanner,category,laterality,view,overlay,overlay_pathology"
     names += ",cdd_cesm_name,patient_id,side,age,density_acr,birads,pathology,regions_json"
     (tmp_path / "index.csv").write_text(names + "\n")
-    with pytest.raises(DataError, match="may be several collections: cdd-cesm-index, ddsm-299; name one"):
+    with pytest.raises(DataError, match="may be several collections: cdd-cesm-index, ddsm; name one"):
         load(tmp_path)
