@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .running import Parser, reading_options, writable_folder
+
+if TYPE_CHECKING:
+    from ..data.collection import Collection
 
 
 def parser() -> argparse.ArgumentParser:
@@ -19,6 +23,7 @@ def parser() -> argparse.ArgumentParser:
         help="table of images, folder of a collection, NAME:FOLDER, a mapping's file, or a prepared folder",
     )
     p.add_reading_options()
+    p.add_argument("--pixels", action="store_true", help="read every image, and list films that are there twice")
     split = p.add_argument_group("split", "with any of these options the splits that the collection lacks are made")
     split.add_argument("--output_dir", type=Path, help="folder for split.json, summary.json and summary.png")
     split.add_argument("--validation_fraction", type=float, help="fraction of the training patients (default 0.15)")
@@ -45,6 +50,7 @@ def main(arguments: list[str]) -> None:
         collection = complete_split(collection, saved=args.split_file, **asked)
     assert_no_leak(collection)
     print(collection.summary())
+    print(_duplicates(collection, args.pixels))
     print("no leak found between the splits")
     if args.output_dir:
         from ..data.splits import SPLIT_FILE, TEST_FRACTION, VALIDATION_FRACTION, save_split
@@ -58,3 +64,14 @@ def main(arguments: list[str]) -> None:
         draw_summary(collection.summary(), out / "summary.png")
         print(f"written: {out / SPLIT_FILE}, summary.json, summary.png")
     print(f"next: mammo-hf prepare {args.source} PREPARED")
+
+
+def _duplicates(collection: Collection, pixels: bool) -> str:
+    from ..data.leaks import copies, similar_images
+
+    groups = copies(collection)
+    lines = [f"duplicates: {sum(map(len, groups)) - len(groups)} images have the file of another one"]
+    if pixels:
+        pairs = similar_images(collection)
+        lines += [f"near duplicates by pixels: {len(pairs)} pairs", *(f"  {one} {other}" for one, other in pairs[:10])]
+    return "\n".join(lines)

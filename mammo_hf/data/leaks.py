@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.fft import dctn
 
-from ..errors import DataError
+from ..errors import DataError, MammoError
+from ..processing.image_source import open_image
 from .prepared_row import pixels_of
 
 if TYPE_CHECKING:
@@ -151,6 +152,14 @@ def _describe(what: str, offenders: dict[str, list[str]]) -> list[str]:
     return [f"{len(offenders)} of {what} in two splits: {', '.join(shown + more)}"]
 
 
+def copies(collection: Collection) -> list[tuple[str, ...]]:
+    """Return the image_ids of each group of images whose files have the same content."""
+    groups: dict[str, list[str]] = {}
+    for content, image in zip(_contents(collection.column("path")), collection.column("image_id"), strict=True):
+        groups.setdefault(content, []).append(image)
+    return [tuple(images) for images in groups.values() if len(images) > 1]
+
+
 # Near duplicates: images that are the same film under another name, found by a perceptual hash of the prepared image.
 #
 # The hash is pHash: the signs of the lowest frequencies of the discrete cosine transform of a small copy, against their
@@ -184,6 +193,37 @@ def near_duplicates(prepared: PreparedImages, splits: Mapping[str, str]) -> Iter
         for other in found[index + 1 :]:
             for first, second in _close(np.stack(groups[one][1]), np.stack(groups[other][1])):
                 yield groups[one][0][first], groups[other][0][second], [one, other]
+
+
+def similar_images(collection: Collection, other: Collection | None = None) -> list[tuple[str, str]]:
+    """Find pairs of images that are almost equal by the perceptual hash of their source files.
+
+    Each file is read whole, which takes a second for a large compressed one; files that cannot be read are left out.
+
+    Args:
+        collection: Collection whose images are compared.
+        other: Collection that they are compared with; ``None``: with each other.
+
+    Returns:
+        Pairs of image_ids, each pair once.
+    """
+    names, hashes = _source_hashes(collection)
+    if other is not None:
+        other_names, other_hashes = _source_hashes(other)
+        return [(names[one], other_names[two]) for one, two in _close(hashes, other_hashes)]
+    return [(names[one], names[two]) for one, two in _close(hashes, hashes) if one < two]
+
+
+def _source_hashes(collection: Collection) -> tuple[list[str], np.ndarray]:
+    names, hashes = [], []
+    for image, path in zip(collection.column("image_id"), collection.column("path"), strict=True):
+        try:
+            pixels = open_image(path).view(slice(None))
+        except MammoError:
+            continue
+        names.append(image)
+        hashes.append(perceptual_hash(pixels))
+    return names, np.stack(hashes) if hashes else np.zeros((0, _FREQUENCIES**2 // 64), np.uint64)
 
 
 def _close(one: np.ndarray, other: np.ndarray) -> Iterator[tuple[int, int]]:

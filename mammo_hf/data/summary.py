@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..notes import Note, counts_line
 from .schema import AGE_BANDS, SPLITS
 from .splits import label_of_patients
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
     from .collection import Collection
@@ -29,7 +31,8 @@ class Summary(dict[str, Any]):
     exams, breasts and images. ``tasks``: from each task and label to the images by split, and to the patients by their
     most severe label. ``facts``: from each of view, laterality, vendor, stratum, age band and source to the images by
     value and split. ``moved``: patients (hashes) with before, after and reason. ``rejected``: number of files and table
-    rows that are left out. ``notes``: notes of the collection.
+    rows that are left out, and ``rejected_by_code`` by reason. ``notes``: notes of the collection, ``notes_by_code``
+    their number by code.
 
     Args:
         collection: Collection to count.
@@ -51,8 +54,24 @@ class Summary(dict[str, Any]):
             facts={name: counts for name, counts in facts.items() if set(counts) != {UNKNOWN}},
             moved=[moved._asdict() for moved in collection.moved],
             rejected=len(collection.rejected),
+            rejected_by_code=dict(Counter(entry.code for entry in collection.rejected)),
+            notes_by_code=dict(Counter(note.code for note in collection.notes if isinstance(note, Note))),
             notes=list(collection.notes),
         )
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the counts of images as a DataFrame: one row per task or fact and value, one column per split."""
+        import pandas as pd
+
+        tables = {name: counts["images"] for name, counts in self["tasks"].items()} | self["facts"]
+        rows = [
+            {"column": name, "value": value, **counts} for name, one in tables.items() for value, counts in one.items()
+        ]
+        sizes = [
+            {"column": what, "value": "all", **{split: counts[what] for split, counts in self["splits"].items()}}
+            for what in ("patients", "exams", "breasts", "images")
+        ]
+        return pd.DataFrame([*sizes, *rows])
 
     def __str__(self) -> str:
         splits = self["splits"]
@@ -64,7 +83,9 @@ class Summary(dict[str, Any]):
                 lines += ["", *_table(f"images by {name}", counts["images"], tuple(splits))]
         if self["notes"]:
             lines += ["", "notes:", *(f"  {note}" for note in self["notes"])]
-        lines += ["", f"left out: {self['rejected']} files and table rows"]
+        counts = counts_line("left out by code", self["rejected_by_code"])
+        counts += counts_line("notes by code", self["notes_by_code"])
+        lines += ["", f"left out: {self['rejected']} files and table rows{counts}"]
         return "\n".join([*lines, f"terms: {self['licence'] or UNKNOWN}"])
 
 

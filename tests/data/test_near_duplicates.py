@@ -33,6 +33,20 @@ def test_altered_copies_are_near_and_other_films_are_far():
     assert min(bits(film(0), film(seed)) for seed in range(1, 50)) > 2 * MAX_DISTANCE
 
 
+@pytest.mark.slow
+def test_ddsm_at_two_qualities_is_found_case_by_case(real_data):
+    from mammo_hf.data.leaks import similar_images
+    from mammo_hf.data.loading import load
+
+    small = load(real_data / "ddsm-299")
+    large = load(real_data / "ddsm-films").where(patient=set(small.column("patient")))
+    found = similar_images(small, large)
+    of_small = dict(zip(small.column("image_id"), small.column("patient"), strict=True))
+    of_large = dict(zip(large.column("image_id"), large.column("patient"), strict=True))
+    same = {of_small[one] for one, other in found if of_small[one] == of_large[other]}
+    assert len(same) == 320
+
+
 @pytest.mark.parametrize("size", [(7, 5), (64, 64), (65, 63), (300, 1)])
 def test_any_size_has_a_hash(size):
     assert perceptual_hash(np.arange(size[0] * size[1], dtype=float).reshape(size)).shape == (4,)
