@@ -23,6 +23,8 @@ NOTES: Mapping[str, str] = {
     "intent_contradicted": "PresentationIntentType says {intent}, the SOP class {of_class}",
     "frames_contradicted": "has {frames} frames and is not a tomosynthesis by its SOP class",
     "implant_contradicted": "BreastImplantPresent says NO, the view's modifier says implant displaced",
+    "body_part_contradicted": "is a mammogram by its modality, and of another part of the body by its header",
+    "body_part_unknown": "is a radiograph ({modality}) that names neither a breast nor a view of one",
     "attribute_malformed": "{problem}",
     "attribute_not_positive": "{attribute} is not positive",
     "spacing_contradicted": "PixelSpacing is neither ImagerPixelSpacing nor that divided by the magnification",
@@ -67,6 +69,12 @@ NOTES: Mapping[str, str] = {
     "chest_wall_unclear": "the side of the chest wall is not clear from the image",
     "chest_wall_contradicted": (
         "the header speaks for a chest wall at the {expected}, the image shows it at the {seen}"
+    ),
+    "orientation_corrected": (
+        "stored upside down or on its side by PatientOrientation, and shown upright ({orientation})"
+    ),
+    "orientation_contradicted": (
+        "PatientOrientation says upside down or on its side, the picture does not show it; left as it is stored"
     ),
     # Collections
     "images_left_out": "{count} {kind} are left out",

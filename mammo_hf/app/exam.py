@@ -18,7 +18,7 @@ from ..explainers.targets import label_names, task_slices
 from ..inference.exams import into_exam
 from ..inference.scoring import calibrated_scores, explain_tasks, image_logits, labels_by_task
 from ..phantom.exam import draw_exam
-from ..processing.geometry import Geometry, resize_area
+from ..processing.geometry import Geometry, mirrored, oriented, resize_area
 
 TALLEST = 1400  # height of a view on the page in pixels: what a screen shows
 STANDARD = {(side, view) for side in (Laterality.LEFT, Laterality.RIGHT) for view in (View.CC, View.MLO)}
@@ -48,7 +48,8 @@ class ShownView:
         laterality: The breast.
         view: The projection.
         intensity: The image for the screen, float16 (height, width) in [0, 1].
-        mirrored: Whether the screen shows it mirrored, so that its chest wall is on the usual side.
+        orientation: How the screen shows the source, upright and with the chest wall on the usual side: one of
+            `mammo_hf.processing.geometry.ORIENTATIONS`.
         pixel_values: The model's input (1, channels, height, width).
         model_image: The model's input before normalisation, float32 (height, width) in [0, 1].
         geometry: The way from the model's input to the source.
@@ -60,7 +61,7 @@ class ShownView:
     laterality: Laterality
     view: View
     intensity: np.ndarray
-    mirrored: bool
+    orientation: str
     pixel_values: torch.Tensor
     model_image: np.ndarray
     geometry: Geometry
@@ -132,7 +133,7 @@ def phantom_exam() -> list[Any]:
 def explanation_map(
     model: Any, view: ShownView, explainer: str, target: str | None, size: tuple[int, int]
 ) -> np.ndarray:
-    """Return where the model looked, float32 (height, width) in [0, 1] on the screen's pixels, mirrored as the view.
+    """Return where the model looked, float32 (height, width) in [0, 1] on the screen's pixels, oriented as the view.
 
     Args:
         model: A classifier.
@@ -151,8 +152,7 @@ def explanation_map(
         geometry=[view.geometry],
     )
     (explanation,) = found[0].values()
-    shown = resize_area(explanation.in_source(), size)
-    return np.clip(shown[:, ::-1] if view.mirrored else shown, 0, 1)
+    return np.clip(resize_area(oriented(explanation.in_source(), view.orientation), size), 0, 1)
 
 
 def _read(model: Any, processor: Any, image: Any, number: int) -> ShownView:
@@ -164,16 +164,21 @@ def _read(model: Any, processor: Any, image: Any, number: int) -> ShownView:
         logits = image_logits(model, pixels).double().cpu().numpy()
     laterality = Laterality.UNKNOWN if mammogram is None else mammogram.header.laterality
     view = View.UNKNOWN if mammogram is None else mammogram.header.view
-    shown = resize_area(intensity, _screen_size(intensity.shape)).astype(np.float16)
     # right and left are displayed back to back: the chest wall of a right breast is on the right; where it is in the
     # image, the processor has found
-    mirrored = laterality.value in ("L", "R") and processor.orient and geometry.flip != (laterality is Laterality.RIGHT)
+    orientation = geometry.orientation
+    if laterality is Laterality.RIGHT and processor.orient:
+        orientation = mirrored(orientation)
+    elif laterality is not Laterality.LEFT and orientation == "flip_left_right":
+        orientation = "identity"
+    intensity = oriented(intensity, orientation)
+    shown = resize_area(intensity, _screen_size(intensity.shape)).astype(np.float16)
     return ShownView(
         name=f"{laterality.value} {view.value}".strip() or f"image {number}",
         laterality=laterality,
         view=view,
-        intensity=shown[:, ::-1] if mirrored else shown,
-        mirrored=bool(mirrored),
+        intensity=shown,
+        orientation=orientation,
         pixel_values=pixels,
         model_image=processor.denormalize(made["pixel_values"].numpy())[0],
         geometry=geometry,

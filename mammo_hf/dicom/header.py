@@ -14,7 +14,7 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 
 from ..notes import Note
-from .parsing import group_items, items, numbers, optional_word, text, texts, words
+from .parsing import HOLOGIC_VOLUME, group_items, items, numbers, optional_word, text, texts, words
 from .pixels import ImagePixel
 from .types import (
     ImageKind,
@@ -314,7 +314,7 @@ def _kind(dataset: Dataset, frames: int) -> ImageKind:
     image_type = {value.upper() for value in texts(dataset, "ImageType")}
     sop_class = text(dataset, "SOPClassUID")
     description = text(dataset, "SeriesDescription").upper()
-    if sop_class == uid.BreastTomosynthesisImageStorage and frames > 1:
+    if (sop_class == uid.BreastTomosynthesisImageStorage and frames > 1) or sop_class in _SLICES:
         return ImageKind.TOMOSYNTHESIS
     if "GENERATED_2D" in image_type or any(name in description for name in _SYNTHETIC_NAMES):
         return ImageKind.SYNTHETIC
@@ -327,6 +327,68 @@ def _kind(dataset: Dataset, frames: int) -> ImageKind:
     if sop_class == uid.SecondaryCaptureImageStorage and not image_type & {"TOMO", "TOMOSYNTHESIS"}:
         return ImageKind.FILM  # a scan of a film: what else is captured from a screen is in colour
     return ImageKind.UNKNOWN
+
+
+# Whether the image is of a breast, by modality, SOP class and body part.
+
+_BREAST_CODES = (
+    "76752008",
+    "T-04000",
+    "73056007",
+    "80248007",
+    "63762007",
+)  # SNOMED CT and SRT: breast, right, left, both
+# parts of BodyPartExamined, in the languages of the field
+_BREAST_WORDS = ("BREAST", "MAMM", "MAMO", "MAMA", "SENO", "SEIN", "BRUST", "AXILLA")
+_RADIOGRAPHS = ("CR", "DX", "RG", "OT")  # modalities that films and plates of any part of the body have
+_SLICES = (uid.CTImageStorage, uid.EnhancedCTImageStorage)
+
+
+def check_anatomy(dataset: Dataset, notes: list[Note]) -> None:
+    """Refuse an image that is not of a breast, or is only a part of a tomosynthesis; note what is not certain.
+
+    Raises:
+        MammogramError: The header says so; the code is "not_a_breast".
+    """
+    modality, sop_class = text(dataset, "Modality").upper(), text(dataset, "SOPClassUID")
+    part = _part_of_tomosynthesis(dataset, sop_class)
+    if part is not None:
+        raise MammogramError(f"is {part}, not a mammogram", remedy="leave it out, or allow any_anatomy", code=_OTHER)
+    breast = _is_breast(dataset)
+    if breast is False and modality in _RADIOGRAPHS:
+        problem = f"is a radiograph ({modality}) of another part of the body, by its header"
+        raise MammogramError(problem, remedy="leave it out, or allow any_anatomy if the header is wrong", code=_OTHER)
+    if breast is False:
+        notes.append(Note("body_part_contradicted"))
+    elif breast is None and modality in ("CR", "DX", "RG") and find_projection(dataset, [])[1][0] is View.UNKNOWN:
+        notes.append(Note("body_part_unknown", modality=modality))
+
+
+_OTHER = "not_a_breast"
+
+
+def _is_breast(dataset: Dataset) -> bool | None:
+    """Return whether the body part is the breast; ``None`` if the header does not say."""
+    regions = items(dataset, "AnatomicRegionSequence")
+    words = [text(dataset, "BodyPartExamined").upper(), *(text(region, "CodeMeaning").upper() for region in regions)]
+    if any(text(region, "CodeValue") in _BREAST_CODES for region in regions):
+        return True
+    if not any(words):
+        return None
+    return any(name in word for word in words for name in _BREAST_WORDS)
+
+
+def _part_of_tomosynthesis(dataset: Dataset, sop_class: str) -> str | None:
+    """Return what an image is that shows a part of a tomosynthesis or hides one; ``None`` for any other."""
+    image_type = {value.upper() for value in texts(dataset, "ImageType")}
+    creator = getattr(dataset.get_item(HOLOGIC_VOLUME), "value", "")
+    if sop_class in _SLICES:
+        return "one slice of a volume, stored as a CT image"
+    if sop_class in _PROJECTIONS or "TOMO_PROJ" in image_type:
+        return "one projection of a tomosynthesis"
+    if sop_class == uid.SecondaryCaptureImageStorage and "HOLOGIC" in str(creator).upper():
+        return "the container of a volume in private attributes (Hologic)"
+    return None
 
 
 def find_implant(dataset: Dataset, modifiers: tuple[ViewModifier, ...], notes: list[Note]) -> Implant:

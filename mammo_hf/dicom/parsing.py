@@ -45,9 +45,10 @@ _DECIMAL_COMMA = re.compile(r"[+-]?(?:\d+,\d*|,\d+)(?:[eE][+-]?\d+)?")
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 _PIXEL_DATA = 0x7FE00010
 _PIXEL_TAGS = (0x7FE00008, 0x7FE00009, _PIXEL_DATA)  # FloatPixelData, DoubleFloatPixelData, PixelData
+HOLOGIC_VOLUME = BaseTag(0x7E010010)  # private creator of the group that holds a volume in Hologic's container
 _KEYWORDS = """
     SOPClassUID Modality PresentationIntentType ImageType Manufacturer ManufacturerModelName SeriesDescription PatientID
-    ProtocolName AcquisitionDeviceProcessingDescription
+    ProtocolName AcquisitionDeviceProcessingDescription BodyPartExamined AnatomicRegionSequence
     PatientOrientation Laterality ImageLaterality ViewPosition ViewCodeSequence ViewModifierCodeSequence
     BreastImplantPresent KVP BodyPartThickness CompressionForce ImagerPixelSpacing PixelSpacing
     NominalScannedPixelSpacing EstimatedRadiographicMagnificationFactor SamplesPerPixel PhotometricInterpretation
@@ -58,6 +59,7 @@ _KEYWORDS = """
     PerFrameFunctionalGroupsSequence ExtendedOffsetTable ExtendedOffsetTableLengths
 """
 _TAGS: list[BaseTag | int] = [tag for keyword in _KEYWORDS.split() if (tag := tag_for_keyword(keyword)) is not None]
+_TAGS.append(HOLOGIC_VOLUME)
 # None: implicit VR; UN and OB: what some archives turn attributes into that they do not know
 _WORD_VRS = ("US", "SS", "OW", "OB", "UN", "US or SS", "US or OW", "US or SS or OW", None)
 

@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 from ..errors import DataError
 from ..notes import Note
 from .display import NORMAL, Display, MissingEnd, MissingWindow, Slab
-from .header import MammogramHeader, find_intent, mammogram_header
+from .header import MammogramHeader, check_anatomy, find_intent, mammogram_header
 from .intensity import IntensityTable, intensity_tables
 from .parsing import parse, text
 from .pixels import MAX_PIXELS, StoredFrames, image_pixel, stored_frames
@@ -46,6 +46,7 @@ def read_mammogram(
     on_missing_window: MissingWindow = "robust",
     on_missing_end: MissingEnd = "raise",
     use_descriptions: bool = True,
+    any_anatomy: bool = False,
 ) -> Mammogram:
     """Read one mammogram: a plain image, or a tomosynthesis volume.
 
@@ -66,6 +67,8 @@ def read_mammogram(
             "note" reads what is there, for senders that never write the marker, and adds a note.
         use_descriptions: Whether side and view may be taken from free text, such as SeriesDescription "R MLO", if no
             attribute of their own gives them.
+        any_anatomy: Whether images are read that are not of a breast by their header, and projections and single slices
+            of a tomosynthesis.
 
     Returns:
         Stored values, the table of displayed intensity, and the header.
@@ -73,8 +76,8 @@ def read_mammogram(
     Raises:
         UsageError: An argument is none of those above.
         MammogramError: The source cannot be opened, is not DICOM, holds no grayscale image, is another kind of image
-            (CT, ultrasound, ...), is damaged, needs a decoder that is not installed, or does not have the window that
-            is asked for.
+            (CT, ultrasound, a chest, ...), is damaged, needs a decoder that is not installed, or does not have the
+            window that is asked for.
     """
     display = Display(window, prefer, on_missing_window, on_missing_end)
     name = _name(source)
@@ -89,6 +92,8 @@ def read_mammogram(
                 "holds no pixel data, or ends before them", remedy="leave the file out, or copy or download it again"
             )
         notes: list[Note] = []
+        if not any_anatomy:
+            check_anatomy(dataset, notes)
         image = image_pixel(dataset, notes, max_pixels)
         # Find the frames, then how their values are displayed
         frames = stored_frames(pixels.inflated(image.nbytes), syntax, image, _extended_offsets(dataset), on_missing_end)

@@ -50,7 +50,11 @@ def file_report(path: str | os.PathLike[str], **options: Any) -> tuple[dict[str,
         mammogram = read_mammogram(path, **options)
         return mammogram_report(mammogram), mammogram
     except MammogramError as error:
-        return {"file": os.fspath(path), "refused": error.problem, "remedy": error.remedy}, None
+        refused = {"file": os.fspath(path), "refused": error.problem, "remedy": error.remedy, "code": error.code}
+        if error.code != "not_a_breast" or options.get("any_anatomy"):
+            return refused, None
+        # what it shows instead is in its facts
+        return file_report(path, **{**options, "any_anatomy": True})[0] | refused, None
 
 
 def report_text(report: Mapping[str, Any]) -> str:

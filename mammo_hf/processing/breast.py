@@ -22,6 +22,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..notes import Note
+from .geometry import ORIENTATIONS
 
 if TYPE_CHECKING:
     from .geometry import Geometry
@@ -40,11 +41,13 @@ class Breast:
         mask: bool (rows, columns) of the view: entry (i, j) is for the ``stride`` x ``stride`` source pixels that
             begin at (i * stride, j * stride); all ``False`` if nothing stands out.
         stride: Source pixels per pixel of the mask, in both directions.
-        chest_wall: Side of the image that the chest wall is at, "left" or "right"; ``None`` if it is not clear.
+        chest_wall: Side of the image that the chest wall is at, "left" or "right", of a picture on its side "top" or
+            "bottom"; ``None`` if it is not clear.
         negative: Whether tissue is dark on a bright background.
         notes: Notes on what is unusual.
         pectoral: Mask of the pectoral muscle, like ``mask``; ``None`` if it was not looked for or not found.
         field: Rows and columns of the mask within bright collimated edges.
+        orientation: What makes the breast upright, one of `mammo_hf.processing.geometry.ORIENTATIONS`.
     """
 
     box: tuple[int, int, int, int]
@@ -55,6 +58,7 @@ class Breast:
     notes: tuple[Note, ...] = ()
     pectoral: np.ndarray | None = None
     field: tuple[slice, slice] = (slice(None), slice(None))
+    orientation: str = "identity"
 
     def widened(self, margin: int) -> Breast:
         """Return it with ``margin`` pixels added around the mask, within the field; the box stays."""
@@ -91,13 +95,17 @@ class Breast:
             bool (height // cell, width // cell); false in the padding.
         """
         centres = [(np.arange(side // cell) + 0.5) * cell for side in geometry.size]
-        rows, columns = (geometry.to_source(np.stack([c, c], axis=-1))[:, i] for i, c in enumerate(centres))
+        exchanged = ORIENTATIONS[geometry.orientation][2]
+        places = [geometry.to_source(np.stack([c, c], axis=-1))[:, i ^ exchanged] for i, c in enumerate(centres)]
+        rows, columns = places[::-1] if exchanged else places
         shown_rows, shown_columns = (
             (c > start) & (c < start + length)
             for c, start, length in zip(centres, geometry.offset, geometry.resized, strict=True)
         )
-        inside = self.mask_at(rows, columns) & shown_rows[:, None] & shown_columns
-        return inside if self.pectoral is None else inside & ~sampled(self.pectoral, rows, columns, self.stride)
+        inside = self.mask_at(rows, columns)
+        if self.pectoral is not None:
+            inside &= ~sampled(self.pectoral, rows, columns, self.stride)
+        return (inside.T if exchanged else inside) & shown_rows[:, None] & shown_columns
 
 
 def sampled(mask: np.ndarray, rows: np.ndarray, columns: np.ndarray, stride: int) -> np.ndarray:

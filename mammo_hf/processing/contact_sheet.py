@@ -73,5 +73,10 @@ def _draw_crop(draw: ImageDraw.ImageDraw, breast: Breast, scale: float) -> None:
     top, left, bottom, right = (round(value * scale) + 2 for value in breast.box)
     draw.rectangle((left - 1, top - 1, right, bottom), outline=CROP_COLOUR)
     if breast.chest_wall is not None:
-        column = left - 1 if breast.chest_wall == "left" else right
-        draw.line((column, top, column, bottom), fill=CHEST_WALL_COLOUR, width=3)
+        wall = {
+            "left": (left - 1, top, left - 1, bottom),
+            "right": (right, top, right, bottom),
+            "top": (left, top - 1, right, top - 1),
+            "bottom": (left, bottom, right, bottom),
+        }
+        draw.line(wall[breast.chest_wall], fill=CHEST_WALL_COLOUR, width=3)

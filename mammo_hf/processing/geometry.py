@@ -1,4 +1,4 @@
-"""The geometry of preprocessing (crop, mirror, resize, pad) as data, both ways, and resizing by area.
+"""The geometry of preprocessing (crop, orientation, resize, pad) as data, both ways, and resizing by area.
 
 Coordinates are continuous (row, column): pixel i covers [i, i + 1) and its centre is at i + 0.5, on the source as on
 the canvas, as in DICOM's spatial coordinates (PS3.3 C.18.6: the origin is the top left corner of the top left pixel;
@@ -21,6 +21,40 @@ from ..errors import UsageError
 
 Unit = Literal["pixel", "mm"]
 
+# The eight orientations of a picture by the names of PIL's transpositions: whether the source's rows are reversed, its
+# columns are reversed, and then rows and columns exchanged. The rotations are counter-clockwise.
+ORIENTATIONS: dict[str, tuple[bool, bool, bool]] = {
+    "identity": (False, False, False),
+    "flip_left_right": (False, True, False),
+    "flip_top_bottom": (True, False, False),
+    "rotate_180": (True, True, False),
+    "transpose": (False, False, True),
+    "rotate_90": (False, True, True),
+    "rotate_270": (True, False, True),
+    "transverse": (True, True, True),
+}
+_NAMES = {steps: name for name, steps in ORIENTATIONS.items()}
+
+
+def oriented(picture: np.ndarray, orientation: str) -> np.ndarray:
+    """Return a picture (..., height, width) in one of the `ORIENTATIONS`, without a copy."""
+    rows, columns, exchanged = ORIENTATIONS[orientation]
+    picture = picture[..., :: -1 if rows else 1, :: -1 if columns else 1]
+    return picture.swapaxes(-1, -2) if exchanged else picture
+
+
+def in_source(picture: np.ndarray, orientation: str) -> np.ndarray:
+    """Return the picture (..., height, width) that `oriented` was called on, without a copy."""
+    rows, columns, exchanged = ORIENTATIONS[orientation]
+    picture = picture.swapaxes(-1, -2) if exchanged else picture
+    return picture[..., :: -1 if rows else 1, :: -1 if columns else 1]
+
+
+def mirrored(orientation: str) -> str:
+    """Return the orientation that is followed by a reflection of left and right."""
+    rows, columns, exchanged = ORIENTATIONS[orientation]
+    return _NAMES[(not rows, columns, True) if exchanged else (rows, not columns, False)]
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -29,8 +63,8 @@ class Geometry:
     Attributes:
         source_size: (height, width) of the source image in pixels.
         crop: (top, left, bottom, right) of the part that was kept, in source pixels; exclusive at the end.
-        flip: Whether the crop was mirrored left to right.
-        resized: (height, width) of the crop after resizing.
+        orientation: What was done to the crop so that the breast is upright, one of `ORIENTATIONS`.
+        resized: (height, width) of the crop on the canvas.
         offset: (top, left) of the resized crop on the canvas.
         size: (height, width) of the canvas, the model's input.
         spacing_mm: (row, column) size of a source pixel in mm; ``None`` if it is not known.
@@ -38,7 +72,7 @@ class Geometry:
 
     source_size: tuple[int, int]
     crop: tuple[int, int, int, int]
-    flip: bool
+    orientation: str
     resized: tuple[int, int]
     offset: tuple[int, int]
     size: tuple[int, int]
@@ -46,9 +80,14 @@ class Geometry:
 
     @property
     def scale(self) -> tuple[float, float]:
-        """Canvas pixels per source pixel, (vertically, horizontally)."""
+        """Canvas pixels per source pixel, (down, across) on the source."""
         top, left, bottom, right = self.crop
-        return self.resized[0] / (bottom - top), self.resized[1] / (right - left)
+        height, width = self._along_source(self.resized)
+        return height / (bottom - top), width / (right - left)
+
+    def _along_source(self, pair: tuple[int, int]) -> tuple[int, int]:
+        """Return a pair for the canvas' (vertical, horizontal) axes as one for the source's."""
+        return pair[::-1] if ORIENTATIONS[self.orientation][2] else pair
 
     def to_model(self, points: ArrayLike, unit: Unit = "pixel") -> np.ndarray:
         """Map points (..., 2) on the source, in pixels or mm, to canvas pixels.
@@ -57,11 +96,13 @@ class Geometry:
             ValueError: The unit is mm and the spacing is not known.
         """
         in_pixels = np.asarray(points, np.float64) / self._pixel(unit)
-        top, left, _, right = self.crop
+        top, left, bottom, right = self.crop
+        down, across, exchanged = ORIENTATIONS[self.orientation]
         rows, columns = in_pixels[..., 0] - top, in_pixels[..., 1] - left
-        if self.flip:
-            columns = (right - left) - columns
-        return np.stack([rows * self.scale[0] + self.offset[0], columns * self.scale[1] + self.offset[1]], axis=-1)
+        rows = (bottom - top) - rows if down else rows
+        columns = (right - left) - columns if across else columns
+        axes = [rows * self.scale[0], columns * self.scale[1]]
+        return np.stack(axes[::-1] if exchanged else axes, axis=-1) + self.offset
 
     def to_source(self, points: ArrayLike, unit: Unit = "pixel") -> np.ndarray:
         """Map points (..., 2) in canvas pixels to the source, in pixels or mm.
@@ -70,11 +111,13 @@ class Geometry:
             ValueError: The unit is mm and the spacing is not known.
         """
         points = np.asarray(points, np.float64)
-        top, left, _, right = self.crop
-        rows = (points[..., 0] - self.offset[0]) / self.scale[0]
-        columns = (points[..., 1] - self.offset[1]) / self.scale[1]
-        if self.flip:
-            columns = (right - left) - columns
+        top, left, bottom, right = self.crop
+        down, across, exchanged = ORIENTATIONS[self.orientation]
+        axes = points - self.offset
+        axes = axes[..., ::-1] if exchanged else axes
+        rows, columns = axes[..., 0] / self.scale[0], axes[..., 1] / self.scale[1]
+        rows = (bottom - top) - rows if down else rows
+        columns = (right - left) - columns if across else columns
         return np.stack([rows + top, columns + left], axis=-1) * self._pixel(unit)
 
     def boxes_to_model(self, boxes: ArrayLike, unit: Unit = "pixel") -> np.ndarray:
@@ -86,12 +129,12 @@ class Geometry:
         return _boxes(boxes, lambda points: self.to_source(points, unit))
 
     def polygons_to_model(self, polygons: Iterable[ArrayLike], unit: Unit = "pixel") -> list[np.ndarray]:
-        """Map polygons, (corners, 2) each, to canvas pixels; they keep their orientation when mirrored."""
-        return [self._same_orientation(self.to_model(polygon, unit)) for polygon in polygons]
+        """Map polygons, (corners, 2) each, to canvas pixels; they keep their sense when mirrored."""
+        return [self._same_sense(self.to_model(polygon, unit)) for polygon in polygons]
 
     def polygons_to_source(self, polygons: Iterable[ArrayLike], unit: Unit = "pixel") -> list[np.ndarray]:
         """Map polygons, (corners, 2) each, in canvas pixels to the source."""
-        return [self._same_orientation(self.to_source(polygon, unit)) for polygon in polygons]
+        return [self._same_sense(self.to_source(polygon, unit)) for polygon in polygons]
 
     def mask_to_model(self, mask: np.ndarray) -> np.ndarray:
         """Return the fraction of each canvas pixel that a mask covers.
@@ -123,13 +166,14 @@ class Geometry:
         return self.place(values[..., top:bottom, left:right])
 
     def place(self, cropped: np.ndarray) -> np.ndarray:
-        """Resize by area, mirror and pad the cropped part (..., crop height, crop width), float32."""
-        return self._on_canvas(resize_area(cropped, self.resized))
+        """Resize by area, orient and pad the cropped part (..., crop height, crop width), float32."""
+        return self._on_canvas(resize_area(cropped, self._along_source(self.resized)))
 
     def place_strips(self, read: Callable[[slice], tuple[np.ndarray, int]]) -> np.ndarray:
         """Do as `place` with a cropped part that is read some rows at a time; see `resize_area_strips`."""
         top, left, bottom, right = self.crop
-        return self._on_canvas(resize_area_strips(read, (bottom - top, right - left), self.resized))
+        size = self._along_source(self.resized)
+        return self._on_canvas(resize_area_strips(read, (bottom - top, right - left), size))
 
     def map_to_source(self, values: np.ndarray, fill: float = 0.0) -> np.ndarray:
         """Resample values (..., height, width) to float32 (..., source height, source width), bilinear.
@@ -139,11 +183,14 @@ class Geometry:
             fill: Value outside the crop.
         """
         top, left, bottom, right = self.crop
-        rows = (np.arange(bottom - top) + 0.5) * self.scale[0] + self.offset[0] - 0.5
-        columns = np.arange(right - left)[:: -1 if self.flip else 1] + 0.5
-        columns = columns * self.scale[1] + self.offset[1] - 0.5
-        down, across = interpolation_weights(rows, self.size[0]), interpolation_weights(columns, self.size[1])
+        reverse_rows, reverse_columns, exchanged = ORIENTATIONS[self.orientation]
         values = np.asarray(values, np.float32)
+        values = values.swapaxes(-1, -2) if exchanged else values
+        first, size = self._along_source(self.offset), self._along_source(self.size)
+        rows = np.arange(bottom - top)[:: -1 if reverse_rows else 1] + 0.5
+        columns = np.arange(right - left)[:: -1 if reverse_columns else 1] + 0.5
+        down = interpolation_weights(rows * self.scale[0] + first[0] - 0.5, size[0])
+        across = interpolation_weights(columns * self.scale[1] + first[1] - 0.5, size[1])
         source = np.full((*values.shape[:-2], *self.source_size), fill, np.float32)
         for index in np.ndindex(values.shape[:-2]):
             source[(*index, slice(top, bottom), slice(left, right))] = (across @ (down @ values[index]).T).T
@@ -169,15 +216,15 @@ class Geometry:
             raise ValueError("the size of a source pixel is not known: only pixels can be mapped")
         return np.asarray(self.spacing_mm, np.float64)
 
-    def _same_orientation(self, polygon: np.ndarray) -> np.ndarray:
-        # mirroring turns clockwise into counter-clockwise
-        return polygon[::-1] if self.flip else polygon
+    def _same_sense(self, polygon: np.ndarray) -> np.ndarray:
+        # each reflection turns clockwise into counter-clockwise
+        return polygon[::-1] if sum(ORIENTATIONS[self.orientation]) % 2 else polygon
 
     def _on_canvas(self, resized: np.ndarray) -> np.ndarray:
         canvas = np.zeros((*resized.shape[:-2], *self.size), np.float32)
         rows, columns = self.resized
         top, left = self.offset
-        canvas[..., top : top + rows, left : left + columns] = resized[..., ::-1] if self.flip else resized
+        canvas[..., top : top + rows, left : left + columns] = oriented(resized, self.orientation)
         return canvas
 
 

@@ -16,11 +16,12 @@ from transformers import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ..dicom.display import Display, Slab
-from ..errors import UsageError
-from .breast import LONGEST_SIDE, MARGIN, Breast, find_breast, sampled
-from .geometry import Geometry
+from ..errors import UsageError, check_choice
+from .breast import LONGEST_SIDE, MARGIN, Breast, sampled
+from .geometry import ORIENTATIONS, Geometry
 from .image_source import ImageSource, open_image
 from .masking import BlockwiseMasking
+from .upright import POLICIES, find_upright_breast
 
 # of preprocessor_config.json: raised with each key that is added, and if the same keys would give other pixels. Files
 # of other versions are refused: their models were trained on other pixels
@@ -52,6 +53,12 @@ class MammoImageProcessor(BaseImageProcessor):
             not known.
         invert_negatives: Whether an image with dark tissue on a bright background is inverted.
         orient: Whether to mirror images so that the chest wall is at the left edge.
+        orientation: Decision on an image that is stored upside down or on its side by its PatientOrientation:
+            "agreeing" to turn it if the picture shows the same, "header" to turn it without looking, "ignore" to leave
+            it.
+        use_descriptions: Whether side and view may be taken from free text of a DICOM file.
+        any_anatomy: Whether images are taken that are not of a breast by their header, and projections and single
+            slices of a tomosynthesis.
         on_missing_window: Display of DICOM files that are For Processing or have no window: "robust", "full_range", or
             "raise" to refuse them. A ``Mammogram`` is taken as it was read.
         on_missing_end: Treatment of compressed frames without their end marker: "raise" refuses them as cut short,
@@ -85,6 +92,9 @@ class MammoImageProcessor(BaseImageProcessor):
         blank_pectoral_muscle: bool = False,
         invert_negatives: bool = True,
         orient: bool = True,
+        orientation: str = "agreeing",
+        use_descriptions: bool = True,
+        any_anatomy: bool = False,
         on_missing_window: str = "robust",
         on_missing_end: str = "raise",
         window: int | str = "NORMAL",
@@ -116,6 +126,8 @@ class MammoImageProcessor(BaseImageProcessor):
         self.blank_pectoral_muscle = blank_pectoral_muscle
         self.invert_negatives = invert_negatives
         self.orient = orient
+        check_choice("orientation", orientation, POLICIES)
+        self.orientation, self.use_descriptions, self.any_anatomy = orientation, use_descriptions, any_anatomy
         self.on_missing_window, self.on_missing_end = on_missing_window, on_missing_end
         self.window, self.prefer = window, prefer
         _ = self.display  # raises if one of these makes no sense
@@ -219,7 +231,7 @@ class MammoImageProcessor(BaseImageProcessor):
         source = self.open(image)
         breast = self.find_breast(source)
         crop = breast.box if self.crop_to_breast else (0, 0, *source.size)
-        geometry = self._fit_geometry(source, crop, self.orient and breast.chest_wall == "right")
+        geometry = self._fit_geometry(source, crop, breast.orientation)
         shown = self._shown(breast)
         intensity = geometry.place_strips(lambda rows: _strip(source, geometry, shown, rows))
         if breast.negative and self.invert_negatives:
@@ -231,10 +243,14 @@ class MammoImageProcessor(BaseImageProcessor):
         """Find the breast in an image, without resizing it."""
         source = self.open(image)
         stride = max(1, max(source.size) // LONGEST_SIDE)
-        return find_breast(
+        return find_upright_breast(
             source.view(slice(None, None, stride)),
+            source.size,
+            source.upright,
+            self.orientation,
             stride=stride,
-            size=source.size,
+            chest_wall_left=self.orient,
+            shows_muscle=source.shows_muscle,
             margin=self.crop_margin,
             expected_chest_wall=source.expected_chest_wall,
             pectoral=self.blank_pectoral_muscle and source.may_show_pectoral,
@@ -249,7 +265,8 @@ class MammoImageProcessor(BaseImageProcessor):
         """
         if isinstance(image, ImageSource):
             return image
-        return open_image(image, display=self.display, slab=Slab.from_policy(self.tomosynthesis))
+        choices = {"use_descriptions": self.use_descriptions, "any_anatomy": self.any_anatomy}
+        return open_image(image, display=self.display, slab=Slab.from_policy(self.tomosynthesis), **choices)
 
     def _shown(self, breast: Breast) -> Breast | None:
         """Return the breast with its margin, outside of which all is blanked; ``None`` if nothing is."""
@@ -285,15 +302,14 @@ class MammoImageProcessor(BaseImageProcessor):
         seen = replace(breast, mask=np.ones_like(breast.mask)) if shown is None else shown
         return seen.on_canvas(geometry)
 
-    def _fit_geometry(self, source: ImageSource, crop: tuple[int, int, int, int], flip: bool) -> Geometry:
+    def _fit_geometry(self, source: ImageSource, crop: tuple[int, int, int, int], orientation: str) -> Geometry:
         height, width = self.canvas
-        scale = min(height / (crop[2] - crop[0]), width / (crop[3] - crop[1]))
-        resized = (
-            min(max(round((crop[2] - crop[0]) * scale), 1), height),
-            min(max(round((crop[3] - crop[1]) * scale), 1), width),
-        )
+        sides = crop[2] - crop[0], crop[3] - crop[1]
+        down, across = sides[::-1] if ORIENTATIONS[orientation][2] else sides
+        scale = min(height / down, width / across)
+        resized = min(max(round(down * scale), 1), height), min(max(round(across * scale), 1), width)
         offset = (height - resized[0]) // 2, 0
-        return Geometry(source.size, crop, flip, resized, offset, (height, width), source.spacing_mm)
+        return Geometry(source.size, crop, orientation, resized, offset, (height, width), source.spacing_mm)
 
     def normalize_intensity(self, intensity: np.ndarray) -> np.ndarray:
         """Normalise (..., height, width) in [0, 1] to float32 (..., channels, height, width)."""

@@ -18,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from ..dicom.display import Display, Slab
 from ..errors import DataError, UsageError
 from ..notes import Note
+from .upright import upright_by_header
 
 # the first bytes of PNG, JPEG, PGM (text and binary) and TIFF files
 _PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"P2\n", b"P2 ", b"P5\n", b"P5 ", b"II*\0", b"MM\0*")
@@ -31,6 +32,9 @@ class ImageSource:
         size: (height, width) in pixels.
         mammogram: Content of a DICOM file; ``None`` for a picture or an array.
         expected_chest_wall: Side of the image that the header implies, "left" or "right"; ``None`` if it does not.
+        upright: Orientation that makes the picture upright by PatientOrientation, and the side of the chest wall then,
+            as from `upright_by_header`; ``None`` if the header does not say.
+        shows_muscle: Whether the view is the medio-lateral oblique one.
         spacing_mm: (row, column) size of a pixel in mm; ``None`` if the header does not give it.
         may_show_pectoral: Whether the view is oblique, lateral or not known.
         notes: Notes on the header; those on the picture are `Breast.notes`.
@@ -46,12 +50,16 @@ class ImageSource:
         )
         self.expected_chest_wall: str | None = None
         self.spacing_mm: tuple[float, float] | None = None
+        self.upright: tuple[str, str] | None = None
+        self.shows_muscle = False
         self.may_show_pectoral = True
         self.notes: tuple[Note, ...] = ()
         if mammogram is not None:
             header = mammogram.header
             # as displayed by convention: the left breast with its chest wall at the image's left edge
             self.expected_chest_wall = {"L": "left", "R": "right"}.get(header.laterality.value)
+            self.upright = upright_by_header(header.orientation, header.laterality.value)
+            self.shows_muscle = header.view.value == "MLO"
             self.spacing_mm = header.spacing_mm
             self.notes = header.contradictions
             self.may_show_pectoral = header.view.value in ("", *_OBLIQUE)
@@ -64,13 +72,14 @@ class ImageSource:
         return np.asarray(self.mammogram.intensity(frame=0, rows=rows, columns=columns))
 
 
-def open_image(image: Any, *, display: Display | None = None, slab: Slab | None = None) -> ImageSource:
+def open_image(image: Any, *, display: Display | None = None, slab: Slab | None = None, **choices: bool) -> ImageSource:
     """Open an image.
 
     Args:
         image: Path, bytes, ``Mammogram``, pydicom ``Dataset``, array, tensor or PIL image.
         display: Display of the values of a DICOM file; a ``Mammogram`` is taken as it was read.
         slab: Slices of a volume that make the picture; ``None``: the middle one.
+        choices: Further options of `mammo_hf.read_mammogram`: ``use_descriptions``, ``any_anatomy``.
 
     Raises:
         UsageError: The kind of image is not known, or its shape or values are impossible.
@@ -82,7 +91,7 @@ def open_image(image: Any, *, display: Display | None = None, slab: Slab | None 
     if hasattr(image, "intensity_source"):
         return ImageSource(mammogram=image, slab=slab)
     if isinstance(image, (str, os.PathLike, bytes, bytearray)) or hasattr(image, "PixelData"):
-        return ImageSource(mammogram=_read_dicom(image, display or Display()), slab=slab)
+        return ImageSource(mammogram=_read_dicom(image, display or Display(), choices), slab=slab)
     if hasattr(image, "detach"):  # a tensor, also one with a gradient or of a kind that numpy does not have
         image = image.detach().cpu()
         image = image.float() if image.is_floating_point() else image
@@ -118,14 +127,14 @@ def _open_picture(image: Any) -> np.ndarray | None:
         raise DataError("the picture is damaged or cut off", source=source, remedy="copy the file again") from error
 
 
-def _read_dicom(source: Any, display: Display) -> Any:
+def _read_dicom(source: Any, display: Display, choices: dict[str, bool]) -> Any:
     try:
         dicom = importlib.import_module("mammo_hf.dicom")
     except ImportError as error:
         raise UsageError("DICOM is read by the package mammo_hf", remedy="pip install mammo-hf") from error
     # a bytearray as bytes, a path as a Path: the reader takes those
     readable = bytes(source) if isinstance(source, bytearray) else Path(source) if isinstance(source, str) else source
-    return dicom.read_mammogram(readable, **asdict(display))
+    return dicom.read_mammogram(readable, **asdict(display), **choices)
 
 
 def _from_picture(picture: Image.Image) -> np.ndarray:

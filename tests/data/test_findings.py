@@ -72,7 +72,7 @@ def test_rules():
 
 
 def test_the_lesion_map_draws_polygons():
-    geometry = Geometry((64, 32), (0, 0, 64, 32), False, (64, 32), (0, 0), (64, 32))
+    geometry = Geometry((64, 32), (0, 0, 64, 32), "identity", (64, 32), (0, 0), (64, 32))
     triangle = finding("mass", "malignant", polygon=[(8, 4), (40, 4), (40, 28)])
     cells = lesion_map([triangle], geometry, ["benign", "malignant"])
     assert cells[9, 1] == 2

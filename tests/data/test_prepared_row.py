@@ -22,7 +22,7 @@ from mammo_hf.processing.geometry import Geometry
 
 
 def identity(size):
-    return Geometry(size, (0, 0, *size), False, size, (0, 0), size)
+    return Geometry(size, (0, 0, *size), "identity", size, (0, 0), size)
 
 
 @given(rows=st.integers(1, 9), columns=st.integers(1, 9), seed=st.integers(0, 99))

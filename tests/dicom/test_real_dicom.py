@@ -96,7 +96,7 @@ def test_every_file_is_read_or_refused_for_its_true_reason(real_dicom: Path) -> 
         name = str(path.relative_to(real_dicom))
         started = time.perf_counter()
         try:
-            found: str | tuple = as_found(read_mammogram(path))
+            found: str | tuple = as_found(read_mammogram(path, any_anatomy=True))
         except MammogramError as error:
             found = str(error)
         assert time.perf_counter() - started < 10, name

@@ -24,7 +24,7 @@ def _lesions(cells: int) -> bytes:
 
 
 def _prepared(count: int = 6, spacing: tuple[float, float] | None = None) -> datasets.Dataset:
-    geometry = Geometry((224, 112), (0, 0, 224, 112), False, SIZE, (0, 0), SIZE, spacing)
+    geometry = Geometry((224, 112), (0, 0, 224, 112), "identity", SIZE, (0, 0), SIZE, spacing)
     rows = []
     for number in range(count):
         pixels = np.random.default_rng(number).integers(0, 65536, SIZE, dtype=np.uint16)

@@ -168,7 +168,7 @@ def test_facts_of_an_explainer_are_kept_and_checked():
 
 def test_images_and_geometry_are_kept():
     images = np.random.default_rng(0).random((1, 112, 56))
-    geometry = Geometry((224, 112), (0, 0, 224, 112), False, (112, 56), (0, 0), (112, 56))
+    geometry = Geometry((224, 112), (0, 0, 224, 112), "identity", (112, 56), (0, 0), (112, 56))
     explanation = explain(tiny_classifier(), torch.randn(1, 1, 112, 56), images=images, geometry=[geometry])
     np.testing.assert_allclose(explanation.images, images, atol=1e-6)
     assert explanation.in_source().shape == (224, 112)
@@ -219,7 +219,7 @@ def test_an_image_smaller_than_a_window_is_refused_also_by_stock_models(explaine
         {"images": np.zeros((2, 112, 56))},
         {"images": np.zeros((112, 56))},
         {"geometry": []},
-        {"geometry": [Geometry((9, 9), (0, 0, 9, 9), False, (9, 9), (0, 0), (9, 9))]},
+        {"geometry": [Geometry((9, 9), (0, 0, 9, 9), "identity", (9, 9), (0, 0), (9, 9))]},
     ],
 )
 def test_images_or_geometry_of_others_are_refused(extra):

@@ -23,7 +23,10 @@ def explanation():
         explainer="grad_cam",
         flat=(False, True),
         images=np.random.default_rng(0).random((2, 112, 56), np.float32),
-        geometry=(Geometry((300, 200), (20, 10, 244, 122), True, (112, 56), (0, 0), (112, 56), (0.2, 0.2)),) * 2,
+        geometry=(
+            Geometry((300, 200), (20, 10, 244, 122), "flip_left_right", (112, 56), (0, 0), (112, 56), (0.2, 0.2)),
+        )
+        * 2,
         heads=np.ones((2, 4, 14, 7), np.float32),
         logits=np.array([[0.0, 1.1], [1.1, 0.0]], np.float32),
         score=(0.75, 0.75),

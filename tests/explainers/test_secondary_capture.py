@@ -91,7 +91,7 @@ def explained(size=(448, 224), **changes):
         explainer="grad_cam",
         flat=(False,),
         images=np.zeros((1, 112, 56), np.float32),
-        geometry=(Geometry(size, (0, 0, *size), True, (112, 56), (0, 0), (112, 56), (0.1, 0.1)),),
+        geometry=(Geometry(size, (0, 0, *size), "flip_left_right", (112, 56), (0, 0), (112, 56), (0.1, 0.1)),),
         score=(0.83,),
     )
     return dataclasses.replace(explanation, **changes)

@@ -1,11 +1,13 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from mammo_hf.processing.geometry import Geometry
+from mammo_hf.processing.geometry import ORIENTATIONS, Geometry, in_source, mirrored, oriented
 
 
 @st.composite
@@ -17,7 +19,8 @@ def geometries(draw):
     resized = draw(st.integers(1, size[0])), draw(st.integers(1, size[1]))
     offset = draw(st.integers(0, size[0] - resized[0])), draw(st.integers(0, size[1] - resized[1]))
     spacing = draw(st.none() | st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)))
-    return Geometry((rows, columns), (top, left, bottom, right), draw(st.booleans()), resized, offset, size, spacing)
+    orientation = draw(st.sampled_from(sorted(ORIENTATIONS)))
+    return Geometry((rows, columns), (top, left, bottom, right), orientation, resized, offset, size, spacing)
 
 
 @given(geometries(), st.integers(0, 2**32))
@@ -36,9 +39,9 @@ def test_crop_corners_are_the_resized_corners(geometry):
 
 
 def test_flip_moves_a_point_to_the_other_side():
-    geometry = Geometry((100, 50), (0, 10, 100, 50), True, (100, 40), (0, 0), (100, 60))
+    geometry = Geometry((100, 50), (0, 10, 100, 50), "flip_left_right", (100, 40), (0, 0), (100, 60))
     np.testing.assert_allclose(geometry.to_model([[5, 10]]), [[5, 40]])
-    plain = Geometry((100, 50), (0, 10, 100, 50), False, (100, 40), (0, 0), (100, 60))
+    plain = Geometry((100, 50), (0, 10, 100, 50), "identity", (100, 40), (0, 0), (100, 60))
     np.testing.assert_allclose(plain.to_model([[5, 10]]), [[5, 0]])
 
 
@@ -61,7 +64,7 @@ def test_mask_area_is_preserved(geometry, seed):
 
 
 def test_a_mask_of_another_size_is_refused():
-    geometry = Geometry((10, 10), (0, 0, 10, 10), False, (5, 5), (0, 0), (5, 5))
+    geometry = Geometry((10, 10), (0, 0, 10, 10), "identity", (5, 5), (0, 0), (5, 5))
     with pytest.raises(ValueError, match="does not belong"):
         geometry.mask_to_model(np.ones((9, 10)))
 
@@ -75,9 +78,11 @@ def test_map_to_source_has_the_sources_shape_and_fill(geometry):
     assert (lifted == -1).sum() == lifted.size - (bottom - top) * (right - left)
 
 
-def test_map_to_source_follows_the_points():
-    geometry = Geometry((80, 60), (8, 4, 72, 52), True, (32, 24), (4, 0), (40, 24))
-    values = np.zeros((40, 24))
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_map_to_source_follows_the_points(orientation):
+    sizes = ((24, 32), (0, 4), (24, 40)) if ORIENTATIONS[orientation][2] else ((32, 24), (4, 0), (40, 24))
+    geometry = Geometry((80, 60), (8, 4, 72, 52), orientation, *sizes)
+    values = np.zeros(geometry.size)
     values[20, 10] = 1
     row, column = np.unravel_index(geometry.map_to_source(values).argmax(), (80, 60))
     expected = geometry.to_source([[20.5, 10.5]])[0]
@@ -105,7 +110,7 @@ def test_millimetres_are_pixels_times_the_spacing(geometry, seed):
 
 def test_an_unknown_unit_is_refused():
     with pytest.raises(ValueError, match="inch"):
-        Geometry((10, 10), (0, 0, 10, 10), False, (5, 5), (0, 0), (5, 5)).to_model([1, 1], unit="inch")
+        Geometry((10, 10), (0, 0, 10, 10), "identity", (5, 5), (0, 0), (5, 5)).to_model([1, 1], unit="inch")
 
 
 @given(geometries(), st.integers(0, 2**32))
@@ -135,22 +140,49 @@ def test_edges_of_a_mask_come_back_within_half_a_source_pixel(geometry, data):
     row, column = data.draw(st.integers(top, bottom - 1)), data.draw(st.integers(left, right - 1))
     mask = np.zeros((2, *geometry.source_size), bool)
     mask[0, row:], mask[1, :, column:] = True, True
-    down, across = geometry.mask_to_model(mask)
+    down, across = in_source(geometry.mask_to_model(mask), geometry.orientation)
     covered = down.max(1).sum(dtype=float) / geometry.scale[0], across.max(0).sum(dtype=float) / geometry.scale[1]
     assert abs(bottom - covered[0] - row) < 0.5
     assert abs(right - covered[1] - column) < 0.5
 
 
 @given(geometries(), st.data())
-def test_the_mirrored_side_is_the_side_of_the_points(geometry, data):
+def test_a_pixel_is_where_its_point_is(geometry, data):
     top, left, bottom, right = geometry.crop
-    column = data.draw(st.integers(left, right - 1))
+    row, column = data.draw(st.integers(top, bottom - 1)), data.draw(st.integers(left, right - 1))
     mask = np.zeros(geometry.source_size)
-    mask[top:bottom, column] = 1
-    weights = geometry.map_to_model(mask).sum(0, dtype=float)
-    centre = (weights * (np.arange(geometry.size[1]) + 0.5)).sum() / weights.sum()
-    # the area's mean lies within half a canvas pixel of the point, or within half a source pixel where that is more
-    assert abs(centre - geometry.to_model([0, column + 0.5])[1]) <= 0.5 * max(1, geometry.scale[1]) + 1e-5
+    mask[row, column] = 1
+    weights = geometry.map_to_model(mask).astype(np.float64)
+    centre = [(weights.sum(1 - axis) * (np.arange(geometry.size[axis]) + 0.5)).sum() / weights.sum() for axis in (0, 1)]
+    scale = geometry.scale[::-1] if ORIENTATIONS[geometry.orientation][2] else geometry.scale
+    # the area's mean is within half a canvas pixel of the point, or within half a source pixel where that is more
+    apart = np.abs(centre - geometry.to_model([row + 0.5, column + 0.5]))
+    assert (apart <= 0.5 * np.maximum(1, scale) + 1e-5).all()
+
+
+@given(geometries(), st.integers(0, 2**32))
+def test_strips_give_the_same_picture_in_every_orientation(geometry, seed):
+    source = np.random.default_rng(seed).random(geometry.source_size, np.float32)
+    top, left, bottom, right = geometry.crop
+    cropped = source[top:bottom, left:right]
+    strips = geometry.place_strips(lambda rows: (cropped[rows], 0))
+    np.testing.assert_allclose(strips, geometry.map_to_model(source), atol=1e-6)
+    upright = replace(geometry, orientation="identity", resized=geometry.resized, crop=(0, 0, *cropped.shape))
+    if not ORIENTATIONS[geometry.orientation][2]:
+        there = replace(upright, source_size=cropped.shape).map_to_model(oriented(cropped, geometry.orientation))
+        np.testing.assert_allclose(strips, there, atol=1e-5)
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_orientations_are_undone_and_mirrored(orientation):
+    picture = np.arange(24).reshape(2, 3, 4)
+    there = oriented(picture, orientation)
+    np.testing.assert_array_equal(in_source(there, orientation), picture)
+    np.testing.assert_array_equal(oriented(picture, mirrored(orientation)), there[..., ::-1])
+    method = getattr(Image.Transpose, orientation.upper(), None)
+    if method is not None:  # the names are PIL's
+        flat = picture[0].astype(np.uint8)
+        np.testing.assert_array_equal(np.asarray(Image.fromarray(flat).transpose(method)), oriented(flat, orientation))
 
 
 @given(geometries(), st.integers(0, 2**32))
@@ -163,7 +195,7 @@ def test_a_batch_of_maps_is_each_map(geometry, seed):
 
 
 def test_a_mask_there_and_back_is_the_mask():
-    geometry = Geometry((200, 100), (0, 0, 200, 100), True, (100, 50), (0, 0), (100, 50))
+    geometry = Geometry((200, 100), (0, 0, 200, 100), "flip_left_right", (100, 50), (0, 0), (100, 50))
     mask = np.zeros((200, 100), bool)
     mask[40:80, 10:30] = True
     back = geometry.mask_to_source(geometry.mask_to_model(mask))

@@ -32,7 +32,7 @@ def network(**changes):
 def images(count=6):
     breast = np.zeros((28, 14), bool)
     breast[4:24, :8] = True
-    geometry = Geometry((112, PADDED), (0, 0, 112, PADDED), False, (112, PADDED), (0, 0), SIZE)
+    geometry = Geometry((112, PADDED), (0, 0, 112, PADDED), "identity", (112, PADDED), (0, 0), SIZE)
     rows = []
     for index in range(count):
         pixels = np.random.default_rng(index).integers(20000, 40000, SIZE, dtype=np.uint16)

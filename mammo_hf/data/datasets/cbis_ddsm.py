@@ -673,7 +673,7 @@ def addition_notes(
         test = sum(row["split"] == "test" for row in used)
         unlabelled = len(used) - labelled
         notes.append(Note("list_of_paths", labelled=labelled, unlabelled=unlabelled, test=test, **left))
-    elif left_out:
+    elif any(left.values()):
         notes.append(Note("regions_of_unknown_patients", **left))
     return notes
 

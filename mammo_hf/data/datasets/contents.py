@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pydicom
@@ -18,19 +18,20 @@ from PIL import Image
 from pydicom.uid import UncompressedTransferSyntaxes
 
 from ...dicom import Laterality, MammogramError, Vendor, View, read_mammogram
-from ...dicom.header import find_projection
-from ...dicom.parsing import text
+from ...dicom.header import check_anatomy, find_projection
+from ...dicom.parsing import HOLOGIC_VOLUME, text
 from ...errors import DataError, UsageError
 from ...files import is_dicom_entry, walk
 from ...notes import Note
 from ..collection import Rejected
 from .tables import read_text
 
-_SIZE_TAGS = ["Columns", "Rows"]
-_TAGS = [
+_SIZE_TAGS: list[Any] = ["Columns", "Rows"]
+_TAGS: list[Any] = [
     *_SIZE_TAGS,
     *("ImageLaterality", "Laterality", "PatientOrientation", "ViewCodeSequence", "ViewPosition"),
-    *("AcquisitionDeviceProcessingDescription", "ProtocolName"),
+    *("AcquisitionDeviceProcessingDescription", "ProtocolName", "BodyPartExamined", "AnatomicRegionSequence"),
+    *("SOPClassUID", "ImageType", HOLOGIC_VOLUME),
     *("Manufacturer", "Modality", "PatientAge", "PatientID", "SOPInstanceUID", "SeriesDescription", "StudyInstanceUID"),
 ]
 # an image of two values compresses to almost nothing: run lengths take a byte for some sixty pixels, JPEG 2000 and
@@ -53,6 +54,7 @@ class Facts(NamedTuple):
     instance_uid: str = ""
     age: str = ""
     vendor: str = ""
+    problem: str = ""  # why it is not an image of a breast
 
     @property
     def is_region(self) -> bool:
@@ -152,10 +154,19 @@ def read_facts(path: str) -> Facts:
         instance_uid=text(header, "SOPInstanceUID"),
         age=text(header, "PatientAge"),
         vendor=Vendor.from_dicom(text(header, "Manufacturer")).value,
+        problem=_other_anatomy(header),
     )
 
 
-def _read_header(path: str, tags: list[str]) -> tuple[pydicom.FileDataset, tuple[int, int]]:
+def _other_anatomy(header: pydicom.FileDataset) -> str:
+    try:
+        check_anatomy(header, [])
+    except MammogramError as error:
+        return error.problem
+    return ""
+
+
+def _read_header(path: str, tags: list[Any]) -> tuple[pydicom.FileDataset, tuple[int, int]]:
     try:
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
         size = int(header.get("Rows") or 0), int(header.get("Columns") or 0)

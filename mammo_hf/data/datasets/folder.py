@@ -20,6 +20,7 @@ from .contents import Contents, Facts, files_below, is_image_entry, is_picture, 
 from .tables import SUFFIXES as TABLE_SUFFIXES
 
 NAME = "folder"
+OTHERS = "images of other parts of the body, and single projections and slices of a tomosynthesis"
 LOOKS_FOR = "images of any kind, DICOM, PNG, JPEG, TIFF or PGM, and no tables of another source"
 LICENCE = "the collection's own"
 # the columns exist, and are empty, so that the collection can be used wherever one with labels can
@@ -49,6 +50,9 @@ def load(root: Path, files: Iterable[str | Path] | None = None) -> Collection:
         root: Folder of the images.
         files: Images to read, DICOM or pictures; ``None``: all images below the folder.
 
+    Returns:
+        The collection; it is empty if every image is of something else, which its notes say.
+
     Raises:
         DataError: There is no mammogram.
     """
@@ -59,7 +63,7 @@ def load(root: Path, files: Iterable[str | Path] | None = None) -> Collection:
     images = [facts for facts in found if facts is not None]
     rows, left_out = unlabelled_rows(images, contents, source=NAME, tasks=tuple(TASKS), rejected=rejected)
     rejected += contents.problems.values()
-    if not rows:
+    if not rows and not left_out[OTHERS]:
         what = "images found" if files is None else "files given"
         raise DataError(f"holds no mammogram ({len(found)} {what})", source=root, remedy="check the path")
     notes = [Note("images_left_out", count=count, kind=kind) for kind, count in sorted(left_out.items()) if count]
@@ -128,13 +132,16 @@ def unlabelled_rows(
         regions: Paths that are known to be crops or masks.
 
     Returns:
-        The rows, and how many "crops" and "masks" were left out.
+        The rows, and how many "crops", "masks" and images of something else were left out.
     """
     rows: dict[str, Row] = {}
     left_out: Counter[str] = Counter()
     for facts in images:
         if facts.modality not in _RADIOGRAPHS:
             rejected.append(Rejected(facts.path, f"is not a mammogram (modality {facts.modality})", "not_a_breast"))
+        elif facts.problem:
+            rejected.append(Rejected(facts.path, facts.problem, "not_a_breast"))
+            left_out[OTHERS] += 1
         elif contents.is_mask(facts.path):
             left_out["masks"] += 1
         elif facts.is_region or facts.path in regions:

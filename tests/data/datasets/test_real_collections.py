@@ -43,7 +43,8 @@ def test_a_circle_lands_on_its_film_pixels(real_data, tmp_path, film, column, ro
     ((path, row),) = prepared_rows(films, tmp_path)
     is_right = "RIGHT" in path
     geometry = Geometry.from_dict(json.loads(row["geometry"]))
-    assert geometry.flip == is_right  # the chest wall comes to the left edge, and the films show it as we read them
+    # the chest wall comes to the left edge, and the films show it as we read them
+    assert (geometry.orientation == "flip_left_right") == is_right
     (down, across), cells = lesion_cells(row)
     y, x = geometry.to_model((row_from_top, column))
     assert (down + 0.5) * CELL == pytest.approx(y, abs=CELL)
@@ -96,7 +97,7 @@ def test_outlines_of_a_digital_image_land_where_they_were_drawn(real_data, tmp_p
     assert {"P99_R_DM_CC", "P126_L_DM_CC"} <= set(films)
     for path, row in prepared_rows(list(films.values()), tmp_path):
         geometry = Geometry.from_dict(json.loads(row["geometry"]))
-        assert geometry.flip == ("RIGHT" in path)
+        assert (geometry.orientation == "flip_left_right") == ("RIGHT" in path)
         film = next(found for found in films.values() if found.findings[0][0].film in path)
         mask = np.any([mask for _, mask in film.findings], axis=0)
         (down, across), _ = lesion_cells(row)

@@ -17,7 +17,7 @@ def test_every_labelled_phantom_has_its_lesion_in_place(collection, tmp_path):
 
 
 def test_lesion_map_of_circles_boxes_and_unknowns():
-    geometry = Geometry((64, 32), (0, 0, 64, 32), False, (64, 32), (0, 0), (64, 32))
+    geometry = Geometry((64, 32), (0, 0, 64, 32), "identity", (64, 32), (0, 0), (64, 32))
     labels = ["benign", "malignant"]
     circle = {"pathology": "benign", "circle": [10, 10, 6], "mask_path": None, "box": None}
     box = {"pathology": "malignant", "box": [40, 8, 56, 24], "circle": None, "mask_path": None}

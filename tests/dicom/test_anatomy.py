@@ -1,0 +1,102 @@
+"""Only breasts are read: images of other parts of the body, and parts of a tomosynthesis, are refused or noted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import (
+    BreastProjectionXRayImageStorageForPresentation,
+    ComputedRadiographyImageStorage,
+    CTImageStorage,
+    SecondaryCaptureImageStorage,
+)
+
+from mammo_hf.dicom import MammogramError, mammogram_dataset, read_mammogram
+from mammo_hf.dicom.report import file_report
+from mammo_hf.notes import codes
+
+
+def image(
+    modality: str, part: str = "", view: str = "", region: tuple[str, str] | None = None, **more: object
+) -> Dataset:
+    dataset = mammogram_dataset(np.zeros((8, 6), np.uint16), laterality="L", view=view or "CC", bits_stored=12)
+    dataset.Modality = modality
+    for keyword in ("AnatomicRegionSequence", "BodyPartExamined"):  # which the writer adds
+        dataset.pop(keyword, None)
+    if not view:
+        del dataset.ViewCodeSequence
+        if "ViewPosition" in dataset:
+            del dataset.ViewPosition
+    if part:
+        dataset.BodyPartExamined = part
+    if region is not None:
+        item = Dataset()
+        item.CodeValue, item.CodeMeaning = region
+        dataset.AnatomicRegionSequence = [item]
+    for keyword, value in more.items():
+        setattr(dataset, keyword, value)
+    return dataset
+
+
+def refusal(dataset: Dataset) -> MammogramError:
+    with pytest.raises(MammogramError) as caught:
+        read_mammogram(dataset)
+    return caught.value
+
+
+@pytest.mark.parametrize("part", ["CHEST", "HAND", "SKULL", "THORAX", "PELVIS"])
+@pytest.mark.parametrize("modality", ["CR", "DX", "RG", "OT"])
+def test_other_parts_of_the_body_are_refused_with_the_reason(modality: str, part: str) -> None:
+    dataset = image(modality, part)
+    error = refusal(dataset)
+    assert error.code == "not_a_breast"
+    assert "another part of the body" in str(error)
+    assert read_mammogram(dataset, any_anatomy=True).header.rows == 8
+
+
+@pytest.mark.parametrize("modality", ["MG", "CR", "OT", ""])
+@pytest.mark.parametrize("part", ["BREAST", "L BREAST", "MAMMO", "MAMA", "BRUST", "AXILLA"])
+def test_breasts_of_any_modality_are_read_without_a_note(modality: str, part: str) -> None:
+    for dataset in (image(modality, part), image(modality, region=("76752008", ""))):
+        notes = codes(read_mammogram(dataset).header.contradictions)
+        assert not {"body_part_contradicted", "body_part_unknown"} & set(notes)
+
+
+def test_what_is_not_certain_is_noted() -> None:
+    assert "body_part_contradicted" in codes(read_mammogram(image("MG", "CHEST")).header.contradictions)
+    for modality in ("CR", "DX", "RG"):
+        assert "body_part_unknown" in codes(read_mammogram(image(modality)).header.contradictions)
+        assert "body_part_unknown" not in codes(read_mammogram(image(modality, view="MLO")).header.contradictions)
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"SOPClassUID": CTImageStorage}, "slice of a volume"),
+        ({"SOPClassUID": BreastProjectionXRayImageStorageForPresentation}, "projection"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "TOMO_PROJ", "LEFT"]}, "projection"),
+    ],
+)
+def test_parts_of_a_tomosynthesis_are_refused(more: dict[str, object], reason: str) -> None:
+    dataset = image("MG", "BREAST", "CC", **more)
+    assert reason in str(refusal(dataset))
+    assert refusal(dataset).code == "not_a_breast"
+    assert read_mammogram(dataset, any_anatomy=True).header.rows == 8
+
+
+def test_the_container_of_a_volume_is_refused() -> None:
+    dataset = image("MG", "BREAST", "CC", SOPClassUID=SecondaryCaptureImageStorage)
+    assert read_mammogram(dataset).header.rows == 8
+    dataset.add_new(0x7E010010, "LO", "HOLOGIC, Inc.")
+    assert "container" in str(refusal(dataset))
+
+
+def test_the_report_of_a_refused_radiograph_says_what_it_is(tmp_path) -> None:
+    dataset = image("CR", "CHEST", SOPClassUID=ComputedRadiographyImageStorage)
+    path = tmp_path / "chest.dcm"
+    dataset.save_as(path, enforce_file_format=True)
+    report, mammogram = file_report(path)
+    assert mammogram is None
+    assert (report["code"], report["laterality"], report["rows"]) == ("not_a_breast", "L", 8)
+    assert "another part" in report["refused"]
