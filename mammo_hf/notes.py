@@ -76,6 +76,13 @@ NOTES: Mapping[str, str] = {
     "orientation_contradicted": (
         "PatientOrientation says upside down or on its side, the picture does not show it; left as it is stored"
     ),
+    "breast_reaches_across": (
+        "the breast that was found reaches the side opposite its chest wall; it may hold background as bright as skin"
+    ),
+    "bright_beyond_breast": (
+        "right outside the breast that was found it is brighter than the background; tissue may be missing"
+    ),
+    "breast_much_smaller": "the breast that was found is much smaller than the others of these images",
     # Collections
     "images_left_out": "{count} {kind} are left out",
     "images_without_patient": "{count} images name no patient: each counts as a patient of its own",

@@ -1,14 +1,17 @@
-"""Draw contact sheets of a folder: every image with its breast mask and its crop, to look at before training."""
+"""Draw contact sheets of a folder: every image with its breast mask and its crop, those with a note first."""
 
 from __future__ import annotations
 
 import argparse
 import csv
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import TemporaryFile
+from typing import IO, TYPE_CHECKING, Any
 
 from ..errors import DataError, MammoError, UsageError
+from ..notes import Note, codes, counts_line
 from .running import Parser, writable_folder
 
 if TYPE_CHECKING:
@@ -22,7 +25,7 @@ FIELDS = [
     *("number", "file", "sheet", "top", "left", "bottom", "right", "chest_wall", "breast_share", "lesion_cut"),
     *("notes", "error"),
 ]
-Facts = dict[str, object]
+Facts = dict[str, Any]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,16 +55,20 @@ def main(arguments: list[str]) -> None:
     processor.blank_pectoral_muscle = processor.blank_pectoral_muscle or args.pectoral
     folder, images = _annotated(args.source) if args.lesions else _found(Path(args.source))
     out = writable_folder(args.output_dir)
-    facts: list[Facts] = []
-    tiles = _tiles(images, folder, processor, args.tile, args.columns * args.rows, facts)
-    for number, sheet in enumerate(sheets(tiles, args.columns, args.rows)):
-        sheet.save(out / _sheet_name(number))
+    with TemporaryFile() as pictures:
+        facts = _drawn(images, folder, processor, args.tile, pictures)
+        shown = _ordered([fact for fact in facts if "error" not in fact], args.columns * args.rows)
+        tiles = _tiles(shown, pictures, args.tile)
+        for number, sheet in enumerate(sheets(tiles, args.columns, args.rows)):
+            sheet.save(out / _sheet_name(number))
+    failed = [fact for fact in facts if "error" in fact]
     with (out / "crops.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, FIELDS, restval="")
+        writer = csv.DictWriter(file, FIELDS, restval="", extrasaction="ignore")
         writer.writeheader()
-        writer.writerows(facts)
-    failed, unusual = (sum(bool(fact.get(key)) for fact in facts) for key in ("error", "notes"))
-    print(f"{len(facts) - failed} images in {out}, {unusual} with a note, {failed} not read; all in crops.csv")
+        writer.writerows(fact | {"notes": "; ".join(fact.get("notes", []))} for fact in shown + failed)
+    noted = sum(bool(fact["notes"]) for fact in shown)
+    counts = counts_line("notes", Counter(code for fact in shown for code in codes(fact["notes"])))
+    print(f"{len(shown)} images in {out}, {noted} with a note, {len(failed)} not read; all in crops.csv{counts}")
     if args.lesions:
         print(_cut_lesions(facts))
 
@@ -89,37 +96,71 @@ def _found(folder: Path) -> tuple[Path, dict[Path, list[dict[str, Any]]]]:
     return folder, {path: [] for path in paths}
 
 
-def _tiles(
+def _drawn(
     images: Mapping[Path, list[dict[str, Any]]],
     folder: Path,
     processor: MammoImageProcessor,
     side: int,
-    page: int,
-    facts: list[Facts],
-) -> Iterator[Image.Image]:
+    pictures: IO[bytes],
+) -> list[Facts]:
+    """Return the facts of each image, and append the picture of each that is read to a file."""
     from tqdm import tqdm
 
-    from ..data.findings import MOST_CUT, cut_fraction, lesion_masks
+    from ..data.findings import cut_fraction, lesion_masks
     from ..processing.contact_sheet import tile
 
-    number = 0
+    facts: list[Facts] = []
     for path in tqdm(images, desc="crops", unit="image", leave=False):
         fact: Facts = {"file": str(path.relative_to(folder) if path.is_relative_to(folder) else path)}
+        facts.append(fact)
         try:
             source = processor.open(path)
             breast = processor.find_breast(source)
             lesions = lesion_masks(images[path], source.size) if images[path] else []
-            cut = cut_fraction(lesions, source, breast, processor) if lesions else None
+            if lesions:
+                fact["lesion_cut"] = f"{cut_fraction(lesions, source, breast, processor):.3f}"
         except MammoError as error:
-            facts.append(fact | {"error": error.problem})
+            fact["error"] = error.problem
             continue
-        fact |= {"number": number, "sheet": _sheet_name(number // page), **_described(breast)}
-        facts.append(fact | ({"lesion_cut": f"{cut:.3f}"} if cut is not None else {}))
-        # unusual images are marked, to be looked at first
-        mark = " CUT" if (cut or 0) > MOST_CUT else " !" if breast.notes else ""
-        view = source.view(slice(None, None, breast.stride))
-        yield tile(view, breast, f"{number}{mark} {path.stem[-side // 7 :]}", side, lesions)
-        number += 1
+        fact |= {"position": pictures.tell(), "notes": list(breast.notes), **_described(breast)}
+        pictures.write(tile(source.view(slice(None, None, breast.stride)), breast, side, lesions).tobytes())
+    return facts
+
+
+def _ordered(facts: list[Facts], page: int) -> list[Facts]:
+    """Note the breasts that are much smaller than the others, and number the images: the most doubtful ones first."""
+    from ..processing.breast import much_smaller
+
+    for fact, small in zip(facts, much_smaller([float(fact["breast_share"]) for fact in facts]), strict=True):
+        fact["notes"] += [Note("breast_much_smaller")] if small else []
+    ordered = sorted(facts, key=_confidence)
+    for number, fact in enumerate(ordered):
+        fact |= {"number": number, "sheet": _sheet_name(number // page)}
+    return ordered
+
+
+def _confidence(fact: Facts) -> int:
+    """Return 0 if the mask may be wrong or cuts a lesion, 1 if there is another note, 2 if there is none."""
+    from ..processing.breast import DOUBTS
+
+    return 0 if _cuts(fact) or DOUBTS & set(codes(fact["notes"])) else 1 if fact["notes"] else 2
+
+
+def _cuts(fact: Facts) -> bool:
+    from ..data.findings import MOST_CUT
+
+    return float(fact.get("lesion_cut", 0)) > MOST_CUT
+
+
+def _tiles(facts: list[Facts], pictures: IO[bytes], side: int) -> Iterator[Image.Image]:
+    """Yield the pictures of images with their captions."""
+    from ..processing.contact_sheet import captioned
+
+    for fact in facts:
+        mark = " CUT" if _cuts(fact) else " !" if fact["notes"] else ""
+        caption = f"{fact['number']}{mark} {Path(fact['file']).stem[-side // 7 :]}"
+        pictures.seek(fact["position"])
+        yield captioned(pictures, caption, side)
 
 
 def _described(breast: Breast) -> Facts:
@@ -127,7 +168,6 @@ def _described(breast: Breast) -> Facts:
         **dict(zip(("top", "left", "bottom", "right"), breast.box, strict=True)),
         "chest_wall": breast.chest_wall or "",
         "breast_share": f"{breast.mask.mean():.3f}",
-        "notes": "; ".join(breast.notes),
     }
 
 
@@ -138,7 +178,7 @@ def _sheet_name(number: int) -> str:
 def _cut_lesions(facts: list[Facts]) -> str:
     from ..data.findings import MOST_CUT
 
-    known = [float(str(fact["lesion_cut"])) for fact in facts if fact.get("lesion_cut")]
+    known = [float(fact["lesion_cut"]) for fact in facts if fact.get("lesion_cut")]
     if not known:
         return "no image has a lesion of known location"
     bad = sum(fraction > MOST_CUT for fraction in known)

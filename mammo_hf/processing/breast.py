@@ -2,19 +2,22 @@
 
 All of it is found on a small view of the image, without loops over pixels:
 
-1. Collimated edges around the exposed field are cut off.
-2. A few thresholds between background and skin are tried, and the region is taken that has a breast's shape and the
-   steepest and smoothest outline; everything else is film, labels, wedges, frames and scanner edges.
-3. The region grows to its faint skin line.
-4. The side with more tissue is the chest wall, and the box is drawn.
+1. The view gets a tone of its own, so that what follows does not depend on the curve of a film, detector or display.
+2. Collimated edges around the exposed field are cut off.
+3. A few thresholds between background and skin are tried, and the region is taken that has a breast's shape and the
+   steepest and smoothest outline in an even background; everything else is film, labels, wedges, frames and scanner
+   edges.
+4. The region grows to its faint skin line.
+5. The side with more tissue is the chest wall, and the box is drawn.
+6. What speaks against the mask is noted.
 
-The thresholds are fractions of a length, an area or a range of intensity; that they hold was checked by eye on
-mini-MIAS, DDSM and CDD-CESM. Films digitised with a much darker grey curve (DDSM's scanner A) are known to mislead
-them.
+The thresholds are fractions of a length, an area or the range of tone; that they hold was checked by eye on mini-MIAS,
+DDSM (the dark films of its scanner A among them) and CDD-CESM.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -129,7 +132,7 @@ def find_breast(
     """Find the breast.
 
     Args:
-        intensity: Every ``stride``-th pixel of the image, (height, width) in [0, 1].
+        intensity: Every ``stride``-th pixel of the image, (height, width), in any tone.
         stride: Source pixels per pixel of ``intensity``, in both directions.
         size: (height, width) of the whole image; ``None``: that of ``intensity``.
         margin: Space around the breast on all sides but the chest wall's, as a fraction of the image's longer side.
@@ -140,26 +143,27 @@ def find_breast(
         The breast; its box is the whole image if nothing stands out from the background.
     """
     height, width = size or intensity.shape
-    field = exposed_field(intensity)
+    tone = canonical_tone(intensity)
+    field = exposed_field(tone)
     mask = np.zeros(intensity.shape, bool)
-    mask[field], negative = _mask_and_polarity(intensity[field])
+    mask[field], negative = _mask_and_polarity(tone[field])
     if not mask.any():
         return Breast((0, 0, height, width), mask, stride, expected_chest_wall, notes=(Note("breast_not_found"),))
-    seen = _chest_wall(mask)
+    tone = 1 - tone if negative else tone
+    seen = _chest_wall(mask, tone)
     chest_wall = seen or expected_chest_wall
     limits = _limits(field, intensity.shape, stride, (height, width))
     box = _box(mask, chest_wall, stride, limits, round(margin * max(height, width)))
-    muscle = None
-    if pectoral and chest_wall is not None:
-        muscle = pectoral_mask(-intensity if negative else intensity, mask, chest_wall)
-    narrow_field = mask[field].size < NOTED_FIELD * mask.size
-    notes = _notes(narrow_field, negative, seen, expected_chest_wall)
+    muscle = pectoral_mask(tone, mask, chest_wall) if pectoral and chest_wall is not None else None
+    notes = _notes(mask, field, negative, seen, expected_chest_wall) + _doubts(tone[field], mask[field], chest_wall)
     return Breast(box, mask, stride, chest_wall, negative, notes, muscle, field)
 
 
-def _notes(narrow_field: bool, negative: bool, seen: str | None, expected: str | None) -> tuple[Note, ...]:
+def _notes(
+    mask: np.ndarray, field: tuple[slice, slice], negative: bool, seen: str | None, expected: str | None
+) -> tuple[Note, ...]:
     notes = []
-    if narrow_field:
+    if mask[field].size < NOTED_FIELD * mask.size:
         notes.append(Note("bright_edges"))
     if negative:
         notes.append(Note("negative"))
@@ -170,15 +174,65 @@ def _notes(narrow_field: bool, negative: bool, seen: str | None, expected: str |
     return tuple(notes)
 
 
-# Step 1. The exposed field: within what a collimator or a scanner has left bright and even along the edges.
+# Step 1. A tone of the image's own.
+#
+# Films, detectors and displays differ by monotone curves of tone, and thresholds and steps of brightness depend on
+# them. What does not is the shape of the contours at which the brightness passes a level. So the distance between two
+# levels is taken to be that of their contours: the area between them, divided by their length. Smooth tissue is spread,
+# and the noise of a background, whose contours are long, is pressed together.
+
+LEVELS = 512  # of equally many pixels each, or fewer if the image has fewer
+# of the image's area: the most that one level counts for, so that an even background of few levels is not spread
+MOST_OF_LEVEL = 0.01
+SHORTEST_CONTOUR = 0.5  # of the longer side, added to each contour: a label's, near 0, would spread its tones
+
+
+def canonical_tone(view: np.ndarray) -> np.ndarray:
+    """Return a view in the tone that its own contours give it, the same after any strictly monotone change of tone.
+
+    Args:
+        view: Intensity (height, width), in any tone.
+
+    Returns:
+        float32 (height, width) in [0, 1], brighter where the view is; 0 everywhere if it has one value.
+    """
+    level = _levels(view)
+    counts = np.bincount(level.ravel())
+    if len(counts) < 2:
+        return np.zeros(view.shape, np.float32)
+    crossings = np.zeros(len(counts), np.intp)
+    for one, other in ((level[1:], level[:-1]), (level[:, 1:], level[:, :-1])):
+        crossings += np.bincount(np.minimum(one, other).ravel(), minlength=len(counts))
+        crossings -= np.bincount(np.maximum(one, other).ravel(), minlength=len(counts))
+    lengths = np.cumsum(crossings)[:-1] + SHORTEST_CONTOUR * max(view.shape)
+    areas = np.minimum(counts, MOST_OF_LEVEL * view.size)
+    areas[[0, -1]] = 0  # beyond the film's edge or saturated: there is no contour on the other side
+    steps = (areas[1:] + areas[:-1] + 1) / lengths
+    tone = np.concatenate([[0], np.cumsum(steps)]) / steps.sum()
+    return np.asarray(tone, np.float32)[level]
+
+
+def _levels(view: np.ndarray) -> np.ndarray:
+    """Return the level of each pixel, from 0: equal values have one, and higher values none that is lower."""
+    order = np.argsort(view, axis=None)
+    values = view.ravel()[order]
+    lowest = np.unique(values[np.arange(LEVELS) * values.size // LEVELS])
+    starts = np.zeros(values.size, np.int16)
+    starts[np.searchsorted(values, lowest[1:])] = 1
+    level = np.empty(values.size, np.int16)
+    level[order] = np.cumsum(starts, dtype=np.int16)
+    return level.reshape(view.shape)
+
+
+# Step 2. The exposed field: within what a collimator or a scanner has left bright and even along the edges.
 #
 # Such an edge is as bright as the breast and may touch it, so no threshold separates the two. But along the whole side
 # it has one value, and it ends at a straight line.
 
 EVEN = 0.05  # of the range of intensity: how far a pixel of an edge may be from the edge's median; film noise is less
 ALL = 0.9  # of a line's pixels that must be as even as that: labels and dust cover the rest
-BRIGHT = 0.2  # of the range of intensity above the darkest: a darker edge is background, which thresholds remove
-STEEP = 0.15  # of the range of intensity: an edge's least difference from what follows it
+BRIGHT = 0.1  # of the range of intensity above the darkest: a darker edge is background, which thresholds remove
+STEEP = 0.07  # of the range of intensity: an edge's least difference from what follows it
 REST = 0.6  # of the line behind the edge that must differ so much: elsewhere a breast as bright may touch it
 STEP = 3  # pixels over which an edge may end, since a subsampled or blurred edge is not sharp
 THICKEST = 0.3  # of the height or width: a thicker even band is the content of the image
@@ -209,9 +263,8 @@ def _edge_thickness(lines: np.ndarray, low: float, high: float) -> int:
     return int(uneven[0] + after[0]) if len(after) else 0
 
 
-# Step 2. The region of the breast, in the image or in its negative.
+# Step 3. The region of the breast, in the image or in its negative.
 
-EMPTY = 1e-4  # a range of intensity below which an image shows nothing: less than 7 of 65535 grey levels
 # of the image's rim: one side is the chest wall (at most a third of the rim) and an oblique breast reaches two more in
 # part; a region that covers more of the rim is around the image, as a background is
 MOST_RIM = 0.65
@@ -222,20 +275,20 @@ SPLITS = 3  # thresholds that are tried: between gland, fat and background, and 
 BINS = 256  # of the histogram: 8 bits are finer than the noise of film
 # of the way from the background to the threshold that splits the histogram best: skin is nearer to the background
 SKIN = 0.3
-# of the best score, and of the best region's area: regions at least as good and large are taken for the same breast
-GOOD, SAME = 0.6, 0.6
+# of the best score, and of the largest good region's area: regions at least as good and large are the same breast
+GOOD, SAME = 0.72, 0.6
 
 
-def _mask_and_polarity(intensity: np.ndarray) -> tuple[np.ndarray, bool]:
+def _mask_and_polarity(tone: np.ndarray) -> tuple[np.ndarray, bool]:
     """Return the breast's mask, and whether it was found in the negative."""
-    if intensity.size == 0 or np.ptp(intensity) < EMPTY:
-        return np.zeros(intensity.shape, bool), False
-    smooth = smoothed(intensity)
+    if tone.size == 0 or np.ptp(tone) == 0:
+        return np.zeros(tone.shape, bool), False
+    smooth = smoothed(tone)
     mask = breast_region(smooth)
     if _rim_fraction(mask) < MOST_RIM:
         return with_faint_skin(smooth, mask), False
     # it is around the image as a background is: is there a breast in the negative?
-    smooth = smoothed(-intensity)
+    smooth = smoothed(-tone)
     other = breast_region(smooth)
     found = is_breast_shaped(other) and other.mean() >= LEAST_NEGATIVE and _rim_fraction(other) < MOST_RIM
     return (with_faint_skin(smooth, other), True) if found else (mask, False)
@@ -253,17 +306,25 @@ def breast_region(smooth: np.ndarray) -> np.ndarray:
         smooth: Intensity (height, width) without noise, 256 to 511 pixels on its longer side; tissue is brighter than
             the background.
     """
+    coarse = smooth[::2, ::2]
     # the square root makes the faint skin line count as much as edges inside the gland
-    steepness = _steepness(np.sqrt(smooth - smooth.min()))
-    masks = [_largest_region(smooth > threshold) for threshold in _skin_thresholds(smooth)]
-    shaped = [(_outline_score(mask, steepness), mask) for mask in masks if is_breast_shaped(mask)]
+    steepness = _steepness(np.sqrt(coarse - coarse.min()))
+    thresholds = _skin_thresholds(coarse)
+    masks = [_largest_region(coarse > threshold) for threshold in thresholds]
+    shaped = [
+        (_outline_score(mask, steepness), np.count_nonzero(mask), threshold)
+        for mask, threshold in zip(masks, thresholds, strict=True)
+        if is_breast_shaped(mask)
+    ]
     if not shaped:  # the breast may fill the image
-        return masks[-1]
-    best_score, best = max(shaped, key=lambda region: region[0])
-    # of those about as good and as large, the one of the highest threshold: it holds the least of the background, and
-    # is not a gland or an implant inside the breast
-    least_area = SAME * np.count_nonzero(best)
-    return [mask for score, mask in shaped if score >= GOOD * best_score and np.count_nonzero(mask) >= least_area][-1]
+        return _largest_region(smooth > thresholds[-1])
+    best = max(score for score, _, _ in shaped)
+    good = [region for region in shaped if region[0] >= GOOD * best]
+    # the largest of those about as good is not a gland, a muscle or an implant inside the breast; of those about as
+    # large, the one of the highest threshold holds the least of the background
+    least_area = SAME * max(area for _, area, _ in good)
+    threshold = [threshold for _, area, threshold in good if area >= least_area][-1]
+    return _largest_region(smooth > threshold)
 
 
 def _rim_fraction(mask: np.ndarray) -> float:
@@ -279,22 +340,36 @@ def _skin_thresholds(smooth: np.ndarray) -> list[float]:
     """Return intensities that may separate skin and background, from low to high.
 
     The best split of the histogram separates background and tissue or, if the breast fills most of the image, fat and
-    gland; then the best split of its darker side separates background and fat.
+    gland; then the best split of its darker side separates background and fat. In an image of few tones, the best split
+    of its brighter side separates film and tissue.
     """
     low, high = float(smooth.min()), float(smooth.max())
     bins = ((smooth - low) * (BINS / (high - low))).astype(np.uint16)
     counts = np.bincount(bins.ravel(), minlength=BINS)
     centres = low + (np.arange(len(counts)) + 0.5) * (high - low) / BINS
     found: list[float] = []
-    end = len(counts)
+    start, end = 0, len(counts)
     for _ in range(SPLITS):
-        if np.count_nonzero(counts[:end]) < 3:
+        split = _split(counts[:end], centres[:end])
+        if split is None:
             break
-        split = _otsu(counts[:end], centres[:end])
-        background = centres[np.searchsorted(np.cumsum(counts[: split + 1]), counts[: split + 1].sum() / 2)]
-        found.insert(0, float(background + SKIN * (centres[split] - background)))
-        end = split + 1
+        found.insert(0, _nearer_to_background(counts[: split + 1], centres[: split + 1]))
+        start, end = start or split + 1, split + 1
+    brighter = _split(counts[start:], centres[start:]) if len(found) < SPLITS else None
+    if brighter is not None:  # few tones: an even film may be as far from black as from tissue
+        found.append(_nearer_to_background(counts[start : start + brighter + 1], centres[start : start + brighter + 1]))
     return found
+
+
+def _nearer_to_background(counts: np.ndarray, centres: np.ndarray) -> float:
+    """Return an intensity between the median of a histogram's bins and their upper end."""
+    background = centres[np.searchsorted(np.cumsum(counts), counts.sum() / 2)]
+    return float(background + SKIN * (centres[-1] - background))
+
+
+def _split(counts: np.ndarray, centres: np.ndarray) -> int | None:
+    """Return the bin after which two classes separate best; ``None`` if too few bins hold anything."""
+    return _otsu(counts, centres) if np.count_nonzero(counts) >= 3 else None
 
 
 def _otsu(counts: np.ndarray, centres: np.ndarray) -> int:
@@ -356,7 +431,11 @@ def _steepness(image: np.ndarray) -> np.ndarray:
 
 
 # of an outline: its flattest part, which is not judged; skin folds, labels and the chest wall are flat on any breast
-FLATTEST_FRACTION = 0.15
+FLATTEST_FRACTION = 0.1
+OUTER_GAP = 2  # pixels between a region and the band around it, which a blurred outline does not reach
+OUTER_BAND = 0.04  # of the longer side: width of that band
+OUTER_QUANTILE = 0.9  # of the band's pixels: labels and lines in it do not count
+EVEN_STEEPNESS = 0.005  # added to that of the band: an even background's may be 0
 
 
 def _outline_score(mask: np.ndarray, steepness: np.ndarray) -> float:
@@ -373,10 +452,19 @@ def _outline_score(mask: np.ndarray, steepness: np.ndarray) -> float:
     if len(steps) == 0:
         return 0.0
     rank = int(FLATTEST_FRACTION * len(steps))
-    return float(np.partition(steps, rank)[rank] * np.sqrt(np.count_nonzero(mask)) / len(steps))
+    contrast = np.partition(steps, rank)[rank] / (_outer_steepness(mask, steepness) + EVEN_STEEPNESS)
+    return float(contrast * np.sqrt(np.count_nonzero(mask)) / len(steps))
 
 
-# Step 3. The faint rim of a breast: skin, nipple and the thin fat under them, between the breast and its background.
+def _outer_steepness(mask: np.ndarray, steepness: np.ndarray) -> float:
+    """Return the steepness that few pixels around a region exceed."""
+    near = dilated(mask, OUTER_GAP)
+    around = steepness[dilated(near, max(1, round(OUTER_BAND * max(mask.shape)))) & ~near]
+    rank = int(OUTER_QUANTILE * len(around))
+    return float(np.partition(around, rank)[rank]) if len(around) else 0.0
+
+
+# Step 4. The faint rim of a breast: skin, nipple and the thin fat under them, between the breast and its background.
 #
 # A threshold that separates a breast from its background over the whole film leaves out what is hardly brighter than
 # that background. Close to the breast the background is known better, so a lower threshold can be used there.
@@ -425,21 +513,26 @@ def _faint_threshold(smooth: np.ndarray, mask: np.ndarray, background: np.ndarra
     return threshold if threshold < outline else None
 
 
-# Step 4. The chest wall and the box.
+# Step 5. The chest wall and the box.
 
 # times the tissue of the other third: what the chest wall's third has at least; with less the sides are about equal
 CHEST_WALL_RATIO = 1.2
+CHEST_WALL_TONE_RATIO = 1.5  # the same with each pixel weighted by its tone, if the number of pixels does not decide
 
 
-def _chest_wall(mask: np.ndarray) -> str | None:
-    """Return the side with more tissue: a breast is widest at the chest wall and ends at the nipple."""
+def _chest_wall(mask: np.ndarray, tone: np.ndarray) -> str | None:
+    """Return the side with more tissue: a breast is widest at the chest wall and ends at the nipple.
+
+    If the mask holds background that glows, its sides are about equal; the background is darker than the breast.
+    """
     columns = np.flatnonzero(mask.any(0))
-    inside = mask[:, columns[0] : columns[-1] + 1]
-    third = max(inside.shape[1] // 3, 1)
-    left, right = int(inside[:, :third].sum()), int(inside[:, -third:].sum())
-    if max(left, right) < CHEST_WALL_RATIO * min(left, right):
-        return None
-    return "left" if left > right else "right"
+    inside = slice(columns[0], columns[-1] + 1)
+    third = max((inside.stop - inside.start) // 3, 1)
+    for weight, ratio in ((mask, CHEST_WALL_RATIO), (mask * tone, CHEST_WALL_TONE_RATIO)):
+        left, right = (float(side.sum()) for side in (weight[:, inside][:, :third], weight[:, inside][:, -third:]))
+        if max(left, right) >= ratio * min(left, right):
+            return "left" if left > right else "right"
+    return None
 
 
 def _box(
@@ -466,6 +559,46 @@ def _limits(
         for side, steps, length in zip(field, shape, size, strict=True)
     )
     return first, start, last, end
+
+
+# Step 6. What speaks against the mask.
+
+# codes of the notes on a mask that may be wrong
+DOUBTS = frozenset(
+    {"breast_not_found", "chest_wall_unclear", "breast_reaches_across", "bright_beyond_breast", "breast_much_smaller"}
+)
+ACROSS = 0.1  # of the rows: a breast that covers more of the side opposite its chest wall may be half a film
+BEYOND = 0.4  # of the way from the tone of the background to that of the rim of the mask: a brighter pixel is tissue
+# of the pixels next to the mask: if more are tissue, the mask lacks some, or the background is not even
+MOST_BEYOND = 0.08
+MUCH_SMALLER = 0.4  # of the collection's median: a smaller breast is often its muscle or gland alone
+DARKEST = 25  # percentile of the tone outside the mask that is taken for the background's
+
+
+def _doubts(tone: np.ndarray, mask: np.ndarray, chest_wall: str | None) -> tuple[Note, ...]:
+    """Return notes on a mask that may hold background or lack tissue; every second row and column is read."""
+    tone, mask = smoothed(tone)[::2, ::2], mask[::2, ::2]
+    notes = []
+    sides = {"left": mask[:, 0].mean(), "right": mask[:, -1].mean()}
+    if min(sides.values()) > ACROSS or (chest_wall and sides["left" if chest_wall == "right" else "right"] > ACROSS):
+        notes.append(Note("breast_reaches_across"))
+    near, inner = dilated(mask, 2), eroded(mask, 2)
+    beyond, rim, outside = tone[dilated(near, 4) & ~near], tone[inner & ~eroded(inner, 4)], tone[~near]
+    if len(beyond) and len(rim):
+        background = np.percentile(outside, DARKEST)
+        if (beyond - background > BEYOND * (np.median(rim) - background)).mean() > MOST_BEYOND:
+            notes.append(Note("bright_beyond_breast"))
+    return tuple(notes)
+
+
+def much_smaller(fractions: Sequence[float]) -> list[bool]:
+    """Return which breasts cover much less of their image than the others of a collection do.
+
+    Args:
+        fractions: Fraction of each image that its breast's mask covers; 0 if no breast was found.
+    """
+    found = [fraction for fraction in fractions if fraction > 0]
+    return [0 < fraction < MUCH_SMALLER * float(np.median(found)) for fraction in fractions]
 
 
 # The pectoral muscle in an oblique view: the bright corner above a straight edge.

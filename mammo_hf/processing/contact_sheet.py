@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -31,7 +32,7 @@ def sheets(tiles: Iterable[Image.Image], columns: int, rows: int) -> Iterator[Im
         yield sheet
 
 
-def tile(view: np.ndarray, breast: Breast, caption: str, side: int, lesions: Iterable[np.ndarray] = ()) -> Image.Image:
+def tile(view: np.ndarray, breast: Breast, side: int, lesions: Iterable[np.ndarray] = ()) -> Image.Image:
     """Draw one image with what was found in it.
 
     Green: the outline of the breast mask. Blue: that of the pectoral muscle. Yellow: the crop. Red: the chest wall.
@@ -40,7 +41,6 @@ def tile(view: np.ndarray, breast: Breast, caption: str, side: int, lesions: Ite
     Args:
         view: Every ``breast.stride``-th pixel of the image, intensity in [0, 1].
         breast: Breast that was found in the image.
-        caption: Text under the picture, cut to its width.
         side: Side in pixels of the square that the picture is fitted into.
         lesions: Masks of the lesions, bool, of the image's size.
     """
@@ -54,6 +54,13 @@ def tile(view: np.ndarray, breast: Breast, caption: str, side: int, lesions: Ite
     drawn = Image.new("RGB", (side + 4, side + 4 + CAPTION_HEIGHT))
     drawn.paste(Image.fromarray(picture), (2, 2))
     _draw_crop(ImageDraw.Draw(drawn), breast, scale / breast.stride)
+    return drawn
+
+
+def captioned(pictures: IO[bytes], caption: str, side: int) -> Image.Image:
+    """Read one image's picture from the bytes of `tile`, and write a text under it, cut to its width."""
+    size = side + 4, side + 4 + CAPTION_HEIGHT
+    drawn = Image.frombytes("RGB", size, pictures.read(3 * size[0] * size[1]))
     ImageDraw.Draw(drawn).text((2, side + 2), caption[: side // 6], fill=TEXT_COLOUR)
     return drawn
 

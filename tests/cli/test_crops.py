@@ -34,6 +34,22 @@ def test_sheets_and_facts_are_written(folder, tmp_path, capsys):
     assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == ["crops_000.png", "crops_001.png"]
 
 
+def test_doubtful_masks_are_counted_and_shown_first(tmp_path, capsys):
+    rows, columns = np.mgrid[:150, :100]
+    for name, radius in {"a": 60, "b": 62, "c": 58, "d": 25, "e": 61}.items():
+        film = (np.hypot(rows - 75, columns) < radius) * np.uint8(120)
+        if name == "e":
+            film = np.maximum(film, (rows > 75) * np.uint8(100))
+        Image.fromarray(film).save(tmp_path / f"{name}.png")
+    main([str(tmp_path), "--output_dir", str(tmp_path / "out")])
+    assert "notes: 1 breast_much_smaller, 1 breast_reaches_across" in capsys.readouterr().out
+    with (tmp_path / "out" / "crops.csv").open() as file:
+        facts = list(csv.DictReader(file))
+    assert [fact["file"] for fact in facts] == ["d.png", "e.png", "a.png", "b.png", "c.png"]
+    assert [fact["number"] for fact in facts] == list("01234")
+    assert "much smaller" in facts[0]["notes"]
+
+
 @pytest.fixture
 def collection(tmp_path):
     """mini-MIAS' layout: y counts from the bottom of 1024 rows; each circle's row in the table is 1024 - y."""

@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
 
+from mammo_hf.notes import codes
 from mammo_hf.processing import breast as breast_mask
-from mammo_hf.processing.breast import find_breast
+from mammo_hf.processing.breast import DOUBTS, canonical_tone, find_breast, much_smaller
 
 
 def film(side="left", noise=0.02, label=True):
@@ -203,3 +204,102 @@ def test_what_hangs_together_with_a_seed(rows, columns, seed):
     start = np.zeros_like(region)
     start[rows // 2, columns // 2] = True
     np.testing.assert_array_equal(breast_mask.connected(region, start), ndimage.binary_propagation(start, mask=region))
+
+
+def soft(rows=200, columns=160, *, height=0.8, width=0.6, background=0.05, gland=0.3, seed=0):
+    """A left breast that fades to its skin, on a noisy background, in 12 bits; and where it is."""
+    down, across = np.mgrid[:rows, :columns]
+    distance = ((down - rows / 2) / (height * rows / 2)) ** 2 + (across / (width * columns)) ** 2
+    tissue = distance < 1
+    image = background + tissue * (0.3 + gland * np.exp(-3 * distance)) * np.clip(5 * (1 - distance), 0.3, 1)
+    image = image + 0.02 * np.random.default_rng(seed).random(image.shape)
+    return np.round(4095 * np.clip(image, 0, 1)).astype(np.float32) / np.float32(4095), tissue
+
+
+TONES = {
+    "logarithm": lambda x: np.log1p(255 * x) / np.log(256),
+    "S": lambda x: 1 / (1 + np.exp(6 - 12 * x)),
+    "darker half": lambda x: np.where(x < 0.3, 0.1 * x, 0.03 + (x - 0.3)),
+    **{f"gamma {gamma}": lambda x, gamma=gamma: x**gamma for gamma in (0.5, 0.7, 1.5, 2, 3, 4)},
+}
+
+
+@settings(max_examples=30)
+@given(
+    st.sampled_from(sorted(TONES)),
+    st.floats(0.5, 0.95),
+    st.floats(0.35, 0.85),
+    st.floats(0, 0.3),
+    st.floats(0, 0.35),
+    st.booleans(),
+    st.integers(0, 99),
+)
+def test_no_change_of_tone_changes_the_mask_or_the_side(tone, height, width, background, gland, mirrored, seed):
+    image, tissue = soft(height=height, width=width, background=background, gland=gland, seed=seed)
+    if mirrored:
+        image, tissue = image[:, ::-1], tissue[:, ::-1]
+    plain, toned = find_breast(image, pectoral=True), find_breast(TONES[tone](image.astype(np.float64)), pectoral=True)
+    np.testing.assert_array_equal(toned.mask, plain.mask)
+    assert (toned.chest_wall, toned.notes, toned.box) == (plain.chest_wall, plain.notes, plain.box)
+    assert (toned.pectoral is None) == (plain.pectoral is None)
+    assert plain.chest_wall == ("right" if mirrored else "left")
+    assert (tissue & ~plain.mask).sum() < 0.1 * tissue.sum()
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 9), st.integers(0, 99))
+def test_the_canonical_tone_keeps_the_order_of_values(rows, columns, values, seed):
+    view = np.random.default_rng(seed).integers(0, values, (rows, columns)) / np.float32(values)
+    tone = canonical_tone(view)
+    assert tone.dtype == np.float32
+    assert tone.min() == 0
+    assert tone.max() == (1 if len(np.unique(view)) > 1 else 0)
+    one, other = (image.ravel()[np.argsort(view, axis=None)] for image in (view, tone))
+    assert ((np.diff(other) > 0) == (np.diff(one) > 0)).all()
+
+
+def painted(name):
+    image, tissue = soft(300, 240)
+    down, across = np.mgrid[:300, :240] / np.array([299, 239])[:, None, None]
+    kind, _, where = name.partition(" ")
+    if kind == "ramp":
+        ramp = {"down": down, "up": 1 - down, "right": across, "left": 1 - across, "across": (down + across) / 2}[where]
+        return np.clip(image + 0.3 * ramp, 0, 1), tissue
+    if kind == "half":
+        half = {"lower": down > 0.5, "upper": down < 0.5, "nipple": across > 0.5}[where.split()[0]]
+        grey = np.where(half, float(where.split()[1]), 0)
+        return np.maximum(image, grey), tissue & (image > grey)
+    image = image.copy()
+    top, left = {"top": (40, 0), "inner": (60, 60), "bottom": (220, 10)}[where]
+    image[top : top + 40, left : left + 50] = 1.0
+    return image, tissue
+
+
+@pytest.mark.parametrize(
+    "name",
+    [f"ramp {where}" for where in ("down", "up", "right", "left", "across")]
+    + [f"half {where} {grey}" for where in ("lower", "upper", "nipple") for grey in (0.2, 0.4, 0.6)]
+    + [f"label {where}" for where in ("top", "inner", "bottom")],
+)
+def test_a_breast_that_is_hard_to_find_is_found_or_noted(name):
+    image, tissue = painted(name)
+    found = find_breast(image)
+    lost = (tissue & ~found.mask).sum() / tissue.sum()
+    added = (found.mask & ~tissue).sum() / tissue.sum()
+    assert (lost < 0.1 and added < 0.25 and found.chest_wall == "left") or DOUBTS & set(codes(found.notes))
+
+
+def test_an_ordinary_breast_raises_no_doubt():
+    assert find_breast(soft()[0]).notes == ()
+
+
+def test_a_breast_much_smaller_than_the_others_is_told_from_one_that_was_not_found():
+    assert much_smaller([0.4, 0.5, 0.1, 0, 0.45]) == [False, False, True, False, False]
+    assert much_smaller([]) == []
+
+
+def test_real_dark_films_keep_their_breast(real_data):
+    films = sorted((real_data / "ddsm-films").rglob("*_MLO.png")) or sorted((real_data / "ddsm-films").rglob("*.png"))
+    found = [
+        find_breast(np.asarray(Image.open(path).convert("L")) / np.float32(255)).mask.mean() for path in films[::60]
+    ]
+    assert sum(fraction < 0.2 for fraction in found) <= 0.1 * len(found)

@@ -9,7 +9,7 @@ def test_a_tile_shows_mask_crop_and_chest_wall():
     mask = np.zeros((50, 40), bool)
     mask[10:40, :20] = True
     view = mask * 0.5
-    drawn = np.asarray(tile(view, Breast((40, 0, 200, 100), mask, 4, "left"), "7 film", 100))
+    drawn = np.asarray(tile(view, Breast((40, 0, 200, 100), mask, 4, "left"), 100))
     for colour in (MASK_COLOUR, CROP_COLOUR, CHEST_WALL_COLOUR):
         assert (drawn == colour).all(-1).any()
     # the crop's left edge is the chest wall, its top lies at 40 source pixels, 10 of the view, 20 of the tile
