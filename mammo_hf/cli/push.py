@@ -14,6 +14,9 @@ def parser() -> Parser:
     p.add_argument("--revision", help="branch to push to, created if it does not exist (default: main)")
     p.add_argument("--token", help="token with write access (default: the one of hf auth login)")
     p.add_argument("--message", default="Checkpoint, processor, metrics and card", help="commit message")
+    p.add_argument(
+        "--permission", metavar="TEXT", help="who permitted it, when, for what, if the terms of the images forbid it"
+    )
     return p
 
 
@@ -22,7 +25,7 @@ def main(arguments: list[str]) -> None:
     args = parser().parse_args(arguments)
     from ..hub.push import push  # imports torch, which --help should not
 
-    options = {"revision": args.revision, "token": args.token, "message": args.message}
+    options = {name: getattr(args, name) for name in ("revision", "token", "message", "permission")}
     pushed = push(args.model, args.name, private=args.private or None, **options)
     print(f"pushed: {pushed.url}")
     print(f'load it with revision="{pushed.commit}" to keep this exact version')

@@ -14,8 +14,10 @@ from datasets import Dataset, concatenate_datasets
 from ..errors import DataError, UsageError, did_you_mean
 from ..notes import Note
 from .leaks import assert_no_leak
+from .privacy import PRIVATE
 from .schema import AGE_BANDS, COLUMNS, OPTIONAL, SPLITS, Row, describe, features, validate
 from .splits import apply_saved_split, draw_splits, read_split
+from .terms import OWN_IMAGES, Terms
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,7 +84,7 @@ class Collection:
     """
 
     root: str | None = None  # folder that the collection was loaded from
-    licence: str | None = None  # terms of the images, as their source states them
+    _terms: tuple[Terms, ...] = ()
 
     def __init__(
         self,
@@ -125,6 +127,16 @@ class Collection:
         schema = features(tasks)
         columns = {name: [row.get(name) if name in OPTIONAL else row[name] for row in rows] for name in schema}
         return cls(Dataset.from_dict(columns, features=schema), tasks=tasks, salt_name=salt_name, **about)
+
+    @property
+    def terms(self) -> tuple[Terms, ...]:
+        """Terms of the images, and of what is derived from them, as their sources state them; "ask" if none does."""
+        unstated = Terms(OWN_IMAGES if self.salt_name == PRIVATE else self.salt_name, "")
+        return self._terms or (unstated,)
+
+    @terms.setter
+    def terms(self, terms: tuple[Terms, ...]) -> None:
+        self._terms = terms
 
     @property
     def schema(self) -> dict[str, str]:
@@ -343,7 +355,7 @@ class Collection:
     def _with(self, dataset: Dataset) -> Collection:
         about = {name: getattr(self, name) for name in ("salt_name", "notes", "rejected", "moved")}
         result = Collection(dataset, tasks=self._tasks, **about)
-        result.root, result.licence = self.root, self.licence
+        result.root, result._terms = self.root, self._terms
         return result
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from datasets import Dataset
 
 from ..errors import DataError, UsageError, did_you_mean
+from ..files import MARKER
 from .collection import Collection
 from .datasets import folder as folder_source
 from .datasets.contents import Files
@@ -24,12 +25,13 @@ from .datasets.tables import SUFFIXES as TABLE_SUFFIXES
 from .datasets.tables import cell_text, read_table
 from .privacy import PRIVATE
 from .schema import COLUMNS, OPTIONAL, TASKS, Row, task_list
+from .terms import OWN_IMAGES, PHANTOMS, read_terms, terms_of_source, terms_of_text
 
 TABLE = "table"  # the name of a collection that was given as rows
 OPTIONS = ("max_missing", "accept", "stratum", "dicom_path")  # of every source
 
 
-def load(source: Any, root: str | Path | None = None, **options: Any) -> Collection:
+def load(source: Any, root: str | Path | None = None, *, terms: str | None = None, **options: Any) -> Collection:
     """Read a collection, one row per image.
 
     Args:
@@ -40,6 +42,8 @@ def load(source: Any, root: str | Path | None = None, **options: Any) -> Collect
             pandas DataFrame or a `datasets.Dataset` with a row per image.
         root: Folder of the collection; for a table, a mapping or rows the folder of their images, if it is another. In
             one text it is after a colon, "labels.csv:data/films".
+        terms: Terms of own images, such as "allowed: ethics vote 12/2024": whether weights that are trained on them may
+            be published (allowed, allowed with attribution, ask, not allowed), a colon, and the clause that says so.
         **options: Options of the source. Every source takes ``max_missing``, the fraction of a table's files that may
             be missing; ``dicom_path``, a text file with one path per line of further unlabelled images; ``stratum``,
             the column whose values splits are balanced in; and ``accept``, checks of identities that need not pass
@@ -61,6 +65,26 @@ def load(source: Any, root: str | Path | None = None, **options: Any) -> Collect
         if name not in ACCEPT:
             known = "; ".join(f"{check}: {meaning}" for check, meaning in ACCEPT.items())
             raise UsageError(f"is '{name}'", source="accept", remedy=f"{did_you_mean(name, ACCEPT)}known: {known}")
+    collection = _load_any(source, root, options)
+    return collection if terms is None else with_stated_terms(collection, terms)
+
+
+def with_stated_terms(collection: Collection, text: str) -> Collection:
+    """Return the collection of own images with the terms that their owner states.
+
+    Raises:
+        UsageError: The collection is a public one, which states its own.
+    """
+    if collection.salt_name != PRIVATE:
+        raise UsageError(
+            f"{collection.salt_name} states its own terms", source="terms", remedy="leave it out; it is for own images"
+        )
+    collection = collection.select(range(len(collection)))
+    collection.terms = (terms_of_text(text, OWN_IMAGES),)
+    return collection
+
+
+def _load_any(source: Any, root: str | Path | None, options: dict[str, Any]) -> Collection:
     if isinstance(source, str | os.PathLike):
         return _load_place(os.fspath(source), root, options)
     if isinstance(source, Dataset) or type(source).__name__ == "DataFrame":
@@ -76,7 +100,7 @@ def load(source: Any, root: str | Path | None = None, **options: Any) -> Collect
 
 def _load_files(files: list[Path], root: Path) -> Collection:
     collection = folder_source.load(root, files)
-    collection.licence = folder_source.LICENCE
+    collection.terms = (terms_of_source(OWN_IMAGES, folder_source.LICENCE, None),)
     return collection
 
 
@@ -97,7 +121,10 @@ def _load_place(source: str, root: str | Path | None, options: dict[str, Any]) -
     own = {name: value for name, value in options.items() if name in known}
     collection: Collection = module.load(folder, **own)
     if isinstance(collection, Collection):
-        collection.root, collection.licence = str(folder), collection.licence or module.LICENCE
+        collection.root = str(folder)
+        name = OWN_IMAGES if collection.salt_name == PRIVATE else module.NAME
+        stated = terms_of_source(name, module.LICENCE, getattr(module, "TERMS", None))
+        collection.terms = (PHANTOMS,) if (folder / MARKER).is_file() else (stated,)
         collection = _completed(collection, {name: options[name] for name in options if name not in own})
     return collection
 
@@ -120,7 +147,11 @@ def _prepared(folder: str, options: dict[str, Any]) -> Collection:
     collection = prepared_table(folder)
     known = sorted(set(collection.column("source")).intersection(source_names()))
     collection.root = folder
-    collection.licence = " and ".join(find_source(name).LICENCE for name in known) or None
+    found = read_terms(folder)
+    if found is None:  # prepared before terms were recorded
+        sources = [find_source(name) for name in known]
+        found = tuple(terms_of_source(one.NAME, one.LICENCE, getattr(one, "TERMS", None)) for one in sources)
+    collection.terms = found
     return _completed(collection, stratum)
 
 

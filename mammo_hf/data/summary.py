@@ -48,7 +48,7 @@ class Summary(dict[str, Any]):
         }
         super().__init__(
             name=" and ".join(sources),
-            licence=collection.licence,
+            licence="; ".join(one.images for one in collection.terms if one.images) or None,
             splits=_sizes(collection, splits, present),
             tasks={task["name"]: _labels(collection, task, splits, present) for task in collection.tasks},
             facts={name: counts for name, counts in facts.items() if set(counts) != {UNKNOWN}},

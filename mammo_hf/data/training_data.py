@@ -24,7 +24,7 @@ from .collection import Collection
 from .datasets.discovery import all_sources
 from .datasets.folder import NAME as FOLDER
 from .leaks import assert_no_leak
-from .loading import load
+from .loading import load, with_stated_terms
 from .prepare.folder import (
     check_canvas,
     folder_of,
@@ -55,6 +55,7 @@ def open_collection(
     split_file: str | Path | None = None,
     seed: int = 0,
     starts: Sequence[str | Path] = (),
+    terms: str | None = None,
 ) -> Collection:
     """Load a collection, give it the splits that it lacks, and refuse one that leaks.
 
@@ -66,6 +67,7 @@ def open_collection(
         split_file: Saved split whose patients keep their sides.
         seed: Random seed of the split.
         starts: Folders or sizes that training starts from; the patients that they were trained on must not be tested.
+        terms: Terms of own images, as for `mammo_hf.load`.
 
     Raises:
         UsageError: The folder does not exist or is not a known collection.
@@ -76,6 +78,7 @@ def open_collection(
         name = next(iter(options))
         raise UsageError("adds nothing to a collection that is loaded", source=name, remedy="give it to load")
     table = images if isinstance(images, Collection) else load(images, **options)
+    table = table if terms is None else with_stated_terms(table, terms)
     table = complete_split(
         table, validation_fraction=validation_fraction, test_fraction=test_fraction, seed=seed, saved=split_file
     )

@@ -17,6 +17,7 @@ import torch
 from ..data.collection import Collection
 from ..data.leaks import assert_no_leak
 from ..data.splits import SPLIT_FILE, read_seen, read_split
+from ..data.terms import read_terms, write_terms
 from ..data.training_data import open_as_trained, prepared_images, public_name
 from ..errors import DataError, UsageError, check_choice, check_device, check_number
 from ..files import writable_folder
@@ -109,6 +110,7 @@ def evaluate(
             "label_efficiency": study,
         }
     )
+    write_terms(out, collection.terms, read_terms(folder) or ())
     write_report(evaluation, out, about | draw)
     logger.info("%s", evaluation)
     return evaluation
@@ -177,6 +179,8 @@ def evaluate_after_training(
         "errors": confident_errors(evaluation),
     }
     write_report(evaluation, report, _facts_of_run(model) | about)
+    if (of_checkpoint := read_terms(report.parent)) is not None:
+        write_terms(report, of_checkpoint)
     return evaluation
 
 

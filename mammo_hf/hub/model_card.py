@@ -12,6 +12,7 @@ from typing import Any
 import jinja2
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from ..data.terms import read_terms
 from ..errors import UsageError
 from ..evaluation.classifier import FACTS
 from ..evaluation.report import METRIC_NAMES, PRIVATE_COLLECTION, metrics_table
@@ -128,6 +129,7 @@ def _facts(checkpoint: Checkpoint) -> dict[str, Any]:
         "tasks": checkpoint.config.get("tasks") or [],
         "parameters": checkpoint.parameters(),
         "collection": figures.get("collection") or {},
+        "terms": read_terms(checkpoint.folder) or (),
         "figures": figures,
         "run": figures.get("run") or {},
         "steps": sentences("preprocessing", checkpoint.processor),

@@ -25,6 +25,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id
 
+from ..data.terms import TERMS, Terms, read_terms, refuse
 from ..errors import DataError, MammoError, UsageError
 from ..files import write_record
 from ..models.checkpoint import (
@@ -42,7 +43,7 @@ from ..models.checkpoint import (
     write_metrics,
 )
 from .identifiers import names_of_this_machine, paths_of_this_machine, refuse_identifiers
-from .model_card import REPOSITORY, write_card
+from .model_card import REPOSITORY, escaped, write_card
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -77,6 +78,7 @@ def push(
     token: str | None = None,
     message: str = "Checkpoint, processor, metrics and card",
     private_paths: Iterable[str | Path] = (),
+    permission: str | None = None,
 ) -> Pushed:
     """Push the configuration, weights, processor with its source, metrics and card of a checkpoint in one commit.
 
@@ -92,6 +94,8 @@ def push(
         token: Token with write access; ``None``: the one of ``hf auth login``.
         message: Commit message.
         private_paths: Folders that no pushed file may name in addition to this machine's own, such as the data set's.
+        permission: Who permitted the publication, when and for what, if the terms of a collection that the model was
+            trained on do not allow it; goes into the card.
 
     Returns:
         The repository, the commit and its address.
@@ -100,23 +104,24 @@ def push(
         IdentifierError: A file contains something that names a person, a place or this machine; nothing was sent.
         HubError: The Hub or the connection failed; the folder is unchanged.
         UsageError: There is no model in the folder, the repository's name is not valid, or it is public and must be
-            private.
+            private; or the terms of what the model was trained on do not allow it, and there is no permission.
     """
     _check_name(name)
     folder = Path(model_folder)
     checkpoint = read_checkpoint(folder)
+    refuse(read_terms(folder), permission, f"mammo-hf push {folder} {name}")
     if not (folder / CARD).is_file():
         write_card(folder)
     # Check before the first request: only the repository's full name is still missing from the files.
     refuse_identifiers(
-        files_to_push(checkpoint, name),
+        files_to_push(checkpoint, name, permission),
         paths=paths_of_this_machine([folder, *private_paths]),
         names=names_of_this_machine(),
         known=[name],
         ours=flat_sources(),
     )
     repository = _open_repository(name, private, revision, token, keeps=folder)
-    files = files_to_push(checkpoint, repository)
+    files = files_to_push(checkpoint, repository, permission)
     with plain_hub_errors(repository, keeps=folder):
         api = HfApi(token=token, library_name="mammo_hf")
         there = api.list_repo_files(repository, revision=revision)
@@ -161,7 +166,7 @@ def _open_repository(
 # How a training ends: metrics and card next to the checkpoint and, if asked for, a push.
 
 
-def take_over_push(args: TrainingArguments, out: Path) -> dict[str, Any] | None:
+def take_over_push(args: TrainingArguments, out: Path, terms: Iterable[Terms] = ()) -> dict[str, Any] | None:
     """Return where Trainer's arguments ask to push to, and switch off Trainer's own push.
 
     Trainer would push every file of the folder, and keep the token in ``training_args.bin``. The repository is opened
@@ -170,12 +175,13 @@ def take_over_push(args: TrainingArguments, out: Path) -> dict[str, Any] | None:
     Args:
         args: Trainer's arguments; ``push_to_hub`` and ``hub_token`` are cleared.
         out: Output folder; its name is the repository's if the arguments give none.
+        terms: Terms of all that the model will have been trained on.
 
     Returns:
         Keyword arguments for `push`, or ``None`` if no push was asked for.
 
     Raises:
-        UsageError: The name is not valid on the Hub.
+        UsageError: The name is not valid on the Hub, or the terms do not allow it and there is no permission.
         HubError: The Hub cannot be reached, or does not let this token write.
     """
     if not args.push_to_hub:
@@ -188,6 +194,7 @@ def take_over_push(args: TrainingArguments, out: Path) -> dict[str, Any] | None:
     }
     args.push_to_hub, args.hub_token = False, None
     _check_name(target["name"])
+    refuse(terms, getattr(args, "permission", None), "the same command with")
     if args.process_index == 0:
         _open_repository(**target)
     return target
@@ -203,6 +210,7 @@ def finish_checkpoint(
     license: str | None = None,
     start: str | None = None,
     private_paths: Iterable[str | Path] = (),
+    permission: str | None = None,
 ) -> Pushed | None:
     """Write ``metrics.json`` and the card into a checkpoint's folder, and push it if there is a target.
 
@@ -215,6 +223,7 @@ def finish_checkpoint(
         license: Licence of the model; ``None``: keep the one recorded before.
         start: Model that training started from; the card names it if it was pushed from this folder.
         private_paths: Folders that nothing pushed may name.
+        permission: Permission to publish, as for `push`.
 
     Returns:
         The push, or ``None`` without a target.
@@ -229,7 +238,7 @@ def finish_checkpoint(
     if target is None:
         return None
     try:
-        return push(checkpoint, **target, private_paths=private_paths)
+        return push(checkpoint, **target, private_paths=private_paths, permission=permission)
     except HubError as error:
         remedy = f"{error.remedy}; or push it later with mammo-hf push {checkpoint} {target['name']}"
         raise HubError(error.problem, source=error.source, remedy=remedy) from error
@@ -340,12 +349,13 @@ def _of_status(error: HfHubHTTPError) -> tuple[str, str]:
 _WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 
 
-def files_to_push(checkpoint: Checkpoint, repository: str) -> dict[str, bytes | Path]:
+def files_to_push(checkpoint: Checkpoint, repository: str, permission: str | None = None) -> dict[str, bytes | Path]:
     """Return the files to push by name in the repository, as content or path.
 
     Args:
         checkpoint: Checkpoint with its card.
         repository: Repository's name, for the card.
+        permission: Permission to publish, for the card.
 
     Raises:
         UsageError: There are no weights.
@@ -365,7 +375,11 @@ def files_to_push(checkpoint: Checkpoint, repository: str) -> dict[str, bytes | 
     if checkpoint.metrics:
         files[METRICS] = (folder / METRICS).read_bytes()
     card = (folder / CARD).read_text(encoding="utf-8").replace(REPOSITORY, repository)
+    if permission:
+        card = f"{card.rstrip()}\n\n## Permission\n\nPublished with this permission: {escaped(permission)}\n"
     files[CARD] = card.encode()
+    if (folder / TERMS).is_file():
+        files[TERMS] = (folder / TERMS).read_bytes()
     shown = {f"{PICTURES}/{picture.name}": picture for picture in sorted((folder / PICTURES).glob("*.png"))}
     files |= {name: picture for name, picture in shown.items() if f"({name})" in card}
     return files

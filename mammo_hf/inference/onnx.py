@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..data.terms import Terms, read_terms, write_terms
 from ..errors import DataError, UsageError
 from ..models.checkpoint import load_processor
 from ..models.configuration_mammo_swin import MammoSwinConfig
@@ -71,6 +72,8 @@ def export_onnx(
             raise DataError(f"its logits differ by {difference:.2g} from PyTorch's", source=out / MODEL)
         processor.save_pretrained(part)
         (part / TASKS).write_text(json.dumps(task_facts(model.config), indent=2) + "\n", encoding="utf-8")
+        source = Path(model.name_or_path or ".")
+        write_terms(part, (read_terms(source) if source.is_dir() else None) or (Terms(source.name, ""),))
         part.chmod(0o755)
         part.replace(out)
     finally:

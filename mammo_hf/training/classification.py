@@ -56,6 +56,7 @@ from .trainer import (
     open_stage,
     resolve_config,
     run,
+    terms_of_training,
     without_validation,
 )
 
@@ -123,7 +124,7 @@ def finetune(
     labels = {"percentage": config.label_percentage, "seed": config.seed}
     patients = labelled_patients(collection, tasks[0]["name"], saved=config.label_file, **labels)
     # From here on the output folder is written to
-    target = take_over_push(config, out)
+    target = take_over_push(config, out, terms_of_training(collection, config, start))
     begin_stage(collection, config, model=str(model), start=start, resumed=checkpoint is not None)
     if config.process_index == 0:
         save_subset(patients, out / "label_subset.json", task=tasks[0]["name"], **labels)

@@ -54,6 +54,7 @@ from .trainer import (
     open_stage,
     resolve_config,
     run,
+    terms_of_training,
     without_validation,
 )
 
@@ -112,7 +113,7 @@ def pretrain(
     collection = open_stage(images, config, start=start, resumed=checkpoint is not None, dicom_path=dicom_path)
     tasks = usable_tasks(collection, config.tasks)
     # From here on the output folder is written to
-    target = take_over_push(config, out)
+    target = take_over_push(config, out, terms_of_training(collection, config, start))
     begin_stage(collection, config, model=str(model), start=start, resumed=checkpoint is not None)
     prepared, stream = _prepared(collection, processor, config, tasks)
     # Train

@@ -70,7 +70,16 @@ class StageOptions:
     )
     num_workers: int = option("data", 2, "processes that prepare images and load batches")
     prepared_dir: str | None = option("data", None, "folder of the prepared images; default: prepared in --output_dir")
+    terms: str | None = option(
+        "data", None, 'terms of own images, such as "allowed: ethics vote 12/2024": may weights be published, and why'
+    )
     license: str | None = option("output", None, "licence of the model for its card: an identifier of the Hub")
+    permission: str | None = option(
+        "output", None, "for --push_to_hub, if a collection's terms do not allow it: who permitted it, when, for what"
+    )
+    model_terms: str | None = option(
+        "model", None, "terms of the model that training starts from, if it has no card with a licence; as for --terms"
+    )
     overwrite_output_dir: bool = option("output", False, "replace the finished training in --output_dir")
     window_size: int | None = option("model", None, "side of the attention windows in tokens; default: the model's")
     layer_decay: float = option("training", 1.0, "factor of the learning rate from one layer to the one below it")

@@ -28,13 +28,14 @@ from transformers.training_args import ParallelMode
 from ..data.collection import Collection
 from ..data.prepare.folder import folder_of
 from ..data.splits import read_seen, save_training_split
+from ..data.terms import Terms, read_terms, terms_of_model, united, write_terms
 from ..data.torch_datasets import StreamedMaskedImages, StreamLoader
 from ..data.training_data import READING, open_collection
 from ..errors import MammoError, UsageError, check_number
 from ..files import writable_folder, write_whole
 from ..hub.push import finish_checkpoint
-from ..models.checkpoint import CONFIG, METRICS, load_model, read_metrics
-from ..models.configuration_mammo_swin import MammoSwinConfig
+from ..models.checkpoint import CONFIG, METRICS, load_model, read_metrics, repository_of
+from ..models.configuration_mammo_swin import SIZES, MammoSwinConfig
 from ..models.losses import loss_counts
 from .callbacks import WeightAverage, show_progress
 from .options import StageOptions
@@ -230,6 +231,7 @@ def open_stage(
         test_fraction=config.test_fraction,
         split_file=config.split_file,
         seed=config.seed,
+        terms=config.terms,
         starts=[start, *([str(config.output_dir)] if resumed else [])],
     )
 
@@ -258,9 +260,18 @@ def begin_stage(collection: Collection, config: StageConfig, *, model: str, star
     read_metrics(out)
     if not resumed:
         _clear(out)
+    write_terms(out, terms_of_training(collection, config, start), (resumed and read_terms(out)) or ())
     about = {name: getattr(config, name) for name in ("validation_fraction", "test_fraction", "seed")}
     save_training_split(collection, out, before=read_seen(start) or frozenset(), **about)
     config.save(model=model)
+
+
+def terms_of_training(collection: Collection, config: StageConfig, start: str) -> tuple[Terms, ...]:
+    """Return the terms of all that a model will have been trained on: the images, and those of its ancestors."""
+    if start in SIZES:
+        return collection.terms
+    name = repository_of(Path(start)) or Path(start).name
+    return united(collection.terms, terms_of_model(start, name, config.model_terms))
 
 
 def end_stage(
@@ -280,6 +291,7 @@ def end_stage(
         return
     private = [path for path in (collection.root, config.prepared_dir) if path]
     about = {"target": target, "license": config.license, "start": start, "private_paths": private}
+    about["permission"] = config.permission
     plots = result.output_dir / "plots"
     pushed = finish_checkpoint(result.output_dir, stage, dict(result.metrics), plots=plots, **about)
     if pushed is not None:

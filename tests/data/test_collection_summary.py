@@ -7,6 +7,7 @@ from table_rows import TASKS, cohort, make_row
 from mammo_hf.data.collection import Collection, Moved
 from mammo_hf.data.privacy import salted_hash
 from mammo_hf.data.summary import Summary, draw_summary
+from mammo_hf.data.terms import Terms
 
 
 def test_counts_add_up():
@@ -35,7 +36,7 @@ def test_who_was_moved_and_why_is_in_the_report_and_it_is_json():
 
 def test_the_text_says_what_the_collection_holds_and_its_terms():
     table = cohort()
-    table.licence = "CC BY 9.9"
+    table.terms = (Terms("clinic", "CC BY 9.9"),)
     text = str(table.with_notes("two films were moved").summary()).splitlines()
     assert text[0] == "made up: 150 images of 80 patients"
     assert ["train", "70", "70", "70", "140"] in [line.split() for line in text]

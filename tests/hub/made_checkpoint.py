@@ -9,6 +9,7 @@ from typing import Any
 from made_scores import made_scores
 from PIL import Image
 
+from mammo_hf.data.terms import PHANTOMS, write_terms
 from mammo_hf.evaluation.classifier import evaluate_classifier
 from mammo_hf.hub.model_card import write_card
 from mammo_hf.processing.image_processing_mammo import MammoImageProcessor
@@ -52,5 +53,6 @@ def made_checkpoint(folder: Path) -> Path:
         Image.new("L", (8, 8), 200).save(folder / "plots" / name)
     for name in LEFT_BEHIND[:-1]:
         (folder / name).write_text("patient 0123456789abcdef")
+    write_terms(folder, [PHANTOMS])
     write_card(folder, plots=folder / "plots")
     return folder

@@ -46,6 +46,13 @@ TABLES = {  # from the file name of a table to the kind of its abnormalities and
 NAME = "cbis-ddsm"
 LOOKS_FOR = f"one or more of {', '.join(TABLES)}, in the folder or at most two folders below"
 LICENCE = "CC BY 3.0, https://doi.org/10.7937/K9/TCIA.2016.7O02S9CY"
+TERMS = {
+    "weights": "allowed with attribution",
+    "clause": "to create and Reproduce Adaptations",
+    "read_at": "CC BY 3.0, section 3(b), https://creativecommons.org/licenses/by/3.0/legalcode",
+    "commercial": "yes",
+    "citation": "Sawyer-Lee et al. 2016, CBIS-DDSM, https://doi.org/10.7937/K9/TCIA.2016.7O02S9CY",
+}
 TASKS = {
     "pathology": COMMON["pathology"],
     "density": COMMON["density"],

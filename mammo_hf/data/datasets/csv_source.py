@@ -28,6 +28,7 @@ from ..findings import FINDING_KINDS, PATHOLOGIES, Finding, finding
 from ..privacy import PRIVATE, private_salt, salted_hash
 from ..schema import SPLITS, Row, age_band, age_years, is_date, task_list
 from ..schema import TASKS as COMMON
+from ..terms import OWN_IMAGES, terms_of_source
 from .contents import Contents, Files, files_below, find_tables, is_picture, missing_files, read_shape
 from .identity import check_identity
 from .mapping import FOLLOW_UP, HEADER_COLUMNS, TABLE_COLUMN, Field, Join, Mapping, Record, read_mapping
@@ -83,7 +84,7 @@ class MappedSource:
     def __init__(self, mapping: Mapping) -> None:
         self.mapping = mapping
         self.NAME = mapping.name
-        self.LICENCE = mapping.licence
+        self.LICENCE, self.TERMS = mapping.licence, mapping.terms
         self.TASKS = dict(mapping.tasks)
         self.QUIRKS = mapping.quirks
         split = mapping.columns.get("split")
@@ -239,7 +240,8 @@ class MappedSource:
             notes=notes,
             rejected=rejected,
         )
-        collection.licence = self.LICENCE
+        name = OWN_IMAGES if mapping.is_private else self.NAME
+        collection.terms = (terms_of_source(name, self.LICENCE, self.TERMS),)
         return collection
 
 

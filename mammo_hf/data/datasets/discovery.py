@@ -21,7 +21,9 @@ class Source(Protocol):
     Attributes:
         NAME: Name by which `load` calls it.
         LOOKS_FOR: What must be in the folder, for messages.
-        LICENCE: Terms of the collection, and what to cite.
+        LICENCE: Terms of the collection's images, and what to cite. A module may also state ``TERMS``: whether weights
+            that were trained on them may be published, the clause that says so and where it was read, commercial use
+            and what to cite, as `mammo_hf.data.terms.Terms` names them. Without it they count as "ask".
         TASKS: From each task to its labels, least severe first.
         OFFICIAL_SPLIT: What the collection itself says about training and test.
         QUIRKS: Peculiarities of the collection, and what the source makes of them.

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from ...errors import DataError, UsageError
 from ..schema import TASKS
+from ..terms import terms_of_source
 from .synonyms import is_null
 
 TABLE_COLUMN = "table"  # column that holds the table's name if several tables are read as one
@@ -27,7 +28,7 @@ HEADER_COLUMNS = (  # what the files' headers say, under the names that a mappin
     *("laterality", "view", "age", "vendor"),
 )
 _TOP = (
-    *("name", "title", "licence", "private", "quirks", "citation", "images", "columns", "rows", "accept"),
+    *("name", "title", "licence", "private", "terms", "quirks", "citation", "images", "columns", "rows", "accept"),
     *("join", "tasks", "findings"),
 )
 _FIELD = ("from", "match", "to", "values", "unknown", "separator")
@@ -137,6 +138,8 @@ class Mapping:
         _check_keys(content, _TOP, "")
         self.name: str = content["name"]
         self.licence: str = content["licence"]
+        self.terms: Mapped[str, str] = content.get("terms", {})
+        terms_of_source(self.name, self.licence, self.terms)  # says which key is wrong
         self.is_private = bool(content.get("private", False))
         self.quirks = tuple(content.get("quirks", ()))
         self.citation: str = content.get("citation", "")

@@ -22,6 +22,11 @@ from .tables import read_text
 NAME = "mini-mias"
 LOOKS_FOR = "Info.txt with lines such as 'mdb001 G CIRC B 535 425 197', in the folder or at most two folders below"
 LICENCE = "research only, see Licence.txt; cite Suckling et al. 1994"
+TERMS = {
+    "read_at": "Licence.txt of the collection, which does not speak of derived weights",
+    "commercial": "no",
+    "citation": "Suckling et al. 1994, The Mammographic Image Analysis Society Digital Mammogram Database",
+}
 TASKS = {
     "pathology": COMMON["pathology"],
     "cancer": COMMON["cancer"],

@@ -18,6 +18,7 @@ from ...errors import DataError, UsageError, check_choice, check_number
 from ...files import Folder, writing_errors
 from ...notes import counts_line
 from ..collection import Rejected
+from ..terms import write_terms
 from .executors import Executor, Progress, here, pool
 from .folder import FORMATS, Layout, finish
 from .row import Preparation, digest
@@ -136,6 +137,7 @@ def _finish(collection: Collection, writer: ShardWriter, results: list[ShardResu
         **{"images": images, "rejected": len(rejected), "bytes": size, "salt_name": collection.salt_name},
         **{"notes": notes, "refusals": refusals},
     }
+    write_terms(writer.folder.url, collection.terms)
     finish(writer.folder, writer.layout, writer.preparation, facts, rejected)
     return RunSummary(
         folder=writer.folder.url,
