@@ -106,3 +106,17 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return the question for the nearest known name, with a space at its end; empty if none is near."""
     near = difflib.get_close_matches(name, list(known), n=1)
     return f"did you mean {near[0]}? " if near else ""
+
+
+# Where the package is installed from: a copy of its repository until the name is registered at PyPI, then "mammo-hf".
+INSTALLED_FROM = "."
+
+
+def install(extra: str = "") -> str:
+    """Return the line that installs the package, with one of its extras.
+
+    Args:
+        extra: Name of the extra, such as "codecs"; "": none.
+    """
+    where = " in a copy of the repository of mammo_hf" if INSTALLED_FROM == "." else ""
+    return f'pip install "{INSTALLED_FROM}{f"[{extra}]" if extra else ""}"{where}'

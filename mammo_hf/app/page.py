@@ -13,7 +13,7 @@ import numpy as np
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from .. import __version__
-from ..errors import MammoError, UsageError
+from ..errors import INSTALLED_FROM, MammoError, UsageError, install
 from ..explainers import explainers
 from .exam import (
     HINT,
@@ -49,7 +49,7 @@ def gradio() -> Any:
     try:
         import gradio as found
     except ImportError as error:
-        raise UsageError("the page needs Gradio", remedy='pip install "mammo-hf[app]"') from error
+        raise UsageError("the page needs Gradio", remedy=install("app")) from error
     return found
 
 
@@ -248,6 +248,13 @@ send images of patients to a machine that is not yours.
 """
 
 
+def _requirements() -> str:
+    if INSTALLED_FROM != ".":
+        return f"{INSTALLED_FROM}[app,codecs]=={__version__}\n"
+    wheel = f"mammo_hf-{__version__}-py3-none-any.whl"
+    return f"# the wheel that `python -m build --wheel` makes, put next to this file\n./{wheel}[app,codecs]\n"
+
+
 def write_space(model: str, folder: str | os.PathLike[str]) -> Path:
     """Write ``app.py``, ``requirements.txt`` and ``README.md`` of a Space.
 
@@ -274,7 +281,7 @@ def write_space(model: str, folder: str | os.PathLike[str]) -> Path:
     title = model.split("/")[-1]
     files = {
         "app.py": _APP.format(model=model),
-        "requirements.txt": f"mammo-hf[app,codecs]=={__version__}\n",
+        "requirements.txt": _requirements(),
         "README.md": _CARD.format(title=title, gradio=version("gradio"), model=model),
     }
     for name, text in files.items():

@@ -21,6 +21,7 @@ def parser() -> Parser:
         "--image_size", type=int, nargs="+", help="height and width in pixels (default: the processor's, or 896 448)"
     )
     images.add_argument("--processor", help="folder with a preprocessor_config.json: how images are read and cropped")
+    images.add_argument("--terms", help='terms of own images, such as "allowed: ethics vote 12/2024"')
     images.add_argument("--lesion_task", help="task that gives the lesions their label (default: the first)")
     images.add_argument(
         "--max_rejected_fraction",
@@ -47,7 +48,7 @@ def main(arguments: list[str]) -> None:
     from ..processing.geometry import parse_size
 
     source, out = given.pop("source"), given.pop("output_dir")
-    reading = reading_options(given)
+    reading = reading_options(given) | {name: given.pop(name) for name in ("terms",) if name in given}
     if "image_size" in given:
         given["image_size"] = parse_size(given["image_size"])
     print(prepare(load(source, **reading), out, **given))

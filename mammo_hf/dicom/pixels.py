@@ -24,6 +24,7 @@ from pydicom.pixels.decoders.base import DecodeFunction, DecodeRunner
 from pydicom.pixels.utils import get_j2k_parameters
 from pydicom.uid import UID
 
+from ..errors import install
 from ..notes import Note
 from .parsing import COPY_AGAIN, FIX_OR_SKIP, PixelBytes, optional_word, text, word
 from .types import MammogramError, Photometric
@@ -452,7 +453,7 @@ _CODECS: dict[str, str] = {
 _ENCAPSULATED_RAW = UID("1.2.840.10008.1.2.1.98")
 # Not gdcm, which ends the whole process on some damaged files
 _PYDICOM_PLUGINS = ("rle", "pylibjpeg", "pyjpegls", "pillow")
-_INSTALL = "pip install 'mammo-hf[codecs]'"
+_INSTALL = install("codecs")
 _CONVERT = "convert the file to Explicit VR Little Endian"
 
 

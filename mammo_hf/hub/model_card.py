@@ -13,7 +13,7 @@ import jinja2
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..data.terms import read_terms
-from ..errors import UsageError
+from ..errors import UsageError, install
 from ..evaluation.classifier import FACTS
 from ..evaluation.report import METRIC_NAMES, PRIVATE_COLLECTION, metrics_table
 from ..evaluation.report.facts import sentences
@@ -109,6 +109,7 @@ def templates() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     found.filters |= {"name": escaped, "figure": _figure}
+    found.globals["install"] = install
     found.globals["say"] = lambda macro, facts: " ".join(sentences(macro, facts))
     return found
 

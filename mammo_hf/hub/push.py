@@ -117,7 +117,7 @@ def push(
         files_to_push(checkpoint, name, permission),
         paths=paths_of_this_machine([folder, *private_paths]),
         names=names_of_this_machine(),
-        known=[name],
+        known=[name, *([escaped(permission)] if permission else [])],
         ours=flat_sources(),
     )
     repository = _open_repository(name, private, revision, token, keeps=folder)

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from ..data.terms import Terms, read_terms, write_terms
-from ..errors import DataError, UsageError
+from ..errors import DataError, UsageError, install
 from ..models.checkpoint import load_processor
 from ..models.configuration_mammo_swin import MammoSwinConfig
 from ..models.modeling_mammo_swin import MammoSwinImageClassifierOutput
@@ -34,7 +34,7 @@ MODEL, TASKS = "model.onnx", "tasks.json"
 TOLERANCE = 1e-4  # largest difference of a logit from PyTorch's
 LARGEST_BATCH = 4096
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-_EXTRA = 'pip install "mammo-hf[onnx]"'
+_EXTRA = install("onnx")
 
 
 def export_onnx(

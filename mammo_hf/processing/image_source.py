@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ..dicom.display import Display, Slab
-from ..errors import DataError, UsageError
+from ..errors import DataError, UsageError, install
 from ..notes import Note
 from .upright import upright_by_header
 
@@ -131,7 +131,7 @@ def _read_dicom(source: Any, display: Display, choices: dict[str, bool]) -> Any:
     try:
         dicom = importlib.import_module("mammo_hf.dicom")
     except ImportError as error:
-        raise UsageError("DICOM is read by the package mammo_hf", remedy="pip install mammo-hf") from error
+        raise UsageError("DICOM is read by the package mammo_hf", remedy=install()) from error
     # a bytearray as bytes, a path as a Path: the reader takes those
     readable = bytes(source) if isinstance(source, bytearray) else Path(source) if isinstance(source, str) else source
     return dicom.read_mammogram(readable, **asdict(display), **choices)

@@ -39,7 +39,7 @@ def test_a_verdict_needs_a_clause_and_a_known_word():
     for wrong in ({"weights": "allowed"}, {"weights": "perhaps", "clause": "x"}):
         with pytest.raises(UsageError):
             Terms("a", "b", **wrong)
-    with pytest.raises(ValueError, match="terms.licence"):
+    with pytest.raises(ValueError, match=r"terms\.licence"):
         terms_of_source("a", "b", {"licence": "c"})
 
 

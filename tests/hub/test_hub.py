@@ -5,7 +5,9 @@ import pytest
 from hub_fixtures import change_json
 from made_checkpoint import LEFT_BEHIND
 
+from mammo_hf.data.terms import PHANTOMS, Terms, write_terms
 from mammo_hf.errors import MammoError, UsageError
+from mammo_hf.hub.model_card import write_card
 from mammo_hf.hub.push import HubError, push
 
 NAME = "lab/mammo"
@@ -21,6 +23,7 @@ def test_one_commit_holds_what_it_takes_and_nothing_else(hub, checkpoint):
     assert len(repository.commits) == 2  # the Hub's own first one, and ours
     assert pushed.commit == repository.branches["main"]
     wanted = {"config.json", "model.safetensors", "preprocessor_config.json", "metrics.json", "README.md"}
+    wanted.add("terms.json")
     assert wanted | {"card/roc.png", "image_processing_mammo.py"} <= set(files)
     assert not {name for name in files if name.split("/")[0] in ("plots", "prepared", *LEFT_BEHIND)}
     others = {name for name in files if not name.endswith(".py")} - wanted
@@ -28,6 +31,32 @@ def test_one_commit_holds_what_it_takes_and_nothing_else(hub, checkpoint):
     assert files["model.safetensors"] == (checkpoint / "model.safetensors").read_bytes()
     assert f'from_pretrained("{NAME}")' in files["README.md"].decode()
     assert "your-name" not in files["README.md"].decode()
+
+
+CLOSED = Terms("closed", "an agreement", weights="not allowed", clause="5. no weights", citation="A. B. 2020")
+
+
+@pytest.mark.parametrize("private", [None, True])
+@pytest.mark.parametrize("terms", [[CLOSED], [PHANTOMS, Terms("asked", "")], None])
+def test_terms_that_do_not_allow_it_stop_a_push_before_the_first_request(hub, checkpoint, terms, private):
+    (checkpoint / "terms.json").unlink()
+    if terms is not None:
+        write_terms(checkpoint, terms)
+    with pytest.raises(UsageError) as caught:
+        push(checkpoint, NAME, private=private)
+    assert f'mammo-hf push {checkpoint} {NAME} --permission "' in str(caught.value)
+    assert not hub.repositories
+    push(checkpoint, NAME, private=private, permission="the institute, May 2026, *for this model*")
+    card = hub.files(NAME)["README.md"].decode()
+    assert r"the institute, May 2026, \*for this model\*" in card
+    assert ("terms.json" in hub.files(NAME)) == (terms is not None)
+
+
+def test_the_card_shows_terms_and_citations(checkpoint):
+    write_terms(checkpoint, [CLOSED])
+    card = write_card(checkpoint).read_text()
+    assert 'not allowed ("5. no weights")' in card
+    assert "Cite A. B. 2020." in card
 
 
 def test_a_second_push_sends_only_what_has_changed(hub, checkpoint):

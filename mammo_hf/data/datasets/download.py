@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from ...errors import DataError, UsageError
+from ...errors import DataError, UsageError, install
 from .cbis_ddsm import TABLES, parse_name
 
 COLLECTIONS = {  # from our names to those of the Imaging Data Commons
@@ -137,9 +137,7 @@ def _package(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise UsageError(
-            "downloads need the package idc-index", source=name, remedy='pip install "mammo-hf[download]"'
-        ) from error
+        raise UsageError("downloads need the package idc-index", source=name, remedy=install("download")) from error
 
 
 def fetch(selection: Selection, dest: Path) -> None:

@@ -138,7 +138,8 @@ class Mapping:
         _check_keys(content, _TOP, "")
         self.name: str = content["name"]
         self.licence: str = content["licence"]
-        self.terms: Mapped[str, str] = content.get("terms", {})
+        cited = {"citation": content["citation"]} if "citation" in content else {}
+        self.terms: Mapped[str, str] = cited | content.get("terms", {})
         terms_of_source(self.name, self.licence, self.terms)  # says which key is wrong
         self.is_private = bool(content.get("private", False))
         self.quirks = tuple(content.get("quirks", ()))

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ...errors import DataError, UsageError
+from ...errors import DataError, UsageError, install
 
 SUFFIXES = (".csv", ".tsv", ".xlsx", ".xlsm", ".xls", ".ods")  # of files that are taken for a table, read or refused
 _DELIMITERS = ",;\t|"
@@ -135,7 +135,7 @@ def _sheet(content: bytes, path: str | Path) -> Iterator[list[str]]:
     try:
         import openpyxl  # an extra: most tables are text
     except ImportError as error:
-        remedy = 'pip install "mammo-hf[excel]", or save it as CSV'
+        remedy = f"{install('excel')}, or save it as CSV"
         raise UsageError("is an Excel workbook, which needs openpyxl", source=path, remedy=remedy) from error
     try:
         sheets = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True).worksheets

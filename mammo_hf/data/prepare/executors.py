@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from ...errors import MammoError, UsageError
+from ...errors import MammoError, UsageError, install
 from ...files import Folder, is_remote
 from ...processes import follow_parent, no_interrupts
 from .shard import Shard, ShardResult, ShardWriter
@@ -145,7 +145,7 @@ def ray_executor(address: str | None = None, *, num_cpus: int | None = None) -> 
     try:
         import ray
     except ImportError as error:
-        raise UsageError("Ray is not installed", source="ray", remedy="pip install 'mammo-hf[ray]'") from error
+        raise UsageError("Ray is not installed", source="ray", remedy=install("ray")) from error
 
     def run(shards: Iterator[Shard], writer: ShardWriter, progress: Progress) -> Iterator[ShardResult]:
         ours = not ray.is_initialized()
