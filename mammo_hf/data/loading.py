@@ -79,7 +79,7 @@ def with_stated_terms(collection: Collection, text: str) -> Collection:
         raise UsageError(
             f"{collection.salt_name} states its own terms", source="terms", remedy="leave it out; it is for own images"
         )
-    collection = collection.select(range(len(collection)))
+    collection = collection.with_notes()
     collection.terms = (terms_of_text(text, OWN_IMAGES),)
     return collection
 

@@ -130,7 +130,7 @@ def _processor(
 
 def _with_summary(collection: Collection, summary: RunSummary) -> PreparedCollection:
     prepared = PreparedCollection(collection.dataset, tasks=collection.tasks, salt_name=collection.salt_name)
-    prepared.root, prepared.run = collection.root, summary
+    prepared.root, prepared.run, prepared.terms = collection.root, summary, collection.terms
     return prepared
 
 

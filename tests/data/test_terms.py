@@ -1,7 +1,9 @@
+import itertools
 import json
+from types import SimpleNamespace
 
-import numpy as np
 import pytest
+from small_archive import write_dicom
 
 from mammo_hf import load
 from mammo_hf.data.datasets.discovery import find_source, source_names
@@ -19,6 +21,7 @@ from mammo_hf.data.terms import (
     write_terms,
 )
 from mammo_hf.errors import DataError, UsageError
+from mammo_hf.training.trainer import terms_of_training
 
 OPEN = Terms("open", "CC BY 4.0", weights="allowed with attribution", clause="Share Adapted Material", citation="A. B.")
 CLOSED = Terms("closed", "own agreement", weights="not allowed", clause="5. no weights", read_at="agreement")
@@ -102,11 +105,24 @@ def test_terms_of_a_model_that_training_starts_from(tmp_path, card, stated, weig
 
 
 def test_own_images_say_their_own_and_public_ones_do_not_take_others(tmp_path):
-    from PIL import Image
-
-    Image.fromarray(np.arange(300 * 150, dtype=np.uint16).reshape(300, 150)).save(tmp_path / "a.png")
+    write_dicom(tmp_path / "a.dcm")
     assert [one.weights for one in load(tmp_path).terms] == [ASK]
     stated = load(tmp_path, terms="allowed: vote 3")
     assert [(one.weights, one.clause) for one in stated.terms] == [("allowed", "vote 3")]
-    assert stated.select([0]).terms == stated.terms
+    assert stated.with_splits({}).terms == stated.terms
     assert json.dumps([one.name for one in stated.terms]) == '["own images"]'
+
+
+def test_what_a_grandparent_forbids_reaches_the_last_model_in_every_order(tmp_path):
+    options, images = SimpleNamespace(model_terms=None), {}
+    for name, terms in (("open", OPEN), ("closed", CLOSED)):
+        write_dicom(tmp_path / name / "a.dcm")
+        images[name] = load(tmp_path / name)
+        images[name].terms = (terms,)
+    for order in itertools.product(images, repeat=3):
+        start = "nano"
+        for stage, name in enumerate(order):
+            folder = tmp_path / "-".join(order) / str(stage)
+            write_terms(folder, terms_of_training(images[name], options, start))
+            start = str(folder)
+        assert {one.name for one in read_terms(start)} == set(order)

@@ -16,6 +16,7 @@ from ..collection import Collection, Rejected
 from ..privacy import PRIVATE, private_salt, salted_hash
 from ..schema import TASKS as COMMON
 from ..schema import Row, age_band, task_list
+from ..terms import OWN_IMAGES, Terms, united
 from .contents import Contents, Facts, files_below, is_image_entry, is_picture, read_list
 from .tables import SUFFIXES as TABLE_SUFFIXES
 
@@ -100,7 +101,12 @@ def with_listed_images(collection: Collection, dicom_path: str | Path) -> Collec
     tasks = [task["name"] for task in collection.tasks]
     rows, _ = unlabelled_rows(images, contents, source=NAME, tasks=tasks, rejected=rejected)
     rejected += contents.problems.values()
-    return collection.with_rows(rows, rejected).with_notes(Note("images_added", count=len(rows)))
+    result = collection.with_rows(rows, rejected).with_notes(Note("images_added", count=len(rows)))
+    # nobody states the terms of what is elsewhere
+    root = os.path.realpath(collection.root or ".")
+    if any(os.path.commonpath([root, os.path.realpath(path)]) != root for path in listed):
+        result.terms = united(collection.terms, (Terms(OWN_IMAGES, ""),))
+    return result
 
 
 def _facts(path: str, contents: Contents) -> Facts | None:
