@@ -305,7 +305,7 @@ UNKNOWN = ["NA", "n/a", "-", "NULL", "unbekannt", "", "#N/A", "None"]
 
 def test_what_stands_for_unknown_is_unknown(folder):
     results = [*RESULTS[:4], *UNKNOWN[:4]]
-    text = rows_of("path,patient,label,age", NAMES, PATIENTS, results, ["730M", "061Y", "90+", "90.5", *UNKNOWN[4:]])
+    text = rows_of("path,patient,label,age", NAMES, PATIENTS, results, ["732M", "061Y", "90+", "90.5", *UNKNOWN[4:]])
     collection = load(table(folder, text))
     assert collection.column("pathology") == [*RESULTS[:4], None, None, None, None]
     assert collection.column("age_band")[:4] == ["60-69", "60-69", "80+", "80+"]
