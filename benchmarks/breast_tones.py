@@ -49,14 +49,19 @@ def seconds(call: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
+def time_ratio(image: np.ndarray) -> float:
+    """Return how many times longer the breast takes than halving the same view."""
+    half = max(1, image.shape[0] // 2), max(1, image.shape[1] // 2)
+    return seconds(lambda: find_breast(image)) / max(seconds(lambda: resize_area(image, half)), 1e-6)
+
+
 def measure(name: str, paths: list[Path], tones: list[str]) -> None:
     lost, sides, plain, ratios = 0, 0, [], []
     for path in paths:
         image = view(path)
         reference = find_breast(image)
         plain.append(reference)
-        half = max(1, image.shape[0] // 2), max(1, image.shape[1] // 2)
-        ratios.append(seconds(lambda: find_breast(image)) / max(seconds(lambda: resize_area(image, half)), 1e-6))
+        ratios.append(time_ratio(image))
         for tone in tones:
             found = find_breast(TONES[tone](image))
             lost += bool((reference.mask & ~found.mask).sum() > LOST * reference.mask.sum())
