@@ -59,7 +59,8 @@ def check_line(words: list[str]) -> None:
         "pip": _check_pip,
     }
     assert program in checks, f"what is {program}? Say here how its lines are checked"
-    checks[program](rest)
+    # what is written into a file is the shell's part of the line
+    checks[program](rest[: rest.index(">")] if ">" in rest else rest)
 
 
 def check_options(words: list[str]) -> None:
