@@ -115,10 +115,26 @@ def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-# Finding files, and recognising DICOM by a file's name or start.
+# Finding files, and recognising them by their first bytes: one function for every door.
 
 _DICOM_SUFFIXES = (".dcm", ".dicom")
 _PREAMBLE = 128  # bytes before the letters DICM
+START = _PREAMBLE + 4  # bytes that `sniff` needs
+# PNG, JPEG, TIFF (also of 64 bits)
+_PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def sniff(start: bytes) -> str:
+    """Return what a file is by its first `START` bytes: "dicom", "picture" (PNG, JPEG, TIFF, PGM), or "".
+
+    The preamble of a DICOM file may be the beginning of another format, as a TIFF's (PS3.10 7.1): the letters after it
+    decide. Files from before DICOM Part 10 have none, and begin with the first attributes, of group 0002 or 0008.
+    """
+    if start[_PREAMBLE:START] == b"DICM":
+        return "dicom"
+    if start.startswith(_PICTURES) or (start[:2] in (b"P2", b"P5") and start[2:3] in (b" ", b"\t", b"\r", b"\n", b"#")):
+        return "picture"
+    return "dicom" if start[:2] in (b"\x02\0", b"\x08\0") else ""
 
 
 def is_dicom_entry(entry: os.DirEntry[str]) -> bool:
@@ -128,7 +144,7 @@ def is_dicom_entry(entry: os.DirEntry[str]) -> bool:
         return suffix in _DICOM_SUFFIXES
     try:
         with open(entry.path, "rb") as file:
-            return entry.name != "DICOMDIR" and file.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM"
+            return entry.name != "DICOMDIR" and sniff(file.read(START)) == "dicom"
     except OSError:
         return False
 

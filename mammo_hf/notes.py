@@ -83,6 +83,10 @@ NOTES: Mapping[str, str] = {
         "right outside the breast that was found it is brighter than the background; tissue may be missing"
     ),
     "breast_much_smaller": "the breast that was found is much smaller than the others of these images",
+    "display_useless": "{rule} spreads the breast over {percent} % of the intensities",
+    "display_replaced": (
+        "{rule} spread the breast over {percent} % of the intensities; on_useless_display shows it by another rule"
+    ),
     # Collections
     "images_left_out": "{count} {kind} are left out",
     "images_without_patient": "{count} images name no patient: each counts as a patient of its own",

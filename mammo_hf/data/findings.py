@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, UnidentifiedImageError
 
 from ..dicom import read_mammogram
 from ..errors import DataError
+from ..files import START, sniff
 
 if TYPE_CHECKING:
     from ..processing.breast import Breast
@@ -29,7 +30,6 @@ FEATURES = {
     "polygon": [[Value("float64")]],
 }
 Finding = dict[str, Any]
-_PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"P5\n", b"P5 ")
 
 
 def finding(
@@ -94,7 +94,7 @@ def read_mask(source: str | bytes) -> np.ndarray:
     """
     try:
         content = io.BytesIO(source) if isinstance(source, bytes) else None
-        if _start(source).startswith(_PICTURES):
+        if sniff(_start(source)) == "picture":
             with Image.open(content or source) as picture:
                 values = np.asarray(picture.convert("L"))
             return values > values.max() / 2
@@ -106,9 +106,9 @@ def read_mask(source: str | bytes) -> np.ndarray:
 
 def _start(source: str | bytes) -> bytes:
     if isinstance(source, bytes):
-        return source[:8]
+        return source[:START]
     with open(source, "rb") as file:
-        return file.read(8)
+        return file.read(START)
 
 
 def finding_mask(

@@ -30,6 +30,7 @@ from pydicom.tag import BaseTag
 from pydicom.uid import UID
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
+from ..files import START, sniff
 from ..notes import Note
 from .types import MammogramError
 
@@ -163,11 +164,10 @@ def _transfer_syntax(header: _BoundedFile, size: int) -> UID:
     """Read the file meta information, or guess for a file without one; the file is then at its data set."""
     if not size:
         raise MammogramError("is empty", remedy=COPY_AGAIN)
-    beginning = header.read(132)
-    if beginning[128:132] != b"DICM":
-        # files from before DICOM Part 10 begin with the first attributes, of group 0002 or 0008, and no preamble
-        if beginning[:2] not in (b"\x02\0", b"\x08\0"):
-            raise MammogramError("is not a DICOM file", remedy="give a DICOM file, or leave this one out")
+    beginning = header.read(START)
+    if sniff(beginning) != "dicom":
+        raise MammogramError("is not a DICOM file", remedy="give a DICOM file, or leave this one out")
+    if not beginning[128:].startswith(b"DICM"):
         header.seek(0)
     meta = read_dataset(cast(BinaryIO, header), False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
     return _uid(meta) or _guessed_syntax(header)

@@ -8,7 +8,7 @@ import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Literal
 
 import numpy as np
@@ -100,7 +100,7 @@ def read_mammogram(
         tables = intensity_tables(dataset, frames.image, find_intent(dataset, notes), display, frames)
         notes += frames.notes + tuple(note for table in tables for note in table.notes)
         header = mammogram_header(dataset, frames.image, tuple(notes), use_descriptions=use_descriptions)
-        return Mammogram(frames, tables, header, name)
+        return Mammogram(frames, tables, header, name, dataset)
 
 
 def _extended_offsets(dataset: Dataset) -> tuple[bytes, bytes] | None:
@@ -156,12 +156,14 @@ class Mammogram:
         tables: The displayed intensity of each stored value: one table for all frames, or one per frame.
         header: The facts of the header.
         source: Name of what the mammogram was read from, for messages.
+        dataset: The attributes that it was read by; they identify a person.
     """
 
     stored: StoredFrames
     tables: tuple[IntensityTable, ...]
     header: MammogramHeader
     source: str
+    dataset: Dataset = field(repr=False)
 
     def __repr__(self) -> str:
         header = self.header
@@ -179,6 +181,16 @@ class Mammogram:
         Image.fromarray((255 * intensity[::step, ::step]).astype(np.uint8)).save(content, format="PNG")
         picture = base64.b64encode(content.getvalue()).decode()
         return f'<p>{html.escape(repr(self))}</p><img alt="mammogram" src="data:image/png;base64,{picture}">'
+
+    def displayed(self, display: Display) -> Mammogram:
+        """Return the same mammogram with its values displayed by other choices.
+
+        Raises:
+            MammogramError: The window that is asked for does not exist, or there is none and the display refuses that.
+        """
+        with _refusing(self.source):
+            tables = intensity_tables(self.dataset, self.stored.image, self.header.intent, display, self.stored)
+        return replace(self, tables=tables)
 
     @property
     def pixels(self) -> np.ndarray:

@@ -16,7 +16,8 @@ from transformers import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ..dicom.display import Display, Slab
-from ..errors import UsageError, check_choice
+from ..errors import DataError, UsageError, check_choice
+from ..notes import Note
 from .breast import LONGEST_SIDE, MARGIN, Breast, sampled
 from .geometry import ORIENTATIONS, Geometry
 from .image_source import ImageSource, open_image
@@ -27,6 +28,8 @@ from .upright import POLICIES, find_upright_breast
 # of other versions are refused: their models were trained on other pixels
 FORMAT_VERSION = 3
 _FILE = "preprocessor_config.json"
+_ON_USELESS = ("note", "robust", "raise")
+_LEAST_SEEN = 0.0625  # fraction of the intensities, from the 5th to the 95th percentile of the breast
 # what transformers itself writes into a preprocessor_config.json or passes on loading
 _TRANSFORMERS_KEYS = {
     "image_processor_type",
@@ -66,6 +69,9 @@ class MammoImageProcessor(BaseImageProcessor):
         window: Choice among several windows or VOI LUTs of a DICOM file: the index, or the explanation, as "SOFTER".
             "NORMAL" takes the first if none has that explanation. A file without the chosen one is refused.
         prefer: Choice if a DICOM file has both, "lut" or "window".
+        on_useless_display: Decision if the rule that displays an image spreads its breast over less than a sixteenth of
+            the intensities, so that it is white, black or gray all over: "note", "robust" to display it as if it had no
+            window (a picture: from its darkest to its brightest values), or "raise" to refuse it.
         tomosynthesis: Slices of a volume that make the picture: {"slices": ..., "projection": ...}, or the former
             alone. slices: "middle", "all", an index, or [start, stop]; projection of several: "maximum" or "mean".
         mask_block_size: Side in pixels of the blocks that ``return_mask`` hides.
@@ -99,6 +105,7 @@ class MammoImageProcessor(BaseImageProcessor):
         on_missing_end: str = "raise",
         window: int | str = "NORMAL",
         prefer: str = "lut",
+        on_useless_display: str = "note",
         tomosynthesis: dict[str, Any] | str | int = "middle",
         mask_block_size: int = 16,
         mask_ratio: float = 0.5,
@@ -131,6 +138,8 @@ class MammoImageProcessor(BaseImageProcessor):
         self.on_missing_window, self.on_missing_end = on_missing_window, on_missing_end
         self.window, self.prefer = window, prefer
         _ = self.display  # raises if one of these makes no sense
+        check_choice("on_useless_display", on_useless_display, _ON_USELESS)
+        self.on_useless_display = on_useless_display
         self.tomosynthesis = Slab.from_policy(tomosynthesis).to_policy()
         self.mask_block_size = mask_block_size
         self.mask_ratio = mask_ratio
@@ -240,11 +249,39 @@ class MammoImageProcessor(BaseImageProcessor):
         return np.clip(intensity, 0, 1, out=intensity), geometry, breast
 
     def find_breast(self, image: Any) -> Breast:
-        """Find the breast in an image, without resizing it."""
+        """Find the breast in an image, without resizing it.
+
+        An `ImageSource` whose display shows nothing of the breast has another one afterwards if ``on_useless_display``
+        is "robust".
+
+        Raises:
+            DataError: The display shows nothing, and ``on_useless_display`` is "raise".
+        """
         source = self.open(image)
+        breast, seen = self._find_breast(source)
+        if seen >= _LEAST_SEEN:
+            return breast
+        shown: dict[str, Any] = {"rule": source.rule, "percent": f"{100 * seen:.1f}"}
+        note = Note("display_useless", **shown)
+        if self.on_useless_display == "raise":
+            raise DataError(
+                note,
+                source=source.name,
+                remedy='choose another window, or allow on_useless_display="robust" or "note"',
+                code="unsupported",
+            )
+        if self.on_useless_display == "robust":
+            source.show_robustly()
+            breast, _ = self._find_breast(source)
+            note = Note("display_replaced", **shown)
+        return replace(breast, notes=(*breast.notes, note))
+
+    def _find_breast(self, source: ImageSource) -> tuple[Breast, float]:
+        """Return the breast, and the fraction of the intensities that it is spread over."""
         stride = max(1, max(source.size) // LONGEST_SIDE)
-        return find_upright_breast(
-            source.view(slice(None, None, stride)),
+        view = source.view(slice(None, None, stride))
+        breast = find_upright_breast(
+            view,
             source.size,
             source.upright,
             self.orientation,
@@ -255,6 +292,9 @@ class MammoImageProcessor(BaseImageProcessor):
             expected_chest_wall=source.expected_chest_wall,
             pectoral=self.blank_pectoral_muscle and source.may_show_pectoral,
         )
+        values = view[breast.mask] if breast.mask.any() else view.ravel()
+        low, high = np.percentile(values, (5, 95))
+        return breast, float(high - low)
 
     def open(self, image: Any) -> ImageSource:
         """Open an image with what its header says; every method that takes images takes the result, and reads no more.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,20 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ..dicom.display import Display, Slab
-from ..errors import DataError, UsageError, install
+from ..errors import DataError, MammoError, UsageError, install
+from ..files import START, sniff
 from ..notes import Note
 from .upright import upright_by_header
 
-# the first bytes of PNG, JPEG, PGM (text and binary) and TIFF files
-_PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"P2\n", b"P2 ", b"P5\n", b"P5 ", b"II*\0", b"MM\0*")
+_GLANCE = 512  # pixels of the longest side of the view that is measured for a display
+# what Pillow raises for a damaged file, and for one that would take more memory than any film
+_UNREADABLE = (OSError, SyntaxError, ValueError, OverflowError, Image.DecompressionBombError)
+_SPACE = rb"(?:\s|#[^\n]*\n)+"
+_PGM = re.compile(
+    rb"(?P<kind>P[25])" + _SPACE + rb"(?P<columns>\d{1,6})" + _SPACE + rb"(?P<rows>\d{1,6})" + _SPACE
+    + rb"(?P<largest>\d{1,6})(?=\s)"
+)  # fmt: skip
+_ROUNDING = 2.5 / 255  # how far the channels of a gray picture are apart after a conversion of colour spaces
 _OBLIQUE = ("MLO", "LMO", "ML", "LM", "SIO", "ISO")  # views in which the pectoral muscle fills an upper corner
 
 
@@ -30,6 +39,7 @@ class ImageSource:
 
     Attributes:
         size: (height, width) in pixels.
+        name: Name of what the image was read from, for messages; ``None`` for an array or a PIL image.
         mammogram: Content of a DICOM file; ``None`` for a picture or an array.
         expected_chest_wall: Side of the image that the header implies, "left" or "right"; ``None`` if it does not.
         upright: Orientation that makes the picture upright by PatientOrientation, and the side of the chest wall then,
@@ -40,11 +50,19 @@ class ImageSource:
         notes: Notes on the header; those on the picture are `Breast.notes`.
     """
 
-    def __init__(self, intensity: np.ndarray | None = None, mammogram: Any = None, slab: Slab | None = None) -> None:
+    def __init__(
+        self,
+        intensity: np.ndarray | None = None,
+        mammogram: Any = None,
+        slab: Slab | None = None,
+        name: str | None = None,
+    ) -> None:
+        self._slab = slab or Slab()
         if mammogram is not None and mammogram.header.frames > 1:
-            intensity = mammogram.slab(slab or Slab())  # once, not for each part that is read
+            intensity = mammogram.slab(self._slab)  # once, not for each part that is read
         self._intensity = intensity
         self.mammogram = mammogram
+        self.name = name if mammogram is None else mammogram.source
         self.size: tuple[int, int] = (
             (mammogram.header.rows, mammogram.header.columns) if intensity is None else intensity.shape
         )
@@ -71,6 +89,24 @@ class ImageSource:
             return self._intensity[rows, columns]
         return np.asarray(self.mammogram.intensity(frame=0, rows=rows, columns=columns))
 
+    @property
+    def rule(self) -> str:
+        """Description of the rule that displays the values."""
+        return "the picture" if self.mammogram is None else self.mammogram.intensity_source
+
+    def show_robustly(self) -> None:
+        """Display a DICOM image as if it had no window, and a picture from its darkest to its brightest values."""
+        if self.mammogram is not None:
+            self.mammogram = self.mammogram.displayed(Display(window=None))
+            if self._intensity is not None:
+                self._intensity = self.mammogram.slab(self._slab)
+            return
+        assert self._intensity is not None
+        step = max(1, max(self.size) // _GLANCE)
+        low, high = np.percentile(self._intensity[::step, ::step], (0.5, 99.5))
+        if high > low:
+            self._intensity = np.clip((self._intensity - low) / (high - low), 0, 1).astype(np.float32)
+
 
 def open_image(image: Any, *, display: Display | None = None, slab: Slab | None = None, **choices: bool) -> ImageSource:
     """Open an image.
@@ -87,7 +123,7 @@ def open_image(image: Any, *, display: Display | None = None, slab: Slab | None 
     """
     picture = _open_picture(image)
     if picture is not None:
-        return ImageSource(picture)
+        return picture
     if hasattr(image, "intensity_source"):
         return ImageSource(mammogram=image, slab=slab)
     if isinstance(image, (str, os.PathLike, bytes, bytearray)) or hasattr(image, "PixelData"):
@@ -103,28 +139,34 @@ def open_image(image: Any, *, display: Display | None = None, slab: Slab | None 
     )
 
 
-def _open_picture(image: Any) -> np.ndarray | None:
-    """Return the intensity of a PIL image, or of a file or bytes that begin as a picture does; else ``None``."""
+def _open_picture(image: Any) -> ImageSource | None:
+    """Open a PIL image, or a file or bytes that begin as a picture does; ``None`` for anything else."""
     if isinstance(image, Image.Image):
-        return _from_picture(image)
+        return ImageSource(_from_picture(image))
     if isinstance(image, (bytes, bytearray)):
-        start, content = bytes(image[:8]), io.BytesIO(bytes(image))
+        start, content, name = bytes(image[:START]), bytes(image), "<bytes>"
     elif isinstance(image, (str, os.PathLike)):
         try:
             with Path(image).open("rb") as file:
-                start, content = file.read(8), None
+                start, content, name = file.read(START), None, os.fspath(image)
         except OSError:
             return None  # the reader says what is wrong with it
     else:
         return None
-    if not start.startswith(_PICTURES):
+    if sniff(start) != "picture":
         return None
-    source = "the picture" if content else image
     try:
-        with Image.open(content or image) as picture:
-            return _from_picture(picture)
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        raise DataError("the picture is damaged or cut off", source=source, remedy="copy the file again") from error
+        if start.startswith((b"P2", b"P5")):
+            return ImageSource(_from_pgm(Path(image).read_bytes() if content is None else content), name=name)
+        with Image.open(image if content is None else io.BytesIO(content)) as picture:
+            return ImageSource(_from_picture(picture), name=name)
+    except MammoError as error:
+        raise type(error)(error.problem, source=name, remedy=error.remedy, code=error.code) from None
+    except UnidentifiedImageError as error:
+        problem, remedy = "the picture is damaged, or of a kind that Pillow does not read", "save it as 16-bit PNG"
+        raise DataError(problem, source=name, remedy=remedy, code="unsupported") from error
+    except _UNREADABLE as error:
+        raise DataError("the picture is damaged or cut off", source=name, remedy="copy the file again") from error
 
 
 def _read_dicom(source: Any, display: Display, choices: dict[str, bool]) -> Any:
@@ -137,19 +179,110 @@ def _read_dicom(source: Any, display: Display, choices: dict[str, bool]) -> Any:
     return dicom.read_mammogram(readable, **asdict(display), **choices)
 
 
+# Pictures: exact, or refused with what to do.
+
+_SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
+_MOST_PIXELS = 1 << 26  # as in a DICOM frame
+_MIN_IS_WHITE, _BITS, _INTERPRETATION = 0, 258, 262  # PhotometricInterpretation and BitsPerSample of TIFF 6.0
+
+
 def _from_picture(picture: Image.Image) -> np.ndarray:
-    if picture.mode in ("I;16", "I;16B", "I;16L"):
+    """Return the intensity of a PIL image: each value divided by the largest one that its bits can hold."""
+    tags = getattr(picture, "tag_v2", {})
+    modes = {str(tile[3][0] if isinstance(tile[3], tuple) else tile[3]) for tile in getattr(picture, "tile", ())}
+    if getattr(picture, "n_frames", 1) > 1:
+        raise _unsupported("holds several pictures", "save each of them as a file of its own")
+    if picture.mode in _SIXTEEN_BITS:
+        values = np.asarray(picture).astype(np.uint16)
+        bits = int(np.max(tags.get(_BITS, 16)))  # a TIFF of 12 bits has this mode, too
+        intensity = values.astype(np.float32) / np.float32((1 << bits) - 1)
+        return 1 - intensity if tags.get(_INTERPRETATION) == _MIN_IS_WHITE else intensity
+    if picture.mode == "I" and picture.format in ("PNG", "PPM"):  # 16 bits, as some versions of Pillow open them
         return _from_array(np.asarray(picture).astype(np.uint16))
     if picture.mode == "I":
-        return _from_array(np.clip(np.asarray(picture), 0, 65535).astype(np.uint16))
-    return _from_array(np.asarray(picture.convert("L")))
+        raise _unsupported("holds integers of 32 bits or with a sign, whose full range is not known", _SAVE_16)
+    if picture.mode == "F":
+        return _from_floats(np.asarray(picture))
+    if any("16" in mode for mode in modes):
+        raise _unsupported("has several channels of 16 bits, of which Pillow reads 8", _SAVE_16)
+    if picture.mode in ("1", "L"):
+        return _from_array(np.asarray(picture))
+    alpha = picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info
+    if alpha and np.asarray(picture.convert("RGBA"))[..., 3].min() < 255:
+        raise _unsupported("is transparent in parts", "save it in grayscale without an alpha channel")
+    try:
+        channels = np.asarray(picture.convert("RGB"))
+    except ValueError:
+        raise _in_colour() from None
+    return _from_array(_gray(channels, -1))
+
+
+def _from_floats(values: np.ndarray) -> np.ndarray:
+    if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
+        raise _unsupported("holds floating-point values outside [0, 1]", _SAVE_16)
+    return values.astype(np.float32)
+
+
+_SAVE_16 = "save it as 16-bit grayscale, its values divided by the largest that your data can hold and times 65535"
+
+
+def _unsupported(problem: str, remedy: str) -> DataError:
+    return DataError(f"the picture {problem}", remedy=remedy, code="unsupported")
+
+
+def _from_pgm(content: bytes) -> np.ndarray:
+    """Return the intensity of a PGM file, text or binary: each value divided by the file's own largest one.
+
+    Pillow rounds values to 255 or 65535 steps; the format is https://netpbm.sourceforge.net/doc/pgm.html.
+
+    Raises:
+        ValueError: The file is damaged or cut off.
+    """
+    header = _PGM.match(content)
+    if header is None:
+        raise ValueError("no PGM header")
+    columns, rows, largest = (int(header[name]) for name in ("columns", "rows", "largest"))
+    if not 1 <= largest <= 65535 or not 1 <= rows * columns <= _MOST_PIXELS:
+        raise ValueError("impossible size")
+    if header["kind"] == b"P5":
+        dtype = np.dtype(">u2" if largest > 255 else "u1")
+        values = np.frombuffer(content, dtype, rows * columns, header.end() + 1)
+    else:
+        text = re.sub(rb"#[^\n]*", b"", content[header.end() :])
+        if not re.fullmatch(rb"\s*\d[\s\d]*", text):
+            raise ValueError("not numbers")
+        values = np.fromstring(text, np.int64, sep=" ")[: rows * columns]
+    if values.size != rows * columns or values.min() < 0 or values.max() > largest:
+        raise ValueError("cut off, or a value above the largest one")
+    return (values.reshape(rows, columns) / np.float64(largest)).astype(np.float32)
+
+
+def _in_colour() -> DataError:
+    return _unsupported("is in colour", "leave it out, or convert it to grayscale if that is right")
+
+
+def _gray(array: np.ndarray, axis: int) -> np.ndarray:
+    """Return the one channel of an array whose channels are equal up to the rounding of a colour conversion.
+
+    Args:
+        array: Picture with 1 or 3 channels.
+        axis: Axis of the channels.
+
+    Raises:
+        DataError: The channels differ: false colour does not give the intensity.
+    """
+    first, *others = np.moveaxis(array, axis, 0)
+    scale = 1.0 if array.dtype.kind in "fb" else float(np.iinfo(array.dtype).max)
+    for channel in others:
+        if float(np.max(np.maximum(first, channel) - np.minimum(first, channel), initial=0)) / scale > _ROUNDING:
+            raise _in_colour()
+    return others[0] if others else first
 
 
 def _from_array(array: np.ndarray) -> np.ndarray:
-    if array.ndim == 3 and array.shape[0] in (1, 3):
-        array = array.mean(axis=0) if array.dtype.kind == "f" else array.mean(axis=0).astype(array.dtype)
-    elif array.ndim == 3 and array.shape[-1] in (1, 3):
-        array = array.mean(axis=-1) if array.dtype.kind == "f" else array.mean(axis=-1).astype(array.dtype)
+    if array.ndim == 3 and (array.shape[0] in (1, 3) or array.shape[-1] in (1, 3)):
+        # a picture may be 1 or 3 pixels wide or high, too: three channels are more likely than one
+        array = _gray(array, 0 if array.shape[0] == 3 or (array.shape[0] == 1 and array.shape[-1] != 3) else -1)
     if array.ndim != 2 or 0 in array.shape:
         raise UsageError(
             f"an array of shape {array.shape} is not an image",

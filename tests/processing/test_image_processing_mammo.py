@@ -4,6 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from pydicom.dataset import Dataset
 from transformers import AutoImageProcessor
@@ -11,6 +13,7 @@ from transformers import AutoImageProcessor
 from mammo_hf import BlockwiseMasking, MammoImageProcessor, read_mammogram
 from mammo_hf.dicom import mammogram_dataset
 from mammo_hf.errors import DataError, MammoError, UsageError
+from mammo_hf.notes import codes
 from mammo_hf.processing.image_processing_mammo import FORMAT_VERSION
 
 
@@ -323,3 +326,43 @@ def test_json_that_is_no_object_is_no_processor(tmp_path):
     (tmp_path / "preprocessor_config.json").write_text("[1]")
     with pytest.raises(ValueError, match="is not a JSON object"):
         MammoImageProcessor.from_pretrained(tmp_path)
+
+
+def useless(bits: int, center: float, width: float, photometric: str) -> Dataset:
+    """A breast that uses its bits, under a window that shows next to nothing of it."""
+    rows, columns = np.mgrid[:300, :200]
+    inside = ((rows - 150) / 110) ** 2 + (columns / 130) ** 2
+    tissue = np.where(inside < 1, 0.35 + 0.45 * (1 - inside) + 0.1 * np.sin(rows / 9) * np.sin(columns / 7), 0.02)
+    values = np.round(tissue * ((1 << bits) - 1)).astype(np.uint16)
+    values = values if photometric == "MONOCHROME2" else (1 << bits) - 1 - values
+    window = {"WindowCenter": f"{center:.9g}", "WindowWidth": f"{width:.9g}"}
+    return mammogram_dataset(values, bits_stored=bits, photometric=photometric, **window)
+
+
+@given(st.integers(10, 16), st.sampled_from(["MONOCHROME1", "MONOCHROME2"]), st.sampled_from(["below", "wide"]))
+def test_a_display_that_shows_nothing_is_noted_replaced_or_refused(bits: int, photometric: str, kind: str) -> None:
+    top = 1 << bits
+    window = (top / 100, top / 100) if kind == "below" else (32 * top, 64 * top)
+    dataset = useless(bits, *window, photometric)
+    robust = MammoImageProcessor(size=(96, 64), on_useless_display="robust")
+    noted = MammoImageProcessor(size=(96, 64)).fit_breast(dataset)[2]
+    intensity, _, breast = robust.fit_breast(dataset)
+    assert "display_useless" in codes(noted.notes)
+    assert "display_replaced" in codes(breast.notes)
+    del dataset.WindowCenter, dataset.WindowWidth
+    expected, _, plain = robust.fit_breast(dataset)
+    np.testing.assert_allclose(intensity, expected, atol=1e-6)
+    assert not {"display_useless", "display_replaced"} & set(codes(plain.notes))
+    with pytest.raises(DataError, match=r"spreads the breast over .* on_useless_display"):
+        MammoImageProcessor(on_useless_display="raise").fit(useless(bits, *window, photometric))
+
+
+def test_a_picture_that_uses_few_of_its_values_is_noted_or_spread(pixels):
+    dark = (pixels // 40).astype(np.uint16)
+    noted = MammoImageProcessor(size=(96, 64)).fit_breast(dark)[2]
+    intensity, _, breast = MammoImageProcessor(size=(96, 64), on_useless_display="robust").fit_breast(dark)
+    assert codes(noted.notes) == ["display_useless"]
+    assert codes(breast.notes) == ["display_replaced"]
+    assert intensity.max() > 0.9
+    with pytest.raises(UsageError, match="on_useless_display"):
+        MammoImageProcessor(on_useless_display="guess")
