@@ -1,4 +1,4 @@
-"""Report what DICOM files hold: view, spacing, how their values are displayed, contradictions, or why they are refused.
+"""Report what DICOM files and pictures hold: view, spacing, display, contradictions, or why they are refused.
 
 A folder is searched, and what was found in it is summed up. Exit status 1: a file that was named is refused.
 """
@@ -12,22 +12,23 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..dicom.display import Display, Slab
-from ..errors import DataError, UsageError
-from ..files import writable_folder
+from ..dicom.display import Display
+from ..errors import DataError, MammoError, UsageError
+from ..files import START, sniff, walk, writable_folder
 from .running import Parser
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from ..dicom import Mammogram
     from ..processing.image_processing_mammo import MammoImageProcessor
 
 
 def parser() -> Parser:
     """Return the parser of the command's arguments."""
     p = Parser("mammo-hf inspect", __doc__ or "", "mammo-hf inspect exam/1-1.dcm --output_dir pictures")
-    p.add_argument("paths", nargs="+", metavar="FILE", help="DICOM files, or folders to search")
+    p.add_argument(
+        "paths", nargs="+", metavar="FILE", help="DICOM files, pictures (PNG, JPEG, TIFF, PGM), folders to search"
+    )
     output = p.add_argument_group("output")
     output.add_argument("--json", action="store_true", help="print one line of JSON per file, for programs")
     output.add_argument(
@@ -62,56 +63,79 @@ def main(arguments: list[str]) -> None:
     # imported here: --help needs none of them
     from tqdm.auto import tqdm
 
-    from ..dicom.report import file_report, report_text, summary_table
+    from ..dicom.report import report_text, summary_table
     from ..models.checkpoint import load_processor
     from ..processing.image_processing_mammo import MammoImageProcessor
 
     # Find the files, and how they are displayed
-    files, searched = _files(args.paths)
-    processor = load_processor(args.processor) if args.processor else MammoImageProcessor() if args.output_dir else None
+    searched = any(Path(path).is_dir() for path in args.paths)
+    processor = load_processor(args.processor) if args.processor else MammoImageProcessor()
     options = asdict(_display(args, processor))
     folder = writable_folder(Path(args.output_dir)) if args.output_dir else None
-    # Report each of them
-    reports: list[dict[str, Any]] = []
-    for file in tqdm(files, unit="file", disable=None if searched else True, desc="inspect"):
-        report, mammogram = file_report(file, **options)
-        if folder is not None and processor is not None and mammogram is not None:
-            written = {earlier.get("picture") for earlier in reports}
-            report["picture"] = _draw(mammogram, processor, _unused(folder, Path(mammogram.source).name, written))
-        if args.json:
-            print(json.dumps(report))
-        elif not searched:
-            print(report_text(report))
-        reports.append(report)
+    files = tqdm(_files(args.paths), unit="file", disable=None if searched else True, desc="inspect")
+    # Report each of them; nothing of a file is kept but its counts
+    refused = total = 0
+    written: set[str] = set()
+
+    def reports() -> Iterator[dict[str, Any]]:
+        nonlocal refused, total
+        for file in files:
+            report, image = _report(file, options)
+            if folder is not None and image is not None:
+                report["picture"] = _draw(image, processor, _unused(folder, file.name, written))
+                written.add(report["picture"])
+            if args.json:
+                print(json.dumps(report))
+            elif not searched:
+                print(report_text(report))
+            refused, total = refused + (report["refused"] is not None), total + 1
+            yield report
+
     # Sum up
+    summary = summary_table(reports())
+    if not total:
+        raise UsageError("there is no file", source=args.paths[0], remedy="name a folder that holds images")
     if searched and not args.json:
-        print(summary_table(reports))
-    refused = [report for report in reports if report["refused"] is not None]
+        print(summary)
     if refused and not searched:
-        raise DataError(f"refused: {len(refused)} of {len(reports)}")
+        raise DataError(f"refused: {refused} of {total}")
 
 
-def _files(paths: list[str]) -> tuple[list[Path], bool]:
-    """Return all files that are meant, and whether a folder was searched for them."""
-    files: list[Path] = []
+def _files(paths: list[str]) -> Iterator[Path]:
+    """Find the files that are named, and those below folders that are neither hidden nor a DICOMDIR."""
     for path in map(Path, paths):
-        files += _below(path) if path.is_dir() else [path]
-    if not files:
-        raise UsageError("there is no file", source=paths[0], remedy="name a folder that holds DICOM files")
-    return files, any(Path(path).is_dir() for path in paths)
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    """Find every file of a folder except hidden ones and DICOM's own table of contents."""
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.is_file() and not hidden and path.name != "DICOMDIR":
+        if not path.is_dir():
             yield path
+            continue
+        for found in map(Path, walk(path, accepts=lambda entry: entry.is_file() and entry.name != "DICOMDIR")):
+            if not any(part.startswith(".") for part in found.relative_to(path).parts):
+                yield found
 
 
-def _display(args: Namespace, processor: MammoImageProcessor | None) -> Display:
-    """Return what is asked for; everything else as the processor has it, or by default."""
-    display = Display() if processor is None else processor.display
+def _report(file: Path, options: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+    """Return the report of a DICOM file or picture, and its content; ``None`` if it is refused."""
+    from ..dicom.report import file_report
+    from ..processing.image_source import open_image
+
+    try:
+        with file.open("rb") as opened:
+            picture = sniff(opened.read(START)) == "picture"
+        if not picture:
+            return file_report(file, **options)
+        values = (source := open_image(file)).view(slice(None))
+    except OSError:
+        return file_report(file, **options)  # which says what is wrong
+    except MammoError as error:
+        return {"file": str(file), "refused": error.problem, "remedy": error.remedy, "code": error.code}, None
+    report: dict[str, Any] = {"file": str(file), "refused": None, "format": f"picture ({file.suffix[1:].upper()})"}
+    report |= dict(zip(("rows", "columns"), values.shape, strict=True))
+    report["stored_range"] = [round(float(values.min()), 4), round(float(values.max()), 4)]
+    return report | {"black_fraction": round(float((values == 0).mean()), 4)}, source
+
+
+def _display(args: Namespace, processor: MammoImageProcessor) -> Display:
+    """Return what is asked for; everything else as the processor has it."""
+    display = processor.display
     window = args.window
     if window is not None and window.removeprefix("-").isdecimal():
         window = int(window)
@@ -121,16 +145,16 @@ def _display(args: Namespace, processor: MammoImageProcessor | None) -> Display:
     return replace(display, **{name: value for name, value in asked.items() if value is not None})
 
 
-def _unused(folder: Path, name: str, written: set[str | None]) -> Path:
+def _unused(folder: Path, name: str, written: set[str]) -> Path:
     """Return the path of a picture that no other file of the same name has."""
     paths = (folder / (f"{name}.png" if number == 1 else f"{name}-{number}.png") for number in itertools.count(1))
     return next(path for path in paths if str(path) not in written)
 
 
-def _draw(mammogram: Mammogram, processor: MammoImageProcessor, path: Path) -> str:
+def _draw(image: Any, processor: MammoImageProcessor, path: Path) -> str:
     from ..plotting import crop_picture  # imports matplotlib
 
-    shown, geometry = processor.fit(mammogram)
-    original = mammogram.slab(Slab.from_policy(processor.tomosynthesis))
-    crop_picture(original, geometry.crop, shown).save(path)
+    source = processor.open(image)
+    shown, geometry = processor.fit(source)
+    crop_picture(source.view(slice(None)), geometry.crop, shown).save(path)
     return str(path)

@@ -103,6 +103,18 @@ def read_mammogram(
         return Mammogram(frames, tables, header, name, dataset)
 
 
+def read_header(source: str | os.PathLike[str] | bytes | BinaryIO | Dataset) -> MammogramHeader:
+    """Read the facts of a mammogram's header alone: no decoder is needed, and damage to the pixels does not matter.
+
+    Raises:
+        MammogramError: The source cannot be opened, is not DICOM, or its Image Pixel module is not a mammogram's.
+    """
+    notes: list[Note] = []
+    with _refusing(_name(source)):
+        dataset = parse(source)[0]
+        return mammogram_header(dataset, image_pixel(dataset, notes), tuple(notes))
+
+
 def _extended_offsets(dataset: Dataset) -> tuple[bytes, bytes] | None:
     tables = [dataset.get_item(keyword) for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")]
     values = [element.value for element in tables if element is not None and isinstance(element.value, bytes)]

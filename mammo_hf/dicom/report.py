@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import fields
 from enum import Enum
 from typing import Any
@@ -12,10 +13,12 @@ from typing import Any
 import numpy as np
 
 from ..notes import codes
-from .reader import Mammogram, read_mammogram
+from .header import MammogramHeader
+from .reader import Mammogram, read_header, read_mammogram
 from .types import MammogramError
 
 _UNKNOWN = "unknown"
+_MOST_VALUES = 1000  # different values of a group that are counted one by one
 # free text, and how the words of the file are laid out
 _LEFT_OUT = {"series_description", "bits_allocated", "high_bit"}
 
@@ -25,13 +28,11 @@ def mammogram_report(mammogram: Mammogram) -> dict[str, Any]:
 
     SeriesDescription is left out: it is free text.
     """
-    header = mammogram.header
-    names = [field.name for field in fields(header) if field.name not in _LEFT_OUT]
     middle = mammogram.frame(len(mammogram.stored) // 2)
     return {
         "file": mammogram.source,
         "refused": None,
-        **{name: _plain(getattr(header, name)) for name in names},
+        **_header_facts(mammogram.header),
         "transfer_syntax": mammogram.stored.syntax.name,
         "intensity_source": mammogram.intensity_source,
         "stored_range": [int(middle.min()), int(middle.max())],
@@ -39,8 +40,16 @@ def mammogram_report(mammogram: Mammogram) -> dict[str, Any]:
     }
 
 
+def _header_facts(header: MammogramHeader) -> dict[str, Any]:
+    names = [field.name for field in fields(header) if field.name not in _LEFT_OUT]
+    return {name: _plain(getattr(header, name)) for name in names}
+
+
 def file_report(path: str | os.PathLike[str], **options: Any) -> tuple[dict[str, Any], Mammogram | None]:
-    """Return the report of a file, and the mammogram; that of a refused file holds the reason under "refused".
+    """Return the report of a file, and the mammogram.
+
+    The report of a refused file holds the reason under "refused", and the facts of its header if that can be read: its
+    compression may have no decoder here.
 
     Args:
         path: Path of the file.
@@ -51,36 +60,44 @@ def file_report(path: str | os.PathLike[str], **options: Any) -> tuple[dict[str,
         return mammogram_report(mammogram), mammogram
     except MammogramError as error:
         refused = {"file": os.fspath(path), "refused": error.problem, "remedy": error.remedy, "code": error.code}
-        if error.code != "not_a_breast" or options.get("any_anatomy"):
-            return refused, None
-        # what it shows instead is in its facts
-        return file_report(path, **{**options, "any_anatomy": True})[0] | refused, None
+        if error.code == "not_a_breast" and not options.get("any_anatomy"):
+            # what it shows instead is in its facts
+            return file_report(path, **{**options, "any_anatomy": True})[0] | refused, None
+    with suppress(MammogramError):
+        return _header_facts(read_header(path)) | refused, None
+    return refused, None
 
 
 def report_text(report: Mapping[str, Any]) -> str:
     """Return a report as text, one line per group of facts."""
-    if report["refused"] is not None:
-        return f"{report['file']}\n  refused     {report['refused']}; {report['remedy']}"
-    found = {name: _words(value) for name, value in report.items()}
-    modifiers = f" ({found['modifiers']})" if report["modifiers"] else ""
-    spacing = f"{found['spacing_mm']} mm by {report['spacing_source']}" if report["spacing_mm"] else _UNKNOWN
-    size = f"{report['rows']} x {report['columns']}"
-    lines = {
-        "view": f"{found['laterality']} {found['view']}{modifiers}, orientation {found['orientation']}",
-        "image": f"{found['kind']}, {found['intent']}, {found['vendor']}, implant {found['implant']}",
-        "pixels": f"{report['frames']} x {size}, {report['bits_stored']} bits"
-        f"{', signed' if report['signed'] else ''}, {found['photometric']}, {report['transfer_syntax']}",
-        "values": f"{report['stored_range'][0]} to {report['stored_range'][1]}, "
-        f"{100 * report['black_fraction']:.1f} % of the pixels black",
-        "intensity": report["intensity_source"],
-        "spacing": spacing,
-        "exposure": f"{found['kvp']} kV, {found['compression_force_n']} N, {found['thickness_mm']} mm",
-    }
-    text = "\n".join(f"  {name:<12}{value}" for name, value in lines.items())
-    more = [("note", note) for note in report["contradictions"]]
+    lines = {} if report["refused"] is None else {"refused": f"{report['refused']}; {report['remedy']}"}
+    if "photometric" in report:
+        lines |= _header_lines(report)
+    elif report["refused"] is None:
+        lines["image"] = f"{report['format']}, {report['rows']} x {report['columns']}"
+    if report["refused"] is None:
+        lowest, highest = report["stored_range"]
+        lines["values"] = f"{lowest} to {highest}, {100 * report['black_fraction']:.1f} % of the pixels black"
+    if "intensity_source" in report:
+        lines["intensity"] = report["intensity_source"]
+    more = [("note", note) for note in report.get("contradictions", ())]
     if "picture" in report:
         more.append(("picture", report["picture"]))
-    return f"{report['file']}\n{text}" + "".join(f"\n  {name:<12}{value}" for name, value in more)
+    return "\n".join([report["file"], *(f"  {name:<12}{value}" for name, value in (*lines.items(), *more))])
+
+
+def _header_lines(report: Mapping[str, Any]) -> dict[str, str]:
+    found = {name: _words(value) for name, value in report.items()}
+    modifiers = f" ({found['modifiers']})" if report["modifiers"] else ""
+    syntax = f", {report['transfer_syntax']}" if "transfer_syntax" in report else ""
+    return {
+        "view": f"{found['laterality']} {found['view']}{modifiers}, orientation {found['orientation']}",
+        "image": f"{found['kind']}, {found['intent']}, {found['vendor']}, implant {found['implant']}",
+        "pixels": f"{report['frames']} x {report['rows']} x {report['columns']}, {report['bits_stored']} bits"
+        f"{', signed' if report['signed'] else ''}, {found['photometric']}{syntax}",
+        "spacing": f"{found['spacing_mm']} mm by {report['spacing_source']}" if report["spacing_mm"] else _UNKNOWN,
+        "exposure": f"{found['kvp']} kV, {found['compression_force_n']} N, {found['thickness_mm']} mm",
+    }
 
 
 def summary_table(reports: Iterable[Mapping[str, Any]]) -> str:
@@ -90,7 +107,9 @@ def summary_table(reports: Iterable[Mapping[str, Any]]) -> str:
     for report in reports:
         total += 1
         for group, value in _groups(report):
-            counts.setdefault(group, Counter())[value] += 1
+            of_group = counts.setdefault(group, Counter())
+            # texts may hold numbers of the file: a large archive must not fill the memory with them
+            of_group[value if value in of_group or len(of_group) < _MOST_VALUES else "others"] += 1
     refused = sum(counts.get("refused", Counter()).values())
     lines = [f"{total} files, {total - refused} read, {refused} refused"]
     for group, values in counts.items():
@@ -102,6 +121,9 @@ def summary_table(reports: Iterable[Mapping[str, Any]]) -> str:
 def _groups(report: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     if report["refused"] is not None:
         yield "refused", report["refused"]
+        return
+    if "photometric" not in report:
+        yield "kind", report["format"]
         return
     yield "vendor", _words(report["vendor"])
     yield "kind", _words(report["kind"])

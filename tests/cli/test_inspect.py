@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom.encaps import encapsulate
+from pydicom.uid import MPEG2MPML
 
 from mammo_hf import MammoImageProcessor
-from mammo_hf.cli import main
+from mammo_hf.cli import inspect, main
 from mammo_hf.dicom import mammogram_dataset
 
 PERSON = {"PatientName": "Zyxwvut^Quentin", "PatientID": "IDENT-90210", "StudyDate": "20190817"}
@@ -139,3 +142,40 @@ def test_a_picture_shows_the_crop_and_what_the_model_sees(folder: Path, tmp_path
 def test_an_empty_folder_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(tmp_path)]) == 2
     assert "there is no file" in capsys.readouterr().err
+
+
+def test_a_file_without_a_decoder_shows_its_header(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = mammogram_dataset(picture(), bits_stored=12, Laterality="R", TransferSyntaxUID=MPEG2MPML)
+    dataset.PixelData = encapsulate([b"\0\0\1\xb3" + bytes(60)])
+    dataset["PixelData"].is_undefined_length = True
+    dataset.save_as(folder / "film.dcm", enforce_file_format=True)
+    assert main(["inspect", str(folder / "film.dcm")]) == 1
+    text = capsys.readouterr().out
+    for found in ("no installed decoder reads MPEG2", "L CC", "200 x 120, 12 bits", "Laterality says R"):
+        assert found in text
+
+
+def test_pictures_are_described_as_dicom_files_are(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.fromarray(picture() * 16).save(folder / "c.png")
+    Image.fromarray((picture() // 16).astype(np.uint8)).save(folder / "d.pgm")
+    Image.fromarray(picture().astype(np.int32)).save(folder / "e.tif")
+    assert main(["inspect", str(folder / "c.png"), "--output_dir", str(folder / "drawn")]) == 0
+    assert "200 x 120" in capsys.readouterr().out
+    assert (folder / "drawn" / "c.png.png").is_file()
+    assert main(["inspect", str(folder), "--json"]) == 0
+    lines = {Path(line["file"]).name: line for line in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert lines["d.pgm"]["rows"] == 200
+    assert lines["d.pgm"]["stored_range"][0] == 0
+    assert "32 bits" in lines["e.tif"]["refused"]
+
+
+def test_many_files_take_no_more_memory_than_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = [tmp_path / f"{index}" for index in range(20_000)]
+    monkeypatch.setattr(inspect, "_files", lambda paths: iter(named))
+    monkeypatch.setattr(inspect, "_report", lambda file, options: ({"file": str(file), "refused": f"is {file}"}, None))
+    assert main(["inspect", str(tmp_path)]) == 0  # imports what it needs
+    tracemalloc.start()
+    assert main(["inspect", str(tmp_path)]) == 0
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000
