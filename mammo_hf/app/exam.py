@@ -48,7 +48,7 @@ class ShownView:
         laterality: The breast.
         view: The projection.
         intensity: The image for the screen, float16 (height, width) in [0, 1].
-        orientation: How the screen shows the source, upright and with the chest wall on the usual side: one of
+        orientation: Orientation of the source on the screen, upright and with the chest wall on the usual side, one of
             `mammo_hf.processing.geometry.ORIENTATIONS`.
         pixel_values: The model's input (1, channels, height, width).
         model_image: The model's input before normalisation, float32 (height, width) in [0, 1].
