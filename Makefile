@@ -7,10 +7,10 @@ PIP_FLAGS ?=
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: chromium help install demo picture docs test test-slow test-lowest lint format clean
+.PHONY: chromium help install demo picture docs test test-common test-slow test-lowest lint format clean
 
 help:
-	@echo "make demo | picture | docs | test | test-slow | test-lowest | lint | format | clean"
+	@echo "make demo | picture | docs | test | test-common | test-slow | test-lowest | lint | format | clean"
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -43,6 +43,11 @@ test: lint
 # the pages are looked at in Debian's Chromium; where it is not there and cannot be installed those tests are skipped
 chromium:
 	command -v chromium || (apt-get update && apt-get install -y --no-install-recommends chromium) || true
+
+# transformers' own common tests on our classes and on stock Swin, for a version that pyproject.toml admits
+VERSION ?= $(shell $(BIN)/python -c "import transformers; print(transformers.__version__)")
+test-common: install
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/common_tests.py --version $(VERSION)
 
 test-slow: install chromium
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) -m slow

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 from transformers import SwinConfig, SwinForImageClassification, SwinForMaskedImageModeling
+from transformers.models.swin.modeling_swin import SwinPatchEmbeddings
 
 from mammo_hf import (
     MammoImageProcessor,
@@ -36,6 +37,7 @@ class Tester:
     """What the mixins ask of a model: its configuration and inputs."""
 
     batch_size, seq_length, num_channels, image_size, patch_size, hidden_size = 5, 64, 3, 32, 2, 64
+    num_masks, mask_length = 128, 256  # the upper half of the patches
     is_training = True
 
     def __init__(self, parent, config_class, options):
@@ -78,6 +80,10 @@ class Common(ModelTesterMixin):
             tasks = self.options.get("tasks")
             inputs["labels"] = torch.zeros((images, len(tasks)) if tasks else images, dtype=torch.long)
         return inputs
+
+    def test_model_get_set_embeddings(self):
+        for model_class in self.all_model_classes:  # Swin embeds patches, not words
+            assert isinstance(model_class(self.model_tester.get_config()).get_input_embeddings(), SwinPatchEmbeddings)
 
     def _recorded(self, name, **changes):
         for model_class in self.all_model_classes:
