@@ -538,13 +538,13 @@ def _chest_wall(mask: np.ndarray, tone: np.ndarray) -> str | None:
 def _box(
     mask: np.ndarray, chest_wall: str | None, stride: int, limits: tuple[int, int, int, int], margin: int
 ) -> tuple[int, int, int, int]:
-    """Return the box in source pixels; the breast runs into the film's edge at the chest wall, so no margin there."""
+    """Return the box in source pixels; the breast runs into the film's edge at the chest wall, so no margin there but a step."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     # the true edge is within a step of the view's pixel
     margin += stride
     top, bottom = rows[0] * stride - margin, (rows[-1] + 1) * stride + margin
-    left = columns[0] * stride - (0 if chest_wall == "left" else margin)
-    right = (columns[-1] + 1) * stride + (0 if chest_wall == "right" else margin)
+    left = columns[0] * stride - (stride if chest_wall == "left" else margin)
+    right = (columns[-1] + 1) * stride + (stride if chest_wall == "right" else margin)
     first, start, last, end = limits
     return int(max(top, first)), int(max(left, start)), int(min(bottom, last)), int(min(right, end))
 
