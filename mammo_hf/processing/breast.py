@@ -538,7 +538,7 @@ def _chest_wall(mask: np.ndarray, tone: np.ndarray) -> str | None:
 def _box(
     mask: np.ndarray, chest_wall: str | None, stride: int, limits: tuple[int, int, int, int], margin: int
 ) -> tuple[int, int, int, int]:
-    """Return the box in source pixels; the breast runs into the film edge at the chest wall: a step, no margin there."""
+    """Return the box in source pixels; at the chest wall the breast runs into the film edge: a step, no margin."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     # the true edge is within a step of the view's pixel
     margin += stride
