@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -29,10 +30,10 @@ class MammoError(Exception):
         self, problem: str, *, source: object = None, remedy: str | None = None, code: str = "damaged"
     ) -> None:
         self.problem = problem
-        self.source = None if source is None else str(source)
+        self.source = None if source is None else printable(str(source))
         self.remedy = remedy
         self.code = code
-        text = problem if source is None else f"{source}: {problem}"
+        text = problem if source is None else f"{self.source}: {problem}"
         super().__init__(" ".join((text if remedy is None else f"{text}; {remedy}").split()))
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -52,6 +53,45 @@ class UsageError(MammoError):
 
 class DataError(MammoError):
     """Data that cannot be used as asked: no labels, one class only, a table that contradicts itself."""
+
+
+def printable(path: str) -> str:
+    """Return a path as tables and messages show it: bytes of a name that are not UTF-8 as ``%FF``."""
+    # how Python writes the bytes of such a name: PEP 383
+    return re.sub("[\udc80-\udcff]", lambda match: f"%{ord(match[0]) - 0xDC00:02X}", path)
+
+
+@contextmanager
+def refusing(source: object, kind: type[DataError] = DataError) -> Iterator[None]:
+    """Turn whatever goes wrong while a file is parsed into an error that names it.
+
+    Foreign parsers raise almost anything on a damaged file, and quote the file's values in the text: only the kind of
+    the exception is repeated, and the original is cut off from the traceback.
+
+    Args:
+        source: File that the error names, unless it names one already.
+        kind: Class of the error.
+
+    Raises:
+        DataError: Anything but a UsageError was raised, and it was not an interrupt or the program's end.
+    """
+    try:
+        yield
+    except UsageError:
+        raise
+    except MammoError as error:
+        named = source if error.source is None else error.source
+        raise kind(error.problem, source=named, remedy=error.remedy, code=error.code) from None
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror})" if error.strerror else "is damaged, or cut short"
+        code = "missing" if error.strerror else "damaged"
+        raise kind(problem, source=source, remedy="check the path, or copy the file again", code=code) from None
+    except (MemoryError, RecursionError) as error:
+        what = "is too large for the memory" if isinstance(error, MemoryError) else "is nested too deeply"
+        raise kind(what, source=source, remedy="leave it out, or lower max_pixels", code="hostile") from None
+    except Exception as error:
+        problem = f"is damaged: parsing stopped with a {type(error).__name__}"
+        raise kind(problem, source=source, remedy="copy or download the file again") from None
 
 
 def in_flags(text: str, flags: Mapping[str, str] | None = None) -> str:

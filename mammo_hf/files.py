@@ -138,15 +138,22 @@ def sniff(start: bytes) -> str:
 
 
 def is_dicom_entry(entry: os.DirEntry[str]) -> bool:
-    """Tell whether a folder's entry is a DICOM file: by its suffix, or by its first bytes if it has none."""
+    """Tell whether a folder's entry is a DICOM file: by its suffix, or by its first bytes if it has none.
+
+    What cannot be looked at counts as one, so that its reader names it: a FIFO, a device, a link that leads nowhere.
+    """
     suffix = os.path.splitext(entry.name)[1].lower()
     if suffix and not suffix[1:].isdecimal():  # a file named by its UID alone ends in digits
         return suffix in _DICOM_SUFFIXES
-    try:
-        with open(entry.path, "rb") as file:
-            return entry.name != "DICOMDIR" and sniff(file.read(START)) == "dicom"
-    except OSError:
+    if entry.name == "DICOMDIR":
         return False
+    try:
+        if not entry.is_file():  # a FIFO would be waited for
+            return True
+        with open(entry.path, "rb") as file:
+            return sniff(file.read(START)) == "dicom"
+    except OSError:
+        return True
 
 
 def walk(
@@ -176,8 +183,15 @@ def walk(
         except OSError as error:
             on_error(folder, f"cannot be listed ({error.strerror})")
             continue
-        yield from (entry.path for entry in entries if not entry.is_dir() and accepts(entry))
-        pending += reversed([entry.path for entry in entries if entry.is_dir()])
+        yield from (entry.path for entry in entries if not _is_folder(entry) and accepts(entry))
+        pending += reversed([entry.path for entry in entries if _is_folder(entry)])
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False  # links in a circle
 
 
 # Files that may be in an object store: their content, and a stamp that changes when they do.

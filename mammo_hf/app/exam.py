@@ -12,7 +12,7 @@ import torch
 
 from ..dicom import Laterality, View, mammogram_dataset
 from ..dicom.report import mammogram_report
-from ..errors import DataError, MammoError
+from ..errors import DataError, MammoError, refusing
 from ..explainers.overlay import blend
 from ..explainers.targets import label_names, task_slices
 from ..inference.exams import into_exam
@@ -156,9 +156,10 @@ def explanation_map(
 
 
 def _read(model: Any, processor: Any, image: Any, number: int) -> ShownView:
-    source = processor.open(image)
-    mammogram, intensity = source.mammogram, source.view(slice(None))
-    made = processor.preprocess(source, return_tensors="pt", return_geometry=True)
+    with refusing(f"image {number}"):
+        source = processor.open(image)
+        mammogram, intensity = source.mammogram, source.view(slice(None))
+        made = processor.preprocess(source, return_tensors="pt", return_geometry=True)
     geometry, pixels = made["geometry"][0], made["pixel_values"].to(model.device, model.dtype)
     with torch.inference_mode():
         logits = image_logits(model, pixels).double().cpu().numpy()

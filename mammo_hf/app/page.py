@@ -15,6 +15,7 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 from .. import __version__
 from ..errors import INSTALLED_FROM, MammoError, UsageError, install
 from ..explainers import explainers
+from ..isolation import isolate_process
 from .exam import (
     HINT,
     PREDICTED,
@@ -63,6 +64,7 @@ class Page:
 
     def __init__(self, model: Any, processor: Any) -> None:
         self._model, self._processor = model, processor
+        isolate_process()
 
     def read(self, files: list[str] | None, *controls: Any) -> tuple[Any, ...]:
         """Show files that were dropped; they are deleted as soon as they are read."""

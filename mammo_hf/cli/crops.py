@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any
 
-from ..errors import DataError, MammoError, UsageError
+from ..errors import DataError, MammoError, UsageError, refusing
 from ..notes import Note, codes, counts_line
 from .running import Parser, writable_folder
 
@@ -90,7 +90,7 @@ def _found(folder: Path) -> tuple[Path, dict[Path, list[dict[str, Any]]]]:
     """
     if not folder.is_dir():
         raise UsageError("is not a folder", source=folder, remedy="give a folder of images")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.is_dir())
     if not paths:
         raise DataError("holds no images", source=folder, remedy="give a folder of DICOM, PNG, JPEG, PGM or TIFF files")
     return folder, {path: [] for path in paths}
@@ -114,11 +114,12 @@ def _drawn(
         fact: Facts = {"file": str(path.relative_to(folder) if path.is_relative_to(folder) else path)}
         facts.append(fact)
         try:
-            source = processor.open(path)
-            breast = processor.find_breast(source)
-            lesions = lesion_masks(images[path], source.size) if images[path] else []
-            if lesions:
-                fact["lesion_cut"] = f"{cut_fraction(lesions, source, breast, processor):.3f}"
+            with refusing(path):
+                source = processor.open(path)
+                breast = processor.find_breast(source)
+                lesions = lesion_masks(images[path], source.size) if images[path] else []
+                if lesions:
+                    fact["lesion_cut"] = f"{cut_fraction(lesions, source, breast, processor):.3f}"
         except MammoError as error:
             fact["error"] = error.problem
             continue

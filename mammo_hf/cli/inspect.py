@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..dicom.display import Display
 from ..errors import DataError, MammoError, UsageError
-from ..files import START, sniff, walk, writable_folder
+from ..files import walk, writable_folder
 from .running import Parser
 
 if TYPE_CHECKING:
@@ -107,7 +107,13 @@ def _files(paths: list[str]) -> Iterator[Path]:
         if not path.is_dir():
             yield path
             continue
-        for found in map(Path, walk(path, accepts=lambda entry: entry.is_file() and entry.name != "DICOMDIR")):
+        unlisted: list[str] = []  # reported as what they are, by the reader
+        files = walk(
+            path,
+            lambda folder, reason, unlisted=unlisted: unlisted.append(folder),
+            lambda entry: entry.name != "DICOMDIR",
+        )
+        for found in map(Path, itertools.chain(files, unlisted)):
             if not any(part.startswith(".") for part in found.relative_to(path).parts):
                 yield found
 
@@ -115,16 +121,12 @@ def _files(paths: list[str]) -> Iterator[Path]:
 def _report(file: Path, options: dict[str, Any]) -> tuple[dict[str, Any], Any]:
     """Return the report of a DICOM file or picture, and its content; ``None`` if it is refused."""
     from ..dicom.report import file_report
-    from ..processing.image_source import open_image
+    from ..processing.image_source import is_picture, open_image
 
+    if not is_picture(file):
+        return file_report(file, **options)
     try:
-        with file.open("rb") as opened:
-            picture = sniff(opened.read(START)) == "picture"
-        if not picture:
-            return file_report(file, **options)
         values = (source := open_image(file)).view(slice(None))
-    except OSError:
-        return file_report(file, **options)  # which says what is wrong
     except MammoError as error:
         return {"file": str(file), "refused": error.problem, "remedy": error.remedy, "code": error.code}, None
     report: dict[str, Any] = {"file": str(file), "refused": None, "format": f"picture ({file.suffix[1:].upper()})"}

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from ..errors import MammoError, UsageError, in_flags
 from ..files import writable_folder, writing_errors
+from ..isolation import isolating
 
 
 def reading_options(given: dict[str, Any]) -> dict[str, Any]:
@@ -115,7 +116,8 @@ def named_as_flags(flags: Mapping[str, str]) -> Iterator[None]:
 def run_command(command: Callable[[list[str]], None], arguments: Sequence[str] | None = None) -> int:
     """Run a command; a known error becomes one line on standard error and its exit status."""
     try:
-        command(list(sys.argv[1:] if arguments is None else arguments))
+        with isolating():
+            command(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()  # here, because a reader that has gone is not an error
     except MammoError as error:
         print(f"error: {in_flags(str(error))}", file=sys.stderr)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from datasets import Value
-from PIL import Image, ImageDraw, UnidentifiedImageError
+from PIL import Image, ImageDraw
 
 from ..dicom import read_mammogram
-from ..errors import DataError
-from ..files import START, sniff
+from ..processing.image_source import is_picture, read_levels
 
 if TYPE_CHECKING:
     from ..processing.breast import Breast
@@ -92,23 +90,10 @@ def read_mask(source: str | bytes) -> np.ndarray:
     Raises:
         MammoError: The file cannot be read.
     """
-    try:
-        content = io.BytesIO(source) if isinstance(source, bytes) else None
-        if sniff(_start(source)) == "picture":
-            with Image.open(content or source) as picture:
-                values = np.asarray(picture.convert("L"))
-            return values > values.max() / 2
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        place = None if isinstance(source, bytes) else source
-        raise DataError("the mask cannot be read", source=place, remedy="copy the file again") from error
+    if is_picture(source):
+        values = read_levels(source)
+        return values > values.max() / 2
     return read_mammogram(source).pixels[0] > 0
-
-
-def _start(source: str | bytes) -> bytes:
-    if isinstance(source, bytes):
-        return source[:START]
-    with open(source, "rb") as file:
-        return file.read(START)
 
 
 def finding_mask(

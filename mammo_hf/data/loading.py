@@ -13,6 +13,7 @@ from datasets import Dataset
 
 from ..errors import DataError, UsageError, did_you_mean
 from ..files import MARKER
+from ..isolation import isolating
 from .collection import Collection
 from .datasets import folder as folder_source
 from .datasets.contents import Files
@@ -31,6 +32,7 @@ TABLE = "table"  # the name of a collection that was given as rows
 OPTIONS = ("max_missing", "accept", "stratum", "dicom_path")  # of every source
 
 
+@isolating()
 def load(source: Any, root: str | Path | None = None, *, terms: str | None = None, **options: Any) -> Collection:
     """Read a collection, one row per image.
 

@@ -12,6 +12,8 @@ from typing import Any, Literal
 from ..errors import DataError, UsageError
 
 NORMAL = "NORMAL"
+# How many pixels a frame or picture may have before it is refused: more than twice those of the largest film scan
+MAX_PIXELS = 1 << 26
 Projection = Literal["maximum", "mean"]
 MissingWindow = Literal["robust", "full_range", "raise"]
 

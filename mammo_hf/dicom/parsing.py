@@ -12,7 +12,7 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterator, MutableSequence
+from collections.abc import Callable, Iterable, Iterator, MutableSequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,8 @@ FIX_OR_SKIP = "fix the header or leave the file out"
 # What a header may take: one of a tomosynthesis volume with its frames' functional groups takes some 20,000 steps
 _MOST_BYTES = 1 << 25
 _MOST_STEPS = 100_000
+_PIECE = 1 << 16  # bytes of deflated data that are decompressed at a time
+_MOST_DEFLATED = 1 << 31  # bytes: what all frames of a volume have, uncompressed
 _MOST_PADDING = 1 << 16  # bytes after the pixels of a deflated data set
 
 _DECIMAL_COMMA = re.compile(r"[+-]?(?:\d+,\d*|,\d+)(?:[eE][+-]?\d+)?")
@@ -59,20 +61,20 @@ _KEYWORDS = """
     WindowCenterWidthExplanation XRay3DAcquisitionSequence SharedFunctionalGroupsSequence
     PerFrameFunctionalGroupsSequence ExtendedOffsetTable ExtendedOffsetTableLengths
 """
-_TAGS: list[BaseTag | int] = [tag for keyword in _KEYWORDS.split() if (tag := tag_for_keyword(keyword)) is not None]
-_TAGS.append(HOLOGIC_VOLUME)
+_MAMMOGRAM = (*_KEYWORDS.split(), HOLOGIC_VOLUME)
 # None: implicit VR; UN and OB: what some archives turn attributes into that they do not know
 _WORD_VRS = ("US", "SS", "OW", "OB", "UN", "US or SS", "US or OW", "US or SS or OW", None)
 
 
-def parse(source: Any) -> tuple[Dataset, UID, PixelBytes | None]:
+def parse(source: Any, attributes: Iterable[str | BaseTag] = _MAMMOGRAM) -> tuple[Dataset, UID, PixelBytes | None]:
     """Read the header of a source.
 
     Args:
         source: A path, bytes, a binary file object or a ``Dataset``.
+        attributes: Attributes that are wanted, by keyword or tag; by default those that a mammogram's reader needs.
 
     Returns:
-        The attributes that a mammogram's reader needs, the transfer syntax, and where the pixels are; ``None`` if there
+        The attributes, the transfer syntax, and where the pixels are; ``None`` if there
         are none.
 
     Raises:
@@ -80,10 +82,12 @@ def parse(source: Any) -> tuple[Dataset, UID, PixelBytes | None]:
     """
     if isinstance(source, Dataset):
         return _from_dataset(source)
+    found = (tag_for_keyword(one) if isinstance(one, str) else one for one in attributes)
+    tags: list[BaseTag | int] = [tag for tag in found if tag is not None]
     if isinstance(source, (str, os.PathLike)):
         path = _checked(Path(source))
         with path.open("rb") as file:
-            return _from_file(file, os.fspath(path), os.fstat(file.fileno()).st_size)
+            return _from_file(file, os.fspath(path), os.fstat(file.fileno()).st_size, tags)
     if not isinstance(source, (bytes, bytearray, memoryview)) and not hasattr(source, "read"):
         raise MammogramError(
             f"a {type(source).__name__} cannot be read", remedy="give a path, bytes, a binary file object or a Dataset"
@@ -91,11 +95,16 @@ def parse(source: Any) -> tuple[Dataset, UID, PixelBytes | None]:
     # the caller may close or move a file object: it is read at once
     content = source.read() if hasattr(source, "read") else source
     content = content if isinstance(content, bytes) else bytes(content)
-    return _from_file(io.BytesIO(content), content, len(content))
+    return _from_file(io.BytesIO(content), content, len(content), tags)
 
 
 def _checked(path: Path) -> Path:
     if path.is_dir():
+        try:
+            os.scandir(path).close()
+        except OSError as error:
+            problem = f"is a folder that cannot be listed ({error.strerror})"
+            raise MammogramError(problem, remedy="change who may read it", code="missing") from None
         raise MammogramError("is a folder", remedy="give the path of one DICOM file", code="missing")
     if not path.exists():
         raise MammogramError("there is no such file", remedy="check the path", code="missing")
@@ -126,12 +135,14 @@ def _floating_point() -> MammogramError:
     return MammogramError("its pixels are floating point numbers", remedy="leave the file out", code="unsupported")
 
 
-def _from_file(file: BinaryIO, holder: bytes | str, size: int) -> tuple[Dataset, UID, PixelBytes | None]:
+def _from_file(
+    file: BinaryIO, holder: bytes | str, size: int, tags: list[BaseTag | int]
+) -> tuple[Dataset, UID, PixelBytes | None]:
     header = _BoundedFile(file, size)
     syntax = _transfer_syntax(header, size)
     if syntax == uid.DeflatedExplicitVRLittleEndian:
-        return _from_deflated(file)
-    dataset, pixels = _parsed(header, syntax, holder, size)
+        return _from_deflated(file, tags)
+    dataset, pixels = _parsed(header, syntax, holder, size, tags)
     return dataset, syntax, pixels
 
 
@@ -188,7 +199,12 @@ def _guessed_syntax(header: _BoundedFile) -> UID:
 
 
 def _parsed(
-    header: _BoundedFile, syntax: UID, holder: bytes | str, size: int, unpack: Callable[[int], bytes] | None = None
+    header: _BoundedFile,
+    syntax: UID,
+    holder: bytes | str,
+    size: int,
+    tags: list[BaseTag | int],
+    unpack: Callable[[int], bytes] | None = None,
 ) -> tuple[Dataset, PixelBytes | None]:
     found: list[tuple[int, str | None, int]] = []
 
@@ -200,7 +216,7 @@ def _parsed(
     little = syntax != uid.ExplicitVRBigEndian
     # any syntax but the implicit one, known or not, is explicit (PS3.5 A.4)
     implicit = syntax == uid.ImplicitVRLittleEndian
-    dataset = read_dataset(cast(BinaryIO, header), implicit, little, stop_when=at_pixels, specific_tags=_TAGS)
+    dataset = read_dataset(cast(BinaryIO, header), implicit, little, stop_when=at_pixels, specific_tags=tags)
     if not found:
         return dataset, None
     tag, vr, length = found[-1]
@@ -214,23 +230,35 @@ def _parsed(
     return dataset, PixelBytes(holder, start, length, length == _UNDEFINED_LENGTH, vr, little, unpack)
 
 
-def _from_deflated(file: BinaryIO) -> tuple[Dataset, UID, PixelBytes | None]:
+def _from_deflated(file: BinaryIO, tags: list[BaseTag | int]) -> tuple[Dataset, UID, PixelBytes | None]:
     """Read a deflated data set (PS3.5 A.5), decompressed only as far as a header goes."""
     unpacking = zlib.decompressobj(-zlib.MAX_WBITS)
-    packed = file.read()
+    packed, position = file.read(_MOST_BYTES), 0
 
     def unpack(size: int) -> bytes:
-        nonlocal packed
-        try:
-            part = unpacking.decompress(packed, size)
-        except zlib.error:
-            raise MammogramError("its deflated data are damaged", remedy=COPY_AGAIN) from None
-        packed = unpacking.unconsumed_tail
-        return part
+        # a piece at a time: what is left of it is copied with every call, and must not be the whole file
+        nonlocal position
+        parts: list[bytes] = []
+        while size and not unpacking.eof:
+            piece = unpacking.unconsumed_tail
+            if not piece:
+                piece = packed[position : position + _PIECE]
+                position += len(piece)
+            try:
+                part = unpacking.decompress(piece, size)
+            except zlib.error:
+                raise MammogramError("its deflated data are damaged", remedy=COPY_AGAIN) from None
+            if not piece and not part:
+                break
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
 
     content = unpack(_MOST_BYTES)
     header = _BoundedFile(cast(BinaryIO, io.BytesIO(content)), len(content))
-    dataset, pixels = _parsed(header, uid.ExplicitVRLittleEndian, content, len(content), unpack)
+    dataset, pixels = _parsed(header, uid.ExplicitVRLittleEndian, content, len(content), tags, unpack)
+    if pixels is not None:
+        packed, position = packed[position:] + file.read(_MOST_DEFLATED), 0
     return dataset, uid.DeflatedExplicitVRLittleEndian, pixels
 
 

@@ -24,13 +24,13 @@ from pydicom.pixels.decoders.base import DecodeFunction, DecodeRunner
 from pydicom.pixels.utils import get_j2k_parameters
 from pydicom.uid import UID
 
-from ..errors import install
+from ..errors import MammoError, install
+from ..isolation import isolated
 from ..notes import Note
+from .display import MAX_PIXELS
 from .parsing import COPY_AGAIN, FIX_OR_SKIP, PixelBytes, optional_word, text, word
 from .types import MammogramError, Photometric
 
-# How many pixels a frame may have before the file is refused: more than twice those of the largest film scan
-MAX_PIXELS = 1 << 26
 # Where parts of the pixel data are: position from its first byte, and length
 Place = tuple[int, int]
 
@@ -250,6 +250,11 @@ def stored_frames(
     places: tuple[Sequence[Place], ...] = ()
     if _is_encapsulated(pixels, syntax, image):
         places = _frame_places(pixels, image, extended, notes)
+        most = _MOST_OF_RAW * image.nbytes // image.frames + _MOST_EXTRA
+        if max(sum(length for _, length in frame) for frame in places) > most:
+            raise MammogramError(
+                "a compressed frame is far longer than an uncompressed one", remedy="leave it out", code="hostile"
+            )
         syntax = _actual_syntax(pixels, places[0], syntax, image, notes)
         if syntax != _ENCAPSULATED_RAW:
             find_decoder(syntax)
@@ -432,6 +437,7 @@ def _without_unused_bits(words: np.ndarray, image: ImagePixel, lowest_bits: bool
 
 _ITEM, _END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 _MOST_FRAGMENTS = 1 << 18
+_MOST_OF_RAW, _MOST_EXTRA = 2, 1 << 20  # times and bytes above which a compressed frame is longer than any
 _HEAD = 4096  # bytes of a frame in which a codestream's first markers are
 # Two bytes of a run stand for at most 128 (PS3.5 G.3.1)
 _RLE_BEST_RATIO = 64
@@ -612,7 +618,6 @@ def _damaged() -> MammogramError:
 
 def _decoded(frame: bytes, image: ImagePixel, syntax: UID) -> tuple[np.ndarray, int | None]:
     """Return the words of a compressed frame, and the bits of its values; ``None`` for run lengths of native words."""
-    decode = find_decoder(syntax)
     precision = _check_codestream(frame, image, syntax)
     jpeg_2000 = get_j2k_parameters(frame)
     options: dict[str, Any] = {
@@ -621,13 +626,12 @@ def _decoded(frame: bytes, image: ImagePixel, syntax: UID) -> tuple[np.ndarray, 
         **{"pixel_representation": int(image.signed), "photometric_interpretation": image.photometric.value},
         **{f"j2k_{name}": value for name, value in jpeg_2000.items()},
     }
-    runner = DecodeRunner(syntax)
-    runner.set_options(**options)
     try:
-        # a plug-in may decode to other words than those that the header allocates, and says so
-        words = np.frombuffer(decode(frame, runner), f"{image.dtype.kind}{runner.bits_allocated // 8}")
+        words = isolated(_decoded_words, frame, syntax, options)
         words = words.astype(image.dtype, copy=False).reshape(image.rows, image.columns)
-    except Exception:  # every decoder has errors of its own, and they may quote the file
+    except Exception as error:  # every decoder has errors of its own, and they may quote the file
+        if isinstance(error, MammoError) and error.code == "hostile":
+            raise
         raise MammogramError(
             f"its pixel data ({syntax.name}) cannot be decoded: damaged, or of a kind that no installed decoder reads",
             remedy=_other_decoder(syntax),
@@ -635,6 +639,16 @@ def _decoded(frame: bytes, image: ImagePixel, syntax: UID) -> tuple[np.ndarray, 
     if syntax == uid.RLELossless:
         return words, None
     return _in_sign(words, max(precision, image.bits_stored), image, bool(jpeg_2000.get("is_signed"))), precision
+
+
+def _decoded_words(frame: bytes, syntax: str, options: dict[str, Any]) -> np.ndarray:
+    """Return the words of a compressed frame as its decoder gives them; this is what runs in a reader process."""
+    syntax = UID(syntax)
+    runner = DecodeRunner(syntax)
+    runner.set_options(**options)
+    words = find_decoder(syntax)(bytes(frame), runner)
+    # a plug-in may decode to other words than those that the header allocates, and says so
+    return np.frombuffer(words, f"{'i' if runner.pixel_representation else 'u'}{runner.bits_allocated // 8}")
 
 
 def _in_sign(words: np.ndarray, bits: int, image: ImagePixel, signed: bool) -> np.ndarray:

@@ -6,15 +6,13 @@ import base64
 import html
 import io
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Literal
 
 import numpy as np
 from pydicom.dataset import Dataset
 
-from ..errors import DataError
+from ..errors import DataError, refusing
 from ..notes import Note
 from .display import NORMAL, Display, MissingEnd, MissingWindow, Slab
 from .header import MammogramHeader, check_anatomy, find_intent, mammogram_header
@@ -81,7 +79,7 @@ def read_mammogram(
     """
     display = Display(window, prefer, on_missing_window, on_missing_end)
     name = _name(source)
-    with _refusing(name):
+    with refusing(name, MammogramError):
         # Parse the header, and check what it says before any pixel is read
         dataset, syntax, pixels = parse(source)
         kind = _OTHER_MODALITIES.get(text(dataset, "Modality").upper())
@@ -110,7 +108,7 @@ def read_header(source: str | os.PathLike[str] | bytes | BinaryIO | Dataset) -> 
         MammogramError: The source cannot be opened, is not DICOM, or its Image Pixel module is not a mammogram's.
     """
     notes: list[Note] = []
-    with _refusing(_name(source)):
+    with refusing(_name(source), MammogramError):
         dataset = parse(source)[0]
         return mammogram_header(dataset, image_pixel(dataset, notes), tuple(notes))
 
@@ -130,30 +128,6 @@ def _name(source: object) -> str:
     elif isinstance(source, Dataset):
         name, default = getattr(source, "filename", None), "<dataset>"
     return os.fspath(name) if isinstance(name, (str, os.PathLike)) else default
-
-
-@contextmanager
-def _refusing(name: str) -> Iterator[None]:
-    """Turn whatever goes wrong into a ``MammogramError`` that names the source.
-
-    pydicom and the decoders raise almost anything on a damaged file, and quote the file's values in the text: only the
-    kind of the exception is repeated, and the original is cut off from the traceback.
-    """
-    try:
-        yield
-    except MammogramError as error:
-        raise MammogramError(error.problem, source=name, remedy=error.remedy, code=error.code) from None
-    except OSError as error:
-        problem = f"cannot be read ({error.strerror})" if error.strerror else "is damaged, or cut short"
-        code = "missing" if error.strerror else "damaged"
-        raise MammogramError(problem, source=name, remedy="check the path, or copy the file again", code=code) from None
-    except MemoryError:
-        raise MammogramError(
-            "is too large for the memory", source=name, remedy="lower max_pixels", code="hostile"
-        ) from None
-    except Exception as error:
-        problem = f"is damaged: parsing stopped with a {type(error).__name__}"
-        raise MammogramError(problem, source=name, remedy="copy or download the file again") from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +174,7 @@ class Mammogram:
         Raises:
             MammogramError: The window that is asked for does not exist, or there is none and the display refuses that.
         """
-        with _refusing(self.source):
+        with refusing(self.source, MammogramError):
             tables = intensity_tables(self.dataset, self.stored.image, self.header.intent, display, self.stored)
         return replace(self, tables=tables)
 
@@ -238,7 +212,7 @@ class Mammogram:
             raise MammogramError(f"there is no frame {index} among {frames}", source=self.source)
         try:
             return self.stored[index % frames]
-        except MammogramError as error:
+        except DataError as error:
             raise MammogramError(error.problem, source=self.source, remedy=error.remedy, code=error.code) from None
         except (OSError, ValueError):
             raise MammogramError(

@@ -14,6 +14,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from ..errors import UsageError
 from ..explainers import Explanation
 from ..explainers.targets import resolve, task_slices
+from ..isolation import isolate_process
 from ..models.checkpoint import check_processor
 from ..models.configuration_mammo_swin import MammoSwinConfig
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification
@@ -59,8 +60,10 @@ class MammogramClassificationPipeline(Pipeline):
     _load_feature_extractor = False
     _load_tokenizer = False
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, isolate: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if isolate:
+            isolate_process()
         if not isinstance(self.image_processor, MammoImageProcessor):
             found = type(self.image_processor).__name__
             raise UsageError(

@@ -28,10 +28,11 @@ import torch
 from accelerate import PartialState
 from tqdm.auto import tqdm
 
-from ..errors import UsageError, check_device, check_number
+from ..errors import UsageError, check_device, check_number, printable
 from ..explainers import find_explainer
 from ..explainers.targets import label_names
 from ..files import whole_file, write_record, writing_errors
+from ..isolation import isolating
 from ..models.checkpoint import locate, repository_of
 from ..notes import codes
 from ..processing.image_processing_mammo import MammoImageProcessor
@@ -48,6 +49,7 @@ FACTS = ("file", "laterality", "view", "notes")
 Rows = list[tuple[int, list[str]]]
 
 
+@isolating()
 def predict(
     model: str | os.PathLike[str],
     source: Source,
@@ -125,6 +127,7 @@ def identity(folder: Path) -> str:
     return _digest(json.dumps([[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]))
 
 
+@isolating()
 def score_files(
     model: Any,
     processor: MammoImageProcessor,
@@ -295,7 +298,7 @@ def _rows(scorer: _Scorer, model: Any, images: list[ReadImage], files: Sequence[
             cells = [f"{value:.6g}" for value in scores[number]] + ([pictures[number]] if scorer.explainer else [])
             if not np.isfinite(scores[number]).all():
                 reason, code = "its scores are not finite", "damaged"
-        facts = [files[image.index], image.laterality, image.view, ";".join(codes(image.notes))]
+        facts = [printable(files[image.index]), image.laterality, image.view, ";".join(codes(image.notes))]
         rows.append((image.index, [*facts, *cells, reason, code]))
     return rows
 
@@ -319,7 +322,7 @@ def _check_output(output: Path) -> None:
 
 
 def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def _cores() -> int:
@@ -434,7 +437,8 @@ class Journal:
 
     def _rows(self, path: Path) -> Iterator[tuple[int, list[str]]]:
         """Yield a file's whole rows; one that a kill has cut short is its last, and is left out."""
-        with path.open(encoding="utf-8", newline="") as file:
+        # split at line feeds alone: the name of a file may hold a carriage return
+        with path.open(encoding="utf-8", newline="\n") as file:
             for cells in csv.reader(line for line in file if line.endswith("\n")):
                 if len(cells) == self._columns + 1 and cells[0].isdigit() and int(cells[0]) < self._total:
                     yield int(cells[0]), cells[1:]

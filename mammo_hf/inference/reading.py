@@ -21,8 +21,9 @@ import torch
 from ..data.datasets.own_table import image_files
 from ..data.datasets.tables import SUFFIXES as TABLE_SUFFIXES
 from ..data.datasets.tables import read_table, read_text
-from ..errors import MammoError, UsageError
+from ..errors import MammoError, UsageError, refusing
 from ..files import is_dicom_entry, walk
+from ..isolation import isolate_process
 from ..notes import Note, counts_line
 from ..processes import follow_parent, no_interrupts
 from ..processing.geometry import Geometry
@@ -70,10 +71,14 @@ Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 def files_below(folder: str | os.PathLike[str]) -> list[str]:
     """Return the DICOM files and pictures below a folder, in order, as paths relative to it.
 
+    A folder that cannot be listed is among them, so that it is rejected by its name.
+
     Raises:
         UsageError: There is none.
     """
-    found = sorted(os.path.relpath(path, folder) for path in walk(folder, accepts=_is_image))
+    unlisted: list[str] = []  # read like files, which says what is wrong with them
+    images = walk(folder, lambda path, reason: unlisted.append(path), _is_image)
+    found = sorted(os.path.relpath(path, folder) for path in [*images, *unlisted])
     if not found:
         raise UsageError("contains no DICOM file and no picture", source=folder, remedy="check the path")
     return found
@@ -156,18 +161,15 @@ class ReadImage:
 def read_image(processor: MammoImageProcessor, index: int, file: str) -> ReadImage:
     """Read one file; anything wrong with it becomes the reason."""
     try:
-        source = processor.open(file)
-        facts = ("", "")
-        if source.mammogram is not None:
-            facts = source.mammogram.header.laterality.value, source.mammogram.header.view.value
-        made = processor.preprocess(source, return_geometry=True, return_notes=True)
+        with refusing(file):
+            source = processor.open(file)
+            facts = ("", "")
+            if source.mammogram is not None:
+                facts = source.mammogram.header.laterality.value, source.mammogram.header.view.value
+            made = processor.preprocess(source, return_geometry=True, return_notes=True)
         return ReadImage(index, np.asarray(made["pixel_values"][0]), made["geometry"][0], *facts, made["notes"][0])
     except MammoError as error:
         return ReadImage(index, reason=error.problem, code=error.code)
-    except OSError as error:
-        return ReadImage(index, reason=error.strerror or type(error).__name__, code="missing")
-    except MemoryError:
-        return ReadImage(index, reason="takes more memory than is available", code="hostile")
 
 
 class ImageReader:
@@ -251,6 +253,7 @@ _WORKER: dict[str, Any] = {}
 
 def _start_worker(processor: MammoImageProcessor) -> None:
     follow_parent()
+    isolate_process()
     import torch
 
     torch.set_num_threads(1)  # there is a process for each core

@@ -9,6 +9,10 @@ import importlib
 import io
 import os
 import re
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,15 +20,15 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ..dicom.display import Display, Slab
-from ..errors import DataError, MammoError, UsageError, install
+from ..dicom.display import MAX_PIXELS, Display, Slab
+from ..errors import DataError, UsageError, install, refusing
 from ..files import START, sniff
+from ..isolation import isolated
 from ..notes import Note
 from .upright import upright_by_header
 
 _GLANCE = 512  # pixels of the longest side of the view that is measured for a display
-# what Pillow raises for a damaged file, and for one that would take more memory than any film
-_UNREADABLE = (OSError, SyntaxError, ValueError, OverflowError, Image.DecompressionBombError)
+_FORMATS = ("PNG", "JPEG", "PPM", "TIFF")
 _SPACE = rb"(?:\s|#[^\n]*\n)+"
 _PGM = re.compile(
     rb"(?P<kind>P[25])" + _SPACE + rb"(?P<columns>\d{1,6})" + _SPACE + rb"(?P<rows>\d{1,6})" + _SPACE
@@ -142,31 +146,104 @@ def open_image(image: Any, *, display: Display | None = None, slab: Slab | None 
 def _open_picture(image: Any) -> ImageSource | None:
     """Open a PIL image, or a file or bytes that begin as a picture does; ``None`` for anything else."""
     if isinstance(image, Image.Image):
-        return ImageSource(_from_picture(image))
-    if isinstance(image, (bytes, bytearray)):
-        start, content, name = bytes(image[:START]), bytes(image), "<bytes>"
-    elif isinstance(image, (str, os.PathLike)):
-        try:
-            with Path(image).open("rb") as file:
-                start, content, name = file.read(START), None, os.fspath(image)
-        except OSError:
-            return None  # the reader says what is wrong with it
-    else:
+        with refusing("the picture"):
+            return ImageSource(_from_picture(image))
+    if not isinstance(image, (str, os.PathLike, bytes, bytearray)) or not is_picture(image):
         return None
-    if sniff(start) != "picture":
-        return None
+    content = isinstance(image, (bytes, bytearray))
+    name = "<bytes>" if content else os.fspath(image)
+    with refusing(name):
+        return ImageSource(isolated(_read_intensity, bytes(image) if content else name), name=name)
+
+
+def is_picture(source: str | os.PathLike[str] | bytes | bytearray) -> bool:
+    """Return whether a file, or its content, begins as a PNG, JPEG, PGM or TIFF does."""
+    if isinstance(source, (bytes, bytearray)):
+        return sniff(bytes(source[:START])) == "picture"
     try:
-        if start.startswith((b"P2", b"P5")):
-            return ImageSource(_from_pgm(Path(image).read_bytes() if content is None else content), name=name)
-        with Image.open(image if content is None else io.BytesIO(content)) as picture:
-            return ImageSource(_from_picture(picture), name=name)
-    except MammoError as error:
-        raise type(error)(error.problem, source=name, remedy=error.remedy, code=error.code) from None
-    except UnidentifiedImageError as error:
+        # a FIFO would be waited for
+        if not stat.S_ISREG(os.stat(source).st_mode):
+            return False
+        with open(source, "rb") as file:
+            return sniff(file.read(START)) == "picture"
+    except (OSError, ValueError):
+        return False  # the reader says what is wrong with it
+
+
+def read_levels(source: str | bytes) -> np.ndarray:
+    """Read a PNG, JPEG, PGM or TIFF as 256 grey levels, which is enough of a mask.
+
+    Args:
+        source: Path of the file, or its content.
+
+    Returns:
+        uint8 (rows, columns).
+
+    Raises:
+        DataError: The picture is damaged, cut off or too large.
+    """
+    with refusing("<bytes>" if isinstance(source, bytes) else source):
+        return isolated(_read_levels, source)
+
+
+def picture_size(path: str) -> tuple[int, int]:
+    """Read the size (rows, columns) of a PNG, JPEG, PGM or TIFF, from its header alone.
+
+    Raises:
+        DataError: It is not a picture, or is damaged.
+    """
+    with refusing(path), _opened(path) as picture:
+        return picture.height, picture.width
+
+
+# These two are what runs in a reader process.
+
+
+def _read_intensity(source: str | bytes) -> np.ndarray:
+    content = source if isinstance(source, bytes) else b""
+    if not content:
+        with open(source, "rb") as file:
+            start = file.read(2)
+            content = start + file.read() if start in (b"P2", b"P5") else b""
+    if content[:2] in (b"P2", b"P5"):
+        with _damage():
+            return _from_pgm(content)
+    with _opened(source) as picture:
+        return _from_picture(picture)
+
+
+def _read_levels(source: str | bytes) -> np.ndarray:
+    with _opened(source) as picture:
+        return np.asarray(picture.convert("L"))
+
+
+@contextmanager
+def _opened(source: str | bytes) -> Iterator[Image.Image]:
+    """Open a picture that has no more than `MAX_PIXELS`; what Pillow raises on it becomes a DataError."""
+    if not isinstance(source, bytes) and not stat.S_ISREG(os.stat(source).st_mode):
+        raise DataError("is not a regular file", remedy="give the path of one picture", code="missing")
+    with _damage(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on sizes, which are checked, and damaged tags, which are quoted
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            yield picture
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
+    try:
+        yield
+    except (DataError, UsageError, MemoryError):
+        raise
+    except Image.DecompressionBombError:
+        problem, code = "the picture has more pixels than any mammogram", "hostile"
+        raise DataError(problem, remedy="leave it out", code=code) from None
+    except UnidentifiedImageError:
         problem, remedy = "the picture is damaged, or of a kind that Pillow does not read", "save it as 16-bit PNG"
-        raise DataError(problem, source=name, remedy=remedy, code="unsupported") from error
-    except _UNREADABLE as error:
-        raise DataError("the picture is damaged or cut off", source=name, remedy="copy the file again") from error
+        raise DataError(problem, remedy=remedy, code="unsupported") from None
+    except Exception:
+        raise DataError("the picture is damaged or cut off", remedy="copy the file again") from None
 
 
 def _read_dicom(source: Any, display: Display, choices: dict[str, bool]) -> Any:
@@ -182,7 +259,6 @@ def _read_dicom(source: Any, display: Display, choices: dict[str, bool]) -> Any:
 # Pictures: exact, or refused with what to do.
 
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
-_MOST_PIXELS = 1 << 26  # as in a DICOM frame
 _MIN_IS_WHITE, _BITS, _INTERPRETATION = 0, 258, 262  # PhotometricInterpretation and BitsPerSample of TIFF 6.0
 
 
@@ -242,7 +318,7 @@ def _from_pgm(content: bytes) -> np.ndarray:
     if header is None:
         raise ValueError("no PGM header")
     columns, rows, largest = (int(header[name]) for name in ("columns", "rows", "largest"))
-    if not 1 <= largest <= 65535 or not 1 <= rows * columns <= _MOST_PIXELS:
+    if not 1 <= largest <= 65535 or not 1 <= rows * columns <= MAX_PIXELS:
         raise ValueError("impossible size")
     if header["kind"] == b"P5":
         dtype = np.dtype(">u2" if largest > 255 else "u1")

@@ -62,7 +62,7 @@ def test_a_mask_of_another_size_says_nothing_and_a_broken_one_is_an_error(tmp_pa
     Image.fromarray(np.ones((8, 8), np.uint8)).save(tmp_path / "small.png")
     assert finding_mask(finding("mass", mask_path=str(tmp_path / "small.png")), SIZE) is None
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nthen nothing")
-    with pytest.raises(DataError, match=r"broken\.png: the mask cannot be read"):
+    with pytest.raises(DataError, match=r"broken\.png: the picture is damaged"):
         finding_mask(finding("mass", mask_path=str(tmp_path / "broken.png")), SIZE)
 
 

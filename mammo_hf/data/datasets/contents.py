@@ -8,26 +8,27 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import pydicom
-from PIL import Image
-from pydicom.uid import UncompressedTransferSyntaxes
+from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag
+from pydicom.uid import UID, UncompressedTransferSyntaxes
 
 from ...dicom import Laterality, MammogramError, Vendor, View, read_mammogram
 from ...dicom.header import check_anatomy, find_projection
-from ...dicom.parsing import HOLOGIC_VOLUME, text
-from ...errors import DataError, UsageError
+from ...dicom.parsing import HOLOGIC_VOLUME, parse, text, word
+from ...errors import DataError, UsageError, printable, refusing
 from ...files import is_dicom_entry, walk
 from ...notes import Note
+from ...processing.image_source import picture_size, read_levels
 from ..collection import Rejected
 from .tables import read_text
 
-_SIZE_TAGS: list[Any] = ["Columns", "Rows"]
-_TAGS: list[Any] = [
+_SIZE_TAGS: list[str | BaseTag] = ["Columns", "Rows"]
+_TAGS: list[str | BaseTag] = [
     *_SIZE_TAGS,
     *("ImageLaterality", "Laterality", "PatientOrientation", "ViewCodeSequence", "ViewPosition"),
     *("AcquisitionDeviceProcessingDescription", "ProtocolName", "BodyPartExamined", "AnatomicRegionSequence"),
@@ -92,10 +93,8 @@ class Contents:
             if is_picture(path):
                 return _has_two_levels(path)
             return np.unique(read_mammogram(path).pixels).size <= 2
-        except MammogramError as error:
+        except DataError as error:
             self.problems[path] = Rejected(path, error.problem, error.code)
-        except OSError:
-            self.problems[path] = Rejected(path, "the picture is damaged or cut off", "damaged")
         return False
 
     def _shape(self, path: str) -> tuple[tuple[int, int], bool] | None:
@@ -125,14 +124,9 @@ def read_shape(path: str) -> tuple[tuple[int, int], bool]:
         DataError: The file cannot be read or is not a DICOM image.
     """
     if is_picture(path):
-        try:
-            with Image.open(path) as picture:
-                return (picture.height, picture.width), True
-        except OSError as error:  # Pillow also raises it for a file that is not a picture
-            raise DataError("is not a readable picture", source=path, remedy="fetch it again") from error
-    header, size = _read_header(path, _SIZE_TAGS)
-    syntax = header.file_meta.get("TransferSyntaxUID")
-    return size, syntax is not None and syntax not in UncompressedTransferSyntaxes
+        return picture_size(path), True
+    _, size, syntax = _read_header(path, _SIZE_TAGS)
+    return size, bool(syntax) and syntax not in UncompressedTransferSyntaxes
 
 
 def read_facts(path: str) -> Facts:
@@ -141,7 +135,7 @@ def read_facts(path: str) -> Facts:
     Raises:
         DataError: The file cannot be read or is not a DICOM image.
     """
-    header, _ = _read_header(path, _TAGS)
+    header, _, _ = _read_header(path, _TAGS)
     (laterality, _), (view, _) = find_projection(header, [])
     return Facts(
         path,
@@ -158,7 +152,7 @@ def read_facts(path: str) -> Facts:
     )
 
 
-def _other_anatomy(header: pydicom.FileDataset) -> str:
+def _other_anatomy(header: Dataset) -> str:
     try:
         check_anatomy(header, [])
     except MammogramError as error:
@@ -166,25 +160,19 @@ def _other_anatomy(header: pydicom.FileDataset) -> str:
     return ""
 
 
-def _read_header(path: str, tags: list[Any]) -> tuple[pydicom.FileDataset, tuple[int, int]]:
-    try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
-        size = int(header.get("Rows") or 0), int(header.get("Columns") or 0)
-    except OSError as error:
-        problem = f"cannot be read ({error.strerror})"
-        raise DataError(problem, source=path, remedy="check the path", code="missing") from error
-    except Exception as error:  # whatever a damaged header makes pydicom raise
-        raise DataError("is not a readable DICOM file", source=path, remedy="fetch it again") from error
-    if min(size) <= 0:
-        problem = "is a DICOM file without an image"
-        raise DataError(problem, source=path, remedy="remove it from the data", code="not_a_breast")
-    return header, size
+def _read_header(path: str, attributes: Sequence[str | BaseTag]) -> tuple[Dataset, tuple[int, int], UID]:
+    """Return some attributes of a DICOM file, its size (rows, columns) and its transfer syntax."""
+    with refusing(path):
+        header, syntax, _ = parse(path, attributes)
+        size = word(header, "Rows") or 0, word(header, "Columns") or 0
+        if min(size) <= 0:
+            raise DataError("is a DICOM file without an image", remedy="remove it from the data", code="not_a_breast")
+        return header, size, syntax
 
 
 def _has_two_levels(path: str) -> bool:
     """Return whether a picture is black and white apart from the rings that a JPEG has along edges."""
-    with Image.open(path) as picture:
-        values = np.asarray(picture.convert("L"))
+    values = read_levels(path)
     peak = int(values.max())
     between = np.count_nonzero((values > peak * 0.15) & (values < peak * 0.85))
     return bool(between <= 0.005 * values.size)
@@ -261,10 +249,16 @@ def files_below(
 
     Args:
         root: Folder of the collection.
-        rejected: List that receives the folders that cannot be listed.
+        rejected: List that receives the folders that cannot be listed, and the files whose names are not UTF-8.
         accepts: Function that decides whether an entry is wanted; by default DICOM files.
     """
-    return walk(root, lambda folder, reason: rejected.append(Rejected(folder, reason, "missing")), accepts)
+    for path in walk(
+        root, lambda folder, reason: rejected.append(Rejected(printable(folder), reason, "missing")), accepts
+    ):
+        if printable(path) == path:
+            yield path
+        else:
+            rejected.append(Rejected(printable(path), "its name is not UTF-8, as a table's cells are", "unsupported"))
 
 
 def find_tables(root: str | Path, names: Iterable[str]) -> dict[str, Path]:

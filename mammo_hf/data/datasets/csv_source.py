@@ -18,11 +18,11 @@ from collections.abc import Mapping as Mapped
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from ...dicom import Laterality, Vendor, View
 from ...errors import DataError, UsageError, did_you_mean
 from ...notes import Note
+from ...processing.image_source import is_picture as has_picture_start
+from ...processing.image_source import picture_size
 from ..collection import Collection, Rejected, most_severe
 from ..findings import FINDING_KINDS, PATHOLOGIES, Finding, finding
 from ..privacy import PRIVATE, private_salt, salted_hash
@@ -769,12 +769,7 @@ def _mask(wanted: str, record: Record, root: Path, rejected: list[Rejected]) -> 
 
 def _size(path: str) -> tuple[int, int] | None:
     try:
-        with Image.open(path) as picture:
-            return picture.height, picture.width
-    except OSError:
-        pass
-    try:
-        return read_shape(path)[0]
+        return picture_size(path) if has_picture_start(path) else read_shape(path)[0]
     except DataError:
         return None
 

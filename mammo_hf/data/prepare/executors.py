@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from ...errors import MammoError, UsageError, install
 from ...files import Folder, is_remote
+from ...isolation import isolate_process, isolating
 from ...processes import follow_parent, no_interrupts
 from .shard import Shard, ShardResult, ShardWriter
 
@@ -118,6 +119,7 @@ _WORKER: dict[str, Any] = {}
 
 def _start_worker(writer: ShardWriter, counter: Any) -> None:
     follow_parent()
+    isolate_process()
     _WORKER.update(writer=writer, counter=counter)
 
 
@@ -200,6 +202,7 @@ def _ray_results(ray: Any, shards: Iterator[Shard], writer: ShardWriter) -> Iter
         yield ShardResult(**result["shard"])
 
 
+@isolating()
 def _prepare_batch(batch: dict[str, np.ndarray], references: list[Any], writer: ShardWriter) -> dict[str, list[str]]:
     import ray
 

@@ -13,7 +13,7 @@ import datasets
 import numpy as np
 import pyarrow as pa
 
-from ...errors import MammoError, UsageError
+from ...errors import MammoError, UsageError, refusing
 from ...files import file_stamp, readable
 from ...notes import codes
 from ...processing.geometry import Geometry
@@ -146,15 +146,17 @@ def prepared_row(
         geometry = geometry_of(before)
         assert geometry is not None  # every row that is prepared has one
     else:
-        source = preparation.processor.open(readable(row["path"]))
-        intensity, geometry, breast = preparation.processor.fit_breast(source)
+        with refusing(row["path"]):
+            source = preparation.processor.open(readable(row["path"]))
+            intensity, geometry, breast = preparation.processor.fit_breast(source)
         prepared["notes"] = ";".join(codes([*source.notes, *breast.notes]))
         prepared["breast"] = packed_breast(breast, geometry)
         prepared["pixels"] = packed_pixels(intensity)
         prepared["size"] = list(intensity.shape)
         prepared["geometry"] = json.dumps(geometry.to_dict())
     try:
-        cells = lesion_map(row["findings"] or [], geometry, preparation.lesion_task["labels"])
+        with refusing(row["path"]):
+            cells = lesion_map(row["findings"] or [], geometry, preparation.lesion_task["labels"])
     except (MammoError, OSError) as error:
         # no key: it is tried again in the next run
         return prepared | {"lesions": None, "lesions_key": ""}, [problem_of(error, row["path"])]

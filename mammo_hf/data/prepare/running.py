@@ -16,6 +16,7 @@ import filelock
 
 from ...errors import DataError, UsageError, check_choice, check_number
 from ...files import Folder, writing_errors
+from ...isolation import isolating
 from ...notes import counts_line
 from ..collection import Rejected
 from ..terms import write_terms
@@ -69,6 +70,7 @@ class RunSummary:
         )
 
 
+@isolating()
 def prepare_images(
     collection: Collection,
     processor: MammoImageProcessor,

@@ -224,7 +224,7 @@ def test_broken_files_are_rejected_and_the_rest_is_read(tmp_path):
     table = load(tmp_path)
     assert [row["view"] for row in table] == ["MLO"]
     assert {entry.source: entry.reason for entry in table.rejected} == {
-        str(path): "is not a readable DICOM file" for path in broken
+        str(path): "is not a DICOM file" for path in broken
     }
 
 
