@@ -100,7 +100,7 @@ def in_flags(text: str, flags: Mapping[str, str] | None = None) -> str:
     Messages write an option as in Python, between backticks: ```output_dir```, ```folds=5```.
 
     Args:
-        text: Message.
+        text: Message of an error.
         flags: Flag of each option that the command names; ``None``: every option's own name.
     """
 

@@ -61,7 +61,7 @@ def test_a_stranger_cannot_take_the_name_of_ours(monkeypatch):
 
 
 def test_the_nearest_name_is_told():
-    with pytest.raises(UsageError, match="cbis_ddsn: is not a known source; did you mean cbis-ddsm"):
+    with pytest.raises(UsageError, match="cbis-ddsn: is not a known source; did you mean cbis-ddsm"):
         discovery.find_source("cbis_ddsn")
 
 
