@@ -94,8 +94,8 @@ def push(
         token: Token with write access; ``None``: the one of ``hf auth login``.
         message: Commit message.
         private_paths: Folders that no pushed file may name in addition to this machine's own, such as the data set's.
-        permission: Who permitted the publication, when and for what, if the terms of a collection that the model was
-            trained on do not allow it; goes into the card.
+        permission: Person who permitted the publication, with date and purpose, if the terms of a collection that the
+            model was trained on do not allow it; goes into the card.
 
     Returns:
         The repository, the commit and its address.

@@ -76,7 +76,7 @@ def test_what_is_no_collection_or_subset_is_refused():
 
 def test_without_the_package_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(downloading.importlib, "import_module", lambda name: (_ for _ in ()).throw(ImportError(name)))
-    with pytest.raises(UsageError, match=r'pip install "mammo-hf\[download\]"'):
+    with pytest.raises(UsageError, match=r'pip install "\.\[download\]" in a copy'):
         select("cmmd")
 
 

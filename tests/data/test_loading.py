@@ -42,8 +42,8 @@ def test_a_named_source_without_its_tables(tmp_path):
 
 def test_wrong_names_and_folders(tmp_path):
     write_tables(tmp_path)
-    with pytest.raises(UsageError, match="ddsm: is not a known source; did you mean"):
-        load("ddsm", tmp_path)
+    with pytest.raises(UsageError, match="dsm: is not a known source; did you mean ddsm"):
+        load("dsm", tmp_path)
     with pytest.raises(UsageError, match="absent: no such folder"):
         load(tmp_path / "absent")
     (tmp_path / "a.txt").write_text("")

@@ -144,7 +144,7 @@ def test_missing_files_are_counted_up_to_a_limit(tmp_path):
     table = read(tmp_path)
     assert len(table) == 7
     assert table.notes == ["3 of 10 files that its table names do not exist (30%); their rows are left out"]
-    assert table.rejected[0] == (f"{tmp_path / 'images.csv'}, row 1", "there is no file 0.png")
+    assert table.rejected[0] == (f"{tmp_path / 'images.csv'}, row 1", "there is no file 0.png", "missing")
     with pytest.raises(DataError, match=r"3 of 10 files .* \(30%\): 0\.png, 1\.png, 2\.png; complete"):
         read(tmp_path, max_missing=0.2)
     for number in range(3, 10):

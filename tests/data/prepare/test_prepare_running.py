@@ -118,7 +118,7 @@ def test_what_a_new_codec_can_read_is_rejected_no_longer(collection, small, tmp_
         fit = MammoImageProcessor.fit_breast
         missing = collection[2]["path"]
         patch.setattr(
-            MammoImageProcessor, "fit_breast", lambda self, image: (no_codec if image == missing else fit)(self, image)
+            MammoImageProcessor, "fit_breast", lambda self, of: (no_codec if of.name == missing else fit)(self, of)
         )
         assert prepare_images(collection, small, tmp_path).rejected == 1
     assert prepare_images(collection, small, tmp_path).rejected == 0
