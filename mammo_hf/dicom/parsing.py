@@ -40,9 +40,13 @@ FIX_OR_SKIP = "fix the header or leave the file out"
 # What a header may take: one of a tomosynthesis volume with its frames' functional groups takes some 20,000 steps
 _MOST_BYTES = 1 << 25
 _MOST_STEPS = 100_000
+_MOST_ITEMS = 20_000  # of a sequence and all within it: those of a volume have a dozen for each frame
 _PIECE = 1 << 16  # bytes of deflated data that are decompressed at a time
 _MOST_DEFLATED = 1 << 31  # bytes: what all frames of a volume have, uncompressed
 _MOST_PADDING = 1 << 16  # bytes after the pixels of a deflated data set
+
+# Where a part of a value is: position from its first byte, and length
+Place = tuple[int, int]
 
 _DECIMAL_COMMA = re.compile(r"[+-]?(?:\d+,\d*|,\d+)(?:[eE][+-]?\d+)?")
 _UNDEFINED_LENGTH = 0xFFFFFFFF
@@ -439,15 +443,68 @@ def optional_word(dataset: Dataset, keyword: str, notes: list[Note]) -> int | No
 
 
 def items(dataset: Dataset, keyword: str) -> tuple[Dataset, ...]:
-    """Return the items of a sequence; empty if it is missing or empty."""
+    """Return the items of a sequence; empty if it is missing or empty.
+
+    Raises:
+        MammogramError: It has more items than any mammogram's.
+    """
+    _check_items(_element(dataset, keyword))
     value = dataset.get(keyword)
     return tuple(value) if isinstance(value, Sequence) else ()
 
 
+def _check_items(element: Any) -> None:
+    """Bound the items of a sequence of defined length, which the parser takes in one step and takes apart later."""
+    if isinstance(element, RawDataElement) and isinstance(element.value, bytes):
+        tag = b"\xfe\xff\x00\xe0" if element.is_little_endian else b"\xff\xfe\xe0\x00"
+        if element.value.count(tag) > _MOST_ITEMS:
+            raise MammogramError(
+                "a sequence has more items than any mammogram's", remedy="leave the file out", code="hostile"
+            )
+
+
+class _FrameGroups:
+    """The frames' own functional groups, each parsed when it is asked for: all at once take a hundred times the file.
+
+    Args:
+        element: The sequence, not taken apart yet.
+    """
+
+    def __init__(self, element: RawDataElement) -> None:
+        _check_items(element)
+        self._element, self._places = element, list[Place]()
+        value, position = cast(bytes, element.value), 0
+        form = "<HHL" if element.is_little_endian else ">HHL"
+        while position + 8 <= len(value):
+            group, number, length = struct.unpack_from(form, value, position)
+            if (group, number) != (0xFFFE, 0xE000) or position + 8 + length > len(value):
+                raise MammogramError("its functional groups are damaged", remedy=COPY_AGAIN)
+            self._places.append((position + 8, length))
+            position += 8 + length
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> Dataset:
+        start, length = self._places[index]
+        content = io.BytesIO(cast(bytes, self._element.value)[start : start + length])
+        return read_dataset(content, self._element.is_implicit_VR, self._element.is_little_endian)
+
+
+def _frame_groups(dataset: Dataset) -> _FrameGroups | tuple[Dataset, ...]:
+    element = _element(dataset, "PerFrameFunctionalGroupsSequence")
+    if isinstance(element, RawDataElement) and isinstance(element.value, bytes):
+        first = element.value[4:8]
+        if first != b"\xff\xff\xff\xff":  # items without a length are for the parser
+            return _FrameGroups(element)
+    return items(dataset, "PerFrameFunctionalGroupsSequence")
+
+
 def group_items(dataset: Dataset, keyword: str) -> tuple[Dataset, ...]:
     """Return the items of a functional group macro (PS3.3 C.7.6.16): the shared one, else one per frame, else none."""
-    for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
-        found = [item for group in items(dataset, groups) for item in items(group, keyword)[:1]]
+    for groups in (items(dataset, "SharedFunctionalGroupsSequence"), _frame_groups(dataset)):
+        each = (groups[index] for index in range(len(groups)))
+        found = [item for group in each for item in items(group, keyword)[:1]]
         if found:
             return tuple(found)
     return ()
@@ -458,11 +515,12 @@ def group_of_frame(dataset: Dataset, keyword: str, frame: int) -> tuple[Dataset,
     shared = [item for group in items(dataset, "SharedFunctionalGroupsSequence") for item in items(group, keyword)]
     if shared:
         return (shared[0],)
-    groups = items(dataset, "PerFrameFunctionalGroupsSequence")
+    groups = _frame_groups(dataset)
     return items(groups[min(frame, len(groups) - 1)], keyword)[:1] if groups else ()
 
 
 def differs_by_frame(dataset: Dataset, *keywords: str) -> bool:
     """Return whether any of the functional group macros is in the frames' own groups."""
-    groups = items(dataset, "PerFrameFunctionalGroupsSequence")
-    return any(keyword in group for group in groups for keyword in keywords)
+    groups = _frame_groups(dataset)
+    each = (groups[index] for index in range(len(groups)))
+    return any(keyword in group for group in each for keyword in keywords)

@@ -28,11 +28,8 @@ from ..errors import MammoError, install
 from ..isolation import isolated
 from ..notes import Note
 from .display import MAX_PIXELS
-from .parsing import COPY_AGAIN, FIX_OR_SKIP, PixelBytes, optional_word, text, word
+from .parsing import COPY_AGAIN, FIX_OR_SKIP, PixelBytes, Place, optional_word, text, word
 from .types import MammogramError, Photometric
-
-# Where parts of the pixel data are: position from its first byte, and length
-Place = tuple[int, int]
 
 _MOST_FRAMES_OF_LARGEST = 16  # a volume has more frames, but smaller ones
 _MOST_FRAMES = 99_999
@@ -256,7 +253,7 @@ def stored_frames(
                 "a compressed frame is far longer than an uncompressed one", remedy="leave it out", code="hostile"
             )
         syntax = _actual_syntax(pixels, places[0], syntax, image, notes)
-        if syntax != _ENCAPSULATED_RAW:
+        if syntax not in (_ENCAPSULATED_RAW, uid.RLELossless):
             find_decoder(syntax)
     else:
         syntax = _native_syntax(pixels, syntax, image, notes)
@@ -458,7 +455,7 @@ _CODECS: dict[str, str] = {
 # Encapsulated Uncompressed Explicit VR Little Endian (PS3.5 A.4.11)
 _ENCAPSULATED_RAW = UID("1.2.840.10008.1.2.1.98")
 # Not gdcm, which ends the whole process on some damaged files
-_PYDICOM_PLUGINS = ("rle", "pylibjpeg", "pyjpegls", "pillow")
+_PYDICOM_PLUGINS = ("pylibjpeg", "pyjpegls", "pillow")
 _INSTALL = install("codecs")
 _CONVERT = "convert the file to Explicit VR Little Endian"
 
@@ -618,6 +615,8 @@ def _damaged() -> MammogramError:
 
 def _decoded(frame: bytes, image: ImagePixel, syntax: UID) -> tuple[np.ndarray, int | None]:
     """Return the words of a compressed frame, and the bits of its values; ``None`` for run lengths of native words."""
+    if syntax == uid.RLELossless:
+        return _decoded_runs(frame, image), None
     precision = _check_codestream(frame, image, syntax)
     jpeg_2000 = get_j2k_parameters(frame)
     options: dict[str, Any] = {
@@ -636,9 +635,41 @@ def _decoded(frame: bytes, image: ImagePixel, syntax: UID) -> tuple[np.ndarray, 
             f"its pixel data ({syntax.name}) cannot be decoded: damaged, or of a kind that no installed decoder reads",
             remedy=_other_decoder(syntax),
         ) from None
-    if syntax == uid.RLELossless:
-        return words, None
     return _in_sign(words, max(precision, image.bits_stored), image, bool(jpeg_2000.get("is_signed"))), precision
+
+
+def _decoded_runs(frame: bytes, image: ImagePixel) -> np.ndarray:
+    """Return the words of run lengths (PS3.5 G.3 to G.5): a segment per byte of a word, the highest first."""
+    number, size = image.bits_allocated // 8, image.rows * image.columns
+    if len(frame) * _RLE_BEST_RATIO < number * size:
+        raise MammogramError("pixel data are too short for the image that the header describes", remedy=COPY_AGAIN)
+    header = struct.unpack("<16L", frame[:64]) if len(frame) >= 64 else (0,)
+    if header[0] != number:
+        raise _damaged()
+    ends = [*header[2 : number + 1], len(frame)]
+    planes = np.empty((size, number), np.uint8)
+    for plane, start, end in zip(reversed(range(number)), header[1:], ends, strict=False):
+        segment = _unpacked(frame[start:end], size)
+        if len(segment) < size:
+            raise _damaged()
+        planes[:, plane] = np.frombuffer(segment, np.uint8, size)
+    return planes.view(image.dtype.newbyteorder("<")).astype(image.dtype, copy=False).reshape(image.rows, image.columns)
+
+
+def _unpacked(segment: bytes, size: int) -> bytearray:
+    """Return the bytes of a segment of runs, up to the first run that reaches a size."""
+    found, position = bytearray(), 0
+    while position + 1 < len(segment) and len(found) < size:
+        control = segment[position]
+        if control < 128:
+            found += segment[position + 1 : position + 2 + control]
+            position += 2 + control
+        elif control > 128:
+            found += segment[position + 1 : position + 2] * (257 - control)
+            position += 2
+        else:
+            position += 1
+    return found
 
 
 def _decoded_words(frame: bytes, syntax: str, options: dict[str, Any]) -> np.ndarray:
@@ -713,10 +744,6 @@ def _check_codestream(frame: bytes, image: ImagePixel, syntax: UID) -> int:
     A small file must not decompress to something enormous, and a decoder written in C must not be given a header that
     it does not check itself: some end the whole process.
     """
-    if syntax == uid.RLELossless:
-        if len(frame) * _RLE_BEST_RATIO < image.nbytes // image.frames:
-            raise MammogramError("pixel data are too short for the image that the header describes", remedy=COPY_AGAIN)
-        return image.bits_allocated
     try:
         rows, columns, precision, samples = codestream_header(frame)
     except (ValueError, IndexError, struct.error):

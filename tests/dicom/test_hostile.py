@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import subprocess
 import sys
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import hostile
+import numpy as np
 import pytest
+from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
-from mammo_hf.dicom import read_mammogram
+from mammo_hf.dicom import MammogramError, mammogram_dataset, read_mammogram
 
 MEMORY_MB, CPU_SECONDS = 200, 1.0
 
@@ -50,3 +55,49 @@ def test_the_limit_on_pixels_can_be_raised(tmp_path: Path) -> None:
         read_mammogram(path)
     mammogram = read_mammogram(path, max_pixels=9000 * 9000)
     assert (mammogram.frame(0).ravel()[: hostile.PIXELS.size] == hostile.PIXELS.ravel()).all()
+
+
+def test_the_items_of_a_sequence_cost_as_little_as_the_file(tmp_path: Path) -> None:
+    def with_groups(count: int) -> bytes:
+        return hostile.before_pixels(
+            hostile.plain(),
+            struct.pack("<HH2sHL", 0x5200, 0x9230, b"SQ", 0, 8 * count)
+            + struct.pack("<HHL", 0xFFFE, 0xE000, 0) * count,
+        )
+
+    with pytest.raises(MammogramError, match="more items"):
+        read_mammogram(with_groups(90_000))
+    tracemalloc.start()
+    read_mammogram(with_groups(19_000))
+    assert tracemalloc.get_traced_memory()[1] < 50e6
+    tracemalloc.stop()
+
+
+def test_a_deflated_volume_is_handed_to_the_decompressor_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.random.default_rng(0).integers(0, 4096, (60, 512, 512)).astype(np.uint16)
+    dataset = mammogram_dataset(pixels, bits_stored=12, TransferSyntaxUID=DeflatedExplicitVRLittleEndian)
+    content, handed, real = hostile.content(dataset), [0], zlib.decompressobj
+
+    class Counting:
+        def __init__(self, bits: int) -> None:
+            self._real = real(bits)
+
+        def decompress(self, data: bytes, size: int) -> bytes:
+            handed[0] += len(data)
+            return self._real.decompress(data, size)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._real, name)
+
+    monkeypatch.setattr(zlib, "decompressobj", Counting)
+    assert np.array_equal(read_mammogram(content).frame(59), pixels[-1])
+    assert handed[0] < 3 * len(content)
+
+
+def test_run_lengths_are_unpacked_no_further_than_the_frame() -> None:
+    segment = b"\x81\0" * (1 << 16)  # stands for 8 MB
+    frame = struct.pack("<16L", 2, 64, 64 + len(segment), *[0] * 13) + segment * 2
+    tracemalloc.start()
+    read_mammogram(hostile.encapsulated(frame, RLELossless))
+    assert tracemalloc.get_traced_memory()[1] < 4e6
+    tracemalloc.stop()
