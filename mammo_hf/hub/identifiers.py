@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import getpass
+import hashlib
 import json
 import re
 import socket
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import struct
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
+from importlib.metadata import PackageNotFoundError, distribution
 from io import BytesIO
 from pathlib import Path
 
@@ -18,21 +22,80 @@ from ..errors import DataError, MammoError
 from ..models.checkpoint import safetensors_header
 
 Content = bytes | Path
-# What no text may contain. The digits after a number's decimal point are not a date.
+
+# What no text may contain. An identifier may follow a letter or an underscore, as in names of files, but no digit: the
+# digits after a number's decimal point are not a date.
+_MONTHS = (  # English, German, French, Spanish, Italian, Portuguese, Dutch
+    "Jan(?:uar[yi]?)?|Jänner|janvier|enero|gennaio|janeiro|Feb(?:ruar[yi]?)?|f[ée]vrier|febrero|febbraio|fevereiro"
+    "|Mar(?:ch)?|M(?:ä|ae)rz|mars|marzo|março|maart|Apr(?:ile?)?|avril|abril|May|Mai|mayo|maggio|maio|mei|June?|Juni"
+    "|juin|junio|giugno|junho|July?|Juli|juillet|julio|luglio|julho|Aug(?:ust)?(?:us)?|ao[ûu]t|agosto"
+    "|Sept?(?:ember)?|septembre|sep?tiembre|settembre|setembro|O[ck]t(?:ober)?|octobre|octubre|ottobre|outubro"
+    "|Nov(?:ember)?|novembre|noviembre|novembro|De[cz](?:ember)?|d[ée]cembre|diciembre|dicembre|dezembro"
+)
+_YEAR, _MONTH, _DAY = r"(?:19|20)\d\d", r"(?:0?[1-9]|1[0-2])", r"(?:0?[1-9]|[12]\d|3[01])"
+_NTH = r"\d{1,2}(?:st|nd|rd|th|er|[.º])?"
+_DATES = (
+    # DICOM DA and DT (PS3.5, 6.2)
+    rf"{_YEAR}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
+    r"(?:(?:T?(?:[01]\d|2[0-3])(?:[0-5]\d(?:[0-5]\d(?:\.\d{1,6})?)?)?)(?:[+-]\d{4}|Z)?)?(?!\d|\.\d)",
+    # three parts, the year first or last; the older DICOM form has dots
+    rf"{_YEAR}([-/_.]|\. ){_MONTH}\1{_DAY}(?!\d|\.\d)",
+    rf"{_DAY}([-/_.]|\. ){_MONTH}\2{_YEAR}(?!\d|\.\d)",
+    rf"{_MONTH}([-/_.]){_DAY}\3{_YEAR}(?!\d|\.\d)",
+    rf"{_YEAR}-?W[0-5]\d-?[1-7](?!\d)",
+    rf"{_YEAR} ?[年년] ?{_MONTH} ?[月월] ?{_DAY} ?[日일]",
+    # the month by its name
+    rf"(?i:{_NTH}[\s.-]*(?:of\s|de\s|d')?\s*(?:{_MONTHS})[\s.,-]*(?:de\s|del\s)?\s*{_YEAR})(?!\d)",
+    rf"(?i:{_YEAR}[\s.-]*(?:{_MONTHS})[\s.-]*\d{{1,2}})(?!\d)",
+)
+_NAMED_DATES = rf"(?<![^\W_])(?:(?i:(?:{_MONTHS})\.?[\s-]+{_NTH},?[\s-]+{_YEAR})|(?:{_MONTHS})\.?\s{_YEAR})(?!\d)"
+# The roots of bodies that issue UIDs: ISO member bodies by country, joint organisations, the DICOM makers' own.
+_ROOTS = r"1\.2\.\d{3}|1\.3\.(?:6\.1\.4\.1|12|46)|2\.16\.\d{3}"
 PATTERNS = {
-    "a DICOM UID": re.compile(r"(?<![\w.])[0-2](?:\.(?:0|[1-9]\d*)){5,}(?![\w]|\.\d)"),
-    "a person's name as DICOM writes it": re.compile(r"[^\W\d_]{2,}\^[^\W\d_]+"),
-    "a date": re.compile(
-        r"(?<![\w.-])(?:(?:19|20)\d\d([-/.]?)(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])"
-        r"|(?:0[1-9]|[12]\d|3[01])([-/.])(?:0[1-9]|1[0-2])\2(?:19|20)\d\d)(?![\w]|\.\d)"
-        r"|\b(?:\d{1,2}(?:st|nd|rd|th|\.)? )?(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*\.?"
-        r"(?: \d{1,2}(?:st|nd|rd|th)?,?)? (?:19|20)\d\d\b"
+    "a DICOM UID": re.compile(
+        rf"(?<!\d)(?<!\d\.)(?:2\.25\.\d{{20,39}}|(?:{_ROOTS})\.\d{{3,}}(?:\.\d+)*|[0-2](?:\.(?:0|[1-9]\d*)){{5,}})(?!\d)"
     ),
-    "the key of a patient or an image": re.compile(r"(?<![\w.])(?=\d*[a-f])[0-9a-f]{16}(?!\w)"),
-    "an e-mail address": re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"),
-    "a path": re.compile(r"(?<![\w./:*)\]}-])/(?:[\w.+@-]+/)+[\w.+@-]*|(?<!\w)[A-Za-z]:\\+\w"),
-    "an address of storage": re.compile(r"\b(?:s3|gs|gcs|az|abfss?|hdfs|file)://\S"),
+    "a person's name as DICOM writes it": re.compile(r"[^\W\d_]{2,}\^[^\W\d_]+"),
+    "a date": re.compile(rf"(?<!\d)(?<!\d\.)(?:{'|'.join(_DATES)})|{_NAMED_DATES}"),
+    "the key of a patient or an image": re.compile(
+        r"(?<![0-9A-Za-z])(?<!\d\.)(?=\d*[a-fA-F])[0-9a-fA-F]{16}(?![0-9A-Za-z])"
+    ),
+    "an address with a password or a token": re.compile(
+        r"\w://[^\s/@:]*:[^\s/@]+@|://\S+[?&](?:[\w-]*(?:token|signature|secret|password|key)|sig)=\S",
+        re.IGNORECASE,
+    ),
+    "a token": re.compile(
+        r"(?<![A-Za-z0-9])(?:hf_(?=[a-z]*[A-Z0-9]|[a-z]{20})[A-Za-z0-9]{10,}|api_org_[A-Za-z0-9]{20,}"
+        r"|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{20,}|xox[a-z]-[\w-]{10,}|sk-[\w-]{20,}"
+        r"|A(?:KIA|SIA|GPA|IDA|ROA|NPA|NVA|IPA)[A-Z0-9]{16}|AIza[\w-]{35}|eyJ[\w-]{10,}\.eyJ[\w-]{10,})"
+        r"|(?i:secret_?(?:access_?)?key)\W{1,4}[A-Za-z0-9/+]{40}|-----BEGIN [A-Z ]*PRIVATE KEY"
+    ),
+    "an e-mail address": re.compile(r"[\w.+-]+@(?:[\w-]+\.)+[^\W\d_]{2,}"),
+    "a path": re.compile(
+        r"(?<![\w./*)\]}-])/(?:[\w.+@-]+/)+[\w.+@-]*"
+        r"|(?<![^\W_])[A-Za-z]:(?:\\+|/(?!/))\w"
+        r"|\\\\+[\w.?$-]+\\+[\w.$]|(?<![:/\w])//[\w.-]+/\w|(?<!\w)~\w*/\w"
+    ),
+    "an address of storage": re.compile(
+        r"\b(?:s3[an]?|gs|gcs|az|abfss?|wasbs?|adl|hdfs|dbfs|file|smb|nfs|s?ftp)://\S", re.IGNORECASE
+    ),
 }
+# Numbers that look like one of these and name nobody: DOIs, arXiv numbers, hashes of files and commits, versions, and
+# integers under keys of seeds and counts.
+_COUNT = re.compile(
+    r"(?:\w+[_ ])?(?:seeds?|random_state|counts?|support|images|patients|exams|breasts|examples|samples|rows"
+    r"|updates|steps|parameters|bytes|pixels|tokens|flos|resamples)|n|n_\w+|num_\w+|number of \w+",
+    re.IGNORECASE,
+)
+_HARMLESS = re.compile(
+    r"\b10\.\d{4,9}/[-.;()/:\w]+"
+    r"|\barxiv(?:\.org/(?:abs|pdf)/|[:.\s]\s*)(?:\d{4}\.\d{4,5}|[a-z.-]+/\d{7})(?:v\d+)?"
+    r"|(?<![0-9a-z])(?:[0-9a-f]{64}|[0-9a-f]{40})(?![0-9a-z])"
+    r"|(?<![\w.])v?\d{1,4}(?:\.\d{1,6})+(?:[.+-]?(?:dev|post|rc|a|b|git)\d+(?:\+[\w.]+)?|\+[\w.]+)"
+    rf"|(?<![^\W_])(?:{_COUNT.pattern})[\"'`*]*\s*(?:[:=|,]|is\s)?\s*[\"'`]?\d+(?![\w/-]|\.\d)",
+    re.IGNORECASE,
+)
+_NUMBERED = re.compile(r"([A-Za-z][\w-]*)([\s\"'`*|:,;=~<>!(v-]{1,12})(\d{1,4}(?:\.\d{1,4}){2,3})(?![\w]|\.\d)")
 # Names that many machines and users have, and that therefore identify none.
 _ANYBODY = {
     "root",
@@ -63,7 +126,7 @@ def refuse_identifiers(
     names: Sequence[str] = (),
     known: Collection[str] = (),
     ours: Collection[str] = (),
-) -> None:
+) -> dict[str, str]:
     """Refuse files to be pushed if one contains an identifier of a person, a place or this machine.
 
     Args:
@@ -73,21 +136,30 @@ def refuse_identifiers(
         known: Texts that are allowed: the repository's own name.
         ours: Names of files that are this package's own source.
 
+    Returns:
+        SHA-256 of what was searched, by the file's name.
+
     Raises:
         IdentifierError: Names the file and the kind of what was found, never the text itself.
         DataError: A file is damaged.
     """
     vocabulary = _words(_template_texts()) | _words(_keys(files))
-    found = []
+    found, digests = [], {}
+    long = [text.encode() for text in (*paths, *names) if len(text) >= _SHORTEST_IN_BINARY]
     for name, content in files.items():
         wanted = [] if name in ours else [one for one in names if one.lower() not in vocabulary]
-        found += [(name, kind) for kind in _kinds(name, content, paths, wanted, names, known)]
+        # The digest comes before the texts are read, so that a file that changes in between is not pushed.
+        digests[name], holds = _digest(content, long)
+        texts, binary = _texts(name, content)
+        kinds = _kinds(texts, paths, wanted, known) + ["a path or name of this machine"] * (binary and holds)
+        found += [(name, kind) for kind in kinds]
     if found:
         name, kind = found[0]
         more = f", and {len(found) - 1} more of this or other kinds" if len(found) > 1 else ""
         raise IdentifierError(
             f"contains {kind}{more}; nothing was sent", source=name, remedy="remove it from the file, then push again"
         )
+    return digests
 
 
 def paths_of_this_machine(private_paths: Iterable[str | Path] = ()) -> list[str]:
@@ -108,35 +180,41 @@ def names_of_this_machine() -> list[str]:
     return sorted(name for name in names if len(name) >= _SHORTEST_NAME and name.lower() not in _ANYBODY)
 
 
-def _kinds(
-    name: str,
-    content: Content,
-    paths: Sequence[str],
-    wanted: Sequence[str],
-    names: Sequence[str],
-    known: Collection[str],
-) -> list[str]:
-    """Return the kinds of identifiers in a file; names count in text only if wanted, in binary content always."""
-    texts, binary = _texts(name, content)
+def _kinds(texts: list[str], paths: Sequence[str], names: Sequence[str], known: Collection[str]) -> list[str]:
+    """Return the kinds of identifiers in texts."""
     for allowed in sorted(known, key=len, reverse=True):
         texts = [text.replace(allowed, " ") for text in texts]
     kinds = []
     if any(re.search(rf"(?<![\w.-]){re.escape(path)}(?!\w)", text) for path in paths for text in texts):
         kinds.append("a path of this machine")
-    pattern = "|".join(map(re.escape, wanted))
-    if wanted and any(re.search(rf"(?<![^\W_])({pattern})(?![^\W_])", text, re.IGNORECASE) for text in texts):
+    pattern = "|".join(map(re.escape, names))
+    if names and any(re.search(rf"(?<![^\W_])({pattern})(?![^\W_])", text, re.IGNORECASE) for text in texts):
         kinds.append("the name of this machine or its user")
-    long = [text.encode() for text in (*paths, *names) if len(text) >= _SHORTEST_IN_BINARY]
-    if binary and _holds(content, long):
-        kinds.append("a path or name of this machine")
+    texts = [_NUMBERED.sub(_without_version, _HARMLESS.sub(" ", text)) for text in texts]
     return kinds + [kind for kind, found in PATTERNS.items() if any(found.search(text) for text in texts)]
+
+
+def _without_version(found: re.Match[str]) -> str:
+    """Blank a dotted number, such as 2026.3.6, if it is the version of a package."""
+    name, between, _ = found.groups()
+    named = name.lower().endswith(("version", "versions", "release")) or re.search("[=~<>]=", between)
+    return " " if named or _is_package(name) else found[0]
+
+
+@cache
+def _is_package(name: str) -> bool:
+    try:
+        distribution(name)
+    except (PackageNotFoundError, ValueError):
+        return False
+    return True
 
 
 def _texts(name: str, content: Content) -> tuple[list[str], bool]:
     """Return the texts of a file, and whether it has binary content too."""
     if name.endswith(".safetensors") and isinstance(content, Path):
         metadata, shapes = safetensors_header(content)
-        return [json.dumps(metadata, ensure_ascii=False), " ".join(shapes)], True
+        return [*_lines_of_json(json.dumps(metadata), name), " ".join(shapes)], True
     raw = content if isinstance(content, bytes) else content.read_bytes()
     if name.endswith(".png"):
         return _texts_of_picture(name, raw), True
@@ -144,34 +222,92 @@ def _texts(name: str, content: Content) -> tuple[list[str], bool]:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise DataError("is not text in UTF-8", source=name, remedy="write it again as UTF-8") from error
-    # JSON may escape characters.
-    plain = json.dumps(json.loads(text), ensure_ascii=False) if name.endswith(".json") else ""
-    return [text, plain], False
+    if name.endswith(".json"):
+        return _lines_of_json(text, name), False
+    return ["\n".join(_without_counts(name, text))], False
+
+
+def _lines_of_json(text: str, name: str) -> list[str]:
+    """Return "key: value" of every value, unescaped, and also of keys that are listed twice."""
+
+    def lines(key: str, value: object) -> Iterator[str]:
+        if isinstance(value, tuple):
+            for below, one in value:
+                yield from lines(below, one)
+        elif isinstance(value, list):
+            for one in value:
+                yield from lines(key, one)
+        else:
+            yield f"{key}: {value}"
+
+    try:
+        return list(lines("", json.loads(text, object_pairs_hook=tuple)))
+    except (ValueError, RecursionError) as error:
+        raise DataError("is not JSON", source=name, remedy="write the file again") from error
+
+
+def _without_counts(name: str, text: str) -> Iterator[str]:
+    """Return the lines of a text without the integers below a table's headings of seeds and counts."""
+    heads: list[str] = []
+    separator = {"csv": ",", "tsv": "\t"}.get(name.rpartition(".")[2], "|")
+    for line in text.splitlines():
+        try:
+            cells = line.split("|") if separator == "|" else next(csv.reader([line], delimiter=separator), [])
+        except csv.Error:  # a cell of more than 128 kB
+            cells = [line]
+        cells = [cell.strip(" *`") for cell in cells]
+        if len(cells) < 2:
+            heads = []
+            yield line
+            continue
+        heads = heads or cells
+        counted = [_COUNT.fullmatch(head) for head in heads]
+        kept = [c for i, c in enumerate(cells) if not (c.isdecimal() and i < len(heads) and counted[i])]
+        yield line if kept == cells else separator.join(kept)
 
 
 def _texts_of_picture(name: str, raw: bytes) -> list[str]:
     try:
         with Image.open(BytesIO(raw)) as picture:
             picture.load()
-            notes = [*picture.info.values(), *picture.getexif().values()]
-    except (OSError, SyntaxError) as error:
+            exif = picture.getexif()
+            notes = [*picture.info, *picture.info.values(), *exif.values()]
+            notes += [value for part in _EXIF for value in exif.get_ifd(part).values()]
+        notes += _other_chunks(raw)
+    except (OSError, SyntaxError, ValueError, struct.error) as error:
         raise DataError("is damaged or not a picture", source=name, remedy="write the picture again") from error
     return [
         note if isinstance(note, str) else note.decode("latin-1") for note in notes if isinstance(note, str | bytes)
     ]
 
 
-def _holds(content: Content, wanted: Sequence[bytes]) -> bool:
-    if isinstance(content, bytes):
-        return any(one in content for one in wanted)
+_EXIF = (0x8769, 0x8825)  # parts of Exif: photograph, place
+_PICTURE_CHUNKS = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"tEXt", b"zTXt", b"iTXt", b"eXIf"}
+
+
+def _other_chunks(raw: bytes) -> Iterator[bytes]:
+    """Return the content of a PNG's chunks that are neither pixels nor texts, and what follows its end."""
+    at = 8
+    while at + 12 <= len(raw):
+        length, kind = struct.unpack(">I4s", raw[at : at + 8])
+        if kind not in _PICTURE_CHUNKS:
+            yield raw[at + 8 : at + 8 + length]
+        at += 12 + length
+        if kind == b"IEND":
+            break
+    yield raw[at:]
+
+
+def _digest(content: Content, wanted: Sequence[bytes]) -> tuple[str, bool]:
+    """Return the SHA-256 of a file, and whether it holds one of some texts."""
     overlap = max(map(len, wanted), default=0)
-    rest = b""
-    with content.open("rb") as file:
+    rest, digest, holds = b"", hashlib.sha256(), False
+    with BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file:
         while chunk := file.read(_CHUNK):
-            if any(one in rest + chunk for one in wanted):
-                return True
+            digest.update(chunk)
+            holds = holds or any(one in rest + chunk for one in wanted)
             rest = chunk[-overlap:] if overlap else b""
-    return False
+    return digest.hexdigest(), holds
 
 
 def _keys(files: Mapping[str, Content]) -> list[str]:

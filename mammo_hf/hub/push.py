@@ -113,21 +113,22 @@ def push(
     if not (folder / CARD).is_file():
         write_card(folder)
     # Check before the first request: only the repository's full name is still missing from the files.
-    refuse_identifiers(
-        files_to_push(checkpoint, name, permission),
+    files = files_to_push(checkpoint, REPOSITORY, permission)
+    searched = refuse_identifiers(
+        files | {CARD: _named(files[CARD], name)},
         paths=paths_of_this_machine([folder, *private_paths]),
         names=names_of_this_machine(),
         known=[name, *([escaped(permission)] if permission else [])],
         ours=flat_sources(),
     )
     repository = _open_repository(name, private, revision, token, keeps=folder)
-    files = files_to_push(checkpoint, repository, permission)
+    files[CARD] = _named(files[CARD], repository)
     with plain_hub_errors(repository, keeps=folder):
         api = HfApi(token=token, library_name="mammo_hf")
         there = api.list_repo_files(repository, revision=revision)
-        operations: list[CommitOperationAdd | CommitOperationDelete] = [
-            CommitOperationAdd(name, content) for name, content in files.items()
-        ]
+        added = [CommitOperationAdd(name, content) for name, content in files.items()]
+        _refuse_changes(added, searched, folder)
+        operations: list[CommitOperationAdd | CommitOperationDelete] = [*added]
         # Weights of an earlier push under other names would be loaded though they are not in this one.
         operations += [CommitOperationDelete(name) for name in there if _WEIGHTS.fullmatch(name) and name not in files]
         commit = api.create_commit(repository, operations, commit_message=message, revision=revision)
@@ -135,6 +136,21 @@ def push(
     record = {"repository": pushed.repository, "commit": pushed.commit}
     write_record(record, folder / PUSHED)
     return pushed
+
+
+def _named(card: bytes | Path, repository: str) -> bytes:
+    """Return the card with the repository's name in it."""
+    text = card if isinstance(card, bytes) else card.read_bytes()
+    return text.replace(REPOSITORY.encode(), repository.encode())
+
+
+def _refuse_changes(added: Iterable[CommitOperationAdd], searched: Mapping[str, str], folder: Path) -> None:
+    """Refuse a file that is not, byte for byte, the one that was searched; the card's only change is its name."""
+    for operation in added:
+        name = operation.path_in_repo
+        if name != CARD and operation.upload_info.sha256.hex() != searched[name]:
+            problem = f"{name} was changed while it was checked; nothing was sent"
+            raise DataError(problem, source=folder, remedy="wait until nothing writes there, then push again")
 
 
 def _check_name(name: str) -> None:
@@ -374,14 +390,14 @@ def files_to_push(checkpoint: Checkpoint, repository: str, permission: str | Non
         files |= code
     if checkpoint.metrics:
         files[METRICS] = (folder / METRICS).read_bytes()
-    card = (folder / CARD).read_text(encoding="utf-8").replace(REPOSITORY, repository)
+    card = _named(folder / CARD, repository).decode()
     if permission:
         card = f"{card.rstrip()}\n\n## Permission\n\nPublished with this permission: {escaped(permission)}\n"
     files[CARD] = card.encode()
     if (folder / TERMS).is_file():
         files[TERMS] = (folder / TERMS).read_bytes()
     shown = {f"{PICTURES}/{picture.name}": picture for picture in sorted((folder / PICTURES).glob("*.png"))}
-    files |= {name: picture for name, picture in shown.items() if f"({name})" in card}
+    files |= {name: picture.read_bytes() for name, picture in shown.items() if f"({name})" in card}
     return files
 
 

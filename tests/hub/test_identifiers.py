@@ -1,12 +1,17 @@
 """Nothing that names a person, a place or this machine is in any byte that a push sends."""
 
+import io
 import json
+import string
 
 import pytest
 from hub_fixtures import change_json
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 from safetensors.torch import load_file, save_file
 
+from mammo_hf.errors import DataError
 from mammo_hf.hub.identifiers import IdentifierError, names_of_this_machine, refuse_identifiers
 from mammo_hf.hub.push import push
 
@@ -139,6 +144,157 @@ def test_machines_that_are_called_like_all_others_name_nobody(monkeypatch):
 
 def test_addresses_are_no_paths_of_this_machine():
     refuse_identifiers({"README.md": b"https://huggingface.co/data"}, paths=["/data"])
+
+
+# Both sides of the gate, generated, inside every kind of text that a push could take.
+
+MONTHS = ["January", "Mar", "MAY", "März", "décembre", "agosto", "dezembro", "Mai", "maart", "Sept"]
+
+
+def digits(least, most=None):
+    return st.text("123456789", min_size=least, max_size=most or least)
+
+
+@st.composite
+def dates(draw):
+    year, month, day = draw(st.integers(1900, 2099)), draw(st.integers(1, 12)), draw(st.integers(1, 31))
+    time = draw(st.sampled_from(["", "10", "1030", "103059", "103059.123456", "103059+0100", "103059.1-0500"]))
+    clock = draw(st.sampled_from(["", "T10:30", "T10:30:59Z", " 10:30:59.25", "T10:30:59+01:00"]))
+    name, part = draw(st.sampled_from(MONTHS)), draw(st.sampled_from("-/._"))
+    return draw(
+        st.sampled_from(
+            [
+                f"{year}{month:02}{day:02}{time}",
+                f"{year}-{month:02}-{day:02}{clock}",
+                part.join([f"{year}", f"{month:02}", f"{day:02}"]),
+                part.join([f"{day}", f"{month}", f"{year}"]),
+                part.join([f"{month:02}", f"{day:02}", f"{year}"]),
+                f"{day}. {month}. {year}",
+                f"{year}年{month}月{day}日",
+                f"{day} {name} {year}",
+                f"{day}-{name}-{year}",
+                f"{name} {day}, {year}",
+            ]
+        )
+    )
+
+
+token = st.text(string.ascii_letters + string.digits, min_size=36, max_size=40)
+upper = st.text(string.ascii_uppercase + string.digits, min_size=16, max_size=16)
+roots = ["1.2.840.10008", "1.2.826.0.1", "1.3.6.1.4.1", "1.3.12.2.1107", "1.2.276.0", "2.16.840.1.113662"]
+uids = st.builds("{}.{}".format, st.sampled_from(roots), digits(3, 9))
+keys = st.text("0123456789abcdef", min_size=15, max_size=15).map("a".__add__)
+REFUSED = {
+    "a date": dates(),
+    "a DICOM UID": st.one_of(
+        uids,
+        digits(20, 38).map("2.25.{}".format),
+        st.lists(digits(1, 5), min_size=5, max_size=9).map(lambda arcs: f"1.{'.'.join(arcs)}"),
+    ),
+    "a path": st.sampled_from(
+        [
+            r"C:\films\1.dcm",
+            "d:/films/1.dcm",
+            r"\\pacs\films$\1.dcm",
+            "//pacs/films/1.dcm",
+            "~/films/1.dcm",
+            "/srv/films/1",
+        ]
+    ),
+    "a password": st.builds(
+        "{}://erika:{}@pacs.example/x".format, st.sampled_from(["https", "postgres"]), digits(3, 9)
+    ),
+    "a token": st.one_of(
+        token.map("hf_{}".format),
+        token.map("ghp_{}".format),
+        token.map("github_pat_{}".format),
+        upper.map("AKIA{}".format),
+    ),
+    "a key": st.one_of(keys, keys.map(str.upper), keys.map(str.title)),
+}
+number = st.integers(0, 10**8)
+eight = st.integers(1900, 2099).map("{}0817".format)
+PASSED = st.one_of(
+    st.builds("torch {}.{}.{}+cpu".format, number, number, number),
+    st.builds("mammo-hf 0.1.0.dev{}".format, eight),
+    st.builds("numpy=={}.8.{}".format, st.integers(1900, 2099), st.integers(1, 31)),
+    st.builds("version {}.12.{}".format, st.integers(1900, 2099), st.integers(1, 31)),
+    st.builds("doi 10.1148/radiol.{}".format, eight),
+    st.builds("https://doi.org/10.1016/j.media.{}.{}".format, eight, digits(6)),
+    st.builds("arXiv:{}.{}".format, digits(4), digits(5)),
+    st.builds("https://arxiv.org/abs/{}.{}v2".format, digits(4), digits(5)),
+    st.floats(allow_nan=False, allow_infinity=False).map(str),
+    st.builds("0.{}{}".format, eight, digits(4)),
+    st.builds("commit {}".format, st.text("0123456789abcdef", min_size=40, max_size=40)),
+)
+COUNTS = st.sampled_from(["seed", "data_seed", "images", "train_patients", "num_examples", "count", "n_bytes"])
+
+
+def png(text):
+    notes, file = PngImagePlugin.PngInfo(), io.BytesIO()
+    notes.add_itxt("Comment", text, zip=True)
+    Image.new("L", (2, 2)).save(file, "png", pnginfo=notes)
+    return file.getvalue()
+
+
+PLACED = {
+    "README.md": lambda key, text: f"# A card\n\n- {key}: {text}\n",
+    "table.md": lambda key, text: f"| kind | {key} |\n|---|---:|\n| a | {text} |\n",
+    "metrics.json": lambda key, text: json.dumps({"a": [{key: text}]}),
+    "run.yaml": lambda key, text: f"a:\n  {key}: {text}\n",
+    "table.csv": lambda key, text: f'kind,{key}\n"a, b","{text}"\n',
+    "roc.png": lambda key, text: png(f"{key}={text}"),
+}
+
+
+def placed(where, key, text):
+    content = PLACED[where](key, text)
+    return {where: content if isinstance(content, bytes) else content.encode()}
+
+
+@pytest.mark.parametrize("where", PLACED)
+@given(data=st.data())
+def test_every_kind_of_identifier_is_refused_wherever_it_is_written(where, data):
+    kind = data.draw(st.sampled_from(list(REFUSED)))
+    text = data.draw(REFUSED[kind])
+    before, after = data.draw(st.sampled_from([("", ""), ("seen on ", "."), ("IMG_", ""), ("(", ")")]))
+    text = text if kind in ("a path", "a password") else before + text + after
+    with pytest.raises(IdentifierError, match=kind.removeprefix("a ")):
+        refuse_identifiers(placed(where, "comment", text))
+
+
+@pytest.mark.parametrize("where", PLACED)
+@given(data=st.data())
+def test_numbers_that_name_nobody_pass_wherever_they_are_written(where, data):
+    refuse_identifiers(placed(where, "comment", data.draw(PASSED)))
+    key, count = data.draw(COUNTS), data.draw(eight)
+    refuse_identifiers(placed(where, key, count))
+    refuse_identifiers({"metrics.json": json.dumps({key: [int(count), int(count)]}).encode()})
+
+
+def test_what_hides_in_a_file_is_found():
+    planted = b"MUSTERFRAU^ERIKA"
+    picture = png("nothing")
+    twice = b'{"note": "MUSTERFRAU^ERIKA", "note": "none"}'
+    for where, content in {"roc.png": picture + planted, "metrics.json": twice}.items():
+        with pytest.raises(IdentifierError, match="person"):
+            refuse_identifiers({where: content})
+
+
+def test_a_file_that_changes_after_it_was_searched_is_not_pushed(hub, checkpoint, monkeypatch):
+    from mammo_hf.hub import push as module
+
+    opened = module._open_repository
+
+    def change(*args, **kwargs):
+        save_file(load_file(checkpoint / "model.safetensors"), checkpoint / "model.safetensors", {"from": "MUSTER^E"})
+        return opened(*args, **kwargs)
+
+    monkeypatch.setattr(module, "_open_repository", change)
+    with pytest.raises(DataError, match=r"model.safetensors was changed while it was checked"):
+        push(checkpoint, "lab/mammo")
+    assert hub.count("PUT /lfs") == 0
+    assert len(hub.repositories["lab/mammo"].commits) == 1
 
 
 @pytest.mark.parametrize(
