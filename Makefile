@@ -7,10 +7,10 @@ PIP_FLAGS ?=
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: chromium help install demo picture docs test test-common test-slow test-lowest lint format clean
+.PHONY: sbom chromium help install demo picture docs test test-common test-slow test-lowest lint format clean
 
 help:
-	@echo "make demo | picture | docs | test | test-common | test-slow | test-lowest | lint | format | clean"
+	@echo "make demo | picture | docs | sbom | test | test-common | test-slow | test-lowest | lint | format | clean"
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -30,6 +30,10 @@ picture: demo
 # the site, into build/site; a broken link or a docstring that does not fit its function fails
 docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# what the package brings along: CycloneDX SBOM and licences of the runtime and the extras, into build/supply_chain
+sbom: install
+	$(BIN)/python scripts/supply_chain.py --output_dir build/supply_chain
 
 lint: install
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator
@@ -67,6 +68,18 @@ def writing_errors(target: object) -> Iterator[None]:
         raise UsageError(problem, source=target, remedy=remedy) from error
 
 
+def as_new_files(*paths: str | os.PathLike[str]) -> None:
+    """Give files or folders the mode that the user's umask gives new ones: some libraries write for the user alone.
+
+    Args:
+        paths: Files or folders that this process has written.
+    """
+    mask = os.umask(0o077)
+    os.umask(mask)
+    for path in paths:
+        os.chmod(path, (0o777 if os.path.isdir(path) else 0o666) & ~mask)
+
+
 def writable_folder(folder: Path) -> Path:
     """Create a folder and check that it can be written to.
 
@@ -113,6 +126,30 @@ def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
     except ValueError:
         return {}
     return content if isinstance(content, dict) else {}
+
+
+# Cells of a CSV file: a spreadsheet takes text that begins with = + - or @ for a formula and runs it.
+
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+
+
+def safe_cell(value: Any) -> Any:
+    """Return a cell as it is written to a CSV file: an apostrophe before text that a spreadsheet would run; no number.
+
+    Text that begins with apostrophes before such a character gets one more, so that `plain_cell` gives back any text.
+    """
+    if not isinstance(value, str) or not _FORMULA.match(value):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
+
+
+def plain_cell(text: str) -> str:
+    """Return the text of a cell that `safe_cell` made."""
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
 # Finding files, and recognising them by their first bytes: one function for every door.

@@ -6,12 +6,21 @@ even if another package offers the same one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from .errors import UsageError, did_you_mean
+from .errors import MammoError, UsageError, did_you_mean
+
+logger = logging.getLogger(__name__)
+
+
+class PluginError(MammoError):
+    """Error of a plug-in while it was at work; the log has its traceback."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,34 @@ def find_plugin(group: str, name: str, names: Sequence[str], *, kind: str, other
         problem = f"this {kind} cannot be used: {found.reason}"
         raise UsageError(problem, source=name, remedy="fix or remove its package")
     return found.object
+
+
+@contextmanager
+def plugin_errors(kind: str, name: str) -> Iterator[None]:
+    """Turn whatever a plug-in raises into an error that names it; an error for the user is left as it is.
+
+    Args:
+        kind: What a plug-in of its group is called: "explainer".
+        name: Name of the plug-in.
+
+    Raises:
+        PluginError: It raised something else than a `MammoError`.
+    """
+    try:
+        yield
+    except MammoError:
+        raise
+    except Exception as error:
+        logger.info("%s %s", kind, name, exc_info=True)
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        remedy = f"use another {kind}, or report this to its author"
+        raise PluginError(f"this {kind} failed with {reason}", source=name, remedy=remedy) from error
+
+
+@cache
+def pass_over(reason: str) -> None:
+    """Warn, once per reason, that a plug-in is passed over."""
+    logger.warning("passed over: %s", reason)
 
 
 def _package(entry: EntryPoint) -> str:

@@ -3,9 +3,11 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mammo_hf.errors import DataError, UsageError
-from mammo_hf.files import read_record, walk, whole_file, write_record, write_whole
+from mammo_hf.files import plain_cell, read_record, safe_cell, walk, whole_file, write_record, write_whole
 
 
 def test_there_and_back(tmp_path):
@@ -65,3 +67,26 @@ def test_walk_reports_a_folder_that_cannot_be_listed(tmp_path):
     problems = []
     assert list(walk(tmp_path / "none", lambda *problem: problems.append(problem))) == []
     assert problems == [(str(tmp_path / "none"), "cannot be listed (No such file or directory)")]
+
+
+@given(st.text("'=+-@\t1.ae\r", max_size=8))
+def test_a_cell_is_safe_and_comes_back(text):
+    cell = safe_cell(text)
+    assert plain_cell(cell) == text
+    if cell[:1] in "=+-@\t\r" and cell:
+        float(cell)  # a number, and nothing else, keeps its sign
+
+
+def test_numbers_are_not_prefixed():
+    assert [safe_cell(value) for value in (-1.5, "-1.5", "+3", "-inf", None)] == [-1.5, "-1.5", "+3", "-inf", None]
+
+
+def test_weights_are_as_readable_as_the_user_wants(tmp_path):
+    from mammo_hf.testing import tiny_classifier
+
+    before = os.umask(0o027)
+    try:
+        tiny_classifier().save_pretrained(tmp_path / "swin")
+    finally:
+        os.umask(before)
+    assert {oct(path.stat().st_mode & 0o777) for path in (tmp_path / "swin").iterdir()} == {"0o640"}

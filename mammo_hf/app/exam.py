@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -86,13 +87,16 @@ class Exam:  # not a dataclass: Gradio would send one to the browser, array by a
         self.centre = (0.5, 0.5)  # of the enlarged part, as fractions of height and width
 
 
-def read_exam(model: Any, processor: Any, images: Sequence[Any]) -> Exam:
+def read_exam(
+    model: Any, processor: Any, images: Sequence[Any], lock: AbstractContextManager[Any] | None = None
+) -> Exam:
     """Read and score images; one that cannot be read becomes a note.
 
     Args:
         model: A classifier.
         processor: The model's processor.
         images: Paths, or anything else that the processor takes.
+        lock: Lock that is held while the model is used, but not while files are read.
 
     Raises:
         DataError: There is none, or none could be read, with the reason for the first.
@@ -102,7 +106,7 @@ def read_exam(model: Any, processor: Any, images: Sequence[Any]) -> Exam:
     views, notes = [], []
     for number, image in enumerate(images, 1):
         try:
-            views.append(_read(model, processor, image, number))
+            views.append(_read(model, processor, image, number, lock or nullcontext()))
         except MammoError as error:
             remedy = f"; {error.remedy}" if error.remedy else ""
             notes.append(f"File {number} cannot be read: {error.problem}{remedy}.")
@@ -155,13 +159,13 @@ def explanation_map(
     return np.clip(resize_area(oriented(explanation.in_source(), view.orientation), size), 0, 1)
 
 
-def _read(model: Any, processor: Any, image: Any, number: int) -> ShownView:
+def _read(model: Any, processor: Any, image: Any, number: int, lock: AbstractContextManager[Any]) -> ShownView:
     with refusing(f"image {number}"):
         source = processor.open(image)
         mammogram, intensity = source.mammogram, source.view(slice(None))
         made = processor.preprocess(source, return_tensors="pt", return_geometry=True)
     geometry, pixels = made["geometry"][0], made["pixel_values"].to(model.device, model.dtype)
-    with torch.inference_mode():
+    with lock, torch.inference_mode():
         logits = image_logits(model, pixels).double().cpu().numpy()
     laterality = Laterality.UNKNOWN if mammogram is None else mammogram.header.laterality
     view = View.UNKNOWN if mammogram is None else mammogram.header.view

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import io
 import os
+import threading
+from functools import cache
 from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from huggingface_hub.utils import HFValidationError, validate_repo_id
+from PIL import Image
 
 from .. import __version__
 from ..errors import INSTALLED_FROM, MammoError, UsageError, install
@@ -33,8 +38,10 @@ from .exam import (
     scores_table,
     targets_of,
 )
+from .serving import LARGEST_UPLOAD, OwnVisitors, remove_old_uploads
 
 NONE = "none"
+_READERS, _WAITING = 8, 64  # visitors whose exams are read at the same time, and who may wait
 GRID = (("R", "MLO"), ("L", "MLO"), ("R", "CC"), ("L", "CC"))
 _LIFETIME = 600  # seconds after which the remains of uploads are deleted
 
@@ -64,22 +71,24 @@ class Page:
 
     def __init__(self, model: Any, processor: Any) -> None:
         self._model, self._processor = model, processor
+        self._lock = threading.Lock()  # an explainer hooks into the model: one visitor at a time
         isolate_process()
 
     def read(self, files: list[str] | None, *controls: Any) -> tuple[Any, ...]:
         """Show files that were dropped; they are deleted as soon as they are read."""
         try:
-            return self._show(read_exam(self._model, self._processor, files or []), controls)
+            return self._show(read_exam(self._model, self._processor, files or [], lock=self._lock), controls)
         except MammoError as error:
             return self._show(Exam(), controls, problem(str(error)))
         finally:
             for file in files or []:
                 with contextlib.suppress(OSError):
                     Path(file).unlink()
+            remove_old_uploads(_LIFETIME)
 
     def example(self, *controls: Any) -> tuple[Any, ...]:
         """Show the phantom's exam."""
-        return self._show(read_exam(self._model, self._processor, phantom_exam()), controls)
+        return self._show(read_exam(self._model, self._processor, phantom_exam(), lock=self._lock), controls)
 
     def draw(
         self, exam: Exam, explainer: str, target: str, opacity: float, level: float, window: float, zoom: float
@@ -122,7 +131,8 @@ class Page:
             view = exam.views[number]
             label = None if target == PREDICTED else target
             size = (view.intensity.shape[0], view.intensity.shape[1])
-            exam.maps[key] = explanation_map(self._model, view, explainer, label, size)
+            with self._lock:
+                exam.maps[key] = explanation_map(self._model, view, explainer, label, size)
         return exam.maps[key]
 
     def _show(self, exam: Exam, controls: tuple[Any, ...], error: str = "") -> tuple[Any, ...]:
@@ -161,6 +171,8 @@ def build_page(model: Any, processor: Any, *, name: str = "") -> Any:
                 scores = gr.HTML(elem_id="scores")
             with gr.Column(scale=1, min_width=280, elem_classes="tables"):
                 facts = gr.HTML(elem_id="facts")
+        # a file that takes long to read holds up its visitor alone
+        blocks.queue(default_concurrency_limit=_READERS, max_size=_WAITING)
         state = gr.State(Exam)
         everything = [state, files, notes, hint, scores, facts, *pictures]
         files.upload(page.read, [files, *controls], everything)
@@ -178,12 +190,54 @@ def build_page(model: Any, processor: Any, *, name: str = "") -> Any:
     return blocks
 
 
-def launch_options() -> dict[str, Any]:
-    """Return the page's style, with fonts of this machine, so that it makes no request to any other."""
+def launch_options(host: str | None = None) -> dict[str, Any]:
+    """Return the options of the page's ``launch``: its limits, and its style, with fonts of this machine alone.
+
+    Args:
+        host: Address to listen on, whose visitors alone are let in; ``None``: no check.
+    """
+    from starlette.middleware import Middleware  # comes with Gradio
+
     gr = gradio()
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
     css = resources.files("mammo_hf.app").joinpath("page.css").read_text(encoding="utf-8")
-    return {"theme": gr.themes.Default(**fonts), "css": css, "share": False, "footer_links": [], "quiet": True}
+    style = {"theme": gr.themes.Default(**fonts), "css": css, "share": False, "footer_links": [], "quiet": True}
+    limits = {"middleware": [Middleware(OwnVisitors, host=host)]} if host else {}
+    return {**style, "max_file_size": LARGEST_UPLOAD, "app_kwargs": limits}
+
+
+@cache
+def _shown_components(gr: Any) -> tuple[type[Any], type[Any]]:
+    """Return Gradio's image and gallery with pictures that go to the browser as they are, and to no file."""
+    from gradio import component_meta
+    from gradio.components.gallery import GalleryData, GalleryImage
+    from gradio.data_classes import ImageData
+
+    # Gradio would write a stub of each new component next to this file
+    write_stub, component_meta.create_or_modify_pyi = component_meta.create_or_modify_pyi, lambda *_: None
+    try:
+
+        class Picture(gr.Image):
+            is_template = True  # drawn by the browser as its base class
+
+            def postprocess(self, value: np.ndarray | None) -> Any:
+                return None if value is None else ImageData(url=_as_url(value))
+
+        class Pictures(gr.Gallery):
+            is_template = True
+
+            def postprocess(self, value: list[tuple[np.ndarray, str]] | None) -> Any:
+                shown = [GalleryImage(image=ImageData(url=_as_url(one)), caption=name) for one, name in value or []]
+                return GalleryData(root=shown)
+    finally:
+        component_meta.create_or_modify_pyi = write_stub
+    return Picture, Pictures
+
+
+def _as_url(picture: np.ndarray) -> str:
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "webp", quality=90, method=2)
+    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def _controls(gr: Any, model: Any) -> list[Any]:
@@ -207,7 +261,7 @@ def _pictures(gr: Any) -> list[Any]:
         with gr.Row(elem_classes="views"):
             for side, view in row:
                 found.append(
-                    gr.Image(
+                    _shown_components(gr)[0](
                         label=f"{side} {view}",
                         interactive=False,
                         visible=False,
@@ -218,7 +272,9 @@ def _pictures(gr: Any) -> list[Any]:
                         alt_text=f"{'right' if side == 'R' else 'left'} breast, {view}",
                     )
                 )
-    found.append(gr.Gallery(label="other images", visible=False, elem_id="others", columns=2, object_fit="contain"))
+    found.append(
+        _shown_components(gr)[1](label="other images", visible=False, elem_id="others", columns=2, object_fit="contain")
+    )
     return found
 
 
@@ -226,13 +282,11 @@ def _pictures(gr: Any) -> list[Any]:
 
 _APP = '''"""The page of {model}."""
 
-from mammo_hf.app.page import build_page, launch_options
+from mammo_hf.app.serving import serve
 from mammo_hf.inference.scoring import load_classifier
 
-page = build_page(*load_classifier("{model}"), name="{model}")
-
 if __name__ == "__main__":
-    page.launch(**launch_options())
+    serve(*load_classifier("{model}"), name="{model}")
 '''
 _CARD = """---
 title: {title}

@@ -21,7 +21,8 @@ def main(arguments: list[str]) -> None:
     """Run ``mammo-hf app``."""
     args = parser().parse_args(arguments)
     check_number("--port", args.port, 0 < args.port < 65536, "1 to 65535")
-    from ..app.page import build_page, gradio, launch_options, write_space  # imports torch, which --help should not
+    from ..app.page import gradio, write_space  # imports torch, which --help should not
+    from ..app.serving import serve
     from ..inference.scoring import load_classifier
 
     if args.space is not None:
@@ -29,10 +30,8 @@ def main(arguments: list[str]) -> None:
         return
     gradio()  # before the seconds of loading
     quiet()
-    page = build_page(*load_classifier(args.model), name=args.model.rstrip("/").split("/")[-1])
+    loaded = load_classifier(args.model)
     try:
-        page.launch(server_name=args.host, server_port=args.port, prevent_thread_lock=True, **launch_options())
+        serve(*loaded, name=args.model.rstrip("/").split("/")[-1], host=args.host, port=args.port)
     except OSError as error:
         raise UsageError(f"is in use ({error})", source=f"--port {args.port}", remedy="choose another") from error
-    print(f"http://{args.host}:{args.port} (Ctrl-C stops it)", flush=True)
-    page.block_thread()

@@ -11,6 +11,7 @@ from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any
 
 from ..errors import DataError, MammoError, UsageError, refusing
+from ..files import safe_cell
 from ..notes import Note, codes, counts_line
 from .running import Parser, writable_folder
 
@@ -65,7 +66,9 @@ def main(arguments: list[str]) -> None:
     with (out / "crops.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, FIELDS, restval="", extrasaction="ignore")
         writer.writeheader()
-        writer.writerows(fact | {"notes": "; ".join(fact.get("notes", []))} for fact in shown + failed)
+        for fact in shown + failed:
+            cells = fact | {"notes": "; ".join(fact.get("notes", []))}
+            writer.writerow({name: safe_cell(value) for name, value in cells.items()})
     noted = sum(bool(fact["notes"]) for fact in shown)
     counts = counts_line("notes", Counter(code for fact in shown for code in codes(fact["notes"])))
     print(f"{len(shown)} images in {out}, {noted} with a note, {len(failed)} not read; all in crops.csv{counts}")

@@ -14,11 +14,12 @@ from datasets import Dataset
 from ..errors import DataError, UsageError, did_you_mean
 from ..files import MARKER
 from ..isolation import isolating
+from ..plugins import plugin_errors
 from .collection import Collection
 from .datasets import folder as folder_source
 from .datasets.contents import Files
 from .datasets.csv_source import MappedSource
-from .datasets.discovery import all_sources, find_source, source_names
+from .datasets.discovery import all_sources, find_source, source_names, sources_of
 from .datasets.mapping import ACCEPT, Field, parse_mapping
 from .datasets.mapping import COLUMNS as MAPPED_COLUMNS
 from .datasets.own_table import draft
@@ -121,7 +122,8 @@ def _load_place(source: str, root: str | Path | None, options: dict[str, Any]) -
     known = [parameter for parameter in inspect.signature(module.load).parameters if parameter != "root"]
     _check_options(options, known, module.NAME)
     own = {name: value for name, value in options.items() if name in known}
-    collection: Collection = module.load(folder, **own)
+    with plugin_errors("source", module.NAME):
+        collection: Collection = module.load(folder, **own)
     if isinstance(collection, Collection):
         collection.root = str(folder)
         name = OWN_IMAGES if collection.salt_name == PRIVATE else module.NAME
@@ -189,7 +191,7 @@ def _folder(path: str | Path) -> Path:
 
 
 def _recognise(folder: Path) -> Any:
-    fitting = [source for source in all_sources() if source.recognises(folder)]
+    fitting = sources_of(folder)
     if len(fitting) == 1:
         return fitting[0]
     if fitting:

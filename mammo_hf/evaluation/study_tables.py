@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from ..files import safe_cell
 from ..plotting import COLOURS, INK, LINES, MARKERS, QUIET, dress, new_figure, save_figure
 
 Figures = dict[str, Any]
@@ -203,7 +204,7 @@ def csv_table(rows: Rows) -> str:
         ends = {"low": row["interval"], "gain_low": row.get("gain_interval")}
         flat = {name: None if pair is None else pair[0] for name, pair in ends.items()}
         flat |= {name.replace("low", "high"): None if pair is None else pair[1] for name, pair in ends.items()}
-        writer.writerow({**row, **flat})
+        writer.writerow({name: safe_cell(value) for name, value in {**row, **flat}.items()})
     return text.getvalue()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from ..errors import UsageError
-from ..plugins import Plugin, find_plugin, plugins
+from ..plugins import Plugin, find_plugin, plugin_errors, plugins
 from ..processing.geometry import Geometry
 from .explanation import Explanation, Facts
 from .swin import preserve_state, swin_of
@@ -101,6 +102,7 @@ def explain(
     Raises:
         UsageError: An unknown explainer, option or target, an input that does not fit the model, or an explainer whose
             maps break the contract.
+        PluginError: An explainer that was given by its name raised something.
     """
     plugin = find_explainer(explainer) if isinstance(explainer, str) else explainer
     name = explainer if isinstance(explainer, str) else str(getattr(explainer, "__name__", type(explainer).__name__))
@@ -115,7 +117,8 @@ def explain(
         passes = _Passes(model, pixel_values)
         first = Predicted(passes.logits, count, model.config)
         indices = first if target is None else resolve(target, count, model.config)
-        result = plugin.explain_map(model, pixel_values.detach().clone(), indices, **options)
+        with plugin_errors("explainer", name) if isinstance(explainer, str) else nullcontext():
+            result = plugin.explain_map(model, pixel_values.detach().clone(), indices, **options)
         raw, facts = result if isinstance(result, tuple) else (result, {})
         raw = _checked_maps(raw, count, name)
         _check_facts(facts, count, name)

@@ -9,7 +9,8 @@ import csv
 import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,10 @@ from ..explainers import Explanation, find_explainer
 from ..explainers import explain as explain_batch
 from ..explainers.explanation import mm_per_pixel
 from ..explainers.overlay import side_by_side
-from ..files import is_remote, whole_file, writing_errors
+from ..files import is_remote, safe_cell, whole_file, writing_errors
 from ..models.checkpoint import locate, read_tasks
 from ..notes import codes
+from ..plugins import PluginError, pass_over
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .onnx import is_exported
 from .reading import REJECTED, ImageReader, InferenceResult, Source, files_to_read
@@ -103,9 +105,9 @@ def _is_labelled(images: Any) -> bool:
         return True
     text, path = os.fspath(images), Path(images)
     if path.is_dir():
-        from ..data.datasets.discovery import all_sources
+        from ..data.datasets.discovery import sources_of
 
-        return (path / "layout.json").is_file() or any(source.recognises(path) for source in all_sources())
+        return (path / "layout.json").is_file() or bool(sources_of(path))
     return is_remote(text) or path.suffix.lower() == ".toml" or (":" in text and not path.exists())
 
 
@@ -150,9 +152,27 @@ def _explain_prepared(
     for index in range(len(images)):
         intensity, _, row = images.intensity_and_lesions(index)
         pixels = images.normalized(intensity)[None].to(network.device)
-        maps = {name: explain_batch(network, pixels, target, name).map[0] for name in names}
+        found = _by_each(names, partial(explain_batch, network, pixels, target))
+        maps = {name: explanation.map[0] for name, explanation in found.items()}
         _save(out / f"{index + 1:03d}.png", intensity[0].numpy(), maps, lesion_mask(row))
     return InferenceResult(out, len(images))
+
+
+def _by_each(names: Sequence[str], run: Callable[[str], Explanation]) -> dict[str, Explanation]:
+    """Return the explanation of each explainer; one that fails is named in a warning and passed over.
+
+    Raises:
+        PluginError: All of them failed.
+    """
+    found: dict[str, Explanation] = {}
+    for name in names:
+        try:
+            found[name] = run(name)
+        except PluginError as error:
+            pass_over(str(error))
+            if name == names[-1] and not found:
+                raise
+    return found
 
 
 def _explain_files(
@@ -179,10 +199,8 @@ def _explain_files(
             pixels = torch.from_numpy(image.pixel_values)[None]
             shown = processor.denormalize(pixels.numpy())
             pixels = pixels.to(network.device)
-            found = {
-                name: explain_batch(network, pixels, target, name, images=shown, geometry=[image.geometry])
-                for name in names
-            }
+            run = partial(explain_batch, network, pixels, target, images=shown, geometry=[image.geometry])
+            found = _by_each(names, run)
             first: Explanation = next(iter(found.values()))
             picture = f"{image.index + 1:03d}.png"
             maps = {name: explanation.map[0] for name, explanation in found.items()}
@@ -217,4 +235,4 @@ def _write_table(path: Path, columns: list[str], rows: list[list[Any]]) -> None:
         whole_file(path) as part,
         part.open("w", encoding="utf-8", newline="") as file,
     ):
-        csv.writer(file).writerows([columns, *rows])
+        csv.writer(file).writerows(map(safe_cell, row) for row in [columns, *rows])

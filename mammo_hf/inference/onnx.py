@@ -19,6 +19,7 @@ from torch import nn
 
 from ..data.terms import Terms, read_terms, write_terms
 from ..errors import DataError, UsageError, install
+from ..files import as_new_files
 from ..models.checkpoint import load_processor
 from ..models.configuration_mammo_swin import MammoSwinConfig
 from ..models.modeling_mammo_swin import MammoSwinImageClassifierOutput
@@ -74,7 +75,7 @@ def export_onnx(
         (part / TASKS).write_text(json.dumps(task_facts(model.config), indent=2) + "\n", encoding="utf-8")
         source = Path(model.name_or_path or ".")
         write_terms(part, (read_terms(source) if source.is_dir() else None) or (Terms(source.name, ""),))
-        part.chmod(0o755)
+        as_new_files(part)
         part.replace(out)
     finally:
         shutil.rmtree(part, ignore_errors=True)

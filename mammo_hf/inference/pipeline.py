@@ -59,6 +59,7 @@ class MammogramClassificationPipeline(Pipeline):
     _load_image_processor = True
     _load_feature_extractor = False
     _load_tokenizer = False
+    _load_video_processor = False  # unset, transformers would ask whether to run the code in the repository
 
     def __init__(self, *args: Any, isolate: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

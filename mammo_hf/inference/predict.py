@@ -19,7 +19,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from tqdm.auto import tqdm
 from ..errors import UsageError, check_device, check_number, printable
 from ..explainers import find_explainer
 from ..explainers.targets import label_names
-from ..files import whole_file, write_record, writing_errors
+from ..files import safe_cell, whole_file, write_record, writing_errors
 from ..isolation import isolating
 from ..models.checkpoint import locate, repository_of
 from ..notes import codes
@@ -468,7 +468,7 @@ def write_outputs(
             for _, (*cells, reason, code) in journal.rows():
                 if reason:
                     refusals[code] += 1
-                    rejected.writerow([cells[0], reason, code])
+                    rejected.writerow(map(safe_cell, (cells[0], reason, code)))
                 else:
                     images += 1
                     notes.update(filter(None, cells[FACTS.index("notes")].split(";")))
@@ -483,8 +483,7 @@ def write_outputs(
 def _write_csv(path: Path, columns: list[str], labels: list[str], rows: Iterator[list[str]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(rows)
+        writer.writerows(map(safe_cell, row) for row in chain([columns], rows))
 
 
 def _write_parquet(path: Path, columns: list[str], labels: list[str], rows: Iterator[list[str]]) -> None:

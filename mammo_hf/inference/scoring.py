@@ -17,6 +17,7 @@ from ..explainers.targets import resolve, task_slices
 from ..metrics.calibration import calibrated
 from ..models.checkpoint import check_processor, load_model, load_processor, locate, read_classifier_config
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification, score_logits
+from ..plugins import PluginError, pass_over
 from ..processing.geometry import Geometry
 from ..processing.image_processing_mammo import MammoImageProcessor
 
@@ -134,15 +135,18 @@ def score_and_explain(
     logits: torch.Tensor | None = None
     explanations: list[dict[int, Explanation]] = [{} for _ in range(len(pixel_values))]
     if explainer is not None:
-        logits, explanations = explain_tasks(
-            model,
-            given,
-            explainer,
-            tasks=tasks or list(task_slices(model.config)),
-            target=target,
-            images=processor.denormalize(pixel_values.float().cpu().numpy()),
-            geometry=geometry,
-        )
+        try:
+            logits, explanations = explain_tasks(
+                model,
+                given,
+                explainer,
+                tasks=tasks or list(task_slices(model.config)),
+                target=target,
+                images=processor.denormalize(pixel_values.float().cpu().numpy()),
+                geometry=geometry,
+            )
+        except PluginError as error:  # the scores do not need it
+            pass_over(str(error))
     # what is explained is the pooled score of the unchanged image; the reported score may be another
     if logits is None or tta or getattr(model.config, "score_from", "pooled") != "pooled":
         with torch.inference_mode():

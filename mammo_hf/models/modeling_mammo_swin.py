@@ -9,10 +9,12 @@ from __future__ import annotations
 import copy
 import logging
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,6 +38,7 @@ from transformers.models.swin.modeling_swin import SwinLayer as StockSwinLayer
 from transformers.utils.generic import can_return_tuple
 
 from ..errors import UsageError
+from ..files import as_new_files
 from .configuration_mammo_swin import MammoSwinConfig
 from .losses import (
     counted_pixels,
@@ -224,6 +227,11 @@ class _MammoSwinModel(SwinPreTrainedModel):
             if assign and isinstance(module, SwinRelativePositionBias) and module.relative_position_index.is_meta:
                 module.relative_position_index = module._create_relative_position_index().view(-1)
         return found
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+        """Save as transformers does, with weights that are readable as the user's umask says, not by the user alone."""
+        super().save_pretrained(save_directory, *args, **kwargs)
+        as_new_files(*Path(save_directory).glob("*.safetensors"))
 
 
 # arguments of `from_pretrained` that say where a checkpoint is, which its configuration and its weights both need

@@ -21,6 +21,7 @@ from transformers.models.swin.modeling_swin import SwinDropPath
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from ..errors import UsageError
+from ..files import as_new_files
 from ..metrics.classification import auroc_of
 from ..metrics.inputs import UndefinedMetric
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification
@@ -130,6 +131,7 @@ class WeightAverage(TrainerCallback):
     def save(self, folder: str | Path) -> None:
         """Save the average in a checkpoint that is being written."""
         save_file({name: value.contiguous().cpu() for name, value in self.average.items()}, Path(folder) / FILE)
+        as_new_files(Path(folder) / FILE)
 
     def load(self, folder: str | Path) -> None:
         """Load the average of a checkpoint; if it has none, its weights, which the network must have by now."""

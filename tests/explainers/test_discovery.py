@@ -1,10 +1,16 @@
 import sys
 
 import pytest
+import torch
 
+from mammo_hf import MammoImageProcessor
 from mammo_hf.cli import main
 from mammo_hf.errors import UsageError
-from mammo_hf.explainers import explainers, find_explainer, is_supervised
+from mammo_hf.explainers import explain, explainers, find_explainer, is_supervised
+from mammo_hf.inference.explain import _by_each
+from mammo_hf.inference.scoring import score_and_explain
+from mammo_hf.plugins import PluginError
+from mammo_hf.testing import tiny_classifier
 
 OURS = (
     *("attention", "attention_rollout", "grad_cam", "grad_cam_attention", "hires_cam", "layer_cam", "legrad"),
@@ -31,6 +37,23 @@ def plugin(tmp_path, monkeypatch):
     yield install
     for name in [name for name in sys.modules if name.startswith("plugin_")]:
         del sys.modules[name]
+
+
+RAISES = "def explain_map(model, pixel_values, target): raise KeyError('of its own')\n"
+
+
+def test_an_explainer_that_raises_is_named_and_the_scores_and_the_others_go_on(plugin, tmp_path, caplog):
+    plugin("raises", "REQUIRES = ()\ndef available(): return True\n" + RAISES)
+    model, pixels = tiny_classifier().eval(), torch.zeros(1, 1, 112, 56)
+    with caplog.at_level("INFO"), pytest.raises(PluginError, match=r"^raises: this explainer failed with KeyError"):
+        explain(model, pixels, explainer="raises")
+    assert "in explain_map" in caplog.text  # the traceback
+    logits, explained = score_and_explain(model, MammoImageProcessor(size=(112, 56)), pixels, explainer="raises")
+    assert torch.equal(logits, model(pixels).logits)
+    assert explained == [{}]
+    assert "passed over: raises: " in caplog.text
+    found = _by_each(["raises", "grad_cam"], lambda name: explain(model, pixels, explainer=name))
+    assert list(found) == ["grad_cam"]
 
 
 def test_ours_are_there():

@@ -3,6 +3,7 @@ import csv
 import pyarrow.parquet as pq
 import pytest
 
+from mammo_hf.data.datasets.tables import read_table
 from mammo_hf.inference.predict import Journal, rejects_path, write_outputs
 
 LABELS = ["pathology:benign", "pathology:malignant"]
@@ -34,6 +35,25 @@ def test_scores_and_rejects_go_to_a_table_each(journal, tmp_path):
         {"file": "c.dcm", "reason": "is cut off", "code": "damaged"}
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["part", "scores.csv", "scores.rejected.csv"]
+
+
+def test_a_spreadsheet_runs_no_cell_and_our_readers_get_back_the_text(tmp_path):
+    names = ["=1+1.dcm", "+1.dcm", "-a.dcm", "@SUM(A1).dcm", "'=x.dcm", "'plain.dcm", "-5"]
+    journal = Journal(tmp_path / "part", 8, len(names) + 1)
+    journal.open({})
+    journal.begin(0, 0)
+    journal.write([(at, [name, "L", "CC", "", "-0.25", "0.75", "", ""]) for at, name in enumerate(names)])
+    journal.write([(len(names), ["=r.dcm", "", "", "", "", "", "-is cut off", "damaged"])])
+    journal.close()
+    write_outputs(journal, tmp_path / "scores.csv", COLUMNS, LABELS)
+    rows = list(csv.DictReader((tmp_path / "scores.csv").open()))
+    assert [row["file"] for row in rows] == [*(f"'{name}" for name in names[:5]), "'plain.dcm", "-5"]
+    assert {row[LABELS[0]] for row in rows} == {"-0.25"}
+    assert [row["file"] for row in read_table(tmp_path / "scores.csv")] == names
+    rejects = list(csv.DictReader(rejects_path(tmp_path / "scores.csv").open()))
+    assert rejects == [{"file": "'=r.dcm", "reason": "'-is cut off", "code": "damaged"}]
+    write_outputs(journal, tmp_path / "scores.parquet", COLUMNS, LABELS)
+    assert pq.read_table(tmp_path / "scores.parquet").column("file").to_pylist() == names
 
 
 def test_parquet_holds_numbers(journal, tmp_path):

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from ...plugins import find_plugin, offered, plugins
+from ...plugins import PluginError, find_plugin, offered, pass_over, plugin_errors, plugins
 from ..collection import Collection
 from .csv_source import MAPPINGS, MappedSource
 
@@ -65,10 +65,26 @@ def find_source(name: str) -> Any:
 def all_sources() -> list[Any]:
     """Return all usable sources, our own modules first, so that no other package can take a collection from them.
 
-    A broken package must not stop the others; asked for by name it gives the reason.
+    A broken package is named in a warning and does not stop the others.
     """
-    usable = [found.object for found in plugins(GROUP, NAMES).values() if found.reason is None]
+    found = plugins(GROUP, NAMES)
+    for name, plugin in found.items():
+        if plugin.reason is not None:
+            pass_over(f"the source {name}: {plugin.reason}")
+    usable = [plugin.object for plugin in found.values() if plugin.reason is None]
     return [*usable, *map(_mapped, _mappings())]
+
+
+def sources_of(folder: Path) -> list[Any]:
+    """Return the sources that recognise a folder; one that fails at it is named in a warning and passed over."""
+    fitting = []
+    for source in all_sources():
+        try:
+            with plugin_errors("source", source.NAME):
+                fitting += [source] * bool(source.recognises(folder))
+        except PluginError as error:
+            pass_over(str(error))
+    return fitting
 
 
 @cache

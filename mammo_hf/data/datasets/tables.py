@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError, UsageError, install
+from ...files import plain_cell
 
 SUFFIXES = (".csv", ".tsv", ".xlsx", ".xlsm", ".xls", ".ods")  # of files that are taken for a table, read or refused
 _DELIMITERS = ",;\t|"
@@ -104,7 +105,8 @@ def _delimited(text: str, path: str | Path) -> Iterator[list[str]]:
     csv.field_size_limit(_LARGEST_FIELD)
     # values may hold line breaks inside quotes: only a csv reader may cut the rows
     try:
-        yield from csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
+            yield [plain_cell(cell) for cell in row]
     except csv.Error as error:
         raise DataError(f"is not a table: {error}", source=path, remedy="save it as CSV again") from error
 

@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...errors import UsageError
-from ...files import Folder
+from ...files import Folder, safe_cell
 from ...processing.image_processing_mammo import FORMAT_VERSION, MammoImageProcessor
 from ..collection import Collection, Rejected
 from ..prepared_row import SCHEMA
@@ -116,7 +116,7 @@ def finish(
     """
     folder.write_text(PROCESSOR, preparation.processor.to_json_string())
     text = io.StringIO(newline="")
-    csv.writer(text).writerows([("source", "reason", "code"), *rejected])
+    csv.writer(text).writerows(map(safe_cell, row) for row in [("source", "reason", "code"), *rejected])
     folder.write_text(REJECTED, text.getvalue())
     if layout.format == "arrow":
         info = datasets.DatasetInfo(features=datasets.Features.from_arrow_schema(preparation.schema))

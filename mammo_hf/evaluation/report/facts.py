@@ -14,6 +14,7 @@ import datasets
 import jinja2
 import numpy as np
 
+from ...files import plain_cell
 from ..classifier import FACTS, FEWEST_PATIENTS, UNKNOWN, Evaluation
 from ..scored import Scored
 from .pictures import EXPLAINER
@@ -220,4 +221,4 @@ def read_rejected(folder: str | Path) -> list[tuple[str, str]]:
     if not path.is_file():
         return []
     with path.open(encoding="utf-8", newline="") as file:
-        return [(row["source"], row["reason"]) for row in csv.DictReader(file)]
+        return [(plain_cell(row["source"]), plain_cell(row["reason"])) for row in csv.DictReader(file)]

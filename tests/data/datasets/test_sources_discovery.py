@@ -55,6 +55,21 @@ def test_a_broken_package_hinders_no_other_and_says_why_when_asked_for(monkeypat
         load("empty", Path("/"))
 
 
+def test_a_source_that_raises_is_named_and_the_others_go_on(monkeypatch, tmp_path, caplog):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    names = "NAME, LOOKS_FOR, LICENCE, TASKS, OFFICIAL_SPLIT, QUIRKS"
+    code = f"{names} = 'raising', 'a file', 'free', {{}}, 'none', ()\n"
+    code += "def recognises(root):\n    raise KeyError('of its own')\ndef load(root):\n    return 1 / 0\n"
+    (tmp_path / "raising_source.py").write_text(code)
+    offer(monkeypatch, ("raising", "raising_source"), ("broken", "no_such_module_anywhere"))
+    (tmp_path / "data").mkdir()
+    assert discovery.sources_of(tmp_path / "data") == []
+    assert "passed over: raising: this source failed with KeyError: 'of its own'" in caplog.text
+    assert "passed over: the source broken: ModuleNotFoundError" in caplog.text
+    with pytest.raises(plugins.PluginError, match="raising: this source failed with ZeroDivisionError"):
+        load("raising", tmp_path)
+
+
 def test_a_stranger_cannot_take_the_name_of_ours(monkeypatch):
     offer(monkeypatch, ("mini-mias", "mammo.hf.fake"))
     assert discovery.find_source("mini-mias") is mini_mias
