@@ -7,10 +7,10 @@ PIP_FLAGS ?=
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: sbom chromium help install demo picture docs test test-common test-slow test-lowest lint format clean
+.PHONY: dist sbom chromium help install demo picture docs test test-common test-slow test-lowest lint format clean
 
 help:
-	@echo "make demo | picture | docs | sbom | test | test-common | test-slow | test-lowest | lint | format | clean"
+	@echo "make demo | picture | docs | dist | sbom | test | test-common | test-slow | test-lowest | lint | format | clean"
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -34,6 +34,10 @@ docs: install
 # what the package brings along: CycloneDX SBOM and licences of the runtime and the extras, into build/supply_chain
 sbom: install
 	$(BIN)/python scripts/supply_chain.py --output_dir build/supply_chain
+
+# wheel and sdist, the same bytes from the same files
+dist: install
+	$(BIN)/python -m build --no-isolation
 
 lint: install
 	$(BIN)/ruff check .

@@ -80,6 +80,9 @@ class StageOptions:
     model_terms: str | None = option(
         "model", None, "terms of the model that training starts from, if it has no card with a licence; as for --terms"
     )
+    name_host: bool = option(
+        "output", True, "let the names of TensorBoard's folder and files hold the name of this machine"
+    )
     overwrite_output_dir: bool = option("output", False, "replace the finished training in --output_dir")
     window_size: int | None = option("model", None, "side of the attention windows in tokens; default: the model's")
     layer_decay: float = option("training", 1.0, "factor of the learning rate from one layer to the one below it")

@@ -9,8 +9,10 @@ import os
 import re
 import shutil
 import signal
+import socket
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import FrameType
@@ -464,6 +466,16 @@ def parameter_groups(
     ]
 
 
+@contextmanager
+def without_host_name() -> Iterator[None]:
+    """Let this process have no name of its machine: TensorBoard puts it into the names of folders and files."""
+    named, socket.gethostname = socket.gethostname, lambda: "host"
+    try:
+        yield
+    finally:
+        socket.gethostname = named
+
+
 class Diverged(MammoError):  # noqa: N818 (a state of the run, as Interrupted is)
     """A loss that is no longer a number."""
 
@@ -490,6 +502,11 @@ class SwinTrainer(Trainer):
         self.average = average
         if average is not None:
             self.add_callback(average)
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train as transformers does, without the name of this machine in what trackers write if it is not wanted."""
+        with nullcontext() if getattr(self.args, "name_host", True) else without_host_name():
+            return super().train(*args, **kwargs)
 
     def init_hf_repo(self, *args: Any, **kwargs: Any) -> None:
         """Refuse Trainer's own push, which takes every file of its folder along, and with them this machine's paths.

@@ -1,10 +1,13 @@
 import logging
+import socket
+from types import SimpleNamespace
 
 import pytest
-from transformers import TrainerControl, TrainerState
+from transformers import Trainer, TrainerControl, TrainerState
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from mammo_hf.training.callbacks import LoggedFigures, ProgressBar, show_progress
+from mammo_hf.training.trainer import SwinTrainer
 
 EVALUATION = {"eval_loss": 0.5, "eval_pathology_auroc": 0.75, "eval_runtime": 1.0, "eval_samples_per_second": 3.0}
 
@@ -59,3 +62,21 @@ def test_ours_stand_in_the_place_of_trainers_own(before, after):
     trainer = FakeTrainer(before())
     show_progress(trainer)
     assert [type(callback) for callback in trainer.callbacks] == [after]
+
+
+def test_trackers_are_told_no_name_of_the_machine_if_it_is_not_wanted(tmp_path, monkeypatch):
+    tensorboard = pytest.importorskip("torch.utils.tensorboard", reason="tensorboard is not installed")
+
+    def train(self):
+        tensorboard.SummaryWriter(tmp_path / str(self.args.name_host)).close()
+        return socket.gethostname()
+
+    monkeypatch.setattr(socket, "gethostname", lambda: "mammo-pc-7")
+    monkeypatch.setattr(Trainer, "train", train)
+    trainer = object.__new__(SwinTrainer)
+    for wanted in (True, False):
+        trainer.args = SimpleNamespace(name_host=wanted)
+        assert trainer.train() == ("mammo-pc-7" if wanted else "host")
+        [written] = (tmp_path / str(wanted)).iterdir()
+        assert ("mammo-pc-7" in written.name) is wanted
+    assert socket.gethostname() == "mammo-pc-7"

@@ -63,6 +63,7 @@ def test_a_source_that_raises_is_named_and_the_others_go_on(monkeypatch, tmp_pat
     (tmp_path / "raising_source.py").write_text(code)
     offer(monkeypatch, ("raising", "raising_source"), ("broken", "no_such_module_anywhere"))
     (tmp_path / "data").mkdir()
+    plugins.pass_over.cache_clear()
     assert discovery.sources_of(tmp_path / "data") == []
     assert "passed over: raising: this source failed with KeyError: 'of its own'" in caplog.text
     assert "passed over: the source broken: ModuleNotFoundError" in caplog.text
