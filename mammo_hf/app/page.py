@@ -38,7 +38,7 @@ from .exam import (
     scores_table,
     targets_of,
 )
-from .serving import LARGEST_UPLOAD, OwnVisitors, remove_old_uploads
+from .serving import LARGEST_UPLOAD, OwnVisitors, private_folder, remove_old_uploads
 
 NONE = "none"
 _READERS, _WAITING = 8, 64  # visitors whose exams are read at the same time, and who may wait
@@ -142,7 +142,7 @@ class Page:
 
 
 def build_page(model: Any, processor: Any, *, name: str = "") -> Any:
-    """Return the page of a classifier, a ``gradio.Blocks``; pass `launch_options` to its ``launch``.
+    """Return the page of a classifier, a ``gradio.Blocks``; `serve` runs it.
 
     Args:
         model: A classifier.
@@ -188,6 +188,30 @@ def build_page(model: Any, processor: Any, *, name: str = "") -> Any:
         for picture in pictures[:-1]:
             picture.select(clicked, [state, *controls], [state, *pictures], show_progress="hidden")
     return blocks
+
+
+def serve(model: Any, processor: Any, *, name: str, host: str | None = None, port: int | None = None) -> None:
+    """Run the page of a classifier until it is stopped.
+
+    Args:
+        model: A classifier.
+        processor: The model's processor.
+        name: The model's name, shown as the title.
+        host: Address to listen on; ``None``: what Gradio takes, as on a Space, which has its own protection.
+        port: Port to listen on; ``None``: what Gradio takes.
+
+    Raises:
+        UsageError: Gradio is not installed.
+        OSError: The port is in use.
+    """
+    with private_folder():
+        page = build_page(model, processor, name=name)
+        page.launch(server_name=host, server_port=port, prevent_thread_lock=True, **launch_options(host))
+        print(f"http://{host}:{port} (Ctrl-C stops it)" if host else "the page is open", flush=True)
+        try:
+            page.block_thread()
+        finally:
+            page.close(verbose=False)
 
 
 def launch_options(host: str | None = None) -> dict[str, Any]:
@@ -282,7 +306,7 @@ def _pictures(gr: Any) -> list[Any]:
 
 _APP = '''"""The page of {model}."""
 
-from mammo_hf.app.serving import serve
+from mammo_hf.app.page import serve
 from mammo_hf.inference.scoring import load_classifier
 
 if __name__ == "__main__":

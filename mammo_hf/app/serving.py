@@ -120,29 +120,3 @@ class OwnVisitors:
         # a link on another site may open the page, and nothing else
         opened = headers.get("sec-fetch-mode") == "navigate" and scope.get("method") == "GET"
         return headers.get("sec-fetch-site", "none") in ("none", "same-origin") or opened
-
-
-def serve(model: Any, processor: Any, *, name: str, host: str | None = None, port: int | None = None) -> None:
-    """Run the page of a classifier until it is stopped.
-
-    Args:
-        model: A classifier.
-        processor: The model's processor.
-        name: The model's name, shown as the title.
-        host: Address to listen on; ``None``: what Gradio takes, as on a Space, which has its own protection.
-        port: Port to listen on; ``None``: what Gradio takes.
-
-    Raises:
-        UsageError: Gradio is not installed.
-        OSError: The port is in use.
-    """
-    from .page import build_page, launch_options  # imports torch
-
-    with private_folder():
-        page = build_page(model, processor, name=name)
-        page.launch(server_name=host, server_port=port, prevent_thread_lock=True, **launch_options(host))
-        print(f"http://{host}:{port} (Ctrl-C stops it)" if host else "the page is open", flush=True)
-        try:
-            page.block_thread()
-        finally:
-            page.close(verbose=False)

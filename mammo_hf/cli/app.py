@@ -21,8 +21,7 @@ def main(arguments: list[str]) -> None:
     """Run ``mammo-hf app``."""
     args = parser().parse_args(arguments)
     check_number("--port", args.port, 0 < args.port < 65536, "1 to 65535")
-    from ..app.page import gradio, write_space  # imports torch, which --help should not
-    from ..app.serving import serve
+    from ..app.page import gradio, serve, write_space  # imports torch, which --help should not
     from ..inference.scoring import load_classifier
 
     if args.space is not None:
