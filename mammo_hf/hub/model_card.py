@@ -18,6 +18,7 @@ from ..evaluation.classifier import FACTS
 from ..evaluation.report import METRIC_NAMES, PRIVATE_COLLECTION, metrics_table
 from ..evaluation.report.facts import sentences
 from ..evaluation.study_tables import explanation_table, markdown_table, remarks
+from ..files import write_whole
 from ..models.checkpoint import CARD, PICTURES, Checkpoint, read_checkpoint, read_json, write_metrics
 
 REPOSITORY = "your-name/your-model"  # name of the repository in a card, until a push fills it in
@@ -77,7 +78,7 @@ def write_card(
     if plots is not None:
         _take_pictures(Path(plots), checkpoint.folder / PICTURES)
     path = checkpoint.folder / CARD
-    path.write_text(str(model_card(checkpoint)), encoding="utf-8")
+    write_whole(path, str(model_card(checkpoint)))
     return path
 
 

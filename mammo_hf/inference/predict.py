@@ -19,10 +19,12 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 import torch
 from accelerate import PartialState
@@ -98,24 +100,50 @@ def predict(
     _check_output(output)
     files = files_to_read(source)
     folder = locate(model)
-    # Load the model
-    if is_exported(folder):
-        for name, unsupported in (("explainer", explainer is not None), ("dtype", dtype != "float32")):
-            if unsupported:
-                remedy = "give the checkpoint that it was exported from, or leave this out"
-                raise UsageError("is not available for an exported model", source=name, remedy=remedy)
-        loaded: tuple[Any, MammoImageProcessor] = load_exported(folder)
-    else:
-        loaded = load_classifier(folder, dtype=getattr(torch, dtype))
     with writing_errors(output.parent):
         output.parent.mkdir(parents=True, exist_ok=True)
-    # Score
-    options: dict[str, Any] = {"explainer": explainer, "tta": tta, "batch_size": batch_size}
-    name = f"{identity(folder)} {loaded[0].dtype}"
-    result = score_files(*loaded, files, output, num_workers=num_workers, device=device, name=name, **options)
+    with _alone(output):
+        loaded = _loaded(folder, explainer, dtype)
+        options: dict[str, Any] = {"explainer": explainer, "tta": tta, "batch_size": batch_size}
+        name = f"{identity(folder)} {loaded[0].dtype}"
+        result = score_files(*loaded, files, output, num_workers=num_workers, device=device, name=name, **options)
     if result is not None:
         logger.info("%s", result)
     return result
+
+
+def _loaded(folder: Path, explainer: str | None, dtype: str) -> tuple[Any, MammoImageProcessor]:
+    if not is_exported(folder):
+        return load_classifier(folder, dtype=getattr(torch, dtype))
+    for name, unsupported in (("explainer", explainer is not None), ("dtype", dtype != "float32")):
+        if unsupported:
+            remedy = "give the checkpoint that it was exported from, or leave this out"
+            raise UsageError("is not available for an exported model", source=name, remedy=remedy)
+    return load_exported(folder)
+
+
+@contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """Let one run at a time write to an output; the processes of one launch are one run.
+
+    Raises:
+        UsageError: Another run is writing to it.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    lock = filelock.FileLock(output.with_name(f".{output.name}.lock"))
+    with writing_errors(output.parent):
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            remedy = "wait until it has ended, or name another output"
+            raise UsageError("another run is writing to it", source=output, remedy=remedy) from None
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 def identity(folder: Path) -> str:

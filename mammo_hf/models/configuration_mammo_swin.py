@@ -175,6 +175,7 @@ class MammoSwinConfig(SwinConfig):
             UsageError: Two fields contradict each other, or one is out of its range.
             DataError: ``id2label`` contradicts ``tasks``.
         """
+        self._check_bounds()
         self.image_size = list(_pair(self.image_size))
         rows, columns = _pair(self.patch_size)
         if rows != columns:
@@ -201,6 +202,21 @@ class MammoSwinConfig(SwinConfig):
         names = self._label_names() or ["LABEL_0", "LABEL_1"]
         self.__dict__["id2label"] = dict(enumerate(names))
         self.__dict__["label2id"] = {name: index for index, name in enumerate(names)}
+
+    def _check_bounds(self) -> None:
+        """Refuse what no encoder has, before memory is taken for it: a configuration may come from anywhere."""
+        sizes = {
+            "image_size": max(_pair(self.image_size)),
+            "width of the last stage": self.embed_dim << min(len(self.depths) - 1, 64),
+            "sum of depths": sum(self.depths),
+            "mlp_ratio": self.mlp_ratio,
+        }
+        most = dict(zip(sizes, (1 << 14, 1 << 15, 1 << 10, 64), strict=True))
+        for name, size in sizes.items():
+            if size > most[name]:
+                raise UsageError(
+                    f"{name} is above {most[name]}", source="the configuration", remedy="check config.json"
+                )
 
     def _check_labels(self, id2label: dict[Any, str] | None, num_labels: int | None) -> None:
         names = self._label_names()

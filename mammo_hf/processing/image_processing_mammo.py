@@ -15,7 +15,7 @@ import numpy as np
 from transformers import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 
-from ..dicom.display import Display, Slab
+from ..dicom.display import MAX_PIXELS, Display, Slab
 from ..errors import DataError, UsageError, check_choice
 from ..notes import Note
 from .breast import LONGEST_SIDE, MARGIN, Breast, sampled
@@ -399,6 +399,6 @@ def _size_dict(size: dict[str, int] | Sequence[int] | int) -> dict[str, int]:
         height, width = values["height"], values["width"]
     else:
         height, width = size
-    if min(height, width) < 1:
-        raise UsageError(f"size is {height} x {width}")
+    if min(height, width) < 1 or height * width > MAX_PIXELS:
+        raise UsageError(f"size is {height} x {width}", remedy="give a height and width in pixels, as 896 448")
     return {"height": int(height), "width": int(width)}

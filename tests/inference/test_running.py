@@ -159,3 +159,10 @@ def test_an_output_that_is_there_is_left_alone(checkpoint, archive, tmp_path):
 )
 def test_large_images_are_scored_one_by_one_on_a_cpu(size, device, images):
     assert running.default_batch(MammoImageProcessor(size=size), device) == images
+
+
+def test_a_second_run_at_the_same_output_is_told_at_its_start(checkpoint, archive, tmp_path):
+    with running._alone(tmp_path / "scores.csv"), pytest.raises(UsageError, match="another run is writing to it"):
+        run(checkpoint, archive, tmp_path / "scores.csv")
+    assert run(checkpoint, archive, tmp_path / "scores.csv").images == 9
+    assert not list(tmp_path.glob(".*lock"))

@@ -105,3 +105,11 @@ def test_calibration_and_operating_points_come_back(tmp_path):
 def test_a_calibration_that_is_none_is_refused(calibration):
     with pytest.raises(UsageError, match="calibration"):
         MammoSwinConfig(**SIZES["nano"], tasks=TWO_TASKS, calibration=calibration)
+
+
+@pytest.mark.parametrize(
+    "field", [{"depths": [2, 1 << 30]}, {"embed_dim": 1 << 40}, {"image_size": 1 << 20}, {"mlp_ratio": 1e9}]
+)
+def test_sizes_that_no_encoder_has_are_refused_before_anything_is_built(field):
+    with pytest.raises(UsageError, match="is above"):
+        MammoSwinConfig(**field)
