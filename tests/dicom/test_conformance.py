@@ -52,6 +52,8 @@ def transfer_syntaxes():
     for syntax in known:
         if not syntax.is_encapsulated or syntax == pixels._ENCAPSULATED_RAW:
             how = "not compressed"
+        elif syntax == uid.RLELossless:
+            how = "by mammo_hf"
         else:
             try:
                 plugin = pixels.find_decoder(syntax).__module__
