@@ -229,5 +229,5 @@ def test_gdcm_is_never_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     decoders.find_decoder.cache_clear()
     pixels = picture(12)
     data = file_of(LOSSLESS[JPEGLosslessSV1](pixels), JPEGLosslessSV1, pixels, 12)
-    with pytest.raises(MammogramError, match=r"no installed decoder reads JPEG Lossless.*mammo-hf\[codecs\]"):
+    with pytest.raises(MammogramError, match=r"no installed decoder reads JPEG Lossless.*\.\[codecs\]"):
         read_mammogram(data)

@@ -214,7 +214,7 @@ def test_a_missing_decoder_names_the_extra(ramp: np.ndarray, monkeypatch: pytest
     for syntax in (JPEGLSLossless, HTJ2KLossless):
         dataset = mammogram_dataset(ramp, TransferSyntaxUID=syntax)
         dataset.PixelData = encapsulate([b"no codestream", b"no codestream"])
-        with pytest.raises(MammogramError, match=r"mammo-hf\[codecs\]") as caught:
+        with pytest.raises(MammogramError, match=r"\.\[codecs\]") as caught:
             values_of(dataset)
         assert syntax.name in str(caught.value)
 

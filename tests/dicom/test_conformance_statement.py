@@ -1,6 +1,6 @@
 """The DICOM conformance statement, ``docs/conformance.md``: its tables are what the reader's code says and does.
 
-The page is written by this file: ``MAMMO_HF_WRITE_DOCS=1 python -m pytest tests/dicom/test_conformance.py``.
+The page is written by this file: ``MAMMO_HF_WRITE_DOCS=1 python -m pytest tests/dicom/test_conformance_statement.py``.
 """
 
 from __future__ import annotations
@@ -110,7 +110,9 @@ def test_the_statement_says_what_the_code_does(name):
     if os.environ.get("MAMMO_HF_WRITE_DOCS"):
         PAGE.write_text(before + begin + text + end + after, encoding="utf-8")
         return
-    assert old == text, "write it again: MAMMO_HF_WRITE_DOCS=1 python -m pytest tests/dicom/test_conformance.py"
+    assert old == text, (
+        "write it again: MAMMO_HF_WRITE_DOCS=1 python -m pytest tests/dicom/test_conformance_statement.py"
+    )
 
 
 def test_the_sections_are_those_of_the_standard_in_its_order():
