@@ -12,6 +12,7 @@ import json
 import re
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any
 
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
@@ -72,7 +73,7 @@ def shipped(root: str = "mammo-hf", left_out: set[str] = DEVELOPMENT) -> dict[st
 
 def licence_of(package: Distribution) -> str:
     """Return the licence of a package as an SPDX expression; an empty text if its metadata do not say."""
-    metadata = package.metadata
+    metadata: Any = package.metadata
     stated = metadata.get("License-Expression")
     if stated:
         return str(stated)

@@ -251,7 +251,9 @@ def _shown_components(gr: Any) -> tuple[type[Any], type[Any]]:
             is_template = True
 
             def postprocess(self, value: list[tuple[np.ndarray, str]] | None) -> Any:
-                shown = [GalleryImage(image=ImageData(url=_as_url(one)), caption=name) for one, name in value or []]
+                shown: list[Any] = [
+                    GalleryImage(image=ImageData(url=_as_url(one)), caption=name) for one, name in value or []
+                ]
                 return GalleryData(root=shown)
     finally:
         component_meta.create_or_modify_pyi = write_stub

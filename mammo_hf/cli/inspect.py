@@ -108,11 +108,11 @@ def _files(paths: list[str]) -> Iterator[Path]:
             yield path
             continue
         unlisted: list[str] = []  # reported as what they are, by the reader
-        files = walk(
-            path,
-            lambda folder, reason, unlisted=unlisted: unlisted.append(folder),
-            lambda entry: entry.name != "DICOMDIR",
-        )
+
+        def note(folder: str, reason: str, unlisted: list[str] = unlisted) -> None:
+            unlisted.append(folder)
+
+        files = walk(path, note, lambda entry: entry.name != "DICOMDIR")
         for found in map(Path, itertools.chain(files, unlisted)):
             if not any(part.startswith(".") for part in found.relative_to(path).parts):
                 yield found

@@ -65,7 +65,7 @@ _KEYWORDS = """
     WindowCenterWidthExplanation XRay3DAcquisitionSequence SharedFunctionalGroupsSequence
     PerFrameFunctionalGroupsSequence ExtendedOffsetTable ExtendedOffsetTableLengths
 """
-_MAMMOGRAM = (*_KEYWORDS.split(), HOLOGIC_VOLUME)
+_MAMMOGRAM: tuple[str | BaseTag, ...] = (*_KEYWORDS.split(), HOLOGIC_VOLUME)
 # None: implicit VR; UN and OB: what some archives turn attributes into that they do not know
 _WORD_VRS = ("US", "SS", "OW", "OB", "UN", "US or SS", "US or OW", "US or SS or OW", None)
 

@@ -150,10 +150,10 @@ def _open_picture(image: Any) -> ImageSource | None:
             return ImageSource(_from_picture(image))
     if not isinstance(image, (str, os.PathLike, bytes, bytearray)) or not is_picture(image):
         return None
-    content = isinstance(image, (bytes, bytearray))
-    name = "<bytes>" if content else os.fspath(image)
+    content = bytes(image) if isinstance(image, (bytes, bytearray)) else os.fspath(image)
+    name = "<bytes>" if isinstance(content, bytes) else content
     with refusing(name):
-        return ImageSource(isolated(_read_intensity, bytes(image) if content else name), name=name)
+        return ImageSource(isolated(_read_intensity, content), name=name)
 
 
 def is_picture(source: str | os.PathLike[str] | bytes | bytearray) -> bool:
