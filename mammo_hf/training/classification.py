@@ -455,6 +455,8 @@ def _choose_metric(config: ClassificationConfig, validation: LabelledImages, tas
 def class_weights(labels: np.ndarray, tasks: Tasks) -> dict[str, list[float]]:
     """Return the class weights w_c = N / (K * N_c) of each task, over the known labels of the given rows.
 
+    A class that never occurs has the weight 1.
+
     Args:
         labels: Labels of the training rows, int (rows, tasks), -100 if not known.
         tasks: Tasks in the order of the columns.
@@ -472,8 +474,8 @@ def class_weights(labels: np.ndarray, tasks: Tasks) -> dict[str, list[float]]:
                 f"the training rows have {found} for the task {task['name']!r}",
                 remedy="check the label tables and `label_percentage`",
             )
-        # a class that never occurs needs no weight: no row will ask for it
-        weights[task["name"]] = [len(known) / (len(counts) * n) if n else 0.0 for n in counts.tolist()]
+        # no row asks for the weight of a class that never occurs: any that a configuration may hold will do
+        weights[task["name"]] = [len(known) / (len(counts) * n) if n else 1.0 for n in counts.tolist()]
     return weights
 
 
