@@ -24,7 +24,7 @@ def test_the_collection_is_shown_as_its_source_states_it(collection, capsys):
     assert text.startswith("cbis-ddsm: ")
     assert "validation" not in text
     assert "images by pathology" in text
-    assert "terms: CC BY 3.0" in text
+    assert "terms: drawn by mammo_hf" in text
     assert "no leak found" in text
     assert text.splitlines()[-1] == f"next: mammo-hf prepare {collection} PREPARED"
 

@@ -3,6 +3,7 @@ import pytest
 import torch
 from dense_swin import stock_classifier
 
+from mammo_hf import MammoSwinConfig
 from mammo_hf.errors import UsageError
 from mammo_hf.explainers.targets import label_names, predicted, resolve, score, task_slices
 from mammo_hf.testing import tiny_classifier
@@ -32,8 +33,8 @@ def test_what_is_no_label_is_refused_with_those_that_are(config, wrong):
 
 
 def test_a_label_of_several_tasks_is_refused():
-    config = tiny_classifier().config
-    config.id2label = {**config.id2label, 4: "density:benign"}
+    tasks = {"pathology": ["benign", "malignant"], "density": ["a", "b", "benign"]}
+    config = MammoSwinConfig(tasks=[{"name": name, "labels": labels} for name, labels in tasks.items()])
     with pytest.raises(UsageError, match="several tasks"):
         resolve("benign", 1, config)
     assert resolve("pathology:benign", 1, config) == [0]

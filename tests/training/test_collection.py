@@ -77,8 +77,8 @@ def test_an_unfinished_folder_is_said_to_be_one(prepared, tmp_path):
     (tmp_path / "layout.json").write_text((prepared / "layout.json").read_text())
     with pytest.raises(UsageError, match="not a finished prepared folder"):
         open_collection(tmp_path)
-    with pytest.raises(UsageError, match="dicom_path"):
-        open_collection(prepared, dicom_path="paths.txt")
+    with pytest.raises(UsageError, match="dicom_path: has no effect on prepared images"):
+        open_collection(prepared, reading={"dicom_path": "paths.txt"})
 
 
 def test_source_files_are_no_stream(raw):

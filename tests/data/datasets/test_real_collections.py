@@ -24,7 +24,7 @@ def prepared_rows(films, tmp_path):
     table = load(write_real_collection(tmp_path / "cbis", films))
     tasks = [task for task in table.tasks if task["name"] == "pathology"]
     rows = prepared_images(table, MammoImageProcessor(size=SIZE), tmp_path / "out", tasks=tasks)
-    assert (tmp_path / "out" / "rejected.csv").read_text().splitlines() == ["source,reason"]
+    assert (tmp_path / "out" / "rejected.csv").read_text().splitlines() == ["source,reason,code"]
     return [(row["path"], prepared) for row, prepared in zip(table, rows, strict=True)]
 
 

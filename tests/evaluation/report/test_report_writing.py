@@ -16,6 +16,8 @@ from mammo_hf.evaluation.classifier import Evaluation, evaluate_classifier
 from mammo_hf.evaluation.report import command_line, environment, metrics_table, write_report
 from mammo_hf.evaluation.report.pictures import confident_errors
 
+NOTED = {"laterality_contradicted": 3}
+
 
 @pytest.fixture(scope="module")
 def evaluation() -> Evaluation:
@@ -30,7 +32,9 @@ def _about(**changes: Any) -> dict[str, Any]:
         "tasks": TASKS,
         "model": {"image_size": [112, 56], "parameters": 1234, "size": "Swin"},
         "resamples": 100,
-        "flow": [{"step": "listed", "images": 130, "patients": 60, "left_out": {"the file is cut short": 10}}],
+        "flow": [
+            {"step": "listed", "images": 130, "patients": 60, "left_out": {"the file is cut short": 10}, "notes": NOTED}
+        ],
         "environment": environment("cpu"),
         "command": command_line(["mammo-hf", "evaluate", "/home/somebody/model", "--dataset", "/data/hospital"]),
     }
@@ -67,6 +71,7 @@ def test_the_page_shows_the_figures_of_the_json(written: tuple[str, dict[str, An
     threshold = found["chosen_operating_points"]["image"]["sensitivity_90"]["threshold"]
     assert f"<td>{threshold:.3f}</td>" in html
     assert "left out: the file is cut short" in html
+    assert "noted: laterality_contradicted</th><td>3</td>" in html
     assert content["cohort"][0] == {"of": "pathology", "value": "benign", "images": 60, "patients": 30}
     assert content["confident_errors"]["pathology"][0]["probability"] > 0.5
 
