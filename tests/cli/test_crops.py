@@ -42,7 +42,7 @@ def test_doubtful_masks_are_counted_and_shown_first(tmp_path, capsys):
             film = np.maximum(film, (rows > 75) * np.uint8(100))
         Image.fromarray(film).save(tmp_path / f"{name}.png")
     main([str(tmp_path), "--output_dir", str(tmp_path / "out")])
-    assert "notes: 1 breast_much_smaller, 1 bright_beyond_breast" in capsys.readouterr().out
+    assert "notes: 4 display_useless, 1 breast_much_smaller, 1 bright_beyond_breast" in capsys.readouterr().out
     with (tmp_path / "out" / "crops.csv").open() as file:
         facts = list(csv.DictReader(file))
     assert [fact["file"] for fact in facts] == ["d.png", "e.png", "a.png", "b.png", "c.png"]
@@ -84,7 +84,7 @@ def test_crops_that_cut_a_lesion_are_counted(collection, tmp_path, capsys):
 
 
 def test_lesions_are_asked_for_only_of_collections(folder, tmp_path):
-    with pytest.raises(DataError, match="holds no known collection"):
+    with pytest.raises(DataError, match="holds no mammogram"):
         main([str(folder), "--output_dir", str(tmp_path / "out"), "--lesions"])
 
 
