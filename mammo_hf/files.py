@@ -238,7 +238,7 @@ _MARKS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "la
 
 
 def is_remote(path: str) -> bool:
-    """Tell whether a path is a URL such as ``s3://bucket/1-1.dcm``."""
+    """Tell whether a path is a URL, as that of an object in a store, and not a path on a disk."""
     return "://" in path
 
 
@@ -273,7 +273,7 @@ def file_stamp(path: str) -> list[Any] | None:
 
 
 class Folder:
-    """A folder by path or by fsspec URL (``s3://``, ``gs://``, ``abfs://``, ...); a file in it is whole or not there.
+    """A folder by path or by fsspec URL (of S3, GCS, Azure, ...); a file in it is whole or not there.
 
     On a disk files are written as by `whole_file`. Object stores show an object only when its upload has ended, so
     there a file is first written to this machine's temporary folder.

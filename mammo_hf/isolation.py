@@ -154,7 +154,7 @@ class _Reader:
 def _is_starved(pid: int) -> bool:
     """Return whether a process has got less than its time because others had the processors."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
+        with open(os.path.join("/proc", str(pid), "stat"), "rb") as file:
             state, *fields = file.read().rpartition(b")")[2].split()
     except OSError:
         return False
