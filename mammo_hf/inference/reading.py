@@ -18,7 +18,6 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import torch
 
-from ..data.datasets.own_table import image_files
 from ..data.datasets.tables import SUFFIXES as TABLE_SUFFIXES
 from ..data.datasets.tables import read_table, read_text
 from ..errors import MammoError, UsageError, refusing
@@ -122,6 +121,8 @@ def _listed(path: Path) -> list[str]:
         named = [line.strip() for line in read_text(path).splitlines() if line.strip()]
         found = [os.path.normpath(os.path.join(path.parent, one)) for one in named]
     else:
+        from ..data.datasets.own_table import image_files  # loads pandas, which few readings need
+
         found = image_files(read_table(path), path)
     if not found:
         raise UsageError("names no file", source=path, remedy="give one path per line")
