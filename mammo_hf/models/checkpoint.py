@@ -227,8 +227,8 @@ def read_classifier_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
     if "ForImageClassification" in made_by:
         return config
     if "ForMaskedImageModeling" in made_by:
-        problem, remedy = "is a pre-trained encoder, which has no classifier", f"finetune it first: `model={folder}`"
-        raise UsageError(problem, source=folder, remedy=f"train one first: {remedy}")
+        problem = "is a pre-trained encoder, which has no classifier"
+        raise UsageError(problem, source=folder, remedy=f"train one first: mammo-hf finetune --model {folder}")
     raise UsageError(f"is not a classifier ({made_by or 'a Swin'})", source=folder, remedy="give what finetune wrote")
 
 
