@@ -23,6 +23,7 @@ PATTERN = re.compile(
     r"\| train \| 80 \| 40 \| benign: 40, malignant: 38 \| a: 10, b: 50, c: 4 \|\n\| validation \|.*"
     r"\n\| test \| 60 \| 30 .*"
     r"Labels of 80 images of 40 training patients were used.*pathology 0\.98, 1\.03\."
+    r"\n+## Terms\n+- phantoms: .*allowed.*"
     r"\n+## Preprocessing\n+1\. Stored values .*chest wall.*112 x 56.*0\.25 is subtracted.*"
     r"\n## Training\n+12 updates of 8 images .*seed 7\. The epoch was chosen by eval\\_pathology\\_auroc.*"
     r"\n## Results\n+### pathology\n+60 test images of 30 patients .*"

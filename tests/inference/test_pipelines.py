@@ -71,7 +71,7 @@ def test_notes_on_an_image_are_with_its_scores(read, tmp_path):
     film[60:240, :80] = 180
     for results in (*read([empty, Image.fromarray(film)], batch_size=2), read(empty)):
         assert len({str(one.get("notes")) for one in results}) == 1
-    assert read(empty)[0]["notes"] == ["breast_not_found"]
+    assert read(empty)[0]["notes"] == ["breast_not_found", "display_useless"]
     assert "breast_not_found" not in read(Image.fromarray(film))[0].get("notes", [])
 
 
