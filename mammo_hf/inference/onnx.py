@@ -41,7 +41,7 @@ _EXTRA = install("onnx")
 def export_onnx(
     model: MammoSwinForImageClassification, processor: MammoImageProcessor, out: str | os.PathLike[str]
 ) -> float:
-    """Write ``model.onnx``, ``preprocessor_config.json`` and ``tasks.json`` into a new folder, all or nothing.
+    """Write ``model.onnx``, processor, ``tasks.json`` and ``terms.json`` into a new folder, all or nothing.
 
     The model takes ``pixel_values``, float32 (batch, channels, height, width), and returns ``logits``, (batch, labels
     of all tasks), for any batch size. ``tasks.json`` holds each task's labels, its slice of the logits, and its
@@ -73,8 +73,10 @@ def export_onnx(
             raise DataError(f"its logits differ by {difference:.2g} from PyTorch's", source=out / MODEL)
         processor.save_pretrained(part)
         (part / TASKS).write_text(json.dumps(task_facts(model.config), indent=2) + "\n", encoding="utf-8")
-        source = Path(model.name_or_path or ".")
-        write_terms(part, (read_terms(source) if source.is_dir() else None) or (Terms(source.name, ""),))
+        # a model that was made here has no folder: its terms are not known
+        source = Path(model.name_or_path) if model.name_or_path else None
+        known = read_terms(source) if source is not None and source.is_dir() else None
+        write_terms(part, known or (Terms("a model without a name" if source is None else source.name, ""),))
         as_new_files(part)
         part.replace(out)
     finally:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mammo_hf import MammoImageProcessor
+from mammo_hf.data.terms import Terms, read_terms, write_terms
 from mammo_hf.errors import DataError, UsageError
 from mammo_hf.inference import onnx as onnx_model
 from mammo_hf.inference.onnx import export_onnx
@@ -69,3 +70,12 @@ def test_without_the_extra_it_is_named(exported, tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_model.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r'pip install "\.\[onnx\]"'):
         export_onnx(model, processor, tmp_path / "out")
+
+
+def test_the_working_folders_terms_are_not_taken_for_a_models_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_terms(tmp_path, (Terms("another's", "free", weights="allowed", clause="as you like"),))
+    model = tiny_classifier()
+    model.name_or_path = ""
+    export_onnx(model, MammoImageProcessor(size=(112, 56)), tmp_path / "out")
+    assert [one.name for one in read_terms(tmp_path / "out")] == ["a model without a name"]
