@@ -10,6 +10,7 @@ import importlib.util
 import re
 import shlex
 import shutil
+from pathlib import Path
 
 import pytest
 from accelerate.commands.launch import launch_command_parser
@@ -150,9 +151,15 @@ def test_the_pages_lines_run(page, world, hub, capsys):
             left_out.append(f"{line}: {reason}")
             continue
         given = [here(word, world).replace("s3://", f"{world}/") for word in command_of(words)]
+        written = Path(given.pop()) if ">" in given else None
+        given = [word for word in given if word != ">"]
+        capsys.readouterr()
         try:
             status = main([*given, *SHORT.get(given[0], ())])
         except SystemExit as end:
             status = end.code or 0
-        assert status == 0, f"{line}\n{capsys.readouterr().err[-2000:]}"
+        said = capsys.readouterr()
+        assert status == 0, f"{line}\n{said.err[-2000:]}"
+        if written is not None:
+            written.write_text(said.out, encoding="utf-8")
     print("not run:", *left_out, sep="\n  ")
