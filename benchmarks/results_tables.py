@@ -6,13 +6,13 @@ import json
 import re
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from mammo_hf.evaluation.study_tables import markdown_table
 
-_PLACE = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_PLACE = re.compile(r"(<!-- (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 PLOTTED = ("tissue_head", "phantom_density_head", "phantom_full")
 
 
@@ -24,16 +24,22 @@ def put_tables(docs: Path, work: Path, places: Mapping[str, Path]) -> None:
         work: Folder of the studies.
         places: What stands for a folder in the commands that are shown, and the folder.
     """
-    page = docs / "results.md"
-
-    def fill(found: re.Match[str]) -> str:
-        return f"{found[1]}{_section(found[2], work, places)}{found[3]}"
-
-    page.write_text(_PLACE.sub(fill, page.read_text(encoding="utf-8")), encoding="utf-8")
+    fill(docs / "results.md", lambda name: _section(name, work, places))
     for name in PLOTTED:
         plot = work / "commands" / f"{name}.label_efficiency.png"
         if plot.is_file():
             shutil.copyfile(plot, docs / "img" / f"results_{name}.png")
+
+
+def fill(page: Path, text_of: Callable[[str], str]) -> None:
+    """Fill each ``<!-- name --> ... <!-- end -->`` of a page with the text of that name."""
+    text = page.read_text(encoding="utf-8")
+    page.write_text(_PLACE.sub(lambda found: f"{found[1]}{text_of(found[2])}{found[4]}", text), encoding="utf-8")
+
+
+def filled(page: Path) -> dict[str, str]:
+    """Return the texts that are between the marks of a page, by name."""
+    return {found[2]: found[3] for found in _PLACE.finditer(page.read_text(encoding="utf-8"))}
 
 
 def _section(name: str, work: Path, places: Mapping[str, Path]) -> str:

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import pydicom
 from pydicom.uid import JPEG2000Lossless
+from results_tables import fill
 
 from mammo_hf import Collection, MammoImageProcessor, load
 from mammo_hf.data.prepare.running import SHARD_SIZE, prepare_images
@@ -142,19 +143,6 @@ def machine() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def marks(script: str) -> tuple[str, str]:
-    """Return the lines between which a script writes into a page."""
-    return f"<!-- written by benchmarks/{Path(script).name} -->\n", "<!-- end -->\n"
-
-
-def put_into(page: Path, text: str, script: str) -> None:
-    """Replace the text between a script's marks in a page."""
-    begin, end = marks(script)
-    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
-    _, _, after = rest.partition(end)
-    page.write_text(f"{before}{begin}{text}{end}{after}", encoding="utf-8")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--images", type=int, default=3_400_000, help="of the collection (default %(default)s)")
@@ -172,7 +160,7 @@ def main() -> None:
     text = plan(machine(), sources, kept, Assumed(**wanted))
     print(text, end="", flush=True)
     if args.write:
-        put_into(args.write, f"```\n{text}```\n", __file__)
+        fill(args.write, lambda _: f"```\n{text}```\n")
 
 
 if __name__ == "__main__":

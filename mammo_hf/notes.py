@@ -167,6 +167,16 @@ def codes(notes: Iterable[Note]) -> list[str]:
     return list(dict.fromkeys(note.code for note in notes))
 
 
+def codes_cell(notes: Iterable[Note]) -> str:
+    """Return the codes of notes as a table's cell holds them; `codes_in` reads it."""
+    return ";".join(codes(notes))
+
+
+def codes_in(cell: str | None) -> list[str]:
+    """Return the codes in a cell that `codes_cell` made."""
+    return cell.split(";") if cell else []
+
+
 def counts_line(title: str, counts: Mapping[str, int]) -> str:
     """Return counts by code as a line to append, the most frequent first; empty if there are none."""
     ordered = sorted(counts.items(), key=lambda count: (-count[1], count[0]))

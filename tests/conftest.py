@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 # before anything imports torch or a Hugging Face package
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -34,6 +38,21 @@ def _seeded() -> None:
         return
     torch.manual_seed(0)
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def program() -> Callable[[str], ModuleType]:
+    """Import of a script or benchmark by its path in the project: their folders are not on the import path."""
+
+    def load(path: str) -> ModuleType:
+        folder = str((ROOT / path).parent)
+        sys.path.insert(0, folder)
+        try:
+            return importlib.import_module(Path(path).stem)
+        finally:
+            sys.path.remove(folder)
+
+    return load
 
 
 @pytest.fixture(scope="session")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 from collections.abc import Callable, Sequence
 
 from .. import __version__
-from .running import named_as_flags, run_command
+from ..errors import MammoError, did_you_mean
+from .running import run_command, with_flags
 
 COMMANDS = {
     "analysis": "all steps on a CBIS-DDSM folder: pre-train, classify, explain",
@@ -52,8 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not given or given[0] not in COMMANDS:
         print(usage(), file=sys.stderr)
         if given:
-            near = difflib.get_close_matches(given[0], COMMANDS, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            near = did_you_mean(given[0], COMMANDS).rstrip()
+            hint = f"; {near}" if near else ""
             print(f"error: {given[0]!r} is not a command of mammo-hf{hint}", file=sys.stderr)
         return 2
     return run_command(_command(given[0]), given[1:])
@@ -63,8 +63,11 @@ def _command(name: str) -> Callable[[list[str]], None]:
     def run(arguments: list[str]) -> None:
         # imported here, where an interrupt or a full disk ends in one line: importing torch alone takes seconds
         module = importlib.import_module(f".{name.replace('-', '_')}", __package__)
-        # a function names its keyword, which the user of a command knows as an option
-        with named_as_flags({flag.removeprefix("--"): flag for flag in module.parser()._option_string_actions}):
+        try:
             module.main(arguments)
+        except MammoError as error:
+            # a function names its keyword, which the user of a command knows as an option
+            flags = {flag.removeprefix("--"): flag for flag in module.parser()._option_string_actions}
+            raise with_flags(error, flags) from error
 
     return run

@@ -64,13 +64,11 @@ def main(arguments: list[str]) -> None:
     from tqdm.auto import tqdm
 
     from ..dicom.report import report_text, summary_table
-    from ..models.checkpoint import load_processor
-    from ..processing.image_processing_mammo import MammoImageProcessor
 
     # Find the files, and how they are displayed
     searched = any(Path(path).is_dir() for path in args.paths)
-    processor = load_processor(args.processor) if args.processor else MammoImageProcessor()
-    options = asdict(_display(args, processor))
+    processor = _processor(args)
+    options = asdict(_display(args, Display() if processor is None else processor.display))
     folder = writable_folder(Path(args.output_dir)) if args.output_dir else None
     files = tqdm(_files(args.paths), unit="file", disable=None if searched else True, desc="inspect")
     # Report each of them; nothing of a file is kept but its counts
@@ -81,7 +79,7 @@ def main(arguments: list[str]) -> None:
         nonlocal refused, total
         for file in files:
             report, image = _report(file, options)
-            if folder is not None and image is not None:
+            if folder is not None and processor is not None and image is not None:
                 report["picture"] = _draw(image, processor, _unused(folder, file.name, written))
                 written.add(report["picture"])
             if args.json:
@@ -99,6 +97,16 @@ def main(arguments: list[str]) -> None:
         print(summary)
     if refused and not searched:
         raise DataError(f"refused: {refused} of {total}")
+
+
+def _processor(args: Namespace) -> MammoImageProcessor | None:
+    """Return the processor that is named or that pictures are drawn with; importing it takes seconds."""
+    if not (args.processor or args.output_dir):
+        return None
+    from ..models.checkpoint import load_processor
+    from ..processing.image_processing_mammo import MammoImageProcessor
+
+    return load_processor(args.processor) if args.processor else MammoImageProcessor()
 
 
 def _files(paths: list[str]) -> Iterator[Path]:
@@ -135,9 +143,8 @@ def _report(file: Path, options: dict[str, Any]) -> tuple[dict[str, Any], Any]:
     return report | {"black_fraction": round(float((values == 0).mean()), 4)}, source
 
 
-def _display(args: Namespace, processor: MammoImageProcessor) -> Display:
-    """Return what is asked for; everything else as the processor has it."""
-    display = processor.display
+def _display(args: Namespace, display: Display) -> Display:
+    """Return what is asked for; everything else as it is given."""
     window = args.window
     if window is not None and window.removeprefix("-").isdecimal():
         window = int(window)

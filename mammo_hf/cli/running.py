@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import logging
 import os
 import sys
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ..errors import MammoError, UsageError, in_flags
+from ..errors import MammoError, UsageError, did_you_mean, in_flags
 from ..files import writable_folder, writing_errors
 from ..isolation import isolating
 
@@ -89,10 +88,9 @@ def refuse_unknown(option: str, known: Sequence[str], prog: str) -> NoReturn:
         UsageError: Names the argument and the nearest option.
     """
     given = option.partition("=")[0]
-    near = difflib.get_close_matches(given, known, n=1) if given.startswith("-") else []
-    remedy = f"did you mean {near[0]}?" if near else f"see {prog} --help"
+    near = did_you_mean(given, known).rstrip() if given.startswith("-") else ""
     what = "is not an option" if given.startswith("-") else "is one argument too many"
-    raise UsageError(f"{what} of {prog}", source=given, remedy=remedy)
+    raise UsageError(f"{what} of {prog}", source=given, remedy=near or f"see {prog} --help")
 
 
 @contextmanager
@@ -108,9 +106,14 @@ def named_as_flags(flags: Mapping[str, str]) -> Iterator[None]:
     try:
         yield
     except MammoError as error:
-        source = flags.get(str(error.source), error.source)
-        problem, remedy = (text and in_flags(text, flags) for text in (error.problem, error.remedy))
-        raise type(error)(str(problem), source=source, remedy=remedy, code=error.code) from error
+        raise with_flags(error, flags) from error
+
+
+def with_flags(error: MammoError, flags: Mapping[str, str]) -> MammoError:
+    """Return an error whose message writes the options of a function as a command's flags."""
+    source = flags.get(str(error.source), error.source)
+    problem, remedy = (text and in_flags(text, flags) for text in (error.problem, error.remedy))
+    return type(error)(str(problem), source=source, remedy=remedy, code=error.code)
 
 
 def run_command(command: Callable[[list[str]], None], arguments: Sequence[str] | None = None) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_type_hints
 
+from ..data.datasets.tables import SUFFIXES as TABLE_SUFFIXES
 from ..errors import UsageError
 from .running import Parser, log_to, named_as_flags, refuse_unknown
 
@@ -166,7 +167,7 @@ def check_dataset(dataset: str, argument: str) -> None:
         UsageError: Names the argument.
     """
     # a source by name ("folder:/data"), a mapping and an object store's URL are looked at when they are opened
-    is_table = Path(dataset).is_file() and Path(dataset).suffix.lower() in (".csv", ".tsv", ".xlsx", ".xlsm", ".xls")
+    is_table = Path(dataset).is_file() and Path(dataset).suffix.lower() in TABLE_SUFFIXES
     if not (Path(dataset).is_dir() or is_table or Path(dataset).suffix == ".toml" or ":" in dataset):
         remedy = f"give {argument} the collection's folder, or a table of its images"
         raise UsageError("is not a folder", source=dataset, remedy=remedy)

@@ -19,7 +19,7 @@ from .collection import Collection
 from .datasets import folder as folder_source
 from .datasets.contents import Files
 from .datasets.csv_source import MappedSource
-from .datasets.discovery import all_sources, find_source, source_names, sources_of
+from .datasets.discovery import find_source, looked_for, source_names, sources_of
 from .datasets.mapping import ACCEPT, Field, parse_mapping
 from .datasets.mapping import COLUMNS as MAPPED_COLUMNS
 from .datasets.own_table import draft
@@ -200,8 +200,7 @@ def _recognise(folder: Path) -> Any:
         raise DataError(f"may be several collections: {names}", source=folder, remedy=remedy)
     if folder_source.has_images(folder):
         return folder_source
-    looks_for = "; ".join(f"{source.NAME} needs {source.LOOKS_FOR}" for source in all_sources())
-    raise DataError("holds no known collection, and no image", source=folder, remedy=looks_for)
+    raise DataError("holds no known collection, and no image", source=folder, remedy=looked_for())
 
 
 def _check_options(options: Mapping[str, Any], known: Iterable[str], what: str) -> None:

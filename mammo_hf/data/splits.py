@@ -204,7 +204,7 @@ def _stratum_of_patients(collection: Collection) -> dict[str, str | None]:
 
 
 def _balanced(patients: Iterable[str], stratum_of: Mapping[str, str | None], *, purpose: str, seed: int) -> list[str]:
-    """Return patients in an order whose every beginning holds each stratum in proportion, at random within them."""
+    """Return patients in an order that keeps each stratum in proportion from the start, at random within each."""
     ordered: dict[str | None, list[str]] = {}
     for patient in in_hash_order(patients, purpose=purpose, seed=seed):
         ordered.setdefault(stratum_of[patient], []).append(patient)

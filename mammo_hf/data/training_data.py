@@ -21,7 +21,7 @@ from ..processing.image_processing_mammo import MammoImageProcessor
 from . import TEST_FRACTION, VALIDATION_FRACTION
 from .augmentation import Augmentation
 from .collection import Collection
-from .datasets.discovery import all_sources
+from .datasets.discovery import looked_for
 from .datasets.folder import NAME as FOLDER
 from .leaks import assert_no_leak
 from .loading import load, with_stated_terms
@@ -182,11 +182,11 @@ def check_labels(table: Collection, tasks: list[dict[str, Any]]) -> None:
             of one class only.
     """
     if {FOLDER} == set(table.column("source")):
-        known = "; ".join(f"{source.NAME} needs {source.LOOKS_FOR}" for source in all_sources())
         raise DataError(
             "holds images without a table of labels",
             source=table.root,
-            remedy=f"give a table with a row per image (labels.csv), or the tables of a known collection: {known}",
+            remedy="give a table with a row per image (labels.csv), or the tables of a known collection: "
+            + looked_for(),
         )
     if not tasks:
         raise DataError("the collection has no task", remedy="describe one in its mapping: see docs/data.md")

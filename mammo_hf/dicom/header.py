@@ -206,7 +206,7 @@ def _from_position(position: str) -> tuple[Laterality, View]:
 
 
 def _from_text(description: str) -> tuple[Laterality, View]:
-    """Return side and view that a free text names; ``UNKNOWN`` for one of which it names none or several."""
+    """Return side and view that a free text names; ``UNKNOWN`` for one that it does not name, or names several of."""
     # joined, so that "medio-lateral oblique" and "cranio caudal" are one word each
     joined = re.sub(r"CRANIO[\s_-]*CAUDAL", "CRANIOCAUDAL", description.upper())
     joined = re.sub(r"MEDIO[\s_-]*LATERAL[\s_-]*OBLIQUE", "MLO", joined)

@@ -24,7 +24,7 @@ from ..explainers.explanation import mm_per_pixel
 from ..explainers.overlay import side_by_side
 from ..files import is_remote, safe_cell, whole_file, writing_errors
 from ..models.checkpoint import locate, read_tasks
-from ..notes import codes
+from ..notes import codes, codes_cell
 from ..plugins import PluginError, pass_over
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .onnx import is_exported
@@ -205,9 +205,9 @@ def _explain_files(
             picture = f"{image.index + 1:03d}.png"
             maps = {name: explanation.map[0] for name, explanation in found.items()}
             _save(out / picture, first.images[0], maps, None, mm_per_pixel(image.geometry), first.caption())
-            named = codes(image.notes)
-            noted.update(named)
-            drawn.append([files[image.index], picture, first.target[0], f"{first.score[0]:.6g}", ";".join(named)])
+            noted.update(codes(image.notes))
+            label, score = first.target[0], f"{first.score[0]:.6g}"
+            drawn.append([files[image.index], picture, label, score, codes_cell(image.notes)])
     _write_table(out / "explanations.csv", ["file", "picture", "label", "score", "notes"], drawn)
     if rejected:
         _write_table(out / "rejected.csv", list(REJECTED), rejected)

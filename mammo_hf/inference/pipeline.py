@@ -15,7 +15,7 @@ from ..errors import UsageError
 from ..explainers import Explanation
 from ..explainers.targets import resolve, task_slices
 from ..isolation import isolate_process
-from ..models.checkpoint import check_processor
+from ..models.checkpoint import NO_CLASSIFIER, check_processor
 from ..models.configuration_mammo_swin import MammoSwinConfig
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification
 from ..notes import codes
@@ -75,7 +75,7 @@ class MammogramClassificationPipeline(Pipeline):
         made_by = " ".join(getattr(self.model.config, "architectures", None) or ())
         if "ForMaskedImageModeling" in made_by and getattr(self.model.config, "tasks", None) is None:
             raise UsageError(
-                "is a pre-trained encoder, which has no classifier",
+                NO_CLASSIFIER,
                 source=self.model.name_or_path or "the model",
                 remedy="train one first with finetune",
             )

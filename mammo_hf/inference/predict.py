@@ -36,7 +36,7 @@ from ..explainers.targets import label_names
 from ..files import safe_cell, whole_file, write_record, writing_errors
 from ..isolation import isolating
 from ..models.checkpoint import locate, repository_of
-from ..notes import codes
+from ..notes import codes_cell, codes_in
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .onnx import is_exported, load_exported
 from .reading import REJECTED, ImageReader, InferenceResult, ReadImage, SideBySide, Source, files_to_read, replicas
@@ -326,7 +326,7 @@ def _rows(scorer: _Scorer, model: Any, images: list[ReadImage], files: Sequence[
             cells = [f"{value:.6g}" for value in scores[number]] + ([pictures[number]] if scorer.explainer else [])
             if not np.isfinite(scores[number]).all():
                 reason, code = "its scores are not finite", "damaged"
-        facts = [printable(files[image.index]), image.laterality, image.view, ";".join(codes(image.notes))]
+        facts = [printable(files[image.index]), image.laterality, image.view, codes_cell(image.notes)]
         rows.append((image.index, [*facts, *cells, reason, code]))
     return rows
 
@@ -499,7 +499,7 @@ def write_outputs(
                     rejected.writerow(map(safe_cell, (cells[0], reason, code)))
                 else:
                     images += 1
-                    notes.update(filter(None, cells[FACTS.index("notes")].split(";")))
+                    notes.update(codes_in(cells[FACTS.index("notes")]))
                     yield cells
 
         (_write_parquet if output.suffix == ".parquet" else _write_csv)(table, columns, labels, scored())

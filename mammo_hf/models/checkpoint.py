@@ -35,6 +35,7 @@ Model = TypeVar("Model", bound=PreTrainedModel)
 State = dict[str, torch.Tensor]
 
 CONFIG, PROCESSOR, METRICS, CARD = "config.json", "preprocessor_config.json", "metrics.json", "README.md"
+NO_CLASSIFIER = "is a pre-trained encoder, which has no classifier"  # what a stage 1 checkpoint is refused with
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICTURES = "card"  # the folder of the card's pictures
 STAGES = {"classifier": "MammoSwinForImageClassification", "mim": "MammoSwinForMaskedImageModeling"}
@@ -227,8 +228,7 @@ def read_classifier_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
     if "ForImageClassification" in made_by:
         return config
     if "ForMaskedImageModeling" in made_by:
-        problem = "is a pre-trained encoder, which has no classifier"
-        raise UsageError(problem, source=folder, remedy=f"train one first: mammo-hf finetune --model {folder}")
+        raise UsageError(NO_CLASSIFIER, source=folder, remedy=f"train one first: mammo-hf finetune --model {folder}")
     raise UsageError(f"is not a classifier ({made_by or 'a Swin'})", source=folder, remedy="give what finetune wrote")
 
 
@@ -342,7 +342,7 @@ def load_processor(model: str | os.PathLike[str]) -> MammoImageProcessor:
 
 
 def check_processor(processor: MammoImageProcessor, config: MammoSwinConfig, source: str | os.PathLike[str]) -> None:
-    """Refuse a processor whose images are not those that a model was trained on.
+    """Refuse a processor that gives other images than the model was trained on.
 
     Args:
         processor: Image processor.

@@ -196,7 +196,7 @@ class MammoSwinConfig(SwinConfig):
         return self.tasks if isinstance(self.tasks, list) else []
 
     def _label_names(self) -> list[str]:
-        return [f"{task['name']}:{label}" for task in self._task_list() for label in task["labels"]]
+        return _names_of_labels(self._task_list())
 
     def _name_labels(self) -> None:
         names = self._label_names() or ["LABEL_0", "LABEL_1"]
@@ -377,6 +377,10 @@ def _normalised_tasks(tasks: list[dict[str, Any]] | dict[str, Any]) -> list[dict
     return normalised
 
 
+def _names_of_labels(tasks: list[dict[str, Any]]) -> list[str]:
+    return [f"{task['name']}:{label}" for task in tasks for label in task["labels"]]
+
+
 def _changed(stored: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a stored configuration with others in their place, which bring their own labels."""
     # `None` is what the constructor takes for a value that was not given
@@ -388,7 +392,7 @@ def _changed(stored: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
         if tasks == stored.get("tasks"):
             return {**stored, **given}
     else:
-        names = [f"{task['name']}:{label}" for task in stored["tasks"] for label in task["labels"]]
+        names = _names_of_labels(stored["tasks"])
         if not asked or (
             asked.get("num_labels", len(names)) == len(names) and _agrees(asked.get("id2label", {}), names)
         ):

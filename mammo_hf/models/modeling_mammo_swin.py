@@ -123,7 +123,7 @@ def linear_decoder(hidden_size: int, num_channels: int, stride: int) -> nn.Seque
 
 
 class SwinLayer(StockSwinLayer):
-    """Stock Swin's layer, whose window and shift do not depend on earlier images, and which can ignore hidden tokens.
+    """Stock Swin's layer with a window and shift that do not depend on earlier images; it can ignore hidden tokens.
 
     Stock Swin clamps window and shift in place if a grid is no larger than the window, and keeps the clamped
     values: after one small image a large one would be computed with another shift, as would what gradient checkpointing

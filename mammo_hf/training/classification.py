@@ -124,8 +124,9 @@ def finetune(
     labels = {"percentage": config.label_percentage, "seed": config.seed}
     patients = labelled_patients(collection, tasks[0]["name"], saved=config.label_file, **labels)
     # From here on the output folder is written to
-    target = take_over_push(config, out, terms_of_training(collection, config, start))
-    begin_stage(collection, config, model=str(model), start=start, resumed=checkpoint is not None)
+    terms = terms_of_training(collection, config, start)
+    target = take_over_push(config, out, terms)
+    begin_stage(collection, config, terms, model=str(model), start=start, resumed=checkpoint is not None)
     if config.process_index == 0:
         save_subset(patients, out / "label_subset.json", task=tasks[0]["name"], **labels)
     folder = config.prepared_folder()

@@ -113,8 +113,9 @@ def pretrain(
     collection = open_stage(images, config, start=start, resumed=checkpoint is not None, dicom_path=dicom_path)
     tasks = usable_tasks(collection, config.tasks)
     # From here on the output folder is written to
-    target = take_over_push(config, out, terms_of_training(collection, config, start))
-    begin_stage(collection, config, model=str(model), start=start, resumed=checkpoint is not None)
+    terms = terms_of_training(collection, config, start)
+    target = take_over_push(config, out, terms)
+    begin_stage(collection, config, terms, model=str(model), start=start, resumed=checkpoint is not None)
     prepared, stream = _prepared(collection, processor, config, tasks)
     # Train
     training, validation = _masked_images(prepared, processor, config, stream)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import logging
 import os
@@ -33,7 +32,7 @@ from ..data.splits import read_seen, save_training_split
 from ..data.terms import Terms, read_terms, terms_of_model, united, write_terms
 from ..data.torch_datasets import StreamedMaskedImages, StreamLoader
 from ..data.training_data import READING, open_collection
-from ..errors import MammoError, UsageError, check_number
+from ..errors import MammoError, UsageError, check_number, did_you_mean
 from ..files import writable_folder, write_whole
 from ..hub.push import finish_checkpoint
 from ..models.checkpoint import CONFIG, METRICS, load_model, read_metrics, repository_of
@@ -121,8 +120,7 @@ def resolve_config(
     known = [field.name for field in fields(kind)]
     for name, value in options.items():
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            remedy = f"did you mean {near[0]}?" if near else f"see the fields of {kind.__name__}"
+            remedy = did_you_mean(name, known).rstrip() or f"see the fields of {kind.__name__}"
             raise UsageError("is not an option of this stage", source=name, remedy=remedy)
         if value and name in refused:
             raise UsageError("cannot be honoured", source=name, remedy=refused[name])
@@ -238,14 +236,17 @@ def open_stage(
     )
 
 
-def begin_stage(collection: Collection, config: StageConfig, *, model: str, start: str, resumed: bool) -> None:
-    """Take over the output folder: remove an earlier training, and write the split and the configuration.
+def begin_stage(
+    collection: Collection, config: StageConfig, terms: tuple[Terms, ...], *, model: str, start: str, resumed: bool
+) -> None:
+    """Take over the output folder: remove an earlier training, and write the split, the terms and the configuration.
 
     The split is written before training, so that a run that is resumed knows the patients that it was trained on.
 
     Args:
         collection: Collection with its splits.
         config: Configuration of the stage; its ``output_dir`` is taken over.
+        terms: Terms of all that the model will have been trained on, from `terms_of_training`.
         model: What training starts from, as it was given.
         start: The same as a size or a folder; the patients that it was trained on are recorded too.
         resumed: Whether an earlier training is resumed here, so that its checkpoints are kept.
@@ -262,7 +263,7 @@ def begin_stage(collection: Collection, config: StageConfig, *, model: str, star
     read_metrics(out)
     if not resumed:
         _clear(out)
-    write_terms(out, terms_of_training(collection, config, start), (resumed and read_terms(out)) or ())
+    write_terms(out, terms, (resumed and read_terms(out)) or ())
     about = {name: getattr(config, name) for name in ("validation_fraction", "test_fraction", "seed")}
     save_training_split(collection, out, before=read_seen(start) or frozenset(), **about)
     config.save(model=model)

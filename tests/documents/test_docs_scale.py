@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def command():
-    spec = importlib.util.spec_from_file_location("scale_plan", ROOT / "benchmarks" / "scale_plan.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["scale_plan"] = module
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(scope="module")
+def scale_plan(program):
+    return program("benchmarks/scale_plan.py")
 
 
 def number(text):
     return float(text.replace(",", ""))
 
 
-def test_every_line_follows_from_the_measured_and_the_assumed_figures(tmp_path):
-    scale_plan = command()
+def test_every_line_follows_from_the_measured_and_the_assumed_figures(program, scale_plan, tmp_path):
     page = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
-    begin, end = scale_plan.marks("scale_plan.py")
-    block = page.partition(begin)[2].partition(end)[0]
+    tables = program("benchmarks/results_tables.py")
+    block = tables.filled(ROOT / "docs" / "scale.md")["scale_plan"]
     text = block.removeprefix("```\n").removesuffix("```\n")
     sources = [
         scale_plan.Source(name, int(number(read)), int(number(write)), float(size))
@@ -44,12 +40,11 @@ def test_every_line_follows_from_the_measured_and_the_assumed_figures(tmp_path):
     machine = re.search(r"one core of (.*)", text)[1]
     assert scale_plan.plan(machine, sources, kept, assumed) == text
     (tmp_path / "page.md").write_text(page, encoding="utf-8")
-    scale_plan.put_into(tmp_path / "page.md", block, "scale_plan.py")
+    tables.fill(tmp_path / "page.md", lambda _: block)
     assert (tmp_path / "page.md").read_text(encoding="utf-8") == page
 
 
-def test_the_arithmetic():
-    scale_plan = command()
+def test_the_arithmetic(scale_plan):
     assumed = scale_plan.Assumed(images=1_000_000, vcpu_hour=0.5, terabyte_month=20, node_cpus=10, hours=5)
     text = scale_plan.plan("a core", [scale_plan.Source("plain", 3590, 10, 20.0)], 1000, assumed)
     for line in (

@@ -90,7 +90,7 @@ class Contents:
         if shape is None or _has_many_values(path, *shape):
             return False
         try:
-            if is_picture(path):
+            if has_picture_suffix(path):
                 return _has_two_levels(path)
             return np.unique(read_mammogram(path).pixels).size <= 2
         except DataError as error:
@@ -107,14 +107,14 @@ class Contents:
         return self._shapes[path]
 
 
-def is_picture(path: str) -> bool:
+def has_picture_suffix(path: str) -> bool:
     """Return whether the name of a file is that of a PNG, JPEG, PGM or TIFF."""
     return path.lower().endswith((".png", ".jpg", ".jpeg", ".pgm", ".tif", ".tiff"))
 
 
 def is_image_entry(entry: os.DirEntry[str]) -> bool:
     """Return whether a folder's entry is a DICOM file or a picture."""
-    return is_picture(entry.name) or is_dicom_entry(entry)
+    return has_picture_suffix(entry.name) or is_dicom_entry(entry)
 
 
 def read_shape(path: str) -> tuple[tuple[int, int], bool]:
@@ -123,7 +123,7 @@ def read_shape(path: str) -> tuple[tuple[int, int], bool]:
     Raises:
         DataError: The file cannot be read or is not a DICOM image.
     """
-    if is_picture(path):
+    if has_picture_suffix(path):
         return picture_size(path), True
     _, size, syntax = _read_header(path, _SIZE_TAGS)
     return size, bool(syntax) and syntax not in UncompressedTransferSyntaxes
@@ -407,7 +407,7 @@ class Files:
             pool = [path for paths in index["paths"].values() for path in paths]
         depth = len(folders) + 1
         fitting = [path for path in pool if fnmatch.fnmatch("/".join(path.lower().split("/")[-depth:]), pattern)]
-        images = [path for path in fitting if is_picture(path) or path.lower().endswith((".dcm", ".dicom"))]
+        images = [path for path in fitting if has_picture_suffix(path) or path.lower().endswith((".dcm", ".dicom"))]
         return sorted(images or fitting)
 
     def _index(self) -> dict[str, dict[str, list[str]]]:

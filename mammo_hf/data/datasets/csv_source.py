@@ -21,15 +21,14 @@ from typing import Any
 from ...dicom import Laterality, Vendor, View
 from ...errors import DataError, UsageError, did_you_mean
 from ...notes import Note
-from ...processing.image_source import is_picture as has_picture_start
-from ...processing.image_source import picture_size
+from ...processing.image_source import is_picture, picture_size
 from ..collection import Collection, Rejected, most_severe
 from ..findings import FINDING_KINDS, PATHOLOGIES, Finding, finding
 from ..privacy import PRIVATE, private_salt, salted_hash
 from ..schema import SPLITS, Row, age_band, age_years, is_date, task_list
 from ..schema import TASKS as COMMON
 from ..terms import OWN_IMAGES, terms_of_source
-from .contents import Contents, Files, files_below, find_tables, is_picture, missing_files, read_shape
+from .contents import Contents, Files, files_below, find_tables, has_picture_suffix, missing_files, read_shape
 from .identity import check_identity
 from .mapping import FOLLOW_UP, HEADER_COLUMNS, TABLE_COLUMN, Field, Join, Mapping, Record, read_mapping
 from .own_table import listed, unfolded
@@ -478,7 +477,7 @@ def _header_of(context: Mapped[str, str]) -> dict[str, str | None]:
     """Return side and view of an image as its header has them, if a row names several files and says neither."""
     known: dict[str, str | None] = {"laterality": None, "view": None}
     path = context.get(FILE_OF_MANY)
-    facts = Contents().facts(path) if path and not is_picture(path) else None
+    facts = Contents().facts(path) if path and not has_picture_suffix(path) else None
     if facts is not None:
         known["view"] = facts.view.value or None
         known["laterality"] = facts.laterality.value if facts.laterality.value in ("L", "R") else None
@@ -769,7 +768,7 @@ def _mask(wanted: str, record: Record, root: Path, rejected: list[Rejected]) -> 
 
 def _size(path: str) -> tuple[int, int] | None:
     try:
-        return picture_size(path) if has_picture_start(path) else read_shape(path)[0]
+        return picture_size(path) if is_picture(path) else read_shape(path)[0]
     except DataError:
         return None
 

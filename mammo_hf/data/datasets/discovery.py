@@ -87,6 +87,11 @@ def sources_of(folder: Path) -> list[Any]:
     return fitting
 
 
+def looked_for() -> str:
+    """Return what each source looks for in a folder, for messages."""
+    return "; ".join(f"{source.NAME} needs {source.LOOKS_FOR}" for source in all_sources())
+
+
 @cache
 def _mappings() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in MAPPINGS.glob("*.toml")))

@@ -17,7 +17,7 @@ from ..privacy import PRIVATE, private_salt, salted_hash
 from ..schema import TASKS as COMMON
 from ..schema import Row, age_band, task_list
 from ..terms import OWN_IMAGES, Terms, united
-from .contents import Contents, Facts, files_below, is_image_entry, is_picture, read_list
+from .contents import Contents, Facts, files_below, has_picture_suffix, is_image_entry, read_list
 from .tables import SUFFIXES as TABLE_SUFFIXES
 
 NAME = "folder"
@@ -110,7 +110,7 @@ def with_listed_images(collection: Collection, dicom_path: str | Path) -> Collec
 
 
 def _facts(path: str, contents: Contents) -> Facts | None:
-    if is_picture(path):  # it has no header
+    if has_picture_suffix(path):  # it has no header
         return None if contents.size(path) is None else Facts(path)
     return contents.facts(path)
 

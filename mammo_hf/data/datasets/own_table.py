@@ -17,7 +17,7 @@ from typing import Any
 
 from ...errors import DataError
 from ..schema import TASKS
-from .contents import Files, is_picture
+from .contents import Files, has_picture_suffix
 from .mapping import COLUMNS, Field, as_field
 from .synonyms import is_unknown, our_word, plain, synonyms
 
@@ -115,7 +115,9 @@ def _path(rows: Rows, roles: Mapping[str, list[str]], finds: Callable[[str], obj
     sample = rows[:: max(len(rows) // _SAMPLE, 1)]
     named = [*roles.get("path", ()), *roles.get("image_id", ())]
     others = (name for name in rows[0] if name not in named)
-    candidates = named + [name for name in others if sum(is_picture(row[name]) for row in sample) * 2 > len(sample)]
+    candidates = named + [
+        name for name in others if sum(has_picture_suffix(row[name]) for row in sample) * 2 > len(sample)
+    ]
     if not candidates:
         problems.append(f"no column names the images' files (it has {', '.join(rows[0])})")
         return "{}"

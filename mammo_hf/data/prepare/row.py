@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from ...errors import MammoError, UsageError, refusing
 from ...files import file_stamp, readable
-from ...notes import codes
+from ...notes import codes_cell
 from ...processing.geometry import Geometry
 from ..collection import Rejected
 from ..findings import finding_mask, read_mask
@@ -149,7 +149,7 @@ def prepared_row(
         with refusing(row["path"]):
             source = preparation.processor.open(readable(row["path"]))
             intensity, geometry, breast = preparation.processor.fit_breast(source)
-        prepared["notes"] = ";".join(codes([*source.notes, *breast.notes]))
+        prepared["notes"] = codes_cell([*source.notes, *breast.notes])
         prepared["breast"] = packed_breast(breast, geometry)
         prepared["pixels"] = packed_pixels(intensity)
         prepared["size"] = list(intensity.shape)

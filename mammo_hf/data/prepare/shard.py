@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from ...errors import MammoError
 from ...files import Folder, writing_errors
+from ...notes import codes_in
 from ..collection import Rejected
 from .folder import Layout, mark_unfinished
 from .row import KEYS, Preparation, Row, digest, labels_of, prepared_row, problem_of
@@ -144,7 +145,7 @@ class ShardWriter:
                 result.problems[image_id] = problems
             if prepared is not None:
                 result.images += 1
-                for code in filter(None, prepared["notes"].split(";")):
+                for code in codes_in(prepared["notes"]):
                     result.notes[code] = result.notes.get(code, 0) + 1
                 yield prepared
             tick()

@@ -15,6 +15,7 @@ import jinja2
 import numpy as np
 
 from ...files import plain_cell
+from ...notes import codes_in
 from ..classifier import FACTS, FEWEST_PATIENTS, UNKNOWN, Evaluation
 from ..scored import Scored
 from .pictures import EXPLAINER
@@ -181,7 +182,7 @@ def flow(table: Collection, evaluated: datasets.Dataset, split: str, unreadable:
     """
     of_split = table if split == "all" else table.where(split=split)
     name = "of all splits" if split == "all" else f"of the {split} split"
-    noted = [code for row in evaluated["notes"] for code in (row or "").split(";") if code]
+    noted = [code for cell in evaluated["notes"] for code in codes_in(cell)]
     return [
         _step("found in the collection", len(table), table.column("patient"), [r.reason for r in table.rejected]),
         _step(name, len(of_split), of_split.column("patient")),
