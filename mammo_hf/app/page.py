@@ -10,6 +10,7 @@ import threading
 from functools import cache
 from importlib import resources
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +55,20 @@ def gradio() -> Any:
     """
     # it would look for newer versions and fetch fonts: a page with patients' images makes no request
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    try:
-        import gradio as found
-    except ImportError as error:
-        raise UsageError("the page needs Gradio", remedy=install("app")) from error
+    check_gradio()
+    import gradio as found
+
     return found
+
+
+def check_gradio() -> None:
+    """Refuse to go further without Gradio, which is not imported yet: its folder of uploads is fixed at that moment.
+
+    Raises:
+        UsageError: It is not installed.
+    """
+    if find_spec("gradio") is None:
+        raise UsageError("the page needs Gradio", remedy=install("app"))
 
 
 class Page:

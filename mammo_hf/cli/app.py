@@ -21,13 +21,13 @@ def main(arguments: list[str]) -> None:
     """Run ``mammo-hf app``."""
     args = parser().parse_args(arguments)
     check_number("--port", args.port, 0 < args.port < 65536, "1 to 65535")
-    from ..app.page import gradio, serve, write_space  # imports torch, which --help should not
+    from ..app.page import check_gradio, serve, write_space  # imports torch, which --help should not
     from ..inference.scoring import load_classifier
 
     if args.space is not None:
         print(f"written: {write_space(args.model, args.space)}: app.py, requirements.txt, README.md")
         return
-    gradio()  # before the seconds of loading
+    check_gradio()  # before the seconds of loading
     quiet()
     loaded = load_classifier(args.model)
     try:
