@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import UsageError, check_number
-from .running import Parser, quiet
+from .running import Parser, processor_settings, quiet
 
 
 def parser() -> Parser:
@@ -14,6 +14,7 @@ def parser() -> Parser:
     page.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     page.add_argument("--port", type=int, default=7860, help="(default: %(default)s)")
     page.add_argument("--space", metavar="FOLDER", help="write a Hugging Face Space to this folder instead")
+    p.add_processor_options()
     return p
 
 
@@ -29,8 +30,9 @@ def main(arguments: list[str]) -> None:
         return
     check_gradio()  # before the seconds of loading
     quiet()
-    loaded = load_classifier(args.model)
+    model, processor = load_classifier(args.model)
+    processor = processor.with_settings(processor_settings(vars(args)))
     try:
-        serve(*loaded, name=args.model.rstrip("/").split("/")[-1], host=args.host, port=args.port)
+        serve(model, processor, name=args.model.rstrip("/").split("/")[-1], host=args.host, port=args.port)
     except OSError as error:
         raise UsageError(f"is in use ({error})", source=f"--port {args.port}", remedy="choose another") from error

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 from ..errors import DataError, MammoError, UsageError, refusing
 from ..files import safe_cell
 from ..notes import Note, codes, counts_line
-from .running import Parser, writable_folder
+from .running import Parser, processor_settings, writable_folder
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -36,10 +36,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--output_dir", type=Path, required=True, help="folder for crops_000.png, ... and crops.csv")
     p.add_argument("--lesions", action="store_true", help="SOURCE is a collection: count crops that cut lesions")
     p.add_argument("--processor", help="folder with a preprocessor_config.json (default: our default settings)")
-    p.add_argument("--pectoral", action="store_true", help="look for the pectoral muscle, too")
     p.add_argument("--columns", type=int, default=10, help="pictures per row (default %(default)s)")
     p.add_argument("--rows", type=int, default=7, help="rows per sheet (default %(default)s)")
     p.add_argument("--tile", type=int, default=190, help="side of a picture in pixels (default %(default)s)")
+    p.add_processor_options()
     return p
 
 
@@ -53,8 +53,8 @@ def main(arguments: list[str]) -> None:
     from ..processing.image_processing_mammo import MammoImageProcessor
 
     processor = load_processor(args.processor) if args.processor else MammoImageProcessor()
-    processor.blank_pectoral_muscle = processor.blank_pectoral_muscle or args.pectoral
-    folder, images = _annotated(args.source) if args.lesions else _found(Path(args.source))
+    processor = processor.with_settings(processor_settings(vars(args)))
+    folder, images = _annotated(args.source, processor) if args.lesions else _found(Path(args.source))
     out = writable_folder(args.output_dir)
     with TemporaryFile() as pictures:
         facts = _drawn(images, folder, processor, args.tile, pictures)
@@ -76,11 +76,12 @@ def main(arguments: list[str]) -> None:
         print(_cut_lesions(facts))
 
 
-def _annotated(source: str) -> tuple[Path, dict[Path, list[dict[str, Any]]]]:
+def _annotated(source: str, processor: MammoImageProcessor) -> tuple[Path, dict[Path, list[dict[str, Any]]]]:
     """Return the folder of a collection, and its images with their findings."""
     from ..data.loading import load
+    from ..data.training_data import reading_of
 
-    collection = load(source)
+    collection = load(source, **reading_of(source, processor))
     return Path(collection.root or source), {Path(row["path"]): row["findings"] or [] for row in collection}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .running import Parser, log_to, reading_options
+from .running import Parser, log_to, processor_settings, reading_options
 
 FROM_CHECKPOINT = "from-checkpoint"
 
@@ -22,6 +22,7 @@ def parser() -> Parser:
     images.add_argument("--split", default="test", help="test, validation, train, or all images (default: %(default)s)")
     images.add_argument("--external", action="store_true", help="the model was not trained on this collection")
     p.add_reading_options()
+    p.add_processor_options()
     report = p.add_argument_group("report")
     report.add_argument("--output_dir", default="evaluation", help="folder of the report (default: %(default)s)")
     report.add_argument(
@@ -47,11 +48,12 @@ def main(arguments: list[str]) -> None:
 
     log_to("console")
     model, images = given.pop("model"), given.pop("dataset")
-    reading = reading_options(given)
+    reading, settings = reading_options(given), processor_settings(given)
     if reading:
-        from ..data.loading import load
+        from ..data.loading import HEADER, load
 
-        images = load(images, **reading)
+        images = load(images, **reading, **{name: settings[name] for name in HEADER if name in settings})
+    given["processor_settings"] = settings
     given["pictures"] = not given.pop("without_pictures")
     given["operating_point"] = _threshold(given["operating_point"])
     evaluation = evaluate(model, images, **given)

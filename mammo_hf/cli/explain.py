@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .running import Parser
+from .running import Parser, processor_settings, quiet
 
 
 def parser() -> Parser:
@@ -28,6 +28,7 @@ def parser() -> Parser:
         "--target", metavar="LABEL", help="label such as pathology:malignant (default: what the first task predicts)"
     )
     what.add_argument("--count", type=int, help="most images to draw (default: 12 of a collection, all files)")
+    p.add_processor_options()
     speed = p.add_argument_group("speed")
     speed.add_argument("--num_workers", type=int, default=2, help="processes that read (default: %(default)s)")
     speed.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: %(default)s)")
@@ -38,7 +39,6 @@ def main(arguments: list[str]) -> None:
     """Run ``mammo-hf explain``."""
     args = parser().parse_args(arguments)
     from ..inference.explain import SHOWN, explain  # imports torch, which --help should not
-    from .running import quiet
 
     quiet()
     result = explain(
@@ -50,6 +50,7 @@ def main(arguments: list[str]) -> None:
         count=args.count,
         num_workers=args.num_workers,
         device=None if args.device == "auto" else args.device,
+        processor_settings=processor_settings(vars(args)),
     )
     print(result)
     print(f"next: mammo-hf app {args.model}")

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..dicom.display import Display
 from ..errors import DataError, MammoError, UsageError
 from ..files import walk, writable_folder
-from .running import Parser
+from .running import Parser, processor_settings
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -36,24 +36,8 @@ def parser() -> Parser:
         metavar="FOLDER",
         help="write a picture per file: its crop, and what a model sees",
     )
-    display = p.add_argument_group("display")
-    display.add_argument("--processor", metavar="MODEL", help="model that has the preprocessor_config.json to use")
-    display.add_argument(
-        "--window", help="which of several windows or VOI LUTs: its index or explanation (default: NORMAL)"
-    )
-    display.add_argument(
-        "--prefer", choices=("lut", "window"), help="what is used if a file has a VOI LUT and a window (default: lut)"
-    )
-    display.add_argument(
-        "--on_missing_window",
-        choices=("robust", "full_range", "raise"),
-        help="what is done with For Processing images and files without a window (default: robust)",
-    )
-    display.add_argument(
-        "--on_missing_end",
-        choices=("raise", "note"),
-        help="what is done with compressed frames without end marker: refused, or read and noted (default: raise)",
-    )
+    p.add_argument("--processor", metavar="MODEL", help="model that has the preprocessor_config.json to use")
+    p.add_processor_options()
     return p
 
 
@@ -67,8 +51,9 @@ def main(arguments: list[str]) -> None:
 
     # Find the files, and how they are displayed
     searched = any(Path(path).is_dir() for path in args.paths)
-    processor = _processor(args)
-    options = asdict(_display(args, Display() if processor is None else processor.display))
+    settings = processor_settings(vars(args))
+    processor = _processor(args, settings)
+    options = _options(processor, settings)
     folder = writable_folder(Path(args.output_dir)) if args.output_dir else None
     files = tqdm(_files(args.paths), unit="file", disable=None if searched else True, desc="inspect")
     # Report each of them; nothing of a file is kept but its counts
@@ -99,14 +84,24 @@ def main(arguments: list[str]) -> None:
         raise DataError(f"refused: {refused} of {total}")
 
 
-def _processor(args: Namespace) -> MammoImageProcessor | None:
+def _processor(args: Namespace, settings: Mapping[str, Any]) -> MammoImageProcessor | None:
     """Return the processor that is named or that pictures are drawn with; importing it takes seconds."""
     if not (args.processor or args.output_dir):
         return None
     from ..models.checkpoint import load_processor
     from ..processing.image_processing_mammo import MammoImageProcessor
 
-    return load_processor(args.processor) if args.processor else MammoImageProcessor()
+    named = load_processor(args.processor) if args.processor else MammoImageProcessor()
+    return named.with_settings(settings)
+
+
+def _options(processor: MammoImageProcessor | None, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how files are read: as the processor says, or else by those of the settings that reading knows."""
+    if processor is not None:
+        return asdict(processor.display) | processor.of_headers
+    names = [field.name for field in fields(Display)]
+    display = Display(**{name: settings[name] for name in names if name in settings})
+    return asdict(display) | {name: settings[name] for name in ("use_descriptions", "any_anatomy") if name in settings}
 
 
 def _files(paths: list[str]) -> Iterator[Path]:
@@ -141,17 +136,6 @@ def _report(file: Path, options: dict[str, Any]) -> tuple[dict[str, Any], Any]:
     report |= dict(zip(("rows", "columns"), values.shape, strict=True))
     report["stored_range"] = [round(float(values.min()), 4), round(float(values.max()), 4)]
     return report | {"black_fraction": round(float((values == 0).mean()), 4)}, source
-
-
-def _display(args: Namespace, display: Display) -> Display:
-    """Return what is asked for; everything else as it is given."""
-    window = args.window
-    if window is not None and window.removeprefix("-").isdecimal():
-        window = int(window)
-    asked = {"window": window} | {
-        name: getattr(args, name) for name in ("prefer", "on_missing_window", "on_missing_end")
-    }
-    return replace(display, **{name: value for name, value in asked.items() if value is not None})
 
 
 def _unused(folder: Path, name: str, written: set[str]) -> Path:

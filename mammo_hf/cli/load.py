@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .running import Parser, reading_options, writable_folder
+from .running import Parser, processor_settings, reading_options, writable_folder
 
 if TYPE_CHECKING:
     from ..data.collection import Collection
@@ -23,6 +23,7 @@ def parser() -> argparse.ArgumentParser:
         help="table of images, folder of a collection, NAME:FOLDER, a mapping's file, or a prepared folder",
     )
     p.add_reading_options()
+    p.add_processor_options("use_descriptions", "any_anatomy")
     p.add_argument("--pixels", action="store_true", help="read every image, and list films that are there twice")
     split = p.add_argument_group("split", "with any of these options the splits that the collection lacks are made")
     split.add_argument("--output_dir", type=Path, help="folder for split.json, summary.json and summary.png")
@@ -43,7 +44,8 @@ def main(arguments: list[str]) -> None:
     from ..data.loading import load
     from ..data.splits import complete_split
 
-    collection = load(args.source, **reading_options(vars(args)))
+    given = vars(args)
+    collection = load(args.source, **reading_options(given), **processor_settings(given))
     names = ("validation_fraction", "test_fraction", "seed", "task")
     asked = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if asked or args.split_file or args.output_dir:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import MammoError
-from .running import Parser
+from .running import Parser, processor_settings, quiet
 
 
 class FinishedWithRejects(MammoError):  # noqa: N818 (a state of the run, not a fault)
@@ -28,6 +28,7 @@ def parser() -> Parser:
     scores.add_argument(
         "--tta", action="store_true", help="average over five rotated and scaled views: five times slower"
     )
+    p.add_processor_options()
     speed = p.add_argument_group("speed")
     speed.add_argument(
         "--batch_size", type=int, help="images per batch (default: 32 on a GPU; on a CPU by their size, 2 of 448 x 224)"
@@ -44,7 +45,6 @@ def main(arguments: list[str]) -> None:
     """Run ``mammo-hf predict``; exit status 3 means finished, with some files rejected."""
     args = parser().parse_args(arguments)
     from ..inference.predict import predict  # imports torch, which --help should not
-    from .running import quiet
 
     quiet()
     result = predict(
@@ -57,6 +57,7 @@ def main(arguments: list[str]) -> None:
         num_workers=args.num_workers,
         device=None if args.device == "auto" else args.device,
         dtype=args.dtype,
+        processor_settings=processor_settings(vars(args)),
     )
     if result is None:  # another process of a distributed run reports
         return

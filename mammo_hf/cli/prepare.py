@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .running import Parser, reading_options
+from .running import Parser, processor_settings, reading_options
 
 
 def parser() -> Parser:
@@ -29,6 +29,7 @@ def parser() -> Parser:
         help="fraction of unreadable files, 0 to 1, above which the run ends in an error (default: 0.5)",
     )
     p.add_reading_options()
+    p.add_processor_options()
     files = p.add_argument_group("files")
     files.add_argument("--format", choices=("arrow", "parquet"), help="memory-mapped, or compressed and streamable")
     files.add_argument("--shard_size", type=int, help="images per file (default: 128)")
@@ -43,13 +44,13 @@ def main(arguments: list[str]) -> None:
     """Run ``mammo-hf prepare``."""
     given = vars(parser().parse_args(arguments))
     # imported here, so that --help is quick
-    from ..data.loading import load
     from ..hub.prepare import prepare
     from ..processing.geometry import parse_size
 
     source, out = given.pop("source"), given.pop("output_dir")
     reading = reading_options(given) | {name: given.pop(name) for name in ("terms",) if name in given}
+    settings = processor_settings(given)
     if "image_size" in given:
         given["image_size"] = parse_size(given["image_size"])
-    print(prepare(load(source, **reading), out, **given))
+    print(prepare(source, out, processor_settings=settings, **given, **reading))
     print(f"next: mammo-hf pretrain --dataset {out} --output_dir OUT")

@@ -26,6 +26,73 @@ def reading_options(given: dict[str, Any]) -> dict[str, Any]:
     return {name: given.pop(name) for name in names if name in given}
 
 
+def processor_settings(given: dict[str, Any]) -> dict[str, Any]:
+    """Take the options of `Parser.add_processor_options` out of the given ones.
+
+    Args:
+        given: Options by name, as ``vars`` of what was parsed; those of the processor are removed.
+    """
+    return {name: given.pop(name) for name in PROCESSOR_OPTIONS if name in given}
+
+
+def boolean(text: str) -> bool:
+    """Return the value of an option that is true or false.
+
+    Raises:
+        ArgumentTypeError: The text is neither.
+    """
+    if text.lower() not in ("true", "false", "yes", "no", "1", "0"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text.lower() in ("true", "yes", "1")
+
+
+def _whole_or_text(text: str) -> int | str:
+    return int(text) if text.removeprefix("-").isdecimal() else text
+
+
+BOOLEAN: dict[str, Any] = {"nargs": "?", "const": True, "type": boolean, "metavar": "BOOL"}
+# the settings of MammoImageProcessor that commands take in place of a processor's own; its docstring explains them
+PROCESSOR_OPTIONS: dict[str, dict[str, Any]] = {
+    "window": {
+        "type": _whole_or_text,
+        "help": "which of several windows or VOI LUTs: its index or explanation (default: NORMAL)",
+    },
+    "prefer": {
+        "choices": ("lut", "window"),
+        "help": "what is used if a file has a VOI LUT and a window (default: lut)",
+    },
+    "on_missing_window": {
+        "choices": ("robust", "full_range", "raise"),
+        "help": "what is done with For Processing images and files without a window (default: robust)",
+    },
+    "on_missing_end": {
+        "choices": ("raise", "note"),
+        "help": "what is done with compressed frames without end marker: refused, or read and noted (default: raise)",
+    },
+    "on_useless_display": {
+        "choices": ("note", "robust", "raise"),
+        "help": "what is done if the display shows nothing of the breast: noted, replaced or refused (default: note)",
+    },
+    "orientation": {
+        "choices": ("agreeing", "header", "ignore"),
+        "help": "when an image is turned upright by its PatientOrientation: if the picture agrees, always, never "
+        "(default: agreeing)",
+    },
+    "use_descriptions": {**BOOLEAN, "help": "take side and view from free text too (default: true)"},
+    "any_anatomy": {
+        **BOOLEAN,
+        "help": "read images of other body parts, projections and slices of a tomosynthesis too (default: false)",
+    },
+    "tomosynthesis": {
+        "type": _whole_or_text,
+        "metavar": "SLICES",
+        "help": "slices of a volume: middle, their maximum (all), or an index (default: middle)",
+    },
+    "invert_negatives": {**BOOLEAN, "help": "invert images with dark tissue on a bright background (default: true)"},
+    "blank_pectoral_muscle": {**BOOLEAN, "help": "look for the pectoral muscle, and make it black (default: false)"},
+}
+
+
 class Parser(argparse.ArgumentParser):
     """Parser of a command's arguments, with an example in its help and the nearest option for a misspelled one.
 
@@ -59,6 +126,16 @@ class Parser(argparse.ArgumentParser):
             more: dict[str, Any] = {"type": float} if name == "max_missing" else {}
             more = {"nargs": "+"} if name == "accept" else more
             group.add_argument(f"--{name}", metavar=metavar, help=text, default=argparse.SUPPRESS, **more)
+
+    def add_processor_options(self, *names: str) -> None:
+        """Add the settings of a processor in place of its own; `processor_settings` gathers them.
+
+        Args:
+            names: Settings that are added; by default all.
+        """
+        group = self.add_argument_group("how images are read", "by default as the processor of the model says")
+        for name in names or PROCESSOR_OPTIONS:
+            group.add_argument(f"--{name}", default=argparse.SUPPRESS, **PROCESSOR_OPTIONS[name])
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """Parse the arguments, or name the nearest option for one that does not exist.

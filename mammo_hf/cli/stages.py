@@ -11,7 +11,7 @@ from typing import Any, get_args, get_type_hints
 
 from ..data.datasets.tables import SUFFIXES as TABLE_SUFFIXES
 from ..errors import UsageError
-from .running import Parser, log_to, named_as_flags, refuse_unknown
+from .running import BOOLEAN, Parser, log_to, named_as_flags, processor_settings, refuse_unknown
 
 MODEL_HELP = (
     "what training starts from: nano, tiny, small, base, large, a checkpoint's folder, a .pth file of Swin or SimMIM, "
@@ -48,6 +48,9 @@ def stage_parser(command: str, description: str, example: str, options: type) ->
     hints = get_type_hints(options)
     for field in fields(options):
         name = field.metadata["group"]
+        if field.name == "processor_settings":
+            p.add_processor_options()
+            continue
         groups[name] = groups.get(name) or p.add_argument_group(name)
         _add_option(groups[name], field, hints[field.name])
     return p
@@ -61,18 +64,12 @@ def _add_option(group: Any, field: Any, hint: Any) -> None:
     shown = "" if default in (None, []) else f" (default: {str(default).lower()})"
     more: dict[str, Any] = {"help": field.metadata["help"].replace("%", "%%") + shown}
     if kind is bool:
-        more |= {"nargs": "?", "const": True, "type": _boolean, "metavar": "BOOL"}
+        more |= BOOLEAN
     elif get_args(kind):
         more |= {"nargs": "*", "type": get_args(kind)[0], "metavar": "..."}
     else:
         more |= {"type": kind, "metavar": {int: "N", float: "X"}.get(kind, "TEXT")}
     group.add_argument(f"--{field.name}", **more)
-
-
-def _boolean(text: str) -> bool:
-    if text.lower() not in ("true", "false", "yes", "no", "1", "0"):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
-    return text.lower() in ("true", "yes", "1")
 
 
 def parse_stage(parser: Parser, arguments: list[str]) -> dict[str, Any] | None:
@@ -83,6 +80,7 @@ def parse_stage(parser: Parser, arguments: list[str]) -> dict[str, Any] | None:
     """
     own, rest = parser.parse_known_args(arguments)
     given = vars(own)
+    settings = processor_settings(given)
     if given.pop("help_all", False) or rest:
         from transformers import HfArgumentParser, TrainingArguments  # only here: it takes seconds
 
@@ -99,7 +97,10 @@ def parse_stage(parser: Parser, arguments: list[str]) -> dict[str, Any] | None:
         if unknown:
             refuse_unknown(unknown[0], [*parser._option_string_actions, *trainers._option_string_actions], parser.prog)
         given = vars(found) | given
-    return _from_file(given.pop("config", None)) | given
+    given = _from_file(given.pop("config", None)) | given
+    if settings:
+        given["processor_settings"] = (given.get("processor_settings") or {}) | settings
+    return given
 
 
 def _from_file(path: str | None) -> dict[str, Any]:

@@ -30,7 +30,8 @@ from .schema import COLUMNS, OPTIONAL, TASKS, Row, task_list
 from .terms import OWN_IMAGES, PHANTOMS, read_terms, terms_of_source, terms_of_text
 
 TABLE = "table"  # the name of a collection that was given as rows
-OPTIONS = ("max_missing", "accept", "stratum", "dicom_path")  # of every source
+HEADER = ("use_descriptions", "any_anatomy")  # how headers are read: settings of the image processor, too
+OPTIONS = ("max_missing", "accept", "stratum", "dicom_path", *HEADER)  # of every source
 
 
 @isolating()
@@ -49,10 +50,11 @@ def load(source: Any, root: str | Path | None = None, *, terms: str | None = Non
             be published (allowed, allowed with attribution, ask, not allowed), a colon, and the clause that says so.
         **options: Options of the source. Every source takes ``max_missing``, the fraction of a table's files that may
             be missing; ``dicom_path``, a text file with one path per line of further unlabelled images; ``stratum``,
-            the column whose values splits are balanced in; and ``accept``, checks of identities that need not pass
-            (`mammo_hf.data.datasets.mapping.ACCEPT`), as far as it has tables. Tables take ``mapping``: from a column
-            of the schema (path, patient, exam, laterality, view, age, vendor, split) or a task to the column that
-            holds it, if its name is not understood, or to a table as in a mapping file.
+            the column whose values splits are balanced in; ``accept``, checks of identities that need not pass
+            (`mammo_hf.data.datasets.mapping.ACCEPT`), as far as it has tables; and of images that are in no table
+            ``use_descriptions`` and ``any_anatomy``, as for `MammoImageProcessor`. Tables take ``mapping``: from a
+            column of the schema (path, patient, exam, laterality, view, age, vendor, split) or a task to the column
+            that holds it, if its name is not understood, or to a table as in a mapping file.
 
     Returns:
         The collection as its source states it, without a split of our own. Its `notes` say what was moved, not found or
@@ -95,14 +97,14 @@ def _load_any(source: Any, root: str | Path | None, options: dict[str, Any]) -> 
         return _load_rows(rows, TABLE, [Path(root or ".")], options)
     if isinstance(source, Iterable):
         _check_options(options, (), "a list of files")
-        return _load_files([Path(root or ".") / file for file in source], Path(root or "."))
+        return _load_files([Path(root or ".") / file for file in source], Path(root or "."), options)
     raise UsageError(
         f"is a {type(source).__name__}", source="source", remedy="give a folder, a list of files, or a table of images"
     )
 
 
-def _load_files(files: list[Path], root: Path) -> Collection:
-    collection = folder_source.load(root, files)
+def _load_files(files: list[Path], root: Path, options: Mapping[str, Any]) -> Collection:
+    collection = folder_source.load(root, files, **_of_headers(options))
     collection.terms = (terms_of_source(OWN_IMAGES, folder_source.LICENCE, None),)
     return collection
 
@@ -129,7 +131,8 @@ def _load_place(source: str, root: str | Path | None, options: dict[str, Any]) -
         name = OWN_IMAGES if collection.salt_name == PRIVATE else module.NAME
         stated = terms_of_source(name, module.LICENCE, getattr(module, "TERMS", None))
         collection.terms = (PHANTOMS,) if (folder / MARKER).is_file() else (stated,)
-        collection = _completed(collection, {name: options[name] for name in options if name not in own})
+        left = {name: options[name] for name in options if name not in own or name in HEADER}
+        collection = _completed(collection, left)
     return collection
 
 
@@ -211,10 +214,14 @@ def _check_options(options: Mapping[str, Any], known: Iterable[str], what: str) 
             raise UsageError(f"is not an option of {what}", source=option, remedy=remedy)
 
 
+def _of_headers(options: Mapping[str, Any]) -> dict[str, bool]:
+    return {name: options[name] for name in HEADER if name in options}
+
+
 def _completed(collection: Collection, options: Mapping[str, Any]) -> Collection:
     """Apply the options that a source does not take itself; what it has no tables for has no effect."""
     if options.get("dicom_path") is not None:
-        collection = folder_source.with_listed_images(collection, options["dicom_path"])
+        collection = folder_source.with_listed_images(collection, options["dicom_path"], **_of_headers(options))
     if options.get("stratum") is not None:
         collection = collection.with_stratum(options["stratum"])
     return collection
@@ -250,7 +257,7 @@ def _load_rows(rows: list[Row], source: str, folders: list[Path], options: dict[
         return _completed(Collection.from_rows(kept, tasks=task_list(tasks), salt_name=PRIVATE), options)
     texts = [{name: _text(value, source) for name, value in row.items()} for row in rows]
     about = {name: options[name] for name in ("max_missing", "accept") if name in options}
-    rest: dict[str, Any] = {name: options[name] for name in ("dicom_path", "stratum") if name in options}
+    rest: dict[str, Any] = {name: options[name] for name in ("dicom_path", "stratum", *HEADER) if name in options}
     if isinstance(mapping, str | os.PathLike):
         mapped = MappedSource.from_toml(os.fspath(mapping))
     else:
@@ -261,7 +268,7 @@ def _load_rows(rows: list[Row], source: str, folders: list[Path], options: dict[
             template = Field(content["images"].get("path", "{path}"))
             paths = [template.text(row) for row in texts]
             found = [path for name in paths for path in find(name) or [name]]
-            return _completed(_load_files([Path(path) for path in found], folders[-1]), rest)
+            return _completed(_load_files([Path(path) for path in found], folders[-1], rest), rest)
         if rest.get("stratum") in names and rest["stratum"] not in COLUMNS:
             content["columns"]["stratum"] = f"{{{rest.pop('stratum')}}}"
         mapped = MappedSource(parse_mapping(content, source))

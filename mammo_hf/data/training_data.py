@@ -88,6 +88,12 @@ def open_collection(
     return table
 
 
+def reading_of(images: Any, processor: MammoImageProcessor) -> dict[str, Any]:
+    """Return the options of `mammo_hf.load` that read headers as a processor does; none for what is loaded already."""
+    named = isinstance(images, (str, Path)) and not is_prepared(images)
+    return dict(processor.of_headers) if named else {}
+
+
 def patients_trained_on(start: str | Path) -> frozenset[str]:
     """Return the patients that a starting point was trained on, from the split next to it; none for a size."""
     if str(start) in SIZES or not Path(start).exists():
@@ -100,17 +106,18 @@ def patients_trained_on(start: str | Path) -> frozenset[str]:
     return seen or frozenset()
 
 
-def open_as_trained(images: Collection | str | Path, model: str | Path) -> Collection:
+def open_as_trained(images: Collection | str | Path, model: str | Path, **reading: Any) -> Collection:
     """Load a collection to apply a model to; a collection that it was trained on keeps the training's split.
 
     Args:
         images: Collection, or anything that `mammo_hf.load` takes.
         model: Folder of the checkpoint, in which training wrote its split.
+        reading: Options of `mammo_hf.load`.
 
     Raises:
         MammoError: In the cases of `mammo_hf.load`.
     """
-    table = images if isinstance(images, Collection) else load(images)
+    table = images if isinstance(images, Collection) else load(images, **reading)
     saved = Path(model) / SPLIT_FILE
     if "test" in table.column("split") or not saved.is_file():
         return table
@@ -367,6 +374,7 @@ def training_processor(
     start: str | Path | None = None,
     named: str | Path | None = None,
     size: Sequence[int] | None = None,
+    settings: Mapping[str, Any] | None = None,
     **changes: Any,
 ) -> MammoImageProcessor:
     """Return the processor that is asked for, or that of the prepared folder, or else of the starting checkpoint.
@@ -379,6 +387,7 @@ def training_processor(
         start: What training starts from: a checkpoint's folder or a size.
         named: Folder with a ``preprocessor_config.json``, which takes precedence over all others.
         size: Height and width, or one number for both, in place of the processor's own.
+        settings: Settings of how images are read in place of the processor's own.
         **changes: Further arguments of `MammoImageProcessor` in place of its own.
 
     Raises:
@@ -396,7 +405,7 @@ def training_processor(
         found = MammoImageProcessor(size=SIZE)
     if size:
         changes["size"] = parse_size(list(size))
-    return MammoImageProcessor.from_dict(found.to_dict() | changes)
+    return MammoImageProcessor.from_dict(found.with_settings(settings).to_dict() | changes)
 
 
 def processor_differences(start: str | Path, processor: MammoImageProcessor) -> list[str]:

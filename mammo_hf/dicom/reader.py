@@ -101,8 +101,14 @@ def read_mammogram(
         return Mammogram(frames, tables, header, name, dataset)
 
 
-def read_header(source: str | os.PathLike[str] | bytes | BinaryIO | Dataset) -> MammogramHeader:
+def read_header(
+    source: str | os.PathLike[str] | bytes | BinaryIO | Dataset, *, use_descriptions: bool = True
+) -> MammogramHeader:
     """Read the facts of a mammogram's header alone: no decoder is needed, and damage to the pixels does not matter.
+
+    Args:
+        source: Source as for `read_mammogram`.
+        use_descriptions: Whether side and view may be taken from free text.
 
     Raises:
         MammogramError: The source cannot be opened, is not DICOM, or its Image Pixel module is not a mammogram's.
@@ -110,7 +116,8 @@ def read_header(source: str | os.PathLike[str] | bytes | BinaryIO | Dataset) -> 
     notes: list[Note] = []
     with refusing(_name(source), MammogramError):
         dataset = parse(source)[0]
-        return mammogram_header(dataset, image_pixel(dataset, notes), tuple(notes))
+        image = image_pixel(dataset, notes)
+        return mammogram_header(dataset, image, tuple(notes), use_descriptions=use_descriptions)
 
 
 def _extended_offsets(dataset: Dataset) -> tuple[bytes, bytes] | None:

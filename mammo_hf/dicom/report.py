@@ -64,7 +64,8 @@ def file_report(path: str | os.PathLike[str], **options: Any) -> tuple[dict[str,
             # what it shows instead is in its facts
             return file_report(path, **{**options, "any_anatomy": True})[0] | refused, None
     with suppress(MammogramError):
-        return _header_facts(read_header(path)) | refused, None
+        header = read_header(path, use_descriptions=options.get("use_descriptions", True))
+        return _header_facts(header) | refused, None
     return refused, None
 
 

@@ -18,7 +18,7 @@ from ..data.collection import Collection
 from ..data.leaks import assert_no_leak
 from ..data.splits import SPLIT_FILE, read_seen, read_split
 from ..data.terms import read_terms, write_terms
-from ..data.training_data import open_as_trained, prepared_images, public_name
+from ..data.training_data import open_as_trained, prepared_images, public_name, reading_of
 from ..errors import DataError, UsageError, check_choice, check_device, check_number
 from ..files import writable_folder
 from ..models.checkpoint import load_model, load_processor, locate, read_checkpoint, read_tasks, repository_of
@@ -51,6 +51,7 @@ def evaluate(
     batch_size: int = 16,
     num_workers: int = 2,
     device: str = "auto",
+    processor_settings: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Evaluate a classifier on a collection, its own or another, and write ``report.html`` and ``report.json``.
 
@@ -72,6 +73,8 @@ def evaluate(
         batch_size: Images per batch.
         num_workers: Processes that prepare and read images.
         device: "auto", "cpu" or "cuda".
+        processor_settings: Settings of how images are read in place of the model's own, such as
+            ``{"any_anatomy": True}``; see `mammo_hf.processing.image_processing_mammo.SETTINGS`.
 
     Returns:
         The evaluation; as text it is the AUC with its interval, the verdict against chance, and the folder.
@@ -86,11 +89,12 @@ def evaluate(
     study = _label_efficiency_rows(label_efficiency)
     out = writable_folder(Path(output_dir))
     # Choose the images, and find out which of their patients the model was trained on.
-    collection = _checked_collection(images, folder)
+    processor = load_processor(folder).with_settings(processor_settings)
+    collection = _checked_collection(images, folder, processor)
     chosen = _labelled_images(collection, split, tasks)
     trained_here, warnings = _trained_on(chosen, folder, external)
     # Score them.
-    processor, classifier = load_processor(folder), _load_classifier(folder, tasks, operating_point, device)
+    classifier = _load_classifier(folder, tasks, operating_point, device)
     prepared, logits = _scores(classifier, processor, chosen, out / "prepared", tasks, batch_size, num_workers)
     # Compute the figures, and write the report.
     draw: dict[str, Any] = {"resamples": resamples, "seed": seed}
@@ -204,8 +208,8 @@ def _facts_of_checkpoint(folder: Path, processor: MammoImageProcessor) -> dict[s
     }
 
 
-def _checked_collection(images: Any, folder: Path) -> Collection:
-    collection = open_as_trained(images, folder)
+def _checked_collection(images: Any, folder: Path, processor: MammoImageProcessor) -> Collection:
+    collection = open_as_trained(images, folder, **reading_of(images, processor))
     assert_no_leak(collection)
     for note in collection.notes:
         logger.info("%s", note)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from ..data.loading import load
 from ..data.prepare.executors import Executor, ray_executor
 from ..data.prepare.folder import PROCESSOR, folder_of, prepared_table, read_about
 from ..data.prepare.running import SHARD_SIZE, RunSummary, prepare_images
-from ..data.training_data import collection_facts, is_phantom
+from ..data.training_data import collection_facts, is_phantom, reading_of
 from ..errors import UsageError
 from ..evaluation.report.facts import sentences
 from ..files import MARKER, Folder
@@ -55,6 +56,7 @@ def prepare(
     *,
     image_size: tuple[int, int] | None = None,
     processor: MammoImageProcessor | str | os.PathLike[str] | None = None,
+    processor_settings: Mapping[str, Any] | None = None,
     lesion_task: str | None = None,
     num_workers: int = 0,
     format: str | None = None,
@@ -62,6 +64,7 @@ def prepare(
     max_rejected_fraction: float = 0.5,
     ray: bool = False,
     ray_address: str | None = None,
+    **reading: Any,
 ) -> PreparedCollection:
     """Read a collection once: every image on the model's canvas, in 16 bits, as a dataset that training starts from.
 
@@ -73,6 +76,8 @@ def prepare(
         output_dir: Folder, or fsspec URL such as ``s3://bucket/folder``.
         image_size: (height, width) of the canvas; ``None``: that of the processor if one is given, or else 896 x 448.
         processor: Processor, or folder with a ``preprocessor_config.json``: how images are read and cropped.
+        processor_settings: Settings of how images are read in place of the processor's own, such as
+            ``{"any_anatomy": True}``; see `mammo_hf.processing.image_processing_mammo.SETTINGS`.
         lesion_task: Task that gives the findings their label in the lesion map; ``None``: the collection's first.
         num_workers: Number of processes in addition to this one; 0: none. With Ray on this machine its CPUs; 0: all.
         format: "arrow", which is memory-mapped in training, or "parquet", which is compressed and can be streamed;
@@ -81,6 +86,7 @@ def prepare(
         max_rejected_fraction: Fraction of unreadable images above which the run ends in an error.
         ray: Whether a Ray cluster prepares the images, or a Ray on this machine.
         ray_address: Address of the cluster, such as "auto" or "ray://head:10001".
+        reading: Options of `mammo_hf.load` for a collection that is not loaded yet.
 
     Returns:
         The collection of the folder, as `mammo_hf.load` gives it; its text says what this run did.
@@ -91,8 +97,13 @@ def prepare(
     """
     if ray_address and not ray:
         raise UsageError("is for a run on Ray", source="ray_address", remedy="give `ray` too")
+    made = _processor(processor, image_size).with_settings(processor_settings)
     if not isinstance(collection, Collection):
-        collection = load(collection)
+        collection = load(collection, **reading_of(collection, made) | reading)
+    elif reading:
+        raise UsageError(
+            "adds nothing to a collection that is loaded", source=next(iter(reading)), remedy="give it to load"
+        )
     if folder_of(collection) is not None:
         raise UsageError(
             "is prepared already", source=folder_of(collection), remedy="train on it, or name what it was made from"
@@ -100,7 +111,7 @@ def prepare(
     executor: Executor | None = ray_executor(ray_address, num_cpus=num_workers or None) if ray else None
     summary = prepare_images(
         collection,
-        _processor(processor, image_size),
+        made,
         output_dir,
         lesion_task=lesion_task,
         num_workers=num_workers,

@@ -9,7 +9,7 @@ import csv
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +52,7 @@ def explain(
     count: int | None = None,
     num_workers: int = 2,
     device: str | None = None,
+    processor_settings: Mapping[str, Any] | None = None,
 ) -> InferenceResult:
     """Draw where a classifier looked: each image alone and under the map of each explainer, side by side.
 
@@ -69,6 +70,8 @@ def explain(
         count: Largest number of images; by default 12 of a collection, and all files.
         num_workers: Number of processes that read.
         device: The device, "cpu" or "cuda"; by default a GPU if there is one.
+        processor_settings: Settings of how images are read in place of the model's own, such as
+            ``{"any_anatomy": True}``; see `mammo_hf.processing.image_processing_mammo.SETTINGS`.
 
     Raises:
         UsageError: An argument makes no sense, or the model is not a classifier.
@@ -86,6 +89,7 @@ def explain(
         remedy = "give the checkpoint that it was exported from"
         raise UsageError("an exported model cannot be explained", source=model, remedy=remedy)
     network, processor = load_classifier(folder)
+    processor = processor.with_settings(processor_settings)
     network.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))  # type: ignore[arg-type]
     if _is_labelled(images):
         prepared = _prepared(images, folder, processor, out, num_workers)
@@ -116,10 +120,10 @@ def _prepared(
 ) -> datasets.Dataset:
     """Return the prepared test images of a collection."""
     from ..data.collection import Collection
-    from ..data.training_data import open_as_trained, prepared_images
+    from ..data.training_data import open_as_trained, prepared_images, reading_of
 
     if isinstance(images, (str, os.PathLike)):
-        images = open_as_trained(os.fspath(images), model)
+        images = open_as_trained(os.fspath(images), model, **reading_of(images, processor))
     if not isinstance(images, Collection):
         return images
     table = images.where(split="test")

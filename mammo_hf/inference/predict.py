@@ -63,6 +63,7 @@ def predict(
     num_workers: int | None = None,
     device: str | None = None,
     dtype: str = "float32",
+    processor_settings: Mapping[str, Any] | None = None,
 ) -> InferenceResult | None:
     """Score images with a classifier, and write the scores as a table in the files' order.
 
@@ -80,6 +81,8 @@ def predict(
         num_workers: Number of processes that read; by default one per core, and none for a few files.
         device: The device, "cpu" or "cuda"; by default a GPU if there is one.
         dtype: The model's number format, "float32", "bfloat16" or "float16".
+        processor_settings: Settings of how images are read in place of the model's own, such as
+            ``{"any_anatomy": True}``; see `mammo_hf.processing.image_processing_mammo.SETTINGS`.
 
     Returns:
         What was done; ``None`` in all processes but the first.
@@ -103,10 +106,11 @@ def predict(
     with writing_errors(output.parent):
         output.parent.mkdir(parents=True, exist_ok=True)
     with _alone(output):
-        loaded = _loaded(folder, explainer, dtype)
+        loaded, processor = _loaded(folder, explainer, dtype)
+        processor = processor.with_settings(processor_settings)
         options: dict[str, Any] = {"explainer": explainer, "tta": tta, "batch_size": batch_size}
-        name = f"{identity(folder)} {loaded[0].dtype}"
-        result = score_files(*loaded, files, output, num_workers=num_workers, device=device, name=name, **options)
+        options |= {"num_workers": num_workers, "device": device, "name": f"{identity(folder)} {loaded.dtype}"}
+        result = score_files(loaded, processor, files, output, **options)
     if result is not None:
         logger.info("%s", result)
     return result

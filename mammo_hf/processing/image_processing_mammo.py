@@ -7,7 +7,7 @@ installed package alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from transformers import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ..dicom.display import MAX_PIXELS, Display, Slab
-from ..errors import DataError, UsageError, check_choice
+from ..errors import DataError, UsageError, check_choice, did_you_mean
 from ..notes import Note
 from .breast import LONGEST_SIDE, MARGIN, Breast, sampled
 from .geometry import ORIENTATIONS, Geometry
@@ -28,6 +28,11 @@ from .upright import POLICIES, find_upright_breast
 # of other versions are refused: their models were trained on other pixels
 FORMAT_VERSION = 3
 _FILE = "preprocessor_config.json"
+# how images are read: what commands and functions take in place of a processor's own settings
+SETTINGS = (
+    *("window", "prefer", "on_missing_window", "on_missing_end", "on_useless_display", "orientation"),
+    *("use_descriptions", "any_anatomy", "tomosynthesis", "invert_negatives", "blank_pectoral_muscle"),
+)
 _ON_USELESS = ("note", "robust", "raise")
 _LEAST_SEEN = 0.0625  # fraction of the intensities, from the 5th to the 95th percentile of the breast
 # what transformers itself writes into a preprocessor_config.json or passes on loading
@@ -161,6 +166,21 @@ class MammoImageProcessor(BaseImageProcessor):
         _check_keys(found.get("format_version", FORMAT_VERSION), {}, f"{args[0]}/{_FILE}" if args else _FILE)
         return found, rest
 
+    def with_settings(self, settings: Mapping[str, Any] | None) -> MammoImageProcessor:
+        """Return the processor with other settings of how images are read.
+
+        Args:
+            settings: Values of some of `SETTINGS`, such as ``{"orientation": "header"}``; ``None``: none.
+
+        Raises:
+            UsageError: A setting is not one of these, or has a wrong value.
+        """
+        for name in settings or {}:
+            if name not in SETTINGS:
+                remedy = f"{did_you_mean(name, SETTINGS)}use {', '.join(SETTINGS)}"
+                raise UsageError(f"{name!r} is not a setting of how images are read", remedy=remedy)
+        return type(self).from_dict(self.to_dict() | dict(settings)) if settings else self
+
     @property
     def canvas(self) -> tuple[int, int]:
         """(height, width) of the model's input in pixels."""
@@ -174,6 +194,11 @@ class MammoImageProcessor(BaseImageProcessor):
     def display(self) -> Display:
         """The display of the values of DICOM files."""
         return Display(self.window, self.prefer, self.on_missing_window, self.on_missing_end)
+
+    @property
+    def of_headers(self) -> dict[str, bool]:
+        """How headers are read: options of `mammo_hf.read_mammogram` and `mammo_hf.load`."""
+        return {"use_descriptions": self.use_descriptions, "any_anatomy": self.any_anatomy}
 
     def preprocess(
         self,
@@ -305,8 +330,7 @@ class MammoImageProcessor(BaseImageProcessor):
         """
         if isinstance(image, ImageSource):
             return image
-        choices = {"use_descriptions": self.use_descriptions, "any_anatomy": self.any_anatomy}
-        return open_image(image, display=self.display, slab=Slab.from_policy(self.tomosynthesis), **choices)
+        return open_image(image, display=self.display, slab=Slab.from_policy(self.tomosynthesis), **self.of_headers)
 
     def _shown(self, breast: Breast) -> Breast | None:
         """Return the breast with its margin, outside of which all is blanked; ``None`` if nothing is."""

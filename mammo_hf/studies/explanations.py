@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from ..data.prepared_row import breast_of, enlarged, geometry_of, lesion_mask, relabelled
 from ..data.torch_datasets import LabelledImages, rows_of
-from ..data.training_data import open_as_trained, prepared_images
+from ..data.training_data import open_as_trained, prepared_images, reading_of
 from ..errors import DataError, UsageError
 from ..evaluation.study_tables import explanation_table, plot_study, sanity_table
 from ..explainers import explainers as installed_explainers
@@ -98,7 +98,7 @@ def study_explanations(
     """
     folder, out = locate(model), Path(output_dir)
     network, processor = load_model(MammoSwinForImageClassification, folder).eval(), load_processor(folder)
-    collection = open_as_trained(images, folder)
+    collection = open_as_trained(images, folder, **reading_of(images, processor))
     # Prepare the images of the split; permuted labels need those of the training patients too
     asked = collection if split == "all" else collection.where(split=split)
     if not len(asked):

@@ -114,10 +114,12 @@ def finetune(
     out = Path(str(config.output_dir))
     checkpoint = check_output(out, config.resume_from_checkpoint, overwrite=config.overwrite_output_dir)
     start = str(locate(model))
-    processor = training_processor(images, start=start, named=config.processor, size=config.image_size)
+    as_asked: dict[str, Any] = {"named": config.processor, "settings": config.processor_settings}
+    processor = training_processor(images, start=start, size=config.image_size, **as_asked)
     check_model(start, processor.canvas, window_size=config.window_size)
     # Open the collection: split by patient, no test patient whom the start was trained on; choose the labels
-    collection = open_stage(images, config, start=start, resumed=checkpoint is not None, dicom_path=dicom_path)
+    opening: dict[str, Any] = {"resumed": checkpoint is not None, "processor": processor, "dicom_path": dicom_path}
+    collection = open_stage(images, config, start=start, **opening)
     tasks = usable_tasks(collection, config.tasks)
     check_labels(collection, tasks)
     _check_metric(config, tasks)

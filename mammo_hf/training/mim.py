@@ -106,11 +106,13 @@ def pretrain(
     checkpoint = check_output(out, config.resume_from_checkpoint, overwrite=config.overwrite_output_dir)
     start = str(locate(model))
     blocks = {"mask_block_size": config.mask_block_size, "mask_ratio": config.mask_ratio}
-    processor = training_processor(images, start=start, named=config.processor, size=config.image_size, **blocks)
+    as_asked: dict[str, Any] = {"named": config.processor, "settings": config.processor_settings}
+    processor = training_processor(images, start=start, size=config.image_size, **as_asked, **blocks)
     check_model(start, processor.canvas, **_model_changes(config))
     processor.masking()(processor.canvas, seed=0)  # refuses blocks that do not tile the image
     # Open the collection: split by patient, no test patient whom the start was trained on
-    collection = open_stage(images, config, start=start, resumed=checkpoint is not None, dicom_path=dicom_path)
+    opening: dict[str, Any] = {"resumed": checkpoint is not None, "processor": processor, "dicom_path": dicom_path}
+    collection = open_stage(images, config, start=start, **opening)
     tasks = usable_tasks(collection, config.tasks)
     # From here on the output folder is written to
     terms = terms_of_training(collection, config, start)

@@ -47,6 +47,9 @@ class StageOptions:
         "folder with a preprocessor_config.json that says how images are read; default: the prepared folder's, or else "
         "that of the checkpoint that training starts from",
     )
+    processor_settings: dict[str, Any] | None = option(
+        "data", None, "settings of the processor in place of its own, such as any_anatomy: true"
+    )
     validation_fraction: float = option(
         "data", VALIDATION_FRACTION, "fraction of the training patients that choose the best epoch"
     )

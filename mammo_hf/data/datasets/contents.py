@@ -65,9 +65,14 @@ class Facts(NamedTuple):
 
 
 class Contents:
-    """Cache of what was asked about image files; what cannot be read is `None`, with the reason in `problems`."""
+    """Cache of what was asked about image files; what cannot be read is `None`, with the reason in `problems`.
 
-    def __init__(self) -> None:
+    Args:
+        header: How headers are read, as in `read_facts`.
+    """
+
+    def __init__(self, **header: bool) -> None:
+        self._header = header
         self._shapes: dict[str, tuple[tuple[int, int], bool] | None] = {}
         self.problems: dict[str, Rejected] = {}
 
@@ -79,7 +84,7 @@ class Contents:
     def facts(self, path: str) -> Facts | None:
         """Return what the header of an image says."""
         try:
-            return read_facts(path)
+            return read_facts(path, **self._header)
         except DataError as error:
             self.problems[path] = Rejected(path, error.problem, error.code)
             return None
@@ -92,7 +97,7 @@ class Contents:
         try:
             if has_picture_suffix(path):
                 return _has_two_levels(path)
-            return np.unique(read_mammogram(path).pixels).size <= 2
+            return np.unique(read_mammogram(path, any_anatomy=True).pixels).size <= 2
         except DataError as error:
             self.problems[path] = Rejected(path, error.problem, error.code)
         return False
@@ -129,14 +134,19 @@ def read_shape(path: str) -> tuple[tuple[int, int], bool]:
     return size, bool(syntax) and syntax not in UncompressedTransferSyntaxes
 
 
-def read_facts(path: str) -> Facts:
+def read_facts(path: str, *, use_descriptions: bool = True, any_anatomy: bool = False) -> Facts:
     """Read the header of a DICOM file, without the pixels.
+
+    Args:
+        path: Path of the file.
+        use_descriptions: Whether side and view may be taken from free text.
+        any_anatomy: Whether images are taken that are not of a breast by their header; they have no ``problem`` then.
 
     Raises:
         DataError: The file cannot be read or is not a DICOM image.
     """
     header, _, _ = _read_header(path, _TAGS)
-    (laterality, _), (view, _) = find_projection(header, [])
+    (laterality, _), (view, _) = find_projection(header, [], use_descriptions=use_descriptions)
     return Facts(
         path,
         modality=text(header, "Modality"),
@@ -148,7 +158,7 @@ def read_facts(path: str) -> Facts:
         instance_uid=text(header, "SOPInstanceUID"),
         age=text(header, "PatientAge"),
         vendor=Vendor.from_dicom(text(header, "Manufacturer")).value,
-        problem=_other_anatomy(header),
+        problem="" if any_anatomy else _other_anatomy(header),
     )
 
 

@@ -44,12 +44,19 @@ def has_images(root: Path) -> bool:
     return next(files_below(root, [], is_image_entry), None) is not None
 
 
-def load(root: Path, files: Iterable[str | Path] | None = None) -> Collection:
+def load(
+    root: Path,
+    files: Iterable[str | Path] | None = None,
+    use_descriptions: bool = True,
+    any_anatomy: bool = False,
+) -> Collection:
     """Read the headers of all images below a folder, or of the files of a list.
 
     Args:
         root: Folder of the images.
         files: Images to read, DICOM or pictures; ``None``: all images below the folder.
+        use_descriptions: Whether side and view may be taken from free text of a header.
+        any_anatomy: Whether images are taken that are not of a breast by their header.
 
     Returns:
         The collection; it is empty if every image is of something else, which its notes say.
@@ -58,7 +65,7 @@ def load(root: Path, files: Iterable[str | Path] | None = None) -> Collection:
         DataError: There is no mammogram.
     """
     rejected: list[Rejected] = []
-    contents = Contents()
+    contents = Contents(use_descriptions=use_descriptions, any_anatomy=any_anatomy)
     paths = files_below(root, rejected, is_image_entry) if files is None else dict.fromkeys(map(str, files))
     found = [_facts(path, contents) for path in paths]
     images = [facts for facts in found if facts is not None]
@@ -82,19 +89,20 @@ def _tables_in(root: Path) -> list[str]:
     return names[:3] + (["..."] if len(names) > 3 else [])
 
 
-def with_listed_images(collection: Collection, dicom_path: str | Path) -> Collection:
+def with_listed_images(collection: Collection, dicom_path: str | Path, **header: bool) -> Collection:
     """Add the images of a list to a collection, without labels, for pre-training.
 
     Args:
         collection: Collection of any source; images that it has already are not added.
         dicom_path: Text file with one path per line, as for `mammo_hf.data.datasets.contents.read_list`.
+        header: How headers are read, as for `mammo_hf.data.datasets.contents.read_facts`.
 
     Raises:
         UsageError: The text file does not exist.
         DataError: It names no file that exists.
     """
     rejected: list[Rejected] = []
-    contents = Contents()
+    contents = Contents(**header)
     known = set(map(os.path.realpath, collection.column("path")))
     listed = [path for path in read_list(dicom_path, collection.root or ".", rejected) if path not in known]
     images = [facts for path in listed if (facts := _facts(path, contents)) is not None]
