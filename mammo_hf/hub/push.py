@@ -42,7 +42,7 @@ from ..models.checkpoint import (
     repository_of,
     write_metrics,
 )
-from .identifiers import names_of_this_machine, paths_of_this_machine, refuse_identifiers
+from .privacy_check import names_of_this_machine, paths_of_this_machine, refuse_identifiers
 from .model_card import REPOSITORY, escaped, write_card
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ import pytest
 from huggingface_hub import DatasetCard
 
 from mammo_hf.cli import main
-from mammo_hf.hub.identifiers import refuse_identifiers
+from mammo_hf.hub.privacy_check import refuse_identifiers
 from mammo_hf.phantom.writing import write_phantom
 
 PATTERN = re.compile(

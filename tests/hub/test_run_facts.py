@@ -1,6 +1,6 @@
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from mammo_hf.hub.identifiers import names_of_this_machine, paths_of_this_machine, refuse_identifiers
+from mammo_hf.hub.privacy_check import names_of_this_machine, paths_of_this_machine, refuse_identifiers
 from mammo_hf.training.callbacks import ModelCardCallback
 
 

@@ -12,7 +12,7 @@ from PIL import Image, PngImagePlugin
 from safetensors.torch import load_file, save_file
 
 from mammo_hf.errors import DataError
-from mammo_hf.hub.identifiers import IdentifierError, names_of_this_machine, refuse_identifiers
+from mammo_hf.hub.privacy_check import IdentifierError, names_of_this_machine, refuse_identifiers
 from mammo_hf.hub.push import push
 
 PLANTED = {

@@ -1,4 +1,4 @@
-"""Search of the files to be pushed for anything that names a person, a place or this machine."""
+"""Check of the files to be pushed: what identifies a patient, a place or this machine is refused."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _NAMED_DATES = rf"(?<![^\W_])(?:(?i:(?:{_MONTHS})\.?[\s-]+{_NTH},?[\s-]+{_YEAR})
 _ROOTS = r"1\.2\.\d{3}|1\.3\.(?:6\.1\.4\.1|12|46)|2\.16\.\d{3}"
 PATTERNS = {
     "a DICOM UID": re.compile(
-        rf"(?<!\d)(?<!\d\.)(?:2\.25\.\d{{20,39}}|(?:{_ROOTS})\.\d{{3,}}(?:\.\d+)*|[0-2](?:\.(?:0|[1-9]\d*)){{5,}})(?!\d)"
+        rf"(?<!\d)(?<!\d\.)(?:2\.25\.\d{{20,39}}|(?:{_ROOTS})(?:\.0)?\.\d{{3,}}(?:\.\d+)*|[0-2](?:\.(?:0|[1-9]\d*)){{5,}})(?!\d)"
     ),
     "a person's name as DICOM writes it": re.compile(r"[^\W\d_]{2,}\^[^\W\d_]+"),
     "a date": re.compile(rf"(?<!\d)(?<!\d\.)(?:{'|'.join(_DATES)})|{_NAMED_DATES}"),
