@@ -134,6 +134,7 @@ def _facts(checkpoint: Checkpoint) -> dict[str, Any]:
         "terms": read_terms(checkpoint.folder) or (),
         "figures": figures,
         "run": figures.get("run") or {},
+        "processor": checkpoint.processor,
         "steps": sentences("preprocessing", checkpoint.processor),
         "results": {name: _results(part) for name, part in test.items()},
         "subgroups": {name: _subgroups(part) for name, part in test.items()},
@@ -205,7 +206,6 @@ def _pictures(folder: Path) -> dict[str, str]:
 
 # Metadata of a card, which the Hub indexes, filters by and shows next to the text.
 
-_PIPELINE_TAGS = {"classifier": "image-classification", "mim": "image-feature-extraction"}
 # Our metrics under the names of the Hub's own.
 _HUB_METRICS = {"auroc": "roc_auc", "brier": "brier_score"}
 _INDEXED = ("auroc", "auprc", "sensitivity_at_90_specificity", "brier", "ece", "balanced_accuracy")
@@ -216,14 +216,17 @@ def card_data(checkpoint: Checkpoint) -> ModelCardData:
     """Return the metadata of a checkpoint's card.
 
     The licence is "unknown" until one is given, and a data set is named only if it is public.
+
+    There is no ``pipeline_tag``, and the library is ours: for transformers' tasks with images the Hub suggests their
+    pipelines, which open a picture with 8 bits per channel, so that one of 16 bits is white, and put one softmax over
+    the labels of all tasks. Without a tag it suggests nothing, and the code in the card counts.
     """
     about = checkpoint.metrics.get("card") or {}
     name = (checkpoint.figures.get("collection") or {}).get("name")
     results = eval_results(checkpoint)
     return ModelCardData(
         license=about.get("license") or "unknown",
-        library_name="transformers",
-        pipeline_tag=_PIPELINE_TAGS.get(checkpoint.stage, "image-feature-extraction"),
+        library_name="mammo_hf",
         tags=["mammography", "medical-imaging", "swin", "mammo_hf"],
         base_model=about.get("base_model"),
         datasets=[_identifier(name)] if name else None,

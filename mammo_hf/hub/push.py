@@ -42,8 +42,8 @@ from ..models.checkpoint import (
     repository_of,
     write_metrics,
 )
-from .privacy_check import names_of_this_machine, paths_of_this_machine, refuse_identifiers
 from .model_card import REPOSITORY, escaped, write_card
+from .privacy_check import names_of_this_machine, paths_of_this_machine, refuse_identifiers
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments

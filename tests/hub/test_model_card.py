@@ -3,10 +3,13 @@
 import json
 import re
 
+import numpy as np
 import pytest
 import yaml
 from hub_fixtures import change_json
 from huggingface_hub import ModelCard
+from PIL import Image
+from transformers.image_utils import load_image
 
 from mammo_hf.errors import UsageError
 from mammo_hf.hub.model_card import escaped, model_card, write_card
@@ -56,7 +59,7 @@ def test_a_classifiers_card_follows_the_pattern(trained):
 def test_its_metadata_is_what_the_hub_reads(trained):
     data = ModelCard.load(trained / "README.md").data
     told = (data.license, data.library_name, data.pipeline_tag, data.datasets, data.base_model)
-    assert told == ("unknown", "transformers", "image-classification", ["cbis-ddsm"], None)
+    assert told == ("unknown", "mammo_hf", None, ["cbis-ddsm"], None)
     results = {(r.task_name, r.metric_type, r.metric_name.split(" by ")[1].split(",")[0]): r for r in data.eval_results}
     figures = json.loads((trained / "metrics.json").read_text())["classifier"]["test"]["pathology"]
     area = results["pathology", "roc_auc", "image"]
@@ -66,6 +69,12 @@ def test_its_metadata_is_what_the_hub_reads(trained):
     assert area.dataset_split == "test"
     assert ("pathology", "roc_auc", "patient") in results
     assert set(data.metrics) == {result.metric_type for result in data.eval_results}
+
+
+def test_what_the_hub_would_suggest_for_a_tag_still_turns_sixteen_bits_white(tmp_path):
+    Image.fromarray(np.array([[0, 4000, 40000, 65535]], np.uint16)).save(tmp_path / "film.png")
+    read = np.asarray(load_image(str(tmp_path / "film.png")))[0, :, 0]
+    assert read.tolist() == [0, 255, 255, 255], "give the card a pipeline_tag where its scores are ours now"
 
 
 def test_the_hubs_own_check_takes_it(trained, hub):
@@ -186,7 +195,7 @@ def test_a_stage_1_card_is_of_an_encoder(checkpoint):
     (checkpoint / "metrics.json").write_text(json.dumps({"mim": mim, "card": {"license": "mit", "base_model": "a/b"}}))
     write_card(checkpoint)
     text, data = card_of(checkpoint), ModelCard.load(checkpoint / "README.md").data
-    assert (data.pipeline_tag, data.license, data.base_model) == ("image-feature-extraction", "mit", "a/b")
+    assert (data.pipeline_tag, data.license, data.base_model) == (None, "mit", "a/b")
     assert "3 validation images: loss 0.2500; of hidden pixels inside the breast, PSNR 20.12 dB and SSIM 0.500" in text
     assert "AutoModel.from_pretrained" in text
 
