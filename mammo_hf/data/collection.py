@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset, concatenate_datasets
+from datasets.fingerprint import generate_random_fingerprint
 
 from ..errors import DataError, UsageError, did_you_mean
 from ..notes import Note
@@ -181,13 +183,35 @@ class Collection:
         Raises:
             UsageError: There is no such column.
         """
-        if name not in self.dataset.column_names and name not in OPTIONAL:
-            known = ", ".join(self.dataset.column_names)
-            raise UsageError(f"the collection has no column {name!r}", source="column", remedy=f"its columns: {known}")
-        if name not in self.dataset.column_names:  # optional, and this collection was made without it
-            return [None] * len(self)
-        values: list[Any] = self.dataset.with_format("arrow").select_columns([name])[:][name].to_pylist()
+        values: list[Any] = self.to_arrow(name)[name].to_pylist()
         return values
+
+    def distinct(self, *names: str) -> list[tuple[Any, ...]]:
+        """Return the different combinations of values that some columns have, in the order of their first rows.
+
+        Raises:
+            UsageError: There is no such column.
+        """
+        rows = self.to_arrow(*names).append_column("row number", pa.array(range(len(self)), pa.int64()))
+        found = rows.group_by(list(names)).aggregate([("row number", "min")]).sort_by("row number_min")
+        return list(zip(*(found[name].to_pylist() for name in names), strict=True))
+
+    def to_arrow(self, *names: str) -> pa.Table:
+        """Return some columns as an Arrow table, which is not a copy.
+
+        Raises:
+            UsageError: There is no such column.
+        """
+        own = [name for name in names if name in self.dataset.column_names]
+        for name in names:
+            if name not in own and name not in OPTIONAL:
+                known = ", ".join(self.dataset.column_names)
+                raise UsageError(
+                    f"the collection has no column {name!r}", source="column", remedy=f"its columns: {known}"
+                )
+        table = self.dataset.with_format("arrow", columns=own)[:] if own else None
+        absent = pa.nulls(len(self), pa.string())  # optional, and this collection was made without it
+        return pa.table({name: table[name] if table is not None and name in own else absent for name in names})
 
     def to_pandas(self) -> pd.DataFrame:
         """Return the rows as a DataFrame, one per image; findings are lists of dicts."""
@@ -219,7 +243,7 @@ class Collection:
 
     def _taken(self, rows: Sequence[int]) -> Collection:
         table = self.dataset.with_format("arrow")[:]
-        return self._with(Dataset(table.take(pa.array(rows, pa.int64())), info=self.dataset.info.copy()))
+        return self._made_of(table.take(pa.array(rows, pa.int64())))
 
     def _check_values(self, name: str, wanted: Iterable[object], values: Sequence[object]) -> None:
         """Refuse values that a column of few words cannot have; of a free column, those that resemble one it has."""
@@ -294,8 +318,8 @@ class Collection:
             DataError: A patient, exam or image is in two splits, there are fewer than two training patients, or the
                 file does not fit this collection.
         """
-        assert_no_leak(self)
-        splits = self.column("split")
+        assert_no_leak(self, files=False)  # which takes as long as all the rest, and is done before every training
+        splits = {split for (split,) in self.distinct("split")}
         origin = "train" if "train" in splits or "unlabelled" not in splits else "unlabelled"
         given = {"test": test_fraction, "validation": validation_fraction}
         fractions = {split: fraction for split, fraction in given.items() if fraction}
@@ -309,10 +333,9 @@ class Collection:
             how = "by the saved split, new patients by the rule"
             notes.append(note)
         result = self.with_splits(assigned)
+        patients, images = Counter(assigned.values()), Counter(result.column("split"))
         for split in fractions:
-            patients = sum(found == split for found in assigned.values())
-            images = result.column("split").count(split)
-            notes.append(Note("split_drawn", split=split, patients=patients, images=images, how=how))
+            notes.append(Note("split_drawn", split=split, patients=patients[split], images=images[split], how=how))
         return result.with_notes(*notes)
 
     def with_notes(self, *notes: Note) -> Collection:
@@ -346,11 +369,15 @@ class Collection:
 
     def with_splits(self, splits: Mapping[str, str]) -> Collection:
         """Return the collection with these patients in these splits, and the others where they are."""
-        patients = zip(self.column("patient"), self.column("split"), strict=True)
-        values = pa.array([splits.get(patient, split) for patient, split in patients], pa.string())
+        encoded = self.to_arrow("patient")["patient"].combine_chunks().dictionary_encode()
+        of_patient = pa.array([splits.get(patient) for patient in encoded.dictionary.to_pylist()], pa.string())
+        values = pc.coalesce(of_patient.take(encoded.indices), self.to_arrow("split")["split"])
         table = self.dataset.with_format("arrow")[:]
-        table = table.set_column(table.column_names.index("split"), "split", values)
-        return self._with(Dataset(table, info=self.dataset.info.copy()))
+        return self._made_of(table.set_column(table.column_names.index("split"), "split", values))
+
+    def _made_of(self, table: pa.Table) -> Collection:
+        # a fingerprint of the content would take longer than anything else here
+        return self._with(Dataset(table, info=self.dataset.info.copy(), fingerprint=generate_random_fingerprint()))
 
     def _with(self, dataset: Dataset) -> Collection:
         about = {name: getattr(self, name) for name in ("salt_name", "notes", "rejected", "moved")}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Collection as AnyCollection
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from scipy.fft import dctn
 
 from ..errors import DataError, MammoError
@@ -33,6 +34,7 @@ def assert_no_leak(
     pretraining: Collection | None = None,
     seen: AnyCollection[str] = (),
     prepared: PreparedImages | None = None,
+    files: bool = True,
 ) -> None:
     """Check that no patient, exam, image or file is in two splits.
 
@@ -48,24 +50,27 @@ def assert_no_leak(
             `mammo_hf.data.splits.read_seen`.
         prepared: Prepared images of the collections: with them, near duplicates are looked for too, such as one film
             that was scanned into two sets under two names.
+        files: Whether the contents of the files are compared, too, each of which is asked for its size.
 
     Raises:
         DataError: Lists up to ten offenders of each sort by their hashes; a file by the image_id of its rows.
     """
-    values, sides = _facts(collection, pretraining)
-    if len(set(sides)) < 2 and not seen:  # nothing can be in two
+    rows = _sided(collection, pretraining)
+    if len(rows["side"].unique()) < 2 and not seen:  # nothing can be in two
         return
     problems = []
     for name in ("patient", "exam", "image_id"):
-        problems += _describe(name, _in_two_splits(zip(values[name], sides, strict=True)))
+        problems += _describe(name, _in_two_splits(rows[name], rows["side"]))
     tested = set(collection.where(split="test").column("patient")) if seen else set()
     problems += _describe("patient", {key: ["an earlier stage", "test"] for key in sorted(tested.intersection(seen))})
-    files = _contents(values["path"])
-    shared = _in_two_splits(zip(files, sides, strict=True))
-    images = zip(files, values["image_id"], strict=True)
-    problems += _describe("file", {image: shared[file] for file, image in images if file in shared})
+    if files:
+        contents, images = _contents(rows["path"].to_pylist()), rows["image_id"].to_pylist()
+        shared = _in_two_splits(pa.array(contents, pa.string()), rows["side"])
+        in_two = {image: shared[file] for file, image in zip(contents, images, strict=True) if file in shared}
+        problems += _describe("file", in_two)
     if prepared is not None:
-        pairs = near_duplicates(prepared, dict(zip(values["image_id"], sides, strict=True)))
+        sides = dict(zip(rows["image_id"].to_pylist(), rows["side"].to_pylist(), strict=True))
+        pairs = near_duplicates(prepared, sides)
         problems += _describe("near duplicate", {f"{one} like {other}": splits for one, other, splits in pairs})
     if problems:
         raise DataError(
@@ -75,18 +80,19 @@ def assert_no_leak(
         )
 
 
-def _facts(collection: Collection, pretraining: Collection | None) -> tuple[dict[str, list[Any]], list[str]]:
-    """Return the columns that are compared, and the side of each row."""
-    values = {name: collection.column(name) for name in ("patient", "exam", "image_id", "path")}
-    sides = [_SIDE[split] for split in collection.column("split")]
+def _sided(collection: Collection, pretraining: Collection | None) -> pa.Table:
+    """Return what is compared of each row, and the side that it is on."""
+    columns = ("patient", "exam", "image_id", "path", "split")
+    rows = collection.to_arrow(*columns)
+    # pre-training may have seen a validation image of this collection: that is not a leak into the test split
+    known = _SIDE if pretraining is None else _SIDE | {"validation": "training"}
     if pretraining is not None:
-        used = [index for index, split in enumerate(pretraining.column("split")) if split != "test"]
-        for name, column in values.items():
-            other = pretraining.column(name)
-            column += [other[index] for index in used]
-        # pre-training may have seen a validation image of this collection: that is not a leak into the test split
-        sides = ["training" if side == "validation" else side for side in sides] + ["training"] * len(used)
-    return values, sides
+        other = pretraining.to_arrow(*columns)
+        rows = pa.concat_tables(
+            [rows, other.filter(pc.not_equal(other["split"], "test"))], promote_options="permissive"
+        )
+    place = pc.index_in(rows["split"], pa.array(list(known)))
+    return rows.append_column("side", pc.take(pa.array(list(known.values())), place))
 
 
 def _contents(paths: list[str]) -> list[str]:
@@ -131,17 +137,19 @@ def _digest(path: str) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def _in_two_splits(pairs: Iterable[tuple[str | None, str]]) -> dict[str, list[str]]:
-    """Map each value that is in more than one split to these splits."""
-    listed = list(pairs)
-    values: dict[str, set[str | None]] = {}
-    for value, side in listed:
-        values.setdefault(side, set()).add(value)
-    sides = sorted(values)
-    shared = set().union(*(values[one] & values[other] for one, other in itertools.combinations(sides, 2))) - {None}
-    if not shared:
+def _in_two_splits(values: pa.ChunkedArray | pa.Array, sides: pa.ChunkedArray) -> dict[str, list[str]]:
+    """Map each value that is on more than one side to these sides, in the order of their rows."""
+    pairs = pa.table({"value": values, "side": sides}).group_by(["value", "side"]).aggregate([])
+    counts = pairs["value"].value_counts()
+    often = pc.and_(pc.greater(counts.field("counts"), 1), pc.is_valid(counts.field("values")))
+    shared = counts.field("values").filter(often)
+    if not len(shared):
         return {}
-    return {one: [side for side in sides if one in values[side]] for one, _ in listed if one and one in shared}
+    rows = pa.table({"value": values, "side": sides}).filter(pc.is_in(values, shared)).to_pydict()
+    found: dict[str, set[str]] = {}
+    for value, side in zip(rows["value"], rows["side"], strict=True):
+        found.setdefault(value, set()).add(side)
+    return {value: sorted(of_value) for value, of_value in found.items()}
 
 
 def _describe(what: str, offenders: dict[str, list[str]]) -> list[str]:

@@ -128,10 +128,11 @@ def draw_splits(
 
 
 def _check_fractions(collection: Collection, fractions: Mapping[str, float]) -> None:
+    present = {split for (split,) in collection.distinct("split")}
     for split, fraction in fractions.items():
         if not 0 < fraction < 1:
             raise UsageError(f"must be above 0 and below 1, not {fraction}", source=f"{split}_fraction")
-        if split in collection.column("split"):
+        if split in present:
             raise UsageError(f"the collection has a {split} split already", source=split, remedy="use that one")
     if sum(fractions.values()) >= 1:
         raise UsageError(
@@ -164,8 +165,7 @@ def label_of_patients(collection: Collection, task: Mapping[str, Any]) -> dict[t
     """Map each patient and split to the most severe known label of the task."""
     rank = {label: position for position, label in enumerate(task["labels"])}
     labels: dict[tuple[str, str], str | None] = {}
-    columns = (collection.column(name) for name in ("patient", "split", task["name"]))
-    for patient, split, label in zip(*columns, strict=True):
+    for patient, split, label in collection.distinct("patient", "split", task["name"]):
         before = labels.setdefault((patient, split), label)
         if label is not None and (before is None or rank[label] > rank[before]):
             labels[patient, split] = label
@@ -197,7 +197,7 @@ def in_hash_order(patients: Iterable[str], *, purpose: str, seed: int) -> list[s
 def _stratum_of_patients(collection: Collection) -> dict[str, str | None]:
     """Return the first known value of the column ``stratum`` of each patient."""
     known: dict[str, str | None] = {}
-    for patient, stratum in zip(collection.column("patient"), collection.column("stratum"), strict=True):
+    for patient, stratum in collection.distinct("patient", "stratum"):
         if known.get(patient) is None:
             known[patient] = stratum
     return known
@@ -208,6 +208,8 @@ def _balanced(patients: Iterable[str], stratum_of: Mapping[str, str | None], *, 
     ordered: dict[str | None, list[str]] = {}
     for patient in in_hash_order(patients, purpose=purpose, seed=seed):
         ordered.setdefault(stratum_of[patient], []).append(patient)
+    if len(ordered) == 1:
+        return next(iter(ordered.values()))
     places = [
         ((rank + 0.5) / len(group), len(group), patient)
         for group in ordered.values()

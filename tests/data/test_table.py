@@ -71,6 +71,22 @@ def test_strata_are_balanced_in_the_splits_and_any_column_can_be_one():
         split.with_stratum("scaner")
 
 
+def test_distinct_values_are_in_the_order_of_their_first_rows():
+    table = make_table([make_row("b"), make_row("a", patient="p", view="MLO"), make_row("c", view="MLO")])
+    assert table.distinct("view") == list(dict.fromkeys((view,) for view in table.column("view")))
+    assert table.distinct("view", "stratum") == [("CC", None), ("MLO", None)]
+    everything = cohort()
+    pairs = zip(everything.column("patient"), everything.column("pathology"), strict=True)
+    assert everything.distinct("patient", "pathology") == list(dict.fromkeys(pairs))
+    with pytest.raises(UsageError, match="no column 'viev'"):
+        table.distinct("viev")
+
+
+def test_split_asks_no_file_for_its_size(monkeypatch):
+    monkeypatch.setattr("os.stat", lambda *_, **__: pytest.fail("a file was looked at"))
+    cohort().split(seed=1)
+
+
 def test_where_of_where():
     table = cohort().where(split="train").where(view="MLO")
     assert set(table.column("split")) == {"train"}
