@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, concatenate_datasets
@@ -15,7 +16,7 @@ from datasets.fingerprint import generate_random_fingerprint
 
 from ..errors import DataError, UsageError, did_you_mean
 from ..notes import Note
-from .leaks import assert_no_leak
+from .leaks import assert_no_leak, distinct_rows
 from .privacy import PRIVATE
 from .schema import AGE_BANDS, COLUMNS, OPTIONAL, SPLITS, Row, describe, features, validate
 from .splits import apply_saved_split, draw_splits, read_split
@@ -192,9 +193,8 @@ class Collection:
         Raises:
             UsageError: There is no such column.
         """
-        rows = self.to_arrow(*names).append_column("row number", pa.array(range(len(self)), pa.int64()))
-        found = rows.group_by(list(names)).aggregate([("row number", "min")]).sort_by("row number_min")
-        return list(zip(*(found[name].to_pylist() for name in names), strict=True))
+        words = [_words(column) for column in distinct_rows(self.to_arrow(*names)).columns]
+        return list(zip(*words, strict=True))
 
     def to_arrow(self, *names: str) -> pa.Table:
         """Return some columns as an Arrow table, which is not a copy.
@@ -333,7 +333,7 @@ class Collection:
             how = "by the saved split, new patients by the rule"
             notes.append(note)
         result = self.with_splits(assigned)
-        patients, images = Counter(assigned.values()), Counter(result.column("split"))
+        patients, images = Counter(assigned.values()), Counter(_words(result.to_arrow("split")["split"]))
         for split in fractions:
             notes.append(Note("split_drawn", split=split, patients=patients[split], images=images[split], how=how))
         return result.with_notes(*notes)
@@ -384,6 +384,13 @@ class Collection:
         result = Collection(dataset, tasks=self._tasks, **about)
         result.root, result._terms = self.root, self._terms
         return result
+
+
+def _words(column: pa.ChunkedArray) -> list[Any]:
+    """Return a column of texts as a list; each different text is made once, which is quick if they are few."""
+    encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
+    words: list[Any] = np.array([*encoded.dictionary.to_pylist(), None], object)[encoded.indices.to_numpy()].tolist()
+    return words
 
 
 def most_severe(values: Sequence[str | None], labels: Sequence[str]) -> str | None:

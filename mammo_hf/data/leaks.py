@@ -139,17 +139,25 @@ def _digest(path: str) -> bytes:
 
 def _in_two_splits(values: pa.ChunkedArray | pa.Array, sides: pa.ChunkedArray) -> dict[str, list[str]]:
     """Map each value that is on more than one side to these sides, in the order of their rows."""
-    pairs = pa.table({"value": values, "side": sides}).group_by(["value", "side"]).aggregate([])
+    pairs = distinct_rows(pa.table({"value": values, "side": sides}).drop_null())
     counts = pairs["value"].value_counts()
-    often = pc.and_(pc.greater(counts.field("counts"), 1), pc.is_valid(counts.field("values")))
-    shared = counts.field("values").filter(often)
-    if not len(shared):
-        return {}
-    rows = pa.table({"value": values, "side": sides}).filter(pc.is_in(values, shared)).to_pydict()
-    found: dict[str, set[str]] = {}
-    for value, side in zip(rows["value"], rows["side"], strict=True):
-        found.setdefault(value, set()).add(side)
+    shared = pairs.filter(
+        pc.is_in(pairs["value"], counts.field("values").filter(pc.greater(counts.field("counts"), 1)))
+    )
+    found: dict[str, list[str]] = {}
+    for value, side in zip(shared["value"].to_pylist(), shared["side"].to_pylist(), strict=True):
+        found.setdefault(value, []).append(side)
     return {value: sorted(of_value) for value, of_value in found.items()}
+
+
+def distinct_rows(table: pa.Table) -> pa.Table:
+    """Return each different row of a table once, in the order of their first places."""
+    numbers = np.zeros(len(table), np.int64)
+    for column in table.columns:
+        words = column.combine_chunks().dictionary_encode(null_encoding="encode")
+        numbers = numbers * len(words.dictionary) + words.indices.to_numpy()
+    _, first = np.unique(numbers, return_index=True)
+    return table.take(np.sort(first))
 
 
 def _describe(what: str, offenders: dict[str, list[str]]) -> list[str]:

@@ -195,8 +195,10 @@ def in_hash_order(patients: Iterable[str], *, purpose: str, seed: int) -> list[s
 
 
 def _stratum_of_patients(collection: Collection) -> dict[str, str | None]:
-    """Return the first known value of the column ``stratum`` of each patient."""
+    """Return the first known value of the column ``stratum`` of each patient; empty if none is known."""
     known: dict[str, str | None] = {}
+    if collection.distinct("stratum") == [(None,)]:
+        return known
     for patient, stratum in collection.distinct("patient", "stratum"):
         if known.get(patient) is None:
             known[patient] = stratum
@@ -207,7 +209,7 @@ def _balanced(patients: Iterable[str], stratum_of: Mapping[str, str | None], *, 
     """Return patients in an order that keeps each stratum in proportion from the start, at random within each."""
     ordered: dict[str | None, list[str]] = {}
     for patient in in_hash_order(patients, purpose=purpose, seed=seed):
-        ordered.setdefault(stratum_of[patient], []).append(patient)
+        ordered.setdefault(stratum_of.get(patient), []).append(patient)
     if len(ordered) == 1:
         return next(iter(ordered.values()))
     places = [
