@@ -30,6 +30,12 @@ def parser() -> Parser:
         default=FROM_CHECKPOINT,
         help=f"{FROM_CHECKPOINT} (default), or a threshold from 0 to 1 for every task with two labels",
     )
+    report.add_argument(
+        "--comparison",
+        choices=("pooled", "within_patient", "within_stratum", "within_vendor", "within_source"),
+        default="pooled",
+        help="pairs of images whose AUC is printed; the report has them all (default: %(default)s)",
+    )
     report.add_argument("--without_pictures", action="store_true", help="show no image of a patient in the report")
     report.add_argument("--label_efficiency", help="summary.json of mammo-hf label-efficiency, whose plot is shown")
     report.add_argument("--resamples", type=int, default=2000, help="bootstrap resamples (default: %(default)s)")

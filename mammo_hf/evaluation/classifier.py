@@ -15,10 +15,11 @@ from ..errors import DataError
 from ..metrics.calibration import calibrated, fit_calibration
 from ..metrics.classification import auroc_of, brier, ece
 from ..metrics.inputs import UndefinedMetric
-from ..metrics.intervals import FEW_PATIENTS, bootstrap_interval
+from ..metrics.intervals import FEW_PATIENTS, bootstrap_interval, detectable_difference
 from ..metrics.operating_points import at_operating_point, choose_operating_points
 from ..models.configuration_mammo_swin import slices_of
 from .scored import Scored, into_units
+from .strata import POOLED, shortcut_warnings, within_strata
 from .task_figures import evaluate_task
 
 logger = logging.getLogger(__name__)
@@ -54,12 +55,13 @@ class Evaluation:
 
     Attributes:
         figures: By task's name the result of `evaluate_task`, with ``calibration``, ``calibration_reason``,
-            ``uncalibrated``, ``would_choose`` and ``subgroups``.
+            ``uncalibrated``, ``would_choose``, ``subgroups`` and ``within`` (`within_strata`).
         warnings: What a reader must know, one sentence each.
         scores: Scores by task's name.
         images: Images that were evaluated.
         split: Split that they are of; "all" for the whole collection.
         folder: Folder of the report; ``None`` if none was written.
+        comparison: What its text states, one of `COMPARISONS`.
     """
 
     figures: dict[str, dict[str, Any]]
@@ -68,9 +70,10 @@ class Evaluation:
     images: Scored
     split: str = "test"
     folder: Path | None = None
+    comparison: str = POOLED
 
     def __str__(self) -> str:
-        found = {name: auc_text(of_task) for name, of_task in self.figures.items()}
+        found = {name: auc_text(compared(of_task, self.comparison)) for name, of_task in self.figures.items()}
         tasks = ", ".join(found.values()) if len(found) == 1 else "; ".join(f"{k} {v}" for k, v in found.items())
         return f"{self.split} {tasks}" + ("" if self.folder is None else f"; in {self.folder}")
 
@@ -89,11 +92,24 @@ class Evaluation:
         return f"<table><tr>{head}</tr>{body}</table>{notes}"
 
 
+def compared(figures: Mapping[str, Any], comparison: str) -> Mapping[str, Any]:
+    """Return the part of a task's figures that a comparison is about, one of `COMPARISONS`."""
+    if comparison == POOLED:
+        return figures
+    found: Mapping[str, Any] = figures["within"].get(comparison.removeprefix("within_")) or {
+        "auroc": None,
+        "auroc_reason": "the images are of one stratum"
+        if len(figures["labels"]) == 2
+        else "it has more than two labels",
+    }
+    return found
+
+
 def auc_text(figures: Mapping[str, Any]) -> str:
     """Return an AUC with its interval and verdict against chance: "AUC 0.67 (0.54 to 0.79), above chance".
 
     Args:
-        figures: Figures of the task, as `evaluate_task` gives them, or of one kind of unit.
+        figures: Figures of the task, as `evaluate_task` gives them, of one kind of unit, or within strata.
     """
     if figures["auroc"] is None:
         return f"AUC not defined ({figures['auroc_reason']})"
@@ -102,6 +118,8 @@ def auc_text(figures: Mapping[str, Any]) -> str:
         return f"AUC {figures['auroc']:.2f}, without an interval"
     low, high = interval
     verdict = "above chance" if low > 0.5 else "below chance" if high < 0.5 else "not distinguishable from chance"
+    if low <= 0.5 <= high:
+        verdict += f" (a test of this size shows {min(0.5 + detectable_difference((low, high)), 1):.2f} or more)"
     return f"AUC {figures['auroc']:.2f} ({low:.2f} to {high:.2f}), {verdict}"
 
 
@@ -154,6 +172,7 @@ def evaluate_classifier(
         result = _evaluate(config, task, images, of_task, number, resamples=resamples, seed=seed)
         result |= _stored(config, task, (fits or {}).get(name, {}).get("reasons", {})) | {"would_choose": own[name]}
         figures[name], scores[name] = result, of_task
+        warnings += [f"{name}: {warning}" for warning in shortcut_warnings(result["within"])]
         if 0 < result["n_patients"] < FEW_PATIENTS:
             warnings.append(
                 f"{name}: {result['n_patients']} patients. Below {FEW_PATIENTS} an interval may be too narrow."
@@ -279,6 +298,7 @@ def _evaluate(
         if name != task["name"]
     }
     result["subgroups"] = subgroup_figures(scores, facts, threshold=threshold, **draw)
+    result["within"] = within_strata(scores, facts, **draw)
     return result
 
 

@@ -29,6 +29,7 @@ from .report import PRIVATE_COLLECTION, command_line, environment, write_report
 from .report.facts import flow, unreadable
 from .report.pictures import add_pictures, confident_errors
 from .scored import score_images, scored
+from .strata import COMPARISONS, POOLED
 
 logger = logging.getLogger(__name__)
 Scores = tuple[datasets.Dataset, np.ndarray]
@@ -43,6 +44,7 @@ def evaluate(
     *,
     split: str = "test",
     external: bool = False,
+    comparison: str = POOLED,
     operating_point: float | None = None,
     pictures: bool = True,
     label_efficiency: str | Path | None = None,
@@ -65,6 +67,9 @@ def evaluate(
         output_dir: Folder of the report, and of the prepared images unless ``images`` are prepared.
         split: "test", "validation", "train", or "all" for every labelled image.
         external: Whether to state that the model was not trained on this collection; refused if it was.
+        comparison: What the result's text states: "pooled" for all pairs of images, "within_patient" for those of one
+            patient (the diseased breast and the other one), or "within_stratum", "within_vendor", "within_source". The
+            report has them all.
         operating_point: Threshold from 0 to 1 for every task with two labels; ``None``: those of the checkpoint.
         pictures: Whether the report shows the most confident errors, which are images of patients.
         label_efficiency: ``summary.json`` of a label-efficiency study; its plot goes into the report.
@@ -85,6 +90,7 @@ def evaluate(
     """
     # Check the arguments and the model before an image is read.
     tasks = read_tasks(folder := locate(model))
+    check_choice("comparison", comparison, COMPARISONS)
     _check_arguments(operating_point, resamples, seed, batch_size, num_workers, device)
     study = _label_efficiency_rows(label_efficiency)
     out = writable_folder(Path(output_dir))
@@ -99,7 +105,7 @@ def evaluate(
     # Compute the figures, and write the report.
     draw: dict[str, Any] = {"resamples": resamples, "seed": seed}
     found = evaluate_classifier(classifier.config, scored(logits, prepared, chosen), **draw)
-    evaluation = replace(found, warnings=(*warnings, *found.warnings), split=split, folder=out)
+    evaluation = replace(found, warnings=(*warnings, *found.warnings), split=split, folder=out, comparison=comparison)
     errors = confident_errors(evaluation)
     if pictures:
         add_pictures(errors, classifier, prepared, processor)

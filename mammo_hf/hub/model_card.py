@@ -138,6 +138,7 @@ def _facts(checkpoint: Checkpoint) -> dict[str, Any]:
         "steps": sentences("preprocessing", checkpoint.processor),
         "results": {name: _results(part) for name, part in test.items()},
         "subgroups": {name: _subgroups(part) for name, part in test.items()},
+        "within": {name: _within(part) for name, part in test.items()},
         "calibrations": {name: _calibration(part) for name, part in test.items()},
         "efficiency": markdown_table(efficiency) if efficiency else "",
         "efficiency_remarks": remarks(efficiency, []) if efficiency else [],
@@ -165,6 +166,18 @@ def _subgroups(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
         for value, cell in of_fact["cells"].items():
             shown = (cell.get("auroc"), cell.get("auroc_interval"))
             rows.append({"of": FACTS[fact], "value": value, "auroc": shown, **_counted(cell)})
+    return rows
+
+
+def _within(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
+    rows = []
+    for kind, part in (figures.get("within") or {}).items():
+        if part["auroc"] is None:
+            continue
+        row = {"kind": kind, "n_pairs": part["n_pairs"], "auroc": (part["auroc"], part.get("auroc_interval"))}
+        for worst, cell in list((part.get("by_stratum") or {}).items())[:1]:
+            row |= {"worst": worst, "worst_auroc": (cell["auroc"], cell["auroc_interval"])}
+        rows.append(row)
     return rows
 
 

@@ -58,6 +58,56 @@ def auroc_rows(data: Weighted) -> np.ndarray:
     return ratio(area, hits[:, -1] * alarms[:, -1])
 
 
+def auroc_within(references: ArrayLike, scores: ArrayLike, *, strata: np.ndarray, nested: bool = False) -> float:
+    """Return the AUC over pairs within strata: the concordant pairs of all strata divided by the pairs of all strata.
+
+    What tells the strata from one another (a scanner, a site, the patient) does not help here. It is van Elteren's
+    statistic with the strata weighted by their numbers of pairs (Bulletin of the International Statistical Institute
+    1960).
+
+    Args:
+        references: ``(n,)`` of 0 (negative) and 1 (positive).
+        scores: ``(n,)`` scores on any scale; higher means more probably positive.
+        strata: int ``(n,)`` number of each image's stratum.
+        nested: Whether each stratum is of one patient, so that a patient who is drawn twice is two strata.
+
+    Returns:
+        A value in [0, 1].
+
+    Raises:
+        UndefinedMetric: In the cases of `auroc`, or no stratum has a positive and a negative.
+        DataError: In the cases of `auroc`.
+    """
+    found = value(auroc_within_rows, *check_binary(references, scores), strata=strata, nested=nested)
+    if np.isnan(found):
+        raise UndefinedMetric("no stratum has both a positive and a negative image")
+    return found
+
+
+def auroc_within_rows(data: Weighted, *, strata: np.ndarray, nested: bool = False) -> np.ndarray:
+    """Return `auroc_within` for each row of weights."""
+    concordant, pairs = pairs_within(data, strata, nested=nested)
+    return ratio(concordant.sum(axis=1), pairs.sum(axis=1))
+
+
+def pairs_within(data: Weighted, strata: np.ndarray, *, nested: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Count the concordant pairs (ties as a half) and all pairs of each stratum, float64 ``(rows, strata)`` each."""
+    order = np.lexsort((data.scores, strata))
+    strata, scores, positive = strata[order], data.scores[order], data.references[order] == 1
+    # a stratum of a patient who was drawn w times counts w times, not w ** 2 times
+    weights = np.sqrt(data.weights[:, order]) if nested else data.weights[:, order]
+    begins = np.append(True, strata[1:] != strata[:-1])
+    cells = np.flatnonzero(begins | np.append(True, scores[1:] != scores[:-1]))  # of one score in one stratum
+    positives, negatives = (
+        np.add.reduceat(np.where(of_class, weights, 0.0), cells, axis=1) for of_class in (positive, ~positive)
+    )
+    firsts = np.searchsorted(cells, np.flatnonzero(begins))  # first cell of each stratum
+    before = np.cumsum(negatives, axis=1) - negatives
+    below = before - before[:, firsts][:, np.cumsum(begins)[cells] - 1]
+    concordant = np.add.reduceat(positives * (below + negatives / 2), firsts, axis=1)
+    return concordant, np.add.reduceat(positives, firsts, axis=1) * np.add.reduceat(negatives, firsts, axis=1)
+
+
 def macro_auroc(references: ArrayLike, probabilities: ArrayLike) -> float:
     """Return the mean over the classes of each class's AUROC against all the others.
 
@@ -533,6 +583,7 @@ ROWS: dict[Callable[..., Any], Rows] = {
     accuracy: accuracy_rows,
     auprc: auprc_rows,
     auroc: auroc_rows,
+    auroc_within: auroc_within_rows,
     balanced_accuracy: balanced_accuracy_rows,
     brier: brier_rows,
     ece: ece_rows,

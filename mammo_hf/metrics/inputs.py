@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -170,6 +171,6 @@ def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return np.divide(above, below, out=np.full(np.broadcast(above, below).shape, np.nan), where=below > 0)
 
 
-def value(rows: Rows, references: np.ndarray, scores: np.ndarray, **options: float) -> float:
+def value(rows: Rows, references: np.ndarray, scores: np.ndarray, **options: Any) -> float:
     """Return a metric of one sample, in which every image counts once."""
     return float(rows(Weighted(references, scores, np.ones((1, len(references)))), **options)[0])

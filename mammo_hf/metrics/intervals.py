@@ -176,6 +176,21 @@ def paired_interval(
     return bca(draws[1] - draws[0], values[1] - values[0], left_out[1] - left_out[0], len(set(groups)), level)
 
 
+def detectable_difference(interval: Interval, *, level: float = 0.95, power: float = 0.8) -> float:
+    """Return the smallest difference that a sample of this size would have shown with a given power.
+
+    It is (z(1 - alpha / 2) + z(power)) standard errors (Obuchowski and McClish, Statistics in Medicine 1997); the
+    standard error is taken from the width of the interval.
+
+    Args:
+        interval: Interval of a figure, or of a difference between two.
+        level: Coverage of the interval, between 0 and 1; alpha is 1 - level.
+        power: Probability of showing the difference, between 0 and 1.
+    """
+    quantile = ndtri((1 + level) / 2)
+    return float((quantile + ndtri(power)) * (interval[1] - interval[0]) / (2 * quantile))
+
+
 def resampled(
     rows: Mapping[str, Rows],
     references: np.ndarray,
