@@ -1,8 +1,8 @@
 """AUC within strata: what remains of an AUC if a shortcut that distinguishes the strata does not help.
 
-A scanner, a site or the tone of a film often goes with the label, and a model may have learnt just that. Pairs of a
-positive and a negative image of the same stratum cannot be told by it. The hardest comparison is the one within a
-patient: the diseased breast and the same woman's other breast, in the same view.
+A scanner, a site or the tone of a film often goes with the label, and a model may use just that. It does not help on
+pairs of a positive and a negative image of the same stratum. The hardest comparison is the one within a patient: the
+diseased breast and the same woman's other breast, in the same view.
 """
 
 from __future__ import annotations

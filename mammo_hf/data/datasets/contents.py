@@ -68,7 +68,7 @@ class Contents:
     """Cache of what was asked about image files; what cannot be read is `None`, with the reason in `problems`.
 
     Args:
-        header: How headers are read, as in `read_facts`.
+        header: Settings of reading headers, as in `read_facts`.
     """
 
     def __init__(self, **header: bool) -> None:

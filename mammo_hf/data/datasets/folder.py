@@ -95,7 +95,7 @@ def with_listed_images(collection: Collection, dicom_path: str | Path, **header:
     Args:
         collection: Collection of any source; images that it has already are not added.
         dicom_path: Text file with one path per line, as for `mammo_hf.data.datasets.contents.read_list`.
-        header: How headers are read, as for `mammo_hf.data.datasets.contents.read_facts`.
+        header: Settings of reading headers, as for `mammo_hf.data.datasets.contents.read_facts`.
 
     Raises:
         UsageError: The text file does not exist.
