@@ -142,6 +142,12 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise UsageError(f"is {value!r}", source=name, remedy=f"use {', '.join(choices)}")
 
 
+def check_hub_name(name: str, value: str | None) -> None:
+    """Raise UsageError if a value is not the full name of a repository on the Hub."""
+    if value is not None and not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", value, re.ASCII):
+        raise UsageError(f"is {value!r}", source=name, remedy="give a name on the Hub, OWNER/NAME")
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return the question for the nearest known name, with a space at its end; empty if none is near."""
     near = difflib.get_close_matches(name, list(known), n=1)

@@ -17,6 +17,7 @@ def parser() -> Parser:
     p.add_argument(
         "--permission", metavar="TEXT", help="who permitted it, when, for what, if the terms of the images forbid it"
     )
+    p.add_argument("--results_dataset", metavar="NAME", help="data set on the Hub that the results are listed at")
     return p
 
 
@@ -25,7 +26,7 @@ def main(arguments: list[str]) -> None:
     args = parser().parse_args(arguments)
     from ..hub.push import push  # imports torch, which --help should not
 
-    options = {name: getattr(args, name) for name in ("revision", "token", "message", "permission")}
+    options = {name: getattr(args, name) for name in ("revision", "token", "message", "permission", "results_dataset")}
     pushed = push(args.model, args.name, private=args.private or None, **options)
     print(f"pushed: {pushed.url}")
     print(f'load it with revision="{pushed.commit}" to keep this exact version')

@@ -14,7 +14,7 @@ from accelerate import PartialState
 
 from ..errors import DataError, UsageError
 from ..files import MARKER
-from ..models.checkpoint import load_processor
+from ..models.checkpoint import load_processor, repository_of
 from ..models.configuration_mammo_swin import SIZES
 from ..processing.geometry import parse_size
 from ..processing.image_processing_mammo import MammoImageProcessor
@@ -330,8 +330,9 @@ def collection_facts(table: Collection, tasks: Sequence[Mapping[str, Any]]) -> d
         tasks: Tasks whose labels are counted.
 
     Returns:
-        ``name``, ``None`` for a private collection; and ``splits``: for each side ``images``, ``patients``, and by
-        task's name ``labels``, from a label to its number of images.
+        ``name``, ``None`` for a private collection; ``repository`` and ``revision`` of one that was loaded from the
+        Hub; and ``splits``: for each side ``images``, ``patients``, and by task's name ``labels``, from a label to its
+        number of images.
     """
     columns = {name: table.column(name) for name in ("split", "patient", *(str(task["name"]) for task in tasks))}
     splits: dict[str, Any] = {}
@@ -344,7 +345,9 @@ def collection_facts(table: Collection, tasks: Sequence[Mapping[str, Any]]) -> d
             "patients": len({columns["patient"][row] for row in rows}),
             "labels": {str(task["name"]): _counts(task, columns[str(task["name"])], rows) for task in tasks},
         }
-    return {"name": public_name(table), "splits": splits}
+    repository = repository_of(Path(table.root or ""))
+    of_hub = {"repository": repository, "revision": Path(str(table.root)).name} if repository else {}
+    return {"name": public_name(table), **of_hub, "splits": splits}
 
 
 def public_name(table: Collection) -> str | None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+import yaml
+from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardData, eval_result_entries_to_yaml
 
 from ..data.terms import read_terms
-from ..errors import UsageError, install
+from ..errors import UsageError, check_hub_name, install
 from ..evaluation.classifier import FACTS
 from ..evaluation.report import METRIC_NAMES, PRIVATE_COLLECTION, metrics_table
 from ..evaluation.report.facts import sentences
@@ -41,6 +42,7 @@ def write_card(
     plots: str | os.PathLike[str] | None = None,
     license: str | None = None,
     base_model: str | None = None,
+    results_dataset: str | None = None,
     label_efficiency: str | os.PathLike[str] | None = None,
     explanations: str | os.PathLike[str] | None = None,
 ) -> Path:
@@ -53,6 +55,8 @@ def write_card(
         plots: Folder of the curves to show; ``None``: the pictures of an earlier card stay.
         license: Licence of the model, an identifier of the Hub.
         base_model: Repository of the model that training started from.
+        results_dataset: Data set on the Hub, OWNER/NAME, that the results are of; a data set that was loaded from the
+            Hub need not be named.
         label_efficiency: ``summary.json`` of a label-efficiency study.
         explanations: ``metrics.json`` of a study of explanations.
 
@@ -60,13 +64,16 @@ def write_card(
         Path of the card.
 
     Raises:
-        UsageError: There is no model in the folder, a study's file has no figures, or ``plots`` is not a folder.
+        UsageError: There is no model in the folder, a study's file has no figures, ``plots`` is not a folder, or
+            ``results_dataset`` not a name on the Hub.
         DataError: One of the files is damaged.
     """
     checkpoint = read_checkpoint(folder)
     if plots is not None and not Path(plots).is_dir():
         raise UsageError("is not a folder", source=plots, remedy="give the folder of the plots")
-    given = {key: value for key, value in {"license": license, "base_model": base_model}.items() if value}
+    check_hub_name("results_dataset", results_dataset)
+    about = {"license": license, "base_model": base_model, "results_dataset": results_dataset}
+    given = {key: value for key, value in about.items() if value}
     found = {"card": {**(checkpoint.metrics.get("card") or {}), **given}} if given else {}
     if label_efficiency is not None:
         found["label_efficiency"] = _study(label_efficiency, "rows", "label-efficiency")
@@ -236,13 +243,14 @@ def card_data(checkpoint: Checkpoint) -> ModelCardData:
     """
     about = checkpoint.metrics.get("card") or {}
     name = (checkpoint.figures.get("collection") or {}).get("name")
+    dataset, _ = _results_dataset(checkpoint)
     results = eval_results(checkpoint)
     return ModelCardData(
         license=about.get("license") or "unknown",
         library_name="mammo_hf",
         tags=["mammography", "medical-imaging", "swin", "mammo_hf"],
         base_model=about.get("base_model"),
-        datasets=[_identifier(name)] if name else None,
+        datasets=[dataset or _identifier(name)] if dataset or name else None,
         metrics=sorted({result.metric_type for result in results}) or None,
         model_name=REPOSITORY if results else None,
         eval_results=results or None,
@@ -251,29 +259,77 @@ def card_data(checkpoint: Checkpoint) -> ModelCardData:
 
 def eval_results(checkpoint: Checkpoint) -> list[EvalResult]:
     """Return the test split's figures by image, by breast and by patient, each with its interval as text."""
-    found = []
-    collection = (checkpoint.figures.get("collection") or {}).get("name")
+    name = (checkpoint.figures.get("collection") or {}).get("name")
+    dataset, revision = _results_dataset(checkpoint)
+    return [
+        EvalResult(
+            task_type="image-classification",
+            task_name=plain(task),
+            dataset_type=dataset or _identifier(name or "private"),
+            dataset_name=plain(name or dataset or PRIVATE_COLLECTION),
+            dataset_config=plain(task),  # without it the Hub's index would put all tasks under one
+            dataset_split="test",
+            dataset_revision=revision,
+            metric_type=_HUB_METRICS.get(metric, metric),
+            metric_name=f"{METRIC_NAMES[metric]} of {plain(task)} by {unit}, {_interval(part, metric)}",
+            metric_value=_value(part, metric),
+        )
+        for task, unit, metric, part in _indexed(checkpoint)
+    ]
+
+
+def eval_result_files(checkpoint: Checkpoint, dataset: str | None = None) -> dict[str, bytes]:
+    """Return ``.eval_results/NAME.yaml``, from which the Hub lists results at the model and at the data set.
+
+    It has the figures of `eval_results`, each with a ``task_id`` of its own, as ``pathology_roc_auc_by_image``.
+
+    Args:
+        checkpoint: Checkpoint with its figures.
+        dataset: Data set on the Hub that they are of; ``None``: the one that was recorded or loaded from the Hub.
+
+    Returns:
+        Content by name; empty if no data set is known, without which the Hub takes no entry, or without a test split.
+
+    Raises:
+        UsageError: ``dataset`` is not a name on the Hub.
+    """
+    check_hub_name("results_dataset", dataset)
+    name, revision = (dataset, None) if dataset else _results_dataset(checkpoint)
+    if name is None:
+        return {}
+    entries = [
+        EvalResultEntry(
+            dataset_id=name,
+            task_id=f"{_identifier(task)}_{_HUB_METRICS.get(metric, metric)}_by_{unit}",
+            value=_value(part, metric),
+            dataset_revision=revision,
+            notes=f"{METRIC_NAMES[metric]} of {plain(task)} by {unit}, test split, {_interval(part, metric)}",
+        )
+        for task, unit, metric, part in _indexed(checkpoint)
+    ]
+    text = yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True, width=1000)
+    return {f".eval_results/{name.rpartition('/')[2]}.yaml": text.encode()} if entries else {}
+
+
+def _results_dataset(checkpoint: Checkpoint) -> tuple[str | None, str | None]:
+    """Return the data set on the Hub that results are of, and its commit: the one named, or the one loaded from it."""
+    named = (checkpoint.metrics.get("card") or {}).get("results_dataset")
+    collection = checkpoint.figures.get("collection") or {}
+    loaded = collection.get("repository"), collection.get("revision")
+    return (named, None) if named and named != loaded[0] else loaded
+
+
+def _indexed(checkpoint: Checkpoint) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
+    """Yield task, unit, metric and the figures of the unit, of each figure that the Hub gets."""
     for task, figures in _of_test(checkpoint).items():
         parts = {"image": figures}
         parts |= {unit: figures["units"][unit]["mean"] for unit in _UNITS if unit in figures.get("units", {})}
         for unit, part in parts.items():
-            for metric in _INDEXED:
-                if part.get(metric) is None:
-                    continue
-                found.append(
-                    EvalResult(
-                        task_type="image-classification",
-                        task_name=plain(task),
-                        dataset_type=_identifier(collection or "private"),
-                        dataset_name=plain(collection or PRIVATE_COLLECTION),
-                        dataset_config=plain(task),  # without it the Hub's index would put all tasks under one
-                        dataset_split="test",
-                        metric_type=_HUB_METRICS.get(metric, metric),
-                        metric_name=f"{METRIC_NAMES[metric]} of {plain(task)} by {unit}, {_interval(part, metric)}",
-                        metric_value=round(float(part[metric]), 4),
-                    )
-                )
-    return found
+            yield from ((task, unit, metric, part) for metric in _INDEXED if part.get(metric) is not None)
+
+
+def _value(part: Mapping[str, Any], metric: str) -> float:
+    return round(float(part[metric]), 4)
 
 
 def _of_test(checkpoint: Checkpoint) -> dict[str, Mapping[str, Any]]:

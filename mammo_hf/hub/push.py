@@ -42,7 +42,7 @@ from ..models.checkpoint import (
     repository_of,
     write_metrics,
 )
-from .model_card import REPOSITORY, escaped, write_card
+from .model_card import REPOSITORY, escaped, eval_result_files, write_card
 from .privacy_check import names_of_this_machine, paths_of_this_machine, refuse_identifiers
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def push(
     message: str = "Checkpoint, processor, metrics and card",
     private_paths: Iterable[str | Path] = (),
     permission: str | None = None,
+    results_dataset: str | None = None,
 ) -> Pushed:
     """Push the configuration, weights, processor with its source, metrics and card of a checkpoint in one commit.
 
@@ -96,6 +97,8 @@ def push(
         private_paths: Folders that no pushed file may name in addition to this machine's own, such as the data set's.
         permission: Person who permitted the publication, with date and purpose, if the terms of a collection that the
             model was trained on do not allow it; goes into the card.
+        results_dataset: Data set on the Hub that the results are of, for ``.eval_results``; ``None``: the one that was
+            recorded in training or by `write_card`, or that the images were loaded from.
 
     Returns:
         The repository, the commit and its address.
@@ -113,12 +116,12 @@ def push(
     if not (folder / CARD).is_file():
         write_card(folder)
     # Check before the first request: only the repository's full name is still missing from the files.
-    files = files_to_push(checkpoint, REPOSITORY, permission)
+    files = files_to_push(checkpoint, REPOSITORY, permission, results_dataset)
     searched = refuse_identifiers(
         files | {CARD: _named(files[CARD], name)},
         paths=paths_of_this_machine([folder, *private_paths]),
         names=names_of_this_machine(),
-        known=[name, *([escaped(permission)] if permission else [])],
+        known=[name, *filter(None, [permission and escaped(permission), results_dataset])],
         ours=flat_sources(),
     )
     repository = _open_repository(name, private, revision, token, keeps=folder)
@@ -225,6 +228,7 @@ def finish_checkpoint(
     target: Mapping[str, Any] | None = None,
     license: str | None = None,
     start: str | None = None,
+    results_dataset: str | None = None,
     private_paths: Iterable[str | Path] = (),
     permission: str | None = None,
 ) -> Pushed | None:
@@ -238,6 +242,7 @@ def finish_checkpoint(
         target: Keyword arguments of `push`, from `take_over_push`; ``None``: do not push.
         license: Licence of the model; ``None``: keep the one recorded before.
         start: Model that training started from; the card names it if it was pushed from this folder.
+        results_dataset: Data set on the Hub that the results are of, as for `write_card`.
         private_paths: Folders that nothing pushed may name.
         permission: Permission to publish, as for `push`.
 
@@ -250,7 +255,8 @@ def finish_checkpoint(
     """
     write_metrics(checkpoint, stage, figures)
     shown = plots if plots.is_dir() else None
-    write_card(checkpoint, plots=shown, license=license, base_model=_published(start))
+    named = {"license": license, "base_model": _published(start), "results_dataset": results_dataset}
+    write_card(checkpoint, plots=shown, **named)
     if target is None:
         return None
     try:
@@ -365,16 +371,19 @@ def _of_status(error: HfHubHTTPError) -> tuple[str, str]:
 _WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 
 
-def files_to_push(checkpoint: Checkpoint, repository: str, permission: str | None = None) -> dict[str, bytes | Path]:
+def files_to_push(
+    checkpoint: Checkpoint, repository: str, permission: str | None = None, results_dataset: str | None = None
+) -> dict[str, bytes | Path]:
     """Return the files to push by name in the repository, as content or path.
 
     Args:
         checkpoint: Checkpoint with its card.
         repository: Repository's name, for the card.
         permission: Permission to publish, for the card.
+        results_dataset: Data set on the Hub that the results are of.
 
     Raises:
-        UsageError: There are no weights.
+        UsageError: There are no weights, or the data set's name is not one of the Hub.
         DataError: The index of the weights names a file elsewhere.
     """
     folder = checkpoint.folder
@@ -390,6 +399,7 @@ def files_to_push(checkpoint: Checkpoint, repository: str, permission: str | Non
         files |= code
     if checkpoint.metrics:
         files[METRICS] = (folder / METRICS).read_bytes()
+    files |= eval_result_files(checkpoint, results_dataset)
     card = _named(folder / CARD, repository).decode()
     if permission:
         card = f"{card.rstrip()}\n\n## Permission\n\nPublished with this permission: {escaped(permission)}\n"

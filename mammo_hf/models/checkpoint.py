@@ -84,11 +84,15 @@ def locate(model: str | os.PathLike[str]) -> Path:
 
 
 def repository_of(folder: Path) -> str | None:
-    """Return the Hub's name of what `locate` has downloaded, or ``None`` for any other folder."""
+    """Return the Hub's name of a model or data set that was downloaded, or ``None`` for any other folder.
+
+    The folder's own name is the commit.
+    """
     *_, cached, snapshots, _ = ("", "", "", *folder.parts)
-    if snapshots != "snapshots" or not cached.startswith("models--"):
+    kind, _, name = cached.partition("--")
+    if snapshots != "snapshots" or kind not in ("models", "datasets"):
         return None
-    return cached.removeprefix("models--").replace("--", "/")
+    return name.replace("--", "/")
 
 
 def _is_path(name: str) -> bool:

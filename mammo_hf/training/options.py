@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data import TEST_FRACTION, VALIDATION_FRACTION
-from ..errors import check_choice, check_file, check_number
+from ..errors import check_choice, check_file, check_hub_name, check_number
 
 PROBES = ("linear", "knn")
 SAMPLING = ("weighted", "balanced", "natural")
@@ -77,6 +77,9 @@ class StageOptions:
         "data", None, 'terms of own images, such as "allowed: ethics vote 12/2024": may weights be published, and why'
     )
     license: str | None = option("output", None, "licence of the model for its card: an identifier of the Hub")
+    results_dataset: str | None = option(
+        "output", None, "data set on the Hub, OWNER/NAME, that the results of a push are listed at"
+    )
     permission: str | None = option(
         "output", None, "for --push_to_hub, if a collection's terms do not allow it: who permitted it, when, for what"
     )
@@ -121,6 +124,7 @@ class StageOptions:
         ):
             check_number(name, getattr(self, name), holds, rule)
         check_file("split_file", self.split_file)
+        check_hub_name("results_dataset", self.results_dataset)
 
     def prepared_folder(self) -> Path:
         """Return the folder of the images that this stage prepares."""

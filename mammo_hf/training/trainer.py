@@ -298,7 +298,7 @@ def end_stage(
         return
     private = [path for path in (collection.root, config.prepared_dir) if path]
     about = {"target": target, "license": config.license, "start": start, "private_paths": private}
-    about["permission"] = config.permission
+    about |= {"permission": config.permission, "results_dataset": config.results_dataset}
     plots = result.output_dir / "plots"
     pushed = finish_checkpoint(result.output_dir, stage, dict(result.metrics), plots=plots, **about)
     if pushed is not None:

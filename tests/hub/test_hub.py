@@ -2,7 +2,9 @@ import json
 import re
 
 import pytest
+import yaml
 from hub_fixtures import change_json
+from huggingface_hub import ModelCard, parse_eval_result_entries
 from made_checkpoint import LEFT_BEHIND
 
 from mammo_hf.data.terms import PHANTOMS, Terms, write_terms
@@ -50,6 +52,47 @@ def test_terms_that_do_not_allow_it_stop_a_push_before_the_first_request(hub, ch
     card = hub.files(NAME)["README.md"].decode()
     assert r"the institute, May 2026, \*for this model\*" in card
     assert ("terms.json" in hub.files(NAME)) == (terms is not None)
+
+
+def results_of(hub):
+    found = {name: content for name, content in hub.files(NAME).items() if name.startswith(".eval_results/")}
+    return {name: parse_eval_result_entries(yaml.safe_load(content)) for name, content in found.items()}
+
+
+def test_results_are_listed_at_the_data_set_that_is_named_and_are_those_of_the_card(hub, checkpoint):
+    push(checkpoint, NAME)
+    assert results_of(hub) == {}  # an entry needs the id of a data set
+    push(checkpoint, NAME, results_dataset="lab/cbis")
+    ((name, entries),) = results_of(hub).items()
+    assert name == ".eval_results/cbis.yaml"
+    assert {entry.dataset_id for entry in entries} == {"lab/cbis"}
+    by_task = {entry.task_id: entry for entry in entries}
+    assert len(by_task) == len(entries)
+    figures = json.loads((checkpoint / "metrics.json").read_text())["classifier"]["test"]["pathology"]
+    area, (low, high) = by_task["pathology_roc_auc_by_image"], figures["auroc_interval"]
+    assert area.value == round(figures["auroc"], 4)
+    assert f"test split, 95 % interval by patient {low:.3f} to {high:.3f}" in area.notes
+    index = ModelCard(hub.files(NAME)["README.md"].decode()).data.eval_results
+    assert sorted(entry.value for entry in entries) == sorted(result.metric_value for result in index)
+
+
+def test_results_of_a_data_set_that_was_loaded_from_the_hub_have_its_commit(hub, checkpoint):
+    metrics = json.loads((checkpoint / "metrics.json").read_text())["classifier"]
+    metrics["collection"] |= {"repository": "lab/set", "revision": "a" * 40}
+    change_json(checkpoint / "metrics.json", classifier=metrics)
+    write_card(checkpoint)
+    push(checkpoint, NAME)
+    assert {(one.dataset_id, one.dataset_revision) for one in results_of(hub)[".eval_results/set.yaml"]} == {
+        ("lab/set", "a" * 40)
+    }
+    card = ModelCard(hub.files(NAME)["README.md"].decode()).data
+    assert card.datasets == ["lab/set"]
+    assert {(one.dataset_type, one.dataset_revision) for one in card.eval_results} == {("lab/set", "a" * 40)}
+    write_card(checkpoint, results_dataset="other/set")
+    push(checkpoint, NAME)
+    assert {one.dataset_id for one in results_of(hub)[".eval_results/set.yaml"]} == {"other/set"}
+    with pytest.raises(UsageError, match="OWNER/NAME"):
+        push(checkpoint, NAME, results_dataset="cbis")
 
 
 def test_the_card_shows_terms_and_citations(checkpoint):
