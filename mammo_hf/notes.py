@@ -19,6 +19,7 @@ NOTES: Mapping[str, str] = {
     "view_from_device_description": "the view is from AcquisitionDeviceProcessingDescription, a free text",
     "view_from_protocol_name": "the view is from ProtocolName, a free text",
     "view_from_series_description": "the view is from SeriesDescription, a free text",
+    "overridden": "the overrides file gives {facts} in place of the header",
     # Acquisition
     "intent_contradicted": "PresentationIntentType says {intent}, the SOP class {of_class}",
     "frames_contradicted": "has {frames} frames and is not a tomosynthesis by its SOP class",
@@ -89,6 +90,7 @@ NOTES: Mapping[str, str] = {
     ),
     # Collections
     "images_left_out": "{count} {kind} are left out",
+    "images_overridden": "{count} images have their side or view from the overrides file",
     "images_without_patient": "{count} images name no patient: each counts as a patient of its own",
     "images_without_label": "{count} of {total} images have no label",
     "images_contradicted": "{count} images are left out: their rows name two exams, sides or views",
@@ -134,6 +136,7 @@ REFUSALS: Mapping[str, str] = {
     "unsupported": "The file is sound, and of a kind that is not read: its pixel type, compression or colour.",
     "hostile": "The file asks for more memory or steps than any mammogram needs.",
     "not_a_breast": "The file holds something else than an image of a breast, or not one of a kind that is scored.",
+    "skipped": "The overrides file asks to skip the file.",
     "left_out": "The file or table row is left out by the source's rules, or is a copy of another one.",
 }
 

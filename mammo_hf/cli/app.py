@@ -14,7 +14,7 @@ def parser() -> Parser:
     page.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     page.add_argument("--port", type=int, default=7860, help="(default: %(default)s)")
     page.add_argument("--space", metavar="FOLDER", help="write a Hugging Face Space to this folder instead")
-    p.add_processor_options()
+    p.add_processor_options(overrides=False)
     return p
 
 

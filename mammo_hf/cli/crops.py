@@ -18,6 +18,7 @@ from .running import Parser, processor_settings, writable_folder
 if TYPE_CHECKING:
     from PIL import Image
 
+    from ..data.overrides import Overrides
     from ..processing.breast import Breast
     from ..processing.image_processing_mammo import MammoImageProcessor
 
@@ -48,16 +49,18 @@ def main(arguments: list[str]) -> None:
     args = parser().parse_args(arguments)
     if min(args.columns, args.rows) < 1 or args.tile < 16:
         raise UsageError("a sheet needs pictures", remedy="give --columns and --rows from 1, and --tile from 16")
+    from ..data.overrides import read_overrides
     from ..models.checkpoint import load_processor
     from ..processing.contact_sheet import sheets
     from ..processing.image_processing_mammo import MammoImageProcessor
 
     processor = load_processor(args.processor) if args.processor else MammoImageProcessor()
     processor = processor.with_settings(processor_settings(vars(args)))
-    folder, images = _annotated(args.source, processor) if args.lesions else _found(Path(args.source))
+    folder, images = _annotated(args, processor) if args.lesions else _found(Path(args.source))
+    overrides = read_overrides(vars(args).get("overrides"), [folder])
     out = writable_folder(args.output_dir)
     with TemporaryFile() as pictures:
-        facts = _drawn(images, folder, processor, args.tile, pictures)
+        facts = _drawn(images, folder, processor, args.tile, pictures, overrides)
         shown = _ordered([fact for fact in facts if "error" not in fact], args.columns * args.rows)
         tiles = _tiles(shown, pictures, args.tile)
         for number, sheet in enumerate(sheets(tiles, args.columns, args.rows)):
@@ -76,12 +79,15 @@ def main(arguments: list[str]) -> None:
         print(_cut_lesions(facts))
 
 
-def _annotated(source: str, processor: MammoImageProcessor) -> tuple[Path, dict[Path, list[dict[str, Any]]]]:
+def _annotated(
+    args: argparse.Namespace, processor: MammoImageProcessor
+) -> tuple[Path, dict[Path, list[dict[str, Any]]]]:
     """Return the folder of a collection, and its images with their findings."""
     from ..data.loading import load
     from ..data.training_data import reading_of
 
-    collection = load(source, **reading_of(source, processor))
+    source, overrides = args.source, vars(args).get("overrides")
+    collection = load(source, overrides=overrides, **reading_of(source, processor))
     return Path(collection.root or source), {Path(row["path"]): row["findings"] or [] for row in collection}
 
 
@@ -106,28 +112,35 @@ def _drawn(
     processor: MammoImageProcessor,
     side: int,
     pictures: IO[bytes],
+    overrides: Overrides,
 ) -> list[Facts]:
     """Return the facts of each image, and append the picture of each that is read to a file."""
     from tqdm import tqdm
 
     from ..data.findings import cut_fraction, lesion_masks
+    from ..data.overrides import SKIPPED, override_of
     from ..processing.contact_sheet import tile
 
     facts: list[Facts] = []
     for path in tqdm(images, desc="crops", unit="image", leave=False):
         fact: Facts = {"file": str(path.relative_to(folder) if path.is_relative_to(folder) else path)}
         facts.append(fact)
+        override = override_of(overrides, path)
         try:
             with refusing(path):
+                if override.skip:
+                    raise DataError(SKIPPED, code="skipped")
                 source = processor.open(path)
+                source.override(override.laterality, override.view)
                 breast = processor.find_breast(source)
                 lesions = lesion_masks(images[path], source.size) if images[path] else []
                 if lesions:
                     fact["lesion_cut"] = f"{cut_fraction(lesions, source, breast, processor):.3f}"
         except MammoError as error:
-            fact["error"] = error.problem
+            fact |= {"error": error.problem, "code": error.code}
             continue
-        fact |= {"position": pictures.tell(), "notes": list(breast.notes), **_described(breast)}
+        notes = [note for note in source.notes if note.code == "overridden"] + list(breast.notes)
+        fact |= {"position": pictures.tell(), "notes": notes, **_described(breast)}
         pictures.write(tile(source.view(slice(None, None, breast.stride)), breast, side, lesions).tobytes())
     return facts
 

@@ -51,6 +51,7 @@ def main(arguments: list[str]) -> None:
         num_workers=args.num_workers,
         device=None if args.device == "auto" else args.device,
         processor_settings=processor_settings(vars(args)),
+        overrides=vars(args).get("overrides"),
     )
     print(result)
     print(f"next: mammo-hf app {args.model}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -15,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 from ..dicom.display import Display
 from ..errors import DataError, MammoError, UsageError
 from ..files import walk, writable_folder
+from ..notes import Note
 from .running import Parser, processor_settings
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from ..data.overrides import Override, Overrides
     from ..processing.image_processing_mammo import MammoImageProcessor
 
 
@@ -54,6 +57,7 @@ def main(arguments: list[str]) -> None:
     settings = processor_settings(vars(args))
     processor = _processor(args, settings)
     options = _options(processor, settings)
+    overrides = _overrides(args)
     folder = writable_folder(Path(args.output_dir)) if args.output_dir else None
     files = tqdm(_files(args.paths), unit="file", disable=None if searched else True, desc="inspect")
     # Report each of them; nothing of a file is kept but its counts
@@ -63,9 +67,10 @@ def main(arguments: list[str]) -> None:
     def reports() -> Iterator[dict[str, Any]]:
         nonlocal refused, total
         for file in files:
-            report, image = _report(file, options)
+            override = overrides.get(os.path.realpath(file)) if overrides else None
+            report, image = _report(file, options, override)
             if folder is not None and processor is not None and image is not None:
-                report["picture"] = _draw(image, processor, _unused(folder, file.name, written))
+                report["picture"] = _draw(image, processor, _unused(folder, file.name, written), override)
                 written.add(report["picture"])
             if args.json:
                 print(json.dumps(report))
@@ -121,13 +126,35 @@ def _files(paths: list[str]) -> Iterator[Path]:
                 yield found
 
 
-def _report(file: Path, options: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+def _overrides(args: Namespace) -> Overrides:
+    if "overrides" not in args:
+        return {}
+    from ..data.overrides import read_overrides
+
+    return read_overrides(args.overrides, [path for path in args.paths if Path(path).is_dir()])
+
+
+def _report(file: Path, options: dict[str, Any], override: Override | None) -> tuple[dict[str, Any], Any]:
     """Return the report of a DICOM file or picture, and its content; ``None`` if it is refused."""
     from ..dicom.report import file_report
-    from ..processing.image_source import is_picture, open_image
+    from ..processing.image_source import is_picture
 
-    if not is_picture(file):
-        return file_report(file, **options)
+    if override is not None and override.skip:
+        from ..data.overrides import SKIPPED
+
+        return {"file": str(file), "refused": SKIPPED, "remedy": "remove its row to read it", "code": "skipped"}, None
+    report, image = _picture_report(file) if is_picture(file) else file_report(file, **options)
+    if override is not None and report["refused"] is None:
+        given = {name: value for name, value in override._asdict().items() if value}
+        note = Note("overridden", facts=", ".join(f"{name} {value}" for name, value in given.items()))
+        sources = {f"{name}_source": "overrides file" for name in given}
+        report |= given | sources | {"contradictions": [*report.get("contradictions", ()), note]}
+    return report, image
+
+
+def _picture_report(file: Path) -> tuple[dict[str, Any], Any]:
+    from ..processing.image_source import open_image
+
     try:
         values = (source := open_image(file)).view(slice(None))
     except MammoError as error:
@@ -144,10 +171,12 @@ def _unused(folder: Path, name: str, written: set[str]) -> Path:
     return next(path for path in paths if str(path) not in written)
 
 
-def _draw(image: Any, processor: MammoImageProcessor, path: Path) -> str:
+def _draw(image: Any, processor: MammoImageProcessor, path: Path, override: Override | None) -> str:
     from ..plotting import crop_picture  # imports matplotlib
 
     source = processor.open(image)
+    if override is not None:
+        source.override(override.laterality, override.view)
     shown, geometry = processor.fit(source)
     crop_picture(source.view(slice(None)), geometry.crop, shown).save(path)
     return str(path)

@@ -58,6 +58,7 @@ def main(arguments: list[str]) -> None:
         device=None if args.device == "auto" else args.device,
         dtype=args.dtype,
         processor_settings=processor_settings(vars(args)),
+        overrides=vars(args).get("overrides"),
     )
     if result is None:  # another process of a distributed run reports
         return

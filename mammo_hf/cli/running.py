@@ -22,7 +22,7 @@ def reading_options(given: dict[str, Any]) -> dict[str, Any]:
     Args:
         given: Options by name, as ``vars`` of what was parsed; those of reading are removed.
     """
-    names = ("dicom_path", "max_missing", "stratum", "accept")
+    names = ("dicom_path", "max_missing", "stratum", "accept", "overrides")
     return {name: given.pop(name) for name in names if name in given}
 
 
@@ -127,15 +127,19 @@ class Parser(argparse.ArgumentParser):
             more = {"nargs": "+"} if name == "accept" else more
             group.add_argument(f"--{name}", metavar=metavar, help=text, default=argparse.SUPPRESS, **more)
 
-    def add_processor_options(self, *names: str) -> None:
-        """Add the settings of a processor in place of its own; `processor_settings` gathers them.
+    def add_processor_options(self, *names: str, overrides: bool = True) -> None:
+        """Add the settings of a processor in place of its own, which `processor_settings` gathers, and ``--overrides``.
 
         Args:
             names: Settings that are added; by default all.
+            overrides: Whether the command takes an overrides file.
         """
         group = self.add_argument_group("how images are read", "by default as the processor of the model says")
         for name in names or PROCESSOR_OPTIONS:
             group.add_argument(f"--{name}", default=argparse.SUPPRESS, **PROCESSOR_OPTIONS[name])
+        if overrides:
+            text = "table (path, laterality, view, skip) of files whose header is wrong"
+            group.add_argument("--overrides", metavar="FILE", default=argparse.SUPPRESS, help=text)
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """Parse the arguments, or name the nearest option for one that does not exist.

@@ -48,6 +48,8 @@ def stage_parser(command: str, description: str, example: str, options: type) ->
     hints = get_type_hints(options)
     for field in fields(options):
         name = field.metadata["group"]
+        if field.name == "overrides":  # with the processor's settings
+            continue
         if field.name == "processor_settings":
             p.add_processor_options()
             continue

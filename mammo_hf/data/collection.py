@@ -360,12 +360,7 @@ class Collection:
         Raises:
             UsageError: There is no such column.
         """
-        values = self.column(name)
-        table = self.dataset.with_format("arrow")[:]
-        column = pa.array([None if value is None else str(value) for value in values], pa.string())
-        if "stratum" in table.column_names:
-            table = table.drop_columns(["stratum"])
-        return self._with(Dataset(table.append_column("stratum", column)))
+        return self.with_columns(stratum=[None if value is None else str(value) for value in self.column(name)])
 
     def with_splits(self, splits: Mapping[str, str]) -> Collection:
         """Return the collection with these patients in these splits, and the others where they are."""
@@ -378,6 +373,18 @@ class Collection:
     def _made_of(self, table: pa.Table) -> Collection:
         # a fingerprint of the content would take longer than anything else here
         return self._with(Dataset(table, info=self.dataset.info.copy(), fingerprint=generate_random_fingerprint()))
+
+    def with_columns(self, **columns: Sequence[str | None]) -> Collection:
+        """Return the collection with these columns of text, in place of those of their names or in addition."""
+        table = self.dataset.with_format("arrow")[:]
+        info = self.dataset.info.copy() if set(columns) <= set(table.column_names) else None
+        for name, values in columns.items():
+            column = pa.array(values, pa.string())
+            if name in table.column_names:
+                table = table.set_column(table.column_names.index(name), name, column)
+            else:
+                table = table.append_column(name, column)
+        return self._with(Dataset(table, info=info, fingerprint=generate_random_fingerprint()))
 
     def _with(self, dataset: Dataset) -> Collection:
         about = {name: getattr(self, name) for name in ("salt_name", "notes", "rejected", "moved")}

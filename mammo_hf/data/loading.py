@@ -25,13 +25,14 @@ from .datasets.mapping import COLUMNS as MAPPED_COLUMNS
 from .datasets.own_table import draft
 from .datasets.tables import SUFFIXES as TABLE_SUFFIXES
 from .datasets.tables import cell_text, read_table
+from .overrides import with_overrides
 from .privacy import PRIVATE
 from .schema import COLUMNS, OPTIONAL, TASKS, Row, task_list
 from .terms import OWN_IMAGES, PHANTOMS, read_terms, terms_of_source, terms_of_text
 
 TABLE = "table"  # the name of a collection that was given as rows
 HEADER = ("use_descriptions", "any_anatomy")  # how headers are read: settings of the image processor, too
-OPTIONS = ("max_missing", "accept", "stratum", "dicom_path", *HEADER)  # of every source
+OPTIONS = ("max_missing", "accept", "stratum", "dicom_path", "overrides", *HEADER)  # of every source
 
 
 @isolating()
@@ -50,7 +51,8 @@ def load(source: Any, root: str | Path | None = None, *, terms: str | None = Non
             be published (allowed, allowed with attribution, ask, not allowed), a colon, and the clause that says so.
         **options: Options of the source. Every source takes ``max_missing``, the fraction of a table's files that may
             be missing; ``dicom_path``, a text file with one path per line of further unlabelled images; ``stratum``,
-            the column whose values splits are balanced in; ``accept``, checks of identities that need not pass
+            the column whose values splits are balanced in; ``overrides``, a table of files whose header is wrong, see
+            `mammo_hf.data.overrides`; ``accept``, checks of identities that need not pass
             (`mammo_hf.data.datasets.mapping.ACCEPT`), as far as it has tables; and of images that are in no table
             ``use_descriptions`` and ``any_anatomy``, as for `MammoImageProcessor`. Tables take ``mapping``: from a
             column of the schema (path, patient, exam, laterality, view, age, vendor, split) or a task to the column
@@ -64,6 +66,7 @@ def load(source: Any, root: str | Path | None = None, *, terms: str | None = Non
         UsageError: An unknown source or option, a folder that does not exist, or an unfinished prepared folder.
         DataError: No source recognises the folder, or the collection cannot be read.
     """
+    options = {name: value for name, value in options.items() if value is not None}
     accept = options.get("accept", ())
     options = {**options, "accept": (accept,) if isinstance(accept, str) else tuple(accept)} if accept else options
     for name in options.get("accept", ()):
@@ -97,7 +100,8 @@ def _load_any(source: Any, root: str | Path | None, options: dict[str, Any]) -> 
         return _load_rows(rows, TABLE, [Path(root or ".")], options)
     if isinstance(source, Iterable):
         _check_options(options, (), "a list of files")
-        return _load_files([Path(root or ".") / file for file in source], Path(root or "."), options)
+        loaded = _load_files([Path(root or ".") / file for file in source], Path(root or "."), options)
+        return _completed(loaded, options)
     raise UsageError(
         f"is a {type(source).__name__}", source="source", remedy="give a folder, a list of files, or a table of images"
     )
@@ -224,6 +228,8 @@ def _completed(collection: Collection, options: Mapping[str, Any]) -> Collection
         collection = folder_source.with_listed_images(collection, options["dicom_path"], **_of_headers(options))
     if options.get("stratum") is not None:
         collection = collection.with_stratum(options["stratum"])
+    if options.get("overrides") is not None:
+        collection = with_overrides(collection, options["overrides"])
     return collection
 
 
@@ -257,7 +263,7 @@ def _load_rows(rows: list[Row], source: str, folders: list[Path], options: dict[
         return _completed(Collection.from_rows(kept, tasks=task_list(tasks), salt_name=PRIVATE), options)
     texts = [{name: _text(value, source) for name, value in row.items()} for row in rows]
     about = {name: options[name] for name in ("max_missing", "accept") if name in options}
-    rest: dict[str, Any] = {name: options[name] for name in ("dicom_path", "stratum", *HEADER) if name in options}
+    rest: dict[str, Any] = {name: value for name, value in options.items() if name not in ("mapping", *about)}
     if isinstance(mapping, str | os.PathLike):
         mapped = MappedSource.from_toml(os.fspath(mapping))
     else:

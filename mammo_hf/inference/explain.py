@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ..data.overrides import read_overrides
 from ..errors import DataError, UsageError, check_device, check_number
 from ..explainers import Explanation, find_explainer
 from ..explainers import explain as explain_batch
@@ -28,7 +29,7 @@ from ..notes import codes, codes_cell
 from ..plugins import PluginError, pass_over
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .onnx import is_exported
-from .reading import REJECTED, ImageReader, InferenceResult, Source, files_to_read
+from .reading import REJECTED, ImageReader, InferenceResult, Source, files_to_read, folders_of
 from .scoring import load_classifier
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def explain(
     num_workers: int = 2,
     device: str | None = None,
     processor_settings: Mapping[str, Any] | None = None,
+    overrides: str | os.PathLike[str] | None = None,
 ) -> InferenceResult:
     """Draw where a classifier looked: each image alone and under the map of each explainer, side by side.
 
@@ -72,6 +74,7 @@ def explain(
         device: The device, "cpu" or "cuda"; by default a GPU if there is one.
         processor_settings: Settings of how images are read in place of the model's own, such as
             ``{"any_anatomy": True}``; see `mammo_hf.processing.image_processing_mammo.SETTINGS`.
+        overrides: Table of files whose header is wrong, see `mammo_hf.data.overrides`.
 
     Raises:
         UsageError: An argument makes no sense, or the model is not a classifier.
@@ -92,11 +95,13 @@ def explain(
     processor = processor.with_settings(processor_settings)
     network.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))  # type: ignore[arg-type]
     if _is_labelled(images):
-        prepared = _prepared(images, folder, processor, out, num_workers)
+        prepared = _prepared(images, folder, processor, out, num_workers, overrides)
         result = _explain_prepared(network, processor, prepared, out, names, target=target, count=count or COUNT)
     else:
         files = files_to_read(images)[:count]  # type: ignore[arg-type]
-        result = _explain_files(network, processor, files, out, names, target=target, num_workers=num_workers)
+        given = read_overrides(overrides, folders_of(images))  # type: ignore[arg-type]
+        reader = ImageReader(processor, min(num_workers, len(files)), given)
+        result = _explain_files(network, reader, files, out, names, target=target)
     logger.info("%s", result)
     return result
 
@@ -116,14 +121,17 @@ def _is_labelled(images: Any) -> bool:
 
 
 def _prepared(
-    images: Any, model: Path, processor: MammoImageProcessor, out: Path, num_workers: int
+    images: Any, model: Path, processor: MammoImageProcessor, out: Path, num_workers: int, overrides: Any
 ) -> datasets.Dataset:
     """Return the prepared test images of a collection."""
     from ..data.collection import Collection
     from ..data.training_data import open_as_trained, prepared_images, reading_of
 
     if isinstance(images, (str, os.PathLike)):
-        images = open_as_trained(os.fspath(images), model, **reading_of(images, processor))
+        reading = reading_of(images, processor) | ({} if overrides is None else {"overrides": overrides})
+        images = open_as_trained(os.fspath(images), model, **reading)
+    elif overrides is not None:
+        raise UsageError("adds nothing to images that are loaded", source="overrides", remedy="give it to load")
     if not isinstance(images, Collection):
         return images
     table = images.where(split="test")
@@ -181,13 +189,12 @@ def _by_each(names: Sequence[str], run: Callable[[str], Explanation]) -> dict[st
 
 def _explain_files(
     network: Any,
-    processor: MammoImageProcessor,
+    ahead: ImageReader,
     files: Sequence[str],
     out: Path,
     names: Sequence[str],
     *,
     target: str | None,
-    num_workers: int,
 ) -> InferenceResult:
     """Draw files, and list them."""
     with writing_errors(out):
@@ -195,13 +202,13 @@ def _explain_files(
     drawn: list[list[Any]] = []
     rejected: list[list[str]] = []
     noted: Counter[str] = Counter()
-    with ImageReader(processor, min(num_workers, len(files))) as reader:
+    with ahead as reader:
         for image in reader.read(enumerate(files)):
             if image.pixel_values is None or image.geometry is None:
                 rejected.append([files[image.index], image.reason or "", image.code])
                 continue
             pixels = torch.from_numpy(image.pixel_values)[None]
-            shown = processor.denormalize(pixels.numpy())
+            shown = reader.processor.denormalize(pixels.numpy())
             pixels = pixels.to(network.device)
             run = partial(explain_batch, network, pixels, target, images=shown, geometry=[image.geometry])
             found = _by_each(names, run)

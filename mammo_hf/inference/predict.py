@@ -30,6 +30,7 @@ import torch
 from accelerate import PartialState
 from tqdm.auto import tqdm
 
+from ..data.overrides import Overrides, read_overrides
 from ..errors import UsageError, check_device, check_number, printable
 from ..explainers import find_explainer
 from ..explainers.targets import label_names
@@ -39,7 +40,17 @@ from ..models.checkpoint import locate, repository_of
 from ..notes import codes_cell, codes_in
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .onnx import is_exported, load_exported
-from .reading import REJECTED, ImageReader, InferenceResult, ReadImage, SideBySide, Source, files_to_read, replicas
+from .reading import (
+    REJECTED,
+    ImageReader,
+    InferenceResult,
+    ReadImage,
+    SideBySide,
+    Source,
+    files_to_read,
+    folders_of,
+    replicas,
+)
 from .scoring import calibrated_scores, load_classifier, score_and_explain
 
 logger = logging.getLogger(__name__)
@@ -64,6 +75,7 @@ def predict(
     device: str | None = None,
     dtype: str = "float32",
     processor_settings: Mapping[str, Any] | None = None,
+    overrides: str | os.PathLike[str] | None = None,
 ) -> InferenceResult | None:
     """Score images with a classifier, and write the scores as a table in the files' order.
 
@@ -83,6 +95,7 @@ def predict(
         dtype: The model's number format, "float32", "bfloat16" or "float16".
         processor_settings: Settings of how images are read in place of the model's own, such as
             ``{"any_anatomy": True}``; see `mammo_hf.processing.image_processing_mammo.SETTINGS`.
+        overrides: Table of files whose header is wrong, see `mammo_hf.data.overrides`.
 
     Returns:
         What was done; ``None`` in all processes but the first.
@@ -102,6 +115,7 @@ def predict(
     output = Path(output)
     _check_output(output)
     files = files_to_read(source)
+    given = read_overrides(overrides, folders_of(source))
     folder = locate(model)
     with writing_errors(output.parent):
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -110,7 +124,7 @@ def predict(
         processor = processor.with_settings(processor_settings)
         options: dict[str, Any] = {"explainer": explainer, "tta": tta, "batch_size": batch_size}
         options |= {"num_workers": num_workers, "device": device, "name": f"{identity(folder)} {loaded.dtype}"}
-        result = score_files(loaded, processor, files, output, **options)
+        result = score_files(loaded, processor, files, output, overrides=given, **options)
     if result is not None:
         logger.info("%s", result)
     return result
@@ -172,6 +186,7 @@ def score_files(
     num_workers: int | None = None,
     device: str | None = None,
     name: str = "",
+    overrides: Overrides | None = None,
 ) -> InferenceResult | None:
     """Score files with a loaded classifier; `predict` with a model and files that are found already.
 
@@ -188,10 +203,11 @@ def score_files(
         num_workers: Number of processes that read.
         device: The device, see `predict`.
         name: Identity of the model: an unfinished run is not resumed with another one.
+        overrides: What the user says of files in place of their headers.
     """
     state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
     size = batch_size or default_batch(processor, state.device.type)
-    scorer = _Scorer(model.to(state.device), processor, explainer, tta, output)
+    scorer = _Scorer(model.to(state.device), processor, explainer, tta, output, overrides or {})
     journal = Journal(output.with_name(f"{output.name}.part"), len(scorer.columns) + 2, len(files))
     # Find out which batches an earlier run has left to do, and which of those are this process's
     with state.main_process_first():
@@ -236,9 +252,16 @@ class _Scorer:
     """A classifier and what is done with it: rows of scores, and pictures of explanations."""
 
     def __init__(
-        self, model: Any, processor: MammoImageProcessor, explainer: str | None, tta: bool, output: Path
+        self,
+        model: Any,
+        processor: MammoImageProcessor,
+        explainer: str | None,
+        tta: bool,
+        output: Path,
+        overrides: Overrides,
     ) -> None:
         self.model, self.processor, self.explainer, self.tta = model, processor, explainer, tta
+        self.overrides = overrides
         self.labels = label_names(model.config)
         self.pictures = output.with_name(f"{output.stem}.explanations") if explainer else None
         self.columns = [*FACTS, *self.labels, *(["explanation"] if explainer else [])]
@@ -249,6 +272,7 @@ class _Scorer:
             "model": name or _digest(self.model.config.to_json_string()),
             "processor": _digest(self.processor.to_json_string()),
             "list of files": _digest("\n".join(files)),
+            "overrides file": _digest(json.dumps(sorted(self.overrides.items()))),
             "batch size": size,
             "explainer": self.explainer,
             "tta": self.tta,
@@ -305,7 +329,7 @@ def _read_batches(
         lambda model, images: _rows(scorer, model, images, files),
         replicas(scorer.model, 1 if alone else torch.get_num_threads()),
     )
-    with ImageReader(scorer.processor, min(workers, count)) as reader, bar, scoring.started():
+    with ImageReader(scorer.processor, min(workers, count), scorer.overrides) as reader, bar, scoring.started():
         coming = reader.read((index, files[index]) for batch in batches for index in batch if index not in first)
         for batch in batches:
             reasons = {

@@ -20,6 +20,7 @@ import torch
 
 from ..data.datasets.tables import SUFFIXES as TABLE_SUFFIXES
 from ..data.datasets.tables import read_table, read_text
+from ..data.overrides import NOTHING, SKIPPED, Override, Overrides, override_of
 from ..errors import MammoError, UsageError, refusing
 from ..files import is_dicom_entry, walk
 from ..isolation import isolate_process
@@ -159,14 +160,28 @@ class ReadImage:
     code: str = ""
 
 
-def read_image(processor: MammoImageProcessor, index: int, file: str) -> ReadImage:
-    """Read one file; anything wrong with it becomes the reason."""
+def folders_of(source: Source) -> list[str]:
+    """Return the folders of a source that paths in an overrides file may be relative to."""
+    inputs = [os.fspath(one) for one in ([source] if isinstance(source, (str, os.PathLike)) else source)]
+    return list(dict.fromkeys(given if os.path.isdir(given) else os.path.dirname(given) or "." for given in inputs))
+
+
+def read_image(processor: MammoImageProcessor, index: int, file: str, override: Override = NOTHING) -> ReadImage:
+    """Read one file; anything wrong with it becomes the reason.
+
+    Args:
+        processor: Processor that makes model input of it.
+        index: The file's index in the list.
+        file: Path of the file.
+        override: What the user says of the file in place of its header.
+    """
+    if override.skip:
+        return ReadImage(index, reason=SKIPPED, code="skipped")
     try:
         with refusing(file):
             source = processor.open(file)
-            facts = ("", "")
-            if source.mammogram is not None:
-                facts = source.mammogram.header.laterality.value, source.mammogram.header.view.value
+            source.override(override.laterality, override.view)
+            facts = source.laterality, source.projection
             made = processor.preprocess(source, return_geometry=True, return_notes=True)
         return ReadImage(index, np.asarray(made["pixel_values"][0]), made["geometry"][0], *facts, made["notes"][0])
     except MammoError as error:
@@ -179,10 +194,11 @@ class ImageReader:
     Args:
         processor: The processor that makes model input of them.
         num_workers: Number of processes that read; 0 reads in this one.
+        overrides: What the user says of files in place of their headers.
     """
 
-    def __init__(self, processor: MammoImageProcessor, num_workers: int) -> None:
-        self._processor, self._workers = processor, num_workers
+    def __init__(self, processor: MammoImageProcessor, num_workers: int, overrides: Overrides | None = None) -> None:
+        self.processor, self._workers, self._overrides = processor, num_workers, overrides or {}
         self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> ImageReader:
@@ -194,7 +210,8 @@ class ImageReader:
     def read(self, files: Iterable[tuple[int, str]]) -> Iterator[ReadImage]:
         """Yield the images of files, given with their indices, in the files' order."""
         if not self._workers:
-            yield from (read_image(self._processor, index, file) for index, file in files)
+            for index, file in files:
+                yield read_image(self.processor, index, file, override_of(self._overrides, file))
             return
         waiting: deque[tuple[int, str, Future[ReadImage]]] = deque()
         coming = iter(files)
@@ -222,7 +239,7 @@ class ImageReader:
     def _alone(self, index: int, file: str) -> ReadImage:
         with self._new_pool(1) as pool:
             try:
-                return pool.submit(_work, index, file).result()
+                return pool.submit(_work, index, file, override_of(self._overrides, file)).result()
             except BrokenProcessPool:
                 reason = "the process that read it was killed, perhaps because memory ran out"
                 return ReadImage(index, reason=reason, code="hostile")
@@ -232,7 +249,7 @@ class ImageReader:
             try:
                 if self._pool is None:
                     self._pool = self._new_pool(self._workers)
-                return self._pool.submit(_work, index, file)
+                return self._pool.submit(_work, index, file, override_of(self._overrides, file))
             except BrokenProcessPool as error:
                 future: Future[ReadImage] = Future()
                 future.set_exception(error)
@@ -241,7 +258,7 @@ class ImageReader:
     def _new_pool(self, workers: int) -> ProcessPoolExecutor:
         # spawned, not forked: the threads of the model do not survive a fork
         context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(workers, context, _start_worker, (self._processor,))
+        return ProcessPoolExecutor(workers, context, _start_worker, (self.processor,))
 
     def _end(self) -> None:
         if self._pool is not None:
@@ -261,8 +278,8 @@ def _start_worker(processor: MammoImageProcessor) -> None:
     _WORKER["processor"] = processor
 
 
-def _work(index: int, file: str) -> ReadImage:
-    return read_image(_WORKER["processor"], index, file)
+def _work(index: int, file: str, override: Override) -> ReadImage:
+    return read_image(_WORKER["processor"], index, file, override)
 
 
 # Batches scored side by side, each by a thread of its own with a model of its own, which is the fastest on a CPU.

@@ -45,12 +45,9 @@ class ImageSource:
         size: (height, width) in pixels.
         name: Name of what the image was read from, for messages; ``None`` for an array or a PIL image.
         mammogram: Content of a DICOM file; ``None`` for a picture or an array.
-        expected_chest_wall: Side of the image that the header implies, "left" or "right"; ``None`` if it does not.
-        upright: Orientation that makes the picture upright by PatientOrientation, and the side of the chest wall then,
-            as from `upright_by_header`; ``None`` if the header does not say.
-        shows_muscle: Whether the view is the medio-lateral oblique one.
+        laterality: Side of the breast, "L", "R" or "B"; "" if it is not known.
+        projection: View, such as "MLO"; "" if it is not known.
         spacing_mm: (row, column) size of a pixel in mm; ``None`` if the header does not give it.
-        may_show_pectoral: Whether the view is oblique, lateral or not known.
         notes: Notes on the header; those on the picture are `Breast.notes`.
     """
 
@@ -70,21 +67,39 @@ class ImageSource:
         self.size: tuple[int, int] = (
             (mammogram.header.rows, mammogram.header.columns) if intensity is None else intensity.shape
         )
-        self.expected_chest_wall: str | None = None
-        self.spacing_mm: tuple[float, float] | None = None
-        self.upright: tuple[str, str] | None = None
-        self.shows_muscle = False
-        self.may_show_pectoral = True
-        self.notes: tuple[Note, ...] = ()
-        if mammogram is not None:
-            header = mammogram.header
-            # as displayed by convention: the left breast with its chest wall at the image's left edge
-            self.expected_chest_wall = {"L": "left", "R": "right"}.get(header.laterality.value)
-            self.upright = upright_by_header(header.orientation, header.laterality.value)
-            self.shows_muscle = header.view.value == "MLO"
-            self.spacing_mm = header.spacing_mm
-            self.notes = header.contradictions
-            self.may_show_pectoral = header.view.value in ("", *_OBLIQUE)
+        header = None if mammogram is None else mammogram.header
+        self.laterality = "" if header is None else str(header.laterality.value)
+        self.projection = "" if header is None else str(header.view.value)
+        self.spacing_mm: tuple[float, float] | None = None if header is None else header.spacing_mm
+        self.notes: tuple[Note, ...] = () if header is None else header.contradictions
+
+    def override(self, laterality: str = "", projection: str = "") -> None:
+        """Take side and view from the user in place of the header's, where they are given; a note says so."""
+        given = {"laterality": laterality, "view": projection}
+        facts = ", ".join(f"{name} {value}" for name, value in given.items() if value)
+        if facts:
+            self.laterality, self.projection = laterality or self.laterality, projection or self.projection
+            self.notes = (*self.notes, Note("overridden", facts=facts))
+
+    @property
+    def expected_chest_wall(self) -> str | None:
+        """Side of the image, as displayed by convention: the left breast's chest wall is at the left edge."""
+        return {"L": "left", "R": "right"}.get(self.laterality)
+
+    @property
+    def upright(self) -> tuple[str, str] | None:
+        """Orientation and chest wall by PatientOrientation, see `upright_by_header`; ``None`` if it does not say."""
+        return None if self.mammogram is None else upright_by_header(self.mammogram.header.orientation, self.laterality)
+
+    @property
+    def shows_muscle(self) -> bool:
+        """Whether the view is the medio-lateral oblique one."""
+        return self.projection == "MLO"
+
+    @property
+    def may_show_pectoral(self) -> bool:
+        """Whether the view is oblique, lateral or not known."""
+        return self.projection in ("", *_OBLIQUE)
 
     def view(self, rows: slice, columns: slice | None = None) -> np.ndarray:
         """Return the intensity in [0, 1] of a part, float32 (rows, columns); one slice is for both."""

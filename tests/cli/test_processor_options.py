@@ -88,3 +88,17 @@ def test_a_hand_is_read_by_inspect_crops_load_and_prepare_only_if_that_is_asked_
         assert main(["prepare", str(archive), *options]) == 0
         assert capsys.readouterr().out.startswith(f"{count} images")
         assert MammoImageProcessor.from_pretrained(out / "prepared").any_anatomy is bool(asked)
+
+
+def test_overrides_reach_inspect_and_crops(archive, tmp_path, capsys):
+    fixes = tmp_path / "fixes.csv"
+    fixes.write_text("path,laterality,view,skip\nbreast.dcm,R,MLO,\nhand.dcm,,,yes\n")
+    assert main(["inspect", str(archive), "--json", "--overrides", str(fixes)]) == 0
+    breast, hand = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (breast["laterality"], breast["view"], breast["view_source"]) == ("R", "MLO", "overrides file")
+    assert "the overrides file gives laterality R, view MLO in place of the header" in breast["contradictions"]
+    assert hand["code"] == "skipped"
+    assert main(["crops", str(archive), "--output_dir", str(tmp_path / "crops"), "--overrides", str(fixes)]) == 0
+    assert "1 overridden" in capsys.readouterr().out
+    assert main(["predict", "model", str(archive), "--output", "x.csv", "--overrides", str(tmp_path / "none.csv")]) == 2
+    assert "none.csv: no such file" in capsys.readouterr().err

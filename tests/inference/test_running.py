@@ -166,3 +166,25 @@ def test_a_second_run_at_the_same_output_is_told_at_its_start(checkpoint, archiv
         run(checkpoint, archive, tmp_path / "scores.csv")
     assert run(checkpoint, archive, tmp_path / "scores.csv").images == 9
     assert not list(tmp_path.glob(".*lock"))
+
+
+def test_an_overrides_file_changes_side_and_view_skips_and_belongs_to_the_run(
+    checkpoint, archive, tmp_path, monkeypatch
+):
+    fixes = tmp_path / "fixes.csv"
+    fixes.write_text("path,laterality,view,skip\narchive/0.dcm,R,MLO,\n8.dcm,,,yes\n")
+    finished = run(checkpoint, archive, tmp_path / "scores.csv", overrides=fixes)
+    rows = {row["file"][-5:]: row for row in csv.DictReader((tmp_path / "scores.csv").open())}
+    assert (rows["0.dcm"]["laterality"], rows["0.dcm"]["view"]) == ("R", "MLO")
+    assert [name for name, row in rows.items() if "overridden" in row["notes"].split(";")] == ["0.dcm"]
+    assert "8.dcm" not in rows
+    rejected = {row["file"][-5:]: row["code"] for row in csv.DictReader((tmp_path / "scores.rejected.csv").open())}
+    assert rejected["8.dcm"] == "skipped"
+    assert (finished.notes["overridden"], finished.refusals["skipped"]) == (1, 1)
+    # A run that was interrupted is resumed with the same overrides alone
+    monkeypatch.setattr(running, "write_outputs", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        run(checkpoint, archive, tmp_path / "again.csv", overrides=fixes)
+    fixes.write_text("path,laterality,view,skip\narchive/0.dcm,R,CC,\n")
+    with pytest.raises(UsageError, match="another overrides file"):
+        run(checkpoint, archive, tmp_path / "again.csv", overrides=fixes)

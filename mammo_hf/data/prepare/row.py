@@ -93,7 +93,8 @@ class Preparation:
 
         The path is no part of them, so that a collection may be moved; the file's size and time of change are.
         """
-        pixels = digest([row["image_id"], file_stamp(row["path"]), self.fit])
+        facts = [row["image_id"], file_stamp(row["path"]), self.fit]
+        pixels = digest(facts + ([overrides] if (overrides := _overridden(row)) else []))
         findings = [
             {**finding, "mask_path": finding.get("mask_path") and file_stamp(finding["mask_path"])}
             for finding in row["findings"] or []
@@ -115,6 +116,12 @@ def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]
 def digest(facts: Any) -> str:
     """Return 16 hexadecimal digits that depend on the facts, in whatever order their names come."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _overridden(row: Row) -> dict[str, str]:
+    """Return the facts of a row that the user gives in place of the header's."""
+    names = {"laterality": "laterality", "view": "projection"}
+    return {names[name]: row[name] for name in (row.get("overridden") or "").split()}
 
 
 def prepared_row(
@@ -148,6 +155,7 @@ def prepared_row(
     else:
         with refusing(row["path"]):
             source = preparation.processor.open(readable(row["path"]))
+            source.override(**_overridden(row))
             intensity, geometry, breast = preparation.processor.fit_breast(source)
         prepared["notes"] = codes_cell([*source.notes, *breast.notes])
         prepared["breast"] = packed_breast(breast, geometry)
