@@ -132,15 +132,22 @@ class LabelledImages(PreparedImages):
         args: Arguments of `PreparedImages`.
         lesion_grid: (rows, columns) of the last stage; ``None``: no lesion labels.
         balanced: Whether each epoch draws the first task's classes equally often, instead of each image once.
+        strata: Column within whose values the classes are drawn equally often; ``None``: over all images.
         kwargs: Arguments of `PreparedImages`.
     """
 
     def __init__(
-        self, *args: Any, lesion_grid: tuple[int, int] | None = None, balanced: bool = False, **kwargs: Any
+        self,
+        *args: Any,
+        lesion_grid: tuple[int, int] | None = None,
+        balanced: bool = False,
+        strata: str | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.lesion_grid = lesion_grid
         self.balanced = balanced
+        self.strata = strata
         self._drawn: tuple[int, np.ndarray] | None = None
 
     def row_of(self, index: int) -> int:
@@ -149,7 +156,8 @@ class LabelledImages(PreparedImages):
             return index
         if self._drawn is None or self._drawn[0] != self.epoch:
             labels = np.array([labels[0] for labels in self.prepared["labels"]])
-            self._drawn = (self.epoch, balanced_rows(labels, np.random.default_rng([self.seed, self.epoch])))
+            strata = np.array([str(value) for value in self.prepared[self.strata]]) if self.strata else None
+            self._drawn = (self.epoch, balanced_rows(labels, np.random.default_rng([self.seed, self.epoch]), strata))
         return int(self._drawn[1][index])
 
     def __getitem__(self, index: int) -> Example:
@@ -160,23 +168,48 @@ class LabelledImages(PreparedImages):
         return example
 
 
-def balanced_rows(labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def balanced_rows(labels: np.ndarray, generator: np.random.Generator, strata: np.ndarray | None = None) -> np.ndarray:
     """Draw as many rows as there are labels, each known class equally often, up to one.
+
+    Within strata a row of class c of stratum s counts N_s / (K N_sc): a stratum keeps its size, and tells nothing about
+    the class. A stratum of one class is left out, and the others are drawn more often.
 
     Args:
         labels: int (n,), -100 if not known; those rows are drawn as a class of their own.
         generator: Random generator that decides which rows of a class are repeated or left out, and the order.
+        strata: (n,) value of each row; ``None``: all rows are one stratum.
+
+    Raises:
+        DataError: No stratum has two classes.
     """
-    classes = np.unique(labels)
-    counts = np.full(len(classes), len(labels) // len(classes))
-    counts[: len(labels) % len(classes)] += 1
+    cells = balanced_cells(labels, np.zeros(len(labels), int) if strata is None else strata)
+    sizes = np.array([size for size, _ in cells])
+    wanted = len(labels) * sizes / max(sizes.sum(), 1)
+    counts = np.floor(wanted + 1e-9).astype(int)
+    counts[np.argsort(counts - wanted, kind="stable")[: len(labels) - counts.sum()]] += 1
     drawn = []
-    for label, count in zip(classes, counts, strict=True):
-        rows = np.flatnonzero(labels == label)
+    for (_, rows), count in zip(cells, counts, strict=True):
         # whole rounds, so that none is repeated before each has been drawn
         rounds = [generator.permutation(rows) for _ in range(-(-count // len(rows)))]
-        drawn.append(np.concatenate(rounds)[:count])
+        drawn.append(np.concatenate([np.zeros(0, int), *rounds])[:count])
     return generator.permutation(np.concatenate(drawn))
+
+
+def balanced_cells(labels: np.ndarray, strata: np.ndarray) -> list[tuple[float, np.ndarray]]:
+    """Return for each class of each stratum the number of rows that it should have, and its rows.
+
+    Raises:
+        DataError: No stratum has two classes.
+    """
+    cells: list[tuple[float, np.ndarray]] = []
+    for stratum in np.unique(strata):
+        rows = np.flatnonzero(strata == stratum)
+        classes = np.unique(labels[rows])
+        if len(classes[classes >= 0]) > 1:
+            cells += [(len(rows) / len(classes), rows[labels[rows] == label]) for label in classes]
+    if not cells:
+        raise DataError("no stratum has two classes", source="sampling", remedy="use balanced or weighted")
+    return cells
 
 
 def lesion_tokens(lesions: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:

@@ -17,7 +17,7 @@ from transformers import EvalPrediction, Trainer, TrainerCallback, TrainingArgum
 from ..data.augmentation import Augmentation
 from ..data.collection import Collection
 from ..data.splits import save_subset
-from ..data.torch_datasets import EpochOfDatasets, LabelledImages, rows_of
+from ..data.torch_datasets import EpochOfDatasets, LabelledImages, balanced_cells, rows_of
 from ..data.training_data import (
     check_labels,
     check_near_duplicates,
@@ -325,14 +325,26 @@ def _images(
     config: ClassificationConfig,
 ) -> dict[str, LabelledImages]:
     grid = None if network.lesion_head is None else network.config.stage_grids(*processor.canvas)[-1]
-    balanced = config.sampling == "balanced"
-    of_training = {"augmentation": Augmentation(), "lesion_grid": grid, "balanced": balanced}
+    balanced, strata = config.sampling in ("balanced", "stratified"), None
+    if config.sampling == "stratified":
+        strata = "stratum"
+        _count_unused(prepared.select(split["train"]))
+    of_training = {"augmentation": Augmentation(), "lesion_grid": grid, "balanced": balanced, "strata": strata}
     return {
         name: LabelledImages(
             prepared.select(rows), processor, seed=config.seed, **(of_training if name == "train" else {})
         )
         for name, rows in split.items()
     }
+
+
+def _count_unused(training: datasets.Dataset) -> None:
+    """Log how many images are in a stratum of one class, from which the classifier is not trained."""
+    labels = np.array([labels[0] for labels in training["labels"]])
+    strata = np.array([str(value) for value in training["stratum"]])
+    unused = len(labels) - sum(len(rows) for _, rows in balanced_cells(labels, strata))
+    if unused:
+        logger.warning("%d of %d training images are in a stratum of one class and are not used", unused, len(labels))
 
 
 def _unlabelled(

@@ -16,7 +16,7 @@ from ..data import TEST_FRACTION, VALIDATION_FRACTION
 from ..errors import check_choice, check_file, check_hub_name, check_number
 
 PROBES = ("linear", "knn")
-SAMPLING = ("weighted", "balanced", "natural")
+SAMPLING = ("weighted", "balanced", "stratified", "natural")
 TUNE = ("full", "last_stage", "head")
 # a whole network that is trained for fewer updates may be at chance for no other reason: see benchmarks/recipe.py
 ENOUGH_UPDATES = 400
@@ -192,7 +192,8 @@ class ClassificationOptions(StageOptions):
     sampling: str = option(
         "training",
         "weighted",
-        "weighted: classes are weighted in the loss; balanced: they are drawn equally often; natural: neither",
+        "weighted: classes are weighted in the loss; balanced: they are drawn equally often; stratified: equally often "
+        "within each value of --stratum, so that it tells nothing about them; natural: none of these",
     )
     tune: str = option("training", "full", "what is trained: full, last_stage, or head")
     head_first: int = option("training", 0, "updates at the start that train the head alone")

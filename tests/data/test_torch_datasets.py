@@ -1,12 +1,14 @@
 import datasets
 import numpy as np
 import pyarrow as pa
+import pytest
 import torch
 
 from mammo_hf import BlockwiseMasking, MammoImageProcessor
 from mammo_hf.data.augmentation import Augmentation
 from mammo_hf.data.prepared_row import SCHEMA
 from mammo_hf.data.torch_datasets import LabelledImages, MaskedImages, balanced_rows, lesion_tokens, rows_of
+from mammo_hf.errors import DataError
 
 PROCESSOR = MammoImageProcessor(size=(64, 32))
 
@@ -110,3 +112,18 @@ def test_balanced_rows_draw_each_class_equally_and_repeat_only_after_a_whole_rou
     assert np.bincount(drawn[labels[drawn] == 1])[9:11].tolist() == [2, 2]
     other = balanced_rows(labels, np.random.default_rng(1))
     assert not np.array_equal(drawn, other)
+
+
+def test_classes_are_drawn_equally_often_within_each_stratum():
+    """The old scanner has few positives, the new one many; one of a single class is left out."""
+    strata = np.array(["old"] * 12 + ["new"] * 8 + ["one class"] * 5)
+    labels = np.array([0] * 10 + [1] * 2 + [0] * 2 + [1] * 6 + [1] * 5)
+    drawn = balanced_rows(labels, np.random.default_rng(0), strata)
+    assert len(drawn) == len(labels)
+    found = {(s, c): int(((strata[drawn] == s) & (labels[drawn] == c)).sum()) for s in set(strata) for c in (0, 1)}
+    assert found["one class", 1] == 0
+    assert abs(found["old", 0] - found["old", 1]) <= 1
+    assert abs(found["new", 0] - found["new", 1]) <= 1
+    assert found["old", 0] + found["old", 1] == 15  # 12 of 20 of 25 rows
+    with pytest.raises(DataError, match="no stratum has two classes"):
+        balanced_rows(labels, np.random.default_rng(0), labels)

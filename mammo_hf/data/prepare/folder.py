@@ -307,9 +307,13 @@ def for_training(
         )
     at = {image_id: index for index, image_id in enumerate(collection.column("image_id"))}
     found = [at.get(image_id) for image_id in prepared.select_columns(["image_id"])[:]["image_id"]]
-    split, labels = collection.column("split"), _labels(collection, tasks)
+    labels = _labels(collection, tasks)
+    facts = {name: collection.column(name) for name in ("split", "stratum")}
     columns: dict[str, tuple[list[Any], Any]] = {
-        "split": ([None if index is None else split[index] for index in found], datasets.Value("string")),
+        **{
+            name: ([None if index is None else values[index] for index in found], datasets.Value("string"))
+            for name, values in facts.items()
+        },
         "labels": (
             [None if index is None else labels[index] for index in found],
             datasets.List(datasets.Value("int64")),
