@@ -180,10 +180,21 @@ def codes_in(cell: str | None) -> list[str]:
     return cell.split(";") if cell else []
 
 
-def counts_line(title: str, counts: Mapping[str, int]) -> str:
-    """Return counts by code as a line to append, the most frequent first; empty if there are none."""
-    ordered = sorted(counts.items(), key=lambda count: (-count[1], count[0]))
-    return f"\n{title}: " + ", ".join(f"{count} {code}" for code, count in ordered) if ordered else ""
+def counts_text(notes: Mapping[str, int], refusals: Mapping[str, int]) -> str:
+    """Return counts by code as lines to append, which end every command that reads many images.
+
+    Args:
+        notes: Number of images by code of a note.
+        refusals: Number of files that are refused or left out by code of the reason.
+
+    Returns:
+        One line of each, the most frequent code first; nothing of one that is empty.
+    """
+    lines = []
+    for title, counts in (("notes", notes), ("refusals", refusals)):
+        ordered = sorted(counts.items(), key=lambda count: (-count[1], count[0]))
+        lines += [f"\n{title}: " + ", ".join(f"{count} {code}" for code, count in ordered)] if ordered else []
+    return "".join(lines)
 
 
 def table_text(table: Mapping[str, str]) -> str:

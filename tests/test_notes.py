@@ -9,7 +9,7 @@ import pickle
 from pathlib import Path
 
 import mammo_hf
-from mammo_hf.notes import NOTES, REFUSALS, Note, codes, counts_line
+from mammo_hf.notes import NOTES, REFUSALS, Note, codes, counts_text
 
 
 def _literals(function: str, keyword: str | None = None) -> set[str]:
@@ -50,6 +50,7 @@ def test_a_note_is_its_text_and_keeps_its_code() -> None:
 def test_codes_are_listed_once_and_counted_with_the_most_frequent_first() -> None:
     notes = [Note("negative"), Note("bright_edges"), Note("negative")]
     assert codes(notes) == ["negative", "bright_edges"]
-    assert counts_line("notes", {"negative": 1, "bright_edges": 3, "breast_not_found": 1}) == (
-        "\nnotes: 3 bright_edges, 1 breast_not_found, 1 negative"
+    assert counts_text({"negative": 1, "bright_edges": 3, "breast_not_found": 1}, {"damaged": 2}) == (
+        "\nnotes: 3 bright_edges, 1 breast_not_found, 1 negative\nrefusals: 2 damaged"
     )
+    assert counts_text({}, {}) == ""

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ..errors import DataError, MammoError, UsageError, refusing
 from ..files import safe_cell
-from ..notes import Note, codes, counts_line
+from ..notes import Note, codes, counts_text
 from .running import Parser, processor_settings, writable_folder
 
 if TYPE_CHECKING:
@@ -73,10 +73,13 @@ def main(arguments: list[str]) -> None:
             cells = fact | {"notes": "; ".join(fact.get("notes", []))}
             writer.writerow({name: safe_cell(value) for name, value in cells.items()})
     noted = sum(bool(fact["notes"]) for fact in shown)
-    counts = counts_line("notes", Counter(code for fact in shown for code in codes(fact["notes"])))
-    print(f"{len(shown)} images in {out}, {noted} with a note, {len(failed)} not read; all in crops.csv{counts}")
+    doubtful = sum(_confidence(fact) == 0 for fact in shown)
+    found = f"{noted} with a note, {doubtful} of them with a mask that may be wrong (first on the sheets)"
     if args.lesions:
         print(_cut_lesions(facts))
+    notes = Counter(code for fact in shown for code in codes(fact["notes"]))
+    counts = counts_text(notes, Counter(fact["code"] for fact in failed))
+    print(f"{len(shown)} images in {out}, {found}, {len(failed)} not read; all in crops.csv{counts}")
 
 
 def _annotated(

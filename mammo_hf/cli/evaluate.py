@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..notes import counts_text
 from .running import Parser, log_to, processor_settings, reading_options
 
 FROM_CHECKPOINT = "from-checkpoint"
@@ -65,7 +66,7 @@ def main(arguments: list[str]) -> None:
     evaluation = evaluate(model, images, **given)
     for warning in evaluation.warnings:
         print(f"note: {warning}")
-    print(evaluation)
+    print(f"{evaluation}{counts_text(evaluation.notes, evaluation.refusals)}")
     print(f"read {evaluation.folder}/report.html; publish the model with: mammo-hf push {model} OWNER/NAME")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..notes import Note, counts_line
+from ..notes import Note, counts_text
 from .schema import AGE_BANDS, SPLITS
 from .splits import label_of_patients
 
@@ -83,8 +83,7 @@ class Summary(dict[str, Any]):
                 lines += ["", *_table(f"images by {name}", counts["images"], tuple(splits))]
         if self["notes"]:
             lines += ["", "notes:", *(f"  {note}" for note in self["notes"])]
-        counts = counts_line("left out by code", self["rejected_by_code"])
-        counts += counts_line("notes by code", self["notes_by_code"])
+        counts = counts_text(self["notes_by_code"], self["rejected_by_code"])
         lines += ["", f"left out: {self['rejected']} files and table rows{counts}"]
         return "\n".join([*lines, f"terms: {self['licence'] or UNKNOWN}"])
 

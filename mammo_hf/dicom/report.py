@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..notes import codes
+from ..notes import codes, counts_text
 from .header import MammogramHeader
 from .reader import Mammogram, read_header, read_mammogram
 from .types import MammogramError
@@ -102,11 +102,16 @@ def _header_lines(report: Mapping[str, Any]) -> dict[str, str]:
 
 
 def summary_table(reports: Iterable[Mapping[str, Any]]) -> str:
-    """Return a table of how often each vendor, kind, view, refusal and so on was found among many reports."""
+    """Return a table of how often each vendor, kind, view, refusal and so on was found among many reports.
+
+    Its last lines count notes and refusals by code.
+    """
     counts: dict[str, Counter[str]] = {}
-    total = 0
+    total, notes, refusals = 0, Counter[str](), Counter[str]()
     for report in reports:
         total += 1
+        notes.update(codes(report.get("contradictions", ())) if report["refused"] is None else ())
+        refusals.update([report["code"]] if report["refused"] is not None else ())
         for group, value in _groups(report):
             of_group = counts.setdefault(group, Counter())
             # texts may hold numbers of the file: a large archive must not fill the memory with them
@@ -116,7 +121,7 @@ def summary_table(reports: Iterable[Mapping[str, Any]]) -> str:
     for group, values in counts.items():
         for index, (value, count) in enumerate(values.most_common()):
             lines.append(f"{group if not index else '':<12}{count:>7}  {value}")
-    return "\n".join(lines)
+    return "\n".join(lines) + counts_text(notes, refusals)
 
 
 def _groups(report: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
@@ -133,7 +138,6 @@ def _groups(report: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     yield "syntax", report["transfer_syntax"]
     yield "intensity", report["intensity_source"]
     yield "spacing", report["spacing_source"] or _UNKNOWN
-    yield from (("note", code) for code in codes(report["contradictions"]))
 
 
 def _plain(value: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -62,6 +62,8 @@ class Evaluation:
         split: Split that they are of; "all" for the whole collection.
         folder: Folder of the report; ``None`` if none was written.
         comparison: What its text states, one of `COMPARISONS`.
+        notes: Number of evaluated images by code of a note.
+        refusals: Number of images that could not be read by code of the reason.
     """
 
     figures: dict[str, dict[str, Any]]
@@ -71,6 +73,8 @@ class Evaluation:
     split: str = "test"
     folder: Path | None = None
     comparison: str = POOLED
+    notes: Mapping[str, int] = field(default_factory=dict)
+    refusals: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         found = {name: auc_text(compared(of_task, self.comparison)) for name, of_task in self.figures.items()}

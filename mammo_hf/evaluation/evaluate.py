@@ -14,7 +14,7 @@ import datasets
 import numpy as np
 import torch
 
-from ..data.collection import Collection
+from ..data.collection import Collection, Rejected
 from ..data.leaks import assert_no_leak
 from ..data.splits import SPLIT_FILE, read_seen, read_split
 from ..data.terms import read_terms, write_terms
@@ -23,6 +23,7 @@ from ..errors import DataError, UsageError, check_choice, check_device, check_nu
 from ..files import writable_folder
 from ..models.checkpoint import load_model, load_processor, locate, read_checkpoint, read_tasks, repository_of
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification
+from ..notes import codes_in
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .classifier import Evaluation, evaluate_classifier, fit_on_validation, store_fits
 from .report import PRIVATE_COLLECTION, command_line, environment, write_report
@@ -105,7 +106,9 @@ def evaluate(
     # Compute the figures, and write the report.
     draw: dict[str, Any] = {"resamples": resamples, "seed": seed}
     found = evaluate_classifier(classifier.config, scored(logits, prepared, chosen), **draw)
-    evaluation = replace(found, warnings=(*warnings, *found.warnings), split=split, folder=out, comparison=comparison)
+    missing = unreadable(chosen, prepared, out / "prepared")
+    about_run: dict[str, Any] = {"split": split, "folder": out, "comparison": comparison} | _counts(prepared, missing)
+    evaluation = replace(found, warnings=(*warnings, *found.warnings), **about_run)
     errors = confident_errors(evaluation)
     if pictures:
         add_pictures(errors, classifier, prepared, processor)
@@ -115,7 +118,7 @@ def evaluate(
         | {
             "collection": public_name(collection) or PRIVATE_COLLECTION,
             "trained_here": trained_here,
-            "flow": flow(collection, prepared, split, unreadable(chosen, prepared, out / "prepared")),
+            "flow": flow(collection, prepared, split, [one.reason for one in missing]),
             "errors": errors,
             "label_efficiency": study,
         }
@@ -124,6 +127,12 @@ def evaluate(
     write_report(evaluation, out, about | draw)
     logger.info("%s", evaluation)
     return evaluation
+
+
+def _counts(prepared: datasets.Dataset, missing: Sequence[Rejected]) -> dict[str, Counter[str]]:
+    """Return the numbers of images by code of a note, and of those that could not be read by code of the reason."""
+    notes = Counter(code for cell in prepared["notes"] for code in codes_in(cell))
+    return {"notes": notes, "refusals": Counter(one.code for one in missing)}
 
 
 def evaluate_after_training(

@@ -24,7 +24,7 @@ from ..data.overrides import NOTHING, SKIPPED, Override, Overrides, override_of
 from ..errors import MammoError, UsageError, refusing
 from ..files import is_dicom_entry, walk
 from ..isolation import isolate_process
-from ..notes import Note, counts_line
+from ..notes import Note, counts_text
 from ..processes import follow_parent, no_interrupts
 from ..processing.geometry import Geometry
 from ..processing.image_processing_mammo import MammoImageProcessor
@@ -57,7 +57,7 @@ class InferenceResult:
     def __str__(self) -> str:
         before = f", {self.resumed} of them from an earlier run" if self.resumed else ""
         rejected = f"; {self.rejected} files rejected, see {self.rejects}" if self.rejected else ""
-        counts = "".join(counts_line(name, getattr(self, name)) for name in ("notes", "refusals"))
+        counts = counts_text(self.notes, self.refusals)
         return f"{self.images} images in {self.output}{before}{rejected}{counts}"
 
 

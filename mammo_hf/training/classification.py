@@ -141,7 +141,7 @@ def finetune(
     # Evaluate, save and describe
     facts = fitted.figures | {"model": Path(str(model)).name, "image_size": list(processor.canvas)}
     facts["collection"] = collection_facts(collection, tasks)
-    missing = unreadable(collection.where(split="test"), prepared, folder)
+    missing = [one.reason for one in unreadable(collection.where(split="test"), prepared, folder)]
     metrics = _evaluate_and_save(fitted, processor, config, facts, table=collection, unreadable=missing)
     result = TrainingResult(out, metrics, _sentence(metrics, tasks[0]["name"]))
     end_stage("classifier", result, config, collection, start=start, target=target)

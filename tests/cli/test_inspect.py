@@ -172,7 +172,9 @@ def test_pictures_are_described_as_dicom_files_are(folder: Path, capsys: pytest.
 def test_many_files_take_no_more_memory_than_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     named = [tmp_path / f"{index}" for index in range(20_000)]
     monkeypatch.setattr(inspect, "_files", lambda paths: iter(named))
-    monkeypatch.setattr(inspect, "_report", lambda file, options: ({"file": str(file), "refused": f"is {file}"}, None))
+    refused = {"code": "damaged", "remedy": ""}
+    report = lambda file, *_: ({"file": str(file), "refused": f"is {file}", **refused}, None)  # noqa: E731
+    monkeypatch.setattr(inspect, "_report", report)
     assert main(["inspect", str(tmp_path)]) == 0  # imports what it needs
     tracemalloc.start()
     assert main(["inspect", str(tmp_path)]) == 0

@@ -17,7 +17,7 @@ import filelock
 from ...errors import DataError, UsageError, check_choice, check_number
 from ...files import Folder, writing_errors
 from ...isolation import isolating
-from ...notes import counts_line
+from ...notes import counts_text
 from ..collection import Rejected
 from ..terms import write_terms
 from .executors import Executor, Progress, here, pool
@@ -66,7 +66,7 @@ class RunSummary:
             f"{self.images} images in {self.folder}, {self.rejected} left out{why}; "
             f"{self.read} read now in {self.seconds:.1f} s ({speed:.1f} images/s), "
             f"{self.size / max(self.images, 1) / 1e3:.0f} kB on disk per image"
-            f"{counts_line('notes', self.notes)}{counts_line('refusals', self.refusals)}"
+            f"{counts_text(self.notes, self.refusals)}"
         )
 
 

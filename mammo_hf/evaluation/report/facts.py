@@ -14,6 +14,7 @@ import datasets
 import jinja2
 import numpy as np
 
+from ...data.collection import Rejected
 from ...files import plain_cell
 from ...notes import codes_in
 from ..classifier import FACTS, FEWEST_PATIENTS, UNKNOWN, Evaluation
@@ -203,23 +204,25 @@ def _step(
     return {"step": step, "images": images, "patients": known, "left_out": shown, "notes": noted}
 
 
-def unreadable(tried: Collection, prepared: datasets.Dataset, folder: str | Path) -> list[str]:
-    """Return why rows are not among the prepared images, one reason per missing image.
+def unreadable(tried: Collection, prepared: datasets.Dataset, folder: str | Path) -> list[Rejected]:
+    """Return the rows that are not among the prepared images, with the reason.
 
     Args:
         tried: Rows that were to be prepared.
         prepared: The prepared images of these rows, or of more.
         folder: Folder that they were prepared into, with ``rejected.csv``.
     """
-    there, reasons = set(prepared["image_id"]), dict(read_rejected(folder))
+    there, known = set(prepared["image_id"]), {one.source: one for one in read_rejected(folder)}
     rows = zip(tried.column("image_id"), tried.column("path"), strict=True)
-    return [reasons.get(path, "cannot be read") for image, path in rows if image not in there]
+    missing = (path for image, path in rows if image not in there)
+    return [known.get(path, Rejected(path, "cannot be read", "damaged")) for path in missing]
 
 
-def read_rejected(folder: str | Path) -> list[tuple[str, str]]:
-    """Return sources and reasons of ``rejected.csv`` in a prepared folder on this machine; empty if there is none."""
+def read_rejected(folder: str | Path) -> list[Rejected]:
+    """Return the lines of ``rejected.csv`` in a prepared folder on this machine; empty if there is none."""
     path = Path(folder) / "rejected.csv"
     if not path.is_file():
         return []
     with path.open(encoding="utf-8", newline="") as file:
-        return [(plain_cell(row["source"]), plain_cell(row["reason"])) for row in csv.DictReader(file)]
+        rows = csv.DictReader(file)
+        return [Rejected(*(plain_cell(row[name]) for name in ("source", "reason", "code"))) for row in rows]

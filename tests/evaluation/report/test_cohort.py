@@ -59,15 +59,16 @@ def test_many_reasons_are_put_together() -> None:
 
 def test_rejected_files_of_a_prepared_folder(tmp_path: Path) -> None:
     assert read_rejected(tmp_path) == []
-    (tmp_path / "rejected.csv").write_text("source,reason\n/x/a.dcm,is cut short\n")
-    assert read_rejected(tmp_path) == [("/x/a.dcm", "is cut short")]
+    (tmp_path / "rejected.csv").write_text("source,reason,code\n/x/a.dcm,is cut short,damaged\n")
+    assert read_rejected(tmp_path) == [("/x/a.dcm", "is cut short", "damaged")]
 
 
 def test_why_images_are_missing_is_told_and_of_no_other_row(tmp_path: Path) -> None:
     tried = _table().where(split="test")
     ids = tried.column("image_id")
-    lines = ["source,reason", "/x/0,is cut short", "/x/1,its mask cannot be read", "/x/11,of another split"]
+    lines = ["source,reason,code", "/x/0,is cut short,damaged", "/x/1,its mask cannot be read,missing"]
+    lines += ["/x/11,of another split,damaged"]
     (tmp_path / "rejected.csv").write_text("\n".join(lines) + "\n")
     prepared = datasets.Dataset.from_dict({"image_id": ids[1:-1]})  # the image of a lost mask is there
-    assert unreadable(tried, prepared, tmp_path) == ["is cut short", "cannot be read"]
+    assert [one.reason for one in unreadable(tried, prepared, tmp_path)] == ["is cut short", "cannot be read"]
     assert unreadable(tried, datasets.Dataset.from_dict({"image_id": ids}), tmp_path) == []
