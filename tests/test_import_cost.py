@@ -8,7 +8,7 @@ import pytest
 HEAVY = ("datasets", "pandas", "matplotlib", "mammo_hf.training")
 
 
-@pytest.mark.parametrize("module", ["mammo_hf.processes", "mammo_hf.files", "mammo_hf.data.augmentation"])
+@pytest.mark.parametrize("module", ["mammo_hf.isolation", "mammo_hf.files", "mammo_hf.data.augmentation"])
 def test_what_prediction_needs_of_the_data_loads_nothing_heavy(module):
     code = f"import sys, {module}; print([name for name in {HEAVY} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

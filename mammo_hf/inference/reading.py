@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import copy
-import multiprocessing
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,9 +21,8 @@ from ..data.datasets.tables import read_table, read_text
 from ..data.overrides import NOTHING, SKIPPED, Override, Overrides, override_of
 from ..errors import MammoError, UsageError, refusing
 from ..files import is_dicom_entry, walk
-from ..isolation import isolate_process
+from ..isolation import Readers, read_apart
 from ..notes import Note, counts_text
-from ..processes import follow_parent, no_interrupts
 from ..processing.geometry import Geometry
 from ..processing.image_processing_mammo import MammoImageProcessor
 
@@ -130,7 +127,7 @@ def _listed(path: Path) -> list[str]:
     return found
 
 
-# Images read ahead by processes and returned in order; a file that kills its process does not affect any other.
+# Images read ahead by reader processes and returned in order.
 
 AHEAD = 8  # most images per process that wait for the model: they hold memory
 
@@ -199,87 +196,35 @@ class ImageReader:
 
     def __init__(self, processor: MammoImageProcessor, num_workers: int, overrides: Overrides | None = None) -> None:
         self.processor, self._workers, self._overrides = processor, num_workers, overrides or {}
-        self._pool: ProcessPoolExecutor | None = None
+        self._readers = Readers(num_workers) if num_workers else None
 
     def __enter__(self) -> ImageReader:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._end()
+        if self._readers is not None:
+            self._readers.__exit__(*exception)
 
     def read(self, files: Iterable[tuple[int, str]]) -> Iterator[ReadImage]:
         """Yield the images of files, given with their indices, in the files' order."""
-        if not self._workers:
-            for index, file in files:
-                yield read_image(self.processor, index, file, override_of(self._overrides, file))
+        given = ((index, file, override_of(self._overrides, file)) for index, file in files)
+        if self._readers is None:
+            yield from (read_image(self.processor, *one) for one in given)
             return
-        waiting: deque[tuple[int, str, Future[ReadImage]]] = deque()
-        coming = iter(files)
-        for index, file in coming:
-            waiting.append((index, file, self._submitted(index, file)))
+        waiting: deque[Future[ReadImage]] = deque()
+        for one in given:
+            waiting.append(self._readers.submit(_read_apart, self.processor, *one))
             if len(waiting) >= AHEAD * self._workers:
-                yield self._taken(waiting)
+                yield waiting.popleft().result()
         while waiting:
-            yield self._taken(waiting)
-
-    def _taken(self, waiting: deque[tuple[int, str, Future[ReadImage]]]) -> ReadImage:
-        index, file, future = waiting.popleft()
-        try:
-            return future.result()
-        except BrokenProcessPool:
-            # one of the files under way killed its process, and the pool with it: this file gets a process of its own,
-            # and what was waiting is submitted again
-            self._end()
-            result = self._alone(index, file)
-            for position, (other, name, old) in enumerate(waiting):
-                if not old.done() or old.cancelled() or old.exception() is not None:
-                    waiting[position] = (other, name, self._submitted(other, name))
-            return result
-
-    def _alone(self, index: int, file: str) -> ReadImage:
-        with self._new_pool(1) as pool:
-            try:
-                return pool.submit(_work, index, file, override_of(self._overrides, file)).result()
-            except BrokenProcessPool:
-                reason = "the process that read it was killed, perhaps because memory ran out"
-                return ReadImage(index, reason=reason, code="hostile")
-
-    def _submitted(self, index: int, file: str) -> Future[ReadImage]:
-        with no_interrupts():  # a process is started here, if one is still missing
-            try:
-                if self._pool is None:
-                    self._pool = self._new_pool(self._workers)
-                return self._pool.submit(_work, index, file, override_of(self._overrides, file))
-            except BrokenProcessPool as error:
-                future: Future[ReadImage] = Future()
-                future.set_exception(error)
-                return future
-
-    def _new_pool(self, workers: int) -> ProcessPoolExecutor:
-        # spawned, not forked: the threads of the model do not survive a fork
-        context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(workers, context, _start_worker, (self.processor,))
-
-    def _end(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-            self._pool = None
+            yield waiting.popleft().result()
 
 
-_WORKER: dict[str, Any] = {}
-
-
-def _start_worker(processor: MammoImageProcessor) -> None:
-    follow_parent()
-    isolate_process()
-    import torch
-
-    torch.set_num_threads(1)  # there is a process for each core
-    _WORKER["processor"] = processor
-
-
-def _work(index: int, file: str, override: Override) -> ReadImage:
-    return read_image(_WORKER["processor"], index, file, override)
+def _read_apart(processor: MammoImageProcessor, index: int, file: str, override: Override) -> ReadImage:
+    try:
+        return read_apart(read_image, processor, index, file, override)
+    except MammoError as error:
+        return ReadImage(index, reason=error.problem, code=error.code)
 
 
 # Batches scored side by side, each by a thread of its own with a model of its own, which is the fastest on a CPU.

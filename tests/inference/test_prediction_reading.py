@@ -46,19 +46,18 @@ def test_a_file_that_kills_its_process_takes_no_other_along(processor, archive, 
     files = sorted(str(path) for path in archive.iterdir())
     with ImageReader(processor, 0) as reader:
         expected = list(reader.read(enumerate(files)))
-    # workers are spawned and find the module as it is on the disk: what they run is named by where it stands
     (tmp_path / "deadly.py").write_text(
         "import os, signal\n"
-        "from mammo_hf.inference.reading import _start_worker, _work\n"
-        "def work(index, file):\n"
+        "from mammo_hf.inference.reading import read_image as sound\n"
+        "def read_image(processor, index, file, override):\n"
         "    if file.endswith('3.dcm'):\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return _work(index, file)\n"
+        "    return sound(processor, index, file, override)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     import deadly
 
-    monkeypatch.setattr(reading, "_work", deadly.work)
+    monkeypatch.setattr(reading, "read_image", deadly.read_image)
     with ImageReader(processor, 2) as reader:
         images = list(reader.read(enumerate(files)))
     killed = files.index(str(archive / "3.dcm"))

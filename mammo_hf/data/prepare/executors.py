@@ -1,17 +1,16 @@
 """Executors that prepare the shards: this process, several processes of this machine, or a Ray cluster.
 
-All run the same function on the same rows, so the bytes are the same. A worker that dies loses nothing: its shard's
-file is whole or not there.
+All run the same function on the same rows, so the bytes are the same. A run that dies loses nothing: a shard's file is
+whole or not there.
 """
 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import asdict
 from typing import Any
 
@@ -20,17 +19,15 @@ from tqdm.auto import tqdm
 
 from ...errors import MammoError, UsageError, install
 from ...files import Folder, is_remote
-from ...isolation import isolate_process, isolating
-from ...processes import follow_parent, no_interrupts
+from ...isolation import Readers, isolating
 from .shard import Shard, ShardResult, ShardWriter
-
-POLL = 0.5  # seconds between two looks at the workers' counter
 
 
 class Progress:
     """The bar: images done, images per second, time left. What was there already does not count for the speed."""
 
     def __init__(self, total: int) -> None:
+        self._lock = threading.Lock()
         self.bar = tqdm(total=total, desc="preparing", unit=" images", leave=False, smoothing=0.05)
 
     def __enter__(self) -> Progress:
@@ -40,8 +37,9 @@ class Progress:
         self.bar.close()
 
     def add(self, images: int) -> None:
-        """Count images that have just been written or rejected."""
-        self.bar.update(images)
+        """Count images that have just been written or rejected, on any thread."""
+        with self._lock:
+            self.bar.update(images)
 
     def add_found(self, result: ShardResult) -> None:
         """Count the images of a shard if it was up to date."""
@@ -64,73 +62,36 @@ def here(shards: Iterator[Shard], writer: ShardWriter, progress: Progress) -> It
 
 
 def pool(num_workers: int) -> Executor:
-    """Return an executor of this many processes.
+    """Return an executor of this many reader processes, each with a thread of this process that writes what was read.
 
     Few shards wait at a time, so that memory does not grow with the collection.
     """
 
     def run(shards: Iterator[Shard], writer: ShardWriter, progress: Progress) -> Iterator[ShardResult]:
-        # spawned, not forked: torch's threads in the parent do not survive a fork
-        context = multiprocessing.get_context("spawn")
-        counter = context.Value("q", 0)
-        workers = ProcessPoolExecutor(num_workers, context, _start_worker, (writer, counter))
         waiting: set[Future[ShardResult]] = set()
-        try:
+        with Readers(num_workers) as readers:
             for shard in shards:
                 found = writer.up_to_date(shard)
                 if found is not None:
-                    # no process is started, with its seconds of imports, before there is work
                     progress.add_found(found)
                     yield found
                     continue
-                with no_interrupts():  # a worker is started here, if one is still missing
-                    waiting.add(workers.submit(_work, shard))
+                waiting.add(readers.submit(writer.write, shard, lambda: progress.add(1)))
                 while len(waiting) >= 2 * num_workers:
-                    yield from _ended(waiting, counter, progress)
+                    yield from _ended(waiting, progress)
             while waiting:
-                yield from _ended(waiting, counter, progress)
-        except BrokenProcessPool as error:
-            raise UsageError(
-                "a worker process was killed, perhaps because memory ran out",
-                source=writer.folder,
-                remedy="run it again with fewer workers: it resumes where it stopped",
-            ) from error
-        finally:
-            workers.shutdown(wait=True, cancel_futures=True)
+                yield from _ended(waiting, progress)
 
     return run
 
 
-def _ended(waiting: set[Future[ShardResult]], counter: Any, progress: Progress) -> Iterator[ShardResult]:
-    """Wait a moment for shards that end, and take them out of those that are waited for."""
-    ended, _ = wait(waiting, timeout=POLL, return_when=FIRST_COMPLETED)
-    with counter.get_lock():
-        ticks, counter.value = counter.value, 0
-    progress.add(ticks)
-    for future in ended:
+def _ended(waiting: set[Future[ShardResult]], progress: Progress) -> Iterator[ShardResult]:
+    """Wait for a shard to end, and take those that have ended out of those that are waited for."""
+    for future in wait(waiting, return_when=FIRST_COMPLETED).done:
         waiting.remove(future)
         result = future.result()
         progress.add_found(result)
         yield result
-
-
-_WORKER: dict[str, Any] = {}
-
-
-def _start_worker(writer: ShardWriter, counter: Any) -> None:
-    follow_parent()
-    isolate_process()
-    _WORKER.update(writer=writer, counter=counter)
-
-
-def _work(shard: Shard) -> ShardResult:
-    result: ShardResult = _WORKER["writer"].write(shard, _tick)
-    return result
-
-
-def _tick() -> None:
-    with _WORKER["counter"].get_lock():
-        _WORKER["counter"].value += 1
 
 
 def ray_executor(address: str | None = None, *, num_cpus: int | None = None) -> Executor:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from ...errors import MammoError, UsageError, refusing
 from ...files import file_stamp, readable
+from ...isolation import read_apart
 from ...notes import codes_cell
 from ...processing.geometry import Geometry
 from ..collection import Rejected
@@ -154,21 +155,32 @@ def prepared_row(
         assert geometry is not None  # every row that is prepared has one
     else:
         with refusing(row["path"]):
-            source = preparation.processor.open(readable(row["path"]))
-            source.override(**_overridden(row))
-            intensity, geometry, breast = preparation.processor.fit_breast(source)
-        prepared["notes"] = codes_cell([*source.notes, *breast.notes])
-        prepared["breast"] = packed_breast(breast, geometry)
-        prepared["pixels"] = packed_pixels(intensity)
-        prepared["size"] = list(intensity.shape)
-        prepared["geometry"] = json.dumps(geometry.to_dict())
+            image, geometry = read_apart(_read, preparation.processor, row["path"], _overridden(row))
+        prepared |= image
     try:
         with refusing(row["path"]):
-            cells = lesion_map(row["findings"] or [], geometry, preparation.lesion_task["labels"])
+            findings, labels = row["findings"] or [], preparation.lesion_task["labels"]
+            cells = read_apart(lesion_map, findings, geometry, labels) if findings else None
     except (MammoError, OSError) as error:
         # no key: it is tried again in the next run
         return prepared | {"lesions": None, "lesions_key": ""}, [problem_of(error, row["path"])]
     return prepared | {"lesions": None if cells is None else cells.tobytes()}, []
+
+
+def _read(processor: MammoImageProcessor, path: str, overridden: dict[str, str]) -> tuple[Row, Geometry]:
+    """Read one file: the columns that its pixels and the processor decide, and the geometry."""
+    with refusing(path):
+        source = processor.open(readable(path))
+        source.override(**overridden)
+        intensity, geometry, breast = processor.fit_breast(source)
+    image: Row = {
+        "notes": codes_cell([*source.notes, *breast.notes]),
+        "breast": packed_breast(breast, geometry),
+        "pixels": packed_pixels(intensity),
+        "size": list(intensity.shape),
+        "geometry": json.dumps(geometry.to_dict()),
+    }
+    return image, geometry
 
 
 def lesion_map(findings: list[dict[str, Any]], geometry: Geometry, labels: list[str]) -> np.ndarray | None:

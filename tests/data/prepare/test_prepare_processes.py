@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import psutil
@@ -14,7 +13,6 @@ from mammo_hf import MammoImageProcessor, load
 from mammo_hf.data.prepare.folder import open_prepared
 from mammo_hf.data.prepare.running import prepare_images
 from mammo_hf.phantom.writing import write_phantom
-from mammo_hf.processes import no_interrupts
 
 pytestmark = pytest.mark.slow
 KILLS = 3
@@ -69,18 +67,15 @@ def test_killed_again_and_again_it_ends_as_if_never_killed(many, whole, tmp_path
     assert len(images) == len(set(images)) == 96
 
 
-def test_a_worker_that_is_killed_ends_the_run_and_the_next_goes_on(many, whole, tmp_path, content):
+def test_a_reader_that_is_killed_is_replaced_and_nothing_is_lost(many, whole, tmp_path, content):
     out = tmp_path / "out"
     process = subprocess.Popen(command(many, out, "--num_workers", "2"), stderr=subprocess.PIPE, text=True)
     while not list(out.glob("shards/*")) and process.poll() is None:
         time.sleep(0.01)
-    workers = [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
-    workers[0].kill()
+    readers = psutil.Process(process.pid).children()
+    readers[0].kill()
     error = process.communicate(timeout=300)[1]
-    assert process.returncode == 2
-    assert "a worker process was killed" in error
-    assert "Traceback" not in error
-    subprocess.run(command(many, out, "--num_workers", "2"), check=True, timeout=300)
+    assert (process.returncode, "Traceback" in error) == (0, False)
     assert content(out) == content(whole)
 
 
@@ -94,6 +89,7 @@ def test_ctrl_c_says_so_in_one_line(many, tmp_path):
     os.killpg(process.pid, signal.SIGINT)
     error = process.communicate(timeout=300)[1]
     assert process.returncode == 130
+    assert error.strip().splitlines()[-1] == "error: interrupted"
     assert "Traceback" not in error
 
 
@@ -115,50 +111,3 @@ def test_a_full_disk_leaves_nothing_half_written(many, whole, tmp_path, content)
     assert not list(out.rglob(".part-*"))
     subprocess.run(command(many, out), check=True, timeout=300)
     assert content(out) == content(whole)
-
-
-def test_an_interrupt_while_a_process_starts_is_not_lost_and_does_not_reach_it():
-    done = []
-    with pytest.raises(KeyboardInterrupt):  # noqa: PT012 (where it is raised is what is tested)
-        with no_interrupts():
-            # it dies of the signal unless it inherits the block
-            child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(0.5)"])
-            os.kill(child.pid, signal.SIGINT)
-            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
-            done.append("to the end")
-        done.append("never")
-    assert done == ["to the end"]
-    assert child.wait(20) == 0
-
-
-def test_an_interrupt_that_another_thread_was_given_comes_late_too():
-    seen, stay = [], threading.Event()
-    other = threading.Thread(target=stay.wait)
-    other.start()
-    try:
-        with pytest.raises(KeyboardInterrupt), no_interrupts():  # noqa: PT012 (where it is raised is what is tested)
-            signal.pthread_kill(other.ident, signal.SIGINT)
-            time.sleep(0.1)
-            seen.append("all of it was done")
-    finally:
-        stay.set()
-        other.join()
-    assert seen
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def test_a_process_that_is_spawned_meanwhile_inherits_the_block():
-    # in a process of its own, where none has been spawned before
-    code = (
-        "import multiprocessing, signal\n"
-        "from mammo_hf.processes import no_interrupts\n"
-        "if __name__ == '__main__':\n"
-        "    context = multiprocessing.get_context('spawn')\n"
-        "    with no_interrupts():\n"
-        "        child = context.Process(target=print)\n"
-        "        child.start()\n"
-        "        print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, set()))\n"
-        "    child.join()\n"
-    )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "True" in said

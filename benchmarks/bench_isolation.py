@@ -1,0 +1,109 @@
+"""What isolation costs: images read by reader processes against the same images read by this one.
+
+python benchmarks/bench_isolation.py
+python benchmarks/bench_isolation.py --rounds 20 --only htj2k
+
+Phantoms of 4096 x 3328 with the noise of a detector, as the model takes them at 896 x 448, by kind of compression.
+"files" are read whole in a reader, as the workers of `predict` and `prepare` do; "frames" are read here and only their
+decoder runs in a reader, as in commands without workers. Both sides take turns, image by image; processor time is that
+of this process and of the reader, without its start. Files are in the page cache. The target is for "files".
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import psutil
+import pydicom
+from bench_preprocessing import verdict
+from pydicom.encaps import encapsulate
+from pydicom.uid import HTJ2KLossless, JPEG2000Lossless, JPEGLosslessSV1
+
+from mammo_hf import MammoImageProcessor
+from mammo_hf.inference.reading import ReadImage, read_image
+from mammo_hf.isolation import Readers, read_apart
+from mammo_hf.phantom.writing import write_phantom
+
+TARGET = 1.03
+CODECS: dict[str, tuple[str, Callable[[np.ndarray], bytes]]] = {
+    "htj2k": (HTJ2KLossless, imagecodecs.htj2k_encode),
+    "jpeg2000": (JPEG2000Lossless, partial(imagecodecs.jpeg2k_encode, level=0, codecformat="j2k")),
+    "jpeg lossless": (
+        JPEGLosslessSV1,
+        lambda pixels: imagecodecs.jpeg8_encode(pixels, lossless=True, bitspersample=16),
+    ),
+}
+KINDS = (*CODECS, "uncompressed")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--rounds", type=int, default=12, help="of an image on either side, in turn")
+    args = parser.parse_args()
+    processor = MammoImageProcessor(size=(896, 448))
+    with tempfile.TemporaryDirectory() as folder:
+        write_phantom(Path(folder) / "phantom", patients=1, seed=0, size=(4096, 3328), progress=False)
+        frames = sorted(Path(folder).rglob("*.dcm"), key=lambda path: path.stat().st_size)[-3:]
+        for kind in args.only:
+            files = [str(encoded(frame, kind, Path(folder) / f"{n}.dcm")) for n, frame in enumerate(frames)]
+            compare(kind, processor, files, args.rounds)
+
+
+def encoded(frame: Path, kind: str, path: Path) -> Path:
+    """Write a frame in a kind of compression."""
+    dataset = pydicom.dcmread(frame)
+    if kind in CODECS:
+        pixels = dataset.pixel_array
+        dataset.file_meta.TransferSyntaxUID, encode = CODECS[kind]
+        dataset.PixelData = encapsulate([encode(pixels)])
+        dataset["PixelData"].VR, dataset["PixelData"].is_undefined_length = "OB", True
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+def compare(kind: str, processor: MammoImageProcessor, files: list[str], rounds: int) -> None:
+    """Print the time of an image, and the ratios of both ways of isolation to none."""
+    with Readers(1) as frames, Readers(1) as whole:
+        ways: dict[str, Callable[[str], ReadImage]] = {
+            "plain": lambda file: read_image(processor, 0, file),
+            "frames": lambda file: frames.submit(read_image, processor, 0, file).result(),
+            "files": lambda file: whole.submit(read_apart, read_image, processor, 0, file).result(),
+        }
+        times: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
+        for number in range(rounds + 1):
+            for way, read in ways.items():
+                times[way].append(timed(read, files[number % len(files)]))
+    # the first round starts the readers
+    wall, cpu = (np.array([[one[at] for one in found[1:]] for found in times.values()]) for at in (0, 1))
+    print(f"{kind}: {1e3 * np.median(cpu[0]):.0f} ms an image (cpu), isolated against plain:", flush=True)
+    for number, way in enumerate(("frames", "files"), 1):
+        by_cpu, by_clock = (float(np.median(found[number] / found[0])) for found in (cpu, wall))
+        target = f"   at most {TARGET:g}: {verdict(by_cpu <= TARGET)}" if way == "files" else ""
+        print(f"  {way}: {by_cpu:.3f} of the processor time, {by_clock:.3f} by the clock{target}", flush=True)
+
+
+def timed(read: Callable[[str], ReadImage], file: str) -> tuple[float, float]:
+    """Return the seconds of reading one file by the clock, and of all processors."""
+    wall, cpu = time.perf_counter(), processor_seconds()
+    assert read(file).reason is None
+    return time.perf_counter() - wall, processor_seconds() - cpu
+
+
+def processor_seconds() -> float:
+    """Return the processor time of this process and its readers."""
+    pids = [os.getpid(), *(child.pid for child in psutil.Process().children())]
+    # the clock of another process, as clock_getcpuclockid(3) names it on Linux
+    return sum(time.clock_gettime((~pid << 3) | 2) for pid in pids)
+
+
+if __name__ == "__main__":
+    main()
