@@ -319,10 +319,17 @@ def _clear(output: Path) -> None:
 def last_whole_checkpoint(output: str | Path) -> str | None:
     """Return the newest checkpoint of a folder that was written completely; one that a kill cut short is skipped."""
     # Trainer writes its state last
-    whole = [path.parent for path in Path(output).glob("checkpoint-*/trainer_state.json") if path.stat().st_size]
+    whole = [path.parent for path in Path(output).glob("checkpoint-*/trainer_state.json") if _is_whole(path)]
     steps = [path for path in whole if path.name.removeprefix("checkpoint-").isdigit()]
     newest = max(steps, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
     return None if newest is None else str(newest)
+
+
+def _is_whole(state: Path) -> bool:
+    try:
+        return isinstance(json.loads(state.read_text(encoding="utf-8")), dict)
+    except (OSError, ValueError):
+        return False
 
 
 def check_batch(config: StageConfig, images: int, what: str) -> None:
@@ -512,6 +519,11 @@ class SwinTrainer(Trainer):
         """Train as transformers does, without the name of this machine in what trackers write if it is not wanted."""
         with nullcontext() if getattr(self.args, "name_host", True) else without_host_name():
             return super().train(*args, **kwargs)
+
+    def _init_training_state(self, max_steps: int, per_epoch: int, epochs: int, *args: Any) -> tuple[int, int]:
+        """Begin after the last epoch if the checkpoint is of the last step: Trainer would take one step more."""
+        trained, steps = super()._init_training_state(max_steps, per_epoch, epochs, *args)
+        return (epochs, 0) if self.state.global_step >= max_steps else (trained, steps)
 
     def init_hf_repo(self, *args: Any, **kwargs: Any) -> None:
         """Refuse Trainer's own push, which takes every file of its folder along, and with them this machine's paths.

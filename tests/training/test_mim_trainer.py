@@ -87,6 +87,19 @@ def test_a_checkpoint_cut_short_is_not_resumed_from(tmp_path):
     assert last_whole_checkpoint(tmp_path).endswith("checkpoint-2")
 
 
+@pytest.mark.parametrize("steps", [3, 4])
+def test_a_training_that_was_ended_after_its_last_step_is_not_trained_further(tmp_path, steps):
+    # an epoch has four steps: three end within it
+    options = {"per_device_train_batch_size": 2, "save_strategy": "steps", "save_steps": 1, "max_steps": steps}
+    first = trainer(tmp_path, network(), **options)
+    first.train()
+    resumed = trainer(tmp_path, network(), **options)
+    resumed.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{steps}"))
+    assert resumed.state.global_step == steps
+    for name, value in first.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], value), name
+
+
 def test_an_average_is_what_is_evaluated_saved_and_resumed(tmp_path):
     model = network()
     average = WeightAverage(model, 0.5)

@@ -43,10 +43,18 @@ def test_an_unfinished_run_is_not_thrown_away(tmp_path):
     kept = checkpoint(tmp_path, 4, 8)
     with pytest.raises(UsageError, match=r"unfinished here \(step 4 of 8\); resume it with `resume_from_checkpoint"):
         check_output(tmp_path, None, overwrite=False)
-    (kept / "trainer_state.json").write_text("{")
-    with pytest.raises(UsageError, match="unfinished"):
+    # one that a full disk has cut short could not be resumed: the one before is
+    (checkpoint(tmp_path, 6, 8) / "trainer_state.json").write_text('{"global_step": 6')
+    assert check_output(tmp_path, True, overwrite=False) == str(kept)
+    with pytest.raises(UsageError, match=r"step 4 of 8"):
         check_output(tmp_path, None, overwrite=False)
-    assert kept.is_dir()
+
+
+def test_a_first_checkpoint_that_was_cut_short_hinders_no_new_start(tmp_path):
+    (checkpoint(tmp_path, 4, 8) / "trainer_state.json").write_text("{")
+    assert check_output(tmp_path, None, overwrite=False) is None
+    with pytest.raises(UsageError, match="has no checkpoint to resume from; start without resuming"):
+        check_output(tmp_path, True, overwrite=False)
 
 
 def test_an_empty_folder_and_none_are_free(tmp_path):
