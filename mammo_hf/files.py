@@ -339,12 +339,12 @@ class Folder:
         return file
 
     def read_text(self, name: str) -> str | None:
-        """Return a file's text; ``None``: there is no such file."""
+        """Return a file's text, with "\ufffd" for what is not UTF-8; ``None``: there is no such file."""
         try:
             content: bytes = self._filesystem.cat_file(self.path(name))
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return content.decode("utf-8")
+        return content.decode("utf-8", errors="replace")
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file, or leave it untouched if it has this text already.

@@ -14,12 +14,14 @@ A row's shard follows from its ``image_id`` alone. A file that is added to the c
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -27,7 +29,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ...errors import UsageError
+from ...errors import DataError, MammoError, UsageError
 from ...files import Folder, safe_cell
 from ...processing.image_processing_mammo import FORMAT_VERSION, MammoImageProcessor
 from ..collection import Collection, Rejected
@@ -61,17 +63,27 @@ class Layout:
         A layout is kept while its shards hold between a quarter and twice of ``shard_size`` rows on average: if the
         number of shards changed with every row, all shards would have to be written again with every row.
         """
-        text = folder.read_text(LAYOUT)
+        layout, text = cls(max(1, -(-rows // shard_size)), format), folder.read_text(LAYOUT)
         if text is not None:
-            layout = cls(**json.loads(text))
-            if layout.format == format and rows <= 2 * shard_size * layout.shards <= 8 * max(rows, shard_size):
-                return layout
+            found = cls._parsed(text)
+            if found and found.format == format and rows <= 2 * shard_size * found.shards <= 8 * max(rows, shard_size):
+                return found
+            # shards that a damaged file has described are looked at one by one
+            kept = [] if found else [*layout.data_files(), *map(layout.done_file, range(layout.shards))]
             mark_unfinished(folder)
             for name in [*folder.names("shards"), *folder.names("data"), _INFO]:
-                folder.remove(name)
-        layout = cls(max(1, -(-rows // shard_size)), format)
+                if name not in kept:
+                    folder.remove(name)
         folder.write_text(LAYOUT, json.dumps(asdict(layout)) + "\n")
         return layout
+
+    @classmethod
+    def _parsed(cls, text: str) -> Layout | None:
+        try:
+            found = cls(**json.loads(text))
+        except (ValueError, TypeError):
+            return None
+        return found if isinstance(found.shards, int) and found.shards > 0 else None
 
     def shard_of(self, image_id: str) -> int:
         """Return the number of the shard that holds an image."""
@@ -139,6 +151,27 @@ def finish(
 # Read back.
 
 
+@contextmanager
+def _refusing_damage(folder: object) -> Iterator[None]:
+    """Turn whatever a damaged file of a prepared folder raises into an error that says what to do.
+
+    Raises:
+        DataError: Something was raised, but by the system or the network.
+    """
+    try:
+        yield
+    except MammoError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
+            raise
+        raise DataError(
+            f"is damaged: reading it stopped with a {type(error).__name__}",
+            source=folder,
+            remedy="run mammo-hf prepare again with the same arguments: what is whole is kept",
+        ) from error
+
+
 def is_prepared(folder: str | os.PathLike[str]) -> bool:
     """Tell whether this is a folder that ``prepare`` has finished."""
     return Folder(folder).size(FINISHED) is not None
@@ -149,13 +182,18 @@ def read_about(folder: Folder) -> dict[str, Any]:
 
     Raises:
         UsageError: The folder is not finished.
+        DataError: The file is damaged.
     """
     text = folder.read_text(FINISHED)
     if text is None:
         raise UsageError(
             "is not a finished prepared folder", source=folder, remedy="run mammo-hf prepare (again: it resumes)"
         )
-    about: dict[str, Any] = json.loads(text)
+    with _refusing_damage(folder):
+        about: dict[str, Any] = json.loads(text)
+        if about["format"] not in FORMATS or not about["shards"] > 0 < about["images"]:
+            raise ValueError
+        dict(about, tasks=[(task["name"], task["labels"]) for task in about["tasks"]])
     return about
 
 
@@ -164,17 +202,20 @@ def prepared_processor(folder: str | os.PathLike[str]) -> MammoImageProcessor:
 
     Raises:
         UsageError: The folder is not finished, or it was prepared by an earlier version.
+        DataError: The processor's file is damaged.
     """
     place = Folder(folder)
     read_about(place)
-    found = json.loads(place.read_text(PROCESSOR) or "{}")
+    with _refusing_damage(folder):
+        found = dict(json.loads(place.read_text(PROCESSOR) or ""))
     if found.get("format_version") != FORMAT_VERSION:
         raise UsageError(
             "was prepared by another version of mammo_hf, to which the same files had other pixels",
             source=folder,
             remedy="prepare again: run mammo-hf prepare with the same arguments",
         )
-    return MammoImageProcessor.from_dict(found)
+    with _refusing_damage(folder):
+        return MammoImageProcessor.from_dict(found)
 
 
 def prepared_lesion_task(folder: str | os.PathLike[str]) -> str:
@@ -213,15 +254,21 @@ def open_prepared(folder: str | os.PathLike[str], images: Sequence[str] | None =
     """
     place = Folder(folder)
     about = read_about(place)
-    if about["format"] == "arrow":
-        return datasets.load_from_disk(place.url_of("").rstrip("/"))
-    some = images is not None and len(images) < about["images"]
-    loaded: datasets.Dataset = datasets.load_dataset(
-        "parquet",
-        data_files={SPLIT_NAME: [place.url_of(name) for name in _layout(about).data_files()]},
-        split=SPLIT_NAME,
-        filters=[("image_id", "in", list(images or []))] if some else None,
-    )
+    some = about["format"] == "parquet" and images is not None and len(images) < about["images"]
+    with _refusing_damage(folder):
+        loaded: datasets.Dataset
+        if about["format"] == "arrow":
+            loaded = datasets.load_from_disk(place.url_of("").rstrip("/"))
+            loaded.data.table.validate(full=True)
+        else:
+            loaded = datasets.load_dataset(
+                "parquet",
+                data_files={SPLIT_NAME: [place.url_of(name) for name in _layout(about).data_files()]},
+                split=SPLIT_NAME,
+                filters=[("image_id", "in", list(images or []))] if some else None,
+            )
+        if not some and len(loaded) != about["images"]:
+            raise EOFError
     return loaded
 
 
@@ -264,7 +311,10 @@ def prepared_table(folder: str | os.PathLike[str]) -> Collection:
     place = Folder(folder)
     about = read_about(place)
     wanted = features(about["tasks"])
-    rows = _light_columns(place, about)
+    with _refusing_damage(folder):
+        rows = _light_columns(place, about)
+        if len(rows) != about["images"]:
+            raise EOFError
     ids = rows.column("image_id").to_pylist()
     columns: dict[str, Any] = {name: rows.column(name).to_pylist() for name in rows.column_names}
     columns["path"] = [f"{place.url}#{image_id}" for image_id in ids]

@@ -104,13 +104,13 @@ class ShardWriter:
         return self.preparation.schema
 
     def _current(self, number: int, rows: list[Row], keys: list[tuple[str, str]]) -> ShardResult | None:
-        text = self.folder.read_text(self.layout.done_file(number))
-        if text is None:
-            return None
-        record = json.loads(text)
-        same = record["key"] == self._key(rows, keys)
-        is_whole = same and self.folder.size(self.layout.data_file(number)) == record["size"]
-        return ShardResult(**record) if is_whole else None
+        text, data = self.folder.read_text(self.layout.done_file(number)), self.layout.data_file(number)
+        try:
+            record = ShardResult(**json.loads(text or ""))
+            same = record.key == self._key(rows, keys) and record.size == self.folder.size(data)
+        except (ValueError, TypeError):
+            return None  # there is none, or it is damaged
+        return record if same and (self.folder.is_remote or _images(self.folder.path(data)) == record.images) else None
 
     def _key(self, rows: list[Row], keys: list[tuple[str, str]]) -> str:
         facts = [
@@ -163,16 +163,30 @@ def _rows_before(folder: Folder, name: str) -> dict[str, Callable[[], Row]]:
         return {}
     try:
         with folder.local_copy(name) as path:
-            if name.endswith(".parquet"):
-                table = pq.read_table(path)
-            else:
-                # mapped: the rows stay readable when the file is replaced
-                table = pa.ipc.open_stream(pa.memory_map(path) if not folder.is_remote else pa.OSFile(path)).read_all()
-    except (OSError, pa.ArrowException):
+            # mapped: the rows stay readable when the file is replaced
+            table = pq.read_table(path) if name.endswith(".parquet") else _arrow(path, folder.is_remote)
+    except (OSError, ValueError, pa.ArrowException):
         return {}
     if not {"image_id", *KEYS} <= set(table.schema.names):
         return {}
     return {image: partial(_row_at, table, index) for index, image in enumerate(table.column("image_id").to_pylist())}
+
+
+def _arrow(path: str, copied: bool = False) -> pa.Table:
+    table = pa.ipc.open_stream(pa.OSFile(path) if copied else pa.memory_map(path)).read_all()
+    table.validate(full=True)  # a damaged file may point anywhere
+    return table
+
+
+def _images(path: str) -> int:
+    """Return the number of rows in a shard's file, -1 if it is damaged; arrow's pixels are not looked at."""
+    try:
+        if path.endswith(".parquet"):
+            with pq.ParquetFile(path) as parquet:
+                return sum(batch.num_rows for batch in parquet.iter_batches(GROUP_ROWS))
+        return int(_arrow(path).num_rows)
+    except (OSError, ValueError, pa.ArrowException):
+        return -1
 
 
 def _row_at(table: pa.Table, index: int) -> Row:
