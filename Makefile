@@ -7,10 +7,10 @@ PIP_FLAGS ?=
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: dist sbom chromium help install demo picture docs test test-common test-slow test-lowest lint format clean
+.PHONY: dist sbom chromium fuzz help install demo picture docs test test-common test-slow test-lowest lint format clean
 
 help:
-	@echo "make demo | picture | docs | dist | sbom | test | test-common | test-slow | test-lowest | lint | format | clean"
+	@echo "make demo | picture | docs | dist | sbom | fuzz | test | test-common | test-slow | test-lowest | lint | format | clean"
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -59,6 +59,13 @@ test-common: install
 
 test-slow: install chromium
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) -m slow
+
+# damaged files by the thousand, of other seeds than the tests': DICOM by bytes, elements and frames, and pictures
+COUNT ?= 20000
+SEED  ?= 1000000
+fuzz: install
+	mkdir -p build
+	OMP_NUM_THREADS=1 $(BIN)/python tests/dicom/fuzz.py $(SEED) $(COUNT) 2> build/fuzz.log
 
 # the oldest versions that pyproject.toml admits, in an environment of their own; torch's wheels with CUDA are gigabytes:
 #   make PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu" test-lowest

@@ -18,11 +18,12 @@ def fuzz(first: int, count: int) -> dict:
     return json.loads(result.stdout)
 
 
-@pytest.mark.parametrize(("first", "count"), [(0, 600), pytest.param(600, 12_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("first", "count"), [(0, 800), pytest.param(800, 16_000, marks=pytest.mark.slow)])
 def test_damaged_files_are_read_or_refused(first: int, count: int) -> None:
     pytest.importorskip("imagecodecs")
     found = fuzz(first, count)
-    assert found["problems"] == {}
-    # neither so little damage that nothing is tried, nor so much that nothing gets through the first check
-    assert found["read"] > count / 10
-    assert found["refused"] > count / 10
+    assert found.pop("problems") == {}
+    for kind, outcomes in found.items():
+        # neither so little damage that nothing is tried, nor so much that nothing gets through the first check
+        assert outcomes["read"] > count / 80, kind
+        assert outcomes["refused"] > count / 80, kind
