@@ -114,12 +114,10 @@ def in_flags(text: str, flags: Mapping[str, str] | None = None) -> str:
     return re.sub(r"`(\w+)(?:=([^`]+))?`", flag, text)
 
 
-def check_file(name: str, path: str | None) -> None:
+def check_file(name: str, path: str | None, what: str = "a file that training wrote next to a checkpoint") -> None:
     """Raise UsageError if a file that an argument names is not there."""
     if path is not None and not Path(path).is_file():
-        raise UsageError(
-            "no such file", source=path, remedy=f"{name} takes a file that training wrote next to a checkpoint"
-        )
+        raise UsageError("no such file", source=path, remedy=f"{name} takes {what}")
 
 
 def check_number(name: str, value: float, holds: bool, rule: str) -> None:

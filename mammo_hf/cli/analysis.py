@@ -9,8 +9,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..data import READING
 from ..errors import UsageError, check_file
-from .running import Parser, check_outputs, log_to, named_as_flags
+from .running import Parser, check_outputs, log_to, named_as_flags, reading_options
 from .stages import MODEL_HELP, check_dataset
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def parser() -> Parser:
     own.add_argument("--train_cls", action="store_true", help="run stage 2, classification")
     own.add_argument("--visualize", action="store_true", help="draw explanations of test images")
     own.add_argument("--log_mode", choices=("console", "file"), default="console", help="file: training_log.txt")
+    p.add_reading_options(*(name for name in READING if name != "dicom_path"))
     more = p.add_argument_group("further options, as in pretrain and finetune", argument_default=argparse.SUPPRESS)
     more.add_argument("--model", default="tiny", help=MODEL_HELP)
     more.add_argument("--image_size", type=int, nargs="+", help="height and width in pixels, or one number")
@@ -83,7 +85,8 @@ def main(arguments: list[str]) -> None:
 
     # Check both stages and the collection's labels before the first stage begins
     options = {"mim": _options(args, mim, "mim"), "cls": _options(args, classifier, "cls")}
-    collection = load(args.root_dir, **({"dicom_path": args.dicom_path} if args.dicom_path else {}))
+    reading = {name: value for name, value in reading_options(vars(args)).items() if value is not None}
+    collection = load(args.root_dir, **reading)
     _check_stages(args, collection, {"mim": mim, "cls": classifier}, options)
     results = {}
     if args.train_mim:
@@ -105,7 +108,7 @@ def main(arguments: list[str]) -> None:
 
 def _check_flags(args: argparse.Namespace, classifier: Path) -> None:
     check_dataset(args.root_dir, "--root_dir")
-    check_file("--dicom_path", args.dicom_path)
+    check_file("--dicom_path", args.dicom_path, "a text file with one path per line")
     if not (args.train_mim or args.train_cls or args.visualize):
         raise UsageError("nothing to do", remedy="give --train_mim, --train_cls, --visualize, or several of them")
     if args.visualize and not args.train_cls and not (classifier / "config.json").is_file():

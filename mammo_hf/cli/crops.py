@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 from ..errors import DataError, MammoError, UsageError, refusing
 from ..files import safe_cell
 from ..notes import Note, codes, counts_text
-from .running import Parser, processor_settings, writable_folder
+from .running import Parser, processor_settings, reading_options, writable_folder
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -40,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--columns", type=int, default=10, help="pictures per row (default %(default)s)")
     p.add_argument("--rows", type=int, default=7, help="rows per sheet (default %(default)s)")
     p.add_argument("--tile", type=int, default=190, help="side of a picture in pixels (default %(default)s)")
+    p.add_reading_options()
     p.add_processor_options()
     return p
 
@@ -56,8 +57,11 @@ def main(arguments: list[str]) -> None:
 
     processor = load_processor(args.processor) if args.processor else MammoImageProcessor()
     processor = processor.with_settings(processor_settings(vars(args)))
-    folder, images = _annotated(args, processor) if args.lesions else _found(Path(args.source))
-    overrides = read_overrides(vars(args).get("overrides"), [folder])
+    reading = reading_options(vars(args))
+    if not args.lesions and (of_tables := [name for name in reading if name != "overrides"]):
+        raise UsageError("needs --lesions, which loads a collection", source=f"--{of_tables[0]}")
+    folder, images = _annotated(args.source, processor, reading) if args.lesions else _found(Path(args.source))
+    overrides = read_overrides(reading.get("overrides"), [folder])
     out = writable_folder(args.output_dir)
     with TemporaryFile() as pictures:
         facts = _drawn(images, folder, processor, args.tile, pictures, overrides)
@@ -83,14 +87,13 @@ def main(arguments: list[str]) -> None:
 
 
 def _annotated(
-    args: argparse.Namespace, processor: MammoImageProcessor
+    source: str, processor: MammoImageProcessor, reading: Mapping[str, Any]
 ) -> tuple[Path, dict[Path, list[dict[str, Any]]]]:
     """Return the folder of a collection, and its images with their findings."""
     from ..data.loading import load
     from ..data.training_data import reading_of
 
-    source, overrides = args.source, vars(args).get("overrides")
-    collection = load(source, overrides=overrides, **reading_of(source, processor))
+    collection = load(source, **reading_of(source, processor), **reading)
     return Path(collection.root or source), {Path(row["path"]): row["findings"] or [] for row in collection}
 
 
@@ -137,8 +140,9 @@ def _drawn(
                 source.override(override.laterality, override.view)
                 breast = processor.find_breast(source)
                 lesions = lesion_masks(images[path], source.size) if images[path] else []
-                if lesions:
-                    fact["lesion_cut"] = f"{cut_fraction(lesions, source, breast, processor):.3f}"
+                cut = cut_fraction(lesions, source, breast, processor)
+                if cut is not None:  # none is known, or all are in the background
+                    fact["lesion_cut"] = f"{cut:.3f}"
         except MammoError as error:
             fact |= {"error": error.problem, "code": error.code}
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..notes import counts_text
-from .running import Parser, log_to, processor_settings, reading_options
+from .running import Parser, log_to, opened, processor_settings
 
 FROM_CHECKPOINT = "from-checkpoint"
 
@@ -54,12 +54,8 @@ def main(arguments: list[str]) -> None:
     from ..evaluation.evaluate import evaluate  # imports torch, which --help should not
 
     log_to("console")
-    model, images = given.pop("model"), given.pop("dataset")
-    reading, settings = reading_options(given), processor_settings(given)
-    if reading:
-        from ..data.loading import HEADER, load
-
-        images = load(images, **reading, **{name: settings[name] for name in HEADER if name in settings})
+    model, settings = given.pop("model"), processor_settings(given)
+    images = opened(given.pop("dataset"), given, settings)
     given["processor_settings"] = settings
     given["pictures"] = not given.pop("without_pictures")
     given["operating_point"] = _threshold(given["operating_point"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import check_number
-from .running import Parser
+from .running import Parser, opened
 
 # without occlusion: it runs the model a hundred times and more for each image
 DEFAULT = (
@@ -32,6 +32,7 @@ def parser() -> Parser:
     images.add_argument("--spacing_mm", type=float, help="side of a source pixel, for files that do not state it")
     images.add_argument("--faithfulness_images", type=int, default=24, help="default %(default)s; 0: not measured")
     images.add_argument("--sanity_images", type=int, default=16, help="default %(default)s; 0: not measured")
+    p.add_reading_options()
     sanity = p.add_argument_group("second sanity check")
     sanity.add_argument(
         "--random_labels",
@@ -75,5 +76,6 @@ def main(arguments: list[str]) -> None:
         check_model(args.random_labels, load_processor(folder).canvas)
     check_outputs(out, out / "prepared")
     log_to("console", out)
+    collection = opened(args.dataset, vars(args), {})
     options = {name: value for name, value in vars(args).items() if name not in ("model", "dataset", "output_dir")}
-    print(study_explanations(folder, args.dataset, out, **options))
+    print(study_explanations(folder, collection, out, **options))

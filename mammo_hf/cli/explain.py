@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .running import Parser, processor_settings, quiet
+from ..errors import UsageError
+from .running import Parser, opened, processor_settings, quiet, reading_options
 
 
 def parser() -> Parser:
@@ -28,6 +29,7 @@ def parser() -> Parser:
         "--target", metavar="LABEL", help="label such as pathology:malignant (default: what the first task predicts)"
     )
     what.add_argument("--count", type=int, help="most images to draw (default: 12 of a collection, all files)")
+    p.add_reading_options()
     p.add_processor_options()
     speed = p.add_argument_group("speed")
     speed.add_argument("--num_workers", type=int, default=2, help="processes that read (default: %(default)s)")
@@ -41,17 +43,24 @@ def main(arguments: list[str]) -> None:
     from ..inference.explain import SHOWN, explain  # imports torch, which --help should not
 
     quiet()
+    settings = processor_settings(vars(args))
+    source = args.source if len(args.source) > 1 else args.source[0]
+    reading = reading_options(vars(args))
+    if of_tables := [name for name in reading if name != "overrides"]:
+        if len(args.source) > 1:
+            raise UsageError("is for a single collection", source=f"--{of_tables[0]}", remedy="give one SOURCE")
+        source, reading = opened(args.source[0], reading, settings), {}
     result = explain(
         args.model,
-        args.source[0] if len(args.source) == 1 else args.source,
+        source,
         args.output_dir,
         explainer=args.explainer or SHOWN,
         target=args.target,
         count=args.count,
         num_workers=args.num_workers,
         device=None if args.device == "auto" else args.device,
-        processor_settings=processor_settings(vars(args)),
-        overrides=vars(args).get("overrides"),
+        processor_settings=settings,
+        **reading,
     )
     print(result)
     print(f"next: mammo-hf app {args.model}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UsageError, check_file, check_number
 from ..studies.cells import POOLS, SCRATCH, UPDATES, Arm, Cell, arms, cells
 from ..training.options import ENOUGH_UPDATES, SEMI_SUPERVISED, TUNE
-from .running import Parser, log_to, writable_folder
+from .running import Parser, log_to, reading_options, writable_folder
 
 if TYPE_CHECKING:
     from ..studies.label_efficiency import Results, StudySettings
@@ -33,6 +33,7 @@ def parser() -> Parser:
     p.add_argument("--processes", type=int, default=1, help="cells that run at once (default %(default)s)")
     p.add_argument("--num_workers", type=int, default=0, help="processes that read images (default %(default)s)")
     _add_grid(p)
+    p.add_reading_options()
     split = p.add_argument_group("split")
     split.add_argument("--folds", type=int, default=0, help="cross-validation by patient; 0: the official test split")
     split.add_argument("--split_file", help="saved split, such as stage 1's split.json: its test patients are tested")
@@ -114,8 +115,9 @@ def _settings(args: Namespace) -> StudySettings:
     size = training_processor(args.dataset, size=asked).canvas
     for init in args.init:
         check_model(args.model if init == SCRATCH else init, size)
-    given = {field.name: getattr(args, field.name) for field in fields(StudySettings) if field.name != "size"}
-    return StudySettings(**given, size=size)
+    reading = reading_options(vars(args))
+    names = {field.name for field in fields(StudySettings)} - {"size", "reading"}
+    return StudySettings(**{name: getattr(args, name) for name in names}, size=size, reading=reading)
 
 
 def _announce(settings: StudySettings, grid: list[Cell], results: Results, args: Namespace) -> None:

@@ -8,12 +8,16 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, NoReturn
+from types import UnionType
+from typing import Any, NoReturn, get_args, get_type_hints
 
+from ..data import READING
 from ..errors import MammoError, UsageError, did_you_mean, in_flags
 from ..files import writable_folder, writing_errors
 from ..isolation import isolating
+from ..training.options import StageOptions
 
 
 def reading_options(given: dict[str, Any]) -> dict[str, Any]:
@@ -22,8 +26,25 @@ def reading_options(given: dict[str, Any]) -> dict[str, Any]:
     Args:
         given: Options by name, as ``vars`` of what was parsed; those of reading are removed.
     """
-    names = ("dicom_path", "max_missing", "stratum", "accept", "overrides")
-    return {name: given.pop(name) for name in names if name in given}
+    return {name: given.pop(name) for name in READING if name in given}
+
+
+def opened(source: str, given: dict[str, Any], settings: Mapping[str, Any]) -> Any:
+    """Return the collection that a function is given, loaded if there are options of reading among the given ones.
+
+    Without any it is the text as it is: the function reads headers as its model's processor does.
+
+    Args:
+        source: Collection as the user names it.
+        given: Options by name; those of reading are removed.
+        settings: Settings of the processor that were given.
+    """
+    reading = reading_options(given)
+    if not reading:
+        return source
+    from ..data.loading import HEADER, load  # imports datasets, which --help should not
+
+    return load(source, **reading, **{name: settings[name] for name in HEADER if name in settings})
 
 
 def processor_settings(given: dict[str, Any]) -> dict[str, Any]:
@@ -93,6 +114,34 @@ PROCESSOR_OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+def add_field(group: Any, field: Any, hint: Any) -> None:
+    """Add a field of a stage's options as a command's option: a flag, one value, or several.
+
+    Args:
+        group: Group of the parser.
+        field: Field of a dataclass, with the help text that `mammo_hf.training.options.option` gave it.
+        hint: Type of the field.
+    """
+    alternatives = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    kind = next(found for found in alternatives if found is not type(None))
+    default = field.default if field.default is not MISSING else field.default_factory()
+    shown = "" if default in (None, []) else f" (default: {str(default).lower()})"
+    more: dict[str, Any] = {"help": field.metadata["help"].replace("%", "%%") + shown}
+    if kind is bool:
+        more |= BOOLEAN
+    elif get_args(kind):
+        more |= {"nargs": "*", "type": get_args(kind)[0], "metavar": "..."}
+    else:
+        more |= {"type": kind, "metavar": {int: "N", float: "X"}.get(kind, "TEXT")}
+    group.add_argument(f"--{field.name}", **more)
+
+
+def _add_reading(group: Any, name: str) -> None:
+    """Add an option of reading a collection, as the training stages have it."""
+    (field,) = (field for field in fields(StageOptions) if field.name == name)
+    add_field(group, field, get_type_hints(StageOptions)[name])
+
+
 class Parser(argparse.ArgumentParser):
     """Parser of a command's arguments, with an example in its help and the nearest option for a misspelled one.
 
@@ -113,33 +162,30 @@ class Parser(argparse.ArgumentParser):
             **others,
         )
 
-    def add_reading_options(self) -> None:
-        """Add the options of `mammo_hf.load` that every source takes; `reading_options` gathers them."""
-        group = self.add_argument_group("reading the collection")
-        texts = {
-            "dicom_path": ("FILE", "text file with one path per line: further unlabelled images"),
-            "max_missing": ("X", "fraction of the files that a table names that may be missing (default: 0.5)"),
-            "stratum": ("COLUMN", "column that splits are balanced in: scanner, site, vendor"),
-            "accept": ("CHECK", "check of identities that need not pass; the error that it gives names it"),
-        }
-        for name, (metavar, text) in texts.items():
-            more: dict[str, Any] = {"type": float} if name == "max_missing" else {}
-            more = {"nargs": "+"} if name == "accept" else more
-            group.add_argument(f"--{name}", metavar=metavar, help=text, default=argparse.SUPPRESS, **more)
+    def add_reading_options(self, *names: str) -> None:
+        """Add the options of `mammo_hf.load` that every source takes; `reading_options` gathers them.
+
+        Args:
+            names: Options that are added; by default all.
+        """
+        group = self.add_argument_group("reading the collection", argument_default=argparse.SUPPRESS)
+        for name in names or READING:
+            _add_reading(group, name)
 
     def add_processor_options(self, *names: str, overrides: bool = True) -> None:
         """Add the settings of a processor in place of its own, which `processor_settings` gathers, and ``--overrides``.
 
         Args:
             names: Settings that are added; by default all.
-            overrides: Whether the command takes an overrides file.
+            overrides: Whether the command takes an overrides file, which `add_reading_options` adds too.
         """
-        group = self.add_argument_group("how images are read", "by default as the processor of the model says")
+        group = self.add_argument_group(
+            "how images are read", "by default as the processor of the model says", argument_default=argparse.SUPPRESS
+        )
         for name in names or PROCESSOR_OPTIONS:
-            group.add_argument(f"--{name}", default=argparse.SUPPRESS, **PROCESSOR_OPTIONS[name])
-        if overrides:
-            text = "table (path, laterality, view, skip) of files whose header is wrong"
-            group.add_argument("--overrides", metavar="FILE", default=argparse.SUPPRESS, help=text)
+            group.add_argument(f"--{name}", **PROCESSOR_OPTIONS[name])
+        if overrides and "--overrides" not in self._option_string_actions:
+            _add_reading(group, "overrides")
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """Parse the arguments, or name the nearest option for one that does not exist.

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_type_hints
 
 from ..data.datasets.tables import SUFFIXES as TABLE_SUFFIXES
 from ..errors import UsageError
-from .running import BOOLEAN, Parser, log_to, named_as_flags, processor_settings, refuse_unknown
+from .running import Parser, add_field, log_to, named_as_flags, processor_settings, refuse_unknown
 
 MODEL_HELP = (
     "what training starts from: nano, tiny, small, base, large, a checkpoint's folder, a .pth file of Swin or SimMIM, "
@@ -35,9 +34,6 @@ def stage_parser(command: str, description: str, example: str, options: type) ->
     group.add_argument(
         "--dataset", help="table of images, folder of a collection, SOURCE:FOLDER, a mapping, or a prepared folder"
     )
-    group.add_argument(
-        "--dicom_path", metavar="FILE", help="text file with one DICOM path per line: further unlabelled images"
-    )
     group.add_argument("--model", help=MODEL_HELP)
     group.add_argument("--output_dir", metavar="DIR", help="folder of the checkpoint")
     group.add_argument("--config", metavar="FILE", help="run.yaml of an earlier run, whose options are repeated")
@@ -48,30 +44,12 @@ def stage_parser(command: str, description: str, example: str, options: type) ->
     hints = get_type_hints(options)
     for field in fields(options):
         name = field.metadata["group"]
-        if field.name == "overrides":  # with the processor's settings
-            continue
         if field.name == "processor_settings":
-            p.add_processor_options()
+            p.add_processor_options(overrides=False)  # which is a field too
             continue
         groups[name] = groups.get(name) or p.add_argument_group(name)
-        _add_option(groups[name], field, hints[field.name])
+        add_field(groups[name], field, hints[field.name])
     return p
-
-
-def _add_option(group: Any, field: Any, hint: Any) -> None:
-    """Add a dataclass field as an option: a flag, one value, or several."""
-    alternatives = get_args(hint) if isinstance(hint, UnionType) else (hint,)
-    kind = next(found for found in alternatives if found is not type(None))
-    default = field.default if field.default is not MISSING else field.default_factory()
-    shown = "" if default in (None, []) else f" (default: {str(default).lower()})"
-    more: dict[str, Any] = {"help": field.metadata["help"].replace("%", "%%") + shown}
-    if kind is bool:
-        more |= BOOLEAN
-    elif get_args(kind):
-        more |= {"nargs": "*", "type": get_args(kind)[0], "metavar": "..."}
-    else:
-        more |= {"type": kind, "metavar": {int: "N", float: "X"}.get(kind, "TEXT")}
-    group.add_argument(f"--{field.name}", **more)
 
 
 def parse_stage(parser: Parser, arguments: list[str]) -> dict[str, Any] | None:

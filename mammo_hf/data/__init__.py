@@ -8,6 +8,8 @@ from .._lazy import lazy_names
 
 # fractions of the patients: for a test split if a collection has none, and of the training patients for validation
 TEST_FRACTION, VALIDATION_FRACTION = 0.2, 0.15
+# options of `load` that every source and command takes
+READING = ("dicom_path", "max_missing", "stratum", "accept", "overrides")
 
 # imported on first use: commands that only need the constants must not load `datasets`
 _PUBLIC = {
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from .splits import complete_split, label_subset, read_split, read_subset, save_split, save_subset
 
 __all__ = [
+    "READING",
     "TEST_FRACTION",
     "VALIDATION_FRACTION",
     "Collection",

@@ -15,6 +15,7 @@ from ..errors import DataError, UsageError, did_you_mean
 from ..files import MARKER
 from ..isolation import isolating
 from ..plugins import plugin_errors
+from . import READING
 from .collection import Collection
 from .datasets import folder as folder_source
 from .datasets.contents import Files
@@ -32,7 +33,7 @@ from .terms import OWN_IMAGES, PHANTOMS, read_terms, terms_of_source, terms_of_t
 
 TABLE = "table"  # the name of a collection that was given as rows
 HEADER = ("use_descriptions", "any_anatomy")  # how headers are read: settings of the image processor, too
-OPTIONS = ("max_missing", "accept", "stratum", "dicom_path", "overrides", *HEADER)  # of every source
+OPTIONS = (*READING, *HEADER)  # of every source
 
 
 @isolating()

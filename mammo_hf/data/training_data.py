@@ -42,7 +42,6 @@ from .splits import SPLIT_FILE, complete_split, label_subset, nearest, read_seen
 from .torch_datasets import StreamedMaskedImages
 
 logger = logging.getLogger(__name__)
-READING = ("max_missing", "stratum", "accept", "overrides")  # options of a stage that go to `mammo_hf.load`
 PREFERRED_TASKS = ("pathology", "density")
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from ..data.collection import Collection
 from ..data.prepared_row import breast_of, enlarged, geometry_of, lesion_mask, relabelled
 from ..data.torch_datasets import LabelledImages, rows_of
 from ..data.training_data import open_as_trained, prepared_images, reading_of
@@ -58,7 +59,7 @@ Figures = dict[str, Any]
 
 def study_explanations(
     model: str | Path,
-    images: str | Path,
+    images: Collection | str | Path,
     output_dir: str | Path,
     explainers: Sequence[str],
     *,

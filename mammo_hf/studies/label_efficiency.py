@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,7 @@ class StudySettings:
         batch_size: Images per optimiser step.
         learning_rate: Highest learning rate of a training.
         num_workers: Number of processes that read and prepare images.
+        reading: Options of `mammo_hf.load`, such as ``max_missing``.
     """
 
     dataset: str
@@ -82,6 +83,7 @@ class StudySettings:
     batch_size: int = 8
     learning_rate: float = 5e-4
     num_workers: int = 0
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
 
 # The split of a cell: by patient, nested, the same for every arm.
@@ -191,7 +193,7 @@ class Study:
 
     def __init__(self, settings: StudySettings) -> None:
         self.settings = settings
-        self.table: Collection = with_saved_test(load(settings.dataset), settings.split_file)
+        self.table: Collection = with_saved_test(load(settings.dataset, **settings.reading), settings.split_file)
         self.task = usable_tasks(self.table, (settings.task,))[0]
         self.processor = training_processor(settings.dataset, size=settings.size)
         # Arms share the split that was made last, and all percentages share an encoder's features

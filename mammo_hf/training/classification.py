@@ -82,7 +82,6 @@ def finetune(
     model: str | Path = "tiny",
     config: ClassificationConfig | None = None,
     callbacks: Sequence[TrainerCallback] = (),
-    dicom_path: str | Path | None = None,
     **options: Any,
 ) -> TrainingResult:
     """Train a classifier from few labels, and save it with its split, labels, metrics, report and model card.
@@ -97,7 +96,6 @@ def finetune(
             stage or of any Swin, a ``.pth`` file of Swin or SimMIM, or a Hub name with an optional ``@revision``.
         config: Configuration to start from; ``None``: the defaults. It is not changed.
         callbacks: Further callbacks of Trainer, such as early stopping.
-        dicom_path: Text file with one DICOM path per line: further unlabelled images.
         **options: Fields of `ClassificationConfig` in place of the configuration's.
 
     Returns:
@@ -118,8 +116,8 @@ def finetune(
     processor = training_processor(images, start=start, size=config.image_size, **as_asked)
     check_model(start, processor.canvas, window_size=config.window_size)
     # Open the collection: split by patient, no test patient whom the start was trained on; choose the labels
-    opening: dict[str, Any] = {"resumed": checkpoint is not None, "processor": processor, "dicom_path": dicom_path}
-    collection = open_stage(images, config, start=start, **opening)
+    resumed = checkpoint is not None
+    collection = open_stage(images, config, start=start, resumed=resumed, processor=processor)
     tasks = usable_tasks(collection, config.tasks)
     check_labels(collection, tasks)
     _check_metric(config, tasks)
@@ -128,7 +126,7 @@ def finetune(
     # From here on the output folder is written to
     terms = terms_of_training(collection, config, start)
     target = take_over_push(config, out, terms)
-    begin_stage(collection, config, terms, model=str(model), start=start, resumed=checkpoint is not None)
+    begin_stage(collection, config, terms, model=str(model), start=start, resumed=resumed)
     if config.process_index == 0:
         save_subset(patients, out / "label_subset.json", task=tasks[0]["name"], **labels)
     folder = config.prepared_folder()

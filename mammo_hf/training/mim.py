@@ -73,7 +73,6 @@ def pretrain(
     model: str | Path = "tiny",
     config: MimConfig | None = None,
     callbacks: Sequence[TrainerCallback] = (),
-    dicom_path: str | Path | None = None,
     **options: Any,
 ) -> TrainingResult:
     """Pre-train an encoder by masked image modelling, and save it with its split, metrics, curves and model card.
@@ -88,7 +87,6 @@ def pretrain(
             file of Swin or SimMIM, or a Hub name with an optional ``@revision``.
         config: Configuration to start from; ``None``: the defaults. It is not changed.
         callbacks: Further callbacks of Trainer, such as early stopping.
-        dicom_path: Text file with one DICOM path per line: further unlabelled images.
         **options: Fields of `MimConfig` in place of the configuration's.
 
     Returns:
@@ -111,13 +109,13 @@ def pretrain(
     check_model(start, processor.canvas, **_model_changes(config))
     processor.masking()(processor.canvas, seed=0)  # refuses blocks that do not tile the image
     # Open the collection: split by patient, no test patient whom the start was trained on
-    opening: dict[str, Any] = {"resumed": checkpoint is not None, "processor": processor, "dicom_path": dicom_path}
-    collection = open_stage(images, config, start=start, **opening)
+    resumed = checkpoint is not None
+    collection = open_stage(images, config, start=start, resumed=resumed, processor=processor)
     tasks = usable_tasks(collection, config.tasks)
     # From here on the output folder is written to
     terms = terms_of_training(collection, config, start)
     target = take_over_push(config, out, terms)
-    begin_stage(collection, config, terms, model=str(model), start=start, resumed=checkpoint is not None)
+    begin_stage(collection, config, terms, model=str(model), start=start, resumed=resumed)
     prepared, stream = _prepared(collection, processor, config, tasks)
     # Train
     training, validation = _masked_images(prepared, processor, config, stream)

@@ -64,6 +64,7 @@ class StageOptions:
     near_duplicates: bool = option(
         "data", False, "compare the images' pixels too, and refuse a film that is in two splits under two names"
     )
+    dicom_path: str | None = option("data", None, "text file with one path per line: further unlabelled images")
     max_missing: float | None = option(
         "data", None, "fraction of the files that a table names that may be missing; default: 0.5"
     )
@@ -126,6 +127,7 @@ class StageOptions:
             check_number(name, getattr(self, name), holds, rule)
         check_file("split_file", self.split_file)
         check_hub_name("results_dataset", self.results_dataset)
+        check_file("dicom_path", self.dicom_path, "a text file with one path per line")
 
     def prepared_folder(self) -> Path:
         """Return the folder of the images that this stage prepares."""

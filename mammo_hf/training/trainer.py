@@ -26,12 +26,13 @@ from transformers.integrations import get_reporting_integration_callbacks
 from transformers.trainer_utils import IntervalStrategy
 from transformers.training_args import ParallelMode
 
+from ..data import READING
 from ..data.collection import Collection
 from ..data.prepare.folder import folder_of
 from ..data.splits import read_seen, save_training_split
 from ..data.terms import Terms, read_terms, terms_of_model, united, write_terms
 from ..data.torch_datasets import StreamedMaskedImages, StreamLoader
-from ..data.training_data import READING, open_collection, reading_of
+from ..data.training_data import open_collection, reading_of
 from ..errors import MammoError, UsageError, check_number, did_you_mean
 from ..files import writable_folder, write_whole
 from ..hub.push import finish_checkpoint
@@ -215,7 +216,6 @@ def open_stage(
     start: str,
     resumed: bool,
     processor: MammoImageProcessor,
-    dicom_path: str | Path | None = None,
 ) -> Collection:
     """Open the collection of a stage, split by patient as its configuration says.
 
@@ -225,12 +225,11 @@ def open_stage(
         start: What training starts from, a size or a folder; no patient that it was trained on may be tested.
         resumed: Whether an earlier training is resumed, whose own patients must not be tested either.
         processor: Processor of the images.
-        dicom_path: Text file with one DICOM path per line, of further unlabelled images.
     """
     reading = {name: getattr(config, name) for name in READING} | reading_of(images, processor)
     return open_collection(
         images,
-        reading={"dicom_path": dicom_path, **reading},
+        reading=reading,
         validation_fraction=config.validation_fraction,
         test_fraction=config.test_fraction,
         split_file=config.split_file,

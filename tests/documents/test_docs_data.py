@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mammo_hf.data.datasets.discovery import find_source, source_names
+from mammo_hf.data.datasets.discovery import describe, find_source, source_names
 from mammo_hf.data.datasets.mapping import read_mapping
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "data.md"
 
 
-def rows():
-    lines = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
-    return {
-        cells[1].strip(" `"): [cell.strip() for cell in cells[2:-1]] for cells in (line.split("|") for line in lines)
-    }
+def test_the_page_of_collections_is_what_their_files_say(program):
+    made = program("scripts/collections_page.py")
+    assert set(made.SOURCES) == set(source_names())
+    assert made.PAGE.read_text(encoding="utf-8") == made.page(), "run python scripts/collections_page.py"
 
 
-def test_every_source_has_its_row_with_its_tasks():
-    assert set(rows()) == set(source_names())
-    for name, (_, labels, _, _) in rows().items():
-        tasks = list(find_source(name).TASKS)
-        if name not in ("folder", "csv"):
-            assert labels.split(", ") == tasks, name
+def test_a_section_says_everything_that_a_file_states():
+    text = describe(find_source("embed"))
+    source = find_source("embed")
+    for stated in (source.NAME, source.LICENCE, source.OFFICIAL_SPLIT, *source.TASKS, *source.QUIRKS, "boxes"):
+        assert stated in text
+    assert all(words in text for words in source.TERMS.values())
 
 
 def test_the_mapping_on_the_page_is_one(tmp_path):

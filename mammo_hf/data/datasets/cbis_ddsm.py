@@ -59,6 +59,7 @@ TASKS = {
     "abnormality": ("mass", "calcification", "both"),
     "birads": ("1", "2", "0", "3", "4", "5"),
 }
+LOCATIONS = "masks"
 OFFICIAL_SPLIT = "by the four tables; patients in both splits go to training"
 QUIRKS = (
     "Mass tables write breast_density, calcification tables breast density; paths hold line breaks.",

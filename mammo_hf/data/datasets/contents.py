@@ -329,7 +329,7 @@ def missing_files(missing: list[str], total: int, limit: float, source: str | Pa
             f"{text}: {shown}", source=source, remedy="give the images' folder too, as in TABLE:FOLDER or NAME:FOLDER"
         )
     if fraction > limit:
-        remedy = f"complete the download, or allow it with max_missing (now {limit:g})"
+        remedy = f"complete the download, or allow it: `max_missing=1` (now {limit:g})"
         raise DataError(f"{text}: {shown}", source=source, remedy=remedy)
     return [Note("files_missing", problem=text)]
 

@@ -41,6 +41,7 @@ NAME = "csv"
 LOOKS_FOR = "to be given by its mapping, as in FOLDER/my.toml"
 LICENCE = "the collection's own; the mapping states it"
 TASKS: dict[str, tuple[str, ...]] = {}
+LOCATIONS = "what the mapping's findings say: boxes, circles, masks or outlines"
 OFFICIAL_SPLIT = "what the mapping's columns.split says"
 _SHOWN = 20  # different wrong words of a column, above which none is shown
 FILE_OF_MANY = "\0file"  # column with the file's path if its row names several files
@@ -83,9 +84,11 @@ class MappedSource:
     def __init__(self, mapping: Mapping) -> None:
         self.mapping = mapping
         self.NAME = mapping.name
+        self.__doc__ = f"{mapping.title}."
         self.LICENCE, self.TERMS = mapping.licence, mapping.terms
         self.TASKS = dict(mapping.tasks)
         self.QUIRKS = mapping.quirks
+        self.LOCATIONS = mapping.locations()
         split = mapping.columns.get("split")
         self.OFFICIAL_SPLIT = f"by {split.template}" if split is not None and split.columns() else "none"
         self.LOOKS_FOR = f"{' and '.join(mapping.tables())}, in the folder or at most two folders below"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, Protocol
 
 from ...plugins import PluginError, find_plugin, offered, pass_over, plugin_errors, plugins
 from ..collection import Collection
+from ..terms import terms_of_source
 from .csv_source import MAPPINGS, MappedSource
 
 GROUP = "mammo_hf.sources"
@@ -27,6 +29,9 @@ class Source(Protocol):
         TASKS: From each task to its labels, least severe first.
         OFFICIAL_SPLIT: What the collection itself says about training and test.
         QUIRKS: Peculiarities of the collection, and what the source makes of them.
+
+    A module may also say in ``LOCATIONS`` what it reads of the locations of findings, such as "boxes". Its docstring
+    says what the collection holds.
     """
 
     NAME: str
@@ -90,6 +95,29 @@ def sources_of(folder: Path) -> list[Any]:
 def looked_for() -> str:
     """Return what each source looks for in a folder, for messages."""
     return "; ".join(f"{source.NAME} needs {source.LOOKS_FOR}" for source in all_sources())
+
+
+def describe(source: Source) -> str:
+    """Return what a source's file says of its collection, as a section in Markdown.
+
+    Args:
+        source: Source as `find_source` returns it.
+    """
+    terms = terms_of_source(source.NAME, source.LICENCE, getattr(source, "TERMS", None))
+    clause = f', by "{terms.clause}" ({terms.read_at})' if terms.clause else ""
+    facts = {
+        "recognised by": source.LOOKS_FOR,
+        "labels": "; ".join(f"{task}: {', '.join(labels)}" for task, labels in source.TASKS.items()) or "none",
+        "locations of findings": getattr(source, "LOCATIONS", "none"),
+        "split": source.OFFICIAL_SPLIT,
+        "images": terms.images,
+        "derived weights may be published": terms.weights + clause,
+        "commercial use": terms.commercial or "the terms do not say, or were not read",
+        "cite": terms.citation or "see the terms of the images",
+    }
+    lines = [f"## {source.NAME}", "", inspect.cleandoc(source.__doc__ or ""), "", "| | |", "|---|---|"]
+    lines += [f"| {name} | {text.replace('|', chr(92) + '|')} |" for name, text in facts.items()]
+    return "\n".join([*lines, "", *(f"- {quirk}" for quirk in source.QUIRKS)]) + "\n"
 
 
 @cache

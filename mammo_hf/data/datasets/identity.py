@@ -100,7 +100,7 @@ def _refuse_rounded(rows: Mapping[str, list[Record]], field: Field) -> None:
             f"column {_names(field)} holds rounded numbers such as 1.23457E+11 in {count} rows: patients are mixed up",
             source=wrong[0].place,
             remedy="format the column as text in the spreadsheet and export it again; if the numbers are whole, "
-            'accept="rounded_patients"',
+            '`accept="rounded_patients"`',
         )
 
 
@@ -116,7 +116,7 @@ def _refuse_spellings(rows: Mapping[str, list[Record]], field: Field) -> None:
             f"column {_names(field)} writes {len(wrong)} patient numbers in several ways, as 1, 1.0 and 0001 are: "
             f"{listed}{'; ...' if len(wrong) > _SHOWN else ''}",
             source=_table(wrong[0][0][0]),
-            remedy='write them alike; if they are different patients, accept="patient_spellings"',
+            remedy='write them alike; if they are different patients, `accept="patient_spellings"`',
         )
 
 
@@ -128,7 +128,7 @@ def _refuse_one_patient(mapping: TableMapping, images: Images, field: Field) -> 
         raise DataError(
             f"column {_names(field)} names one patient for all {len(images)} images: nothing can be split by patient",
             source=_table(images[0][0]),
-            remedy='name the column that tells patients apart; if it is one patient, accept="one_patient"',
+            remedy='name the column that tells patients apart; if it is one patient, `accept="one_patient"`',
         )
 
 
@@ -146,7 +146,7 @@ def _refuse_shared_exams(field: Field, rows: Mapping[str, list[Record]]) -> None
             f"column {_names(field)} gives {len(wrong)} exams two patients or more: {listed}"
             f"{'; ...' if len(wrong) > _SHOWN else ''}",
             source=_table(wrong[0][0]),
-            remedy='correct it; if exams are numbered within each patient, accept="exam_within_patient"',
+            remedy='correct it; if exams are numbered within each patient, `accept="exam_within_patient"`',
         )
 
 

@@ -143,7 +143,7 @@ class Mapping:
         terms_of_source(self.name, self.licence, self.terms)  # says which key is wrong
         self.is_private = bool(content.get("private", False))
         self.quirks = tuple(content.get("quirks", ()))
-        self.citation: str = content.get("citation", "")
+        self.title: str = content.get("title", self.name)
         self.rows = _one_of(content.get("rows", ROWS[0]), ROWS, "rows")
         self.accept = frozenset(_one_of(name, ACCEPT, "accept") for name in content.get("accept", ()))
         self._read_images(content["images"])
@@ -191,6 +191,12 @@ class Mapping:
         """Return the tables that must exist."""
         names = [self.table, *(join.table for join in self.joins if not join.optional), self.follow_up.get("table")]
         return list(dict.fromkeys(name for name in names if name))
+
+    def locations(self) -> str:
+        """Return what the findings' locations are, in words."""
+        words = {"mask_path": "masks", "shapes": "outlines", "circle": "circles", "boxes": "boxes"}
+        words |= {"box": "boxes", "box_size": "boxes"}
+        return ", ".join(dict.fromkeys(words[key] for key in self.findings if key in words)) or "none"
 
     def own_columns(self) -> set[str]:
         """Return the columns of the images' own table: those of its paths, and all others if nothing is joined."""

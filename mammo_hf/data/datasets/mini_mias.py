@@ -33,6 +33,7 @@ TASKS = {
     "abnormality": ("normal", "asymmetry", "distortion", "mass", "calcification"),
     "tissue": COMMON["tissue"],
 }
+LOCATIONS = "circles"
 OFFICIAL_SPLIT = "none"
 QUIRKS = (
     "The y of a centre counts from the bottom: row = 1024 - y.",
