@@ -25,6 +25,7 @@ _PUBLIC = {
     "Mammogram": "dicom",
     "MammogramClassificationPipeline": "inference.pipeline",
     "MammogramError": "dicom",
+    "embed": "encoders.embed",
     "evaluate": "evaluation.evaluate",
     "explain": "inference.explain",
     "finetune": "training.classification",
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from .data.collection import Collection
     from .data.loading import load
     from .dicom import Mammogram, MammogramError, read_mammogram
+    from .encoders.embed import embed
     from .errors import MammoError
     from .evaluation.evaluate import evaluate
     from .explainers.explanation import Explanation
@@ -69,6 +71,7 @@ __all__ = [
     "Mammogram",
     "MammogramClassificationPipeline",
     "MammogramError",
+    "embed",
     "evaluate",
     "explain",
     "finetune",

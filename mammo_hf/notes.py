@@ -88,6 +88,9 @@ NOTES: Mapping[str, str] = {
     "display_replaced": (
         "{rule} spread the breast over {percent} % of the intensities; on_useless_display shows it by another rule"
     ),
+    # Tiles
+    "spacing_unknown": "the size of a pixel is not known; tiles are cut from the pixels as they are stored",
+    "tiles_coarser": "the pixels are coarser than was asked for; tiles are cut from them as they are stored",
     # Collections
     "images_left_out": "{count} {kind} are left out",
     "images_overridden": "{count} images have their side or view from the overrides file",

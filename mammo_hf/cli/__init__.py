@@ -27,6 +27,8 @@ COMMANDS = {
     "card": "write a checkpoint's model card again",
     "push": "publish a checkpoint on the Hugging Face Hub",
     "prepare": "read a collection once, for any number of trainings",
+    "embed": "encode a collection once, for heads that are trained in minutes",
+    "encoders": "encoders for embed, with licence and commercial use",
     "download": "fetch a public collection from the Imaging Data Commons",
     "load": "what a collection holds: images, patients, labels, splits, terms",
     "mapping": "draft what the columns of an own table are",

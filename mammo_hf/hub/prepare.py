@@ -6,7 +6,6 @@ import json
 import logging
 import os
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,11 @@ from ..data.collection import Collection
 from ..data.loading import load
 from ..data.prepare.executors import Executor, ray_executor
 from ..data.prepare.folder import PROCESSOR, folder_of, prepared_table, read_about
-from ..data.prepare.running import SHARD_SIZE, RunSummary, prepare_images
-from ..data.training_data import collection_facts, is_phantom, reading_of
+from ..data.prepare.running import SHARD_SIZE, PreparedCollection, prepare_images
+from ..data.training_data import collection_facts, reading_of
 from ..errors import UsageError
 from ..evaluation.report.facts import sentences
-from ..files import MARKER, Folder
+from ..files import Folder
 from ..models.checkpoint import CARD, load_processor
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .model_card import plain, templates
@@ -29,25 +28,6 @@ logger = logging.getLogger(__name__)
 IMAGE_SIZE = (896, 448)  # height and width that keep small lesions visible; no stage of a Swin pads them
 # the Hub's own names for how many rows there are
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
-
-
-class PreparedCollection(Collection):
-    """Collection of a prepared folder, with what the run that prepared it did.
-
-    Attributes:
-        run: Images, rejected files and seconds of the run.
-    """
-
-    run: RunSummary
-
-    def __str__(self) -> str:
-        return str(self.run)
-
-    def __repr__(self) -> str:
-        return f"Prepared{super().__repr__()[:-1]}, in {self.run.folder})"
-
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(repr(self))}<br>{escape(str(self))}</p>"
 
 
 def prepare(
@@ -121,12 +101,9 @@ def prepare(
         max_rejected_fraction=max_rejected_fraction,
         executor=executor,
     )
-    # Label the folder: drawn images as such, and a card for whoever gets it.
-    if collection.root is not None and is_phantom(collection.root):
-        Folder(output_dir).write_text(MARKER, (Path(collection.root) / MARKER).read_text(encoding="utf-8"))
     write_dataset_card(output_dir)
     logger.info("%s", summary)
-    return _with_summary(load(output_dir), summary)
+    return PreparedCollection.of(load(output_dir), summary)
 
 
 def _processor(
@@ -137,12 +114,6 @@ def _processor(
     if not isinstance(processor, MammoImageProcessor):
         processor = load_processor(Path(processor))
     return MammoImageProcessor.from_dict(processor.to_dict() | ({"size": image_size} if image_size else {}))
-
-
-def _with_summary(collection: Collection, summary: RunSummary) -> PreparedCollection:
-    prepared = PreparedCollection(collection.dataset, tasks=collection.tasks, salt_name=collection.salt_name)
-    prepared.root, prepared.run, prepared.terms = collection.root, summary, collection.terms
-    return prepared
 
 
 def write_dataset_card(folder: str | os.PathLike[str]) -> str:

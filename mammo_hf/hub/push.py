@@ -25,6 +25,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id
 
+from ..data.prepare.folder import is_features
 from ..data.terms import TERMS, Terms, read_terms, refuse
 from ..errors import DataError, MammoError, UsageError
 from ..files import write_record
@@ -111,6 +112,10 @@ def push(
     """
     _check_name(name)
     folder = Path(model_folder)
+    if is_features(folder):
+        refuse(read_terms(folder), None, "there is no command that publishes features, even")
+        remedy = "push the head that was trained on them"
+        raise UsageError("holds features of images, which are not published", source=folder, remedy=remedy)
     checkpoint = read_checkpoint(folder)
     refuse(read_terms(folder), permission, f"mammo-hf push {folder} {name}")
     if not (folder / CARD).is_file():

@@ -51,7 +51,7 @@ _HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def locate(model: str | os.PathLike[str]) -> Path:
+def locate(model: str | os.PathLike[str], *, with_code: bool = False) -> Path:
     """Return where a model is on this machine, downloading it from the Hugging Face Hub if it is named there.
 
     A name that can only be a path makes no request: one that begins with ``.``, ``/`` or ``~``, ends in ``.pth``, has
@@ -61,6 +61,7 @@ def locate(model: str | os.PathLike[str]) -> Path:
     Args:
         model: A folder, a ``.pth`` file of the Swin or SimMIM repositories, or a name on the Hub, ``OWNER/NAME`` or
             ``NAME``, with an optional ``@REVISION`` (a branch, tag or commit). The name of a size is returned as it is.
+        with_code: Whether to download the Python files of a model on the Hub too.
 
     Raises:
         UsageError: There is no such folder or file, and no such model on the Hub, or it cannot be reached.
@@ -73,7 +74,8 @@ def locate(model: str | os.PathLike[str]) -> Path:
     if isinstance(model, os.PathLike) or _is_path(name):
         raise UsageError("there is no such folder or file", source=text, remedy=f"check the path{_nearest(text)}")
     try:
-        return _snapshot(name, revision or constants.DEFAULT_REVISION)
+        wanted = [*_DOWNLOADED, *(["*.py"] if with_code else [])]
+        return _snapshot(name, revision or constants.DEFAULT_REVISION, wanted)
     except Exception as error:  # the client's own errors, and those of its transport, which have no common class
         reason, remedy = _why_not(error, name, revision)
         raise UsageError(
@@ -100,14 +102,14 @@ def _is_path(name: str) -> bool:
     return not _HUB_NAME.fullmatch(name) or name.endswith(".pth") or bool(rest and Path(first).exists())
 
 
-def _snapshot(name: str, revision: str) -> Path:
+def _snapshot(name: str, revision: str, wanted: list[str]) -> Path:
     if _COMMIT.fullmatch(revision):
         # a commit never changes, so a cached one needs no request
         with contextlib.suppress(OSError, ValueError):
-            return Path(snapshot_download(name, revision=revision, allow_patterns=_DOWNLOADED, local_files_only=True))
+            return Path(snapshot_download(name, revision=revision, allow_patterns=wanted, local_files_only=True))
         # what comes next would be tried six times if the Hub cannot be reached
         HfApi().model_info(name, revision=revision)
-    return Path(snapshot_download(name, revision=revision, allow_patterns=_DOWNLOADED))
+    return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
 
 
 def _why_not(error: Exception, name: str, revision: str) -> tuple[str, str]:
@@ -440,7 +442,7 @@ def load_starting_weights(
     path = locate(model)
     config = MammoSwinConfig(**_known_config(path))
     state = simmim_state(path) if path.is_file() else _state_of_folder(path, type(network), config)
-    _take_in_normalization(state, _normalization(path, config.num_channels), processor)
+    _take_in_normalization(state, normalization(path, config.num_channels), processor)
     if config.tasks != network.config.tasks:
         # rows of a head of the same shape would be of other labels
         state = {name: value for name, value in state.items() if not name.startswith(_HEADS)}
@@ -473,7 +475,7 @@ def _state_of_folder(folder: Path, kind: type[PreTrainedModel], config: MammoSwi
     return {name: value for name, value in network.state_dict().items() if name not in info["missing_keys"]}
 
 
-def _normalization(path: Path, channels: int) -> tuple[torch.Tensor, torch.Tensor] | None:
+def normalization(path: Path, channels: int) -> tuple[torch.Tensor, torch.Tensor] | None:
     """Return by channel the mean and deviation that a checkpoint's images had, as intensities in [0, 1].
 
     ``None`` if nothing says so.

@@ -228,6 +228,16 @@ class Geometry:
         return canvas
 
 
+def fitted(sides: tuple[int, int], canvas: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the size at which a picture of (height, width) just fits on a canvas, and its (top, left) there.
+
+    It is as large as its aspect ratio allows, in the middle of the height and at the left, where the chest wall is.
+    """
+    scale = min(canvas[0] / sides[0], canvas[1] / sides[1])
+    height, width = (min(max(round(side * scale), 1), most) for side, most in zip(sides, canvas, strict=True))
+    return (height, width), ((canvas[0] - height) // 2, 0)
+
+
 def _boxes(boxes: ArrayLike, move: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     boxes = np.asarray(boxes, np.float64)
     corners = move(boxes.reshape(*boxes.shape[:-1], 2, 2))

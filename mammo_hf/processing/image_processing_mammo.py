@@ -19,7 +19,7 @@ from ..dicom.display import MAX_PIXELS, Display, Slab
 from ..errors import DataError, UsageError, check_choice, did_you_mean
 from ..notes import Note
 from .breast import LONGEST_SIDE, MARGIN, Breast, sampled
-from .geometry import ORIENTATIONS, Geometry
+from .geometry import ORIENTATIONS, Geometry, fitted
 from .image_source import ImageSource, open_image
 from .masking import BlockwiseMasking
 from .upright import POLICIES, find_upright_breast
@@ -264,14 +264,36 @@ class MammoImageProcessor(BaseImageProcessor):
         """Fit one image as `fit` does, and return the breast too."""
         source = self.open(image)
         breast = self.find_breast(source)
-        crop = breast.box if self.crop_to_breast else (0, 0, *source.size)
-        geometry = self._fit_geometry(source, crop, breast.orientation)
+        stored = self.stored_geometry(source, breast)
+        resized, offset = fitted(stored.size, self.canvas)
+        geometry = replace(stored, resized=resized, offset=offset, size=self.canvas)
+        return self.draw(source, breast, geometry), geometry, breast
+
+    def stored_geometry(self, source: ImageSource, breast: Breast) -> Geometry:
+        """Return the geometry of what is kept of an image, upright and in the pixels that it is stored in."""
+        top, left, bottom, right = breast.box if self.crop_to_breast else (0, 0, *source.size)
+        sides = bottom - top, right - left
+        sides = sides[::-1] if ORIENTATIONS[breast.orientation][2] else sides
+        crop = (top, left, bottom, right)
+        return Geometry(source.size, crop, breast.orientation, sides, (0, 0), sides, source.spacing_mm)
+
+    def draw(self, source: ImageSource, breast: Breast, geometry: Geometry) -> np.ndarray:
+        """Draw an image on the canvas of any geometry, as `fit` does on the model's.
+
+        Args:
+            source: Opened image.
+            breast: Breast in the image, from `find_breast`.
+            geometry: Geometry with the crop and orientation of `stored_geometry`, of any size.
+
+        Returns:
+            Intensity float32 (height, width) in [0, 1]; 0 where it is blanked and in the padding.
+        """
         shown = self._shown(breast)
         intensity = geometry.place_strips(lambda rows: _strip(source, geometry, shown, rows))
         if breast.negative and self.invert_negatives:
             intensity = 1 - intensity
         intensity *= self._kept(geometry, breast, shown)
-        return np.clip(intensity, 0, 1, out=intensity), geometry, breast
+        return np.clip(intensity, 0, 1, out=intensity)
 
     def find_breast(self, image: Any) -> Breast:
         """Find the breast in an image, without resizing it.
@@ -365,15 +387,6 @@ class MammoImageProcessor(BaseImageProcessor):
         """Return which canvas pixels show the source and are not blanked, bool (height, width)."""
         seen = replace(breast, mask=np.ones_like(breast.mask)) if shown is None else shown
         return seen.on_canvas(geometry)
-
-    def _fit_geometry(self, source: ImageSource, crop: tuple[int, int, int, int], orientation: str) -> Geometry:
-        height, width = self.canvas
-        sides = crop[2] - crop[0], crop[3] - crop[1]
-        down, across = sides[::-1] if ORIENTATIONS[orientation][2] else sides
-        scale = min(height / down, width / across)
-        resized = min(max(round(down * scale), 1), height), min(max(round(across * scale), 1), width)
-        offset = (height - resized[0]) // 2, 0
-        return Geometry(source.size, crop, orientation, resized, offset, (height, width), source.spacing_mm)
 
     def normalize_intensity(self, intensity: np.ndarray) -> np.ndarray:
         """Normalise (..., height, width) in [0, 1] to float32 (..., channels, height, width)."""

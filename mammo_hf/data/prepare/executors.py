@@ -26,9 +26,9 @@ from .shard import Shard, ShardResult, ShardWriter
 class Progress:
     """The bar: images done, images per second, time left. What was there already does not count for the speed."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, doing: str = "preparing") -> None:
         self._lock = threading.Lock()
-        self.bar = tqdm(total=total, desc="preparing", unit=" images", leave=False, smoothing=0.05)
+        self.bar = tqdm(total=total, desc=doing, unit=" images", leave=False, smoothing=0.05)
 
     def __enter__(self) -> Progress:
         return self

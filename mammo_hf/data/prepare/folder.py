@@ -8,6 +8,8 @@
     rejected.csv                         what was left out and why
     prepared.json                        written last: the folder is finished
 
+A folder of features (`mammo_hf.encoders.embed`) has ``encoder.json``, written first, and ``features.json`` instead.
+
 A row's shard follows from its ``image_id`` alone. A file that is added to the collection or changes touches one shard.
 """
 
@@ -35,16 +37,16 @@ from ...processing.image_processing_mammo import FORMAT_VERSION, MammoImageProce
 from ..collection import Collection, Rejected
 from ..prepared_row import SCHEMA
 from ..schema import features
-from .row import KEYS, Preparation, differences, fit_parameters
+from .row import FEATURES, FINISHED, KEYS, Preparation, differences, fit_parameters
 
 FORMATS = ("arrow", "parquet")
-FINISHED, LAYOUT, REJECTED = "prepared.json", "layout.json", "rejected.csv"
+LAYOUT, REJECTED = "layout.json", "rejected.csv"
 PROCESSOR = "preprocessor_config.json"
 # the name that `datasets` gives the folder's one part: load_dataset(folder, split="images")
 SPLIT_NAME = "images"
 _STATE, _INFO = "state.json", "dataset_info.json"
 # columns that the table of a prepared folder leaves on the disk
-_HEAVY = ("pixels", "size", "lesions", "geometry", "notes", "breast", "labels", *KEYS)
+_HEAVY = ("pixels", "size", "lesions", "geometry", "notes", "breast", "labels", "features", "boxes", "scales", *KEYS)
 
 # Written.
 
@@ -107,7 +109,7 @@ class Layout:
 
 def mark_unfinished(folder: Folder) -> None:
     """Remove the files that say that a folder is finished, before its first shard is replaced."""
-    for name in (FINISHED, _STATE):
+    for name in (FINISHED, FEATURES, _STATE):
         folder.remove(name)
 
 
@@ -139,13 +141,18 @@ def finish(
             "_data_files": [{"filename": name} for name in layout.data_files()],
         }
         folder.write_text(_STATE, json.dumps(state, indent=2, sort_keys=True))
-    about = {
-        **facts,
-        **asdict(layout),
-        "tasks": list(preparation.tasks),
-        "lesion_task": preparation.lesion_task["name"],
-    }
-    folder.write_text(FINISHED, json.dumps(about, indent=2, sort_keys=True) + "\n")
+    about = {**facts, **asdict(layout), **preparation.about(lambda: _parts(folder, layout))}
+    folder.write_text(preparation.finished, json.dumps(about, indent=2, sort_keys=True) + "\n")
+
+
+def _parts(folder: Folder, layout: Layout) -> Iterator[pa.Table]:
+    """Yield the rows of each file."""
+    for name in layout.data_files():
+        with folder.local_copy(name) as path:
+            if layout.format == "parquet":
+                yield pq.read_table(path)
+            else:
+                yield pa.ipc.open_stream(pa.memory_map(path)).read_all()
 
 
 # Read back.
@@ -177,17 +184,24 @@ def is_prepared(folder: str | os.PathLike[str]) -> bool:
     return Folder(folder).size(FINISHED) is not None
 
 
+def is_features(folder: str | os.PathLike[str]) -> bool:
+    """Tell whether this is a folder of features that ``embed`` has finished."""
+    return Folder(folder).size(FEATURES) is not None
+
+
 def read_about(folder: Folder) -> dict[str, Any]:
-    """Return the content of ``prepared.json``.
+    """Return the content of ``prepared.json`` or, of a folder of features, of ``features.json``.
 
     Raises:
         UsageError: The folder is not finished.
         DataError: The file is damaged.
     """
-    text = folder.read_text(FINISHED)
+    text = folder.read_text(FINISHED) or folder.read_text(FEATURES)
     if text is None:
         raise UsageError(
-            "is not a finished prepared folder", source=folder, remedy="run mammo-hf prepare (again: it resumes)"
+            "is not a finished prepared folder",
+            source=folder,
+            remedy="run mammo-hf prepare or mammo-hf embed (again: it resumes)",
         )
     with _refusing_damage(folder):
         about: dict[str, Any] = json.loads(text)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import datasets
 import numpy as np
 import pyarrow as pa
 
 from ...errors import MammoError, UsageError, refusing
-from ...files import file_stamp, readable
+from ...files import Folder, file_stamp, readable
 from ...isolation import read_apart
 from ...notes import codes_cell
 from ...processing.geometry import Geometry
@@ -25,11 +25,17 @@ from ..prepared_row import CELL, SCHEMA, UNKNOWN_PATHOLOGY, geometry_of, packed_
 if TYPE_CHECKING:
     from ...processing.image_processing_mammo import MammoImageProcessor
     from ..collection import Collection
+    from ..terms import Terms
 
 # What decides each part of a prepared row, as a short hash: a part is computed again when its hash changes, and only
 # then. The pixels depend on the file and on the processor's fit; normalisation and masks come later and change nothing
 # here. The lesion map depends on the pixels' geometry, the findings and their mask files. Labels and split are copied.
 KEYS = ("pixels_key", "lesions_key")
+FINISHED, FEATURES = (
+    "prepared.json",
+    "features.json",
+)  # files that say that a folder is finished: of images, of features
+SETTINGS = "encoder.json"  # of features, written first: what their rows are made with
 # paths name a person or a machine, and findings hold paths: neither is copied
 _NOT_COPIED = ("path", "findings")
 _AFTER_THE_FIT = {"num_channels", "image_mean", "image_std", "mask_block_size", "mask_ratio", "patch_size"}
@@ -54,6 +60,10 @@ class Preparation:
     lesion_task: dict[str, Any]
     copied: tuple[tuple[str, pa.DataType], ...]
 
+    # What another kind of rows has of its own, as features have.
+    finished: ClassVar[str] = FINISHED
+    doing: ClassVar[str] = "preparing"
+
     @classmethod
     def of(cls, collection: Collection, processor: MammoImageProcessor, lesion_task: str | None) -> Preparation:
         """Return the preparation of a collection; without a lesion task its first one is taken, if it has any.
@@ -68,12 +78,8 @@ class Preparation:
                 source="lesion_task",
                 remedy=f"use {', '.join(tasks)}" if tasks else "leave it out",
             )
-        types = collection.dataset.features.arrow_schema
-        copied = [(field.name, field.type) for field in types if not pa.types.is_nested(field.type)]
         chosen = tasks[lesion_task] if lesion_task else next(iter(tasks.values()), {"name": "", "labels": []})
-        return cls(
-            processor, tuple(tasks.values()), chosen, tuple(column for column in copied if column[0] not in _NOT_COPIED)
-        )
+        return cls(processor, tuple(tasks.values()), chosen, copied_columns(collection))
 
     @cached_property
     def fit(self) -> dict[str, Any]:
@@ -95,12 +101,51 @@ class Preparation:
         The path is no part of them, so that a collection may be moved; the file's size and time of change are.
         """
         facts = [row["image_id"], file_stamp(row["path"]), self.fit]
-        pixels = digest(facts + ([overrides] if (overrides := _overridden(row)) else []))
-        findings = [
-            {**finding, "mask_path": finding.get("mask_path") and file_stamp(finding["mask_path"])}
-            for finding in row["findings"] or []
-        ]
-        return pixels, digest([pixels, findings, self.lesion_task])
+        pixels = digest(facts + ([given] if (given := overridden(row)) else []))
+        return pixels, digest([pixels, stamped_findings(row), self.lesion_task])
+
+    def prepared(self, row: Row, keys: tuple[str, str], before: Row | None) -> tuple[Row, list[Rejected]]:
+        """Make a row, as `prepared_row` does."""
+        return prepared_row(row, self, keys, before)
+
+    def claim(self, folder: Folder) -> None:
+        """Refuse a folder that holds rows of another kind.
+
+        Raises:
+            UsageError: It holds features.
+        """
+        if folder.size(SETTINGS) is not None:
+            raise UsageError("holds features of images", source=folder, remedy="name another folder")
+
+    def about(self, parts: Callable[[], Iterator[pa.Table]]) -> dict[str, Any]:
+        """Return entries of the file that says that a folder is finished; ``parts`` reads the rows that are there."""
+        return {"tasks": list(self.tasks), "lesion_task": self.lesion_task["name"]}
+
+    @property
+    def terms(self) -> tuple[Terms, ...]:
+        """Terms of what the rows are made with, in addition to those of the images."""
+        return ()
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row, about."""
+        height, width = self.processor.canvas
+        return height * width * 2  # 16 bits per pixel
+
+
+def copied_columns(collection: Collection) -> tuple[tuple[str, pa.DataType], ...]:
+    """Return name and type of each column of a collection that a folder made from it keeps."""
+    types = collection.dataset.features.arrow_schema
+    kept = [(field.name, field.type) for field in types if not pa.types.is_nested(field.type)]
+    return tuple(column for column in kept if column[0] not in _NOT_COPIED)
+
+
+def stamped_findings(row: Row) -> list[dict[str, Any]]:
+    """Return the findings of a row with the stamps of their mask files in place of the paths."""
+    return [
+        {**finding, "mask_path": finding.get("mask_path") and file_stamp(finding["mask_path"])}
+        for finding in row["findings"] or []
+    ]
 
 
 def fit_parameters(processor: MammoImageProcessor) -> dict[str, Any]:
@@ -119,7 +164,7 @@ def digest(facts: Any) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def _overridden(row: Row) -> dict[str, str]:
+def overridden(row: Row) -> dict[str, str]:
     """Return the facts of a row that the user gives in place of the header's."""
     names = {"laterality": "laterality", "view": "projection"}
     return {names[name]: row[name] for name in (row.get("overridden") or "").split()}
@@ -155,7 +200,7 @@ def prepared_row(
         assert geometry is not None  # every row that is prepared has one
     else:
         with refusing(row["path"]):
-            image, geometry = read_apart(_read, preparation.processor, row["path"], _overridden(row))
+            image, geometry = read_apart(_read, preparation.processor, row["path"], overridden(row))
         prepared |= image
     try:
         with refusing(row["path"]):
@@ -167,11 +212,11 @@ def prepared_row(
     return prepared | {"lesions": None if cells is None else cells.tobytes()}, []
 
 
-def _read(processor: MammoImageProcessor, path: str, overridden: dict[str, str]) -> tuple[Row, Geometry]:
+def _read(processor: MammoImageProcessor, path: str, given: dict[str, str]) -> tuple[Row, Geometry]:
     """Read one file: the columns that its pixels and the processor decide, and the geometry."""
     with refusing(path):
         source = processor.open(readable(path))
-        source.override(**overridden)
+        source.override(**given)
         intensity, geometry, breast = processor.fit_breast(source)
     image: Row = {
         "notes": codes_cell([*source.notes, *breast.notes]),

@@ -10,15 +10,17 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import filelock
 
 from ...errors import DataError, UsageError, check_choice, check_number
-from ...files import Folder, writing_errors
+from ...files import MARKER, Folder, writing_errors
 from ...isolation import isolating
 from ...notes import counts_text
-from ..collection import Rejected
+from ..collection import Collection, Rejected
 from ..terms import write_terms
 from .executors import Executor, Progress, here, pool
 from .folder import FORMATS, Layout, finish
@@ -27,7 +29,6 @@ from .shard import Shard, ShardResult, ShardWriter
 
 if TYPE_CHECKING:
     from ...processing.image_processing_mammo import MammoImageProcessor
-    from ..collection import Collection
 
 logger = logging.getLogger(__name__)
 SHARD_SIZE = 128  # images: 100 MB at 896 x 448, and what a kill can cost a worker
@@ -47,6 +48,7 @@ class RunSummary:
         shards_written: Number of files of rows that were written in this run.
         size: Bytes of all rows' files.
         seconds: Duration of the run.
+        forecast: What all images will take, if this was a trial with some of them.
     """
 
     folder: str
@@ -58,6 +60,7 @@ class RunSummary:
     shards_written: int
     size: int
     seconds: float
+    forecast: str = ""
 
     def __str__(self) -> str:
         why = " (rejected.csv says why)" if self.rejected else ""
@@ -66,11 +69,10 @@ class RunSummary:
             f"{self.images} images in {self.folder}, {self.rejected} left out{why}; "
             f"{self.read} read now in {self.seconds:.1f} s ({speed:.1f} images/s), "
             f"{self.size / max(self.images, 1) / 1e3:.0f} kB on disk per image"
-            f"{counts_text(self.notes, self.refusals)}"
+            f"{counts_text(self.notes, self.refusals)}" + (f"\n{self.forecast}" if self.forecast else "")
         )
 
 
-@isolating()
 def prepare_images(
     collection: Collection,
     processor: MammoImageProcessor,
@@ -103,18 +105,69 @@ def prepare_images(
         DataError: No image could be read, or more than ``max_rejected_fraction`` of them could not.
         UsageError: ``out`` cannot be written or its disk is full, or an argument is out of its range.
     """
+    return run_rows(
+        collection,
+        Preparation.of(collection, processor, lesion_task),
+        out,
+        num_workers=num_workers,
+        format=format,
+        shard_size=shard_size,
+        max_rejected_fraction=max_rejected_fraction,
+        executor=executor,
+    )
+
+
+class PreparedCollection(Collection):
+    """Collection of a folder that a run has made, with what the run did.
+
+    Attributes:
+        run: Images, rejected files and seconds of the run.
+    """
+
+    run: RunSummary
+
+    @classmethod
+    def of(cls, collection: Collection, summary: RunSummary) -> PreparedCollection:
+        """Return the collection of a folder with the summary of the run that made it."""
+        prepared = cls(collection.dataset, tasks=collection.tasks, salt_name=collection.salt_name)
+        prepared.root, prepared.run, prepared.terms = collection.root, summary, collection.terms
+        return prepared
+
+    def __str__(self) -> str:
+        return str(self.run)
+
+    def __repr__(self) -> str:
+        return f"Prepared{super().__repr__()[:-1]}, in {self.run.folder})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self))}<br>{escape(str(self))}</p>"
+
+
+@isolating()
+def run_rows(
+    collection: Collection,
+    preparation: Preparation,
+    out: str | os.PathLike[str],
+    *,
+    num_workers: int,
+    format: str,
+    shard_size: int,
+    max_rejected_fraction: float,
+    executor: Executor | None = None,
+) -> RunSummary:
+    """Make a row of each image of a collection, and keep the rows as a dataset; see `prepare_images`."""
     _check_arguments(format, shard_size, num_workers, max_rejected_fraction)
     if not len(collection):
         raise DataError("the collection has no image to prepare", remedy="check its folder and tables")
     started, folder = time.monotonic(), Folder(out)
-    preparation = Preparation.of(collection, processor, lesion_task)
     run = executor or (here if num_workers == 0 else pool(num_workers))
     results: list[ShardResult] = []
     with writing_errors(folder), _alone(folder):
+        preparation.claim(folder)
         layout = Layout.of(folder, len(collection), shard_size=shard_size, format=format)
         writer = ShardWriter(folder, layout, preparation)
-        _check_space(folder, layout, processor, len(collection))
-        with Progress(len(collection)) as progress:
+        _check_space(folder, layout, preparation, len(collection))
+        with Progress(len(collection), preparation.doing) as progress:
             for result in run(_shards(collection, layout), writer, progress):
                 results.append(result)
                 _check_rejected(results, len(collection), max_rejected_fraction)
@@ -139,7 +192,9 @@ def _finish(collection: Collection, writer: ShardWriter, results: list[ShardResu
         **{"images": images, "rejected": len(rejected), "bytes": size, "salt_name": collection.salt_name},
         **{"notes": notes, "refusals": refusals},
     }
-    write_terms(writer.folder.url, collection.terms)
+    write_terms(writer.folder.url, collection.terms, writer.preparation.terms)
+    if collection.root is not None and (Path(collection.root) / MARKER).is_file():
+        writer.folder.write_text(MARKER, (Path(collection.root) / MARKER).read_text(encoding="utf-8"))
     finish(writer.folder, writer.layout, writer.preparation, facts, rejected)
     return RunSummary(
         folder=writer.folder.url,
@@ -180,13 +235,12 @@ def _check_rejected(results: list[ShardResult], total: int, limit: float) -> Non
     )
 
 
-def _check_space(folder: Folder, layout: Layout, processor: MammoImageProcessor, images: int) -> None:
+def _check_space(folder: Folder, layout: Layout, preparation: Preparation, images: int) -> None:
     """Refuse at the start what cannot fit; the compression of parquet is not known before, so it is not checked."""
     if folder.is_remote or layout.format != "arrow":
         return
     there = sum(folder.size(name) or 0 for name in layout.data_files())
-    height, width = processor.canvas
-    needed = images * height * width * 2 - there  # 16 bits per pixel
+    needed = images * preparation.row_bytes - there
     free = shutil.disk_usage(folder.path("")).free
     if needed > free:
         raise UsageError(

@@ -21,7 +21,7 @@ from ...files import Folder, writing_errors
 from ...notes import codes_in
 from ..collection import Rejected
 from .folder import Layout, mark_unfinished
-from .row import KEYS, Preparation, Row, digest, labels_of, prepared_row, problem_of
+from .row import KEYS, Preparation, Row, digest, labels_of, problem_of
 
 GROUP_ROWS = 16  # rows per record batch or parquet row group: what a worker holds in memory
 Shard = tuple[int, list[Row]]  # its number, and the collection's rows that belong to it, in the collection's order
@@ -152,7 +152,7 @@ class ShardWriter:
 
     def _try(self, row: Row, keys: tuple[str, str], before: Row | None) -> tuple[Row | None, list[Rejected]]:
         try:
-            return prepared_row(row, self.preparation, keys, before)
+            return self.preparation.prepared(row, keys, before)
         except (MammoError, OSError) as error:
             return None, [problem_of(error, row["path"])]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mammo_hf import Collection, MammoImageProcessor, load
-from mammo_hf.phantom.writing import MARKER, write_phantom
+from mammo_hf.phantom.writing import write_phantom
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +37,7 @@ def small() -> MammoImageProcessor:
 @pytest.fixture
 def content():
     """From a prepared folder to each file's bytes by name, without its lock and what the command alone adds."""
-    others = {".lock", "README.md", MARKER}
+    others = {".lock", "README.md"}
 
     def read(folder: Path) -> dict[str, bytes]:
         files = sorted(path for path in Path(folder).rglob("*") if path.is_file() and path.name not in others)
