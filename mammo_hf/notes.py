@@ -91,6 +91,8 @@ NOTES: Mapping[str, str] = {
     # Tiles
     "spacing_unknown": "the size of a pixel is not known; tiles are cut from the pixels as they are stored",
     "tiles_coarser": "the pixels are coarser than was asked for; tiles are cut from them as they are stored",
+    # Among the images of an exam
+    "another_image_counts": "another image of this view counts for breast and exam: {reason}",
     # Collections
     "images_left_out": "{count} {kind} are left out",
     "images_overridden": "{count} images have their side or view from the overrides file",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
 
@@ -16,7 +16,7 @@ from ..dicom.report import mammogram_report
 from ..errors import DataError, MammoError, refusing
 from ..explainers.overlay import blend
 from ..explainers.targets import label_names, task_slices
-from ..inference.exams import into_exam
+from ..inference.exams import NO_HEADER, Precedence, into_exam, not_counting, precedence
 from ..inference.scoring import calibrated_scores, explain_tasks, image_logits, labels_by_task
 from ..phantom.exam import draw_exam
 from ..processing.geometry import Geometry, mirrored, oriented, resize_area
@@ -56,6 +56,7 @@ class ShownView:
         geometry: The way from the model's input to the source.
         scores: Probabilities (labels,) by task.
         facts: Facts from the header by their headings.
+        precedence: Rank among the images of its view, from `mammo_hf.inference.exams.precedence`.
     """
 
     name: str
@@ -68,6 +69,7 @@ class ShownView:
     geometry: Geometry
     scores: Scores
     facts: dict[str, str]
+    precedence: Precedence = NO_HEADER
 
 
 class Exam:  # not a dataclass: Gradio would send one to the browser, array by array
@@ -75,7 +77,7 @@ class Exam:  # not a dataclass: Gradio would send one to the browser, array by a
 
     Args:
         views: The images, in the order in which they are displayed.
-        units: Scores by task for "left", "right" and "exam"; empty if two images are the same view.
+        units: Scores by task for "left", "right" and "exam"; empty if an image does not say which breast it shows.
         notes: Sentences that the reader has to know.
     """
 
@@ -113,15 +115,19 @@ def read_exam(
     if not views:
         raise DataError(notes[0].removesuffix("."))
     views.sort(key=_display_order)
-    known = [(view.laterality, view.view) for view in views]
+    sides = (Laterality.LEFT, Laterality.RIGHT)
+    known = [index for index, view in enumerate(views) if view.laterality in sides and view.view is not View.UNKNOWN]
+    others = not_counting((index, views[index].name, views[index].precedence) for index in known)
+    for number, (index, note) in enumerate(others.items(), 2):
+        views[index] = replace(views[index], name=f"{views[index].name}, image {number}")
+        notes.append(f"{views[index].name} is not counted: {note}.")
+    counted = [view for index, view in enumerate(views) if index not in others]
     units: dict[str, Scores] = {}
-    if any(side not in (Laterality.LEFT, Laterality.RIGHT) for side, _ in known):
+    if any(view.laterality not in sides for view in counted):
         notes.append("Some files do not say which breast they show: there are no scores of breasts and exam.")
-    elif len(set(known)) < len(known):
-        notes.append("Two images are the same view: there are no scores of breasts and exam.")
     else:
-        scores = {task: np.stack([view.scores[task] for view in views]) for task in views[0].scores}
-        units = into_exam([view.laterality for view in views], scores, "mean")
+        scores = {task: np.stack([view.scores[task] for view in counted]) for task in counted[0].scores}
+        units = into_exam([view.laterality for view in counted], scores, "mean")
     return Exam(views, units, notes)
 
 
@@ -189,6 +195,7 @@ def _read(model: Any, processor: Any, image: Any, number: int, lock: AbstractCon
         geometry=geometry,
         scores={task: table[0] for task, table in calibrated_scores(model.config, logits).items()},
         facts={} if mammogram is None else _facts(mammogram),
+        precedence=precedence(mammogram),
     )
 
 

@@ -63,7 +63,8 @@ _KEYWORDS = """
     PixelPaddingRangeLimit PixelIntensityRelationship PixelIntensityRelationshipSign PresentationLUTShape RescaleSlope
     RescaleIntercept ModalityLUTSequence VOILUTSequence VOILUTFunction WindowCenter WindowWidth
     WindowCenterWidthExplanation XRay3DAcquisitionSequence SharedFunctionalGroupsSequence
-    PerFrameFunctionalGroupsSequence ExtendedOffsetTable ExtendedOffsetTableLengths
+    PerFrameFunctionalGroupsSequence ExtendedOffsetTable ExtendedOffsetTableLengths StudyInstanceUID SOPInstanceUID
+    AcquisitionDateTime AcquisitionDate AcquisitionTime ContentDate ContentTime
 """
 _MAMMOGRAM: tuple[str | BaseTag, ...] = (*_KEYWORDS.split(), HOLOGIC_VOLUME)
 # None: implicit VR; UN and OB: what some archives turn attributes into that they do not know

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
@@ -20,7 +21,7 @@ from ..models.configuration_mammo_swin import MammoSwinConfig
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification
 from ..notes import codes
 from ..processing.image_processing_mammo import MammoImageProcessor
-from .exams import ExamView, check_header, into_exam, views_of
+from .exams import NO_HEADER, ExamView, check_header, into_exam, not_counting, precedence, views_of
 from .reading import files_below
 from .scoring import calibrated_scores, label_of, labels_by_task, score_and_explain
 
@@ -40,7 +41,8 @@ class MammogramClassificationPipeline(Pipeline):
     - a folder: a list of the results of its DICOM files and pictures, in the order of their paths, each with its
       ``"file"``;
     - an exam, as ``{"LCC": image, "LMLO": image, "RCC": image, "RMLO": image}``: ``{"views": {...}, "breasts":
-      {"left": [...], "right": [...]}, "exam": [...]}``, each a list as for one image.
+      {"left": [...], "right": [...]}, "exam": [...]}``, each a list as for one image. Of a list of images of one view
+      the one counts that `mammo_hf.inference.exams.precedence` puts first; the results of the rest are in ``"others"``.
 
     Args of a call, in addition to transformers' own (``batch_size``, ``num_workers``):
         explainer: Name of an explainer; the predicted label of each task then has an ``"explanation"``.
@@ -147,7 +149,7 @@ class MammogramClassificationPipeline(Pipeline):
                 yield from super().__call__((one for one in chain([first], inputs)), **kwargs)
 
     def _read_exam(self, exam: Mapping[Any, Any], aggregate: str, **kwargs: Any) -> dict[str, Any]:
-        views = views_of(exam)
+        views = self._counted(views_of(exam))
         top_k = kwargs.pop("top_k", None)
         each = super().__call__(views, **kwargs)
         labels = labels_by_task(self.model.config)
@@ -156,20 +158,41 @@ class MammogramClassificationPipeline(Pipeline):
             for one in results:
                 scores[one["task"]][row, labels[one["task"]].index(one["label"])] = one["score"]
         wanted = {one["task"] for one in each[0]}
-        lateralities = [view.laterality for view in views]
-        units = into_exam(lateralities, {name: table for name, table in scores.items() if name in wanted}, aggregate)
+        counted = [row for row, view in enumerate(views) if view.note is None]
+        lateralities = [views[row].laterality for row in counted]
+        of_views = {name: table[counted] for name, table in scores.items() if name in wanted}
+        units = into_exam(lateralities, of_views, aggregate)
         ranked = {unit: self._ranked(of_unit, top_k) for unit, of_unit in units.items()}
+        others: dict[str, list[Any]] = {}
+        for view, results in zip(views, each, strict=True):
+            if view.note is not None:
+                others.setdefault(view.key, []).append(_cut(results, top_k))
         return {
-            "views": {view.key: _cut(results, top_k) for view, results in zip(views, each, strict=True)},
+            "views": {views[row].key: _cut(each[row], top_k) for row in counted},
             "exam": ranked.pop("exam"),
             "breasts": ranked,
-        }
+        } | ({"others": others} if others else {})
+
+    def _counted(self, views: list[ExamView]) -> list[ExamView]:
+        """Return the views with a note on each image that does not count, because another one of its view does."""
+        several = {key for key, count in Counter(view.key for view in views).items() if count > 1}
+        opened = [
+            view._replace(image=self.image_processor.open(view.image)) if view.key in several else view
+            for view in views
+        ]
+        ranked = (
+            (index, view.key, precedence(view.image.mammogram) if view.key in several else NO_HEADER)
+            for index, view in enumerate(opened)
+        )
+        notes = not_counting(ranked)
+        return [view._replace(note=notes.get(index)) for index, view in enumerate(opened)]
 
     def preprocess(self, inputs: Any) -> dict[str, Any]:
         """Turn one image into model input and its geometry."""
         if isinstance(inputs, ExamView):
             source = self.image_processor.open(inputs.image)
             check_header(inputs, source.mammogram)
+            source.notes += () if inputs.note is None else (inputs.note,)
             inputs = source
         return dict(self.image_processor(inputs, return_tensors="pt", return_geometry=True, return_notes=True))
 

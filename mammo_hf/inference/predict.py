@@ -31,6 +31,7 @@ from accelerate import PartialState
 from tqdm.auto import tqdm
 
 from ..data.overrides import Overrides, read_overrides
+from ..data.privacy import private_salt, salted_hash
 from ..errors import UsageError, check_device, check_number, printable
 from ..explainers import find_explainer
 from ..explainers.targets import label_names
@@ -39,6 +40,7 @@ from ..isolation import isolating
 from ..models.checkpoint import locate, repository_of
 from ..notes import codes_cell, codes_in
 from ..processing.image_processing_mammo import MammoImageProcessor
+from .exams import not_counting
 from .onnx import is_exported, load_exported
 from .reading import (
     REJECTED,
@@ -58,7 +60,8 @@ logger = logging.getLogger(__name__)
 GPU_BATCH = 32
 CPU_PIXELS = 2 * 448 * 224  # per batch on a CPU: with more, activations outgrow the caches, and each image takes longer
 FEW = 16  # files that are read before a process would have started
-FACTS = ("file", "laterality", "view", "notes")
+FACTS = ("file", "exam", "laterality", "view", "notes")
+_NOTES = FACTS.index("notes")
 Rows = list[tuple[int, list[str]]]
 
 
@@ -208,7 +211,7 @@ def score_files(
     state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
     size = batch_size or default_batch(processor, state.device.type)
     scorer = _Scorer(model.to(state.device), processor, explainer, tta, output, overrides or {})
-    journal = Journal(output.with_name(f"{output.name}.part"), len(scorer.columns) + 2, len(files))
+    journal = Journal(output.with_name(f"{output.name}.part"), len(scorer.columns) + 3, len(files))
     # Find out which batches an earlier run has left to do, and which of those are this process's
     with state.main_process_first():
         journal.open(scorer.facts(files, size, name))
@@ -261,7 +264,7 @@ class _Scorer:
         overrides: Overrides,
     ) -> None:
         self.model, self.processor, self.explainer, self.tta = model, processor, explainer, tta
-        self.overrides = overrides
+        self.overrides, self.salt = overrides, _salt()
         self.labels = label_names(model.config)
         self.pictures = output.with_name(f"{output.stem}.explanations") if explainer else None
         self.columns = [*FACTS, *self.labels, *(["explanation"] if explainer else [])]
@@ -354,8 +357,9 @@ def _rows(scorer: _Scorer, model: Any, images: list[ReadImage], files: Sequence[
             cells = [f"{value:.6g}" for value in scores[number]] + ([pictures[number]] if scorer.explainer else [])
             if not np.isfinite(scores[number]).all():
                 reason, code = "its scores are not finite", "damaged"
-        facts = [printable(files[image.index]), image.laterality, image.view, codes_cell(image.notes)]
-        rows.append((image.index, [*facts, *cells, reason, code]))
+        exam = salted_hash(image.study, scorer.salt) if image.study and scorer.salt else ""
+        facts = [printable(files[image.index]), exam, image.laterality, image.view, codes_cell(image.notes)]
+        rows.append((image.index, [*facts, *cells, json.dumps(image.precedence), reason, code]))
     return rows
 
 
@@ -377,6 +381,15 @@ def _check_output(output: Path) -> None:
         raise UsageError("already exists", source=output, remedy="move it away, or name another output")
 
 
+def _salt() -> str:
+    """Return this user's salt for the hashes of exams; "" where it can be neither read nor kept."""
+    try:
+        return private_salt()
+    except UsageError as error:
+        logger.warning("exams are not known in the table: %s", error)
+        return ""
+
+
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
 
@@ -387,7 +400,8 @@ def _cores() -> int:
 
 # What has been read so far, on the disk.
 #
-# A row is an index into the list, the file, what was found, the scores, and the reason with its code if there are none.
+# A row is an index into the list, the file, what was found, the scores, the rank among the images of its view, and the
+# reason with its code if there are no scores.
 # Rows are written one batch at a time. A batch that was cut short is scored again as a whole, so that its scores come
 # from the same batch as in a run that was never interrupted.
 
@@ -514,26 +528,39 @@ def write_outputs(
         The number of images with scores, of these by code of a note, and of the rejected files by code of the reason.
     """
     rejects, notes, refusals = rejects_path(output), Counter[str](), Counter[str]()
-    images = 0
+    images, others = 0, _not_counting(journal)
     with whole_file(output) as table, whole_file(rejects) as part, part.open("w", encoding="utf-8", newline="") as file:
         rejected = csv.writer(file)
         rejected.writerow(REJECTED)
 
         def scored() -> Iterator[list[str]]:
             nonlocal images
-            for _, (*cells, reason, code) in journal.rows():
+            for index, (*cells, _, reason, code) in journal.rows():
                 if reason:
                     refusals[code] += 1
                     rejected.writerow(map(safe_cell, (cells[0], reason, code)))
                 else:
                     images += 1
-                    notes.update(codes_in(cells[FACTS.index("notes")]))
+                    found = [*codes_in(cells[_NOTES]), *(["another_image_counts"] if index in others else [])]
+                    cells[_NOTES] = ";".join(found)
+                    notes.update(found)
                     yield cells
 
         (_write_parquet if output.suffix == ".parquet" else _write_csv)(table, columns, labels, scored())
     if not refusals:
         rejects.unlink()
     return images, notes, refusals
+
+
+def _not_counting(journal: Journal) -> set[int]:
+    """Return the images that do not count for their exam, because another one of the same view does."""
+    columns = [FACTS.index(name) for name in ("exam", "laterality", "view")]
+    ranked = (
+        (index, tuple(cells[column] for column in columns), tuple(json.loads(rank)))
+        for index, (*cells, rank, reason, _) in journal.rows()
+        if not reason
+    )
+    return set(not_counting(one for one in ranked if all(one[1])))
 
 
 def _write_csv(path: Path, columns: list[str], labels: list[str], rows: Iterator[list[str]]) -> None:

@@ -19,12 +19,14 @@ import torch
 from ..data.datasets.tables import SUFFIXES as TABLE_SUFFIXES
 from ..data.datasets.tables import read_table, read_text
 from ..data.overrides import NOTHING, SKIPPED, Override, Overrides, override_of
+from ..dicom.parsing import text
 from ..errors import MammoError, UsageError, refusing
 from ..files import is_dicom_entry, walk
 from ..isolation import Readers, read_apart
 from ..notes import Note, counts_text
 from ..processing.geometry import Geometry
 from ..processing.image_processing_mammo import MammoImageProcessor
+from .exams import NO_HEADER, Precedence, precedence
 
 REJECTED = ("file", "reason", "code")  # columns of the table of rejected files
 
@@ -142,6 +144,8 @@ class ReadImage:
         geometry: The way back to the file's pixels.
         laterality: "L", "R", "B", or "" if the file does not say.
         view: "CC", "MLO" or another view, or "" if the file does not say.
+        study: StudyInstanceUID; "" if the file does not say.
+        precedence: Its rank among the images of its view.
         notes: Notes on the image.
         reason: Why it could not be read.
         code: The reason's code, a key of `mammo_hf.notes.REFUSALS`.
@@ -152,6 +156,8 @@ class ReadImage:
     geometry: Geometry | None = None
     laterality: str = ""
     view: str = ""
+    study: str = ""
+    precedence: Precedence = NO_HEADER
     notes: tuple[Note, ...] = ()
     reason: str | None = None
     code: str = ""
@@ -178,7 +184,8 @@ def read_image(processor: MammoImageProcessor, index: int, file: str, override: 
         with refusing(file):
             source = processor.open(file)
             source.override(override.laterality, override.view)
-            facts = source.laterality, source.projection
+            study = "" if source.mammogram is None else text(source.mammogram.dataset, "StudyInstanceUID")
+            facts = source.laterality, source.projection, study, precedence(source.mammogram)
             made = processor.preprocess(source, return_geometry=True, return_notes=True)
         return ReadImage(index, np.asarray(made["pixel_values"][0]), made["geometry"][0], *facts, made["notes"][0])
     except MammoError as error:

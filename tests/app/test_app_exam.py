@@ -61,9 +61,9 @@ def test_scores_are_the_pipeline_s_and_their_mean(loaded, tmp_path):
 def test_what_cannot_be_told_apart_gets_no_score_of_the_whole(loaded, tmp_path):
     left = breast("L", "CC", wall="left")
     twice = read_exam(*loaded, [left, left])
-    assert len(twice.views) == 2
-    assert twice.units == {}
-    assert "same view" in twice.notes[0]
+    assert [view.name for view in twice.views] == ["L CC", "L CC, image 2"]
+    assert "L CC, image 2 is not counted: another image of this view counts" in twice.notes[0]
+    assert twice.units["exam"]["pathology"] == pytest.approx(twice.views[0].scores["pathology"])
     Image.fromarray(np.full((300, 150), 200, np.uint8)).save(tmp_path / "a.png")
     picture = read_exam(*loaded, [left, str(tmp_path / "a.png")])
     assert picture.units == {}

@@ -1,9 +1,78 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydicom.dataset import Dataset
+from pydicom.uid import BreastTomosynthesisImageStorage
 
-from mammo_hf.dicom import Laterality, View
+from mammo_hf.dicom import Laterality, View, mammogram_dataset, read_mammogram
 from mammo_hf.errors import DataError, UsageError
-from mammo_hf.inference.exams import check_header, into_exam, views_of
+from mammo_hf.inference.exams import NO_HEADER, check_header, into_exam, not_counting, precedence, views_of
+
+
+def rank(**attributes):
+    """The rank of an image with these attributes."""
+    dataset = mammogram_dataset(np.arange(48, dtype=np.uint16).reshape(8, 6), laterality="L", view="CC")
+    dataset.SOPInstanceUID = "1.2.3"
+    for name, value in attributes.items():
+        setattr(dataset, name, value)
+    return precedence(read_mammogram(dataset))
+
+
+def spot():
+    view, modifier = Dataset(), Dataset()
+    view.CodeValue, view.CodingSchemeDesignator, view.CodeMeaning = "399162004", "SCT", "cranio-caudal"
+    modifier.CodeMeaning, modifier.CodeValue = "Spot compression", "399055006"
+    view.ViewModifierCodeSequence = [modifier]
+    return [view]
+
+
+TIME = {"AcquisitionDate": "20260102", "AcquisitionTime": "101112.5"}
+RAW = {"PresentationIntentType": "FOR PROCESSING"}
+
+
+@pytest.mark.parametrize(
+    ("counts", "does_not", "reason"),
+    [
+        ({}, {"ViewCodeSequence": spot(), **TIME}, "standard view"),
+        ({}, {"ImageType": ["DERIVED", "PRIMARY", "TOMOSYNTHESIS", "GENERATED_2D"], **TIME}, "tomosynthesis"),
+        ({}, {"SOPClassUID": BreastTomosynthesisImageStorage, **TIME}, "tomosynthesis"),
+        ({}, {**RAW, **TIME}, "For Presentation"),
+        ({**TIME, "AcquisitionTime": "101112.6"}, TIME, "later"),
+        ({"AcquisitionDateTime": "20260102101113+0100"}, TIME, "later"),
+        ({"ContentDate": "20260103", "ContentTime": "07"}, TIME, "later"),
+        (TIME, {}, "later"),
+        (TIME, {"AcquisitionDate": "2 Jan", "AcquisitionTime": "noon"}, "later"),
+        ({"SOPInstanceUID": "1.2.2"}, {}, "UID or place"),
+        ({}, {}, "UID or place"),
+    ],
+)
+def test_the_rule_says_which_image_of_a_view_counts(counts, does_not, reason):
+    images = [(0, "L CC", rank(**counts)), (1, "L CC", rank(**does_not)), (2, "R CC", rank())]
+    for order in (images, [images[0], images[2], images[1]], [images[1], images[0]])[: 2 if counts == does_not else 3]:
+        (index, note), *others = not_counting(order).items()
+        assert (index, others, note.code) == (1, [], "another_image_counts")
+        assert reason in note
+
+
+ranks = st.tuples(st.integers(0, 1), st.integers(0, 3), st.integers(0, 2), st.integers(-3, 0), st.sampled_from("ab"))
+
+
+@given(st.lists(st.tuples(st.sampled_from(["L CC", "L MLO", "R CC"]), ranks), max_size=12), st.randoms())
+def test_one_image_of_each_view_counts_whatever_their_order(images, random):
+    numbered = [(index, key, one) for index, (key, one) in enumerate(images)]
+    others = not_counting(numbered)
+    counted = [(key, one) for index, key, one in numbered if index not in others]
+    assert sorted(key for key, _ in counted) == sorted({key for key, _ in images})
+    assert all(one == min(other for same, other in images if same == key) for key, one in counted)
+    random.shuffle(numbered)
+    again = not_counting(numbered)
+    assert sorted((key, one) for index, key, one in numbered if index not in again) == sorted(counted)
+
+
+def test_a_picture_has_the_rank_of_an_image_whose_header_says_nothing():
+    assert precedence(None) == NO_HEADER
+    assert rank() < NO_HEADER < rank(**RAW)
 
 
 @pytest.mark.parametrize("key", ["LMLO", "L-MLO", "left_mlo", "Left MLO", " lmlo "])
@@ -19,7 +88,7 @@ def test_a_view_is_known_by_many_names(key):
         ({"CC": 1}, "not a view of a breast"),
         ({"LXY": 1}, "not a view of a breast"),
         ({"LCC": 1, "left cc": 2}, "same view"),
-        ({"RCC": [1, 2]}, "holds 2 images"),
+        ({"RCC": []}, "holds no image"),
         ({3: 1}, "not a view of a breast"),
     ],
 )

@@ -122,6 +122,21 @@ def test_an_exam_gives_views_breasts_and_the_exam(read, tmp_path):
     assert list(read(iter([exam, exam])))[1] == read([exam])[0]
 
 
+def test_of_two_exposures_of_a_view_the_later_one_counts(read, tmp_path):
+    files = [
+        write_dicom(tmp_path / f"{hour}.dcm", hour, laterality="L", view="CC", AcquisitionDate="20260101",
+                    AcquisitionTime=f"{hour:02}0000")
+        for hour in (9, 11, 10)
+    ]  # fmt: skip
+    result = read({"LCC": files})
+    assert scores_of(result["views"]["LCC"]) == scores_of(read(files[1])) == scores_of(result["exam"])
+    assert [scores_of(other) for other in result["others"]["LCC"]] == [scores_of(read(files[at])) for at in (0, 2)]
+    noted = [{"another_image_counts" in one.get("notes", ()) for one in other} for other in result["others"]["LCC"]]
+    assert noted == [{True}, {True}]
+    assert all("another_image_counts" not in one.get("notes", ()) for one in result["views"]["LCC"])
+    assert "others" not in read({"LCC": files[:1]})
+
+
 def test_an_exam_whose_header_says_otherwise_is_refused(read, tmp_path):
     left = write_dicom(tmp_path / "a.dcm", laterality="L", view="CC")
     with pytest.raises(DataError, match="RCC: its header says laterality L"):
