@@ -1,7 +1,8 @@
 """mammo_hf: from a folder of mammograms to a trained, explainable model, with few labels.
 
 Importing this package loads nothing heavy. Its public names are imported on first use, and what has to be known to
-transformers (the image processor, the pipeline task) is registered when transformers' own registry is loaded.
+transformers (the image processor, the pipeline task) and `datasets` (`MammogramImage`) is registered when their own
+registries are loaded.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ _PUBLIC = {
     "Mammogram": "dicom",
     "MammogramClassificationPipeline": "inference.pipeline",
     "MammogramError": "dicom",
+    "MammogramImage": "data.mammogram_image",
     "embed": "encoders.embed",
     "evaluate": "evaluation.evaluate",
     "explain": "inference.explain",
@@ -40,6 +42,7 @@ _PUBLIC = {
 if TYPE_CHECKING:
     from .data.collection import Collection
     from .data.loading import load
+    from .data.mammogram_image import MammogramImage
     from .dicom import Mammogram, MammogramError, read_mammogram
     from .encoders.embed import embed
     from .errors import MammoError
@@ -71,6 +74,7 @@ __all__ = [
     "Mammogram",
     "MammogramClassificationPipeline",
     "MammogramError",
+    "MammogramImage",
     "embed",
     "evaluate",
     "explain",

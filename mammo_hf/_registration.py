@@ -1,8 +1,8 @@
-"""Registration of our image processor and pipeline task with transformers, without importing transformers for it.
+"""Registration with transformers (image processor, pipeline task) and `datasets` (a feature), without importing them.
 
-Importing transformers' registries takes seconds, and a library should cost nothing at import. So each registration
-waits for the module that holds its registry: it runs at once if that module is loaded, and otherwise right after
-somebody loads it. Nothing that transformers already registers is replaced.
+Importing their registries takes seconds, and a library should cost nothing at import. So each registration waits for
+the module that holds its registry: it runs at once if that module is loaded, and otherwise right after somebody loads
+it. Nothing that they already register is replaced.
 """
 
 from __future__ import annotations
@@ -29,9 +29,15 @@ def _register_pipeline(module: ModuleType) -> None:
     importlib.import_module(".inference.pipeline", __package__)
 
 
+def _register_feature(module: ModuleType) -> None:
+    # as above: if this module is the one that loads `datasets`, it is not whole yet
+    importlib.import_module(".data.mammogram_image", __package__)
+
+
 _WAITING: dict[str, Callable[[ModuleType], None]] = {
     "transformers.models.auto.image_processing_auto": _register_image_processor,
     "transformers.pipelines": _register_pipeline,
+    "datasets.features.features": _register_feature,
 }
 
 

@@ -25,7 +25,7 @@ COMMANDS = {
     "explainers": "the explainers that are installed",
     "inspect": "what DICOM files hold and how they are read, or why not",
     "card": "write a checkpoint's model card again",
-    "push": "publish a checkpoint on the Hugging Face Hub",
+    "push": "publish a checkpoint, an export or prepared images on the Hugging Face Hub",
     "prepare": "read a collection once, for any number of trainings",
     "embed": "encode a collection once, for heads that are trained in minutes",
     "encoders": "encoders for embed, with licence and commercial use",

@@ -14,7 +14,7 @@ def parser() -> Parser:
     )
     p.add_argument("model", metavar="MODEL", help="folder that training wrote")
     p.add_argument("--license", help="licence of the model: an identifier of the Hub, such as apache-2.0")
-    p.add_argument("--base_model", help="OWNER/NAME of the model that training started from")
+    p.add_argument("--base_model", help="OWNER/NAME[@REVISION] of the model that training started from")
     p.add_argument("--results_dataset", help="data set on the Hub that the results are of, OWNER/NAME")
     p.add_argument("--label_efficiency", help="summary.json that mammo-hf label-efficiency wrote")
     p.add_argument("--explanations", help="metrics.json that mammo-hf evaluate-explanations wrote")

@@ -1,4 +1,4 @@
-"""Publish a checkpoint's folder on the Hub: weights, processor, metrics and card in one commit."""
+"""Publish a checkpoint, an export or prepared images on the Hub, with processor and card, in one commit."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from .running import Parser
 def parser() -> Parser:
     """Return the parser of the command's arguments."""
     p = Parser("mammo-hf push", __doc__ or "", "mammo-hf push out/cls lab/mammo-swin --private")
-    p.add_argument("model", metavar="MODEL", help="folder that training wrote")
+    p.add_argument("folder", metavar="FOLDER", help="folder that training, export or prepare wrote")
     p.add_argument("name", metavar="NAME", help="OWNER/NAME on the Hub, or a name alone for a repository of your own")
     p.add_argument("--private", action="store_true", help="make the repository private; refused if it is public")
     p.add_argument("--revision", help="branch to push to, created if it does not exist (default: main)")
     p.add_argument("--token", help="token with write access (default: the one of hf auth login)")
-    p.add_argument("--message", default="Checkpoint, processor, metrics and card", help="commit message")
+    p.add_argument("--message", help="commit message (default: what the folder holds)")
     p.add_argument(
         "--permission", metavar="TEXT", help="who permitted it, when, for what, if the terms of the images forbid it"
     )
@@ -27,6 +27,6 @@ def main(arguments: list[str]) -> None:
     from ..hub.push import push  # imports torch, which --help should not
 
     options = {name: getattr(args, name) for name in ("revision", "token", "message", "permission", "results_dataset")}
-    pushed = push(args.model, args.name, private=args.private or None, **options)
+    pushed = push(args.folder, args.name, private=args.private or None, **options)
     print(f"pushed: {pushed.url}")
-    print(f'load it with revision="{pushed.commit}" to keep this exact version')
+    print(f'exactly this version is {pushed.pinned}, or revision="{pushed.commit}"')

@@ -31,6 +31,7 @@ from .privacy import PRIVATE
 from .schema import COLUMNS, OPTIONAL, TASKS, Row, task_list
 from .terms import OWN_IMAGES, PHANTOMS, read_terms, terms_of_source, terms_of_text
 
+HUB = "hub:"  # begins the name of a data set on the Hugging Face Hub
 TABLE = "table"  # the name of a collection that was given as rows
 HEADER = ("use_descriptions", "any_anatomy")  # how headers are read: settings of the image processor, too
 OPTIONS = (*READING, *HEADER)  # of every source
@@ -44,8 +45,9 @@ def load(source: Any, root: str | Path | None = None, *, terms: str | None = Non
         source: Folder of a collection, which is recognised by its files, or of any images, which are then unlabelled;
             a table with a row per image, "labels.csv" or "labels.xlsx", whose columns are known by their names; a
             source's name with its folder, "cbis-ddsm:data/cbis", or alone, with `root`; a mapping in the folder of its
-            tables, "data/ours/ours.toml"; a folder or URL that ``mammo-hf prepare`` wrote; a list of image files; a
-            pandas DataFrame or a `datasets.Dataset` with a row per image.
+            tables, "data/ours/ours.toml"; a folder or URL that ``mammo-hf prepare`` wrote; a data set on the Hugging
+            Face Hub with either, "hub:owner/name" or "hub:owner/name@revision"; a list of image files; a pandas
+            DataFrame or a `datasets.Dataset` with a row per image.
         root: Folder of the collection; for a table, a mapping or rows the folder of their images, if it is another. In
             one text it is after a colon, "labels.csv:data/films".
         terms: Terms of own images, such as "allowed: ethics vote 12/2024": whether weights that are trained on them may
@@ -93,7 +95,21 @@ def with_stated_terms(collection: Collection, text: str) -> Collection:
     return collection
 
 
+def on_this_machine(source: Any) -> Any:
+    """Return the folder of a data set that is named on the Hub, downloaded if it is not in the cache; others as is.
+
+    Raises:
+        UsageError: There is no such data set, or the Hub cannot be reached.
+    """
+    if not (isinstance(source, str) and source.startswith(HUB)):
+        return source
+    from ..models.checkpoint import locate_dataset  # imports torch, which tables do not need
+
+    return str(locate_dataset(source.removeprefix(HUB)))
+
+
 def _load_any(source: Any, root: str | Path | None, options: dict[str, Any]) -> Collection:
+    source = on_this_machine(source)
     if isinstance(source, str | os.PathLike):
         return _load_place(os.fspath(source), root, options)
     if isinstance(source, Dataset) or type(source).__name__ == "DataFrame":

@@ -66,6 +66,11 @@ class Terms:
         """Whether weights may be published without a permission."""
         return self.weights in (ALLOWED, ATTRIBUTION)
 
+    @property
+    def images_may_be_published(self) -> bool:
+        """Whether the images may be passed on without a permission: they are drawn, or under an open licence."""
+        return self == PHANTOMS or self.images.lower().replace(" ", "-").startswith(_OPEN)
+
     def __str__(self) -> str:
         clause = f' ("{self.clause}")' if self.clause else " (no clause is known)"
         return f"{self.name}: publishing derived weights: {self.weights}{clause}"
@@ -202,6 +207,30 @@ def refuse(terms: Iterable[Terms] | None, permission: str | None, command: str) 
     closed = [str(one) for one in terms or () if not one.may_be_published]
     if terms is None:
         closed = ["what it was trained on is not known (no terms.json): publishing derived weights: ask"]
+    _refuse(closed, permission, command)
+
+
+def refuse_images(terms: Iterable[Terms] | None, permission: str | None, command: str) -> None:
+    """Refuse to publish images of a collection that does not allow it, prepared or not; see `refuse`.
+
+    That weights may be published says nothing about the images.
+
+    Args:
+        terms: Terms of the collections that they are from; ``None``: not known.
+        permission: Text that says who permitted it; then nothing is refused.
+        command: Command that publishes them all the same, without its ``--permission``.
+
+    Raises:
+        UsageError: One of the collections does not allow it, and there is no permission.
+    """
+    closed = [one for one in terms or () if not one.images_may_be_published]
+    said = [f"{one.name}: passing on its images: ask ({one.images or 'no licence is known'})" for one in closed]
+    if terms is None:
+        said = ["whose images they are is not known (no terms.json): passing on images: ask"]
+    _refuse(said, permission, command)
+
+
+def _refuse(closed: list[str], permission: str | None, command: str) -> None:
     if not closed or (permission or "").strip():
         return
     raise UsageError(

@@ -24,7 +24,7 @@ from .collection import Collection
 from .datasets.discovery import looked_for
 from .datasets.folder import NAME as FOLDER
 from .leaks import assert_no_leak
-from .loading import load, with_stated_terms
+from .loading import load, on_this_machine, with_stated_terms
 from .prepare.folder import (
     check_canvas,
     folder_of,
@@ -89,7 +89,7 @@ def open_collection(
 
 def reading_of(images: Any, processor: MammoImageProcessor) -> dict[str, Any]:
     """Return the options of `mammo_hf.load` that read headers as a processor does; none for what is loaded already."""
-    named = isinstance(images, (str, Path)) and not is_prepared(images)
+    named = isinstance(images, (str, Path)) and not is_prepared(on_this_machine(images))
     return dict(processor.of_headers) if named else {}
 
 
@@ -396,6 +396,7 @@ def training_processor(
         UsageError: The prepared folder is not finished, or a change makes no sense.
         DataError: The named folder's processor cannot be read.
     """
+    images = on_this_machine(images)
     folder = folder_of(images) if isinstance(images, Collection) else images if is_prepared(images) else None
     if named is not None:
         found = load_processor(named)

@@ -21,7 +21,7 @@ from ..data.terms import read_terms, write_terms
 from ..data.training_data import open_as_trained, prepared_images, public_name, reading_of
 from ..errors import DataError, UsageError, check_choice, check_device, check_number
 from ..files import writable_folder
-from ..models.checkpoint import load_model, load_processor, locate, read_checkpoint, read_tasks, repository_of
+from ..models.checkpoint import load_model, load_processor, locate, name_of, read_checkpoint, read_tasks
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification
 from ..notes import codes_in
 from ..processing.image_processing_mammo import MammoImageProcessor
@@ -217,7 +217,7 @@ def _facts_of_run(model: MammoSwinForImageClassification) -> dict[str, Any]:
 
 def _facts_of_checkpoint(folder: Path, processor: MammoImageProcessor) -> dict[str, Any]:
     return {
-        "checkpoint": repository_of(folder) or folder.resolve().name,
+        "checkpoint": name_of(folder),
         "training": read_checkpoint(folder).figures,
         "processor": processor.to_dict(),
     }

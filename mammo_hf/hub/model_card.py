@@ -13,7 +13,7 @@ import jinja2
 import yaml
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardData, eval_result_entries_to_yaml
 
-from ..data.terms import read_terms
+from ..data.terms import Terms, read_terms
 from ..errors import UsageError, check_hub_name, install
 from ..evaluation.classifier import FACTS
 from ..evaluation.report import METRIC_NAMES, PRIVATE_COLLECTION, metrics_table
@@ -23,6 +23,7 @@ from ..files import write_whole
 from ..models.checkpoint import CARD, PICTURES, Checkpoint, read_checkpoint, read_json, write_metrics
 
 REPOSITORY = "your-name/your-model"  # name of the repository in a card, until a push fills it in
+DATASET = "your-name/your-data"  # the same, in a data set's card
 
 # Only curves: nothing that shows an image of a patient is pushed.
 DRAWN = {
@@ -54,7 +55,7 @@ def write_card(
         folder: Folder that training wrote: configuration, weights, ``metrics.json``.
         plots: Folder of the curves to show; ``None``: the pictures of an earlier card stay.
         license: Licence of the model, an identifier of the Hub.
-        base_model: Repository of the model that training started from.
+        base_model: Repository of the model that training started from, with an optional ``@revision``.
         results_dataset: Data set on the Hub, OWNER/NAME, that the results are of; a data set that was loaded from the
             Hub need not be named.
         label_efficiency: ``summary.json`` of a label-efficiency study.
@@ -107,6 +108,21 @@ def model_card(checkpoint: Checkpoint) -> ModelCard:
     return ModelCard(f"---\n{metadata}\n---\n\n{content.strip()}\n")
 
 
+def export_card(tasks: Sequence[Mapping[str, Any]], processor: Mapping[str, Any], terms: Sequence[Terms]) -> str:
+    """Return the card of an exported classifier: what it scores, preprocessing, terms, and how to load it.
+
+    Args:
+        tasks: Content of ``tasks.json``.
+        processor: Content of ``preprocessor_config.json``.
+        terms: Terms of all that it was trained on.
+    """
+    tags = ["mammography", "medical-imaging", "onnx", "mammo_hf"]
+    metadata = ModelCardData(license="unknown", library_name="mammo_hf", tags=tags).to_yaml()
+    facts = {"tasks": tasks, "terms": terms, "steps": sentences("preprocessing", processor), "repository": REPOSITORY}
+    content = templates().get_template("export_card.md.j2").render(facts)
+    return f"---\n{metadata}\n---\n\n{content.strip()}\n"
+
+
 def templates() -> jinja2.Environment:
     """Return the templates of the cards, in which every name goes through the filter ``name``."""
     found = jinja2.Environment(
@@ -141,6 +157,7 @@ def _facts(checkpoint: Checkpoint) -> dict[str, Any]:
         "terms": read_terms(checkpoint.folder) or (),
         "figures": figures,
         "run": figures.get("run") or {},
+        "base_model": (metrics.get("card") or {}).get("base_model"),
         "processor": checkpoint.processor,
         "steps": sentences("preprocessing", checkpoint.processor),
         "results": {name: _results(part) for name, part in test.items()},
@@ -249,7 +266,7 @@ def card_data(checkpoint: Checkpoint) -> ModelCardData:
         license=about.get("license") or "unknown",
         library_name="mammo_hf",
         tags=["mammography", "medical-imaging", "swin", "mammo_hf"],
-        base_model=about.get("base_model"),
+        base_model=(about.get("base_model") or "").partition("@")[0] or None,  # the Hub takes no revision there
         datasets=[dataset or _identifier(name)] if dataset or name else None,
         metrics=sorted({result.metric_type for result in results}) or None,
         model_name=REPOSITORY if results else None,

@@ -14,15 +14,16 @@ from huggingface_hub import DatasetCard, DatasetCardData
 from ..data.collection import Collection
 from ..data.loading import load
 from ..data.prepare.executors import Executor, ray_executor
-from ..data.prepare.folder import PROCESSOR, folder_of, prepared_table, read_about
+from ..data.prepare.folder import PROCESSOR, SPLIT_NAME, folder_of, prepared_table, read_about
 from ..data.prepare.running import SHARD_SIZE, PreparedCollection, prepare_images
+from ..data.terms import read_terms
 from ..data.training_data import collection_facts, reading_of
 from ..errors import UsageError
 from ..evaluation.report.facts import sentences
 from ..files import Folder
 from ..models.checkpoint import CARD, load_processor
 from ..processing.image_processing_mammo import MammoImageProcessor
-from .model_card import plain, templates
+from .model_card import DATASET, plain, templates
 
 logger = logging.getLogger(__name__)
 IMAGE_SIZE = (896, 448)  # height and width that keep small lesions visible; no stage of a Swin pads them
@@ -146,13 +147,15 @@ def dataset_card(folder: Folder) -> DatasetCard:
         size_categories=next((name for most, name in _SIZES if about["images"] < most), "n>1M"),
         pretty_name=f"{plain(facts['name'] or 'A private collection')}, prepared",
         tags=["mammography", "medical-imaging", "mammo_hf"],
+        configs=[{"config_name": "default", "data_files": [{"split": SPLIT_NAME, "path": "data/*"}]}],
     )
+    terms = read_terms(folder.url) or ()
     processor: dict[str, Any] = json.loads(folder.read_text(PROCESSOR) or "{}")
     # mean and deviation are applied only when the images are trained on
     done = {key: value for key, value in processor.items() if key not in ("image_mean", "image_std")}
     content = (
         templates()
         .get_template("dataset_card.md.j2")
-        .render(about=about, collection=facts, steps=sentences("preprocessing", done))
+        .render(about=about, collection=facts, steps=sentences("preprocessing", done), terms=terms, repository=DATASET)
     )
     return DatasetCard(f"---\n{metadata.to_yaml()}\n---\n\n{content.strip()}\n")

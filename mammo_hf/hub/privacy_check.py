@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import getpass
 import hashlib
+import importlib
 import json
 import re
 import socket
@@ -16,12 +17,17 @@ from importlib.metadata import PackageNotFoundError, distribution
 from io import BytesIO
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
 
-from ..errors import DataError, MammoError
+from ..data.prepare.row import KEYS
+from ..data.privacy import is_salted_hash
+from ..errors import DataError, MammoError, UsageError, install, refusing
 from ..models.checkpoint import safetensors_header
 
 Content = bytes | Path
+KEYED = ("image_id", "patient", "exam", *KEYS)  # columns of salted hashes
 
 # What no text may contain. An identifier may follow a letter or an underscore, as in names of files, but no digit: the
 # digits after a number's decimal point are not a date.
@@ -90,7 +96,7 @@ _COUNT = re.compile(
 _HARMLESS = re.compile(
     r"\b10\.\d{4,9}/[-.;()/:\w]+"
     r"|\barxiv(?:\.org/(?:abs|pdf)/|[:.\s]\s*)(?:\d{4}\.\d{4,5}|[a-z.-]+/\d{7})(?:v\d+)?"
-    r"|(?<![0-9a-z])(?:[0-9a-f]{64}|[0-9a-f]{40})(?![0-9a-z])"
+    r"|(?<![0-9a-z])(?:[0-9a-f]{64}|[0-9a-f]{40}|(?<=fingerprint: )[0-9a-f]{16})(?![0-9a-z])"
     r"|(?<![\w.])v?\d{1,4}(?:\.\d{1,6})+(?:[.+-]?(?:dev|post|rc|a|b|git)\d+(?:\+[\w.]+)?|\+[\w.]+)"
     rf"|(?<![^\W_])(?:{_COUNT.pattern})[\"'`*]*\s*(?:[:=|,]|is\s)?\s*[\"'`]?\d+(?![\w/-]|\.\d)",
     re.IGNORECASE,
@@ -215,6 +221,10 @@ def _texts(name: str, content: Content) -> tuple[list[str], bool]:
     if name.endswith(".safetensors") and isinstance(content, Path):
         metadata, shapes = safetensors_header(content)
         return [*_lines_of_json(json.dumps(metadata), name), " ".join(shapes)], True
+    if name.endswith((".arrow", ".parquet")) and isinstance(content, Path):
+        return list(_texts_of_rows(name, content)), True
+    if name.endswith(".onnx") and isinstance(content, Path):
+        return list(_texts_of_onnx(name, content)), True
     raw = content if isinstance(content, bytes) else content.read_bytes()
     if name.endswith(".png"):
         return _texts_of_picture(name, raw), True
@@ -279,6 +289,40 @@ def _texts_of_picture(name: str, raw: bytes) -> list[str]:
     return [
         note if isinstance(note, str) else note.decode("latin-1") for note in notes if isinstance(note, str | bytes)
     ]
+
+
+def _texts_of_rows(name: str, path: Path) -> Iterator[str]:
+    """Yield the texts of prepared rows; what is no salted hash in a column of keys counts as a text."""
+    with refusing(name), pa.memory_map(str(path)) as file:
+        parts = pq.ParquetFile(file) if name.endswith(".parquet") else pa.ipc.open_stream(file)
+        schema = parts.schema_arrow if isinstance(parts, pq.ParquetFile) else parts.schema
+        yield from (value.decode("utf-8", "replace") for value in (schema.metadata or {}).values())
+        columns = [column for column in schema.names if pa.types.is_string(schema.field(column).type)]
+        for batch in parts.iter_batches(columns=columns) if isinstance(parts, pq.ParquetFile) else parts:
+            for column in columns:
+                values = filter(None, batch.column(column).unique().to_pylist())
+                yield from (f"{column}: {one}" for one in values if not (column in KEYED and is_salted_hash(one)))
+
+
+def _texts_of_onnx(name: str, path: Path) -> Iterator[str]:
+    """Yield all texts of an ONNX model but the names of its operators' inputs and outputs.
+
+    Raises:
+        UsageError: The package onnx is not installed.
+    """
+    try:
+        onnx = importlib.import_module("onnx")
+    except ImportError as error:
+        raise UsageError("onnx is needed to look through it", source=name, remedy=install("onnx")) from error
+    with refusing(name):
+        model = onnx.load(str(path), load_external_data=False)
+    parts = [model, model.graph, *model.graph.node]
+    for function in model.functions:
+        parts += [function, *function.node]
+    for part in parts:
+        yield from filter(None, (getattr(part, "name", ""), part.doc_string))
+        yield from (f"{entry.key}: {entry.value}" for entry in part.metadata_props)
+    yield f"{model.producer_name} {model.domain}"
 
 
 _EXIF = (0x8769, 0x8825)  # parts of Exif: photograph, place

@@ -1,17 +1,11 @@
-"""Push of a checkpoint to the Hub: checked for identifiers, then one commit with all that it takes to use it."""
+"""Push to the Hub: checked for terms and identifiers, then one commit with all that it takes to use what was made."""
 
 from __future__ import annotations
 
-import ast
-import importlib.util
-import json
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,25 +20,13 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id
 
 from ..data.prepare.folder import is_features
-from ..data.terms import TERMS, Terms, read_terms, refuse
+from ..data.terms import Terms, read_terms, refuse, refuse_images
 from ..errors import DataError, MammoError, UsageError
 from ..files import write_record
-from ..models.checkpoint import (
-    CARD,
-    CONFIG,
-    INDEX,
-    METRICS,
-    PICTURES,
-    PROCESSOR,
-    Checkpoint,
-    locate,
-    read_checkpoint,
-    read_json,
-    repository_of,
-    write_metrics,
-)
-from .model_card import REPOSITORY, escaped, eval_result_files, write_card
+from ..models.checkpoint import CARD, locate, name_of, read_json, repository_of, write_metrics
+from .model_card import DATASET, REPOSITORY, escaped, write_card
 from .privacy_check import names_of_this_machine, paths_of_this_machine, refuse_identifiers
+from .pushed_files import WEIGHTS, files_to_push, flat_sources, kind_of
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -60,46 +42,55 @@ class Pushed:
         repository: Repository's full name, OWNER/NAME.
         commit: Hash of the commit, to be pinned as ``revision``.
         url: Address of the commit on the Hub.
+        kind: Kind of the repository, "model" or "dataset".
     """
 
     repository: str
     commit: str
     url: str
+    kind: str = "model"
+
+    @property
+    def pinned(self) -> str:
+        """The name by which every command loads exactly this commit."""
+        return f"{'hub:' if self.kind == 'dataset' else ''}{self.repository}@{self.commit}"
 
     def __str__(self) -> str:
-        return f'pushed to {self.url}; load it with revision="{self.commit}" to keep this exact version'
+        return f'pushed to {self.url}; exactly this version is {self.pinned}, or revision="{self.commit}"'
 
 
 def push(
-    model_folder: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
     name: str,
     *,
     private: bool | None = None,
     revision: str | None = None,
     token: str | None = None,
-    message: str = "Checkpoint, processor, metrics and card",
+    message: str | None = None,
     private_paths: Iterable[str | Path] = (),
     permission: str | None = None,
     results_dataset: str | None = None,
 ) -> Pushed:
-    """Push the configuration, weights, processor with its source, metrics and card of a checkpoint in one commit.
+    """Push a checkpoint, an export or prepared images in one commit, with all that it takes to use them.
 
-    An existing card is pushed as it is, with the repository's name filled in; a missing one is written first. Calling
-    it again sends what has not arrived, and makes no commit if nothing has changed. The repository is recorded next to
-    the checkpoint (``pushed.json``), for the cards of models that are trained from it.
+    Of a checkpoint that is the configuration, the weights, the processor with its source, the metrics and the card; of
+    prepared images, which go to a data set's repository, the rows, their processor and the card. An existing card is
+    pushed as it is, with the repository's name filled in. Calling it again sends what has not arrived, and makes no
+    commit if nothing has changed. The repository and the commit are recorded next to what was pushed (``pushed.json``),
+    for the cards of models that are trained from it.
 
     Args:
-        model_folder: Folder that training wrote.
+        folder: Folder that training, ``prepare`` or ``export`` wrote.
         name: Repository's name, OWNER/NAME, or a name alone for a repository of the token's owner.
         private: Whether the repository must be private; ``None``: the Hub's default for this owner.
         revision: Branch to push to, created if it does not exist; ``None``: main.
         token: Token with write access; ``None``: the one of ``hf auth login``.
-        message: Commit message.
+        message: Commit message; ``None``: what the folder holds.
         private_paths: Folders that no pushed file may name in addition to this machine's own, such as the data set's.
-        permission: Person who permitted the publication, with date and purpose, if the terms of a collection that the
-            model was trained on do not allow it; goes into the card.
-        results_dataset: Data set on the Hub that the results are of, for ``.eval_results``; ``None``: the one that was
-            recorded in training or by `write_card`, or that the images were loaded from.
+        permission: Person who permitted the publication, with date and purpose, if the terms of a collection that it
+            was made from do not allow it; goes into the card.
+        results_dataset: Data set on the Hub that a checkpoint's results are of, for ``.eval_results``; ``None``: the
+            one that was recorded in training or by `write_card`, or that the images were loaded from.
 
     Returns:
         The repository, the commit and its address.
@@ -107,21 +98,19 @@ def push(
     Raises:
         IdentifierError: A file contains something that names a person, a place or this machine; nothing was sent.
         HubError: The Hub or the connection failed; the folder is unchanged.
-        UsageError: There is no model in the folder, the repository's name is not valid, or it is public and must be
-            private; or the terms of what the model was trained on do not allow it, and there is no permission.
+        UsageError: There is nothing to push in the folder, the repository's name is not valid, or it is public and must
+            be private; or the terms of what it was made from do not allow it, and there is no permission.
     """
     _check_name(name)
-    folder = Path(model_folder)
+    folder = Path(folder)
     if is_features(folder):
         refuse(read_terms(folder), None, "there is no command that publishes features, even")
         remedy = "push the head that was trained on them"
         raise UsageError("holds features of images, which are not published", source=folder, remedy=remedy)
-    checkpoint = read_checkpoint(folder)
-    refuse(read_terms(folder), permission, f"mammo-hf push {folder} {name}")
-    if not (folder / CARD).is_file():
-        write_card(folder)
+    kind = kind_of(folder)
+    files = files_to_push(folder, permission, results_dataset)
+    (refuse_images if kind == "dataset" else refuse)(read_terms(folder), permission, f"mammo-hf push {folder} {name}")
     # Check before the first request: only the repository's full name is still missing from the files.
-    files = files_to_push(checkpoint, REPOSITORY, permission, results_dataset)
     searched = refuse_identifiers(
         files | {CARD: _named(files[CARD], name)},
         paths=paths_of_this_machine([folder, *private_paths]),
@@ -129,27 +118,35 @@ def push(
         known=[name, *filter(None, [permission and escaped(permission), results_dataset])],
         ours=flat_sources(),
     )
-    repository = _open_repository(name, private, revision, token, keeps=folder)
+    repository = _open_repository(name, private, revision, token, keeps=folder, kind=kind)
     files[CARD] = _named(files[CARD], repository)
     with plain_hub_errors(repository, keeps=folder):
         api = HfApi(token=token, library_name="mammo_hf")
-        there = api.list_repo_files(repository, revision=revision)
+        there = api.list_repo_files(repository, revision=revision, repo_type=kind)
         added = [CommitOperationAdd(name, content) for name, content in files.items()]
         _refuse_changes(added, searched, folder)
         operations: list[CommitOperationAdd | CommitOperationDelete] = [*added]
-        # Weights of an earlier push under other names would be loaded though they are not in this one.
-        operations += [CommitOperationDelete(name) for name in there if _WEIGHTS.fullmatch(name) and name not in files]
-        commit = api.create_commit(repository, operations, commit_message=message, revision=revision)
-    pushed = Pushed(repository, str(commit.oid), str(commit.commit_url))
+        # Weights or rows of an earlier push under other names would be loaded though they are not in this one.
+        operations += [CommitOperationDelete(name) for name in there if name not in files and _is_loaded(name, kind)]
+        about = {"commit_message": message or f"{_WHAT[kind]} and card", "revision": revision, "repo_type": kind}
+        commit = api.create_commit(repository, operations, **about)
+    pushed = Pushed(repository, str(commit.oid), str(commit.commit_url), kind)
     record = {"repository": pushed.repository, "commit": pushed.commit}
     write_record(record, folder / PUSHED)
     return pushed
 
 
+_WHAT = {"model": "Model, processor, metrics", "dataset": "Prepared images, processor"}
+
+
+def _is_loaded(name: str, kind: str) -> bool:
+    return name.startswith("data/") if kind == "dataset" else WEIGHTS.fullmatch(name) is not None
+
+
 def _named(card: bytes | Path, repository: str) -> bytes:
     """Return the card with the repository's name in it."""
     text = card if isinstance(card, bytes) else card.read_bytes()
-    return text.replace(REPOSITORY.encode(), repository.encode())
+    return text.replace(REPOSITORY.encode(), repository.encode()).replace(DATASET.encode(), repository.encode())
 
 
 def _refuse_changes(added: Iterable[CommitOperationAdd], searched: Mapping[str, str], folder: Path) -> None:
@@ -169,16 +166,21 @@ def _check_name(name: str) -> None:
 
 
 def _open_repository(
-    name: str, private: bool | None, revision: str | None, token: str | None, keeps: Path | None = None
+    name: str,
+    private: bool | None,
+    revision: str | None,
+    token: str | None,
+    keeps: Path | None = None,
+    kind: str = "model",
 ) -> str:
     """Create the repository and the branch if they do not exist yet, and return the repository's full name."""
     api = HfApi(token=token, library_name="mammo_hf")
     with plain_hub_errors(name, keeps=keeps):
-        repository = api.create_repo(name, private=private, exist_ok=True).repo_id
+        repository = api.create_repo(name, private=private, exist_ok=True, repo_type=kind).repo_id
         if revision is not None:
-            api.create_branch(repository, branch=revision, exist_ok=True)
+            api.create_branch(repository, branch=revision, exist_ok=True, repo_type=kind)
         # An existing repository does not become private by asking for it.
-        if private and not api.model_info(repository).private:
+        if private and not api.repo_info(repository, repo_type=kind).private:
             raise UsageError(
                 "exists already, and is public",
                 source=repository,
@@ -272,13 +274,19 @@ def finish_checkpoint(
 
 
 def _published(start: str | None) -> str | None:
-    """Return the repository that the starting checkpoint was loaded from or, if it is a folder here, pushed to."""
+    """Return the repository that the starting checkpoint was loaded from or, if it is a folder here, pushed to.
+
+    With its commit: ``OWNER/NAME@COMMIT``.
+    """
     try:
         folder = locate(start or "")
     except UsageError:  # it has been moved away during the training
         return None
     path = folder / PUSHED
-    return repository_of(folder) or (str(read_json(path).get("repository")) if path.is_file() else None)
+    if repository_of(folder) is None and path.is_file():
+        pushed = read_json(path)
+        return f"{pushed.get('repository')}@{pushed.get('commit')}"
+    return name_of(folder) if repository_of(folder) else None
 
 
 # Errors of the Hub and the connection, in one line each.
@@ -368,114 +376,3 @@ def _of_status(error: HfHubHTTPError) -> tuple[str, str]:
     else:
         problem, remedy = "the Hub refuses the request", "see https://status.huggingface.co, or try again later"
     return f"{problem} ({status})", remedy
-
-
-# The files of a checkpoint's folder that are pushed, and no others. Checkpoints of the optimiser, training_args.bin,
-# the split and the label subset stay, because they hold paths of this machine or patients' keys.
-
-_WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
-
-
-def files_to_push(
-    checkpoint: Checkpoint, repository: str, permission: str | None = None, results_dataset: str | None = None
-) -> dict[str, bytes | Path]:
-    """Return the files to push by name in the repository, as content or path.
-
-    Args:
-        checkpoint: Checkpoint with its card.
-        repository: Repository's name, for the card.
-        permission: Permission to publish, for the card.
-        results_dataset: Data set on the Hub that the results are of.
-
-    Raises:
-        UsageError: There are no weights, or the data set's name is not one of the Hub.
-        DataError: The index of the weights names a file elsewhere.
-    """
-    folder = checkpoint.folder
-    files: dict[str, bytes | Path] = {CONFIG: _config(checkpoint.config)}
-    for name in checkpoint.weights():
-        if not _WEIGHTS.fullmatch(name):
-            raise DataError(f"{INDEX} names the file {name!r}", source=folder, remedy="save the model again")
-        files[name] = folder / name
-    if checkpoint.processor:
-        ours = checkpoint.processor.get("image_processor_type") == "MammoImageProcessor"
-        code = flat_sources() if ours else {}
-        files[PROCESSOR] = _json({**checkpoint.processor, **({"auto_map": AUTO_MAP} if code else {})})
-        files |= code
-    if checkpoint.metrics:
-        files[METRICS] = (folder / METRICS).read_bytes()
-    files |= eval_result_files(checkpoint, results_dataset)
-    card = _named(folder / CARD, repository).decode()
-    if permission:
-        card = f"{card.rstrip()}\n\n## Permission\n\nPublished with this permission: {escaped(permission)}\n"
-    files[CARD] = card.encode()
-    if (folder / TERMS).is_file():
-        files[TERMS] = (folder / TERMS).read_bytes()
-    shown = {f"{PICTURES}/{picture.name}": picture for picture in sorted((folder / PICTURES).glob("*.png"))}
-    files |= {name: picture.read_bytes() for name, picture in shown.items() if f"({name})" in card}
-    return files
-
-
-def _config(config: dict[str, Any]) -> bytes:
-    # Keys that begin with an underscore record where it was loaded from. A pipeline of ours in the configuration would
-    # make a plain call demand remote code.
-    kept = {key: value for key, value in config.items() if not key.startswith("_") and key != "custom_pipelines"}
-    return _json(kept)
-
-
-def _json(content: dict[str, Any]) -> bytes:
-    return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
-
-
-# The processor's source as flat sibling files, which transformers takes from a repository that is trusted. With them
-# AutoImageProcessor.from_pretrained(name, trust_remote_code=True) works without mammo_hf, for arrays and PIL images.
-
-MODULE = "image_processing_mammo"
-AUTO_MAP = {"AutoImageProcessor": f"{MODULE}.MammoImageProcessor"}
-
-
-@cache
-def flat_sources(module: str = f"processing.{MODULE}") -> dict[str, bytes]:
-    """Return a module of this package and all that it imports from the package, as files of one flat folder.
-
-    Args:
-        module: Dotted name below ``mammo_hf``.
-
-    Returns:
-        Source by file name; relative imports are rewritten to siblings, which is all that transformers follows.
-
-    Raises:
-        ValueError: Two of the modules have the same file name, or one imports a whole package.
-    """
-    folder = resources.files("mammo_hf")
-    found: dict[str, tuple[str, bytes]] = {}
-    waiting = [module]
-    while waiting:
-        name = waiting.pop()
-        file = f"{name.rpartition('.')[2]}.py"
-        if file in found:
-            if found[file][0] != name:
-                raise ValueError(f"{name} and {found[file][0]} would both be {file}")
-            continue
-        if folder.joinpath(*name.split(".")).is_dir():
-            raise ValueError(f"the package {name} is imported, which is not a flat sibling")
-        source, siblings = _flattened(folder.joinpath(*name.split(".")[:-1], file).read_text(encoding="utf-8"), name)
-        found[file] = (name, source.encode())
-        waiting += siblings
-    return {file: source for file, (_, source) in sorted(found.items())}
-
-
-def _flattened(source: str, name: str) -> tuple[str, list[str]]:
-    """Return the source with imports from siblings, and the dotted names of the modules that it imports."""
-    lines, imported = source.split("\n"), []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            target = importlib.util.resolve_name(
-                "." * node.level + (node.module or ""), f"mammo_hf.{name}".rpartition(".")[0]
-            )
-            imported.append(target.removeprefix("mammo_hf").lstrip("."))
-            here = lines[node.lineno - 1]
-            lines[node.lineno - 1] = here.replace(
-                f"from {'.' * node.level}{node.module or ''} ", f"from .{target.rpartition('.')[2]} ", 1
-            )
-    return "\n".join(lines), imported

@@ -20,7 +20,7 @@ from torch import nn
 from ..data.terms import Terms, read_terms, write_terms
 from ..errors import DataError, UsageError, install
 from ..files import as_new_files
-from ..models.checkpoint import load_processor
+from ..models.checkpoint import ONNX_MODEL, ONNX_TASKS, load_processor
 from ..models.configuration_mammo_swin import MammoSwinConfig
 from ..models.modeling_mammo_swin import MammoSwinImageClassifierOutput
 from ..processing.image_processing_mammo import MammoImageProcessor
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from ..models.modeling_mammo_swin import MammoSwinForImageClassification
 
-MODEL, TASKS = "model.onnx", "tasks.json"
 TOLERANCE = 1e-4  # largest difference of a logit from PyTorch's
 LARGEST_BATCH = 4096
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -68,11 +67,11 @@ def export_onnx(
     out.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
-        difference = _export(model.float(), part / MODEL)
+        difference = _export(model.float(), part / ONNX_MODEL)
         if difference > TOLERANCE:
-            raise DataError(f"its logits differ by {difference:.2g} from PyTorch's", source=out / MODEL)
+            raise DataError(f"its logits differ by {difference:.2g} from PyTorch's", source=out / ONNX_MODEL)
         processor.save_pretrained(part)
-        (part / TASKS).write_text(json.dumps(task_facts(model.config), indent=2) + "\n", encoding="utf-8")
+        (part / ONNX_TASKS).write_text(json.dumps(task_facts(model.config), indent=2) + "\n", encoding="utf-8")
         # a model that was made here has no folder: its terms are not known
         source = Path(model.name_or_path) if model.name_or_path else None
         known = read_terms(source) if source is not None and source.is_dir() else None
@@ -97,6 +96,8 @@ def _export(model: MammoSwinForImageClassification, path: Path) -> float:
             verbose=False,
         )
         assert program is not None
+        for node in program.model.graph.all_nodes():  # the exporter notes each one's lines of code, with their paths
+            node.metadata_props.clear()
         program.save(path)
         return _difference(path, graph, example)
 
@@ -220,13 +221,14 @@ class OnnxClassifier(nn.Module):
         except ImportError as error:
             raise UsageError("onnxruntime is not installed", remedy=_EXTRA) from error
         self.folder = folder = Path(folder)
-        self.config = _config(folder / TASKS)
+        self.config = _config(folder / ONNX_TASKS)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or torch.get_num_threads()
+        path = folder / ONNX_MODEL
         try:
-            self.session = onnxruntime.InferenceSession(folder / MODEL, options, providers=["CPUExecutionProvider"])
+            self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's errors have no common class of their own
-            raise DataError("cannot be read", source=folder / MODEL, remedy="export the classifier again") from error
+            raise DataError("cannot be read", source=path, remedy="export the classifier again") from error
 
     def forward(self, pixel_values: torch.Tensor) -> MammoSwinImageClassifierOutput:
         """Return the logits of all tasks, with ``score_from`` applied already, of normalised images."""
@@ -240,7 +242,7 @@ class OnnxClassifier(nn.Module):
 
 def is_exported(folder: str | os.PathLike[str]) -> bool:
     """Return whether a folder was written by ``mammo-hf export onnx``."""
-    return (Path(folder) / MODEL).is_file()
+    return (Path(folder) / ONNX_MODEL).is_file()
 
 
 def load_exported(folder: str | os.PathLike[str]) -> tuple[OnnxClassifier, MammoImageProcessor]:

@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from ..errors import DataError, UsageError
+from ..errors import DataError, UsageError, check_hub_name
 from ..files import write_whole
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .configuration_mammo_swin import SIZES, MammoSwinConfig
@@ -37,6 +37,7 @@ State = dict[str, torch.Tensor]
 CONFIG, PROCESSOR, METRICS, CARD = "config.json", "preprocessor_config.json", "metrics.json", "README.md"
 NO_CLASSIFIER = "is a pre-trained encoder, which has no classifier"  # what a stage 1 checkpoint is refused with
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+ONNX_MODEL, ONNX_TASKS = "model.onnx", "tasks.json"  # what an export has in their place
 PICTURES = "card"  # the folder of the card's pictures
 STAGES = {"classifier": "MammoSwinForImageClassification", "mim": "MammoSwinForMaskedImageModeling"}
 
@@ -77,12 +78,30 @@ def locate(model: str | os.PathLike[str], *, with_code: bool = False) -> Path:
         wanted = [*_DOWNLOADED, *(["*.py"] if with_code else [])]
         return _snapshot(name, revision or constants.DEFAULT_REVISION, wanted)
     except Exception as error:  # the client's own errors, and those of its transport, which have no common class
-        reason, remedy = _why_not(error, name, revision)
+        reason, remedy = _why_not(error, name, revision, "model")
         raise UsageError(
             f"there is no such folder here, and from the Hugging Face Hub: {reason}",
             source=text,
             remedy=remedy + _nearest(text),
         ) from error
+
+
+def locate_dataset(text: str) -> Path:
+    """Return where a data set of the Hugging Face Hub is on this machine, downloading what is not in the user's cache.
+
+    Args:
+        text: Name on the Hub, ``OWNER/NAME``, with an optional ``@REVISION`` (a branch, tag or commit).
+
+    Raises:
+        UsageError: There is no such data set on the Hub, or it cannot be reached and is not in the cache.
+    """
+    name, _, revision = text.partition("@")
+    check_hub_name("hub:", name)
+    try:
+        return _snapshot(name, revision or constants.DEFAULT_REVISION, None, "dataset")
+    except Exception as error:  # as in `locate`
+        reason, remedy = _why_not(error, name, revision, "data set")
+        raise UsageError(f"from the Hugging Face Hub: {reason}", source=f"hub:{text}", remedy=remedy) from error
 
 
 def repository_of(folder: Path) -> str | None:
@@ -97,38 +116,50 @@ def repository_of(folder: Path) -> str | None:
     return name.replace("--", "/")
 
 
+def name_of(folder: Path) -> str:
+    """Return what records and cards call a model: its name on the Hub with its commit, or the name of its folder.
+
+    Args:
+        folder: What `locate` has returned: a folder, a ``.pth`` file, or the name of a size.
+    """
+    repository = repository_of(folder)
+    return f"{repository}@{folder.name}" if repository else folder.resolve().name
+
+
 def _is_path(name: str) -> bool:
     first, _, rest = name.partition("/")
     return not _HUB_NAME.fullmatch(name) or name.endswith(".pth") or bool(rest and Path(first).exists())
 
 
-def _snapshot(name: str, revision: str, wanted: list[str]) -> Path:
+def _snapshot(name: str, revision: str, wanted: list[str] | None, kind: str = "model") -> Path:
+    about: dict[str, Any] = {"revision": revision, "repo_type": kind}
     if _COMMIT.fullmatch(revision):
         # a commit never changes, so a cached one needs no request
         with contextlib.suppress(OSError, ValueError):
-            return Path(snapshot_download(name, revision=revision, allow_patterns=wanted, local_files_only=True))
+            return Path(snapshot_download(name, allow_patterns=wanted, local_files_only=True, **about))
         # what comes next would be tried six times if the Hub cannot be reached
-        HfApi().model_info(name, revision=revision)
-    return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+        HfApi().repo_info(name, **about)
+    return Path(snapshot_download(name, allow_patterns=wanted, **about))
 
 
-def _why_not(error: Exception, name: str, revision: str) -> tuple[str, str]:
-    """Return the reason why a model did not come from the Hub, and what to do about it."""
+def _why_not(error: Exception, name: str, revision: str, kind: str) -> tuple[str, str]:
+    """Return the reason why a model or data set did not come from the Hub, and what to do about it."""
     if isinstance(error, GatedRepoError):
-        return "its terms have to be accepted first", f"accept them at {constants.ENDPOINT}/{name}, then hf auth login"
+        page = f"{constants.ENDPOINT}/{name if kind == 'model' else f'datasets/{name}'}"
+        return "its terms have to be accepted first", f"accept them at {page}, then hf auth login"
     if isinstance(error, RevisionNotFoundError):
         return f"{name} has no revision {revision!r}", "check the revision after the @"
     # an answer without the Hub's own code is raised as the cause of a missing cache entry
     status = getattr(getattr(error.__cause__ or error, "response", None), "status_code", None)
     if isinstance(error, RepositoryNotFoundError) or status == 404:
-        return "there is no such model, or it is private", "check the name; if it is private: hf auth login"
+        return f"there is no such {kind}, or it is private", "check the name; if it is private: hf auth login"
     if constants.HF_HUB_OFFLINE:
-        return "HF_HUB_OFFLINE is set, and the model is not in the cache", "unset it, or check the name"
+        return f"HF_HUB_OFFLINE is set, and the {kind} is not in the cache", "unset it, or check the name"
     if status is not None:
         return f"it answers with the error {status}", "try again later, or check your token: hf auth login"
     if isinstance(error, OSError) and error.errno is not None:
-        return f"the model cannot be stored ({error.strerror})", "check the cache, which HF_HOME names"
-    return "it cannot be reached, and the model is not in the cache", "check the name and the connection"
+        return f"the {kind} cannot be stored ({error.strerror})", "check the cache, which HF_HOME names"
+    return f"it cannot be reached, and the {kind} is not in the cache", "check the name and the connection"
 
 
 def _nearest(text: str) -> str:
@@ -459,8 +490,7 @@ def load_starting_weights(
         )
     network.load_state_dict(fitting, strict=False)
     new = [name for name in target if name not in fitting]
-    name = repository_of(path) or path.name
-    logger.info("%s: %d tensors loaded, new: %s", name, len(fitting), ", ".join(new) or "nothing")
+    logger.info("%s: %d tensors loaded, new: %s", name_of(path), len(fitting), ", ".join(new) or "nothing")
     return new
 
 

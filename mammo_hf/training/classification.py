@@ -36,7 +36,7 @@ from ..evaluation.task_figures import evaluate_task
 from ..hub.push import take_over_push
 from ..metrics.classification import accuracy, auroc_of
 from ..metrics.inputs import UndefinedMetric
-from ..models.checkpoint import check_model, kind_of_start, load_starting_weights, locate, starting_config
+from ..models.checkpoint import check_model, kind_of_start, load_starting_weights, locate, name_of, starting_config
 from ..models.configuration_mammo_swin import SCORES, SIZES, MammoSwinConfig
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification, probabilities, score_logits
 from ..plotting import plot_loss_curves, plot_metric_curves, plot_roc
@@ -137,7 +137,7 @@ def finetune(
     of_run: dict[str, Any] = {"tasks": tasks, "patients": patients, "callbacks": callbacks, "checkpoint": checkpoint}
     fitted = fit_classifier(prepared, processor, config, model=start, **of_run)
     # Evaluate, save and describe
-    facts = fitted.figures | {"model": Path(str(model)).name, "image_size": list(processor.canvas)}
+    facts = fitted.figures | {"model": name_of(Path(start)), "image_size": list(processor.canvas)}
     facts["collection"] = collection_facts(collection, tasks)
     missing = [one.reason for one in unreadable(collection.where(split="test"), prepared, folder)]
     metrics = _evaluate_and_save(fitted, processor, config, facts, table=collection, unreadable=missing)

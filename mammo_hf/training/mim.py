@@ -35,7 +35,7 @@ from ..data.training_data import (
 )
 from ..errors import DataError
 from ..hub.push import take_over_push
-from ..models.checkpoint import check_model, load_starting_weights, locate, starting_config
+from ..models.checkpoint import check_model, load_starting_weights, locate, name_of, starting_config
 from ..models.configuration_mammo_swin import SIZES
 from ..models.losses import denormalized
 from ..models.modeling_mammo_swin import MammoSwinForMaskedImageModeling
@@ -126,7 +126,7 @@ def pretrain(
     # Save, measure and describe
     metrics = _save(trainer, training, validation, processor, config)
     if trainer.is_world_process_zero():
-        metrics |= {"seed": config.seed, "model": Path(str(model)).name, "image_size": list(processor.canvas)}
+        metrics |= {"seed": config.seed, "model": name_of(Path(start)), "image_size": list(processor.canvas)}
         metrics["collection"] = collection_facts(collection, tasks)
     result = TrainingResult(out, metrics, _sentence(metrics))
     end_stage("mim", result, config, collection, start=start, target=target)

@@ -36,7 +36,7 @@ from ..data.training_data import open_collection, reading_of
 from ..errors import MammoError, UsageError, check_number, did_you_mean
 from ..files import writable_folder, write_whole
 from ..hub.push import finish_checkpoint
-from ..models.checkpoint import CONFIG, METRICS, load_model, read_metrics, repository_of
+from ..models.checkpoint import CONFIG, METRICS, load_model, name_of, read_metrics
 from ..models.configuration_mammo_swin import SIZES, MammoSwinConfig
 from ..models.losses import loss_counts
 from ..processing.image_processing_mammo import MammoImageProcessor
@@ -276,7 +276,7 @@ def terms_of_training(collection: Collection, config: StageConfig, start: str) -
     """Return the terms of all that a model will have been trained on: the images, and those of its ancestors."""
     if start in SIZES:
         return collection.terms
-    name = repository_of(Path(start)) or Path(start).name
+    name = name_of(Path(start))
     return united(collection.terms, terms_of_model(start, name, config.model_terms))
 
 
@@ -301,7 +301,7 @@ def end_stage(
     plots = result.output_dir / "plots"
     pushed = finish_checkpoint(result.output_dir, stage, dict(result.metrics), plots=plots, **about)
     if pushed is not None:
-        logger.info("pushed: %s", pushed.url)
+        logger.info("%s", pushed)
     logger.info("%s", result)
 
 

@@ -64,7 +64,7 @@ def test_a_training_is_pushed_once_at_its_end(stage, hub, tmp_path, capsys):
     assert (
         stage("--push_to_hub", "--hub_model_id", "lab/mammo", "--hub_private_repo", "true", "--hub_revision", "v1") == 0
     )
-    assert "pushed: " in capsys.readouterr().err
+    assert "pushed to " in capsys.readouterr().err
     repository = hub.repositories["lab/mammo"]
     assert repository.private
     assert set(repository.branches) == {"main", "v1"}
@@ -100,7 +100,9 @@ def test_the_next_stage_names_the_model_that_it_started_from(checkpoint, tmp_pat
     (tmp_path / "mim").mkdir()
     (tmp_path / "mim" / "pushed.json").write_text('{"repository": "lab/mim", "commit": "1"}')
     finish_checkpoint(checkpoint, "classifier", {}, plots=tmp_path / "none", start=str(tmp_path / "mim"))
-    assert "base_model: lab/mim\n" in (checkpoint / "README.md").read_text()
+    text = (checkpoint / "README.md").read_text()
+    assert "base_model: lab/mim\n" in text
+    assert "Started from lab/mim@1." in text
 
 
 def test_without_being_asked_nothing_is_pushed(hub, tmp_path):
@@ -113,7 +115,7 @@ def test_push_says_where_and_which_commit(checkpoint, hub, capsys):
     out = capsys.readouterr().out
     assert f"{hub.url}/lab/mammo/commit/" in out
     commit = hub.repositories["lab/mammo"].branches["v1"]
-    assert f'revision="{commit}"' in out
+    assert f'lab/mammo@{commit}, or revision="{commit}"' in out
     # the next stage's card names it
     assert json.loads((checkpoint / "pushed.json").read_text()) == {"repository": "lab/mammo", "commit": commit}
 

@@ -15,8 +15,7 @@ from small_archive import write_dicom
 from mammo_hf import MammoImageProcessor
 from mammo_hf.cli import main
 from mammo_hf.hub.model_card import write_card
-from mammo_hf.hub.push import files_to_push
-from mammo_hf.models.checkpoint import read_checkpoint
+from mammo_hf.hub.pushed_files import files_to_push
 from mammo_hf.phantom.writing import write_phantom
 from mammo_hf.testing import tiny_classifier
 
@@ -94,7 +93,7 @@ def _write_checkpoint(folder: Path) -> None:
 
 def _write_pushed(checkpoint: Path, folder: Path) -> None:
     """The repository as a push would leave it; a folder of its name is loaded in its place."""
-    for name, content in files_to_push(read_checkpoint(checkpoint), "lab/mammo-swin").items():
+    for name, content in files_to_push(checkpoint).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content if isinstance(content, bytes) else content.read_bytes())
 

@@ -11,6 +11,7 @@ import base64
 import hashlib
 import json
 import os
+import pathlib
 import re
 import socket
 import threading
@@ -33,6 +34,7 @@ class Repository:
     """Branches, and the files of every commit."""
 
     private: bool = False
+    gated: bool = False
     branches: dict[str, str] = field(default_factory=dict)
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
     parents: dict[str, str | None] = field(default_factory=dict)
@@ -149,6 +151,9 @@ class _Handler(BaseHTTPRequestHandler):
         if fault is not None and fault.status:
             self._error(fault.status)
             return
+        # a data set's addresses are those of a model with another beginning
+        self.kind = "datasets/" if re.match(r"(/api)?/datasets/", path) else ""
+        path = re.sub(r"^/api/datasets/", "/api/models/", path).removeprefix("/datasets")
         for pattern, name in _ROUTES:
             found = re.fullmatch(pattern, path)
             if found and (self.command in name.split("_")[0].split("+")):
@@ -205,7 +210,10 @@ class _Handler(BaseHTTPRequestHandler):
         return False
 
     def _repository(self, name: str) -> Repository | None:
-        repository = self.hub.repositories.get(name)
+        repository = self.hub.repositories.get(self.kind + name)
+        if repository is not None and repository.gated and self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            self._error(403 if "Authorization" in self.headers else 401, "GatedRepo")
+            return None
         secret = repository is not None and repository.private
         if repository is None or (secret and self.headers.get("Authorization") != f"Bearer {TOKEN}"):
             self._error(401 if "Authorization" not in self.headers else 404, "RepoNotFound")
@@ -245,13 +253,14 @@ class _Handler(BaseHTTPRequestHandler):
             return
         asked = json.loads(body)
         name = f"{asked.get('organization') or OWNER}/{asked['name']}"
-        if name in self.hub.repositories:
-            self._json({"error": "You already created this repo", "url": f"{self.hub.url}/{name}"}, 409)
+        at = f"datasets/{name}" if asked.get("type") == "dataset" else name
+        if at in self.hub.repositories:
+            self._json({"error": "You already created this repo", "url": f"{self.hub.url}/{at}"}, 409)
             return
         private = asked.get("visibility") == "private" or asked.get("private") is True
-        repository = self.hub.repositories[name] = Repository(private)
+        repository = self.hub.repositories[at] = Repository(private)
         repository.commit("main", {".gitattributes": b"*.safetensors filter=lfs\n"})
-        self._json({"url": f"{self.hub.url}/{name}", "name": name, "id": name})
+        self._json({"url": f"{self.hub.url}/{at}", "name": name, "id": name})
 
     def _branch(self, body: bytes, name: str, branch: str) -> None:
         repository = self._repository(name) if self._may_write() else None
@@ -278,8 +287,29 @@ class _Handler(BaseHTTPRequestHandler):
             return
         repository, oid = found
         start = f"{below}/" if below else ""
-        rows = [self._row(*item) for item in sorted(repository.commits[oid].items()) if item[0].startswith(start)]
-        self._json(rows)
+        rows = self._rows(repository.commits[oid])
+        whole = (
+            urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query).get("recursive", [""])[0].lower() == "true"
+        )
+        inside = [row for path, row in sorted(rows.items()) if path.startswith(start)]
+        self._json([row for row in inside if whole or "/" not in row["path"].removeprefix(start)])
+
+    def _rows(self, files: dict[str, bytes]) -> dict[str, dict[str, Any]]:
+        """Files, and the folders that they are in, by path."""
+        rows = {path: self._row(path, content) for path, content in files.items()}
+        for path in files:
+            for folder in map(str, pathlib.PurePosixPath(path).parents):
+                rows[folder] = {"type": "directory", "path": folder, "size": 0, "oid": _git_oid(folder.encode())}
+        rows.pop(".", None)
+        return rows
+
+    def _paths(self, body: bytes, name: str, revision: str) -> None:
+        found = self._at(name, revision)
+        if found is None:
+            return
+        asked = json.loads(body)["paths"] if body[:1] == b"{" else urllib.parse.parse_qs(body.decode())["paths"]
+        rows = self._rows(found[0].commits[found[1]])
+        self._json([rows[path] for path in asked if path in rows])
 
     def _row(self, path: str, content: bytes) -> dict[str, Any]:
         row: dict[str, Any] = {"type": "file", "path": path, "size": len(content), "oid": _git_oid(content)}
@@ -337,7 +367,7 @@ class _Handler(BaseHTTPRequestHandler):
             elif entry["key"] == "deletedFile":
                 del files[value["path"]]
         new = repository.commit(revision, files)
-        self._json({"success": True, "commitOid": new, "commitUrl": f"{self.hub.url}/{name}/commit/{new}"})
+        self._json({"success": True, "commitOid": new, "commitUrl": f"{self.hub.url}/{self.kind}{name}/commit/{new}"})
 
     def _resolve(self, _: bytes, name: str, revision: str, path: str) -> None:
         found = self._at(name, revision)
@@ -377,6 +407,7 @@ _ROUTES = (
     (rf"/api/models/{_NAME}", "GET_info"),
     (rf"/api/models/{_NAME}/revision/{_REVISION}", "GET_info"),
     (rf"/api/models/{_NAME}/tree/{_REVISION}(?:/(.+))?", "GET_tree"),
+    (rf"/api/models/{_NAME}/paths-info/{_REVISION}", "POST_paths"),
     (rf"/api/models/{_NAME}/branch/{_REVISION}", "POST_branch"),
     (rf"/api/models/{_NAME}/preupload/{_REVISION}", "POST_preupload"),
     (rf"/api/models/{_NAME}/commit/{_REVISION}", "POST_commit"),

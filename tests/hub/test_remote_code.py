@@ -14,8 +14,7 @@ import pytest
 from hub_fixtures import change_json
 from transformers.dynamic_module_utils import get_relative_import_files
 
-from mammo_hf.hub.push import AUTO_MAP, MODULE, files_to_push, flat_sources
-from mammo_hf.models.checkpoint import read_checkpoint
+from mammo_hf.hub.pushed_files import AUTO_MAP, MODULE, files_to_push, flat_sources
 
 
 def test_they_are_what_transformers_itself_would_follow(tmp_path):
@@ -67,7 +66,7 @@ print("THE END")
 def test_a_pipeline_of_what_was_pushed_asks_nothing_runs_nothing_and_requests_nothing(checkpoint, tmp_path):
     """In a terminal, where transformers would ask whether to run the repository's code."""
     pushed, evil, trace = tmp_path / "pushed", tmp_path / "evil", tmp_path / "trace"
-    for name, content in files_to_push(read_checkpoint(checkpoint), "lab/x").items():
+    for name, content in files_to_push(checkpoint).items():
         (pushed / name).parent.mkdir(parents=True, exist_ok=True)
         (pushed / name).write_bytes(content if isinstance(content, bytes) else content.read_bytes())
     shutil.copytree(pushed, evil)

@@ -189,6 +189,18 @@ def is_features(folder: str | os.PathLike[str]) -> bool:
     return Folder(folder).size(FEATURES) is not None
 
 
+def pushed_names(folder: str | os.PathLike[str]) -> list[str]:
+    """Return the files of a finished folder that it takes to load it elsewhere; none of them names a file or a path.
+
+    Raises:
+        UsageError: The folder is not finished.
+    """
+    place = Folder(folder)
+    rows = _layout(read_about(place)).data_files()
+    records = (PROCESSOR, LAYOUT, FINISHED, _STATE, _INFO)
+    return [*rows, *(name for name in records if place.size(name) is not None)]
+
+
 def read_about(folder: Folder) -> dict[str, Any]:
     """Return the content of ``prepared.json`` or, of a folder of features, of ``features.json``.
 

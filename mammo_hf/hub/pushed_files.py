@@ -1,0 +1,184 @@
+"""The files that are pushed of a folder, and no others: of a checkpoint, of prepared images, or of an export.
+
+Not pushed: checkpoints of the optimiser and ``training_args.bin``, which hold paths of this machine; ``rejected.csv``,
+which holds paths; the split, the label subset and the records of shards, which hold patients' keys; pictures of images.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import re
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from ..data.prepare.folder import is_prepared, pushed_names
+from ..data.terms import TERMS, read_terms
+from ..errors import DataError
+from ..files import MARKER, Folder
+from ..models.checkpoint import (
+    CARD,
+    CONFIG,
+    INDEX,
+    METRICS,
+    ONNX_MODEL,
+    ONNX_TASKS,
+    PICTURES,
+    PROCESSOR,
+    Checkpoint,
+    read_checkpoint,
+    read_json,
+)
+from .model_card import escaped, eval_result_files, export_card, write_card
+from .prepare import dataset_card
+
+Files = dict[str, bytes | Path]  # content, or its path, by the name in the repository
+WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
+
+
+def kind_of(folder: Path) -> str:
+    """Return the kind of repository that a folder is pushed to, "model" or "dataset"."""
+    return "dataset" if is_prepared(folder) else "model"
+
+
+def files_to_push(folder: Path, permission: str | None = None, results_dataset: str | None = None) -> Files:
+    """Return the files to push; the card names the repository as `REPOSITORY` does.
+
+    A card that is there is taken as it is; one that is missing is written into a checkpoint's folder first.
+
+    Args:
+        folder: Folder that training, ``prepare`` or ``export`` wrote.
+        permission: Permission to publish, for the card.
+        results_dataset: Data set on the Hub that a checkpoint's results are of.
+
+    Raises:
+        UsageError: There are no weights, or the data set's name is not one of the Hub.
+        DataError: The index of the weights names a file elsewhere.
+    """
+    if is_prepared(folder):
+        files = _of_prepared(folder)
+    elif (folder / ONNX_MODEL).is_file():
+        files = _of_export(folder)
+    else:
+        files = _of_checkpoint(read_checkpoint(folder), results_dataset)
+    if permission:
+        card = _text(files[CARD]).rstrip()
+        files[CARD] = f"{card}\n\n## Permission\n\nPublished with this permission: {escaped(permission)}\n".encode()
+    if (folder / TERMS).is_file():
+        files[TERMS] = (folder / TERMS).read_bytes()
+    return files
+
+
+def _of_checkpoint(checkpoint: Checkpoint, results_dataset: str | None) -> Files:
+    folder = checkpoint.folder
+    if not (folder / CARD).is_file():
+        write_card(folder)
+    files: Files = {CONFIG: _config(checkpoint.config)}
+    for name in checkpoint.weights():
+        if not WEIGHTS.fullmatch(name):
+            raise DataError(f"{INDEX} names the file {name!r}", source=folder, remedy="save the model again")
+        files[name] = folder / name
+    files |= _processor(checkpoint.processor)
+    if checkpoint.metrics:
+        files[METRICS] = (folder / METRICS).read_bytes()
+    files |= eval_result_files(checkpoint, results_dataset)
+    files[CARD] = (folder / CARD).read_bytes()
+    shown = {f"{PICTURES}/{picture.name}": picture for picture in sorted((folder / PICTURES).glob("*.png"))}
+    files |= {name: picture.read_bytes() for name, picture in shown.items() if f"({name})" in _text(files[CARD])}
+    return files
+
+
+def _of_export(folder: Path) -> Files:
+    processor = read_json(folder / PROCESSOR)
+    tasks = json.loads((folder / ONNX_TASKS).read_text(encoding="utf-8"))
+    card = folder / CARD
+    content = card.read_bytes() if card.is_file() else export_card(tasks, processor, read_terms(folder) or ()).encode()
+    files: Files = {ONNX_MODEL: folder / ONNX_MODEL, ONNX_TASKS: (folder / ONNX_TASKS).read_bytes(), CARD: content}
+    return files | _processor(processor)
+
+
+def _of_prepared(folder: Path) -> Files:
+    card = folder / CARD
+    content = card.read_bytes() if card.is_file() else str(dataset_card(Folder(folder))).encode()
+    names = [*pushed_names(folder), *([MARKER] if (folder / MARKER).is_file() else [])]
+    return {CARD: content, **{name: folder / name for name in names}}
+
+
+def _text(content: bytes | Path) -> str:
+    return (content if isinstance(content, bytes) else content.read_bytes()).decode()
+
+
+def _processor(processor: dict[str, Any]) -> Files:
+    """Return a processor's file and, if it is ours, its source."""
+    if not processor:
+        return {}
+    code = flat_sources() if processor.get("image_processor_type") == "MammoImageProcessor" else {}
+    return {PROCESSOR: _json({**processor, **({"auto_map": AUTO_MAP} if code else {})}), **code}
+
+
+def _config(config: dict[str, Any]) -> bytes:
+    # Keys that begin with an underscore record where it was loaded from. A pipeline of ours in the configuration would
+    # make a plain call demand remote code.
+    kept = {key: value for key, value in config.items() if not key.startswith("_") and key != "custom_pipelines"}
+    return _json(kept)
+
+
+def _json(content: dict[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
+
+
+# The processor's source as flat sibling files, which transformers takes from a repository that is trusted. With them
+# AutoImageProcessor.from_pretrained(name, trust_remote_code=True) works without mammo_hf, for arrays and PIL images.
+
+MODULE = "image_processing_mammo"
+AUTO_MAP = {"AutoImageProcessor": f"{MODULE}.MammoImageProcessor"}
+
+
+@cache
+def flat_sources(module: str = f"processing.{MODULE}") -> dict[str, bytes]:
+    """Return a module of this package and all that it imports from the package, as files of one flat folder.
+
+    Args:
+        module: Dotted name below ``mammo_hf``.
+
+    Returns:
+        Source by file name; relative imports are rewritten to siblings, which is all that transformers follows.
+
+    Raises:
+        ValueError: Two of the modules have the same file name, or one imports a whole package.
+    """
+    folder = resources.files("mammo_hf")
+    found: dict[str, tuple[str, bytes]] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        file = f"{name.rpartition('.')[2]}.py"
+        if file in found:
+            if found[file][0] != name:
+                raise ValueError(f"{name} and {found[file][0]} would both be {file}")
+            continue
+        if folder.joinpath(*name.split(".")).is_dir():
+            raise ValueError(f"the package {name} is imported, which is not a flat sibling")
+        source, siblings = _flattened(folder.joinpath(*name.split(".")[:-1], file).read_text(encoding="utf-8"), name)
+        found[file] = (name, source.encode())
+        waiting += siblings
+    return {file: source for file, (_, source) in sorted(found.items())}
+
+
+def _flattened(source: str, name: str) -> tuple[str, list[str]]:
+    """Return the source with imports from siblings, and the dotted names of the modules that it imports."""
+    lines, imported = source.split("\n"), []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            target = importlib.util.resolve_name(
+                "." * node.level + (node.module or ""), f"mammo_hf.{name}".rpartition(".")[0]
+            )
+            imported.append(target.removeprefix("mammo_hf").lstrip("."))
+            here = lines[node.lineno - 1]
+            lines[node.lineno - 1] = here.replace(
+                f"from {'.' * node.level}{node.module or ''} ", f"from .{target.rpartition('.')[2]} ", 1
+            )
+    return "\n".join(lines), imported
