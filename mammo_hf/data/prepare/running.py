@@ -183,7 +183,8 @@ def _check_arguments(format: str, shard_size: int, num_workers: int, max_rejecte
 
 def _finish(collection: Collection, writer: ShardWriter, results: list[ShardResult], started: float) -> RunSummary:
     """Write what makes the shards a dataset, and sum up the run."""
-    rejected = collection.rejected + sorted(_problems(results))
+    # loading may have found the same already
+    rejected = list(dict.fromkeys(collection.rejected + sorted(_problems(results))))
     refusals = Counter(entry.code for entry in rejected)
     notes = sum((Counter(result.notes) for result in results), Counter())
     images, size = sum(result.images for result in results), sum(result.size for result in results)
