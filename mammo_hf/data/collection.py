@@ -205,10 +205,9 @@ class Collection:
         own = [name for name in names if name in self.dataset.column_names]
         for name in names:
             if name not in own and name not in OPTIONAL:
-                known = ", ".join(self.dataset.column_names)
-                raise UsageError(
-                    f"the collection has no column {name!r}", source="column", remedy=f"its columns: {known}"
-                )
+                known = self.dataset.column_names
+                remedy = f"{did_you_mean(name, known)}its columns: {', '.join(known)}"
+                raise UsageError(f"the collection has no column {name!r}", source="column", remedy=remedy)
         table = self.dataset.with_format("arrow", columns=own)[:] if own else None
         absent = pa.nulls(len(self), pa.string())  # optional, and this collection was made without it
         return pa.table({name: table[name] if table is not None and name in own else absent for name in names})
@@ -360,7 +359,11 @@ class Collection:
         Raises:
             UsageError: There is no such column.
         """
-        return self.with_columns(stratum=[None if value is None else str(value) for value in self.column(name)])
+        try:
+            values = self.column(name)
+        except UsageError as error:
+            raise UsageError(error.problem, source="stratum", remedy=error.remedy) from error
+        return self.with_columns(stratum=[None if value is None else str(value) for value in values])
 
     def with_splits(self, splits: Mapping[str, str]) -> Collection:
         """Return the collection with these patients in these splits, and the others where they are."""

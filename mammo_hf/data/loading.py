@@ -11,7 +11,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from ..errors import DataError, UsageError, did_you_mean
+from ..errors import DataError, UsageError, check_number, did_you_mean
 from ..files import MARKER
 from ..isolation import isolating
 from ..plugins import plugin_errors
@@ -72,6 +72,9 @@ def load(source: Any, root: str | Path | None = None, *, terms: str | None = Non
     options = {name: value for name, value in options.items() if value is not None}
     accept = options.get("accept", ())
     options = {**options, "accept": (accept,) if isinstance(accept, str) else tuple(accept)} if accept else options
+    missing = options.get("max_missing")
+    if missing is not None:
+        check_number("max_missing", missing, isinstance(missing, (int, float)) and 0 <= missing <= 1, "from 0 to 1")
     for name in options.get("accept", ()):
         if name not in ACCEPT:
             known = "; ".join(f"{check}: {meaning}" for check, meaning in ACCEPT.items())

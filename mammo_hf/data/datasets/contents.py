@@ -250,6 +250,7 @@ def read_list(listing: str | Path, root: str | Path, rejected: list[Rejected]) -
 
 _DEEPEST = 2  # folders below the root
 _SHOWN = 3
+_LONGEST = 200  # characters of a path in a message
 
 
 def files_below(
@@ -322,7 +323,7 @@ def missing_files(missing: list[str], total: int, limit: float, source: str | Pa
     if not missing:
         return []
     fraction = len(missing) / total
-    shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
+    shown = ", ".join(path[:_LONGEST] for path in missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
     text = f"{len(missing)} of {total} files that its table names do not exist ({fraction:.0%})"
     if len(missing) == total:
         raise DataError(

@@ -305,7 +305,10 @@ def _check_columns(table: str | Path, rows: list[dict[str, str]], needed: set[st
         raise DataError("has no rows", source=table, remedy="give the whole table")
     missing = sorted(needed - rows[0].keys())
     if missing:
-        remedy = f"needs the columns {', '.join(sorted(needed))}"
+        # of a file only the columns that the mapping names were kept
+        known = read_columns(table) if isinstance(table, Path) and table.is_file() else list(rows[0])
+        has, needs = ", ".join(known[:_SHOWN]), ", ".join(sorted(needed))
+        remedy = f"it has {has}; the mapping needs {needs}, and may be that of another table"
         raise DataError(f"has no column '{missing[0]}'", source=table, remedy=remedy)
 
 

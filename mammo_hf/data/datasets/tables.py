@@ -64,15 +64,20 @@ def read_table(path: str | Path, keep: Collection[str] | None = None) -> list[di
             if not any(cell.strip() for cell in cells):
                 continue
             if len(cells) < len(columns) or any(cell.strip() for cell in cells[len(columns) :]):
-                raise DataError(
-                    f"has {len(cells)} values for {len(columns)} columns",
-                    source=f"{path}, row {number}",
-                    remedy="quote values that hold the delimiter",
-                )
+                raise _ragged(cells, columns, f"{path}, row {number}")
         row = {name: cells[index].strip() for index, name in kept}
         if any(row.values()) or any(cell.strip() for cell in cells):
             rows.append(row)
     return rows
+
+
+def _ragged(cells: list[str], columns: list[str], place: str) -> DataError:
+    remedy = "quote values that hold the delimiter"
+    if any("\n" in cell for cell in cells):
+        remedy = "a quotation mark in or above this row is not closed"
+    elif len(columns) == 1:
+        remedy = "the first line must name the columns: remove what is above them"
+    return DataError(f"has {len(cells)} values for {len(columns)} columns", source=place, remedy=remedy)
 
 
 def _names(cells: Iterable[str]) -> list[str]:
@@ -93,6 +98,8 @@ def _lines(path: str | Path) -> Iterator[list[str]]:
     if text[:1000].lstrip().lower().startswith(("<!doctype", "<html", "<?xml", "<head")):
         problem = "is a web page, not a table"
         raise DataError(problem, source=path, remedy="download the table itself: a login may have come in its place")
+    if text[:1000].lstrip().startswith(("{", "[{", "[[")):
+        raise DataError("is JSON, not a table", source=path, remedy="save it as CSV, or give `load` a DataFrame")
     return _delimited(text, path)
 
 
@@ -104,11 +111,16 @@ def _delimited(text: str, path: str | Path) -> Iterator[list[str]]:
         delimiter = max(_DELIMITERS, key=first.count)
     csv.field_size_limit(_LARGEST_FIELD)
     # values may hold line breaks inside quotes: only a csv reader may cut the rows
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    number = 0
     try:
-        for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
+        for row in reader:
             yield [plain_cell(cell) for cell in row]
+            number += 1
     except csv.Error as error:
-        raise DataError(f"is not a table: {error}", source=path, remedy="save it as CSV again") from error
+        problem = f"has a cell that cannot be read ({error})"
+        remedy = "a quotation mark may not be closed; or save it as CSV again"
+        raise DataError(problem, source=f"{path}, row {number}", remedy=remedy) from error
 
 
 def _content(path: str | Path) -> bytes:

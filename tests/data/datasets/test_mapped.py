@@ -217,7 +217,9 @@ def test_a_table_without_a_column_or_row_or_that_is_not_there(tmp_path):
     write(tmp_path, {})
     text = (tmp_path / "images.csv").read_text()
     (tmp_path / "images.csv").write_text(text.replace("result", "outcome"))
-    with pytest.raises(DataError, match=r"images\.csv: has no column 'result'; needs the columns age, bottom"):
+    with pytest.raises(
+        DataError, match=r"images\.csv: has no column 'result'; it has file, .*; the mapping needs age, bottom"
+    ):
         read(tmp_path)
     (tmp_path / "images.csv").write_text(",".join(COLUMNS) + "\n")
     with pytest.raises(DataError, match="has no rows"):

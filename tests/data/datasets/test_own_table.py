@@ -239,6 +239,29 @@ REFUSED = {
     "a header alone": ("path,patient,label\n", "has no rows"),
     "a ragged row": ("path,patient,label\n0.png,p1\n", "row 1: has 2 values for 3 columns"),
     "an unquoted comma": ("path,patient,label\n0.png,p1,benign, likely\n", "row 1: has 4 values for 3 columns"),
+    "JSON": ('[{"path": "0.png", "patient": 1}]', "is JSON, not a table"),
+    "an object in JSON": ('\n{"rows": [{"path": "0.png"}]}', "is JSON, not a table"),
+    "a title above the header": (
+        "Export of 2024\n" + rows_of("path,patient,label", NAMES, PATIENTS, RESULTS),
+        "row 1: has 3 values for 1 columns; the first line must name the columns",
+    ),
+    "a title and an empty line": (
+        "Films\n\n" + rows_of("path,patient,label", NAMES, PATIENTS, RESULTS),
+        "row 2: .*remove what is above them",
+    ),
+    "a quotation mark that is not closed": (
+        rows_of("path,patient,label", ["0.png", '"1.png', *NAMES[2:]], PATIENTS, RESULTS),
+        "row 2: has 1 values for 3 columns; a quotation mark in or above this row is not closed",
+    ),
+    "one before a label": (
+        rows_of("path,patient,label", NAMES, PATIENTS, [*RESULTS[:5], '"benign', *RESULTS[6:]]),
+        r"column 'label' has words that are not known: benign",
+    ),
+    "a cell of seventeen million characters": (
+        "path,patient,label\n0.png,p1," + "x" * ((1 << 24) + 1),
+        "row 1: has a cell",
+    ),
+    "a header of that": ("path,patient,label" + "x" * ((1 << 24) + 1) + "\n", "row 0: has a cell"),
     "no files": ("a,b\n1,2\n", r"no column names the images' files \(it has a, b\)"),
 }
 
@@ -450,6 +473,33 @@ def test_the_draft_lists_what_is_not_understood_and_loads_once_it_is_put_in_orde
     assert load(folder / "own.toml").tasks == [{"name": "label", "labels": ["low", "mid", "high"]}]
     assert main(["mapping", str(folder / "none.csv")]) in (1, 2)
     capsys.readouterr()
+
+
+@pytest.mark.parametrize("columns", [("file", "pid", "diag"), ("path", "patient", "diagnosis")])
+def test_a_mapping_of_another_table(folder, columns):
+    path = table(folder, rows_of("path,patient,label", NAMES, PATIENTS, RESULTS))
+    file, patient, result = columns
+    text = f"""
+        name = "own"
+        licence = "own"
+        images = {{ table = "labels.csv", path = "{{{file}}}" }}
+        columns = {{ patient = "{{{patient}}}" }}
+        tasks.pathology = "{{{result}}}"
+    """
+    (folder / "own.toml").write_text(text.replace('tasks.pathology = "', 'tasks.pathology.from = "'))
+    problem = f"has no column '{result}'; it has path, patient, label; the mapping needs .*, and may be that of another"
+    for given in (lambda: load(folder / "own.toml"), lambda: load(path, mapping=folder / "own.toml")):
+        with pytest.raises(DataError, match=problem):
+            given()
+
+
+@pytest.mark.parametrize("wrong", [7, -0.1, "lots"])
+def test_a_fraction_of_missing_files_that_is_none(folder, wrong):
+    path = table(folder, rows_of("path,patient,label", NAMES, PATIENTS, RESULTS))
+    with pytest.raises(UsageError, match="max_missing: is .*; it must be from 0 to 1"):
+        load(path, max_missing=wrong)
+    with pytest.raises(UsageError, match="stratum: the collection has no column 'veiw'; did you mean view"):
+        load(path, stratum="veiw")
 
 
 def test_no_such_table(tmp_path):
