@@ -496,7 +496,7 @@ def test_a_mapping_of_another_table(folder, columns):
 @pytest.mark.parametrize("wrong", [7, -0.1, "lots"])
 def test_a_fraction_of_missing_files_that_is_none(folder, wrong):
     path = table(folder, rows_of("path,patient,label", NAMES, PATIENTS, RESULTS))
-    with pytest.raises(UsageError, match="max_missing: is .*; it must be from 0 to 1"):
+    with pytest.raises(UsageError, match=r"max_missing: is .*; it must be from 0 to 1"):
         load(path, max_missing=wrong)
     with pytest.raises(UsageError, match="stratum: the collection has no column 'veiw'; did you mean view"):
         load(path, stratum="veiw")
