@@ -41,7 +41,8 @@ from mammo_hf.metrics.intervals import bca, resampled, rows_of, without_each
 from mammo_hf.phantom import write_phantom
 from mammo_hf.plotting import COLOURS, dress, new_figure, save_figure
 from mammo_hf.processing.image_processing_mammo import MammoImageProcessor
-from mammo_hf.training.classification import ClassificationConfig, fit_classifier, predicted_logits
+from mammo_hf.training.classification import ClassificationConfig, fit_classifier
+from mammo_hf.training.scoring import predicted_logits
 
 SIZE, MODEL, TASK = (224, 112), "nano", "pathology"
 # the demonstration's phantoms, scripts/demo.py

@@ -18,6 +18,8 @@ _PUBLIC = {
     "Explanation": "explainers",
     "Geometry": "processing.geometry",
     "MammoError": "errors",
+    "MammoBagConfig": "encoders.configuration_mammo_bag",
+    "MammoBagForClassification": "encoders.bags",
     "MammoImageProcessor": "processing.image_processing_mammo",
     "MammoSwinConfig": "models.configuration_mammo_swin",
     "MammoSwinForImageClassification": "models.modeling_mammo_swin",
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
     from .data.loading import load
     from .data.mammogram_image import MammogramImage
     from .dicom import Mammogram, MammogramError, read_mammogram
+    from .encoders.bags import MammoBagForClassification
+    from .encoders.configuration_mammo_bag import MammoBagConfig
     from .encoders.embed import embed
     from .errors import MammoError
     from .evaluation.evaluate import evaluate
@@ -66,6 +70,8 @@ __all__ = [
     "Collection",
     "Explanation",
     "Geometry",
+    "MammoBagConfig",
+    "MammoBagForClassification",
     "MammoError",
     "MammoImageProcessor",
     "MammoSwinConfig",

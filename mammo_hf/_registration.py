@@ -1,4 +1,4 @@
-"""Registration with transformers (image processor, pipeline task) and `datasets` (a feature), without importing them.
+"""Registration with transformers (processor, bag heads, pipeline) and `datasets` (a feature), without importing them.
 
 Importing their registries takes seconds, and a library should cost nothing at import. So each registration waits for
 the module that holds its registry: it runs at once if that module is loaded, and otherwise right after somebody loads
@@ -24,6 +24,19 @@ def _register_image_processor(module: ModuleType) -> None:
     )
 
 
+def _register_bag_config(module: ModuleType) -> None:
+    from .encoders.configuration_mammo_bag import MammoBagConfig
+
+    module.AutoConfig.register(MammoBagConfig.model_type, MammoBagConfig, exist_ok=True)
+
+
+def _register_bag_model(module: ModuleType) -> None:
+    from .encoders.bags import MammoBagForClassification
+
+    config = MammoBagForClassification.config_class
+    module.AutoModelForImageClassification.register(config, MammoBagForClassification, exist_ok=True)
+
+
 def _register_pipeline(module: ModuleType) -> None:
     # the module registers its task itself: where it is the one that loads transformers' registry, it is not whole yet
     importlib.import_module(".inference.pipeline", __package__)
@@ -35,6 +48,8 @@ def _register_feature(module: ModuleType) -> None:
 
 
 _WAITING: dict[str, Callable[[ModuleType], None]] = {
+    "transformers.models.auto.configuration_auto": _register_bag_config,
+    "transformers.models.auto.modeling_auto": _register_bag_model,
     "transformers.models.auto.image_processing_auto": _register_image_processor,
     "transformers.pipelines": _register_pipeline,
     "datasets.features.features": _register_feature,

@@ -28,6 +28,8 @@ TASKS: dict[str, tuple[str, ...]] = {
     "cancer_within_years": ("none", "5", "4", "3", "2", "1"),  # "none" only if the follow-up is long enough
     "tissue": ("fatty", "glandular", "dense"),  # the older scale of mini-MIAS
 }
+# Those with ordered labels: an error by two classes is worse than one by one, and a breast or exam has the most severe.
+ORDINAL = ("density", "birads", "tissue", "cancer_within_years")
 
 AGE_BANDS = ("<40", "40-49", "50-59", "60-69", "70-79", "80+")
 

@@ -21,10 +21,10 @@ from ..errors import check_choice, check_number
 from ..notes import Note, codes
 from ..processing.geometry import ORIENTATIONS, Geometry, fitted, resize_area
 from ..processing.image_processing_mammo import MammoImageProcessor
+from .bags import TILE, WHOLE
 from .encoder import Encoder, pooled
 
 TILES = ("both", "whole", "native")
-WHOLE, TILE = 1, 2  # values of `Bag.scales`; 0 is for padding where bags of different sizes meet
 BATCH_SIZE = 16  # tiles that are encoded together: always the same, so that results are equal to the bit
 LEAST_BREAST = 0.05  # fraction of a tile that must show breast: its neighbours overlap what is left out
 _counting, _state = threading.Lock(), {"encoding": 0, "threads": 1}

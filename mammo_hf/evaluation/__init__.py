@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..metrics.aggregation import UNKNOWN
 from ..metrics.calibration import calibrated, fit_calibration
 from ..metrics.classification import (
     accuracy,
@@ -28,7 +29,7 @@ from ..metrics.comparisons import DeLong, delong, paired_delong, paired_permutat
 from ..metrics.inputs import UndefinedMetric
 from ..metrics.intervals import bootstrap_interval, bootstrap_intervals, paired_interval
 from ..metrics.operating_points import at_operating_point, choose_operating_points
-from .task_figures import UNKNOWN, evaluate_task
+from .task_figures import evaluate_task
 
 METRIC_MODULE = str(Path(__file__).with_name("hf_metrics.py"))  # for evaluate.load(METRIC_MODULE, "auroc")
 

@@ -11,14 +11,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..data.schema import ORDINAL
 from ..errors import DataError
 from ..metrics.calibration import calibrated, fit_calibration
 from ..metrics.classification import auroc_of, brier, ece
 from ..metrics.inputs import UndefinedMetric
 from ..metrics.intervals import FEW_PATIENTS, bootstrap_interval, detectable_difference
 from ..metrics.operating_points import at_operating_point, choose_operating_points
-from ..models.configuration_mammo_swin import slices_of
-from .scored import Scored, into_units
+from ..models.configuration_tasks import slices_of
+from .scored import HEAD, Scored, into_units
 from .strata import POOLED, shortcut_warnings, within_strata
 from .task_figures import evaluate_task
 
@@ -86,6 +87,8 @@ class Evaluation:
 
     def _repr_html_(self) -> str:
         units = {"by image": lambda part: part, "by patient": lambda part: part["units"]["patient"]["mean"]}
+        if self.images.of_units:
+            units |= {"by breast": lambda part: part["units"]["breast"][HEAD]}
         rows = [
             "".join(f"<td>{html.escape(text)}</td>" for text in (name, *(auc_text(of(part)) for of in units.values())))
             for name, part in self.figures.items()
@@ -96,10 +99,17 @@ class Evaluation:
         return f"<table><tr>{head}</tr>{body}</table>{notes}"
 
 
+def main_figures(figures: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the figures of a task's own level: those of the model's score of units, or else those by image."""
+    of_level = figures.get("units", {}).get(figures.get("level", ""), {})
+    found: Mapping[str, Any] = of_level.get(HEAD, figures)
+    return found
+
+
 def compared(figures: Mapping[str, Any], comparison: str) -> Mapping[str, Any]:
     """Return the part of a task's figures that a comparison is about, one of `COMPARISONS`."""
     if comparison == POOLED:
-        return figures
+        return main_figures(figures)
     found: Mapping[str, Any] = figures["within"].get(comparison.removeprefix("within_")) or {
         "auroc": None,
         "auroc_reason": "the images are of one stratum"
@@ -200,39 +210,72 @@ def task_logits(tasks: Tasks, logits: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def fit_on_validation(tasks: Tasks, images: Scored) -> dict[str, dict[str, Any]]:
-    """Calibrate each task on validation images, and choose its operating points there.
+    """Calibrate each task on validation images, or on the units of its level, and choose its operating points there.
 
     Args:
         tasks: Tasks of the model, ``config.tasks``.
         images: Images of the validation split, and of no other.
 
     Returns:
-        By task's name ``calibration`` (`fit_calibration`), ``operating_points`` (for ``image``, ``breast`` and
-        ``patient``, `choose_operating_points`), each ``None`` if it could not be fitted, and ``reasons`` why.
+        By task's name ``calibration`` (`fit_calibration`), ``operating_points`` (for ``image``, ``breast``,
+        ``patient`` and, if the model scores exams, ``exam``, `choose_operating_points`), each ``None`` if it could not
+        be fitted, and ``reasons`` why.
     """
-    patients, groupings = np.asarray(list(images.patients)), images.groupings()
     fits: dict[str, dict[str, Any]] = {}
-    for number, (name, of_task) in enumerate(task_logits(tasks, images.logits).items()):
+    for number, name in enumerate(slices_of(tasks)):
         fit: dict[str, Any] = {"calibration": None, "operating_points": None, "reasons": {}}
         fits[name] = fit
-        known = images.known(number)
-        truth, logits = np.asarray(images.labels)[known, number], of_task[known]
+        levels = _scored_levels(tasks, images, number)
+        truth, logits, patients = levels.get(tasks[number].get("level", ""), levels["image"])
         try:
-            fit["calibration"] = fit_calibration(truth, logits, patients[known])
+            fit["calibration"] = fit_calibration(truth, logits, patients)
         except DataError as error:
             fit["reasons"]["calibration"] = error.problem
         if logits.shape[1] != 2:
             continue
-        table = calibrated(logits, fit["calibration"])
         try:
-            points: dict[str, Any] = {"image": choose_operating_points(truth, table[:, 1])}
-            for unit, keys in groupings.items():
-                units = into_units(unit, truth, table, patients[known], np.asarray(keys)[known])
-                points[unit] = choose_operating_points(units.references, units.scores["mean"][:, 1])
-            fit["operating_points"] = points
+            fit["operating_points"] = _operating_points(images, number, levels, fit["calibration"])
         except UndefinedMetric as error:
             fit["reasons"]["operating_points"] = error.reason
     return fits
+
+
+def _scored_levels(tasks: Tasks, images: Scored, number: int) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Return labels, logits and patients of a task's images, and of the units that the model scores itself."""
+    name, known = tasks[number]["name"], images.known(number)
+    truth, patients = np.asarray(images.labels)[known, number], np.asarray(list(images.patients))[known]
+    logits = task_logits(tasks, images.logits)[name][known]
+    levels = {"image": (truth, logits, patients)}
+    for level, of_units in images.of_units.items():
+        own, keys = task_logits(tasks, of_units)[name][known], np.asarray(images.groupings()[level])[known]
+        units = into_units(level, truth, logits, patients, keys, of_units=own, ordered=name in ORDINAL)
+        levels[level] = (units.references, units.scores[HEAD], units.patients)
+    return levels
+
+
+def _operating_points(
+    images: Scored,
+    number: int,
+    levels: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
+    calibration: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Choose the operating points of a task with two labels, by image and by each kind of unit.
+
+    Raises:
+        UndefinedMetric: There are no images or units of a class.
+    """
+    points = {
+        level: choose_operating_points(truth, calibrated(logits, calibration)[:, 1])
+        for level, (truth, logits, _) in levels.items()
+    }
+    truth, logits, patients = levels["image"]
+    known = images.known(number)
+    for unit, keys in images.groupings().items():
+        if unit not in points:
+            table = calibrated(logits, calibration)
+            units = into_units(unit, truth, table, patients, np.asarray(keys)[known])
+            points[unit] = choose_operating_points(units.references, units.scores["mean"][:, 1])
+    return points
 
 
 def store_fits(config: HasTasks, fits: Mapping[str, Mapping[str, Any]]) -> None:
@@ -280,7 +323,8 @@ def _task_scores(
 def _evaluate(
     config: HasTasks, task: Mapping[str, Any], images: Scored, scores: TaskScores, number: int, **draw: int
 ) -> dict[str, Any]:
-    points = (config.operating_points or {}).get(task["name"])
+    name = str(task["name"])
+    points, calibration = ((found or {}).get(name) for found in (config.operating_points, config.calibration))
     table = np.full((len(images), len(scores.labels)), np.nan)
     table[scores.indices] = scores.after
     result = evaluate_task(
@@ -289,10 +333,16 @@ def _evaluate(
         table,
         images.patients,
         groupings=images.groupings(),
+        of_units={
+            level: calibrated(task_logits(config.tasks, logits)[name], calibration)
+            for level, logits in images.of_units.items()
+        },
         operating_points=points,
         ordinal=True if task["name"] in (getattr(config, "ordinal_tasks", None) or ()) else None,
         **draw,
     )
+    if images.of_units:
+        result["level"] = task.get("level", "image")
     result["uncalibrated"] = {"brier": _or_none(brier, scores), "ece": _or_none(ece, scores)}
     by_image = (points or {}).get("image", {})
     threshold = next((by_image[rule]["threshold"] for rule in _SUBGROUP_POINTS if rule in by_image), None)

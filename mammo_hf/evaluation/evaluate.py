@@ -13,15 +13,19 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
 from ..data.collection import Collection, Rejected
 from ..data.leaks import assert_no_leak
 from ..data.splits import SPLIT_FILE, read_seen, read_split
 from ..data.terms import read_terms, write_terms
 from ..data.training_data import open_as_trained, prepared_images, public_name, reading_of
+from ..encoders.bags import MammoBagForClassification
+from ..encoders.units import check_features, features_folder, features_of
 from ..errors import DataError, UsageError, check_choice, check_device, check_number
 from ..files import writable_folder
-from ..models.checkpoint import load_model, load_processor, locate, name_of, read_checkpoint, read_tasks
+from ..metrics.aggregation import LEVELS
+from ..models.checkpoint import BAG, is_bag, load_model, load_processor, locate, name_of, read_checkpoint, read_tasks
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification
 from ..notes import codes_in
 from ..processing.image_processing_mammo import MammoImageProcessor
@@ -29,7 +33,7 @@ from .classifier import Evaluation, evaluate_classifier, fit_on_validation, stor
 from .report import PRIVATE_COLLECTION, command_line, environment, write_report
 from .report.facts import flow, unreadable
 from .report.pictures import add_pictures, confident_errors
-from .scored import score_images, scored
+from .scored import Scored, score_images, scored, scored_units
 from .strata import COMPARISONS, POOLED
 
 logger = logging.getLogger(__name__)
@@ -90,7 +94,7 @@ def evaluate(
         DataError: There is no such split, no label that the model knows, or no image could be read.
     """
     # Check the arguments and the model before an image is read.
-    tasks = read_tasks(folder := locate(model))
+    tasks = read_tasks(folder := locate(model), ("swin", BAG))
     check_choice("comparison", comparison, COMPARISONS)
     _check_arguments(operating_point, resamples, seed, batch_size, num_workers, device)
     study = _label_efficiency_rows(label_efficiency)
@@ -102,15 +106,19 @@ def evaluate(
     trained_here, warnings = _trained_on(chosen, folder, external)
     # Score them.
     classifier = _load_classifier(folder, tasks, operating_point, device)
-    prepared, logits = _scores(classifier, processor, chosen, out / "prepared", tasks, batch_size, num_workers)
+    if isinstance(classifier, MammoBagForClassification):
+        prepared, scores = _bag_scores(classifier, collection, chosen, folder)
+    else:
+        prepared, logits = _scores(classifier, processor, chosen, out / "prepared", tasks, batch_size, num_workers)
+        scores = scored(logits, prepared, chosen)
     # Compute the figures, and write the report.
     draw: dict[str, Any] = {"resamples": resamples, "seed": seed}
-    found = evaluate_classifier(classifier.config, scored(logits, prepared, chosen), **draw)
+    found = evaluate_classifier(classifier.config, scores, **draw)
     missing = unreadable(chosen, prepared, out / "prepared")
     about_run: dict[str, Any] = {"split": split, "folder": out, "comparison": comparison} | _counts(prepared, missing)
     evaluation = replace(found, warnings=(*warnings, *found.warnings), **about_run)
     errors = confident_errors(evaluation)
-    if pictures:
+    if pictures and isinstance(classifier, MammoSwinForImageClassification):
         add_pictures(errors, classifier, prepared, processor)
     about = (
         _facts_of_run(classifier)
@@ -136,12 +144,13 @@ def _counts(prepared: datasets.Dataset, missing: Sequence[Rejected]) -> dict[str
 
 
 def evaluate_after_training(
-    model: MammoSwinForImageClassification,
+    model: PreTrainedModel,
     *,
-    validation: Scores | None,
-    test: Scores | None,
+    validation: Scored | None,
+    test: Scored | None,
     report: Path,
     checkpoint: str,
+    evaluated: datasets.Dataset | None = None,
     table: Collection | None = None,
     unreadable: Sequence[str] = (),
     training: Mapping[str, Any] | None = None,
@@ -157,12 +166,13 @@ def evaluate_after_training(
 
     Args:
         model: Trained model.
-        validation: Prepared images of the validation split and their logits; ``None``: there is no such split, and the
-            calibration that an earlier training stored is removed.
-        test: Prepared images of the test split and their logits; ``None``: there is no such split, and no report.
+        validation: Scored images of the validation split; ``None``: there is no such split, and the calibration that an
+            earlier training stored is removed.
+        test: Scored images of the test split; ``None``: there is no such split, and no report.
         report: Folder of ``report.html`` and ``report.json``.
         checkpoint: Name of the model.
-        table: Collection that the images are of, for the flow and more subgroups.
+        evaluated: Rows of the test split that were scored, for the flow.
+        table: Collection that the images are of, for the flow.
         unreadable: Reason for each image of the test split that could not be prepared.
         training: Record of the training; the collection's name is taken from it.
         processor: Content of ``preprocessor_config.json``.
@@ -177,13 +187,12 @@ def evaluate_after_training(
     """
     config = model.config
     config.calibration = config.operating_points = None
-    fits = None if validation is None else fit_on_validation(config.tasks, scored(validation[1], validation[0], table))
+    fits = None if validation is None else fit_on_validation(config.tasks, validation)
     if test is None:
         if fits is not None:
             store_fits(config, fits)
         return None
-    images = scored(test[1], test[0], table)
-    found = evaluate_classifier(config, images, fits=fits, seed=seed, resamples=resamples)
+    found = evaluate_classifier(config, test, fits=fits, seed=seed, resamples=resamples)
     evaluation = replace(found, folder=report)
     training = training or {}
     about = {
@@ -194,7 +203,7 @@ def evaluate_after_training(
         "trained_here": True,
         "seed": seed,
         "resamples": resamples,
-        "flow": [] if table is None else flow(table, test[0], "test", unreadable),
+        "flow": [] if table is None or evaluated is None else flow(table, evaluated, "test", unreadable),
         "errors": confident_errors(evaluation),
     }
     write_report(evaluation, report, _facts_of_run(model) | about)
@@ -203,14 +212,18 @@ def evaluate_after_training(
     return evaluation
 
 
-def _facts_of_run(model: MammoSwinForImageClassification) -> dict[str, Any]:
+def _facts_of_run(model: PreTrainedModel) -> dict[str, Any]:
     """Return what a report states of the model and of this run."""
-    config, size = model.config, model.config.image_size
-    facts = {
-        "image_size": [size, size] if isinstance(size, int) else list(size),
-        "parameters": model.num_parameters(),
-        "size": f"Swin transformer of {len(config.depths)} stages, width {config.embed_dim}",
-    }
+    config: Any = model.config
+    facts: dict[str, Any] = {"parameters": model.num_parameters()}
+    if isinstance(model, MammoBagForClassification):
+        record, tiles = config.encoder_record or {}, config.tiles or {}
+        size = tiles.get("image_size")
+        facts["size"] = f"head over features of the frozen encoder {record.get('name', 'that is not known')}"
+    else:
+        size = config.image_size
+        facts["size"] = f"Swin transformer of {len(config.depths)} stages, width {config.embed_dim}"
+    facts["image_size"] = [size, size] if isinstance(size, int) else list(size or [])
     made = {"environment": environment(str(model.device)), "command": command_line()}
     return {"tasks": config.tasks, "model": facts, **made}
 
@@ -233,8 +246,9 @@ def _checked_collection(images: Any, folder: Path, processor: MammoImageProcesso
 
 def _load_classifier(
     folder: Path, tasks: Tasks, operating_point: float | None, device: str
-) -> MammoSwinForImageClassification:
-    classifier = load_model(MammoSwinForImageClassification, folder).eval()
+) -> MammoSwinForImageClassification | MammoBagForClassification:
+    kind: Any = MammoBagForClassification if is_bag(folder) else MammoSwinForImageClassification
+    classifier: Any = load_model(kind, folder).eval()
     if operating_point is not None:
         classifier.config.operating_points = _given_point(tasks, operating_point)
     classifier.to("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
@@ -256,6 +270,34 @@ def _scores(
     # A worker process takes seconds to start, so a few images are read without.
     workers = min(num_workers, len(prepared) // 64)
     return prepared, score_images(model, prepared, processor, batch_size=batch_size, num_workers=workers)
+
+
+def _bag_scores(
+    model: MammoBagForClassification, collection: Collection, chosen: Collection, folder: Path
+) -> tuple[datasets.Dataset, Scored]:
+    """Score the images of some units, and the units, with a head over features.
+
+    Args:
+        model: Head.
+        collection: Collection of a feature store.
+        chosen: Images of it with a label; further images of the same exams count in the scores of units.
+        folder: Folder of the model, for messages.
+
+    Raises:
+        UsageError: The collection has no features, or those of another encoder.
+    """
+    store = features_folder(collection)
+    if store is None:
+        remedy = "embed the images first: mammo-hf embed, with the encoder and the tiles that its README.md names"
+        raise UsageError("is a head over features, and these are images", source=folder, remedy=remedy)
+    check_features(model.config, store)
+    splits, patients = set(chosen.column("split")), set(chosen.column("patient"))
+    whole = collection.where(lambda row: row["split"] in splits and row["patient"] in patients)
+    rows = features_of(whole, model.config.tasks)
+    scores = scored_units(model, rows, whole)
+    wanted = set(chosen.column("image_id"))
+    kept = [row for row, image_id in enumerate(rows["image_id"]) if image_id in wanted]
+    return rows.select(kept), scores.taken(kept)
 
 
 def _check_arguments(
@@ -344,6 +386,4 @@ def _trained_on(chosen: Collection, folder: Path, external: bool) -> tuple[bool 
 
 def _given_point(tasks: Tasks, threshold: float) -> dict[str, Any]:
     point = {"given": {"threshold": threshold, "sensitivity": None, "specificity": None}}
-    return {
-        task["name"]: dict.fromkeys(("image", "breast", "patient"), point) for task in tasks if len(task["labels"]) == 2
-    }
+    return {task["name"]: dict.fromkeys((*LEVELS, "patient"), point) for task in tasks if len(task["labels"]) == 2}

@@ -13,8 +13,10 @@ from torch.utils.data import DataLoader
 
 from ..data.prepared_row import CELL, geometry_of, lesions_of
 from ..data.torch_datasets import LabelledImages
+from ..encoders.bags import MammoBagForClassification
+from ..encoders.units import Bags, columns_of, score_bags
 from ..errors import DataError
-from ..metrics.aggregation import RULES, aggregate
+from ..metrics.aggregation import LEVELS, RULES, UNKNOWN, aggregate, unit_keys, unit_labels
 from ..models.configuration_mammo_swin import MammoSwinConfig
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification, score_logits
 from ..processing.image_processing_mammo import MammoImageProcessor
@@ -34,6 +36,8 @@ class Scored:
         facts: Columns ``(n,)`` of further facts of each image, ``None`` if not known: ``view``, ``laterality``,
             ``exam``, ``density``, ``age_band``, ``vendor``, ``stratum``, ``lesion_type``, ``lesion_size``, ``source``.
         image_ids: ``(n,)`` hashes of the images.
+        of_units: By kind of unit, such as "breast", the logits ``(n, labels of all tasks)`` that the model itself gives
+            to the unit of each image; empty: it scores images alone.
 
     Raises:
         DataError: A column has another length.
@@ -44,9 +48,10 @@ class Scored:
     patients: Sequence[str]
     facts: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
     image_ids: Sequence[str] = ()
+    of_units: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        columns: dict[str, Any] = {"labels": self.labels, "patients": self.patients, **self.facts}
+        columns: dict[str, Any] = {"labels": self.labels, "patients": self.patients, **self.facts, **self.of_units}
         if len(self.image_ids):
             columns["image_ids"] = self.image_ids
         for name, column in columns.items():
@@ -57,14 +62,27 @@ class Scored:
         return len(self.logits)
 
     def groupings(self) -> dict[str, list[str]]:
-        """Return the breast and the patient of each image; one without a known side is a breast of its own."""
-        sides = self.facts.get("laterality", [None] * len(self))
-        exams = self.facts.get("exam", [None] * len(self))
-        breasts = [
-            f"{patient} {exam} {side or f'image {index}'}"
-            for index, (patient, exam, side) in enumerate(zip(self.patients, exams, sides, strict=True))
-        ]
-        return {"breast": breasts, "patient": list(self.patients)}
+        """Return the keys of the breast and the patient of each image, and of its exam if the model scores exams."""
+        levels = ["breast", *(["exam"] if "exam" in self.of_units else [])]
+        columns = [self.facts.get(name, [None] * len(self)) for name in ("exam", "laterality")]
+        found = {level: unit_keys(level, self.patients, *columns) for level in levels}
+        return {**found, "patient": list(self.patients)}
+
+    def taken(self, rows: Sequence[int]) -> Scored:
+        """Return some of the images, with the logits of their units as they are."""
+        place = list(rows)
+
+        def some(columns: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+            return {name: [column[row] for row in place] for name, column in columns.items()}
+
+        return Scored(
+            self.logits[place],
+            np.asarray(self.labels)[place],
+            [self.patients[row] for row in place],
+            some(self.facts),
+            [self.image_ids[row] for row in place] if len(self.image_ids) else (),
+            {level: logits[place] for level, logits in self.of_units.items()},
+        )
 
     def known(self, task: int) -> np.ndarray:
         """Return bool ``(n,)``, True if the image's label of a task, given by its number, is known."""
@@ -75,12 +93,12 @@ class Scored:
 
 
 class Units(NamedTuple):
-    """Breasts or patients with their labels and scores.
+    """Breasts, exams or patients with their labels and scores.
 
     Attributes:
         references: int64 ``(units,)`` class numbers.
         patients: ``(units,)`` patient keys.
-        scores: Scores by rule, float64 ``(units, classes)``.
+        scores: Scores by rule, float64 ``(units, classes)``; those of the model itself under "head".
         conflicting: Number of units that were left out because their images disagree.
     """
 
@@ -90,15 +108,26 @@ class Units(NamedTuple):
     conflicting: int
 
 
-def into_units(
-    name: str, references: np.ndarray, probabilities: np.ndarray, patients: np.ndarray, keys: np.ndarray
-) -> Units:
-    """Combine images into breasts or patients.
+HEAD = "head"  # the score that a model gives to a unit itself, next to the rules that combine its images
 
-    With two classes a unit is positive if any of its images is; with more, a unit whose images disagree has no label
-    and is left out. Its scores are, for each class, the mean of the images' probabilities, their maximum, or the
-    noisy-or 1 - prod(1 - p), which treats the images as independent evidence. With two classes the last two are those
-    of the positive class, and with more they are scaled to a sum of one.
+
+def into_units(
+    name: str,
+    references: np.ndarray,
+    probabilities: np.ndarray,
+    patients: np.ndarray,
+    keys: np.ndarray,
+    *,
+    of_units: np.ndarray | None = None,
+    ordered: bool = False,
+) -> Units:
+    """Combine images into breasts, exams or patients.
+
+    With two classes a unit is positive if any of its images is, and with ordered ones it has the most severe label of
+    its images; otherwise a unit whose images disagree has no label and is left out. Its scores are, for each class, the
+    mean of the images' probabilities, their maximum, or the noisy-or 1 - prod(1 - p), which treats the images as
+    independent evidence. With two classes the last two are those of the positive class, and with more they are scaled
+    to a sum of one.
 
     Args:
         name: Kind of the units, for messages.
@@ -106,6 +135,8 @@ def into_units(
         probabilities: ``(n, classes)`` probabilities of the images.
         patients: ``(n,)`` patient keys.
         keys: ``(n,)`` key of each image's unit.
+        of_units: ``(n, classes)`` probabilities that the model itself gives to the unit of each image.
+        ordered: Whether more than two classes have an order.
 
     Raises:
         DataError: A unit has images of two patients.
@@ -113,13 +144,13 @@ def into_units(
     _, first, unit = np.unique(keys, return_index=True, return_inverse=True)
     if np.any(patients[first][unit] != patients):
         raise DataError(f"a {name} has images of two patients", source=name, remedy="include the patient in its key")
-    count, classes = len(first), probabilities.shape[1]
-    highest, lowest = np.full(count, -1), np.full(count, classes)
-    np.maximum.at(highest, unit, references)
-    np.minimum.at(lowest, unit, references)
-    agreed = (highest == lowest) | (classes == 2)
+    count = len(first)
+    labels = unit_labels(references, unit, count, ordered=ordered or probabilities.shape[1] == 2)
+    agreed = labels != UNKNOWN
     scores = {rule: aggregate(rule, probabilities, unit, count)[agreed] for rule in RULES}
-    return Units(highest[agreed], patients[first][agreed], scores, int((~agreed).sum()))
+    if of_units is not None:
+        scores[HEAD] = of_units[first][agreed]
+    return Units(labels[agreed], patients[first][agreed], scores, int((~agreed).sum()))
 
 
 # What is known of each image in addition to its labels, for subgroups and the cohort table.
@@ -147,16 +178,22 @@ def facts_of(table: Collection | None, prepared: datasets.Dataset) -> dict[str, 
         sizes = _lesion_sizes(prepared)
         facts = {name: list(prepared[name]) for name in ("view", "laterality")}
         return facts | ({"lesion_size": sizes} if any(size is not None for size in sizes) else {})
+    facts = facts_of_table(table, list(prepared["image_id"]))
+    sizes = _lesion_sizes(prepared)
+    if any(size is not None for size in sizes):
+        facts["lesion_size"] = sizes
+    return facts
+
+
+def facts_of_table(table: Collection, image_ids: Sequence[str]) -> dict[str, Column]:
+    """Return the facts of some images of a collection that it has as columns, in their order."""
     rows = {image_id: row for row, image_id in enumerate(table.column("image_id"))}
-    order = [rows[image_id] for image_id in prepared["image_id"]]
+    order = [rows[image_id] for image_id in image_ids]
     columns = {name: table.column(name) for name in _OF_THE_TABLE if name in table.dataset.column_names}
     facts = {name: [values[row] for row in order] for name, values in columns.items()}
     kinds = [lesion_type(findings) for findings in table.column("findings")]
     if any(kind not in (None, "none") for kind in kinds):
         facts["lesion_type"] = [kinds[row] for row in order]
-    sizes = _lesion_sizes(prepared)
-    if any(size is not None for size in sizes):
-        facts["lesion_size"] = sizes
     return facts
 
 
@@ -259,4 +296,33 @@ def scored(logits: np.ndarray, prepared: datasets.Dataset, table: Collection | N
         patients=list(prepared["patient"]),
         facts=facts_of(table, prepared),
         image_ids=list(prepared["image_id"]),
+    )
+
+
+def scored_units(
+    model: MammoBagForClassification, rows: datasets.Dataset, table: Collection, *, batch_size: int = 64
+) -> Scored:
+    """Score images, breasts and exams with a head over bags, each from the features of its own images.
+
+    Args:
+        model: Head on the device to compute on.
+        rows: Rows of a feature store, with ``labels`` in the order of the model's tasks.
+        table: Collection that has further facts of the images.
+        batch_size: Units per batch.
+    """
+    of_level: dict[str, np.ndarray] = {}
+    for level in LEVELS:
+        bags = Bags(rows, model.config.tasks, level=level)
+        logits = score_bags(model, bags, batch_size=batch_size)
+        of_level[level] = np.empty((len(rows), logits.shape[1]))
+        for members, values in zip(bags.units, logits, strict=True):
+            of_level[level][list(members)] = values
+    ids, patients, labels = columns_of(rows, "image_id", "patient", "labels")
+    return Scored(
+        logits=of_level.pop("image"),
+        labels=np.array(labels, dtype=np.int64).reshape(len(rows), -1),
+        patients=patients,
+        facts=facts_of_table(table, ids),
+        image_ids=ids,
+        of_units=of_level,
     )

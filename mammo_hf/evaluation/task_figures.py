@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..data.schema import ORDINAL
 from ..errors import DataError
+from ..metrics.aggregation import RULES, UNKNOWN
 from ..metrics.classification import (
     accuracy,
     auprc,
     auroc,
+    auroc_of,
     balanced_accuracy,
     brier,
     confusion,
@@ -30,17 +33,13 @@ from ..metrics.classification import (
     specificity_at_sensitivity,
 )
 from ..metrics.inputs import UndefinedMetric, check_classes
-from ..metrics.intervals import bootstrap_intervals
+from ..metrics.intervals import bootstrap_intervals, paired_interval
 from ..metrics.operating_points import at_operating_point
-from .scored import into_units
+from .scored import HEAD, into_units
 
 Keys = Sequence[object] | np.ndarray
 Metrics = dict[str, Callable[..., float]]
 Points = Mapping[str, Mapping[str, Mapping[str, float]]]
-# A label that is not known, as in torch's cross-entropy.
-UNKNOWN = -100
-# Tasks with ordered labels, so that an error by two classes is worse than an error by one.
-ORDINAL = ("density", "birads", "tissue", "cancer_within_years")
 OF_TWO_CLASSES: Metrics = {
     "auroc": auroc,
     "auprc": auprc,
@@ -66,6 +65,7 @@ def evaluate_task(
     patients: Keys,
     *,
     groupings: Mapping[str, Keys] | None = None,
+    of_units: Mapping[str, np.ndarray] | None = None,
     operating_points: Points | None = None,
     ordinal: bool | None = None,
     resamples: int = 2000,
@@ -85,8 +85,11 @@ def evaluate_task(
         probabilities: ``(n, classes)`` probabilities.
         patients: ``(n,)`` patient keys; they are counted and resampled, never written out.
         groupings: Keys ``(n,)`` of the units, by kind of unit, such as ``"breast"`` and ``"patient"``.
+        of_units: By kind of unit, the probabilities ``(n, classes)`` that the model itself gives to the unit of each
+            image; they are reported as ``head``, with the paired difference of its AUC to that of each rule.
         operating_points: Thresholds that validation fixed, for ``"image"`` and kinds of unit, as
-            `choose_operating_points` gives them; those of a unit are applied to its mean.
+            `choose_operating_points` gives them; those of a unit are applied to the model's own score of it, or else to
+            the mean of its images.
         ordinal: Whether the labels are ordered; ``None``: for density, BI-RADS, tissue and years to cancer.
         resamples: Bootstrap resamples.
         seed: Seed of the bootstrap.
@@ -96,7 +99,8 @@ def evaluate_task(
         (label to count), the metrics of this module's tables with ``<name>_interval`` (``[low, high]``), ``confusion``
         (one row per true class), ``operating_points`` if given, and for each that is null ``<name>_reason``;
         with groupings also ``units``: for each ``n_units``, ``n_conflicting``, ``n_patients``, ``class_counts``, and
-        under ``mean``, ``max`` and ``noisy_or`` the same figures.
+        under ``mean``, ``max``, ``noisy_or`` and, if given, ``head`` the same figures; and ``differences``: for each
+        rule the AUC of the head minus the rule's as ``difference``, with ``interval``, null with a ``reason``.
 
     Raises:
         DataError: Shapes do not fit the task, a label is outside its vocabulary, or a unit spans two patients.
@@ -110,7 +114,7 @@ def evaluate_task(
     result |= {"n_images": int(known.sum()), "n_unknown": int((~known).sum())}
     ordinal = name in ORDINAL if ordinal is None else ordinal
     figures = partial(_figures, labels, ordinal=ordinal and len(labels) > 2, resamples=resamples, seed=seed)
-    points = operating_points or {}
+    points, draw = operating_points or {}, {"resamples": resamples, "seed": seed}
     result |= _counts(labels, truth[known], keys[known])
     result |= figures(truth[known], table[known], keys[known], points=points.get("image"))
     if groupings is None:
@@ -118,14 +122,47 @@ def evaluate_task(
     result["units"] = {}
     for unit, unit_keys in groupings.items():
         of_image = as_keys(unit_keys, len(truth), unit)[known]
-        units = into_units(unit, truth[known], table[known], keys[known], of_image)
+        own = (of_units or {}).get(unit)
+        given = None if own is None else np.asarray(own, dtype=np.float64)[known]
+        ranked: dict[str, Any] = {"of_units": given, "ordered": ordinal}
+        units = into_units(unit, truth[known], table[known], keys[known], of_image, **ranked)
         found: dict[str, Any] = {"n_units": len(units.references), "n_conflicting": units.conflicting}
         found |= _counts(labels, units.references, units.patients)
         for rule, scores in units.scores.items():
-            at = points.get(unit) if rule == "mean" else None
+            at = points.get(unit) if rule == ("mean" if given is None else HEAD) else None
             found[rule] = figures(units.references, scores, units.patients, points=at)
+        if given is not None:
+            found["differences"] = {
+                rule: auroc_difference(units.references, units.scores[rule], units.scores[HEAD], units.patients, **draw)
+                for rule in RULES
+            }
         result["units"][unit] = found
     return result
+
+
+def auroc_difference(
+    references: np.ndarray, first: np.ndarray, second: np.ndarray, patients: np.ndarray, **draw: int
+) -> dict[str, Any]:
+    """Return the AUC of the second probabilities minus that of the first, with the paired interval by patient.
+
+    Args:
+        references: ``(n,)`` class numbers.
+        first: ``(n, classes)`` probabilities.
+        second: ``(n, classes)`` probabilities of the same units.
+        patients: ``(n,)`` patient keys.
+        **draw: Resamples and seed of the bootstrap.
+
+    Returns:
+        ``difference`` and ``interval``; null, with a ``reason``, if undefined.
+    """
+    metric, before = auroc_of(first)
+    _, after = auroc_of(second)
+    try:
+        difference = metric(references, after) - metric(references, before)
+        interval = paired_interval(metric, references, before, after, groups=patients, **draw)
+    except UndefinedMetric as error:
+        return {"difference": None, "interval": None, "reason": error.reason}
+    return {"difference": difference, "interval": list(interval)}
 
 
 def _counts(labels: list[str], truth: np.ndarray, patients: np.ndarray) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ..errors import UsageError
-from ..models.configuration_mammo_swin import slices_of
+from ..models.configuration_tasks import slices_of
 
 Target = str | SupportsIndex | Sequence[str | SupportsIndex] | np.ndarray | torch.Tensor | None
 

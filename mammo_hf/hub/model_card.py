@@ -18,9 +18,10 @@ from ..errors import UsageError, check_hub_name, install
 from ..evaluation.classifier import FACTS
 from ..evaluation.report import METRIC_NAMES, PRIVATE_COLLECTION, metrics_table
 from ..evaluation.report.facts import sentences
+from ..evaluation.scored import HEAD
 from ..evaluation.study_tables import explanation_table, markdown_table, remarks
 from ..files import write_whole
-from ..models.checkpoint import CARD, PICTURES, Checkpoint, read_checkpoint, read_json, write_metrics
+from ..models.checkpoint import BAG, CARD, PICTURES, Checkpoint, read_checkpoint, read_json, write_metrics
 
 REPOSITORY = "your-name/your-model"  # name of the repository in a card, until a push fills it in
 DATASET = "your-name/your-data"  # the same, in a data set's card
@@ -34,7 +35,13 @@ DRAWN = {
     "label_efficiency.png": "AUC by the percentage of the labels",
     "explanations.png": "explainers next to their baselines",
 }
-_COLUMNS = {("by image", ""): "by image", ("by breast", "mean"): "by breast", ("by patient", "mean"): "by patient"}
+_COLUMNS = {
+    ("by image", ""): "by image",
+    ("by breast", "mean"): "by breast",
+    ("by breast", HEAD): "by breast",
+    ("by exam", HEAD): "by exam",
+    ("by patient", "mean"): "by patient",
+}
 
 
 def write_card(
@@ -147,15 +154,19 @@ def _facts(checkpoint: Checkpoint) -> dict[str, Any]:
     figures, metrics = checkpoint.figures, checkpoint.metrics
     test = {name: part for name, part in (figures.get("test") or {}).items() if isinstance(part, Mapping)}
     efficiency = metrics.get("label_efficiency") or []
-    explanations = metrics.get("explanations")
+    explanations, record = metrics.get("explanations"), checkpoint.config.get("encoder_record") or {}
     return {
         "stage": checkpoint.stage,
+        "bag": checkpoint.config.get("model_type") == BAG,
+        "record": {"name": "not known", "revision": None, "licence": None} | record,
         "config": checkpoint.config,
         "tasks": checkpoint.config.get("tasks") or [],
         "parameters": checkpoint.parameters(),
         "collection": figures.get("collection") or {},
         "terms": read_terms(checkpoint.folder) or (),
         "figures": figures,
+        "baselines": figures.get("baselines") or {},
+        "levels": {task["name"]: task.get("level", "image") for task in checkpoint.config.get("tasks") or []},
         "run": figures.get("run") or {},
         "base_model": (metrics.get("card") or {}).get("base_model"),
         "processor": checkpoint.processor,
@@ -174,9 +185,11 @@ def _facts(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def _results(figures: Mapping[str, Any]) -> dict[str, Any]:
     table = metrics_table(figures)
-    places = [table["columns"].index(column) for column in _COLUMNS if column in table["columns"]]
+    # a head's own score of a unit takes the place of the mean of its images
+    shown = {_COLUMNS[column]: column for column in _COLUMNS if column in table["columns"]}
+    places = [table["columns"].index(column) for column in shown.values()]
     return {
-        "columns": [_COLUMNS[table["columns"][place]] for place in places],
+        "columns": list(shown),
         "rows": [(name, [cells[place] for place in places]) for name, cells in table["rows"]],
         "n_images": figures["n_images"],
         "n_patients": figures["n_patients"],
@@ -246,7 +259,7 @@ def _pictures(folder: Path) -> dict[str, str]:
 # Our metrics under the names of the Hub's own.
 _HUB_METRICS = {"auroc": "roc_auc", "brier": "brier_score"}
 _INDEXED = ("auroc", "auprc", "sensitivity_at_90_specificity", "brier", "ece", "balanced_accuracy")
-_UNITS = ("breast", "patient")
+_UNITS = ("breast", "exam", "patient")
 
 
 def card_data(checkpoint: Checkpoint) -> ModelCardData:
@@ -261,12 +274,13 @@ def card_data(checkpoint: Checkpoint) -> ModelCardData:
     about = checkpoint.metrics.get("card") or {}
     name = (checkpoint.figures.get("collection") or {}).get("name")
     dataset, _ = _results_dataset(checkpoint)
-    results = eval_results(checkpoint)
+    results, record = eval_results(checkpoint), checkpoint.config.get("encoder_record") or {}
+    base = about.get("base_model") or (record.get("name") if record.get("kind") == "hub" else None)
     return ModelCardData(
         license=about.get("license") or "unknown",
         library_name="mammo_hf",
-        tags=["mammography", "medical-imaging", "swin", "mammo_hf"],
-        base_model=(about.get("base_model") or "").partition("@")[0] or None,  # the Hub takes no revision there
+        tags=["mammography", "medical-imaging", str(checkpoint.config.get("model_type")), "mammo_hf"],
+        base_model=(base or "").partition("@")[0] or None,  # the Hub takes no revision there
         datasets=[dataset or _identifier(name)] if dataset or name else None,
         metrics=sorted({result.metric_type for result in results}) or None,
         model_name=REPOSITORY if results else None,
@@ -340,7 +354,8 @@ def _indexed(checkpoint: Checkpoint) -> Iterator[tuple[str, str, str, Mapping[st
     """Yield task, unit, metric and the figures of the unit, of each figure that the Hub gets."""
     for task, figures in _of_test(checkpoint).items():
         parts = {"image": figures}
-        parts |= {unit: figures["units"][unit]["mean"] for unit in _UNITS if unit in figures.get("units", {})}
+        units = {unit: figures["units"][unit] for unit in _UNITS if unit in figures.get("units", {})}
+        parts |= {unit: of_unit.get(HEAD, of_unit["mean"]) for unit, of_unit in units.items()}
         for unit, part in parts.items():
             yield from ((task, unit, metric, part) for metric in _INDEXED if part.get(metric) is not None)
 

@@ -278,8 +278,10 @@ def _published(start: str | None) -> str | None:
 
     With its commit: ``OWNER/NAME@COMMIT``.
     """
+    if start is None:
+        return None
     try:
-        folder = locate(start or "")
+        folder = locate(start)
     except UsageError:  # it has been moved away during the training
         return None
     path = folder / PUSHED

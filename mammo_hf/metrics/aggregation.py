@@ -1,10 +1,61 @@
-"""Aggregated scores of breasts, exams or patients, put together from those of their images."""
+"""Labels and scores of breasts, exams or patients, put together from those of their images."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+LEVELS = ("image", "breast", "exam")  # units that a model may score
 RULES = ("mean", "max", "noisy_or")
+UNKNOWN = -100  # a label that is not known, as in torch's cross-entropy
+
+
+def unit_keys(
+    level: str, patients: Sequence[str], exams: Sequence[str | None], sides: Sequence[str | None]
+) -> list[str]:
+    """Return for each image the key of its unit: the image itself, its breast, or its exam.
+
+    Images of a patient without a known exam are one exam; an image of unknown side is a breast of its own.
+
+    Args:
+        level: "image", "breast" or "exam".
+        patients: Patient of each image.
+        exams: Exam of each image, ``None`` if not known.
+        sides: Side of each image, "L", "R" or ``None``.
+    """
+    rows = enumerate(zip(patients, exams, sides, strict=True))
+    if level == "exam":
+        return [f"{patient} {exam}" for _, (patient, exam, _) in rows]
+    alone = level == "image"
+    return [
+        f"{patient} {exam} {f'image {index}' if alone or side is None else side}"
+        for index, (patient, exam, side) in rows
+    ]
+
+
+def unit_labels(references: np.ndarray, unit: np.ndarray, count: int, *, ordered: bool) -> np.ndarray:
+    """Return the label of each unit from those of its images, int64 ``(count,)``.
+
+    It is the most severe of the known labels if labels have an order, as two labels always have. Otherwise a unit whose
+    images disagree has no label.
+
+    Args:
+        references: Class numbers of images, least severe first, int ``(n,)``, ``UNKNOWN`` if not known.
+        unit: Index of each image's unit, int ``(n,)``.
+        count: Number of units.
+        ordered: Whether the labels have an order.
+
+    Returns:
+        Class numbers, ``UNKNOWN`` if no image has a known label or images disagree.
+    """
+    known = references != UNKNOWN
+    highest, lowest = np.full(count, UNKNOWN, np.int64), np.full(count, np.iinfo(np.int64).max)
+    np.maximum.at(highest, unit[known], references[known])
+    np.minimum.at(lowest, unit[known], references[known])
+    if not ordered:
+        highest[highest != lowest] = UNKNOWN
+    return highest
 
 
 def aggregate(rule: str, probabilities: np.ndarray, unit: np.ndarray, count: int) -> np.ndarray:

@@ -14,6 +14,7 @@ import math
 import os
 import re
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,7 +40,12 @@ NO_CLASSIFIER = "is a pre-trained encoder, which has no classifier"  # what a st
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 ONNX_MODEL, ONNX_TASKS = "model.onnx", "tasks.json"  # what an export has in their place
 PICTURES = "card"  # the folder of the card's pictures
-STAGES = {"classifier": "MammoSwinForImageClassification", "mim": "MammoSwinForMaskedImageModeling"}
+BAG = "mammo_bag"  # the model type of a head over features of a frozen encoder
+STAGES = {
+    "MammoSwinForImageClassification": "classifier",
+    "MammoBagForClassification": "classifier",
+    "MammoSwinForMaskedImageModeling": "mim",
+}
 
 # Where a model is.
 
@@ -223,20 +229,24 @@ class Checkpoint:
 
 
 def read_checkpoint(folder: str | os.PathLike[str]) -> Checkpoint:
-    """Read a folder that training wrote.
+    """Read a folder that training wrote, with a Swin or a head over features.
 
     Raises:
-        UsageError: The folder holds no model, or not a Swin.
+        UsageError: The folder holds no model, or one of another architecture.
         DataError: One of its JSON files cannot be read.
     """
     path = Path(folder)
-    config = read_config(path)
+    config = read_config(path, ("swin", BAG))
     found = {name: read_json(path / name) if (path / name).is_file() else {} for name in (PROCESSOR, METRICS)}
     return Checkpoint(path, config, found[PROCESSOR], found[METRICS], _stage(config))
 
 
-def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the content of the ``config.json`` of a Swin.
+def read_config(folder: str | os.PathLike[str], kinds: Sequence[str] = ("swin",)) -> dict[str, Any]:
+    """Return the content of the ``config.json`` of a model.
+
+    Args:
+        folder: Folder of the model.
+        kinds: Types of models that will do, "swin" and ``BAG``.
 
     Raises:
         UsageError: The folder holds no model, or one of another architecture.
@@ -248,35 +258,43 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
         reason = "is the name of a model size, not a trained model" if size else "there is no model here"
         raise UsageError(reason, source=path, remedy="give the folder that training wrote")
     config = read_json(path / CONFIG)
-    if config.get("model_type") != "swin":
+    if config.get("model_type") == BAG and BAG not in kinds:
+        raise UsageError("is a head over features, which takes no images", source=path, remedy="give a Swin")
+    if config.get("model_type") not in kinds:
         raise UsageError(f"is a model of type {config.get('model_type')!r}", source=path, remedy="give a Swin")
     return config
 
 
-def read_classifier_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the content of the ``config.json`` of a classifier, ours or stock Swin's.
+def is_bag(folder: str | os.PathLike[str]) -> bool:
+    """Return whether a folder holds a head over features of a frozen encoder."""
+    path = Path(folder) / CONFIG
+    return path.is_file() and read_json(path).get("model_type") == BAG
+
+
+def read_classifier_config(folder: str | os.PathLike[str], kinds: Sequence[str] = ("swin",)) -> dict[str, Any]:
+    """Return the content of the ``config.json`` of a classifier of some kinds, ours or stock Swin's.
 
     Raises:
         UsageError: The folder holds no model, or one that does not classify.
         DataError: The file cannot be read.
     """
-    config = read_config(folder)
+    config = read_config(folder, kinds)
     made_by = " ".join(config.get("architectures") or ())
-    if "ForImageClassification" in made_by:
+    if "ForImageClassification" in made_by or config["model_type"] == BAG:
         return config
     if "ForMaskedImageModeling" in made_by:
         raise UsageError(NO_CLASSIFIER, source=folder, remedy=f"train one first: mammo-hf finetune --model {folder}")
     raise UsageError(f"is not a classifier ({made_by or 'a Swin'})", source=folder, remedy="give what finetune wrote")
 
 
-def read_tasks(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Return the tasks of a classifier.
+def read_tasks(folder: str | os.PathLike[str], kinds: Sequence[str] = ("swin",)) -> list[dict[str, Any]]:
+    """Return the tasks of a classifier of some kinds, as in `read_config`.
 
     Raises:
         UsageError: The folder holds no model, or one that is not a classifier of ours.
         DataError: Its configuration cannot be read.
     """
-    tasks: list[dict[str, Any]] = read_classifier_config(folder).get("tasks") or []
+    tasks: list[dict[str, Any]] = read_classifier_config(folder, kinds).get("tasks") or []
     if not tasks:
         raise UsageError("is a classifier without named tasks", source=folder, remedy="give what finetune wrote")
     return tasks
@@ -284,7 +302,7 @@ def read_tasks(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 def _stage(config: dict[str, Any]) -> str:
     made_by = config.get("architectures") or ()
-    return next((stage for stage, kind in STAGES.items() if kind in made_by), "")
+    return next((stage for kind, stage in STAGES.items() if kind in made_by), "")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -450,7 +468,7 @@ def kind_of_start(model: str | os.PathLike[str]) -> str:
     made_by = "" if path.is_file() else " ".join(read_config(path).get("architectures") or ())
     if "ForMaskedImageModeling" in made_by:
         return "masked_image_modeling"
-    return "classifier" if STAGES["classifier"] in made_by else "checkpoint"
+    return "classifier" if "MammoSwinForImageClassification" in made_by else "checkpoint"
 
 
 def load_starting_weights(

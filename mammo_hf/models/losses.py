@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from ..errors import UsageError
-from .configuration_mammo_swin import MammoSwinConfig
+from .configuration_tasks import TaskConfig
 
 # Classification: image-level labels of several tasks, and labels of the tokens from lesion annotations.
 
@@ -43,7 +43,7 @@ def _token_counts(lesion_targets: torch.Tensor) -> torch.Tensor:
 
 
 def multi_task_loss(
-    logits: torch.Tensor, labels: torch.Tensor, config: MammoSwinConfig, counts: torch.Tensor | None = None
+    logits: torch.Tensor, labels: torch.Tensor, config: TaskConfig, counts: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Return the mean over the tasks with a known label of: sum of w_y * loss over known labels / their number.
 
@@ -93,7 +93,7 @@ def _label_columns(labels: torch.Tensor, images: int, tasks: list[str]) -> torch
     return columns.long()
 
 
-def _label_losses(logits: torch.Tensor, target: torch.Tensor, name: str, config: MammoSwinConfig) -> torch.Tensor:
+def _label_losses(logits: torch.Tensor, target: torch.Tensor, name: str, config: TaskConfig) -> torch.Tensor:
     """Return the unweighted losses (batch,) of one task's logits (batch, labels); 0 for a label that is not known."""
     # no selection of the known ones: its size depends on the values, which neither a compiler nor other ranks know
     if name in (config.ordinal_tasks or ()):
@@ -167,6 +167,28 @@ def lesion_evidence_loss(
     inside = functional.cross_entropy(evidence.transpose(1, 2), labels, reduction="sum")
     outside = (-functional.log_softmax(evidence, -1).mean(-1) - math.log(evidence.shape[-1])) * none
     return inside / of_lesions.clamp(min=1) + ELSEWHERE_WEIGHT * outside.sum() / of_none.clamp(min=1)
+
+
+def lesion_attention_loss(
+    attention: torch.Tensor, lesion_targets: torch.Tensor, counts: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return a loss that is low if the attention over an image's tiles is on the tiles that hold a lesion.
+
+    It is minus the logarithm of the part of the attention that is on tiles with a lesion, among tiles of which that is
+    known. An image weighs by its number of tiles with a lesion; one that has none, or nothing else, counts nothing.
+
+    Args:
+        attention: Attention (..., tiles), 0 or more.
+        lesion_targets: Labels of the tiles, int64 (..., tiles): 0 no lesion, 1 lesion, -100 not known.
+        counts: `loss_counts` of the whole update; ``None``: of this batch.
+    """
+    lesion, none = lesion_targets > 0, lesion_targets == 0
+    of_lesions = _token_counts(lesion_targets)[0] if counts is None else counts[-2]
+    inside, outside = ((attention.float() * part).sum(-1) for part in (lesion, none))
+    tiny = torch.finfo(torch.float32).tiny
+    missed = (inside + outside).clamp(min=tiny).log() - inside.clamp(min=tiny).log()
+    judged = lesion.sum(-1) * none.any(-1)
+    return (missed * judged).sum() / of_lesions.clamp(min=1)
 
 
 # Masked image modelling: which pixels count, what is predicted, and the mean absolute error.

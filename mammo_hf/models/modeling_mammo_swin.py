@@ -641,7 +641,7 @@ def score_logits(
     Raises:
         UsageError: ``lesion_scores`` is needed and not given.
     """
-    if config.score_from == "pooled":
+    if getattr(config, "score_from", "pooled") == "pooled":
         return logits
     if lesion_scores is None:
         raise UsageError(f"score_from is {config.score_from!r}", remedy="give the output's lesion_scores too")

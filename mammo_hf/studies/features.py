@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,6 @@ import datasets
 import numpy as np
 import torch
 from scipy.ndimage import uniform_filter
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.nn import functional
 from tqdm.auto import tqdm
@@ -128,69 +122,7 @@ def _fingerprint(encoder: SwinModel, prepared: datasets.Dataset) -> str:
     return digest.hexdigest()
 
 
-# Heads on frozen features: a logistic regression, and attentive pooling over tokens.
-
-
-# inverse strengths of the penalty, from hardly a slope to hardly a penalty
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-
-
-def logistic_probabilities(
-    train: np.ndarray, labels: np.ndarray, patients: np.ndarray, test: np.ndarray, classes: int
-) -> np.ndarray:
-    """Fit a logistic regression on standardised features, classes weighted by N / (K N_c), and predict.
-
-    The penalty is chosen by cross-validation over the training patients alone.
-
-    Args:
-        train: Features of the training images, float (n, features).
-        labels: Labels of the training images, int (n,).
-        patients: Keys of their patients, (n,).
-        test: Features of the test images, float (m, features).
-        classes: Number of classes of the task; one that never occurs in training has probability 0.
-
-    Returns:
-        Probabilities of the test images, float64 (m, classes).
-    """
-    fitted = make_pipeline(StandardScaler(), _logistic(C=_choose(train, labels, patients))).fit(train, labels)
-    probabilities = np.zeros((len(test), classes))
-    probabilities[:, np.unique(labels)] = fitted.predict_proba(test)
-    return probabilities
-
-
-def _logistic(**how: Any) -> LogisticRegression:
-    return LogisticRegression(class_weight="balanced", max_iter=500, tol=1e-3, **how)
-
-
-def _choose(train: np.ndarray, labels: np.ndarray, patients: np.ndarray) -> float:
-    """Choose the strength with the lowest log loss over folds by patient; the middle one if patients are too few."""
-    fewest = min(len(set(patients[labels == label])) for label in np.unique(labels))
-    folds = min(5, fewest)
-    if folds < 2:
-        return STRENGTHS[len(STRENGTHS) // 2]
-    splits = list(StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(train, labels, patients))
-    # A fold may lack a class if patients have images of several classes
-    losses = [
-        _losses(train[fit], labels[fit], train[judge], labels[judge])
-        for fit, judge in splits
-        if len(set(labels[fit])) == len(set(labels))
-    ]
-    return STRENGTHS[int(np.argmin(np.mean(losses, axis=0)))] if losses else STRENGTHS[0]
-
-
-def _losses(train: np.ndarray, labels: np.ndarray, judged: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Compute the log loss on the judged rows at each strength, (strengths,)."""
-    scaler = StandardScaler().fit(train)
-    train, judged = scaler.transform(train), scaler.transform(judged)
-    model = _logistic(warm_start=True)  # each strength starts from the solution of the one before it
-    found = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # such a strength is not chosen
-        for strength in STRENGTHS:
-            model.set_params(C=strength).fit(train, labels)
-            likelihoods = model.predict_proba(judged)[np.arange(len(truth)), np.searchsorted(model.classes_, truth)]
-            found.append(-np.log(np.maximum(likelihoods, np.finfo(float).tiny)).mean())
-    return np.array(found)
+# A head on frozen features: attentive pooling over tokens.
 
 
 class AttentivePooling(nn.Module):

@@ -29,6 +29,7 @@ from ..data.loading import load
 from ..data.prepare.folder import for_training
 from ..data.splits import in_hash_order, label_subset, strata
 from ..data.training_data import patients_trained_on, prepared_images, training_processor, usable_tasks
+from ..encoders.logistic import logistic_probabilities
 from ..errors import DataError, MammoError, UsageError
 from ..files import write_record, write_whole
 from ..metrics.classification import auroc_of
@@ -37,9 +38,10 @@ from ..metrics.intervals import bca, resampled, rows_of, without_each
 from ..models.checkpoint import locate, starting_config
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification
 from ..training.callbacks import freeze
-from ..training.classification import ClassificationConfig, fit_classifier, predicted_logits
+from ..training.classification import ClassificationConfig, fit_classifier
+from ..training.scoring import predicted_logits
 from .cells import BASELINES, FROZEN_RANDOM, SCRATCH, STOCK, UPDATES, Arm, Cell
-from .features import attentive_probabilities, frozen_encoder, frozen_features, logistic_probabilities, statistics_table
+from .features import attentive_probabilities, frozen_encoder, frozen_features, statistics_table
 
 logger = logging.getLogger(__name__)
 RESAMPLES = 2000

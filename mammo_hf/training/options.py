@@ -191,6 +191,12 @@ class ClassificationOptions(StageOptions):
     )
     ordinal_tasks: list[str] = option("training", [], "tasks that are trained by the ranked probability score")
     task_weights: list[float] = option("training", [], "one weight per task in the loss; default: equal weights")
+    level: list[str] = option(
+        "model",
+        [],
+        "with features of embed: the units that are trained on, image, breast or exam, one for all tasks or one per "
+        "task; default: breast, or image if no side is known",
+    )
     sampling: str = option(
         "training",
         "weighted",
@@ -219,9 +225,13 @@ class ClassificationOptions(StageOptions):
         Raises:
             UsageError: Names the option and its range or its choices.
         """
+        from ..metrics.aggregation import LEVELS
         from ..models.configuration_mammo_swin import SCORES  # brings transformers
 
         super().check()
+        self.level = [self.level] if isinstance(self.level, str) else list(self.level)
+        for level in self.level:
+            check_choice("level", level, LEVELS)
         finite = float("inf")
         for name, holds, rule in (
             ("label_percentage", 0 < self.label_percentage <= 100, "above 0 and at most 100"),

@@ -33,6 +33,7 @@ from ..data.splits import read_seen, save_training_split
 from ..data.terms import Terms, read_terms, terms_of_model, united, write_terms
 from ..data.torch_datasets import StreamedMaskedImages, StreamLoader
 from ..data.training_data import open_collection, reading_of
+from ..encoders.units import features_folder
 from ..errors import MammoError, UsageError, check_number, did_you_mean
 from ..files import writable_folder, write_whole
 from ..hub.push import finish_checkpoint
@@ -213,7 +214,7 @@ def open_stage(
     images: Collection | str | Path,
     config: StageConfig,
     *,
-    start: str,
+    start: str | None,
     resumed: bool,
     processor: MammoImageProcessor,
 ) -> Collection:
@@ -222,7 +223,8 @@ def open_stage(
     Args:
         images: A collection, or anything that `mammo_hf.load` takes.
         config: Configuration of the stage.
-        start: What training starts from, a size or a folder; no patient that it was trained on may be tested.
+        start: What training starts from, a size or a folder; no patient that it was trained on may be tested. ``None``:
+            nothing that was trained on images of a known patient.
         resumed: Whether an earlier training is resumed, whose own patients must not be tested either.
         processor: Processor of the images.
     """
@@ -235,12 +237,18 @@ def open_stage(
         split_file=config.split_file,
         seed=config.seed,
         terms=config.terms,
-        starts=[start, *([str(config.output_dir)] if resumed else [])],
+        starts=[*([] if start is None else [start]), *([str(config.output_dir)] if resumed else [])],
     )
 
 
 def begin_stage(
-    collection: Collection, config: StageConfig, terms: tuple[Terms, ...], *, model: str, start: str, resumed: bool
+    collection: Collection,
+    config: StageConfig,
+    terms: tuple[Terms, ...],
+    *,
+    model: str | None,
+    start: str | None,
+    resumed: bool,
 ) -> None:
     """Take over the output folder: remove an earlier training, and write the split, the terms and the configuration.
 
@@ -250,7 +258,7 @@ def begin_stage(
         collection: Collection with its splits.
         config: Configuration of the stage; its ``output_dir`` is taken over.
         terms: Terms of all that the model will have been trained on, from `terms_of_training`.
-        model: What training starts from, as it was given.
+        model: What training starts from, as it was given; ``None``: nothing.
         start: The same as a size or a folder; the patients that it was trained on are recorded too.
         resumed: Whether an earlier training is resumed here, so that its checkpoints are kept.
 
@@ -260,7 +268,8 @@ def begin_stage(
     if config.process_index:
         return
     out = Path(str(config.output_dir))
-    prepared = [] if folder_of(collection) else [config.prepared_folder()]
+    made = folder_of(collection) or features_folder(collection)
+    prepared = [] if made else [config.prepared_folder()]
     for folder in (out, out / "plots", *prepared):
         writable_folder(folder)
     read_metrics(out)
@@ -268,20 +277,21 @@ def begin_stage(
         _clear(out)
     write_terms(out, terms, (resumed and read_terms(out)) or ())
     about = {name: getattr(config, name) for name in ("validation_fraction", "test_fraction", "seed")}
-    save_training_split(collection, out, before=read_seen(start) or frozenset(), **about)
-    config.save(model=model)
+    before = frozenset() if start is None else read_seen(start) or frozenset()
+    save_training_split(collection, out, before=before, **about)
+    config.save(**({} if model is None else {"model": model}))
 
 
-def terms_of_training(collection: Collection, config: StageConfig, start: str) -> tuple[Terms, ...]:
+def terms_of_training(collection: Collection, config: StageConfig, start: str | None) -> tuple[Terms, ...]:
     """Return the terms of all that a model will have been trained on: the images, and those of its ancestors."""
-    if start in SIZES:
+    if start is None or start in SIZES:
         return collection.terms
     name = name_of(Path(start))
     return united(collection.terms, terms_of_model(start, name, config.model_terms))
 
 
 def end_stage(
-    stage: str, result: TrainingResult, config: StageConfig, collection: Collection, *, start: str, target: Any
+    stage: str, result: TrainingResult, config: StageConfig, collection: Collection, *, start: str | None, target: Any
 ) -> None:
     """Write metrics and model card, push if that was asked for, and log the result, in the main process.
 
@@ -550,7 +560,7 @@ class SwinTrainer(Trainer):
         network = self.model if model is None else model
         if self.optimizer is None:
             kind, options = self.get_optimizer_cls_and_kwargs(self.args, network)
-            depths = self.accelerator.unwrap_model(network).config.depths
+            depths = getattr(self.accelerator.unwrap_model(network).config, "depths", [])
             groups = parameter_groups(
                 network,
                 depths,

@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import datasets
-import numpy as np
 from made_scores import TASKS, made_scores
 
 from mammo_hf import MammoSwinForImageClassification
 from mammo_hf.evaluation.evaluate import evaluate_after_training
+from mammo_hf.evaluation.scored import Scored, scored
 from mammo_hf.models.configuration_mammo_swin import MammoSwinConfig
 
 SIZE = (56, 56)
@@ -19,7 +19,7 @@ def _model() -> MammoSwinForImageClassification:
     return MammoSwinForImageClassification(config)
 
 
-def _split(patients: int, seed: int) -> tuple[datasets.Dataset, np.ndarray]:
+def _split(patients: int, seed: int) -> Scored:
     images = made_scores(patients, seed)
     count = len(images)
     columns = {
@@ -32,7 +32,7 @@ def _split(patients: int, seed: int) -> tuple[datasets.Dataset, np.ndarray]:
         "geometry": ["{}"] * count,
         "size": [list(SIZE)] * count,
     }
-    return datasets.Dataset.from_dict(columns), images.logits
+    return scored(images.logits, datasets.Dataset.from_dict(columns))
 
 
 def test_the_saved_checkpoint_carries_what_validation_fixed_and_the_model_runs_over_nothing(tmp_path: Path) -> None:

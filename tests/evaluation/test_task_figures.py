@@ -141,9 +141,18 @@ def test_units_use_labelled_images_only() -> None:
 def test_units_whose_images_disagree_in_a_task_of_several_classes_are_counted_and_left_out() -> None:
     labels, patients = np.array([0, 1, 2, 2, 3, 3]), ["p1", "p1", "p2", "p2", "p3", "p3"]
     table = np.random.default_rng(0).dirichlet(np.ones(4), 6)
-    unit = evaluate_task(DENSITY, labels, table, patients, groupings={"patient": patients})["units"]["patient"]
+    unordered = {"name": "abnormality", "labels": ["normal", "asymmetry", "mass", "both"]}
+    unit = evaluate_task(unordered, labels, table, patients, groupings={"patient": patients})["units"]["patient"]
     assert (unit["n_units"], unit["n_conflicting"]) == (2, 1)
-    assert unit["class_counts"] == {"a": 0, "b": 0, "c": 1, "d": 1}
+    assert unit["class_counts"] == {"normal": 0, "asymmetry": 0, "mass": 1, "both": 1}
+
+
+def test_units_whose_images_disagree_in_an_ordered_task_have_the_most_severe_label() -> None:
+    labels, patients = np.array([0, 1, 2, 2, 3, 3]), ["p1", "p1", "p2", "p2", "p3", "p3"]
+    table = np.random.default_rng(0).dirichlet(np.ones(4), 6)
+    unit = evaluate_task(DENSITY, labels, table, patients, groupings={"patient": patients})["units"]["patient"]
+    assert (unit["n_units"], unit["n_conflicting"]) == (3, 0)
+    assert unit["class_counts"] == {"a": 0, "b": 1, "c": 1, "d": 1}
 
 
 def test_a_breast_of_two_patients_is_refused() -> None:

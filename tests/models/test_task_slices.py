@@ -1,6 +1,6 @@
 """Tasks take the logits in their order, one slice after the other."""
 
-from mammo_hf.models.configuration_mammo_swin import slices_of
+from mammo_hf.models.configuration_tasks import slices_of
 
 
 def test_slices_follow_the_order_of_the_tasks_and_meet():

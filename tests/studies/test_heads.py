@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from mammo_hf.encoders.logistic import logistic_probabilities
 from mammo_hf.metrics.classification import auroc
-from mammo_hf.studies.features import attentive_probabilities, logistic_probabilities
+from mammo_hf.studies.features import attentive_probabilities
 
 
 def made(n, channels=20, seed=0):

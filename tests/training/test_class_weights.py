@@ -5,7 +5,7 @@ import pytest
 
 from mammo_hf import MammoSwinConfig
 from mammo_hf.errors import DataError
-from mammo_hf.training.classification import _weights_as_text, class_weights
+from mammo_hf.training.scoring import class_weights, weights_as_text
 
 TASKS = [{"name": "pathology", "labels": ["benign", "malignant"]}, {"name": "density", "labels": ["a", "b", "c"]}]
 
@@ -19,7 +19,7 @@ def test_known_labels_alone_are_counted():
     assert MammoSwinConfig(tasks=TASKS, class_weights=weights).class_weights == weights
     # they are written into a configuration and a log
     assert all(type(weight) is float for own in weights.values() for weight in own)
-    assert _weights_as_text(weights, TASKS) == "pathology: benign 0.67, malignant 2.00; density: a 0.50, b 1.00, c 1.00"
+    assert weights_as_text(weights, TASKS) == "pathology: benign 0.67, malignant 2.00; density: a 0.50, b 1.00, c 1.00"
 
 
 @pytest.mark.parametrize(("labels", "says"), [([[-100], [-100]], "no labels at all"), ([[1], [1]], "'malignant' only")])

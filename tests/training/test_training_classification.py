@@ -14,7 +14,8 @@ from transformers import EvalPrediction
 from mammo_hf import MammoImageProcessor
 from mammo_hf.errors import DataError
 from mammo_hf.training import classification
-from mammo_hf.training.classification import ClassificationConfig, epoch_metrics
+from mammo_hf.training.classification import ClassificationConfig
+from mammo_hf.training.scoring import epoch_metrics
 
 SIDE = 112
 TASKS = [{"name": "pathology", "labels": ["benign", "malignant"]}]

@@ -10,7 +10,8 @@ from made_labelled import TASKS
 from mammo_hf import MammoSwinConfig
 from mammo_hf.errors import UsageError
 from mammo_hf.models.modeling_mammo_swin import probabilities
-from mammo_hf.training.classification import ClassificationConfig, _check_metric, _choose_metric, choose_score
+from mammo_hf.training.classification import ClassificationConfig, choose_score
+from mammo_hf.training.scoring import check_metric, choose_metric
 
 LABELS = np.array([[0, 1], [1, -100], [0, 2], [1, 0], [-100, 1]])
 
@@ -55,17 +56,17 @@ def test_probabilities_follow_the_score():
 
 
 def test_an_epoch_is_chosen_by_auc_where_validation_has_both_classes():
-    images = [SimpleNamespace(prepared={"labels": labels}) for labels in ([[0, 1], [1, -100]], [[0, 1], [-100, 0]])]
+    images = [np.array(labels) for labels in ([[0, 1], [1, -100]], [[0, 1], [-100, 0]])]
     for validation, metric, greater in zip(images, ("eval_pathology_auroc", "eval_loss"), (True, False), strict=True):
         config = ClassificationConfig("unused", use_cpu=True)
-        _choose_metric(config, validation, TASKS)
+        choose_metric(config, validation, TASKS)
         assert (config.metric_for_best_model, config.greater_is_better) == (metric, greater)
 
 
 def test_a_metric_that_is_asked_for_is_obeyed_or_refused():
     config = ClassificationConfig("unused", use_cpu=True, metric_for_best_model="density_accuracy")
-    _check_metric(config, TASKS)
-    _choose_metric(config, SimpleNamespace(prepared={"labels": [[0, 1], [1, 0]]}), TASKS)
+    check_metric(config, TASKS)
+    choose_metric(config, np.array([[0, 1], [1, 0]]), TASKS)
     assert (config.metric_for_best_model, config.greater_is_better) == ("density_accuracy", True)
     with pytest.raises(UsageError, match="metric_for_best_model: is 'f1'; use auto, loss, pathology_auroc"):
-        _check_metric(ClassificationConfig("unused", use_cpu=True, metric_for_best_model="f1"), TASKS)
+        check_metric(ClassificationConfig("unused", use_cpu=True, metric_for_best_model="f1"), TASKS)

@@ -383,7 +383,7 @@ def for_training(
         )
     at = {image_id: index for index, image_id in enumerate(collection.column("image_id"))}
     found = [at.get(image_id) for image_id in prepared.select_columns(["image_id"])[:]["image_id"]]
-    labels = _labels(collection, tasks)
+    labels = known_labels(collection, tasks)
     facts = {name: collection.column(name) for name in ("split", "stratum")}
     columns: dict[str, tuple[list[Any], Any]] = {
         **{
@@ -404,7 +404,7 @@ def for_training(
     return prepared.select([row for _, row in order])
 
 
-def _labels(collection: Collection, tasks: list[dict[str, Any]]) -> list[list[int]]:
+def known_labels(collection: Collection, tasks: list[dict[str, Any]]) -> list[list[int]]:
     """Return each row's label indices of some tasks, -100 if the collection does not know them."""
     known = {task["name"] for task in collection.tasks}
     columns = []

@@ -10,6 +10,7 @@ import platform
 import re
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 
 from ...files import write_whole, writing_errors
 from ..classifier import FACTS, FEWEST_PATIENTS, Evaluation
-from ..scored import RULES
+from ..scored import HEAD, RULES
 from ..study_tables import plot_label_efficiency
 from ..task_figures import OF_PREDICTIONS, OF_SEVERAL_CLASSES, OF_TWO_CLASSES
 from .facts import checklist_facts, cohort_table, filled, part_name, template_environment
@@ -39,7 +40,7 @@ METRIC_NAMES = {
     "balanced_accuracy": "balanced accuracy",
     "quadratic_kappa": "quadratic kappa",
 }
-UNIT_NAMES = {"breast": "by breast", "patient": "by patient"}
+UNIT_NAMES = {"breast": "by breast", "exam": "by exam", "patient": "by patient"}
 PRIVATE_COLLECTION = "a private collection"  # in place of a name that is not public
 
 
@@ -139,10 +140,14 @@ def _html(evaluation: Evaluation, about: Mapping[str, Any], cohort: Rows, checkl
 
 
 def metrics_table(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one task's metrics as a table: ``columns`` of unit and rule, ``rows`` of name and cells, and ``notes``."""
+    """Return one task's metrics as a table.
+
+    Returns:
+        ``columns`` of unit and rule, ``groups`` of unit and number of columns, ``rows`` of name and cells, ``notes``.
+    """
     parts: dict[tuple[str, str], Mapping[str, Any]] = {("by image", ""): figures}
     for unit, of_unit in figures.get("units", {}).items():
-        for rule in RULES:
+        for rule in (*([HEAD] if HEAD in of_unit else []), *RULES):
             parts[UNIT_NAMES.get(unit, unit), rule.replace("_", "-")] = of_unit[rule]
     order = {**OF_TWO_CLASSES, **OF_SEVERAL_CLASSES, **OF_PREDICTIONS, "quadratic_kappa": None}
     rows: list[tuple[str, list[Any]]] = []
@@ -158,7 +163,8 @@ def metrics_table(figures: Mapping[str, Any]) -> dict[str, Any]:
             elif no_interval is not None:
                 notes.setdefault(f"No interval, because {no_interval}", []).append(where)
         rows.append((METRIC_NAMES[name], cells))
-    return {"columns": list(parts), "rows": rows, "notes": notes}
+    groups = list(Counter(unit for unit, _ in parts).items())
+    return {"columns": list(parts), "groups": groups, "rows": rows, "notes": notes}
 
 
 def _figure(value: float | None, digits: int = 2) -> str:

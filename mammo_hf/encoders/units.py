@@ -1,0 +1,269 @@
+"""Units as bags: which images are a unit, their features as padded tensors, and what their labels are."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from ..data.collection import Collection
+from ..data.prepare.folder import is_features, known_labels
+from ..data.schema import ORDINAL
+from ..data.torch_datasets import GRAZED
+from ..errors import DataError, UsageError
+from ..metrics.aggregation import UNKNOWN, unit_keys, unit_labels
+from .bags import OTHER_VIEW, SIDES, TILE, VIEWS, MammoBagForClassification
+from .configuration_mammo_bag import MammoBagConfig
+from .store import features_about, read_features
+
+Image = dict[str, Any]
+Batch = dict[str, torch.Tensor]
+_READ = ("features", "scales", "lesions", "laterality", "view")
+
+
+def features_folder(images: Collection | str | os.PathLike[str]) -> str | None:
+    """Return the feature store that a collection was read from, or that a path is; ``None``: it is none."""
+    if not isinstance(images, Collection):
+        return os.fspath(images) if isinstance(images, str | os.PathLike) and is_features(images) else None
+    folder, mark, _ = images[0]["path"].rpartition("#") if len(images) else ("", "", "")
+    return folder if mark and is_features(folder) else None
+
+
+def features_of(collection: Collection, tasks: Sequence[Mapping[str, Any]]) -> datasets.Dataset:
+    """Return the rows of a collection's feature store as the collection has them: its order, split and labels.
+
+    Args:
+        collection: Collection of a feature store, or a part of one.
+        tasks: Tasks of ``labels``, in order; -100 if the collection has no such label.
+    """
+    rows = read_features(features_folder(collection) or "")
+    ids = columns_of(rows, "image_id")[0]
+    wanted = {image_id: place for place, image_id in enumerate(collection.column("image_id"))}
+    split, labels = collection.column("split"), known_labels(collection, [dict(task) for task in tasks])
+    rows = rows.remove_columns([name for name in ("split", "labels") if name in rows.column_names])
+    # columns are added to all rows and not to some, for which the features would be copied
+    for name, values, kind in (("split", split, "string"), ("labels", labels, "int64")):
+        feature: Any = datasets.Value(kind) if name == "split" else datasets.List(datasets.Value(kind))
+        all_values = [values[wanted[image_id]] if image_id in wanted else None for image_id in ids]
+        rows = rows.add_column(name, all_values, feature=feature)
+    order = sorted((wanted[image_id], row) for row, image_id in enumerate(ids) if image_id in wanted)
+    return rows.select([row for _, row in order])
+
+
+def columns_of(rows: datasets.Dataset, *names: str) -> list[list[Any]]:
+    """Return the values of some columns of prepared rows, read at once."""
+    table = rows.select_columns(list(names)).with_format("arrow")[:]
+    return [table[name].to_pylist() for name in names]
+
+
+def check_features(config: MammoBagConfig, folder: str | os.PathLike[str]) -> None:
+    """Refuse a feature store of another encoder, or of other tiles, than a head was trained on.
+
+    Args:
+        config: Configuration of the head.
+        folder: Feature store.
+
+    Raises:
+        UsageError: Names what differs.
+    """
+    about = features_about(folder)
+    record, own = about["encoder"], config.encoder_record or {}
+    theirs = {"weights": record.get("weights"), **{name: about.get(name) for name in config.tiles or {}}}
+    wanted = {"weights": own.get("weights"), **(config.tiles or {})}
+    for name, value in wanted.items():
+        if theirs[name] != value and json.dumps(theirs[name]) != json.dumps(value):
+            what = f"the encoder {record.get('name')}" if name == "weights" else f"{name} {theirs[name]}"
+            needed = f"the encoder {own.get('name')}" if name == "weights" else f"{name} {value}"
+            raise UsageError(
+                f"holds features with {what}, the head was trained on {needed}",
+                source=folder,
+                remedy="embed the images as those that it was trained on",
+            )
+
+
+class Bags(Dataset[dict[str, Any]]):
+    """Units of a feature store, each with its images and its labels.
+
+    An example has the ``images`` of a unit, as `bag_image` returns them, and its ``labels`` (tasks,); `collate_bags`
+    makes a batch of several.
+
+    Args:
+        rows: Rows of a feature store, one per image, with ``labels`` (tasks,) in the order of the tasks.
+        tasks: Tasks with ``name``, ``labels`` and ``level``.
+        level: Level of all units, with labels of every task; ``None``: units of each level that a task has, with labels
+            of the tasks of that level alone.
+        lesions: Whether examples have the lesion labels of their tiles too.
+
+    Attributes:
+        units: Rows of the images of each unit.
+        labels: Labels of each unit, int64 (units, tasks), -100 if not known.
+        patients: Patient of each unit.
+    """
+
+    def __init__(
+        self,
+        rows: datasets.Dataset,
+        tasks: Sequence[Mapping[str, Any]],
+        *,
+        level: str | None = None,
+        lesions: bool = False,
+    ) -> None:
+        self.rows = rows.select_columns([name for name in rows.column_names if name in _READ]).with_format("arrow")
+        self.lesions = lesions
+        *keys, known_of_image = columns_of(rows, "patient", "exam", "laterality", "labels")
+        of_image = np.array(known_of_image, dtype=np.int64).reshape(-1, len(tasks))
+        self.units: list[tuple[int, ...]] = []
+        labels: list[np.ndarray] = [np.zeros((0, len(tasks)), np.int64)]
+        for one in [level] if level else dict.fromkeys(str(task["level"]) for task in tasks):
+            members = _members(unit_keys(one, *keys))
+            known = [level is not None or task["level"] == one for task in tasks]
+            labels.append(_labels(of_image, members, tasks, known))
+            self.units += members
+        self.labels = np.concatenate(labels)
+        self.patients = [keys[0][rows_of_unit[0]] for rows_of_unit in self.units]
+
+    def labelled(self) -> Bags:
+        """Return the units with a known label of any task."""
+        kept = np.flatnonzero((self.labels != UNKNOWN).any(1))
+        found = object.__new__(Bags)
+        found.__dict__ |= self.__dict__
+        found.units = [self.units[index] for index in kept]
+        found.labels, found.patients = self.labels[kept], [self.patients[index] for index in kept]
+        return found
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Return several examples, with one access to the store; PyTorch's loaders call it for each batch."""
+        members = [self.units[index] for index in indices]
+        wanted = [row for rows in members for row in rows]
+        table = self.rows[wanted]
+        columns = [table[name].to_pylist() if name in table.column_names else [None] * len(wanted) for name in _READ]
+        images = iter([bag_image(*values) for values in zip(*columns, strict=True)])
+        return [
+            {"images": [next(images) for _ in rows], "labels": self.labels[index], "lesions": self.lesions}
+            for index, rows in zip(indices, members, strict=True)
+        ]
+
+
+def _members(keys: Sequence[str]) -> list[tuple[int, ...]]:
+    found: dict[str, list[int]] = {}
+    for row, key in enumerate(keys):
+        found.setdefault(key, []).append(row)
+    return [tuple(rows) for rows in found.values()]
+
+
+def _labels(
+    of_image: np.ndarray, members: list[tuple[int, ...]], tasks: Sequence[Mapping[str, Any]], known: Sequence[bool]
+) -> np.ndarray:
+    """Return the labels of units from those of their images, (units, tasks)."""
+    unit = np.empty(len(of_image), np.int64)
+    for number, rows in enumerate(members):
+        unit[list(rows)] = number
+    columns = [
+        unit_labels(of_image[:, place], unit, len(members), ordered=task["name"] in ORDINAL or len(task["labels"]) == 2)
+        if known[place]
+        else np.full(len(members), UNKNOWN, np.int64)
+        for place, task in enumerate(tasks)
+    ]
+    return np.stack(columns, axis=1)
+
+
+def bag_image(features: bytes, scales: bytes, lesions: bytes | None, laterality: str | None, view: str | None) -> Image:
+    """Return an image of a bag from the columns of a feature store.
+
+    Args:
+        features: Vectors, float16 (vectors, feature_size).
+        scales: Kind of each vector, uint8 (vectors,): 1 whole view, 2 tile.
+        lesions: Largest fraction of a finding's area in each box, float16 (vectors,); ``None``: no located finding.
+        laterality: "L", "R" or ``None``.
+        view: "CC", "MLO", another, or ``None``.
+
+    Raises:
+        DataError: The image has no vector, or another number of features than of scales.
+    """
+    kinds = np.frombuffer(scales, np.uint8)
+    if not len(kinds) or len(features) % (2 * len(kinds)):
+        raise DataError(f"{len(features)} bytes of features for {len(kinds)} vectors", remedy="embed the images again")
+    side = SIDES.get(laterality, 0)
+    place = VIEWS.get(view, OTHER_VIEW)
+    found: Image = {"features": np.frombuffer(features, np.float16).reshape(len(kinds), -1), "scales": kinds}
+    return found | {"side": side, "view": place, "lesion_targets": _lesion_targets(lesions, kinds)}
+
+
+def _lesion_targets(lesions: bytes | None, scales: np.ndarray) -> np.ndarray:
+    """Return the labels of tiles, int64 (vectors,): 0 no lesion, 1 lesion, -100 not known, or only grazed by one."""
+    if lesions is None:
+        return np.full(len(scales), UNKNOWN, np.int64)
+    fraction = np.where(scales == TILE, np.frombuffer(lesions, np.float16), np.nan)
+    largest = np.nanmax(fraction, initial=0)
+    holds = (fraction >= GRAZED) | ((fraction == largest) & (largest > 0))
+    return np.where(holds, 1, np.where(fraction == 0, 0, UNKNOWN)).astype(np.int64)
+
+
+def collate_bags(examples: Sequence[Mapping[str, Any]]) -> Batch:
+    """Return examples as the arguments of `MammoBagForClassification.forward`, padded to the largest bag.
+
+    Args:
+        examples: Units with ``images``, from `bag_image`; with ``labels`` (tasks,) if they are to be trained on, and
+            lesion labels of the tiles if their ``lesions`` is true.
+    """
+    images = [len(example["images"]) for example in examples]
+    most = max(len(image["scales"]) for example in examples for image in example["images"])
+    size = examples[0]["images"][0]["features"].shape[1]
+    shape = (len(examples), max(images))
+    features, scales = np.zeros((*shape, most, size), np.float16), np.zeros((*shape, most), np.int64)
+    sides, views = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    targets = np.full((*shape, most), UNKNOWN, np.int64)
+    for unit, example in enumerate(examples):
+        for place, image in enumerate(example["images"]):
+            count = len(image["scales"])
+            features[unit, place, :count], scales[unit, place, :count] = image["features"], image["scales"]
+            sides[unit, place], views[unit, place] = image["side"], image["view"]
+            targets[unit, place, :count] = image["lesion_targets"]
+    # features first: Trainer reads the batch size off the first entry
+    batch = {"features": features, "scales": scales, "sides": sides, "views": views}
+    if "labels" in examples[0]:
+        batch["labels"] = np.stack([example["labels"] for example in examples])
+    if examples[0].get("lesions"):
+        batch["lesion_targets"] = targets
+    return {name: torch.from_numpy(values) for name, values in batch.items()}
+
+
+def score_bags(model: MammoBagForClassification, bags: Bags, *, batch_size: int = 64) -> np.ndarray:
+    """Return the logits of units, float64 (units, labels of all tasks), in their order.
+
+    Args:
+        model: Head on the device to compute on; its training mode is restored.
+        bags: Units of features of its encoder.
+        batch_size: Units per batch.
+
+    Raises:
+        DataError: A score is not finite.
+    """
+    training, found = model.training, [np.zeros((0, int(model.config.num_labels or 0)))]
+    model.eval()
+    try:
+        with torch.inference_mode():
+            for batch in DataLoader(bags, batch_size=batch_size, collate_fn=collate_bags):
+                del batch["labels"]
+                batch.pop("lesion_targets", None)
+                output = model(**{name: values.to(model.device) for name, values in batch.items()})
+                found.append(output.logits.double().cpu().numpy())
+    finally:
+        model.train(training)
+    logits = np.concatenate(found)
+    bad = int((~np.isfinite(logits)).any(axis=1).sum())
+    if bad:
+        raise DataError(f"{bad} of {len(logits)} units get scores that are not finite", remedy="check the features")
+    return logits
