@@ -86,15 +86,15 @@ PATTERNS = {
         r"\b(?:s3[an]?|gs|gcs|az|abfss?|wasbs?|adl|hdfs|dbfs|file|smb|nfs|s?ftp)://\S", re.IGNORECASE
     ),
 }
-# Numbers that look like one of these and name nobody: DOIs, arXiv numbers, hashes of files and commits, versions, and
-# integers under keys of seeds and counts.
+# Texts that look like one of these and name nobody: DOIs, arXiv numbers, hashes of files and commits, versions,
+# integers under keys of seeds and counts, and what the kernel says of a process.
 _COUNT = re.compile(
     r"(?:\w+[_ ])?(?:seeds?|random_state|counts?|support|images|patients|exams|breasts|examples|samples|rows"
     r"|updates|steps|parameters|bytes|pixels|tokens|flos|resamples)|n|n_\w+|num_\w+|number of \w+",
     re.IGNORECASE,
 )
 _HARMLESS = re.compile(
-    r"\b10\.\d{4,9}/[-.;()/:\w]+"
+    r"\b10\.\d{4,9}/[-.;()/:\w]+|(?<![\w./])/proc/[\w{}/]+"
     r"|\barxiv(?:\.org/(?:abs|pdf)/|[:.\s]\s*)(?:\d{4}\.\d{4,5}|[a-z.-]+/\d{7})(?:v\d+)?"
     r"|(?<![0-9a-z])(?:[0-9a-f]{64}|[0-9a-f]{40}|(?<=fingerprint: )[0-9a-f]{16})(?![0-9a-z])"
     r"|(?<![\w.])v?\d{1,4}(?:\.\d{1,6})+(?:[.+-]?(?:dev|post|rc|a|b|git)\d+(?:\+[\w.]+)?|\+[\w.]+)"
@@ -292,7 +292,7 @@ def _texts_of_picture(name: str, raw: bytes) -> list[str]:
 
 
 def _texts_of_rows(name: str, path: Path) -> Iterator[str]:
-    """Yield the texts of prepared rows; what is no salted hash in a column of keys counts as a text."""
+    """Yield the texts of prepared rows; a key that is not a salted hash counts as a text."""
     with refusing(name), pa.memory_map(str(path)) as file:
         parts = pq.ParquetFile(file) if name.endswith(".parquet") else pa.ipc.open_stream(file)
         schema = parts.schema_arrow if isinstance(parts, pq.ParquetFile) else parts.schema

@@ -12,6 +12,8 @@ from html.parser import HTMLParser
 import pytest
 from document_blocks import ROOT
 
+from mammo_hf.errors import INSTALLED_FROM
+
 needs_mkdocs = pytest.mark.skipif(
     importlib.util.find_spec("mkdocs") is None or importlib.util.find_spec("mkdocstrings") is None,
     reason="mkdocs-material and mkdocstrings are not installed (the extra docs)",
@@ -27,6 +29,13 @@ def build(folder, site):
         text=True,
         timeout=300,
     )
+
+
+def test_no_page_installs_a_name_that_is_not_registered():
+    named = re.compile(r"pip install [^`\n]*mammo[-_]hf(?![-_/\w])")
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "plugins").rglob("*.md")]
+    found = [page.name for page in pages if named.search(page.read_text(encoding="utf-8"))]
+    assert INSTALLED_FROM != "." or not found
 
 
 class Loaded(HTMLParser):
