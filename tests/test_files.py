@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mammo_hf.errors import DataError, UsageError
-from mammo_hf.files import plain_cell, read_record, safe_cell, walk, whole_file, write_record, write_whole
+from mammo_hf.files import START, plain_cell, read_record, safe_cell, sniff, walk, whole_file, write_record, write_whole
 
 
 def test_there_and_back(tmp_path):
@@ -90,3 +90,16 @@ def test_weights_are_as_readable_as_the_user_wants(tmp_path):
     finally:
         os.umask(before)
     assert {oct(path.stat().st_mode & 0o777) for path in (tmp_path / "swin").iterdir()} == {"0o640"}
+
+
+BEGINNINGS = {
+    **dict.fromkeys((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"P5 ", b"P2\n"), "picture"),
+    **{b"\x02\0": "dicom", b"\x08\0": "dicom", b"GIF8": "", b"%PDF": ""},
+}
+
+
+@given(st.sampled_from(sorted(BEGINNINGS)), st.binary(min_size=START, max_size=START))
+def test_the_letters_after_the_preamble_decide_before_the_beginning(beginning, rest):
+    start = (beginning + rest)[: START - 4]
+    assert sniff(start + b"DICM") == sniff(start + b"DICM" + rest) == "dicom"
+    assert sniff(start + b"DIC-") == sniff(start) == BEGINNINGS[beginning]

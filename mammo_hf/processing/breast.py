@@ -214,14 +214,9 @@ def canonical_tone(view: np.ndarray) -> np.ndarray:
 
 def _levels(view: np.ndarray) -> np.ndarray:
     """Return the level of each pixel, from 0: equal values have one, and higher values none that is lower."""
-    order = np.argsort(view, axis=None)
-    values = view.ravel()[order]
+    values = np.sort(view, axis=None)  # several times faster than finding their order
     lowest = np.unique(values[np.arange(LEVELS) * values.size // LEVELS])
-    starts = np.zeros(values.size, np.int16)
-    starts[np.searchsorted(values, lowest[1:])] = 1
-    level = np.empty(values.size, np.int16)
-    level[order] = np.cumsum(starts, dtype=np.int16)
-    return level.reshape(view.shape)
+    return np.searchsorted(lowest[1:], view, side="right").astype(np.int16)
 
 
 # Step 2. The exposed field: within what a collimator or a scanner has left bright and even along the edges.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     BreastProjectionXRayImageStorageForPresentation,
@@ -53,6 +55,33 @@ def test_other_parts_of_the_body_are_refused_with_the_reason(modality: str, part
     assert error.code == "not_a_breast"
     assert "another part of the body" in str(error)
     assert read_mammogram(dataset, any_anatomy=True).header.rows == 8
+
+
+WORDS = {
+    True: ["BREAST", "Left breast", "MAMMA RE", "mama", "SENO", "SEIN GAUCHE", "Brust links"],
+    False: ["CHEST", "hand", "LSPINE", "Becken", "THORAX", "TORAX", "crane", "PHANTOM"],
+    None: [""],
+}
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value")  # of a code string: words as they are written
+@given(
+    st.sampled_from(["MG", "CR", "DX", "RG", "OT", ""]),
+    st.sampled_from([True, False, None]).flatmap(lambda said: st.tuples(st.just(said), st.sampled_from(WORDS[said]))),
+    st.sampled_from([True, False, None]).flatmap(lambda said: st.tuples(st.just(said), st.sampled_from(WORDS[said]))),
+    st.sampled_from(["", "CC", "MLO"]),
+)
+def test_an_image_is_refused_only_if_its_header_names_another_part_and_its_modality_does_not_mean_a_breast(
+    modality: str, part: tuple[bool | None, str], region: tuple[bool | None, str], view: str
+) -> None:
+    dataset = image(modality, part[1], view, ("1", region[1]) if region[1] else None)
+    is_breast = True if True in (part[0], region[0]) else False if False in (part[0], region[0]) else None
+    if is_breast is False and modality in ("CR", "DX", "RG", "OT"):
+        assert refusal(dataset).code == "not_a_breast"
+        return
+    found = set(codes(read_mammogram(dataset).header.contradictions))
+    assert ("body_part_contradicted" in found) == (is_breast is False)
+    assert ("body_part_unknown" in found) == (is_breast is None and not view and modality in ("CR", "DX", "RG"))
 
 
 @pytest.mark.parametrize("modality", ["MG", "CR", "OT", ""])

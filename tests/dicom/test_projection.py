@@ -154,6 +154,17 @@ def test_the_first_known_item_of_the_view_codes_counts() -> None:
     assert find_projection(dataset, [])[1] == (View.MLO, "ViewCodeSequence")
 
 
+@given(st.lists(st.sampled_from(["X-1", "", "399162004", "R-10226", "R-10224"]), min_size=1, max_size=4))
+def test_of_any_view_codes_the_first_known_one_counts(written: list[str]) -> None:
+    dataset = Dataset()
+    dataset.ViewCodeSequence = [header(code).ViewCodeSequence[0] for code in written]
+    names = {"399162004": View.CC, "R-10226": View.MLO, "R-10224": View.ML}
+    known = [names[code] for code in written if code in names]
+    notes: list[str] = []
+    assert find_projection(dataset, notes)[1][0] == (known[0] if known else View.UNKNOWN)
+    assert bool(notes) == (len(set(known)) > 1)
+
+
 def test_the_hanging_never_overrules_what_is_written() -> None:
     dataset = header(ImageLaterality="R", ViewPosition="MLO", PatientOrientation=["A", "R"])
     assert found(dataset) == (Laterality.RIGHT, View.MLO, [])

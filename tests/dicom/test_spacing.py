@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
 from mammo_hf.dicom.header import Spacing, find_spacing
@@ -34,6 +36,18 @@ def test_a_magnification_below_1_is_noted_and_not_used() -> None:
     spacing, source, notes = size(ImagerPixelSpacing=[0.07, 0.08], EstimatedRadiographicMagnificationFactor=0.9)
     assert (spacing, source) == ((0.07, 0.08), "ImagerPixelSpacing")
     assert notes == ["EstimatedRadiographicMagnificationFactor is below 1 and is not used"]
+
+
+positive = st.floats(0.01, 3).map(lambda value: round(value, 4))
+
+
+@given(positive, positive, st.floats(-2, 3).map(lambda value: round(value, 4)))
+def test_spacing_is_divided_by_a_magnification_of_1_or_more_alone(rows: float, columns: float, factor: float) -> None:
+    found, source, notes = size(ImagerPixelSpacing=[rows, columns], EstimatedRadiographicMagnificationFactor=factor)
+    used = factor if factor >= 1 else 1.0
+    assert found == pytest.approx((rows / used, columns / used))
+    assert (source == "ImagerPixelSpacing") == (factor <= 1)
+    assert bool(notes) == (factor < 1)
 
 
 def test_the_other_attributes_in_order() -> None:

@@ -149,6 +149,25 @@ def test_the_window_of_the_functional_groups_comes_before_that_of_the_root() -> 
     assert codes(mammogram.header.contradictions) == ["window_in_groups_and_root"]
 
 
+windows = st.tuples(st.integers(1, 4095), st.integers(2, 4095))
+
+
+@given(windows, windows, st.booleans())
+def test_a_root_window_changes_nothing_next_to_that_of_the_groups(
+    of_groups: tuple[int, int], of_root: tuple[int, int], shared: bool
+) -> None:
+    group = item(FrameVOILUTSequence=[item(WindowCenter=of_groups[0], WindowWidth=of_groups[1])])
+    name = "SharedFunctionalGroupsSequence" if shared else "PerFrameFunctionalGroupsSequence"
+    keywords = {name: [group] * (1 if shared else 2)}
+    pixels = volume(2)
+    alone = read_mammogram(mammogram_dataset(pixels, bits_stored=12, **keywords))
+    root = {"WindowCenter": of_root[0], "WindowWidth": of_root[1]}
+    both = read_mammogram(mammogram_dataset(pixels, bits_stored=12, **keywords, **root))
+    np.testing.assert_array_equal(both.intensity(), alone.intensity())
+    added = set(codes(both.header.contradictions)) - set(codes(alone.header.contradictions))
+    assert added == {"window_in_groups_and_root"}
+
+
 @given(st.data(), st.sampled_from(["maximum", "mean"]), st.booleans())
 def test_a_slab_is_the_maximum_or_mean_of_the_displayed_intensity(
     data: st.DataObject, projection: str, inverted: bool
