@@ -1,7 +1,7 @@
 """Encoders: any vision model with a grid of features, and the features of whole views and tiles that it gives.
 
-Read it in the order encoder (what an encoder is and where it comes from), tiles (the views of one image), embed (a run
-over a collection) and store (the folder that it writes).
+Read it in the order encoder (what an encoder is and where it comes from), views (of one image), encoding (its bag),
+embed (a run over a collection) and store (the folder that it writes).
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from .._lazy import lazy_names
 
 _PUBLIC = {
-    "Bag": "views",
+    "Bag": "encoding",
     "Encoder": "encoder",
     "EncoderPlugin": "encoder",
     "Picture": "views",
     "Views": "views",
-    "bag_of": "views",
+    "bag_of": "encoding",
     "bag_of_row": "store",
     "encoders": "encoder",
     "features_about": "store",
@@ -24,12 +24,14 @@ _PUBLIC = {
     "load_encoder": "encoder",
     "pooled": "encoder",
     "read_features": "store",
+    "read_views": "views",
 }
 
 if TYPE_CHECKING:
     from .encoder import Encoder, EncoderPlugin, encoders, load_encoder, pooled
+    from .encoding import Bag, bag_of
     from .store import bag_of_row, features_about, lesions_of_row, read_features
-    from .views import Bag, Picture, Views, bag_of
+    from .views import Picture, Views, read_views
 
 __all__ = [
     "Bag",
@@ -45,6 +47,7 @@ __all__ = [
     "load_encoder",
     "pooled",
     "read_features",
+    "read_views",
 ]
 
 __getattr__, __dir__ = lazy_names(__name__, _PUBLIC)

@@ -11,6 +11,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import islice
@@ -26,10 +27,9 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from ..data.collection import Collection, Rejected
-from ..data.findings import finding_mask, read_mask
 from ..data.loading import load
 from ..data.prepare.executors import ray_executor
-from ..data.prepare.folder import LAYOUT, folder_of, is_features, open_prepared, prepared_processor
+from ..data.prepare.folder import LAYOUT, features_folder_of, folder_of, open_prepared, prepared_processor
 from ..data.prepare.row import (
     FEATURES,
     KEYS,
@@ -48,13 +48,15 @@ from ..data.prepared_row import CELL, geometry_of, lesions_of
 from ..data.terms import Terms
 from ..errors import MammoError, UsageError, check_device, check_number, refusing
 from ..files import Folder, file_stamp, readable
+from ..isolation import read_apart
 from ..models.checkpoint import load_processor
 from ..plugins import plugin_errors
 from ..processing.contact_sheet import sheets
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .encoder import Encoder, load_encoder
+from .encoding import TILE, Bag, bag_of
 from .store import COLUMNS, bag_of_row, read_features
-from .views import TILE, Bag, Picture, Views, bag_of, covered
+from .views import Drawn, Picture, Views, covered, drawn, findings_covered, read_views
 
 _COMPARED = ("name", "kind", "revision", "weights", "channels", "tile")
 
@@ -97,12 +99,19 @@ class Embedding(Preparation):
         return load_encoder(self.encoder_name, trust_remote_code=self.trust_remote_code).to(self.device)
 
     @cached_property
+    def _spare(self) -> list[Encoder]:
+        return [self.first_encoder]
+
+    @cached_property
     def _threads(self) -> threading.local:
         return threading.local()
 
     @property
     def encoder(self) -> Encoder:
         """A copy of the encoder for this thread: a network may remember, as a Swin its windows, what it has seen."""
+        if not hasattr(self._threads, "encoder"):
+            with suppress(IndexError):
+                self._threads.encoder = self._spare.pop()
         if not hasattr(self._threads, "encoder"):
             self._threads.encoder = copy.deepcopy(self.first_encoder)
         found: Encoder = self._threads.encoder
@@ -156,9 +165,9 @@ class Embedding(Preparation):
             if before["lesions_key"] == keys[1]:
                 return made | {"lesions": before["lesions"]}, []
         else:
-            picture = self.picture(row)
+            seen = self._drawn(row)
             with plugin_errors("encoder", self.record["name"]):
-                bag = bag_of(picture, self.encoder, self.views)
+                bag = bag_of(seen, self.encoder, self.views)
             made |= {name: getattr(bag, name).tobytes() for name in ("features", "boxes", "scales")}
             made |= {"geometry": json.dumps(bag.geometry.to_dict()), "notes": ";".join(bag.notes)}
         try:
@@ -168,6 +177,11 @@ class Embedding(Preparation):
             # no key: it is tried again in the next run
             return made | {"lesions": None, "lesions_key": ""}, [problem_of(error, row["path"])]
         return made | {"lesions": None if lesions is None else lesions.tobytes()}, []
+
+    def _drawn(self, row: Row) -> Drawn:
+        if self.prepared_folder is not None:
+            return drawn(self.picture(row), self.views, self.record["tile"])
+        return read_apart(read_views, self.processor, row["path"], overridden(row), self.views, self.record["tile"])
 
     def picture(self, row: Row) -> Picture:
         """Open the image of a row.
@@ -211,8 +225,7 @@ class Embedding(Preparation):
             numbered, count = ndimage.label(cells > 0)
             return covered((numbered == one for one in range(1, count + 1)), geometry.boxes_to_model(boxes) / CELL)
         size = tuple(json.loads(made["geometry"])["source_size"])
-        masks = (finding_mask(one, size, read=lambda path: read_mask(readable(path))) for one in row["findings"] or [])
-        return covered((mask for mask in masks if mask is not None), boxes)
+        return read_apart(findings_covered, row["findings"], size, boxes) if row["findings"] else None
 
     def _prepared_row(self, row: Row) -> Row:
         found: Row = self._rows[self._stored[row["image_id"]][0]]
@@ -307,7 +320,7 @@ def embed(
         check_number("limit", limit, limit >= 1, "1 or more")
     check_device(device)
     collection = images if isinstance(images, Collection) else load(images)
-    if len(collection) and is_features(collection[0]["path"].rpartition("#")[0] or "."):
+    if features_folder_of(collection) is not None:
         raise UsageError("holds features already", source=collection.root, remedy="name what they were made from")
     where = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
     made = load_encoder(encoder, trust_remote_code=trust_remote_code, model_terms=model_terms).to(where)

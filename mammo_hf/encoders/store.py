@@ -19,7 +19,7 @@ from ..data.prepare.folder import is_features, open_prepared, read_about
 from ..errors import UsageError
 from ..files import Folder
 from ..processing.geometry import Geometry
-from .views import Bag
+from .encoding import Bag
 
 COLUMNS = pa.schema(
     [

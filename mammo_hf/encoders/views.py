@@ -1,34 +1,27 @@
-"""The views of an image that an encoder sees, the whole breast and tiles of it, and the bag of features that they give.
+"""The views of an image that an encoder sees: the whole breast, and tiles of it.
 
 A tile is a square of the breast at a fixed number of millimetres per pixel, so that a finding has one size in it
-whatever the detector. `embed` and `predict` make bags by the same call.
+whatever the detector. Nothing here needs torch: images are read and drawn in processes of their own.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
+from ..data.findings import finding_mask, read_mask
 from ..data.prepared_row import geometry_of, intensity_of
-from ..errors import check_choice, check_number
+from ..errors import check_choice, check_number, refusing
+from ..files import readable
 from ..notes import Note, codes
 from ..processing.geometry import ORIENTATIONS, Geometry, fitted, resize_area
 from ..processing.image_processing_mammo import MammoImageProcessor
-from .bags import TILE, WHOLE
-from .encoder import Encoder, pooled
 
 TILES = ("both", "whole", "native")
-BATCH_SIZE = 16  # tiles that are encoded together: always the same, so that results are equal to the bit
 LEAST_BREAST = 0.05  # fraction of a tile that must show breast: its neighbours overlap what is left out
-_counting, _state = threading.Lock(), {"encoding": 0, "threads": 1}
-_LARGEST = float(np.finfo(np.float16).max)
 
 
 @dataclass(frozen=True)
@@ -65,25 +58,6 @@ class Views:
         """Return the views that ``to_dict`` was called on; other entries are passed over."""
         known = {name: values[name] for name in ("tiles", "spacing", "overlap", "image_size")}
         return cls(**known | {"image_size": tuple(known["image_size"])})
-
-
-class Bag(NamedTuple):
-    """The features of the views of one image.
-
-    Attributes:
-        features: float16 (vectors, 2 * channels), the whole view first, then tiles row by row.
-        boxes: float32 (vectors, 4): top, left, bottom, right in source pixels. A tile's is its whole square, which may
-            reach beyond a breast that is smaller.
-        scales: uint8 (vectors,): `WHOLE` or `TILE`.
-        geometry: Geometry from the source to the canvas of the whole view.
-        notes: Codes of the notes on the image and its tiles.
-    """
-
-    features: np.ndarray
-    boxes: np.ndarray
-    scales: np.ndarray
-    geometry: Geometry
-    notes: tuple[str, ...]
 
 
 class Picture:
@@ -162,36 +136,53 @@ class Picture:
         return replace(self.stored, resized=(height, width), offset=offset, size=size), notes
 
 
-def bag_of(picture: Picture, encoder: Encoder, views: Views) -> Bag:
-    """Encode the views of one image.
+class Drawn(NamedTuple):
+    """The views of one image before they are encoded.
 
-    The result is equal to the bit on one kind of device: the whole view is encoded alone, tiles in batches of a fixed
-    number, with one thread.
+    Attributes:
+        whole: Intensity of the whole view, float32 (height, width) in [0, 1]; ``None`` if it is not wanted.
+        geometry: Geometry from the source to the canvas of the whole view.
+        native: Intensity of the breast at the spacing of the tiles, or ``None``.
+        native_geometry: Geometry from the source to that.
+        notes: Codes of the notes on the image and its tiles.
     """
-    geometry = picture.whole(views.image_size)
-    features, boxes, scales = [], [], []
-    notes = picture.notes
-    with _one_thread(), torch.inference_mode():
-        if views.tiles != "native":
-            features.append(_encoded(encoder, picture.draw(geometry)[None]))
-            boxes.append(np.array([picture.stored.crop], np.float32))
-            scales.append(WHOLE)
-        if views.tiles != "whole":
-            native, further = picture.at_spacing(views.spacing, encoder.tile)
-            notes = (*notes, *codes(further))
-            canvas = picture.draw(native)
-            corners = tile_corners(canvas, encoder.tile, views.overlap)
-            for tiles in _batches(canvas, corners, encoder.tile):
-                features.append(_encoded(encoder, tiles))
-            boxes.append(boxes_of(corners, encoder.tile, native))
-            scales += [TILE] * len(corners)
-    return Bag(
-        np.clip(np.concatenate(features), -_LARGEST, _LARGEST).astype(np.float16),
-        np.concatenate(boxes),
-        np.array(scales, np.uint8),
+
+    whole: np.ndarray | None
+    geometry: Geometry
+    native: np.ndarray | None
+    native_geometry: Geometry
+    notes: tuple[str, ...]
+
+
+def drawn(picture: Picture, views: Views, tile: int) -> Drawn:
+    """Draw the views of a picture, tiles of ``tile`` pixels a side not yet cut."""
+    geometry, (native, further) = picture.whole(views.image_size), picture.at_spacing(views.spacing, tile)
+    wanted = views.tiles != "whole"
+    notes = (*picture.notes, *(codes(further) if wanted else ()))
+    return Drawn(
+        picture.draw(geometry) if views.tiles != "native" else None,
         geometry,
+        picture.draw(native) if wanted else None,
+        native,
         tuple(dict.fromkeys(notes)),
     )
+
+
+def read_views(processor: MammoImageProcessor, path: str, given: Mapping[str, str], views: Views, tile: int) -> Drawn:
+    """Read one file and draw its views; in a reader process, if it is called by `read_apart`.
+
+    Args:
+        processor: Processor that opens it.
+        path: Path or URL.
+        given: Facts that the user gives in place of the header's.
+        views: Choice of the views.
+        tile: Side of a tile in pixels.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    with refusing(path):
+        return drawn(Picture.of_image(readable(path), processor, **given), views, tile)
 
 
 def tile_corners(canvas: np.ndarray, side: int, overlap: float) -> np.ndarray:
@@ -225,35 +216,6 @@ def boxes_of(corners: np.ndarray, side: int, geometry: Geometry) -> np.ndarray:
     return geometry.boxes_to_source(np.concatenate([corners, corners + side], 1)).astype(np.float32)
 
 
-def _batches(canvas: np.ndarray, corners: np.ndarray, side: int) -> Iterator[np.ndarray]:
-    for first, end in pairwise([*range(0, len(corners), BATCH_SIZE), len(corners)]):
-        yield np.stack([canvas[row : row + side, column : column + side] for row, column in corners[first:end]])
-
-
-def _encoded(encoder: Encoder, intensities: np.ndarray) -> np.ndarray:
-    """Return the pooled features float32 (batch, 2 * channels) of intensities (batch, height, width)."""
-    pixels = torch.from_numpy(intensities)[:, None].to(encoder.mean.device)
-    return pooled(encoder(pixels), pixels > 0).float().cpu().numpy()
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    # sums are split by torch's threads: another number of them gives other last bits. Workers are what scales. The
-    # number is the process': the first of several encoding threads sets it, and the last sets it back
-    with _counting:
-        _state["encoding"] += 1
-        if _state["encoding"] == 1:
-            _state["threads"] = torch.get_num_threads()
-            torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        with _counting:
-            _state["encoding"] -= 1
-            if not _state["encoding"]:
-                torch.set_num_threads(_state["threads"])
-
-
 def covered(masks: Iterable[np.ndarray], boxes: np.ndarray) -> np.ndarray | None:
     """Return the largest fraction of a lesion that is in each box.
 
@@ -277,3 +239,18 @@ def covered(masks: Iterable[np.ndarray], boxes: np.ndarray) -> np.ndarray | None
         fractions = counts / np.count_nonzero(lesion)
         found = fractions if found is None else np.maximum(found, fractions)
     return None if found is None else found.astype(np.float16)
+
+
+def findings_covered(findings: list[dict[str, Any]], size: tuple[int, int], boxes: np.ndarray) -> np.ndarray | None:
+    """Return the largest fraction of a finding in each box, of the findings of one image that have a location.
+
+    Args:
+        findings: Findings as in a collection's row.
+        size: (height, width) of the image in pixels.
+        boxes: Boxes (boxes, 4) in its pixels.
+
+    Raises:
+        MammoError: A mask file cannot be read.
+    """
+    masks = (finding_mask(one, size, read=lambda path: read_mask(readable(path))) for one in findings)
+    return covered((mask for mask in masks if mask is not None), boxes)

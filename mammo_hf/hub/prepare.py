@@ -14,7 +14,14 @@ from huggingface_hub import DatasetCard, DatasetCardData
 from ..data.collection import Collection
 from ..data.loading import load
 from ..data.prepare.executors import Executor, ray_executor
-from ..data.prepare.folder import PROCESSOR, SPLIT_NAME, folder_of, prepared_table, read_about
+from ..data.prepare.folder import (
+    PROCESSOR,
+    SPLIT_NAME,
+    features_folder_of,
+    folder_of,
+    prepared_table,
+    read_about,
+)
 from ..data.prepare.running import SHARD_SIZE, PreparedCollection, prepare_images
 from ..data.terms import read_terms
 from ..data.training_data import collection_facts, reading_of
@@ -85,6 +92,9 @@ def prepare(
         raise UsageError(
             "adds nothing to a collection that is loaded", source=next(iter(reading)), remedy="give it to load"
         )
+    if features_folder_of(collection) is not None:
+        problem, remedy = "holds features, not images", "name what they were made from"
+        raise UsageError(problem, source=features_folder_of(collection), remedy=remedy)
     if folder_of(collection) is not None:
         raise UsageError(
             "is prepared already", source=folder_of(collection), remedy="train on it, or name what it was made from"

@@ -104,9 +104,9 @@ def push(
     _check_name(name)
     folder = Path(folder)
     if is_features(folder):
-        refuse(read_terms(folder), None, "there is no command that publishes features, even")
-        remedy = "push the head that was trained on them"
-        raise UsageError("holds features of images, which are not published", source=folder, remedy=remedy)
+        closed = "".join(f"; {one}" for one in read_terms(folder) or () if not one.may_be_published)
+        problem = f"holds features of images, which are not published{closed}"
+        raise UsageError(problem, source=folder, remedy="push the head that was trained on them")
     kind = kind_of(folder)
     files = files_to_push(folder, permission, results_dataset)
     (refuse_images if kind == "dataset" else refuse)(read_terms(folder), permission, f"mammo-hf push {folder} {name}")

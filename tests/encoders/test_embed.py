@@ -10,8 +10,9 @@ import torch
 
 import mammo_hf
 from mammo_hf.encoders import Picture, Views, bag_of, bag_of_row, features_about, lesions_of_row, load_encoder
+from mammo_hf.encoders.encoding import TILE, WHOLE
 from mammo_hf.encoders.store import read_features
-from mammo_hf.encoders.views import TILE, WHOLE, covered, tile_corners
+from mammo_hf.encoders.views import covered, tile_corners
 from mammo_hf.errors import UsageError
 
 
@@ -225,6 +226,8 @@ def test_images_and_features_do_not_share_a_folder(collection, embedded, vit, tm
         mammo_hf.prepare(collection, embedded, image_size=(64, 32))
     with pytest.raises(UsageError, match="holds features already"):
         mammo_hf.embed(embedded, tmp_path / "more", encoder=vit)
+    with pytest.raises(UsageError, match="holds features, not images"):
+        mammo_hf.prepare(embedded, tmp_path / "more")
 
 
 def test_a_trial_foretells_and_draws_the_tiles(collection, vit, tmp_path):

@@ -354,8 +354,19 @@ def prepared_table(folder: str | os.PathLike[str]) -> Collection:
 
 def folder_of(collection: Collection) -> str | None:
     """Return the prepared folder that a collection was read from; ``None``: it lists source files."""
+    folder = _named_by(collection)
+    return folder if folder is not None and is_prepared(folder) else None
+
+
+def features_folder_of(collection: Collection) -> str | None:
+    """Return the folder of features that a collection was read from; ``None``: it lists images."""
+    folder = _named_by(collection)
+    return folder if folder is not None and is_features(folder) else None
+
+
+def _named_by(collection: Collection) -> str | None:
     folder, mark, _ = collection[0]["path"].rpartition("#") if len(collection) else ("", "", "")
-    return folder if mark and is_prepared(folder) else None
+    return folder if mark else None
 
 
 def for_training(
