@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .running import Parser, reading_options
+from .running import Parser, processor_settings, reading_options
 
 
 def parser() -> Parser:
@@ -40,6 +40,7 @@ def parser() -> Parser:
         help="fraction of unreadable files, 0 to 1, above which the run ends in an error (default: 0.5)",
     )
     p.add_reading_options()
+    p.add_processor_options()
     model = p.add_argument_group("encoder")
     model.add_argument("--device", choices=("auto", "cpu", "cuda"), help="device of the encoder (default: auto)")
     model.add_argument("--trust_remote_code", action="store_true", help="run code of the encoder's own repository")
@@ -58,14 +59,14 @@ def main(arguments: list[str]) -> None:
     """Run ``mammo-hf embed``."""
     given = vars(parser().parse_args(arguments))
     # imported here, so that --help is quick
-    from ..data.loading import load
     from ..encoders.embed import embed
     from ..processing.geometry import parse_size
 
     source, out = given.pop("source"), given.pop("output_dir")
     reading = reading_options(given) | {name: given.pop(name) for name in ("terms",) if name in given}
+    settings = processor_settings(given)
     if "image_size" in given:
         given["image_size"] = parse_size(given["image_size"])
-    print(embed(load(source, **reading), out, **given))
+    print(embed(source, out, processor_settings=settings, **given, **reading))
     following = f"mammo-hf finetune --dataset {out} --output_dir OUT"
     print(f"next: {'the same command without --limit' if 'limit' in given else following}")

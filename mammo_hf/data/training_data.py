@@ -29,6 +29,7 @@ from .prepare.folder import (
     check_canvas,
     folder_of,
     for_training,
+    is_features,
     is_prepared,
     open_prepared,
     prepared_lesion_task,
@@ -89,8 +90,10 @@ def open_collection(
 
 def reading_of(images: Any, processor: MammoImageProcessor) -> dict[str, Any]:
     """Return the options of `mammo_hf.load` that read headers as a processor does; none for what is loaded already."""
-    named = isinstance(images, (str, Path)) and not is_prepared(on_this_machine(images))
-    return dict(processor.of_headers) if named else {}
+    if not isinstance(images, (str, Path)):
+        return {}
+    folder = on_this_machine(images)
+    return {} if is_prepared(folder) or is_features(folder) else dict(processor.of_headers)
 
 
 def patients_trained_on(start: str | Path) -> frozenset[str]:

@@ -10,7 +10,7 @@ import copy
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -46,6 +46,7 @@ from ..data.prepare.row import (
 from ..data.prepare.running import SHARD_SIZE, PreparedCollection, RunSummary, run_rows
 from ..data.prepared_row import CELL, geometry_of, lesions_of
 from ..data.terms import Terms
+from ..data.training_data import reading_of
 from ..errors import MammoError, UsageError, check_device, check_number, refusing
 from ..files import Folder, file_stamp, readable
 from ..isolation import read_apart
@@ -267,6 +268,7 @@ def embed(
     overlap: float = 0.25,
     image_size: tuple[int, int] | None = None,
     processor: MammoImageProcessor | str | os.PathLike[str] | None = None,
+    processor_settings: Mapping[str, Any] | None = None,
     device: str = "auto",
     limit: int | None = None,
     num_workers: int = 0,
@@ -277,6 +279,7 @@ def embed(
     ray_address: str | None = None,
     trust_remote_code: bool = False,
     model_terms: str | None = None,
+    **reading: Any,
 ) -> PreparedCollection:
     """Encode every image of a collection once: a bag of features of the whole breast and of tiles of it.
 
@@ -293,6 +296,8 @@ def embed(
         overlap: Fraction of its side that a tile shares at least with the next.
         image_size: (height, width) in pixels of the whole view; ``None``: what suits the encoder.
         processor: Processor, or folder with a ``preprocessor_config.json``: how images are read and cropped.
+        processor_settings: Settings of how images are read in place of the processor's own, such as
+            ``{"any_anatomy": True}``; see `mammo_hf.processing.image_processing_mammo.SETTINGS`.
         device: "cpu", "cuda", or "auto" for CUDA if it is there. Features of two devices differ by up to 1e-3.
         limit: Number of images of a trial, spread over the collection; it foretells time and size, and draws
             ``tiles.png``. ``None``: all images.
@@ -305,6 +310,7 @@ def embed(
         ray_address: Address of the cluster, such as "auto" or "ray://head:10001".
         trust_remote_code: Whether code of the encoder's own repository may be run.
         model_terms: Terms of the encoder that the user states, if neither its folder nor its card has any.
+        reading: Options of `mammo_hf.load` for a collection that is not loaded yet.
 
     Returns:
         The collection of the folder, as `mammo_hf.load` gives it; its text says what this run did.
@@ -319,15 +325,16 @@ def embed(
     if limit is not None:
         check_number("limit", limit, limit >= 1, "1 or more")
     check_device(device)
-    collection = images if isinstance(images, Collection) else load(images)
-    if features_folder_of(collection) is not None:
-        raise UsageError("holds features already", source=collection.root, remedy="name what they were made from")
     where = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
     made = load_encoder(encoder, trust_remote_code=trust_remote_code, model_terms=model_terms).to(where)
     size = made.canvas if image_size is None else image_size
     made.check_size(size)
+    read_by = _processor(processor, made, size).with_settings(processor_settings)
+    collection = _opened(images, read_by, reading, own_reading=processor is not None or bool(processor_settings))
+    if folder_of(collection) is not None:
+        read_by = _sized(prepared_processor(str(folder_of(collection))), size)
     preparation = Embedding(
-        processor=_processor(processor, made, folder_of(collection), size),
+        processor=read_by,
         tasks=tuple(collection.tasks),
         lesion_task={},
         copied=copied_columns(collection),
@@ -365,23 +372,39 @@ def _name_anywhere(encoder: Encoder, given: str | os.PathLike[str]) -> str:
     return os.fspath(given) if encoder.record["kind"] == "plugin" else os.path.abspath(os.path.expanduser(given))
 
 
-def _processor(
-    given: MammoImageProcessor | str | os.PathLike[str] | None,
-    encoder: Encoder,
-    prepared: str | None,
-    size: tuple[int, int],
-) -> MammoImageProcessor:
-    """Return the processor on the canvas of the whole view: that of a prepared folder, the one given, the encoder's."""
-    if prepared is not None and given is not None:
+def _opened(
+    images: Collection | str | Path, processor: MammoImageProcessor, reading: Mapping[str, Any], own_reading: bool
+) -> Collection:
+    """Load the images unless they are loaded.
+
+    Raises:
+        UsageError: They are features, or options of reading were given for images that are loaded or prepared.
+    """
+    if isinstance(images, Collection) and reading:
+        problem = "adds nothing to a collection that is loaded"
+        raise UsageError(problem, source=next(iter(reading)), remedy="give it to load")
+    collection = images if isinstance(images, Collection) else load(images, **reading_of(images, processor) | reading)
+    if features_folder_of(collection) is not None:
+        raise UsageError("holds features already", source=collection.root, remedy="name what they were made from")
+    if own_reading and folder_of(collection) is not None:
         remedy = "leave it out, or embed the collection that was prepared"
         raise UsageError("has no effect on prepared images", source="processor", remedy=remedy)
-    if prepared is not None:
-        given = prepared_processor(prepared)
-    elif given is None:
+    return collection
+
+
+def _processor(
+    given: MammoImageProcessor | str | os.PathLike[str] | None, encoder: Encoder, size: tuple[int, int]
+) -> MammoImageProcessor:
+    """Return the processor on the canvas of the whole view: the one given, or else the encoder's own."""
+    if given is None:
         given = encoder.processor or MammoImageProcessor()
     elif not isinstance(given, MammoImageProcessor):
         given = load_processor(Path(given))
-    return MammoImageProcessor.from_dict(given.to_dict() | {"size": size, "num_channels": 1})
+    return _sized(given, size)
+
+
+def _sized(processor: MammoImageProcessor, size: tuple[int, int]) -> MammoImageProcessor:
+    return MammoImageProcessor.from_dict(processor.to_dict() | {"size": size, "num_channels": 1})
 
 
 # A trial: some images, what all of them will take, and a look at the tiles.
