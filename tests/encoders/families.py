@@ -79,6 +79,7 @@ def save_family(name: str, folder: Path, **processor) -> Path:
             for parameter in model.parameters():  # larger than for training, so that features differ between cells
                 spread = 0.05 if parameter.ndim < 4 else (2 / parameter[0].numel()) ** 0.5
                 parameter.add_(spread * torch.randn_like(parameter))
+        _settle(model, side)
         model.save_pretrained(folder)
     facts = {
         "image_processor_type": "ViTImageProcessor",
@@ -89,3 +90,14 @@ def save_family(name: str, folder: Path, **processor) -> Path:
     (folder / "preprocessor_config.json").write_text(json.dumps(facts | processor))
     (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n\nA tiny random model.\n")
     return folder
+
+
+def _settle(model: torch.nn.Module, side: int) -> None:
+    """Give batch normalisation the statistics of noise, as training would: with others a random network is constant."""
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    if norms:
+        for module in norms:
+            module.momentum = None  # the plain mean of what has been seen
+        with torch.no_grad():
+            model.train()(torch.rand(8, 3, 2 * side, 2 * side))
+        model.eval()
