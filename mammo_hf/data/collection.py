@@ -397,7 +397,7 @@ class Collection:
 
 
 def _dataset(columns: Mapping[str, list[Any]], schema: Features) -> Dataset:
-    """Return a dataset of checked values; `Dataset.from_dict`, which encodes them one by one, takes several times as long."""
+    """Return a dataset of checked values, several times as fast as `Dataset.from_dict`, which encodes one by one."""
     table = pa.Table.from_pydict(dict(columns), schema=schema.arrow_schema)
     return Dataset(table, info=DatasetInfo(features=schema), fingerprint=generate_random_fingerprint())
 
