@@ -21,6 +21,7 @@ from ..data.splits import SPLIT_FILE, read_seen, read_split
 from ..data.terms import read_terms, write_terms
 from ..data.training_data import open_as_trained, prepared_images, public_name, reading_of
 from ..encoders.bags import MammoBagForClassification
+from ..encoders.embed import embed
 from ..encoders.units import check_features, features_folder, features_of
 from ..errors import DataError, UsageError, check_choice, check_device, check_number
 from ..files import writable_folder
@@ -107,14 +108,15 @@ def evaluate(
     # Score them.
     classifier = _load_classifier(folder, tasks, operating_point, device)
     if isinstance(classifier, MammoBagForClassification):
-        prepared, scores = _bag_scores(classifier, collection, chosen, folder)
+        prepared, scores = _bag_scores(classifier, collection, chosen, folder, out / "features", num_workers)
     else:
         prepared, logits = _scores(classifier, processor, chosen, out / "prepared", tasks, batch_size, num_workers)
         scores = scored(logits, prepared, chosen)
     # Compute the figures, and write the report.
     draw: dict[str, Any] = {"resamples": resamples, "seed": seed}
     found = evaluate_classifier(classifier.config, scores, **draw)
-    missing = unreadable(chosen, prepared, out / "prepared")
+    made = "features" if isinstance(classifier, MammoBagForClassification) else "prepared"
+    missing = unreadable(chosen, prepared, out / made)
     about_run: dict[str, Any] = {"split": split, "folder": out, "comparison": comparison} | _counts(prepared, missing)
     evaluation = replace(found, warnings=(*warnings, *found.warnings), **about_run)
     errors = confident_errors(evaluation)
@@ -273,26 +275,35 @@ def _scores(
 
 
 def _bag_scores(
-    model: MammoBagForClassification, collection: Collection, chosen: Collection, folder: Path
+    model: MammoBagForClassification,
+    collection: Collection,
+    chosen: Collection,
+    folder: Path,
+    features: Path,
+    num_workers: int,
 ) -> tuple[datasets.Dataset, Scored]:
     """Score the images of some units, and the units, with a head over features.
 
     Args:
         model: Head.
-        collection: Collection of a feature store.
+        collection: Collection of a feature store, or of images, which are embedded with the encoder of the model.
         chosen: Images of it with a label; further images of the same exams count in the scores of units.
-        folder: Folder of the model, for messages.
+        folder: Folder of the model.
+        features: Folder of features of images.
+        num_workers: Processes that embed images.
 
     Raises:
-        UsageError: The collection has no features, or those of another encoder.
+        UsageError: The features are those of another encoder, or the encoder is not here.
     """
-    store = features_folder(collection)
-    if store is None:
-        remedy = "embed the images first: mammo-hf embed, with the encoder and the tiles that its README.md names"
-        raise UsageError("is a head over features, and these are images", source=folder, remedy=remedy)
-    check_features(model.config, store)
     splits, patients = set(chosen.column("split")), set(chosen.column("patient"))
     whole = collection.where(lambda row: row["split"] in splits and row["patient"] in patients)
+    if features_folder(whole) is None:
+        record, settings = model.config.encoder_record or {}, model.config.tiles or {}
+        commit = f"@{record['revision']}" if record.get("kind") == "hub" and record.get("revision") else ""
+        views = {name: tuple(value) if name == "image_size" else value for name, value in settings.items() if value}
+        named: dict[str, Any] = {"encoder": f"{record.get('name')}{commit}", "num_workers": num_workers}
+        whole = embed(whole, features, processor=folder, **named, **views)
+    check_features(model.config, str(features_folder(whole)))
     rows = features_of(whole, model.config.tasks)
     scores = scored_units(model, rows, whole)
     wanted = set(chosen.column("image_id"))
