@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -60,12 +61,27 @@ def writing_errors(target: object) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            problem, remedy = "the disk is full", "free space and run it again"
+            problem, remedy = f"the disk is full{_free(target)}", "free space and run it again"
         else:
             # not the error's own text: arrow puts sentences there
             reason = os.strerror(error.errno) if error.errno else type(error).__name__
             problem, remedy = f"cannot be written to ({reason})", "choose a folder that you may write to"
         raise UsageError(problem, source=target, remedy=remedy) from error
+
+
+def _free(target: object) -> str:
+    for folder in (Path(str(target)), *Path(str(target)).parents):
+        with suppress(OSError):
+            return f" ({size_text(shutil.disk_usage(folder).free)} are free)"
+    return ""
+
+
+def size_text(size: float) -> str:
+    """Return a number of bytes in the unit that shows it: "312 kB", "4.2 MB", "1.5 GB"."""
+    for unit, name in ((1e9, "GB"), (1e6, "MB")):
+        if size >= unit:
+            return f"{size / unit:.1f} {name}"
+    return f"{size / 1e3:.0f} kB"
 
 
 def as_new_files(*paths: str | os.PathLike[str]) -> None:

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import torch
 import yaml
+from safetensors import SafetensorError
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -35,7 +36,7 @@ from ..data.torch_datasets import StreamedMaskedImages, StreamLoader
 from ..data.training_data import open_collection, reading_of
 from ..encoders.units import features_folder
 from ..errors import MammoError, UsageError, check_number, did_you_mean
-from ..files import writable_folder, write_whole
+from ..files import size_text, writable_folder, write_whole
 from ..hub.push import finish_checkpoint
 from ..models.checkpoint import CONFIG, METRICS, load_model, name_of, read_metrics
 from ..models.configuration_mammo_swin import SIZES, MammoSwinConfig
@@ -606,6 +607,29 @@ class SwinTrainer(Trainer):
         # here, and not when the checkpoint is complete: a kill in between would leave one without its average
         if self.average is not None and _internal_call and self.args.should_save:
             self.average.save(str(output_dir))
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            super()._save_checkpoint(*args, **kwargs)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            # torch reports a full disk as a fault of its writer
+            if isinstance(error, RuntimeError) and "StreamWriter" not in str(error):
+                raise
+            raise self._unsaved() from error
+
+    def _unsaved(self) -> UsageError:
+        output, step = Path(str(self.args.output_dir)), self.state.global_step
+        shutil.rmtree(output / f"checkpoint-{step}", ignore_errors=True)  # a part of one would only take room
+        free = size_text(shutil.disk_usage(output).free)
+        # the weights, and the two moments of Adam
+        needed = size_text(3 * sum(weights.numel() * weights.element_size() for weights in self.model.parameters()))
+        last = last_whole_checkpoint(output)
+        again = f"resume from {Path(last).name} with `resume_from_checkpoint=True`" if last else "run it again"
+        return UsageError(
+            f"the checkpoint of step {step} cannot be written: it takes about {needed}, {free} are free",
+            source=output,
+            remedy=f"free space, then {again}",
+        )
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         if self.is_deepspeed_enabled or self.is_fsdp_enabled:

@@ -1,9 +1,12 @@
 """Stage 1's Trainer on tensors made up here: how an update may be split up, and what stops it."""
 
+import errno
+
 import numpy as np
 import pytest
 import torch
 from made_images import Made, network, trainer
+from safetensors import SafetensorError
 from transformers import TrainerCallback, TrainingArguments
 
 from mammo_hf import MammoSwinForMaskedImageModeling
@@ -11,7 +14,7 @@ from mammo_hf.data.torch_datasets import MaskedCollator
 from mammo_hf.errors import UsageError
 from mammo_hf.training.callbacks import FILE, WeightAverage
 from mammo_hf.training.mim import MimTrainer
-from mammo_hf.training.trainer import Diverged, last_whole_checkpoint
+from mammo_hf.training.trainer import Diverged, check_output, last_whole_checkpoint
 
 
 def weights(model):
@@ -85,6 +88,42 @@ def test_a_checkpoint_cut_short_is_not_resumed_from(tmp_path):
     assert last_whole_checkpoint(tmp_path) is None
     (tmp_path / "checkpoint-2" / "trainer_state.json").write_text("{}")
     assert last_whole_checkpoint(tmp_path).endswith("checkpoint-2")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        SafetensorError("I/O error: No space left on device"),
+        RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed"),
+    ],
+)
+def test_a_checkpoint_without_room_is_removed_and_the_advice_works(tmp_path, monkeypatch, error):
+    options = {"per_device_train_batch_size": 2, "save_strategy": "steps", "save_steps": 1, "max_steps": 2}
+    write = MimTrainer._save_optimizer_and_scheduler
+
+    def full_at(step):
+        def save(self, output_dir):
+            if self.state.global_step == step:
+                raise error
+            write(self, output_dir)
+
+        monkeypatch.setattr(MimTrainer, "_save_optimizer_and_scheduler", save)
+
+    full_at(1)
+    with pytest.raises(
+        UsageError, match=r"step 1 cannot be written: it takes about \d+ kB, .* free space, then run it"
+    ):
+        trainer(tmp_path, network(), **options).train()
+    assert not list(tmp_path.glob("checkpoint-*"))
+    assert check_output(tmp_path, None, overwrite=False) is None
+    full_at(2)
+    with pytest.raises(UsageError, match="resume from checkpoint-1 with `resume_from_checkpoint=True`"):
+        trainer(tmp_path, network(), **options).train()
+    full_at(0)
+    resumed = trainer(tmp_path, network(), **options)
+    resumed.train(resume_from_checkpoint=check_output(tmp_path, True, overwrite=False))
+    assert resumed.state.global_step == 2
 
 
 @pytest.mark.parametrize("steps", [3, 4])

@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from ...errors import DataError, UsageError, install
+from ...files import size_text
 from .cbis_ddsm import TABLES, parse_name
 
 COLLECTIONS = {  # from our names to those of the Imaging Data Commons
@@ -186,11 +187,11 @@ def check_space(selection: Selection, dest: Path) -> None:
         DataError: They do not fit; says how much is needed and free.
     """
     folder = next(parent for parent in (dest, *dest.resolve().parents) if parent.exists())
-    needed = float(incomplete(selection, dest)["megabytes"].sum()) / 1000 * (1 + RESERVE)
-    free = shutil.disk_usage(folder).free / 1e9
+    needed = float(incomplete(selection, dest)["megabytes"].sum()) * 1e6 * (1 + RESERVE)
+    free = shutil.disk_usage(folder).free
     if needed > free:
         raise DataError(
-            f"{needed:.1f} GB are still missing, {free:.1f} GB are free",
+            f"{size_text(needed)} are still missing, {size_text(free)} are free",
             source=dest,
             remedy="choose another disk, or a smaller `subset`",
         )

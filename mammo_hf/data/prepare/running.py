@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import filelock
 
 from ...errors import DataError, UsageError, check_choice, check_number
-from ...files import MARKER, Folder, writing_errors
+from ...files import MARKER, Folder, size_text, writing_errors
 from ...isolation import isolating
 from ...notes import counts_text
 from ..collection import Collection, Rejected
@@ -245,7 +245,7 @@ def _check_space(folder: Folder, layout: Layout, preparation: Preparation, image
     free = shutil.disk_usage(folder.path("")).free
     if needed > free:
         raise UsageError(
-            f"{needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free",
+            f"{size_text(needed)} are needed and {size_text(free)} are free",
             source=folder,
             remedy="free space, choose another folder, or use the format parquet",
         )

@@ -156,7 +156,7 @@ def test_a_folder_that_cannot_be_made(collection, small, tmp_path):
 
 def test_a_disk_too_small_is_said_at_once(collection, small, tmp_path, monkeypatch):
     monkeypatch.setattr(running.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 0))
-    with pytest.raises(UsageError, match="GB are free"):
+    with pytest.raises(UsageError, match=r" are needed and [\d.]+ .B are free"):
         prepare_images(collection, small, tmp_path)
     assert not (tmp_path / "data").exists()
 
