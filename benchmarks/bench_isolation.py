@@ -5,7 +5,7 @@ python benchmarks/bench_isolation.py --rounds 20 --only htj2k
 
 Phantoms of 4096 x 3328 with the noise of a detector, as the model takes them at 896 x 448, by kind of compression.
 "files" are read whole in a reader, as the workers of `predict` and `prepare` do; "frames" are read here and only their
-decoder runs in a reader, as in commands without workers. Both sides take turns, image by image; processor time is that
+decoder runs in a reader, as in commands without workers. Both sides take turns, image by image, on one file; processor time is that
 of this process and of the reader, without its start. Files are in the page cache. The target is for "files".
 """
 
@@ -72,26 +72,28 @@ def encoded(frame: Path, kind: str, path: Path) -> Path:
 
 def compare(kind: str, processor: MammoImageProcessor, files: list[str], rounds: int) -> None:
     """Print the time of an image, and the ratios of both ways of isolation to none."""
-    with Readers(1) as frames, Readers(1) as whole:
-        ways: dict[str, Callable[[str], ReadImage]] = {
-            "plain": lambda file: read_image(processor, 0, file),
-            "frames": lambda file: frames.submit(read_image, processor, 0, file).result(),
-            "files": lambda file: whole.submit(read_apart, read_image, processor, 0, file).result(),
-        }
-        times: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
-        for read in ways.values():  # starts the readers
-            read(files[0])
-        pids = [os.getpid(), *(child.pid for child in psutil.Process().children())]
-        for number in range(rounds):
-            for way, read in ways.items():
-                times[way].append(timed(read, files[number % len(files)], pids))
-    # the lower quartile: what else runs on this machine can only add
-    wall, cpu = (np.percentile([[one[at] for one in found] for found in times.values()], 25, axis=1) for at in (0, 1))
-    print(f"{kind}: {1e3 * cpu[0]:.0f} ms an image (cpu), isolated against plain:", flush=True)
-    for number, way in enumerate(("frames", "files"), 1):
-        by_cpu, by_clock = cpu[number] / cpu[0], wall[number] / wall[0]
-        target = f"   at most {TARGET:g}: {verdict(by_cpu <= TARGET)}" if way == "files" else ""
-        print(f"  {way}: {by_cpu:.3f} of the processor time, {by_clock:.3f} by the clock{target}", flush=True)
+
+    def plain(file: str) -> ReadImage:
+        return read_image(processor, 0, file)
+
+    for way in ("frames", "files"):
+        with Readers(1) as readers:
+            given = (read_image,) if way == "frames" else (read_apart, read_image)
+            ways: list[Callable[[str], ReadImage]] = [
+                plain,
+                lambda file, given=given: readers.submit(*given, processor, 0, file).result(),
+            ]
+            ways[1](files[0])  # starts the reader
+            pids = [os.getpid(), *(child.pid for child in psutil.Process().children())]
+            times = [[timed(read, files[number % len(files)], pids) for read in ways] for number in range(rounds)]
+        # the lower quartile: what else runs on this machine can only add
+        (wall, cpu), (wall_apart, cpu_apart) = np.percentile(times, 25, axis=0)
+        target = f"   at most {TARGET:g}: {verdict(cpu_apart / cpu <= TARGET)}" if way == "files" else ""
+        print(
+            f"{kind}, {way}: {1e3 * cpu:.0f} ms an image (cpu) plain, isolated {cpu_apart / cpu:.3f} of the processor "
+            f"time and {wall_apart / wall:.3f} by the clock{target}",
+            flush=True,
+        )
 
 
 def timed(read: Callable[[str], ReadImage], file: str, pids: list[int]) -> tuple[float, float]:

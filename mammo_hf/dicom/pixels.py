@@ -12,7 +12,7 @@ import itertools
 import math
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
@@ -734,8 +734,99 @@ def is_available(syntax: str) -> bool:
 
 
 def _decode_frame(src: bytes, runner: DecodeRunner) -> memoryview:
-    decode = getattr(importlib.import_module("imagecodecs"), f"{_CODECS[runner.transfer_syntax]}_decode")
-    return np.ascontiguousarray(decode(src), runner.pixel_dtype).data
+    codec = _CODECS[runner.transfer_syntax]
+    decode = getattr(importlib.import_module("imagecodecs"), f"{codec}_decode")
+    words = decode(src)
+    if codec == "jpeg8" and _ends_early(src, words, decode):
+        raise ValueError("the coded data end before the image")
+    return np.ascontiguousarray(words, runner.pixel_dtype).data
+
+
+# Coded data of a JPEG that end before its image does, though an end marker follows: the decoder fills the rest with one
+# value, and warns where nobody hears it.
+
+
+def _ends_early(frame: bytes, words: np.ndarray, decode: Callable[[bytes], np.ndarray]) -> bool:
+    """Return whether a JPEG's coded data end before its image.
+
+    Args:
+        frame: The frame, with its end marker or without.
+        words: What it was decoded to (rows, columns).
+        decode: Function that has decoded it.
+    """
+    if (words[-1, -8:] != words[-1, -1]).any():
+        return False  # what is filled in is flat
+    end = frame.rfind(_END_OF_IMAGE)
+    coded = frame[:end] if end > 0 else frame.rstrip(b"\0")
+    try:
+        if _ends_flat(coded, words):
+            return False
+        # The decoder of a sound frame never comes to read what follows the last pixel
+        noise = np.random.default_rng(0).integers(1, 255, 1 << 12, np.uint8).tobytes()
+        return not np.array_equal(decode(coded + noise + _END_OF_IMAGE), words)
+    except Exception:  # of a decoder, or of tables that are not where they should be
+        return True
+
+
+def _ends_flat(coded: bytes, words: np.ndarray) -> bool:
+    """Return whether coded data end with as many codes for "no change" as there are flat rows at the image's end.
+
+    The code is that of the difference 0, followed in a DCT's blocks by the end of a block (ITU-T T.81 F.1.2, H.1.2).
+    """
+    flat = (words == words[-1, -1]).all(axis=1)
+    rows, columns = words.shape
+    count = rows if flat.all() else int(np.argmin(flat[::-1]))
+    lossless, code = _code_of_no_change(coded)
+    if lossless:
+        repeated = (count - 1) * columns - 1  # the first of these rows may be predicted from the one above
+    else:
+        repeated = (count - (rows - 1) % 8 - 1 + 8) // 8 * math.ceil(columns / 8) - 1
+    if repeated < 1:
+        return False
+    # a zero byte follows each byte of ones (B.1.1.5)
+    length = repeated * len(code) // 8 + 2
+    tail = coded[-2 * length :].replace(b"\xff\0", b"\xff")[-length:]
+    bits = np.unpackbits(np.frombuffer(tail, np.uint8))
+    wanted = np.resize(np.array(code, np.uint8), repeated * len(code))
+    for end in range(len(bits), len(bits) - 8, -1):  # the last byte is filled up with ones
+        if bits[end:].all() and np.array_equal(bits[max(0, end - len(wanted)) : end], wanted):
+            return True
+    return False
+
+
+def _code_of_no_change(frame: bytes) -> tuple[bool, list[int]]:
+    """Return whether a JPEG is lossless, and its bits of an unchanged pixel or block.
+
+    Raises:
+        ValueError: There is no table of them before the scan.
+    """
+    tables: dict[int, list[int]] = {}
+    position, lossless = 2, False
+    while position + 4 <= len(frame) and frame[position] == 0xFF:
+        marker, length = frame[position + 1], int.from_bytes(frame[position + 2 : position + 4])
+        segment = frame[position + 4 : position + 2 + length]
+        lossless |= marker == 0xC3
+        if marker == 0xC4:
+            _read_codes(segment, tables)
+        if marker == _SCAN:
+            selector = segment[2]
+            code = tables[selector >> 4]
+            return lossless, code if lossless else code + tables[0x10 | selector & 15]
+        position += 2 + length
+    raise ValueError("no scan")
+
+
+def _read_codes(segment: bytes, tables: dict[int, list[int]]) -> None:
+    """Add the code of the symbol 0 from each Huffman table of a segment (ITU-T T.81 B.2.4.2, C.2)."""
+    while len(segment) > 17:
+        counts, code, symbol = segment[1:17], 0, 17
+        for length, count in enumerate(counts, 1):
+            for value in segment[symbol : symbol + count]:
+                if value == 0:
+                    tables[segment[0]] = [code >> bit & 1 for bit in reversed(range(length))]
+                code += 1
+            symbol, code = symbol + count, code << 1
+        segment = segment[symbol:]
 
 
 def _check_codestream(frame: bytes, image: ImagePixel, syntax: UID) -> int:

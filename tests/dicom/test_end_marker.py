@@ -11,7 +11,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import HTJ2KLossless, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLosslessSV1, JPEGLSLossless
 
 from mammo_hf.dicom import MammogramError, mammogram_dataset, read_mammogram
-from mammo_hf.dicom.pixels import codestream_header
+from mammo_hf.dicom.pixels import _ends_early, codestream_header
 from mammo_hf.notes import codes
 
 imagecodecs = pytest.importorskip("imagecodecs")
@@ -104,3 +104,56 @@ def test_the_htj2k_files_that_hung_and_crashed_are_refused(offset: int, value: i
     frame[siz + offset : siz + offset + 4] = struct.pack(">I", value)
     with pytest.raises(MammogramError, match="damaged"):
         read_mammogram(file_of("htj2k", bytes(frame)))
+
+
+def mammogram_like(bits: int) -> np.ndarray:
+    """A breast of noise before a flat background, at the sides and below."""
+    rng = np.random.default_rng(0)
+    pixels = np.zeros((150, 100), np.uint16 if bits > 8 else np.uint8)
+    pixels[5:120, :60] = rng.integers(1 << bits - 2, 1 << bits, (115, 60))
+    return pixels
+
+
+CODERS = {
+    "baseline": (8, lambda pixels: imagecodecs.jpeg8_encode(pixels)),
+    "best quality": (8, lambda pixels: imagecodecs.jpeg8_encode(pixels, level=100)),
+    "twelve bits": (12, lambda pixels: imagecodecs.jpeg8_encode(pixels, bitspersample=12)),
+    "lossless": (16, lambda pixels: imagecodecs.jpeg8_encode(pixels, lossless=True, bitspersample=16)),
+    "lossless, from above": (
+        *(16, lambda pixels: imagecodecs.jpeg8_encode(pixels, lossless=True, bitspersample=16, predictor=2)),
+    ),
+}
+
+
+@pytest.mark.parametrize("coder", CODERS)
+@pytest.mark.parametrize("flat", [True, False])
+def test_a_jpeg_that_got_an_end_marker_after_it_was_cut_short_is_known(coder: str, flat: bool) -> None:
+    bits, encode = CODERS[coder]
+    pixels = mammogram_like(bits)
+    if not flat:
+        pixels = np.random.default_rng(1).integers(0, 1 << bits, pixels.shape).astype(pixels.dtype)
+    decoded: list[bytes] = []
+
+    def decode(frame: bytes) -> np.ndarray:
+        decoded.append(frame)
+        return imagecodecs.jpeg8_decode(frame)
+
+    frame = encode(pixels)
+    whole = decode(frame)
+    assert not _ends_early(frame, whole, decode)
+    # a background needs no second look
+    assert len(decoded) == 1
+    start = frame.rfind(b"\xff\xda")
+    for part in (0.05, 0.3, 0.5, 0.7, 0.9):
+        cut = frame[: start + 12 + int(part * (len(frame) - start - 12))] + b"\xff\xd9"
+        read = imagecodecs.jpeg8_decode(cut)
+        # what is lost may be background that the decoder fills in as it was
+        assert _ends_early(cut, read, decode) or np.array_equal(read, whole), part
+
+
+def test_a_file_with_such_a_frame_is_refused() -> None:
+    for kind in ("jpeg", "jpeg lossless"):
+        frame = KINDS[kind][1](PIXELS)
+        for part in (0.3, 0.6, 0.9):
+            with pytest.raises(MammogramError):
+                read_mammogram(file_of(kind, frame[: int(part * len(frame))] + b"\xff\xd9"))
