@@ -5,8 +5,8 @@ python benchmarks/bench_isolation.py --rounds 20 --only htj2k
 
 Phantoms of 4096 x 3328 with the noise of a detector, as the model takes them at 896 x 448, by kind of compression.
 "files" are read whole in a reader, as the workers of `predict` and `prepare` do; "frames" are read here and only their
-decoder runs in a reader, as in commands without workers. Both sides take turns, image by image, on one file; processor time is that
-of this process and of the reader, without its start. Files are in the page cache. The target is for "files".
+decoder runs in a reader, as in commands without workers. Both sides take turns on one file; processor time is that of
+this process and of the reader, without its start. Files are in the page cache. The target is for "files".
 """
 
 from __future__ import annotations
