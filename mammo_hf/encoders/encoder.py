@@ -233,7 +233,7 @@ class Encoder(nn.Module):
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the grid of features is in a network's output.
+    """Place of the grid of features in a network's output.
 
     Attributes:
         layout: "tokens" for (batch, tokens, channels), row by row; "channels_first" or "channels_last" for a map.

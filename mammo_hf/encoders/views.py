@@ -61,7 +61,7 @@ class Views:
 
 
 class Picture:
-    """What is kept of an image, upright, ready to be drawn at any size.
+    """An upright image without its background, ready to be drawn at any size.
 
     Args:
         stored: Geometry of what is kept, in the pixels that are there.
