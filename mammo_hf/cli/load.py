@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> None:
         write_record(collection.summary(), out / "summary.json")
         draw_summary(collection.summary(), out / "summary.png")
         print(f"written: {out / SPLIT_FILE}, summary.json, summary.png")
-    print(f"next: mammo-hf prepare {args.source} PREPARED")
+    print(f"next: mammo-hf prepare {args.source} --output_dir PREPARED")
 
 
 def _duplicates(collection: Collection, pixels: bool) -> str:

@@ -26,7 +26,7 @@ def test_the_collection_is_shown_as_its_source_states_it(collection, capsys):
     assert "images by pathology" in text
     assert "terms: drawn by mammo_hf" in text
     assert "no leak found" in text
-    assert text.splitlines()[-1] == f"next: mammo-hf prepare {collection} PREPARED"
+    assert text.splitlines()[-1] == f"next: mammo-hf prepare {collection} --output_dir PREPARED"
 
 
 def test_split_summary_and_picture_are_written(collection, tmp_path, capsys):
