@@ -1,4 +1,4 @@
-"""Choices that a DICOM file leaves to its reader: the window, and the slices of a volume.
+"""Choices that a DICOM file leaves to its reader: the window, the slices of a volume, and where background ends.
 
 A leaf: it is published as remote code with the image processor, so it imports neither pydicom nor the rest of the room.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+
+import numpy as np
 
 from ..errors import DataError, UsageError
 
@@ -129,3 +131,20 @@ class Slab:
         if not found:
             raise DataError(f"there are no slices {self.slices} among {frames}", remedy="ask for slices it has")
         return found
+
+
+def otsu(counts: np.ndarray, centres: np.ndarray) -> int:
+    """Return the bin of a histogram after which two classes separate best.
+
+    The method is that of Otsu 1979, IEEE Trans. Syst. Man Cybern. 9:62.
+
+    Args:
+        counts: Number of values in each bin, (bins,).
+        centres: Value of each bin, (bins,).
+    """
+    below = np.cumsum(counts)
+    above = below[-1] - below
+    total = np.cumsum(counts * centres)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = below * above * (total / below - (total[-1] - total) / above) ** 2
+    return int(np.argmax(np.where(np.isfinite(between), between, -1)))

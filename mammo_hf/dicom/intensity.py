@@ -22,7 +22,7 @@ from pydicom.dataset import Dataset
 from scipy import ndimage
 
 from ..notes import Note
-from .display import NORMAL, Display
+from .display import NORMAL, Display, otsu
 from .parsing import differs_by_frame, group_of_frame, items, numbers, optional_word, text, texts, words
 from .pixels import ImagePixel, StoredFrames
 from .types import MammogramError, Photometric, PresentationIntent
@@ -489,7 +489,7 @@ def _robust_intensity(
     seen = picture[~left_out]
     if not seen.size or np.ptp(seen) == 0:
         return None
-    threshold = _otsu(seen)
+    threshold = _threshold(seen)
     breast = _largest_region(~left_out & (picture > threshold))
     air = picture[~left_out & (picture <= threshold)]
     low, high = float(np.median(air)), float(np.percentile(picture[breast], _BRIGHTEST))
@@ -522,7 +522,7 @@ def _air_is_high(values: np.ndarray) -> bool:
     """Return whether air is the upper of two classes: it is the more even one."""
     if not values.size or np.ptp(values) == 0:
         return True
-    threshold = _otsu(values)
+    threshold = _threshold(values)
     high, low = (np.ptp(np.percentile(part, (25, 75))) for part in (values[values > threshold], values))
     return bool(high < low / 2)
 
@@ -538,13 +538,7 @@ def _largest_region(mask: np.ndarray) -> np.ndarray:
     return np.asarray(regions == sizes.argmax())
 
 
-def _otsu(values: np.ndarray) -> float:
-    """Return the threshold that separates two classes best (Otsu 1979, IEEE Trans. Syst. Man Cybern. 9:62)."""
+def _threshold(values: np.ndarray) -> float:
+    """Return the value that separates two classes best."""
     counts, edges = np.histogram(values, bins=256)
-    centres = (edges[:-1] + edges[1:]) / 2
-    below = np.cumsum(counts)[:-1]
-    above = counts.sum() - below
-    total = np.cumsum(counts * centres)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        between = below * above * (total[:-1] / below - (total[-1] - total[:-1]) / above) ** 2
-    return float(edges[1 + int(np.nanargmax(np.where(np.isfinite(between), between, -1.0)))])
+    return float(edges[1 + otsu(counts, (edges[:-1] + edges[1:]) / 2)])

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
+from ..dicom.display import otsu
 from ..notes import Note
 from .geometry import ORIENTATIONS
 
@@ -369,17 +370,7 @@ def _nearer_to_background(counts: np.ndarray, centres: np.ndarray) -> float:
 
 def _split(counts: np.ndarray, centres: np.ndarray) -> int | None:
     """Return the bin after which two classes separate best; ``None`` if too few bins hold anything."""
-    return _otsu(counts, centres) if np.count_nonzero(counts) >= 3 else None
-
-
-def _otsu(counts: np.ndarray, centres: np.ndarray) -> int:
-    """Return the bin after which two classes separate best (Otsu 1979, IEEE Trans. Syst. Man Cybern. 9:62)."""
-    below = np.cumsum(counts)
-    above = below[-1] - below
-    total = np.cumsum(counts * centres)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        between = below * above * (total / below - (total[-1] - total) / above) ** 2
-    return int(np.argmax(np.where(np.isfinite(between), between, -1)))
+    return otsu(counts, centres) if np.count_nonzero(counts) >= 3 else None
 
 
 # Of the longer side: half the width of what is cut off the breast: labels that touch it, lines, frames, scanner edges.
