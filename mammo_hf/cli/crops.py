@@ -78,7 +78,7 @@ def main(arguments: list[str]) -> None:
             writer.writerow({name: safe_cell(value) for name, value in cells.items()})
     noted = sum(bool(fact["notes"]) for fact in shown)
     doubtful = sum(_confidence(fact) == 0 for fact in shown)
-    found = f"{noted} with a note, {doubtful} of them with a mask that may be wrong (first on the sheets)"
+    found = f"{noted} with a note, {doubtful} with a mask that may be wrong (first on the sheets)"
     if args.lesions:
         print(_cut_lesions(facts))
     notes = Counter(code for fact in shown for code in codes(fact["notes"]))

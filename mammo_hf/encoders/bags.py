@@ -73,7 +73,7 @@ class MammoBagForClassification(PreTrainedModel):
     An image is the mean of its whole views next to attention over its tiles; a breast is attention over its images; a
     unit is the mean of its breasts next to their absolute left-right difference, 0 if one is missing. Everything is
     linear in the features but the attention and that difference, so that a logistic regression on mean features is
-    among the models that can be learnt (`start_from_linear`).
+    among the models that can be trained (`start_from_linear`).
     """
 
     config_class = MammoBagConfig

@@ -285,7 +285,7 @@ def _bag_scores(
     """Score the images of some units, and the units, with a head over features.
 
     Args:
-        model: Head.
+        model: Head over bags of features.
         collection: Collection of a feature store, or of images, which are embedded with the encoder of the model.
         chosen: Images of it with a label; further images of the same exams count in the scores of units.
         folder: Folder of the model.

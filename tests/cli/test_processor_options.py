@@ -103,7 +103,7 @@ def test_overrides_reach_inspect_and_crops(archive, tmp_path, capsys):
     assert (counts[0][:7], "1 overridden" in counts[0], counts[1]) == ("notes: ", True, "refusals: 1 skipped")
     assert main(["crops", str(archive), "--output_dir", str(tmp_path / "crops"), "--overrides", str(fixes)]) == 0
     first, *counts = capsys.readouterr().out.splitlines()
-    assert "0 of them with a mask that may be wrong (first on the sheets), 1 not read" in first
+    assert "0 with a mask that may be wrong (first on the sheets), 1 not read" in first
     assert ("1 overridden" in counts[0], counts[1]) == (True, "refusals: 1 skipped")
     assert main(["predict", "model", str(archive), "--output", "x.csv", "--overrides", str(tmp_path / "none.csv")]) == 2
     assert "none.csv: no such file" in capsys.readouterr().err
