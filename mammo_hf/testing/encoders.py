@@ -100,6 +100,8 @@ def _check_place(encoder: Encoder) -> None:
 
 def _check_gradient(encoder: Encoder) -> None:
     image = _images(encoder, 1, (encoder.tile, encoder.tile)).requires_grad_(True)
-    encoder(image).square().sum().backward()
+    strength = encoder(image).square().sum()
+    assert strength.requires_grad, "no gradient reaches the image"
+    strength.backward()
     assert image.grad is not None, "no gradient reaches the image"
     assert image.grad.abs().sum() > 0, "the gradient at the image is 0 everywhere"
