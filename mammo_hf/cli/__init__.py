@@ -17,6 +17,7 @@ COMMANDS = {
     "crops": "contact sheets of a folder, with breast masks and crops drawn",
     "evaluate": "figures of a classifier with intervals on any collection, in one report",
     "label-efficiency": "how many labels a method needs, next to baselines",
+    "transfer": "how several classifiers fare on several collections, at home and away",
     "app": "a page in the browser: drop an exam, see scores and explanations",
     "predict": "scores of a folder or a list of files as one table",
     "explain": "pictures of where a classifier looked",

@@ -389,6 +389,12 @@ class Collection:
                 table = table.append_column(name, column)
         return self._with(Dataset(table, info=info, fingerprint=generate_random_fingerprint()))
 
+    def with_task(self, name: str, labels: Sequence[str], values: Sequence[str | None]) -> Collection:
+        """Return the collection with a further task: its labels in order, and the label of each row or ``None``."""
+        result = self.with_columns(**{name: values})
+        result._tasks = [*self.tasks, {"name": name, "labels": list(labels)}]
+        return result
+
     def _with(self, dataset: Dataset) -> Collection:
         about = {name: getattr(self, name) for name in ("salt_name", "notes", "rejected", "moved")}
         result = Collection(dataset, tasks=self._tasks, **about)

@@ -45,7 +45,7 @@ def within_strata(scores: TaskScores, facts: Facts, **bootstrap: int) -> dict[st
     """
     if len(scores.labels) != 2:
         return {}
-    found = {PATIENT: _within(scores, _of_patients(scores, facts), nested=True, **bootstrap)}
+    found = {PATIENT: _within(scores, patient_strata(scores.patients, facts.get("view")), nested=True, **bootstrap)}
     for kind in OF_THE_IMAGE:
         values = np.array(["" if value is None else str(value) for value in facts.get(kind, ())])
         if len(set(values.tolist())) < 2:
@@ -69,10 +69,9 @@ def shortcut_warnings(within: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return warnings
 
 
-def _of_patients(scores: TaskScores, facts: Facts) -> np.ndarray:
-    """Return a number for each patient, or for each view of each patient."""
-    views = [facts["view"][index] or "" for index in range(len(scores.patients))] if facts.get("view") else None
-    keys = [f"{patient} {views[i] if views else ''}" for i, patient in enumerate(scores.patients)]
+def patient_strata(patients: Sequence[str] | np.ndarray, views: Sequence[str | None] | None = None) -> np.ndarray:
+    """Return the number (n,) of each image's patient, or of the patient's view if views are given."""
+    keys = [f"{patient} {(views[i] or '') if views else ''}" for i, patient in enumerate(patients)]
     return np.unique(keys, return_inverse=True)[1]
 
 

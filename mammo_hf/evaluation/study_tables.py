@@ -1,4 +1,4 @@
-"""Tables and plots of the two studies: of explainers, and of label efficiency."""
+"""Tables and plots of the studies: of explainers, of label efficiency, and of transfer between collections."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from ..files import safe_cell
@@ -262,3 +263,148 @@ def _draw_arm(axes: Axes, rows: Rows, name: str, number: int, baseline: bool, of
         elinewidth=0.8,
         alpha=0.8 if baseline else 1.0,
     )
+
+
+# The study of transfer: a row per model, a column per collection.
+
+
+def transfer_table(figures: Figures) -> str:
+    """Return the study of transfer as Markdown: for each task the AUC, pooled and within patients, and what follows.
+
+    The cell of the collection that a model was trained on is bold; an empty cell is explained below its table.
+    """
+    cells = figures["cells"]
+    parts = []
+    for task in dict.fromkeys(cell["task"] for cell in cells):
+        own = [cell for cell in cells if cell["task"] == task]
+        parts.append(f"## {task}\n")
+        for title, text in _TRANSFER_COLUMNS.items():
+            lines = _by_collection(own, text)
+            if lines:
+                parts += [f"{title}\n", *lines, ""]
+        parts += _transfer_remarks(own, [one for one in figures["differences"] if one["task"] == task])
+    parts += [
+        f"- {dataset}: {count} images are among a model's training images under another name and were left out"
+        for dataset, count in figures["left_out"].items()
+        if count
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _by_collection(cells: Sequence[Figures], text: Any) -> list[str]:
+    datasets = list(dict.fromkeys(cell["dataset"] for cell in cells))
+    at = {(cell["model"], cell["dataset"]): text(cell) for cell in cells}
+    if not any(at.values()):
+        return []
+    lines = ["| | " + " | ".join(datasets) + " |", "|---" * (len(datasets) + 1) + "|"]
+    for model in dict.fromkeys(cell["model"] for cell in cells):
+        home = {cell["dataset"] for cell in cells if cell["model"] == model and cell["home"]}
+        row = [at.get((model, dataset), "") for dataset in datasets]
+        shown = [f"**{text}**" if text and d in home else text for text, d in zip(row, datasets, strict=True)]
+        lines.append(f"| {model} | " + " | ".join(shown) + " |")
+    return lines
+
+
+def _estimate(of: Mapping[str, Any] | None, name: str, form: str = ".2f") -> str:
+    """Return a figure with its interval; empty if it is not defined."""
+    if of is None or of.get(name) is None:
+        return ""
+    interval = of.get(f"{name}_interval")
+    text = f"{of[name]:{form}}"
+    return text if interval is None else f"{text} ({interval[0]:{form}} to {interval[1]:{form}})"
+
+
+def _within(cell: Figures, kind: str) -> str:
+    return _estimate((cell.get("within") or {}).get(kind), "auroc")
+
+
+def _prevalence(cell: Figures) -> str:
+    counts = list((cell.get("class_counts") or {}).values())
+    return (
+        f"{cell['n_images']} images of {cell['n_patients']} patients, {counts[-1]} positive" if len(counts) == 2 else ""
+    )
+
+
+def _recalibration(cell: Figures) -> str:
+    found = cell.get("recalibration")
+    return f"{_estimate(found, 'ece_before', '.3f')}, then {_estimate(found, 'ece_after', '.3f')}" if found else ""
+
+
+_TRANSFER_COLUMNS = {
+    "AUC of all images, with the 95 % interval by patient:": lambda cell: _estimate(cell, "auroc"),
+    "AUC within patients, the diseased breast against the other one:": lambda cell: _within(cell, "patient"),
+    "AUC within strata:": lambda cell: _within(cell, "stratum"),
+    "AUC at home minus this one:": lambda cell: _estimate(cell, "drop", "+.2f"),
+    "Sensitivity at the threshold that validation at home set for 95 % specificity:": lambda cell: _estimate(
+        cell.get("operating_point"), "sensitivity"
+    ),
+    "Specificity there:": lambda cell: _estimate(cell.get("operating_point"), "specificity"),
+    "Calibration error, then after recalibration on a part of the patients, who are left out:": _recalibration,
+    "Images:": _prevalence,
+}
+
+
+def _transfer_remarks(cells: Sequence[Figures], differences: Sequence[Figures]) -> list[str]:
+    lines = []
+    for one in differences:
+        if one["difference"] is None:
+            lines.append(f"- {one['dataset']}: {one['first']} and {one['second']}: {one['difference_reason']}")
+            continue
+        text = f"- {one['dataset']}: {one['second']} minus {one['first']}: {_estimate(one, 'difference', '+.3f')}"
+        text += f", p {one['p_adjusted']:.3g} (adjusted)" if one["p_adjusted"] is not None else ""
+        text += f"; within patients {_estimate(one, 'within_patient', '+.3f')}" if one.get("within_patient") else ""
+        text += (
+            f"; no difference is shown, of {one['detectable']:.2f} one would have been" if "detectable" in one else ""
+        )
+        lines.append(text)
+    reasons = {(cell["model"], cell["dataset"]): cell["auroc_reason"] for cell in cells if cell.get("auroc_reason")}
+    lines += [f"- {model} on {dataset}: {reason}" for (model, dataset), reason in reasons.items()]
+    return [*lines, ""] if lines else []
+
+
+_TRANSFER_CSV = (
+    *("model", "dataset", "home", "task", "n_images", "n_patients", "auroc", "auroc_low", "auroc_high", "drop"),
+    *("drop_low", "drop_high", "within_patient", "within_patient_low", "within_patient_high", "auroc_reason"),
+)
+
+
+def transfer_csv(figures: Figures) -> str:
+    """Return the AUCs of the study of transfer, one line per model, collection and task."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _TRANSFER_CSV, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for cell in figures["cells"]:
+        within = (cell.get("within") or {}).get("patient") or {}
+        flat = {**cell, "within_patient": within.get("auroc"), "within_patient_interval": within.get("auroc_interval")}
+        for name in ("auroc", "drop", "within_patient"):
+            flat[f"{name}_low"], flat[f"{name}_high"] = flat.get(f"{name}_interval") or (None, None)
+        writer.writerow({name: safe_cell(flat.get(name)) for name in _TRANSFER_CSV})
+    return text.getvalue()
+
+
+def plot_transfer(figures: Figures, task: str) -> Figure:
+    """Draw the AUCs of a task as a heat map: models by collections, homes outlined, chance white."""
+    cells = [cell for cell in figures["cells"] if cell["task"] == task]
+    models, datasets = (list(dict.fromkeys(cell[name] for cell in cells)) for name in ("model", "dataset"))
+    figure, (axes,) = new_figure(3.2 + 1.5 * len(datasets), 1.6 + 0.6 * len(models), 1)
+    values = np.full((len(models), len(datasets)), np.nan)
+    for cell in cells:
+        place = models.index(cell["model"]), datasets.index(cell["dataset"])
+        if cell["auroc"] is not None:
+            values[place] = cell["auroc"]
+        text = "–" if cell["auroc"] is None else f"{cell['auroc']:.2f}"
+        axes.text(place[1], place[0], text, ha="center", va="center", fontsize=10, color=INK)
+        if cell["home"]:
+            outline = Rectangle(
+                (place[1] - 0.48, place[0] - 0.46), 0.96, 0.92, fill=False, edgecolor=INK, linewidth=1.6
+            )
+            axes.add_patch(outline)
+    image = axes.imshow(values, cmap="PuOr", vmin=0, vmax=1, aspect="auto", alpha=0.75)
+    figure.colorbar(image, ax=axes, label="AUC")
+    dress(axes, "evaluated on", "", task)
+    axes.grid(False)
+    axes.set(xticks=range(len(datasets)), xticklabels=datasets, yticks=range(len(models)), yticklabels=models)
+    figure.supxlabel(
+        "outlined: the collection that the model was trained on", fontsize=8.5, color=INK, x=0.01, ha="left"
+    )
+    return figure

@@ -13,7 +13,11 @@ from .inputs import Ranking, UndefinedMetric, Weighted, check_binary, ratio
 from .intervals import Groups, row_intervals
 
 # For each rule the figure that it fixes, and its lowest value.
-RULES = {"sensitivity_90": ("sensitivity", 0.9), "specificity_90": ("specificity", 0.9)}
+RULES = {
+    "sensitivity_90": ("sensitivity", 0.9),
+    "specificity_90": ("specificity", 0.9),
+    "specificity_95": ("specificity", 0.95),
+}
 OperatingPoints = dict[str, dict[str, float]]
 
 
@@ -27,9 +31,9 @@ def choose_operating_points(references: ArrayLike, scores: ArrayLike) -> Operati
         scores: ``(n,)`` calibrated probabilities of the positive class.
 
     Returns:
-        For each rule (``sensitivity_90``: the highest threshold with a sensitivity of at least 0.9;
-        ``specificity_90``: the lowest with such a specificity) its ``threshold`` in [0, 1], and the ``sensitivity`` and
-        ``specificity`` there on these images.
+        For each rule (``sensitivity_90``: the highest threshold with a sensitivity of at least 0.9; ``specificity_90``
+        and ``specificity_95``: the lowest with a specificity of at least 0.9 and 0.95) its ``threshold`` in [0, 1], and
+        the ``sensitivity`` and ``specificity`` there on these images.
 
     Raises:
         UndefinedMetric: There are no images, one class only, a NaN, or scores that are all equal.

@@ -22,6 +22,7 @@ _BAND_RESAMPLES = 500
 _POINT_NAMES = {
     "sensitivity_90": "set for 90 % sensitivity",
     "specificity_90": "set for 90 % specificity",
+    "specificity_95": "set for 95 % specificity",
     "given": "given threshold",
 }
 

@@ -1,0 +1,156 @@
+"""Transfer: two models on the collection of one of them and on another, whose task has another name."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from mammo_hf import MammoImageProcessor
+from mammo_hf.cli import main
+from mammo_hf.data.loading import load
+from mammo_hf.data.splits import save_training_split
+from mammo_hf.errors import UsageError
+from mammo_hf.metrics.operating_points import RULES
+from mammo_hf.phantom.writing import write_phantom
+from mammo_hf.studies.transfer import transfer
+from mammo_hf.testing import tiny_classifier
+
+pytestmark = pytest.mark.slow
+MAP = "pathology=cancer:no=benign,yes=malignant"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Collections `here` and `there`, a model trained on the former, and one that says nothing of its training."""
+    root = tmp_path_factory.mktemp("transfer")
+    write_phantom(root / "here", patients=16, seed=0, size=(224, 112), num_workers=1, progress=False)
+    write_phantom(root / "drawn", patients=10, seed=1, size=(224, 112), num_workers=1, progress=False)
+    here, drawn = load(root / "here"), load(root / "drawn")
+    (root / "there").mkdir()
+    with (root / "there" / "labels.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "patient", "side", "view", "cancer"])
+        for row in drawn:
+            cancer = "yes" if row["pathology"] == "malignant" else "no"
+            writer.writerow([row["path"], f"P{row['patient']}", row["laterality"], row["view"], cancer])
+    for seed, name in enumerate(("trained", "stranger")):
+        model = tiny_classifier()
+        torch.manual_seed(seed)
+        torch.nn.init.normal_(model.classifier.weight)
+        point = {"threshold": 0.5, "sensitivity": 0.4, "specificity": 0.95}
+        points = dict.fromkeys(RULES, point)
+        model.config.operating_points = {"pathology": dict.fromkeys(("image", "breast", "patient"), points)}
+        model.save_pretrained(root / name)
+        MammoImageProcessor(size=(112, 56)).save_pretrained(root / name)
+    save_training_split(here, root / "trained", seed=0)
+    return root
+
+
+def _run(place, out, **more):
+    models, datasets = ([place / name for name in names] for names in (("trained", "stranger"), ("here", "there")))
+    datasets = [datasets[0], datasets[1] / "labels.csv"]
+    how = {"task_map": [MAP], "resamples": 100, "num_workers": 0, "near_duplicates": False} | more
+    return transfer(models, datasets, out, **how)
+
+
+@pytest.fixture(scope="module")
+def figures(place, tmp_path_factory):
+    return _run(place, tmp_path_factory.mktemp("out"))
+
+
+def _cell(figures, model, dataset, task="pathology"):
+    (found,) = (
+        cell for cell in figures["cells"] if (cell["model"], cell["dataset"], cell["task"]) == (model, dataset, task)
+    )
+    return found
+
+
+def test_home_is_where_the_split_is_from(figures):
+    assert {(cell["model"], cell["dataset"]) for cell in figures["cells"] if cell["home"]} == {("trained", "here")}
+    away = _cell(figures, "trained", "there")
+    at_home = _cell(figures, "trained", "here")
+    assert away["drop"] == pytest.approx(at_home["auroc"] - away["auroc"])
+    assert away["drop_interval"][0] < away["drop"] < away["drop_interval"][1]
+    assert "drop" not in at_home
+    assert "drop" not in _cell(figures, "stranger", "there")  # its home is not known
+
+
+def test_both_models_score_the_same_images_of_the_test_split(figures, place):
+    here = load(place / "here")
+    tested = here.where(split="test").where(lambda row: row["pathology"] is not None)
+    for model in ("trained", "stranger"):
+        assert _cell(figures, model, "here")["n_images"] == len(tested)
+    assert _cell(figures, "trained", "there")["n_images"] == 40
+
+
+def test_differences_are_paired_and_adjusted_together(figures):
+    found = [one for one in figures["differences"] if one["task"] == "pathology" and one["dataset"] == "there"]
+    (one,) = found
+    first, second = (_cell(figures, one[name], "there") for name in ("first", "second"))
+    assert one["difference"] == pytest.approx(second["auroc"] - first["auroc"])
+    assert one["p_adjusted"] == pytest.approx(one["p"])  # the only pair
+    within = second["within"]["patient"]["auroc"] - first["within"]["patient"]["auroc"]
+    assert one["within_patient"] == pytest.approx(within)
+
+
+def test_a_task_that_a_collection_lacks_has_a_reason(figures):
+    cell = _cell(figures, "trained", "there", "density")
+    assert cell["auroc"] is None
+    assert "does not have this task" in cell["auroc_reason"]
+
+
+def test_the_threshold_is_that_of_home_and_probabilities_are_judged_before_and_after(figures):
+    away = _cell(figures, "trained", "there")
+    assert away["operating_point"]["threshold"] == 0.5
+    assert np.sum(away["operating_point"]["confusion"]) == away["n_images"]
+    # a quarter of ten patients is too few to recalibrate on
+    assert away["recalibration"] is None
+    assert "patients" in away["recalibration_reason"]
+
+
+def test_a_second_run_scores_nothing_again(place, figures, tmp_path, monkeypatch):
+    first = _run(place, tmp_path)
+    monkeypatch.setattr("mammo_hf.studies.transfer.evaluate", lambda *a, **k: pytest.fail("it was scored again"))
+    assert json.dumps(_run(place, tmp_path)) == json.dumps(first) == json.dumps(figures)
+
+
+def test_films_that_a_model_was_trained_on_under_another_name_are_left_out(place, tmp_path):
+    """The other collection holds a training film of the first one, of another patient by its name."""
+    here = load(place / "here")
+    film = next(row for row in here.where(split="train") if row["pathology"] is not None)
+    rows = (place / "there" / "labels.csv").read_text().splitlines()
+    folder = tmp_path / "there"
+    folder.mkdir()
+    (folder / "labels.csv").write_text("\n".join([*rows, f"{film['path']},Another,L,CC,yes"]) + "\n")
+    found = transfer(
+        [place / "trained"],
+        [place / "here", folder / "labels.csv"],
+        tmp_path / "out",
+        task_map=[MAP],
+        resamples=100,
+        num_workers=0,
+    )
+    assert found["left_out"]["there"] == 1
+    assert _cell(found, "trained", "there")["n_images"] == 40
+
+
+def test_the_command_prints_the_table_and_draws_a_heat_map(place, tmp_path, capsys):
+    line = ["transfer", str(place / "trained"), str(place / "stranger"), "--datasets", str(place / "here")]
+    line += [str(place / "there" / "labels.csv"), "--task_map", MAP, "--resamples", "100", "--num_workers", "0"]
+    assert main([*line, "--keep_near_duplicates", "--output_dir", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert (tmp_path / "transfer.md").read_text() in printed
+    assert "| trained | **0." in printed
+    assert "stranger minus trained" in printed
+    assert (tmp_path / "transfer_pathology.png").stat().st_size > 5_000
+    assert len(list(csv.DictReader((tmp_path / "transfer.csv").open()))) == 8
+
+
+@pytest.mark.parametrize("text", ["pathology", "pathology=cancer", "pathology=cancer:no", "=cancer:no=benign"])
+def test_a_map_of_another_form_is_refused(place, tmp_path, text):
+    with pytest.raises(UsageError, match="pathology=cancer:no=benign"):
+        _run(place, tmp_path, task_map=[text])
