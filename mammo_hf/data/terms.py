@@ -38,7 +38,7 @@ class Terms:
         weights: Whether weights, features and embeddings that were derived from the images may be published: one of
             `VERDICTS`.
         clause: Words of the terms that say so; empty if they say nothing, which counts as "ask".
-        read_at: Place and date at which the clause was read.
+        read_at: Place where the clause was read.
         commercial: Whether commercial use is allowed: "yes", "no", or "" if the terms do not say.
         citation: What to cite.
     """

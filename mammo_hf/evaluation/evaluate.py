@@ -209,8 +209,10 @@ def evaluate_after_training(
         "errors": confident_errors(evaluation),
     }
     write_report(evaluation, report, _facts_of_run(model) | about)
-    if (of_checkpoint := read_terms(report.parent)) is not None:
-        write_terms(report, of_checkpoint)
+    # the report is in the checkpoint's folder, or next to its plots
+    known = [terms for folder in (report.parent, report.parent.parent) if (terms := read_terms(folder)) is not None]
+    if known:
+        write_terms(report, *known)
     return evaluation
 
 

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from ..data.collection import Collection
 from ..data.prepared_row import breast_of, enlarged, geometry_of, lesion_mask, relabelled
+from ..data.terms import terms_of_model, write_terms
 from ..data.torch_datasets import LabelledImages, rows_of
 from ..data.training_data import open_as_trained, prepared_images, reading_of
 from ..errors import DataError, UsageError
@@ -43,7 +44,7 @@ from ..explainers.targets import predicted, probabilities, resolve
 from ..files import write_whole
 from ..metrics.inputs import UndefinedMetric
 from ..metrics.intervals import bootstrap_interval, mean_score
-from ..models.checkpoint import load_model, load_processor, locate, write_metrics
+from ..models.checkpoint import load_model, load_processor, locate, name_of, write_metrics
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification
 from ..processing.geometry import Geometry
 from ..processing.image_processing_mammo import MammoImageProcessor
@@ -115,6 +116,7 @@ def study_explanations(
         measured["random_labels"] = train_on_random_labels(network, prepared, processor, start, updates, seed)
     # Measure, and write what was found
     figures = evaluate_explainers(network, cases, explainers, seed=seed, **measured)
+    write_terms(out, collection.terms, terms_of_model(folder, name_of(folder)))
     write_metrics(out, "explanations", figures)
     plot_study(figures, out / "explanations.png")
     write_whole(out / "explanations.md", report := _report(figures))

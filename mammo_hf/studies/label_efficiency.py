@@ -28,6 +28,7 @@ from ..data.leaks import assert_no_leak
 from ..data.loading import load
 from ..data.prepare.folder import for_training
 from ..data.splits import in_hash_order, label_subset, strata
+from ..data.terms import Terms, read_terms, terms_of_model, united, write_terms
 from ..data.training_data import patients_trained_on, prepared_images, training_processor, usable_tasks
 from ..encoders.logistic import logistic_probabilities
 from ..errors import DataError, MammoError, UsageError
@@ -35,7 +36,7 @@ from ..files import write_record, write_whole
 from ..metrics.classification import auroc_of
 from ..metrics.inputs import UndefinedMetric
 from ..metrics.intervals import bca, resampled, rows_of, without_each
-from ..models.checkpoint import locate, starting_config
+from ..models.checkpoint import locate, name_of, starting_config
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification
 from ..training.callbacks import freeze
 from ..training.classification import ClassificationConfig, fit_classifier
@@ -214,7 +215,9 @@ class Study:
         """Features of the baselines that need no network."""
         paths = dict(zip(self.table.column("image_id"), self.table.column("path"), strict=True))
         sources = [paths[image] for image in self.prepared["image_id"]]
-        return statistics_table(self.prepared, sources, self.settings.output_dir / "features")
+        folder = self.settings.output_dir / "features"
+        write_terms(folder, self.table.terms)
+        return statistics_table(self.prepared, sources, folder)
 
     def features(self, arm: Arm, seed: int) -> np.ndarray:
         """Return the features (images, ...) of an arm that trains no network.
@@ -231,8 +234,16 @@ class Study:
         if name not in self._features:
             encoder = frozen_encoder(arm.init, self.settings.model, self.processor, seed)
             folder = self.settings.output_dir / "features" / name
+            write_terms(folder, self.terms(arm))
             self._features[name] = frozen_features(encoder, self.prepared, self.processor, folder)
         return self._features[name][arm.pool]
+
+    def terms(self, arm: Arm) -> tuple[Terms, ...]:
+        """Return the terms of the images and, of an arm that starts from a checkpoint, of all it was trained on."""
+        if arm.tune == "baseline" or arm.init in (SCRATCH, STOCK, FROZEN_RANDOM):
+            return self.table.terms
+        start = locate(arm.init)
+        return united(self.table.terms, terms_of_model(start, name_of(start)))
 
     def split(self, cell: Cell) -> tuple[Collection, tuple[str, ...]]:
         """Return the split and label subset of a cell, the same for every arm of a percentage, seed and fold."""
@@ -443,6 +454,8 @@ def run_cells(settings: StudySettings, cells: Sequence[Cell], processes: int) ->
     if not left:
         return
     study = Study(settings)
+    earlier = read_terms(settings.output_dir) or ()
+    write_terms(settings.output_dir, earlier, *(study.terms(arm) for arm in {cell.arm for cell in left}))
     if processes < 2:
         for cell in tqdm(left, desc="cells", unit="cell"):
             _run(study, results, cell)

@@ -17,11 +17,13 @@ from transformers import pipeline
 
 import mammo_hf
 from mammo_hf.cli import main
-from mammo_hf.data.terms import PHANTOMS, Terms, write_terms
+from mammo_hf.data.terms import PHANTOMS, Terms, read_terms, write_terms
 from mammo_hf.errors import UsageError
 from mammo_hf.hub.privacy_check import IdentifierError
 from mammo_hf.hub.push import push
 from mammo_hf.phantom.writing import write_phantom
+from mammo_hf.studies.cells import Arm
+from mammo_hf.studies.label_efficiency import Study, StudySettings
 
 SET = "lab/prepared"
 
@@ -142,3 +144,65 @@ def test_an_export_is_pushed_with_a_card_whose_code_gives_our_scores(
     found = [float(number) for number in re.findall(r": (\d\.\d+(?:e-\d+)?)", capsys.readouterr().out)]
     ours = pipeline("mammogram-classification", model=str(checkpoint))("mammogram.png")
     np.testing.assert_allclose(sorted(found), sorted(row["score"] for row in ours), atol=1e-4)
+
+
+REASONS = {
+    "nowhere": (r"there is no such data set, or it is private; check the name; if it is private: hf auth login"),
+    "private": (r"there is no such data set, or it is private; check the name; if it is private: hf auth login"),
+    "gated": (r"its terms have to be accepted first; accept them at http\S+/datasets/lab/set, then hf auth login"),
+    "branch": (r"lab/set has no revision 'v9'; check the revision after the @"),
+    "offline": (r"HF_HUB_OFFLINE is set, and the data set is not in the cache; unset it, or check the name"),
+    "broken": (r"it cannot be reached, and the data set is not in the cache; check the name and the connection"),
+}
+
+
+@pytest.mark.parametrize("reason", REASONS)
+@pytest.mark.parametrize("token", [True, False])
+def test_why_a_data_set_does_not_come_is_one_right_sentence(hub, cache, monkeypatch, reason, token):
+    if not token or reason in ("private", "gated"):
+        monkeypatch.delenv("HF_TOKEN")
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(cache / "none"))
+    if reason != "nowhere":
+        hub.repositories["datasets/lab/set"] = repository = Repository(reason == "private", reason == "gated")
+        repository.commit("main", {"README.md": b"# set"})
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", reason == "offline")
+    if reason == "broken":
+        hub.fail(".", 0)
+    with pytest.raises(UsageError) as caught:
+        mammo_hf.load("hub:lab/set" + ("@v9" if reason == "branch" else ""))
+    assert re.search(REASONS[reason] + "$", str(caught.value)), str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["hub:set", "hub:", "hub:a/b/c", "hub:lab/../x"])
+def test_a_name_that_is_none_of_a_data_set(hub, name):
+    with pytest.raises(UsageError, match="OWNER/NAME"):
+        mammo_hf.load(name)
+    assert not hub.asked
+
+
+CLOSED = Terms("closed", "an agreement", weights="not allowed", clause="5. no weights")
+
+
+@pytest.mark.slow
+def test_what_a_grandparent_forbids_stops_all_that_comes_from_it(hub, films, tmp_path):
+    images = mammo_hf.load(films)
+    images.terms = (CLOSED,)
+    mammo_hf.prepare(images, tmp_path / "prepared", image_size=(112, 112))
+    options = {"model": "nano", "max_steps": 1, "num_workers": 0, "report_to": "none"}
+    mammo_hf.pretrain(tmp_path / "prepared", tmp_path / "mim", **options)
+    options |= {"image_size": [112, 112], "tasks": ["pathology"]}
+    for start, out in (("mim", "cls"), ("cls", "last")):
+        mammo_hf.finetune(films, tmp_path / out, **options | {"model": tmp_path / start})
+    assert main(["export", "onnx", str(tmp_path / "last"), "--output_dir", str(tmp_path / "onnx")]) == 0
+    for folder in ("prepared", "mim", "cls", "last", "onnx"):
+        with pytest.raises(UsageError, match=r"closed: .*--permission"):
+            push(tmp_path / folder, "lab/x", private=True)
+    assert not hub.asked
+    study = ["label-efficiency", "--dataset", str(films), "--output_dir", str(tmp_path / "study"), "--seeds", "1"]
+    study += ["--init", str(tmp_path / "cls"), "--percentages", "100", "--image_size", "112", "112", "--model", "nano"]
+    assert main(study) == 0
+    settings = StudySettings(str(films), "pathology", tmp_path / "study", (112, 112), model="nano")
+    Study(settings).features(Arm(str(tmp_path / "cls"), "head"), 0)
+    for folder in ("study", "study/features/cls", "last/plots/report"):
+        assert CLOSED in (read_terms(tmp_path / folder) or ()), folder
