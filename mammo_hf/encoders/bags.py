@@ -190,7 +190,7 @@ class MammoBagForClassification(PreTrainedModel):
                 known.
             lesion_targets: Labels of the tiles, int64 (units, images, vectors): 0 no lesion, 1 lesion, -100 not known.
             num_items_in_batch: `loss_counts` of all micro-batches of an update; ``None``: of this batch.
-            kwargs: Ignored.
+            kwargs: Further arguments of other models; they are ignored.
 
         Raises:
             UsageError: The inputs do not fit each other or the configuration.

@@ -1,7 +1,7 @@
 """Study of transfer: how each of several models fares on each of several collections, at home and away.
 
-Every model scores the same images of a collection: its test split if it has one, or else all labelled images; never a
-patient whom one of the models was trained on, and no film that is among their training images under another name.
+Every model scores the same images of a collection: its test split if it has one, or else all labelled images. Left out
+are patients that one of the models was trained on, and films that are among their training images under another name.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from ..metrics.intervals import bootstrap_interval, detectable_difference, paire
 from ..models.checkpoint import load_processor, locate, name_of, read_tasks
 
 logger = logging.getLogger(__name__)
-RECALIBRATED = 0.25  # fraction of a collection's patients whom a model is recalibrated on, and who are then left out
+RECALIBRATED = 0.25  # fraction of a collection's patients that a model is recalibrated on; they are then left out
 REPORT, SCORES = "report.json", "scores.json"
 Figures = dict[str, Any]
 Translation = tuple[str, str, dict[str, str]]

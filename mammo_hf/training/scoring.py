@@ -1,4 +1,4 @@
-"""What a classifier's training weighs, chooses and measures: class weights, the metric of an epoch, its evaluation."""
+"""Scoring in training: class weights, the metric of an epoch, and the evaluation of a classifier."""
 
 from __future__ import annotations
 
