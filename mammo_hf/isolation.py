@@ -22,11 +22,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import DataError, MammoError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SECONDS = 10.0  # for one frame or picture
 MEMORY = 6 << 30  # bytes of address space for what a reader reads: a frame of the most pixels takes a tenth
@@ -335,6 +336,8 @@ def _receive(pipe: int, shared: int, take: Callable[[int, int, int], Any]) -> An
 
 def _as_array(shared: int, size: int, position: int) -> np.ndarray:
     """Copy a part out of the shared memory, writable, as arrays usually are."""
+    import numpy as np  # only here: every command's help imports this module
+
     part = np.empty(size, np.uint8)
     view = memoryview(part)
     while view:
