@@ -56,6 +56,30 @@ def test_a_classifiers_card_follows_the_pattern(trained):
     assert not re.search(r"\bnan\b|None|Undefined|\{\{|\n\n\n\n", text)
 
 
+FIELDS = (  # of the applied model card of the Coalition for Health AI, v0.2
+    *("Model name", "Developer", "contact", "Release stage", "Release date", "Release version", "global availability"),
+    *("Regulatory approval", "Summary", "Keywords", "Intended use and workflow", "Primary intended users"),
+    *("How to use", "Targeted patient population", "Cautioned out-of-scope settings", "Known risks and limitations"),
+    *("Known biases or ethical considerations", "Clinical risk level", "Outcomes and outputs", "Model type"),
+    *("Foundation models", "Input data source", "Output and input data types", "Development data characterization"),
+    *("Bias mitigation approaches", "Ongoing maintenance", "Security", "Transparency", "Funding source"),
+    *("third parties", "stakeholders consulted", "Usefulness, usability and efficacy", "Fairness and equity"),
+    *("Safety and reliability", "Evaluation references", "clinical trial", "peer-reviewed publications"),
+    *("Reimbursement status", "Patient consent or disclosure"),
+)
+
+
+def test_the_applied_model_card_says_what_the_run_knows_and_leaves_the_rest_to_the_authors(trained):
+    table = card_of(trained).split("\n## Applied model card\n")[1]
+    rows = dict(re.findall(r"^\| ([A-Z][^|]+) \| (.+) \|$", table, re.MULTILINE))
+    for field in FIELDS:
+        assert any(field in name for name in rows), field
+    assert "pathology (benign, malignant)" in rows["Outcomes and outputs"]
+    assert "cbis-ddsm" in rows["Input data source"].lower()
+    assert rows["Clinical risk level"] == "For the authors to write."
+    assert not any(text.strip() == "" for text in rows.values())
+
+
 def test_its_metadata_is_what_the_hub_reads(trained):
     data = ModelCard.load(trained / "README.md").data
     told = (data.license, data.library_name, data.pipeline_tag, data.datasets, data.base_model)
