@@ -339,7 +339,7 @@ def _as_array(shared: int, size: int, position: int) -> np.ndarray:
     import numpy as np  # only here: every command's help imports this module
 
     part = np.empty(size, np.uint8)
-    view = memoryview(part)
+    view = memoryview(part.data)
     while view:
         view = view[os.preadv(shared, [view], position + size - len(view)) :]
     return part
@@ -370,7 +370,7 @@ def _serve(shared: int) -> None:
     with open(os.devnull, "rb+", buffering=0) as nothing:  # libraries written in C print to the standard output
         os.dup2(nothing.fileno(), 0)
         os.dup2(nothing.fileno(), 1)
-    limit = _limit_memory
+    limit: Callable[[], Any] = _limit_memory
     while True:
         try:
             mark, function, *arguments = _receive(coming, shared, _as_bytes)

@@ -44,7 +44,7 @@ Mapping.register(MammogramOfRow)
 
 
 @dataclass
-class MammogramImage(Image):  # type: ignore[misc]
+class MammogramImage(Image):
     """Feature of `datasets` whose values are mammograms.
 
     A row's value is a `Mammogram`: exact intensities after modality LUT, VOI LUT or window and MONOCHROME1, and the

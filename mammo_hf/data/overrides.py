@@ -72,10 +72,10 @@ def read_overrides(table: str | os.PathLike[str] | None, folders: Iterable[str |
         raise UsageError("no such file", source=path, remedy=f"overrides are a table with {', '.join(COLUMNS)}")
     rows = read_table(path)
     columns = _columns(rows[0], path) if rows else {}
-    folders = [Path(folder).absolute() for folder in folders]
+    places = [Path(folder).absolute() for folder in folders]
     # one table serves a whole archive, of which a part may be read
-    above = [parent for folder in folders for parent in folder.parents[:_ABOVE]]
-    files = Files([path.parent, Path(), *above, *folders], [], is_own=True)
+    above = [parent for place in places for parent in place.parents[:_ABOVE]]
+    files = Files([path.parent, Path(), *above, *places], [], is_own=True)
     found: dict[str, Override] = {}
     unmatched: list[tuple[int, str]] = []
     for number, row in enumerate(rows, start=1):
@@ -88,7 +88,7 @@ def read_overrides(table: str | os.PathLike[str] | None, folders: Iterable[str |
                 problem = f"says something else of {cells['path']!r} than an earlier row"
                 raise DataError(problem, source=_place(path, number, "path"), remedy="leave one of them out")
     if unmatched:
-        _refuse_unmatched(unmatched, len(rows), path, [path.parent, *folders])
+        _refuse_unmatched(unmatched, len(rows), path, [path.parent, *places])
     return found
 
 

@@ -177,9 +177,9 @@ def terms_of_model(folder: str | os.PathLike[str], name: str | None, stated: str
         )
         return (Terms(called, ""),)
     is_open = licence.startswith(_OPEN)
-    stated = {"clause": f"licence of its card: {licence}", "read_at": "its model card"}
+    clause = {"clause": f"licence of its card: {licence}", "read_at": "its model card"}
     commercial = "yes" if is_open else "no" if "-nc" in licence else ""
-    return (Terms(called, licence, weights=ATTRIBUTION if is_open else ASK, commercial=commercial, **stated),)
+    return (Terms(called, licence, weights=ATTRIBUTION if is_open else ASK, commercial=commercial, **clause),)
 
 
 def _licence_of_card(card: Path) -> str | None:

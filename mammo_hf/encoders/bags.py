@@ -79,6 +79,9 @@ class MammoBagForClassification(PreTrainedModel):
     config_class = MammoBagConfig
     main_input_name = "features"
     accepts_loss_kwargs = False
+    config: MammoBagConfig
+    mean: torch.Tensor
+    deviation: torch.Tensor
 
     def __init__(self, config: MammoBagConfig) -> None:
         config.check()

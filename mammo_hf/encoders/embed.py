@@ -146,7 +146,8 @@ class Embedding(Preparation):
     def keys(self, row: Row) -> tuple[str, str]:
         """Return the hashes that decide a row's features and its fractions of lesions."""
         if self.prepared_folder is None:
-            content, findings = [file_stamp(row["path"]), overridden(row)], stamped_findings(row)
+            content: Any = [file_stamp(row["path"]), overridden(row)]
+            findings: Any = stamped_findings(row)
         else:
             content, findings = self._stored[row["image_id"]][1:]
         settings = self.settings | {"encoder": _identity(self.record)}
@@ -160,7 +161,7 @@ class Embedding(Preparation):
             MammoError: The image cannot be read.
             OSError: The source file cannot be read either.
         """
-        made = {name: row.get(name) for name, _ in self.copied} | dict(zip(KEYS, keys, strict=True))
+        made: Row = {name: row.get(name) for name, _ in self.copied} | dict(zip(KEYS, keys, strict=True))
         if before is not None and before["pixels_key"] == keys[0]:
             made |= {name: before[name] for name in ("features", "boxes", "scales", "geometry", "notes")}
             if before["lesions_key"] == keys[1]:
@@ -383,7 +384,9 @@ def _opened(
     if isinstance(images, Collection) and reading:
         problem = "adds nothing to a collection that is loaded"
         raise UsageError(problem, source=next(iter(reading)), remedy="give it to load")
-    collection = images if isinstance(images, Collection) else load(images, **reading_of(images, processor) | reading)
+    collection = (
+        images if isinstance(images, Collection) else load(images, **{**reading_of(images, processor), **reading})
+    )
     if features_folder_of(collection) is not None:
         raise UsageError("holds features already", source=collection.root, remedy="name what they were made from")
     if own_reading and folder_of(collection) is not None:

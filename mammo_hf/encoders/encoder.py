@@ -127,6 +127,9 @@ class Encoder(nn.Module):
         UsageError: The network gives no grid of features, or takes images of one size alone.
     """
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(
         self,
         tower: nn.Module,
@@ -218,7 +221,7 @@ class Encoder(nn.Module):
         found = self.tower((intensity - self.mean) / self.std, **self._options)
         if isinstance(found, torch.Tensor):
             return found
-        last = getattr(found, "last_hidden_state", None)
+        last: Any = getattr(found, "last_hidden_state", None)
         maps = getattr(found, "feature_maps", None)
         return maps[-1] if last is None and maps else last
 
@@ -320,7 +323,8 @@ def pooled(grid: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
     Returns:
         Features (batch, 2 * channels).
     """
-    weights = functional.adaptive_avg_pool2d(inside.to(grid.dtype), grid.shape[-2:])
+    rows, columns = grid.shape[-2:]
+    weights = functional.adaptive_avg_pool2d(inside.to(grid.dtype), (rows, columns))
     weights = torch.where(weights.sum((2, 3), keepdim=True) > 0, weights, 1)
     mean = (grid * weights).sum((2, 3)) / weights.sum((2, 3))
     highest = grid.masked_fill(weights == 0, -torch.inf).amax((2, 3))
@@ -426,7 +430,8 @@ def _config_of(folder: Path, text: str, trust_remote_code: bool) -> Any:
         raise UsageError(problem, source=text, remedy="upgrade transformers, or use a plug-in that loads it")
     config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     if type(config) in MODEL_MAPPING:
-        modalities = MODEL_MAPPING[type(config)].input_modalities
+        kind_of_model: Any = MODEL_MAPPING[type(config)]
+        modalities = kind_of_model.input_modalities
         modalities = (modalities,) if isinstance(modalities, str) else tuple(modalities)
         if "image" not in modalities:
             problem = f"is a model of {' and '.join(modalities)}, not of images"
@@ -444,10 +449,11 @@ def _tower_of(folder: Path, config: Any, text: str, trust_remote_code: bool) -> 
     """
     options: dict[str, Any] = {"config": config, "dtype": torch.float32, "trust_remote_code": trust_remote_code}
     try:
-        model, info = load_model(AutoModel, folder, **options, output_loading_info=True)  # type: ignore[misc, type-var]
+        loaded: Any = load_model(AutoModel, folder, **options, output_loading_info=True)  # type: ignore[type-var]
     except ImportError as error:  # a model of timm, for example
         reason = next((line for line in str(error).splitlines() if line.strip()), "a package is missing").strip()
         raise UsageError(f"cannot be loaded here: {reason}", source=text, remedy="install that package") from error
+    model, info = loaded
     tower = model.get_encoder(modality="image") if hasattr(model, "get_encoder") else model
     prefix = next(f"{name}." if name else "" for name, module in model.named_modules() if module is tower)
     missing = [key.removeprefix(prefix) for key in info["missing_keys"] if key.startswith(prefix)]

@@ -124,7 +124,8 @@ class Picture:
             spacing: Millimetres per pixel.
             least: Side in pixels that the canvas has at least.
         """
-        shrink, notes = (1.0, 1.0), (Note("spacing_unknown"),)
+        shrink = (1.0, 1.0)
+        notes: tuple[Note, ...] = (Note("spacing_unknown"),)
         if self.stored.spacing_mm is not None:
             down, across = (mm / scale for mm, scale in zip(self.stored.spacing_mm, self.stored.scale, strict=True))
             sides = (across, down) if ORIENTATIONS[self.stored.orientation][2] else (down, across)

@@ -302,11 +302,14 @@ def _bag_scores(
     if features_folder(whole) is None:
         record, settings = model.config.encoder_record or {}, model.config.tiles or {}
         commit = f"@{record['revision']}" if record.get("kind") == "hub" and record.get("revision") else ""
-        views = {name: tuple(value) if name == "image_size" else value for name, value in settings.items() if value}
+        views: dict[str, Any] = {
+            name: tuple(value) if name == "image_size" else value for name, value in settings.items() if value
+        }
         named: dict[str, Any] = {"encoder": f"{record.get('name')}{commit}", "num_workers": num_workers}
         whole = embed(whole, features, processor=folder, **named, **views)
     check_features(model.config, str(features_folder(whole)))
-    rows = features_of(whole, model.config.tasks)
+    tasks: Any = model.config.tasks
+    rows = features_of(whole, tasks)
     scores = scored_units(model, rows, whole)
     wanted = set(chosen.column("image_id"))
     kept = [row for row, image_id in enumerate(rows["image_id"]) if image_id in wanted]

@@ -310,9 +310,10 @@ def scored_units(
         table: Collection that has further facts of the images.
         batch_size: Units per batch.
     """
+    tasks: Any = model.config.tasks
     of_level: dict[str, np.ndarray] = {}
     for level in LEVELS:
-        bags = Bags(rows, model.config.tasks, level=level)
+        bags = Bags(rows, tasks, level=level)
         logits = score_bags(model, bags, batch_size=batch_size)
         of_level[level] = np.empty((len(rows), logits.shape[1]))
         for members, values in zip(bags.units, logits, strict=True):

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..metrics.classification import auroc, auroc_within, pairs_within
 from ..metrics.inputs import UndefinedMetric, Weighted
-from ..metrics.intervals import bca, resampled, rows_of, without_each
+from ..metrics.intervals import Metric, bca, resampled, rows_of, without_each
 
 if TYPE_CHECKING:
     from .classifier import TaskScores
@@ -81,7 +81,7 @@ def _within(scores: TaskScores, strata: np.ndarray, *, nested: bool, **bootstrap
     pairs = pairs_within(whole, strata)[1][0] if len(truth) else np.zeros(0)
     found: dict[str, Any] = {"n_pairs": int(pairs.sum()), "n_strata": int((pairs > 0).sum())}
     try:
-        metrics = {"auroc": partial(auroc_within, strata=strata, nested=nested), "pooled": auroc}
+        metrics: dict[str, Metric] = {"auroc": partial(auroc_within, strata=strata, nested=nested), "pooled": auroc}
         own = {name: metric(truth, values) for name, metric in metrics.items()}
         rows = {name: rows_of(metric) for name, metric in metrics.items()}
         groups = scores.patients
@@ -90,7 +90,8 @@ def _within(scores: TaskScores, strata: np.ndarray, *, nested: bool, **bootstrap
     except UndefinedMetric as error:
         undefined = dict.fromkeys(("auroc", "pooled_minus_within", "auroc_interval", "pooled_minus_within_interval"))
         return found | undefined | {"auroc_reason": error.reason}
-    for table in (own, draws, left):
+    tables: list[dict[str, Any]] = [own, draws, left]
+    for table in tables:
         table["pooled_minus_within"] = table["pooled"] - table["auroc"]
     for name in ("auroc", "pooled_minus_within"):
         found[name] = float(own[name])

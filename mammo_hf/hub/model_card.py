@@ -281,7 +281,7 @@ def card_data(checkpoint: Checkpoint) -> ModelCardData:
         library_name="mammo_hf",
         tags=["mammography", "medical-imaging", str(checkpoint.config.get("model_type")), "mammo_hf"],
         base_model=(base or "").partition("@")[0] or None,  # the Hub takes no revision there
-        datasets=[dataset or _identifier(name)] if dataset or name else None,
+        datasets=[dataset or _identifier(str(name))] if dataset or name else None,
         metrics=sorted({result.metric_type for result in results}) or None,
         model_name=REPOSITORY if results else None,
         eval_results=results or None,

@@ -128,7 +128,8 @@ def push(
         operations: list[CommitOperationAdd | CommitOperationDelete] = [*added]
         # Weights or rows of an earlier push under other names would be loaded though they are not in this one.
         operations += [CommitOperationDelete(name) for name in there if name not in files and _is_loaded(name, kind)]
-        about = {"commit_message": message or f"{_WHAT[kind]} and card", "revision": revision, "repo_type": kind}
+        about: dict[str, Any] = {"revision": revision, "repo_type": kind}
+        about["commit_message"] = message or f"{_WHAT[kind]} and card"
         commit = api.create_commit(repository, operations, **about)
     pushed = Pushed(repository, str(commit.oid), str(commit.commit_url), kind)
     record = {"repository": pushed.repository, "commit": pushed.commit}
