@@ -781,7 +781,7 @@ def _ends_flat(coded: bytes, words: np.ndarray) -> bool:
         repeated = (count - 1) * columns - 1  # the first of these rows may be predicted from the one above
     else:
         repeated = (count - (rows - 1) % 8 - 1 + 8) // 8 * math.ceil(columns / 8) - 1
-    if repeated < 1:
+    if repeated < 1 or not code:
         return False
     # a zero byte follows each byte of ones (B.1.1.5)
     length = repeated * len(code) // 8 + 2
@@ -795,7 +795,7 @@ def _ends_flat(coded: bytes, words: np.ndarray) -> bool:
 
 
 def _code_of_no_change(frame: bytes) -> tuple[bool, list[int]]:
-    """Return whether a JPEG is lossless, and its bits of an unchanged pixel or block.
+    """Return whether a JPEG is lossless, and its bits of an unchanged pixel or block; none if its tables have no such.
 
     Raises:
         ValueError: There is no table of them before the scan.
@@ -810,8 +810,8 @@ def _code_of_no_change(frame: bytes) -> tuple[bool, list[int]]:
             _read_codes(segment, tables)
         if marker == _SCAN:
             selector = segment[2]
-            code = tables[selector >> 4]
-            return lossless, code if lossless else code + tables[0x10 | selector & 15]
+            codes = [tables.get(selector >> 4), [] if lossless else tables.get(0x10 | selector & 15)]
+            return lossless, [bit for code in codes for bit in code or ()] if None not in codes else []
         position += 2 + length
     raise ValueError("no scan")
 
