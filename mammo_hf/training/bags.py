@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# in place of the defaults of a network on images; chosen by benchmarks/bench_bags.py
+# in place of the defaults of a network on images; benchmarks/bench_bags.py compares what they reach with its start
 DEFAULTS: dict[str, Any] = {
     "learning_rate": 1e-3,
     "num_train_epochs": 10,
@@ -321,9 +321,11 @@ def _compared(
     try:
         area, interval = metric(truth, values), bootstrap_interval(metric, truth, values, groups=patients, seed=seed)
     except UndefinedMetric as error:
-        return {"auroc": None, "interval": None, "reason": error.reason, "n_units": len(truth)}
+        undefined = dict.fromkeys(("auroc", "interval", "difference", "difference_interval"))
+        return {**undefined, "reason": error.reason, "n_units": len(truth)}
     found = {"auroc": area, "interval": list(interval), "n_units": len(truth)}
-    return found | {"difference": difference["difference"], "difference_interval": difference["interval"]}
+    found |= {"difference": difference["difference"], "difference_interval": difference["interval"]}
+    return found | ({"reason": difference["reason"]} if "reason" in difference else {})
 
 
 def _configuration(

@@ -126,6 +126,14 @@ def command_of(words):
     return [SCRIPTS[words[1].split("/")[-1].removesuffix(".py")], *words[2:]] if words[0] == "python" else words[1:]
 
 
+def short(given):
+    """Options that make a command short; features have no image size any more."""
+    options = SHORT.get(given[0], ())
+    return (
+        [word for word in options if word not in SMALL] if given[0] == "finetune" and "features" in given else options
+    )
+
+
 def reason_not_to_run(line):
     for pattern, reason in NOT_RUN.items():
         if re.search(pattern, line):
@@ -155,7 +163,7 @@ def test_the_pages_lines_run(page, world, hub, capsys):
         given = [word for word in given if word != ">"]
         capsys.readouterr()
         try:
-            status = main([*given, *SHORT.get(given[0], ())])
+            status = main([*given, *short(given)])
         except SystemExit as end:
             status = end.code or 0
         said = capsys.readouterr()
