@@ -57,7 +57,8 @@ def test_a_folder_that_holds_something_is_left_alone(exported):
 
 def test_a_model_that_came_out_wrong_is_not_kept(exported, tmp_path, monkeypatch):
     model, processor, _, _ = exported
-    program = SimpleNamespace(save=lambda path: path.write_bytes(b"a model"))
+    written = SimpleNamespace(graph=SimpleNamespace(all_nodes=lambda: ()))
+    program = SimpleNamespace(save=lambda path: path.write_bytes(b"a model"), model=written)
     monkeypatch.setattr(torch.onnx, "export", lambda *arguments, **options: program)
     monkeypatch.setattr(onnx_model, "_difference", lambda *anything: 0.5)
     with pytest.raises(DataError, match=r"differ by 0\.5"):
