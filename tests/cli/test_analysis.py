@@ -11,6 +11,8 @@ from mammo_hf import MammoImageProcessor, MammoSwinForImageClassification
 from mammo_hf.cli import main
 from mammo_hf.phantom.writing import write_phantom
 
+pytestmark = pytest.mark.slow
+
 QUICK = ["--model", "nano", "--image_size", "112", "--use_cpu", "--num_workers", "0", "--batch_size", "8"]
 
 

@@ -62,6 +62,7 @@ def test_every_labelled_image_is_scored_once_a_seed(collection, tmp_path):
     assert len(images) == len(set(images)) == 32
 
 
+@pytest.mark.slow
 def test_a_trained_arm_reports_its_updates_and_leaves_no_checkpoint(collection, checkpoint, tmp_path):
     grid = ("--init", checkpoint, "--tune", "last_stage", "--percentages", 100, "--seeds", 1, "--updates", 2)
     assert main(arguments(collection, tmp_path, *grid)) == 0
@@ -71,6 +72,7 @@ def test_a_trained_arm_reports_its_updates_and_leaves_no_checkpoint(collection, 
     assert not list((tmp_path / "trainer").glob("*"))
 
 
+@pytest.mark.slow
 def test_an_encoder_is_not_tested_on_patients_from_whom_it_has_learnt(collection, checkpoint, tmp_path):
     learnt = tmp_path / "learnt"
     shutil.copytree(checkpoint, learnt)

@@ -15,6 +15,7 @@ def collection(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_prepared_once_and_then_trained_on_by_name(collection, tmp_path, capsys):
     out = tmp_path / "a folder"
     assert main(["prepare", str(collection), "--output_dir", str(out), *SMALL]) == 0

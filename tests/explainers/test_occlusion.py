@@ -23,6 +23,7 @@ class Spot(nn.Module):
         return ImageClassifierOutput(logits=torch.stack([-seen, seen], dim=1))
 
 
+@pytest.mark.slow
 def test_keeps_the_contract():
     check_explainer("occlusion")
 

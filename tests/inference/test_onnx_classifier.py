@@ -17,6 +17,8 @@ from mammo_hf.inference.onnx import export_onnx, load_exported
 from mammo_hf.inference.predict import identity
 from mammo_hf.testing import tiny_classifier
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("onnxruntime")
 
 

@@ -13,6 +13,8 @@ from mammo_hf.inference.onnx import export_onnx
 from mammo_hf.inference.scoring import calibrated_scores, image_logits
 from mammo_hf.testing import tiny_classifier
 
+pytestmark = pytest.mark.slow
+
 onnxruntime = pytest.importorskip("onnxruntime")
 
 

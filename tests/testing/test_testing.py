@@ -24,6 +24,7 @@ def breaking(before=None, after=lambda maps: maps):
     return SimpleNamespace(REQUIRES=(), available=lambda: True, explain_map=explain_map)
 
 
+@pytest.mark.slow
 def test_a_right_one_passes_by_name_and_as_a_module():
     check_explainer("grad_cam")
     check_explainer(grad_cam)

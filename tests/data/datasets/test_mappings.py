@@ -40,6 +40,7 @@ def test_ddsm_299(real_data):
         assert len({table[row]["pathology"] for row in group.rows}) == 1
 
 
+@pytest.mark.slow
 def test_ddsm_films_load_whole_and_share_their_patients_with_ddsm_299(real_data):
     table = load(real_data / "ddsm-films")
     # 1,859 ids, of which three name two patients each

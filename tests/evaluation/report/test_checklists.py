@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import pytest
 from made_scores import TASKS, made_scores
 
 from mammo_hf.evaluation.classifier import evaluate_classifier
@@ -28,6 +29,7 @@ def test_answers_ask_for_facts_that_a_run_has() -> None:
     assert needed_facts() <= _facts().keys()
 
 
+@pytest.mark.slow
 def test_an_answer_without_its_fact_is_the_authors() -> None:
     def item(facts: dict[str, str], number: str) -> object:
         return next(item for item in filled(facts)["CLAIM 2024"] if item["number"] == number)["answer"]
