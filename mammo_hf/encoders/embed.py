@@ -45,6 +45,7 @@ from ..data.prepare.row import (
 )
 from ..data.prepare.running import SHARD_SIZE, PreparedCollection, RunSummary, run_rows
 from ..data.prepared_row import CELL, geometry_of, lesions_of
+from ..data.splits import SPLIT_FILE
 from ..data.terms import Terms
 from ..data.training_data import reading_of
 from ..errors import MammoError, UsageError, check_device, check_number, refusing
@@ -359,6 +360,10 @@ def embed(
         max_rejected_fraction=max_rejected_fraction,
         executor=ray_executor(ray_address, num_cpus=num_workers or None) if ray and limit is None else None,
     )
+    # Pass on which patients the encoder was trained on: a head over these features must not be tested on them
+    split = Path(_name_anywhere(made, encoder)) / SPLIT_FILE
+    if made.record["kind"] == "checkpoint" and split.is_file():
+        Folder(output_dir).write_text(SPLIT_FILE, split.read_text(encoding="utf-8"))
     embedded = load(output_dir)
     if limit is not None:
         draw_sheet(preparation, some, Folder(output_dir))

@@ -262,3 +262,14 @@ def test_push_refuses_features(embedded, tmp_path):
     (closed / "terms.json").write_text(json.dumps(terms))
     with pytest.raises(UsageError, match="not allowed"):
         mammo_hf.push(closed, "lab/features")
+
+
+def test_the_split_of_an_encoder_that_was_trained_here_goes_with_its_features(collection, vit, tmp_path):
+    trained = shutil.copytree(vit, tmp_path / "trained")
+    record = '{"salt_name": "private", "splits": {"0123456789abcdef": "train"}}'
+    (trained / "split.json").write_text(record)
+    for encoder, expected in ((trained, True), (vit, False)):
+        out = tmp_path / f"features-{encoder.name}"
+        mammo_hf.embed(collection, out, encoder=encoder, tiles="whole", limit=1)
+        assert (out / "split.json").is_file() is expected
+    assert (tmp_path / "features-trained" / "split.json").read_text() == record
