@@ -39,6 +39,7 @@ def test_importing_us_loads_nothing_heavy_and_says_nothing():
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
 
 
+@pytest.mark.slow
 def test_processor_and_pipeline_are_known_whichever_is_imported_first():
     for code in ("import mammo_hf, transformers", "import transformers.pipelines, mammo_hf"):
         check = (

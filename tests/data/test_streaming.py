@@ -55,6 +55,7 @@ def flat(batches):
     return [name for batch in batches for name in batch]
 
 
+@pytest.mark.slow
 def test_one_process_sees_each_wanted_image_once_in_a_new_order_each_epoch(folder, table):
     wanted = table.where(split="train").column("image_id")
     first, second = (flat(names(folder, wanted, ranks=1, workers=0, epoch=epoch)[0]) for epoch in (0, 1))
@@ -63,6 +64,7 @@ def test_one_process_sees_each_wanted_image_once_in_a_new_order_each_epoch(folde
     assert flat(names(folder, wanted, ranks=1, workers=0, epoch=1)[0]) == second
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ranks", "workers"), [(2, 0), (2, 2), (4, 0)])
 def test_no_image_twice_and_as_many_steps_on_every_rank(folder, table, ranks, workers):
     wanted = table.where(split="train").column("image_id")
@@ -74,6 +76,7 @@ def test_no_image_twice_and_as_many_steps_on_every_rank(folder, table, ranks, wo
     assert len({len(batches) for batches in seen}) == 1
 
 
+@pytest.mark.slow
 def test_an_example_depends_on_seed_epoch_and_image_alone(folder, table):
     wanted = table.where(split="train").column("image_id")[:6]
 

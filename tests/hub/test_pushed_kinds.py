@@ -121,6 +121,7 @@ def test_rows_with_an_identifier_are_not_pushed(hub, films, tmp_path):
     assert not hub.repositories
 
 
+@pytest.mark.slow
 def test_an_export_is_pushed_with_a_card_whose_code_gives_our_scores(
     hub, checkpoint, cache, tmp_path, monkeypatch, capsys
 ):

@@ -50,6 +50,7 @@ def listed(installed, *, hidden):
     return {line.split()[0]: line for line in done.stdout.splitlines()}
 
 
+@pytest.mark.slow
 def test_without_captum_it_is_listed_with_its_reason_and_the_others_are_ready(installed):
     lines = listed(installed, hidden=True)
     for name in NAMES:

@@ -28,6 +28,7 @@ def run(*command, path):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_is_found_by_its_entry_point(tmp_path):
     # what pip leaves, written by hand from the plugin's own pyproject
     import tomllib
