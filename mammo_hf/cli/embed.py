@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .running import Parser, processor_settings, reading_options
+from .running import Parser, preparing_options
 
 
 def parser() -> Parser:
@@ -15,9 +15,6 @@ def parser() -> Parser:
     p.add_argument("source", metavar="SOURCE", help="table of images, folder of a collection, prepared folder")
     p.add_argument(
         "--encoder", required=True, help="folder of a checkpoint, a plug-in's name, or a name on the Hub with @REVISION"
-    )
-    p.add_argument(
-        "--output_dir", required=True, help="folder, or fsspec URL such as s3://bucket/folder; run again, it resumes"
     )
     p.add_argument(
         "--limit", type=int, metavar="N", help="a trial with N images: it foretells time and size and draws tiles.png"
@@ -31,27 +28,11 @@ def parser() -> Parser:
     views.add_argument(
         "--image_size", type=int, nargs="+", help="height and width of the whole view (default: the encoder's)"
     )
-    images = p.add_argument_group("images")
-    images.add_argument("--processor", help="folder with a preprocessor_config.json: how images are read and cropped")
-    images.add_argument("--terms", help='terms of own images, such as "allowed: ethics vote 12/2024"')
-    images.add_argument(
-        "--max_rejected_fraction",
-        type=float,
-        help="fraction of unreadable files, 0 to 1, above which the run ends in an error (default: 0.5)",
-    )
-    p.add_reading_options()
-    p.add_processor_options()
+    p.add_preparing_options(p.add_argument_group("images"))
     model = p.add_argument_group("encoder")
     model.add_argument("--device", choices=("auto", "cpu", "cuda"), help="device of the encoder (default: auto)")
     model.add_argument("--trust_remote_code", action="store_true", help="run code of the encoder's own repository")
     model.add_argument("--model_terms", help="terms of the encoder, if neither its folder nor its card has any")
-    files = p.add_argument_group("files")
-    files.add_argument("--format", choices=("arrow", "parquet"), help="memory-mapped, or compressed and streamable")
-    files.add_argument("--shard_size", type=int, help="images per file (default: 128)")
-    work = p.add_argument_group("processes")
-    work.add_argument("--num_workers", type=int, help="processes in addition to the main one (default: none)")
-    work.add_argument("--ray", action="store_true", help="use a Ray cluster, or a local Ray of --num_workers CPUs")
-    work.add_argument("--ray_address", help="address of the cluster, such as auto or ray://head:10001")
     return p
 
 
@@ -60,13 +41,8 @@ def main(arguments: list[str]) -> None:
     given = vars(parser().parse_args(arguments))
     # imported here, so that --help is quick
     from ..encoders.embed import embed
-    from ..processing.geometry import parse_size
 
-    source, out = given.pop("source"), given.pop("output_dir")
-    reading = reading_options(given) | {name: given.pop(name) for name in ("terms",) if name in given}
-    settings = processor_settings(given)
-    if "image_size" in given:
-        given["image_size"] = parse_size(given["image_size"])
-    print(embed(source, out, processor_settings=settings, **given, **reading))
+    source, out, options = preparing_options(given)
+    print(embed(source, out, **options))
     following = f"mammo-hf finetune --dataset {out} --output_dir OUT"
-    print(f"next: {'the same command without --limit' if 'limit' in given else following}")
+    print(f"next: {'the same command without --limit' if 'limit' in options else following}")

@@ -39,12 +39,7 @@ def parser() -> Parser:
     )
     report.add_argument("--without_pictures", action="store_true", help="show no image of a patient in the report")
     report.add_argument("--label_efficiency", help="summary.json of mammo-hf label-efficiency, whose plot is shown")
-    report.add_argument("--resamples", type=int, default=2000, help="bootstrap resamples (default: %(default)s)")
-    report.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: %(default)s)")
-    running = p.add_argument_group("running")
-    running.add_argument("--batch_size", type=int, default=16, help="images per batch (default: %(default)s)")
-    running.add_argument("--num_workers", type=int, default=2, help="processes that read images (default: %(default)s)")
-    running.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s")
+    p.add_scoring_options()
     return p
 
 

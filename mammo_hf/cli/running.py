@@ -56,6 +56,20 @@ def processor_settings(given: dict[str, Any]) -> dict[str, Any]:
     return {name: given.pop(name) for name in PROCESSOR_OPTIONS if name in given}
 
 
+def preparing_options(given: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
+    """Return the source and the folder of a command with `Parser.add_preparing_options`, and its function's arguments.
+
+    Args:
+        given: Options by name, as ``vars`` of what was parsed; source and folder are removed.
+    """
+    from ..processing.geometry import parse_size  # imports numpy, which --help should not
+
+    source, out, settings = given.pop("source"), given.pop("output_dir"), processor_settings(given)
+    if "image_size" in given:
+        given["image_size"] = parse_size(given["image_size"])
+    return source, out, {**given, "processor_settings": settings}
+
+
 def boolean(text: str) -> bool:
     """Return the value of an option that is true or false.
 
@@ -187,6 +201,48 @@ class Parser(argparse.ArgumentParser):
         if overrides and "--overrides" not in self._option_string_actions:
             _add_reading(group, "overrides")
 
+    def add_preparing_options(self, images: Any) -> None:
+        """Add the options of a folder of prepared rows, which `preparing_options` gathers with the others.
+
+        Args:
+            images: Group of the options on images.
+        """
+        self.add_argument(
+            "--output_dir",
+            required=True,
+            help="folder, or fsspec URL such as s3://bucket/folder; run again, it resumes",
+        )
+        images.add_argument(
+            "--processor", help="folder with a preprocessor_config.json: how images are read and cropped"
+        )
+        images.add_argument("--terms", help='terms of own images, such as "allowed: ethics vote 12/2024"')
+        images.add_argument(
+            "--max_rejected_fraction",
+            type=float,
+            help="fraction of unreadable files, 0 to 1, above which the run ends in an error (default: 0.5)",
+        )
+        self.add_reading_options()
+        self.add_processor_options()
+        files = self.add_argument_group("files")
+        files.add_argument("--format", choices=("arrow", "parquet"), help="memory-mapped, or compressed and streamable")
+        files.add_argument("--shard_size", type=int, help="images per file (default: 128)")
+        work = self.add_argument_group("processes")
+        work.add_argument("--num_workers", type=int, help="processes in addition to the main one (default: none)")
+        work.add_argument("--ray", action="store_true", help="use a Ray cluster, or a local Ray of --num_workers CPUs")
+        work.add_argument("--ray_address", help="address of the cluster, such as auto or ray://head:10001")
+
+    def add_scoring_options(self) -> None:
+        """Add the options of the bootstrap, and of scoring many images."""
+        bootstrap = self.add_argument_group("bootstrap")
+        bootstrap.add_argument("--resamples", type=int, default=2000, help="bootstrap resamples (default: %(default)s)")
+        bootstrap.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: %(default)s)")
+        running = self.add_argument_group("running")
+        running.add_argument("--batch_size", type=int, default=16, help="images per batch (default: %(default)s)")
+        running.add_argument(
+            "--num_workers", type=int, default=2, help="processes that read images (default: %(default)s)"
+        )
+        running.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s")
+
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """Parse the arguments, or name the nearest option for one that does not exist.
 
@@ -237,7 +293,7 @@ def named_as_flags(flags: Mapping[str, str]) -> Iterator[None]:
 
 
 def with_flags(error: MammoError, flags: Mapping[str, str]) -> MammoError:
-    """Return an error whose message writes the options of a function as a command's flags."""
+    """Write the options of a function as a command's flags in the message of an error."""
     source = flags.get(str(error.source), error.source)
     problem, remedy = (text and in_flags(text, flags) for text in (error.problem, error.remedy))
     return type(error)(str(problem), source=source, remedy=remedy, code=error.code)

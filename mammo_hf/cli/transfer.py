@@ -32,12 +32,7 @@ def parser() -> Parser:
         help="do not look for films that a model was trained on under another name",
     )
     p.add_argument("--output_dir", default="transfer", help="folder of tables and reports (default: %(default)s)")
-    p.add_argument("--resamples", type=int, default=2000, help="bootstrap resamples (default: %(default)s)")
-    p.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: %(default)s)")
-    running = p.add_argument_group("running")
-    running.add_argument("--batch_size", type=int, default=16, help="images per batch (default: %(default)s)")
-    running.add_argument("--num_workers", type=int, default=2, help="processes that read images (default: %(default)s)")
-    running.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s")
+    p.add_scoring_options()
     return p
 
 
