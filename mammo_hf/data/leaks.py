@@ -207,7 +207,7 @@ def near_duplicates(prepared: PreparedImages, splits: Mapping[str, str]) -> Iter
     found = sorted(groups)
     for index, one in enumerate(found):
         for other in found[index + 1 :]:
-            for first, second in _close(np.stack(groups[one][1]), np.stack(groups[other][1])):
+            for first, second in close_pairs(np.stack(groups[one][1]), np.stack(groups[other][1])):
                 yield groups[one][0][first], groups[other][0][second], [one, other]
 
 
@@ -223,14 +223,19 @@ def similar_images(collection: Collection, other: Collection | None = None) -> l
     Returns:
         Pairs of image_ids, each pair once.
     """
-    names, hashes = _source_hashes(collection)
+    names, hashes = source_hashes(collection)
     if other is not None:
-        other_names, other_hashes = _source_hashes(other)
-        return [(names[one], other_names[two]) for one, two in _close(hashes, other_hashes)]
-    return [(names[one], names[two]) for one, two in _close(hashes, hashes) if one < two]
+        other_names, other_hashes = source_hashes(other)
+        return [(names[one], other_names[two]) for one, two in close_pairs(hashes, other_hashes)]
+    return [(names[one], names[two]) for one, two in close_pairs(hashes, hashes) if one < two]
 
 
-def _source_hashes(collection: Collection) -> tuple[list[str], np.ndarray]:
+def source_hashes(collection: Collection) -> tuple[list[str], np.ndarray]:
+    """Return the image_ids of a collection's images that can be read, and the perceptual hash of each source file.
+
+    Returns:
+        ``(n,)`` image_ids, and uint64 ``(n, 4)`` hashes as `perceptual_hash` gives them.
+    """
     names, hashes = [], []
     for image, path in zip(collection.column("image_id"), collection.column("path"), strict=True):
         try:
@@ -242,7 +247,8 @@ def _source_hashes(collection: Collection) -> tuple[list[str], np.ndarray]:
     return names, np.stack(hashes) if hashes else np.zeros((0, _FREQUENCIES**2 // 64), np.uint64)
 
 
-def _close(one: np.ndarray, other: np.ndarray) -> Iterator[tuple[int, int]]:
+def close_pairs(one: np.ndarray, other: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Yield the places of each two hashes, ``(n, 4)`` and ``(m, 4)``, that are almost equal."""
     for start in range(0, len(one), _BLOCK):
         distances = np.zeros((min(_BLOCK, len(one) - start), len(other)), np.uint16)
         for word in range(one.shape[1]):

@@ -20,7 +20,7 @@ from scipy.stats import false_discovery_control
 
 from ..data.collection import Collection
 from ..data.datasets.tables import SUFFIXES as TABLE_SUFFIXES
-from ..data.leaks import similar_images
+from ..data.leaks import close_pairs, source_hashes
 from ..data.loading import load
 from ..data.prepare.folder import folder_of
 from ..data.prepare.row import digest, fit_parameters
@@ -88,9 +88,9 @@ def transfer(
     """
     # Check the arguments and the models before an image is read
     check_number("resamples", resamples, resamples >= 100, "100 or more")
-    folders = _by_name(models, lambda model: name_of(locate(model)), "models")
+    folders = _by_name([locate(model) for model in models], name_of, "models")
     places = _by_name(datasets, _place_name, "datasets")
-    tasks = {name: read_tasks(locate(model)) for name, model in folders.items()}
+    tasks = {name: read_tasks(folder) for name, folder in folders.items()}
     translations = [_translation(text) for text in task_map]
     out = writable_folder(Path(output_dir))
     # Choose the images, the same for every model
@@ -102,8 +102,8 @@ def transfer(
     cells: list[Figures] = []
     for dataset, collection in tested.items():
         for model, folder in folders.items():
-            cell = _cell(locate(folder), collection, tasks[model], out, f"{dataset}/{model}", how)
-            home = _is_home(locate(folder), whole[dataset])
+            cell = _cell(folder, collection, tasks[model], out, f"{dataset}/{model}", how)
+            home = _is_home(folder, whole[dataset])
             cells += [{"model": model, "dataset": dataset, "home": home, **of_task} for of_task in cell]
     # Compare them
     draw = {"resamples": resamples, "seed": seed}
@@ -121,7 +121,7 @@ def _place_name(dataset: str | Path) -> str:
     return (path.resolve().parent if path.suffix.lower() in TABLE_SUFFIXES else path).name
 
 
-def _by_name(given: Sequence[str | Path], name_of_one: Callable[[Any], str], what: str) -> dict[str, str | Path]:
+def _by_name(given: Sequence[Any], name_of_one: Callable[[Any], str], what: str) -> dict[str, Any]:
     found = {name_of_one(one): one for one in given}
     if len(found) < len(given):
         raise UsageError("two of them have the same name", source=what, remedy="rename a folder")
@@ -148,11 +148,11 @@ def _translation(text: str) -> Translation:
     return task, other, {theirs: ours for theirs, _, ours in pairs}
 
 
-def _opened(place: str | Path, models: Sequence[str | Path], translations: Sequence[Translation]) -> Collection:
+def _opened(place: str | Path, models: Sequence[Path], translations: Sequence[Translation]) -> Collection:
     """Open a collection with the split of the model that was trained on it, and its tasks under the models' names."""
     collection = load(place)
     for model in models:
-        collection = open_as_trained(collection, locate(model))
+        collection = open_as_trained(collection, model)
     names = {task["name"] for task in collection.tasks}
     for task, other, labels in translations:
         if task in names or other not in names:
@@ -167,20 +167,22 @@ def _opened(place: str | Path, models: Sequence[str | Path], translations: Seque
 
 
 def _tested(
-    whole: Mapping[str, Collection], models: Sequence[str | Path], near_duplicates: bool
+    whole: Mapping[str, Collection], models: Sequence[Path], near_duplicates: bool
 ) -> tuple[dict[str, Collection], dict[str, int]]:
     """Return the images of each collection that all models are tested on, and how many were left out as duplicates."""
-    seen = frozenset[str]().union(*(read_seen(locate(model)) or frozenset() for model in models))
-    tested, left_out = {}, {}
+    seen = frozenset[str]().union(*(read_seen(model) or frozenset() for model in models))
+    tested: dict[str, Collection] = {}
+    left_out: dict[str, int] = {}
     for name, collection in whole.items():
         some = collection.where(split="test") if "test" in collection.column("split") else collection
         tested[name] = some.where(lambda row: row["patient"] not in seen)
-    known = {name: collection.where(lambda row: row["patient"] in seen) for name, collection in whole.items()}
-    for name in tested if near_duplicates else ():
-        found: set[str] = set()
-        for other in known.values():
-            if len(other):
-                found |= {one for one, _ in similar_images(tested[name], other)}
+    if not near_duplicates:
+        return tested, left_out
+    trained_on = [collection.where(lambda row: row["patient"] in seen) for collection in whole.values()]
+    known = np.concatenate([source_hashes(collection)[1] for collection in trained_on])
+    for name in tested:
+        images, hashes = source_hashes(tested[name]) if len(known) else ([], known)
+        found = {images[one] for one, _ in close_pairs(hashes, known)}
         patients = {row["patient"] for row in tested[name] if row["image_id"] in found}
         tested[name], left_out[name] = tested[name].where(lambda row: row["patient"] not in patients), len(found)  # noqa: B023
     return tested, left_out
