@@ -213,6 +213,10 @@ class Embedding(Preparation):
             raise UsageError(f"holds features made with {found[0]}", source=folder, remedy=remedy)
         if there is None:
             folder.write_text(SETTINGS, ours)
+        # a head over these features must not be tested on the patients that the encoder was trained on
+        split = Path(self.encoder_name) / SPLIT_FILE
+        if self.record["kind"] == "checkpoint" and split.is_file():
+            folder.write_text(SPLIT_FILE, split.read_text(encoding="utf-8"))
 
     def about(self, parts: Callable[[], Iterator[pa.Table]]) -> dict[str, Any]:
         """Return the entries of ``features.json``."""
@@ -360,10 +364,6 @@ def embed(
         max_rejected_fraction=max_rejected_fraction,
         executor=ray_executor(ray_address, num_cpus=num_workers or None) if ray and limit is None else None,
     )
-    # Pass on which patients the encoder was trained on: a head over these features must not be tested on them
-    split = Path(_name_anywhere(made, encoder)) / SPLIT_FILE
-    if made.record["kind"] == "checkpoint" and split.is_file():
-        Folder(output_dir).write_text(SPLIT_FILE, split.read_text(encoding="utf-8"))
     embedded = load(output_dir)
     if limit is not None:
         draw_sheet(preparation, some, Folder(output_dir))
