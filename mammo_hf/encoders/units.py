@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ..data.collection import Collection
-from ..data.prepare.folder import is_features, known_labels
+from ..data.prepare.folder import features_folder_of, is_features, known_labels
 from ..data.schema import ORDINAL
 from ..data.torch_datasets import GRAZED
 from ..errors import DataError, UsageError
@@ -31,8 +31,7 @@ def features_folder(images: Collection | str | os.PathLike[str]) -> str | None:
     """Return the feature store that a collection was read from, or that a path is; ``None``: it is none."""
     if not isinstance(images, Collection):
         return os.fspath(images) if isinstance(images, str | os.PathLike) and is_features(images) else None
-    folder, mark, _ = images[0]["path"].rpartition("#") if len(images) else ("", "", "")
-    return folder if mark and is_features(folder) else None
+    return features_folder_of(images)
 
 
 def features_of(collection: Collection, tasks: Sequence[Mapping[str, Any]]) -> datasets.Dataset:

@@ -47,6 +47,7 @@ from .scoring import (
     sentence,
     task_options,
     used_class_weights,
+    used_lesion_loss,
 )
 from .trainer import ClassificationTrainer, TrainingResult, check_batch, end_stage, run, without_validation
 
@@ -69,11 +70,6 @@ _OF_IMAGES = (
     *("window_size", "layer_decay", "model_terms", "score_from", "tune", "head_first", "semi_supervised"),
 )
 START_BATCH = 64  # units that are read at once where nothing is trained
-
-
-def reads_features(images: Collection | str | Path) -> bool:
-    """Return whether these are features, for which a head over bags is trained."""
-    return features_folder(images) is not None
 
 
 def finetune_bags(
@@ -195,11 +191,7 @@ class BagFit:
     def _lesion_loss(self) -> float:
         training = self.rows.select(self.split["train"])
         lesions = columns_of(training, "lesions")[0] if "lesions" in training.column_names else []
-        annotated = sum(lesion is not None for lesion in lesions)
-        asked = self.config.lesion_loss
-        if asked and not annotated:
-            raise DataError("no lesion annotation of a training row has a location", remedy="set the lesion loss to 0")
-        return float(bool(annotated)) if asked is None else asked
+        return used_lesion_loss(sum(lesion is not None for lesion in lesions), self.config)
 
     def train(self, callbacks: Sequence[TrainerCallback], checkpoint: str | None) -> None:
         """Start from logistic regressions, train, and keep the best epoch, or the start if no epoch is better."""

@@ -22,6 +22,7 @@ from ..data.training_data import (
     prepared_images,
     training_processor,
 )
+from ..encoders.units import features_folder
 from ..errors import DataError, UsageError
 from ..evaluation.report.facts import unreadable
 from ..evaluation.scored import scored
@@ -30,7 +31,7 @@ from ..models.checkpoint import check_model, kind_of_start, load_starting_weight
 from ..models.configuration_mammo_swin import SCORES, SIZES, MammoSwinConfig
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification, probabilities
 from ..processing.image_processing_mammo import MammoImageProcessor
-from .bags import DEFAULTS, finetune_bags, reads_features
+from .bags import DEFAULTS, finetune_bags
 from .callbacks import HeadFirst, ModelCardCallback, WeightAverage, freeze
 from .options import ENOUGH_UPDATES, ClassificationOptions
 from .scoring import (
@@ -47,6 +48,7 @@ from .scoring import (
     sentence,
     task_options,
     used_class_weights,
+    used_lesion_loss,
 )
 from .semi_supervised import ClassThresholds, SemiSupervisedTrainer, TwoViews, WithUnlabelled
 from .trainer import (
@@ -111,12 +113,13 @@ def finetune(
         Interrupted: Ctrl-C; a checkpoint to resume from has been written.
     """
     # Check arguments, model and output folder before an image is read
-    if config is None and reads_features(images):
+    features = features_folder(images)
+    if config is None and features is not None:
         options = {**DEFAULTS, **options}
     config = resolve_config(ClassificationConfig, config, output_dir, options, REFUSED_HERE)
     out = Path(str(config.output_dir))
     checkpoint = check_output(out, config.resume_from_checkpoint, overwrite=config.overwrite_output_dir)
-    if reads_features(images):
+    if features is not None:
         if str(model) != "tiny":
             raise UsageError("features have an encoder already", source="model", remedy="leave it out")
         return finetune_bags(images, config, callbacks=callbacks, checkpoint=checkpoint)
@@ -190,9 +193,7 @@ def fit_classifier(
     training = prepared.select(split["train"])
     weights = used_class_weights(np.array(training["labels"], dtype=np.int64).reshape(-1, len(tasks)), config, tasks)
     annotated = sum(lesions is not None for lesions in training["lesions"])
-    lesion_loss = float(bool(annotated)) if config.lesion_loss is None else config.lesion_loss
-    if lesion_loss and not annotated:
-        raise DataError("no lesion annotation of a training row has a location", remedy="set the lesion loss to 0")
+    lesion_loss = used_lesion_loss(annotated, config)
     # Build model, datasets and Trainer
     network = _network(model, processor, config, tasks, weights, lesion_loss)
     images = _images(prepared, split, processor, network, config)

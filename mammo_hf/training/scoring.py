@@ -229,6 +229,21 @@ def used_class_weights(labels: np.ndarray, config: ClassificationConfig, tasks: 
     return used
 
 
+def used_lesion_loss(annotated: int, config: ClassificationConfig) -> float:
+    """Return the weight of the loss of lesion annotations: the one that is asked for, or else 1 if there are any.
+
+    Args:
+        annotated: Number of training rows with located annotations.
+        config: Configuration with ``lesion_loss``.
+
+    Raises:
+        DataError: It is asked for, and there are none.
+    """
+    if config.lesion_loss and not annotated:
+        raise DataError("no lesion annotation of a training row has a location", remedy="set the lesion loss to 0")
+    return float(bool(annotated)) if config.lesion_loss is None else config.lesion_loss
+
+
 def own_options(config: ClassificationConfig) -> dict[str, Any]:
     """Return the options that say how the classifier was trained, without paths and without Trainer's own."""
     shared = {field.name for field in fields(StageOptions)} - {"window_size", "layer_decay", "weight_average"}
