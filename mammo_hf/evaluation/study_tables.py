@@ -130,10 +130,14 @@ def _draw_sanity(axes: Any, sanity: Figures) -> None:
 
 
 def _cell(found: Figures) -> str:
-    if found["value"] is None:
+    return _with_interval(found["value"], found["interval"])
+
+
+def _with_interval(value: float | None, interval: Sequence[float] | None, form: str = ".2f") -> str:
+    """Return a figure with its interval, if there is one; empty if it is not defined."""
+    if value is None:
         return ""
-    value = f"{found['value']:.2f}"
-    return value if found["interval"] is None else f"{value} ({found['interval'][0]:.2f} to {found['interval'][1]:.2f})"
+    return f"{value:{form}}" + (f" ({interval[0]:{form}} to {interval[1]:{form}})" if interval is not None else "")
 
 
 # The summary of a label-efficiency study as Markdown and CSV.
@@ -167,10 +171,7 @@ def _patients(rows: Rows, percentage: float) -> float:
 def _entry(row: Mapping[str, Any] | None) -> str:
     if row is None or row["auroc"] is None:
         return "–"
-    text = f"{row['auroc']:.3f}"
-    if row["interval"] is not None:
-        text += f" ({row['interval'][0]:.3f} to {row['interval'][1]:.3f})"
-    return text + (" ★" if row.get("beats_baselines") else "")
+    return _with_interval(row["auroc"], row["interval"], ".3f") + (" ★" if row.get("beats_baselines") else "")
 
 
 def remarks(rows: Rows, needed: Rows) -> list[str]:
@@ -307,11 +308,7 @@ def _by_collection(cells: Sequence[Figures], text: Any) -> list[str]:
 
 def _estimate(of: Mapping[str, Any] | None, name: str, form: str = ".2f") -> str:
     """Return a figure with its interval; empty if it is not defined."""
-    if of is None or of.get(name) is None:
-        return ""
-    interval = of.get(f"{name}_interval")
-    text = f"{of[name]:{form}}"
-    return text if interval is None else f"{text} ({interval[0]:{form}} to {interval[1]:{form}})"
+    return "" if of is None else _with_interval(of.get(name), of.get(f"{name}_interval"), form)
 
 
 def _within(cell: Figures, kind: str) -> str:
