@@ -36,7 +36,7 @@ class MammogramOfRow(Mammogram):
         return self.encoded.keys()
 
     def items(self) -> ItemsView[str, Any]:
-        """Return the path and the bytes, of which one is ``None``."""
+        """Return the path and the bytes; one of them is ``None``."""
         return self.encoded.items()
 
 
@@ -45,7 +45,7 @@ Mapping.register(MammogramOfRow)
 
 @dataclass
 class MammogramImage(Image):
-    """Feature of `datasets` whose values are mammograms.
+    """Feature of `datasets` for mammograms.
 
     A row's value is a `Mammogram`: exact intensities after modality LUT, VOI LUT or window and MONOCHROME1, and the
     facts of the header. It is stored as `datasets.Image` stores one, as path or bytes, and takes paths, bytes, and

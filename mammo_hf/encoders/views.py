@@ -95,7 +95,7 @@ class Picture:
 
     @classmethod
     def of_prepared(cls, row: Mapping[str, Any]) -> Picture:
-        """Return the picture of a prepared row, whose own pixels are all that is there."""
+        """Return the picture of a prepared row; it has no other pixels than its own."""
         geometry = geometry_of(row)
         assert geometry is not None  # every row that is prepared has one
         (top, left), (height, width) = geometry.offset, geometry.resized

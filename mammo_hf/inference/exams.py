@@ -85,7 +85,7 @@ _TIMES = (("AcquisitionDateTime",), ("AcquisitionDate", "AcquisitionTime"), ("Co
 
 
 def precedence(mammogram: Any) -> Precedence:
-    """Return the rank of an image among those of its view, of which the smallest counts for breast and exam.
+    """Return the rank of an image among those of its view; the smallest counts for breast and exam.
 
     A view without modifiers, such as spot compression, comes first; then a film or digital image before a synthetic one
     and a volume; then For Presentation before For Processing; then the later acquisition; then the smaller SOP Instance
