@@ -2,7 +2,7 @@
 """Recipes of both stages compared on phantoms: the experiment that the defaults of training are chosen by.
 
     python benchmarks/recipe.py --output_dir recipe
-    python benchmarks/recipe.py --output_dir recipe --only finetune_5e-4 --dry_run
+    python benchmarks/recipe.py --output_dir recipe --only finetune_nano_5e-4 --dry_run
 
 Stage 1 is judged by the masked L1 on validation images and by the AUC that stage 2 reaches from it, stage 2 by the AUC
 on test patients, each recipe with several seeds, two sizes of the training set, all labels and a quarter of them; the
@@ -44,7 +44,7 @@ from mammo_hf.processing.image_processing_mammo import MammoImageProcessor
 from mammo_hf.training.classification import ClassificationConfig, fit_classifier
 from mammo_hf.training.scoring import predicted_logits
 
-SIZE, MODEL, TASK = (224, 112), "nano", "pathology"
+SIZE, TASK = (224, 112), "pathology"
 # the demonstration's phantoms, scripts/demo.py
 LESIONS: dict[str, Any] = {"mass_fraction": 1.0, "lesion_scale": 2.5, "lesion_contrast": 1.1, "lesion_halo": 1.4}
 
@@ -54,6 +54,7 @@ LINEAR = {"lr_scheduler_type": "linear", "warmup_steps": 0, "weight_decay": 0.0,
 FINETUNE: dict[str, dict[str, Any]] = {
     "old": {"learning_rate": 5e-5, "num_train_epochs": 3, **LINEAR},
     "5e-5 linear": {"learning_rate": 5e-5, "num_train_epochs": 20, **LINEAR},
+    "2e-4": {"learning_rate": 2e-4, "num_train_epochs": 20, **COSINE},
     "5e-4": {"learning_rate": 5e-4, "num_train_epochs": 20, **COSINE},
     "1e-3": {"learning_rate": 1e-3, "num_train_epochs": 20, **COSINE},
     "2e-3": {"learning_rate": 2e-3, "num_train_epochs": 20, **COSINE},
@@ -65,6 +66,7 @@ PRETRAIN: dict[str, dict[str, Any]] = {
 }
 REFERENCE = "5e-4"  # the recipe of the other stage that a stage's recipes are compared with
 SECONDS_PER_UPDATE = {"pretrain": 0.5, "finetune": 0.25}  # nano on one core, until a cell has been timed
+SLOWER = {"nano": 1, "tiny": 6}  # times an update of the nano model, likewise
 
 
 class Cell(NamedTuple):
@@ -77,6 +79,7 @@ class Cell(NamedTuple):
         patients: Number of training patients.
         percentage: Percentage of the labels; 0 for stage 1.
         seed: Random seed of the training and of the label subset.
+        model: Size of the model.
     """
 
     stage: str
@@ -85,24 +88,30 @@ class Cell(NamedTuple):
     patients: int
     percentage: float
     seed: int
+    model: str
 
     @property
     def key(self) -> str:
         """Name of the cell's file, without suffix."""
-        parts = [self.stage, self.recipe, *([f"from {self.start}", f"{self.percentage:g}pc"] if self.start else [])]
+        parts = [
+            self.stage,
+            self.model,
+            self.recipe,
+            *([f"from {self.start}", f"{self.percentage:g}pc"] if self.start else []),
+        ]
         return "_".join([*parts, f"{self.patients}patients", f"seed{self.seed}"]).replace(" ", "-")
 
 
 def grid(args: argparse.Namespace) -> Iterator[Cell]:
     """List the cells seed by seed, those of stage 1 first: stage 2 starts from them."""
-    for seed, patients in product(range(args.seeds), args.train_patients):
-        yield from (Cell("pretrain", name, "", patients, 0, seed) for name in PRETRAIN)
+    for seed, model, patients in product(range(args.seeds), args.models, args.train_patients):
+        yield from (Cell("pretrain", name, "", patients, 0, seed, model) for name in PRETRAIN)
         for percentage in args.percentages:
-            yield from (Cell("finetune", name, REFERENCE, patients, percentage, seed) for name in FINETUNE)
+            yield from (Cell("finetune", name, REFERENCE, patients, percentage, seed, model) for name in FINETUNE)
             others = [name for name in PRETRAIN if name != REFERENCE]
-            yield from (Cell("finetune", REFERENCE, name, patients, percentage, seed) for name in others)
+            yield from (Cell("finetune", REFERENCE, name, patients, percentage, seed, model) for name in others)
     if args.films:
-        yield from (Cell("films", name, "", 0, 0, 0) for name in PRETRAIN)
+        yield from (Cell("films", name, "", 0, 0, 0, args.models[0]) for name in PRETRAIN)
 
 
 class Curve(TrainerCallback):
@@ -165,7 +174,7 @@ class Bench:
         trained = mammo_hf.pretrain(
             self.args.films if films else self.tables[cell.patients],
             folder,
-            model=MODEL,
+            model=cell.model,
             image_size=list(SIZE),
             prepared_dir=str(self._prepared(cell)),
             callbacks=[curve],
@@ -176,7 +185,7 @@ class Bench:
     def _finetune(self, cell: Cell) -> dict[str, Any]:
         curve, folder, table = Curve(f"eval_{TASK}_auroc"), self.out / "trainer" / cell.key, self.tables[cell.patients]
         prepared = prepared_images(table, self.processor, self._prepared(cell), tasks=self.tasks, num_workers=0)
-        start = Cell("pretrain", cell.start, "", cell.patients, 0, cell.seed).key
+        start = cell._replace(stage="pretrain", recipe=cell.start, start="", percentage=0).key
         fitted = fit_classifier(
             prepared,
             self.processor,
@@ -232,21 +241,25 @@ class Tables:
         return "\n".join([*parts, self._curves()]) + "\n"
 
     def _of(
-        self, stage: str, recipe: str, *, start: str = "", patients: int = 0, percentage: float = 0
+        self, stage: str, recipe: str, model: str, *, start: str = "", patients: int = 0, percentage: float = 0
     ) -> list[dict[str, Any]]:
-        wanted = {"stage": stage, "recipe": recipe, "start": start, "patients": patients, "percentage": percentage}
+        wanted = {"stage": stage, "recipe": recipe, "model": model}
+        wanted |= {"start": start, "patients": patients, "percentage": percentage}
         found = [cell for cell in self.cells if wanted.items() <= cell.items()]
         return sorted(found, key=lambda cell: cell["seed"])
 
-    def _sets(self) -> list[tuple[int, float]]:
-        """List the training sets: patients and percentage of the labels."""
-        return list(product(self.args.train_patients, self.args.percentages))
+    def _sets(self) -> list[tuple[str, int, float]]:
+        """List the models and training sets that any stage 2 was trained with: model, patients, percentage."""
+        trained = {(cell["model"], cell["patients"], cell["percentage"]) for cell in self.cells}
+        return [
+            one for one in product(self.args.models, self.args.train_patients, self.args.percentages) if one in trained
+        ]
 
     def _estimate(
-        self, recipe: str, start: str, patients: int, percentage: float
+        self, recipe: str, start: str, model: str, patients: int, percentage: float
     ) -> tuple[float, np.ndarray, np.ndarray] | None:
         """Return the mean AUC over the seeds, on each resample of the patients, and with each patient left out."""
-        own = self._of("finetune", recipe, start=start, patients=patients, percentage=percentage)
+        own = self._of("finetune", recipe, model, start=start, patients=patients, percentage=percentage)
         if len(own) < self.args.seeds:
             return None
         rows, parts = {"": rows_of(auroc)}, []
@@ -259,58 +272,62 @@ class Tables:
 
     def _recipes(self, recipes: dict[str, Any], place: Callable[[str], tuple[str, str]]) -> str:
         """Return a table of AUCs and paired differences from the old recipe."""
-        lines = ["| training patients | labels | recipe | updates | AUC | over the old recipe |", "|---" * 6 + "|"]
-        for (patients, percentage), name in product(self._sets(), recipes):
-            old, own = (self.estimate(*place(each), patients, percentage) for each in ("old", name))
+        lines = ["| model | patients | labels | recipe | updates | AUC | over the old recipe |", "|---" * 7 + "|"]
+        for (model, patients, percentage), name in product(self._sets(), recipes):
+            old, own = (self.estimate(*place(each), model, patients, percentage) for each in ("old", name))
             recipe, start = place(name)
-            cells = self._of("finetune", recipe, start=start, patients=patients, percentage=percentage)
-            updates = f"{np.mean([cell['updates'] for cell in cells]):.0f}" if cells else ""
-            better = ""
+            cells = self._of("finetune", recipe, model, start=start, patients=patients, percentage=percentage)
+            if not cells:
+                continue
+            updates, better = f"{np.mean([cell['updates'] for cell in cells]):.0f}", ""
             if own is not None and old is not None and name != "old":
                 better = _shown((own[0] - old[0], own[1] - old[1], own[2] - old[2]), "+.3f")
-            lines.append(f"| {patients} | {percentage:g} % | {name} | {updates} | {_shown(own)} | {better} |")
+            lines.append(f"| {model} | {patients} | {percentage:g} % | {name} | {updates} | {_shown(own)} | {better} |")
         return "\n".join(lines)
 
     def _masked_l1(self) -> str:
         """Return a table of the masked L1 of stage 1, on phantoms and on real films."""
-        lines = ["| images | recipe | updates | masked L1 of each seed |", "|---" * 4 + "|"]
+        lines = ["| model | images | recipe | updates | masked L1 of each seed |", "|---" * 5 + "|"]
         named = [(f"{patients} phantom patients", "pretrain", patients) for patients in self.args.train_patients]
-        for (images, stage, patients), name in product([*named, ("films", "films", 0)], PRETRAIN):
-            own = self._of(stage, name, patients=patients)
+        sets = product(self.args.models, [*named, ("films", "films", 0)], PRETRAIN)
+        for model, (images, stage, patients), name in sets:
+            own = self._of(stage, name, model, patients=patients)
             if own:
                 updates = f"{np.mean([cell['updates'] for cell in own]):.0f}"
                 values = ", ".join(f"{cell['masked_l1']:.4f}" for cell in own)
-                lines.append(f"| {images} | {name} | {updates} | {values} |")
+                lines.append(f"| {model} | {images} | {name} | {updates} | {values} |")
         return "\n".join(lines)
 
-    def curves(self) -> Iterator[tuple[str, int, float, np.ndarray, np.ndarray]]:
-        """List recipe, patients, percentage, updates and mean AUC of the curves of stage 2 on validation images."""
-        for (patients, percentage), name in product(self._sets(), FINETUNE):
-            found = self._of("finetune", name, start=REFERENCE, patients=patients, percentage=percentage)
+    def curves(self) -> Iterator[tuple[str, tuple[str, int, float], np.ndarray, np.ndarray]]:
+        """List recipe, model and set, updates and mean AUC of the curves of stage 2 on validation images."""
+        for (model, patients, percentage), name in product(self._sets(), FINETUNE):
+            found = self._of("finetune", name, model, start=REFERENCE, patients=patients, percentage=percentage)
             own = [cell["curve"] for cell in found if cell["curve"]]
             if own:
                 steps = np.array([step for step, _ in own[0]])
                 values = [np.interp(steps, *np.transpose(points)) for points in own]
-                yield name, patients, percentage, steps, np.mean(values, axis=0)
+                yield name, (model, patients, percentage), steps, np.mean(values, axis=0)
 
     def _curves(self) -> str:
         """Return the curves as a table, from which a warning threshold of updates can be read."""
         marks = (50, 100, 150, 200, 300, 400, 500, 600)
-        lines = ["| training patients | labels | recipe | " + " | ".join(map(str, marks)) + " |"]
-        lines.append("|---" * (3 + len(marks)) + "|")
-        for name, patients, percentage, steps, values in self.curves():
+        lines = ["| model | patients | labels | recipe | " + " | ".join(map(str, marks)) + " |"]
+        lines.append("|---" * (4 + len(marks)) + "|")
+        for name, (model, patients, percentage), steps, values in self.curves():
             at = [f"{np.interp(mark, steps, values):.3f}" if steps[0] <= mark <= steps[-1] else "" for mark in marks]
-            lines.append("| " + " | ".join([str(patients), f"{percentage:g} %", name, *at]) + " |")
+            lines.append("| " + " | ".join([model, str(patients), f"{percentage:g} %", name, *at]) + " |")
         return "\n".join(lines)
 
     def plot(self, path: Path) -> None:
         """Draw the curves of stage 2."""
         sets = self._sets()
         figure, panels = new_figure(4.2 * len(sets), 4.2, len(sets))
-        for axes, (patients, percentage) in zip(panels, sets, strict=True):
-            dress(axes, "updates", "AUC on validation images", f"{patients} patients, {percentage:g} % of the labels")
+        for axes, one in zip(panels, sets, strict=True):
+            model, patients, percentage = one
+            title = f"{model}, {patients} patients, {percentage:g} % of the labels"
+            dress(axes, "updates", "AUC on validation images", title)
             for number, name in enumerate(FINETUNE):
-                for _, _, _, steps, values in (c for c in self.curves() if c[:3] == (name, patients, percentage)):
+                for _, _, steps, values in (curve for curve in self.curves() if curve[:2] == (name, one)):
                     axes.plot(steps, values, color=COLOURS[number % len(COLOURS)], label=name)
             axes.axhline(0.5, color="#888888", linewidth=0.8, linestyle=":")
             axes.set_ylim(0.3, 1.0)
@@ -320,8 +337,8 @@ class Tables:
     def seconds(self, cell: Cell) -> float:
         """Estimate the seconds of a cell from the finished ones of its stage and recipe, or else of its stage."""
         stage = "pretrain" if cell.stage == "films" else cell.stage
-        same = [one for one in self.cells if one["stage"] == cell.stage and one["recipe"] == cell.recipe]
-        same = [one for one in same if (one["patients"], one["percentage"]) == (cell.patients, cell.percentage)]
+        alike = ("stage", "recipe", "model", "patients", "percentage")
+        same = [one for one in self.cells if all(one[name] == getattr(cell, name) for name in alike)]
         if same:
             return float(np.mean([one["seconds"] for one in same]))
         recipe = {"per_device_train_batch_size": 8 if stage == "finetune" else 16}
@@ -329,8 +346,11 @@ class Tables:
         # Two of the four images of each patient have labels
         images = (cell.patients or 120) * (4 if stage == "pretrain" else 2 * cell.percentage / 100)
         updates = math.ceil(images / recipe["per_device_train_batch_size"]) * recipe["num_train_epochs"]
-        timed = [one["seconds"] / one["updates"] for one in self.cells if one["stage"] == stage]
-        return (self.args.max_steps or updates) * (float(np.mean(timed)) if timed else SECONDS_PER_UPDATE[stage])
+        timed = [
+            one["seconds"] / one["updates"] for one in self.cells if (one["stage"], one["model"]) == (stage, cell.model)
+        ]
+        each = float(np.mean(timed)) if timed else SECONDS_PER_UPDATE[stage] * SLOWER.get(cell.model, 20)
+        return (self.args.max_steps or updates) * each
 
 
 def _shown(estimate: tuple[float, np.ndarray, np.ndarray] | None, form: str = ".3f") -> str:
@@ -346,6 +366,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--output_dir", default="recipe", help="folder of phantoms, cells and tables")
     parser.add_argument("--patients", type=int, default=240, help="number of phantom patients (default %(default)s)")
+    parser.add_argument("--models", nargs="+", default=["nano"], help="sizes of the model (default: nano)")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds (default %(default)s)")
     parser.add_argument("--percentages", type=float, nargs="+", default=[100, 25], help="percentages of the labels")
     parser.add_argument("--train_patients", type=int, nargs="+", default=[120, 40], help="sizes of the training set")
