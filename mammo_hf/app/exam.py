@@ -13,11 +13,14 @@ import torch
 
 from ..dicom import Laterality, View, mammogram_dataset
 from ..dicom.report import mammogram_report
+from ..encoders.bags import Image
+from ..encoders.classifier import BagClassifier
+from ..encoders.views import Picture, drawn
 from ..errors import DataError, MammoError, refusing
 from ..explainers.overlay import blend
 from ..explainers.targets import label_names, task_slices
 from ..inference.exams import NO_HEADER, Precedence, into_exam, not_counting, precedence
-from ..inference.scoring import calibrated_scores, explain_tasks, image_logits, labels_by_task
+from ..inference.scoring import calibrated_scores, explain_tasks, image_logits, labels_by_task, units_of_head
 from ..phantom.exam import draw_exam
 from ..processing.geometry import Geometry, mirrored, oriented, resize_area
 
@@ -57,6 +60,7 @@ class ShownView:
         scores: Probabilities (labels,) by task.
         facts: Facts from the header by their headings.
         precedence: Rank among the images of its view, from `mammo_hf.inference.exams.precedence`.
+        bag: The image as one of a bag, for a head over features; ``None`` for any other model.
     """
 
     name: str
@@ -70,6 +74,7 @@ class ShownView:
     scores: Scores
     facts: dict[str, str]
     precedence: Precedence = NO_HEADER
+    bag: Image | None = None
 
 
 class Exam:  # not a dataclass: Gradio would send one to the browser, array by array
@@ -126,9 +131,16 @@ def read_exam(
     if any(view.laterality not in sides for view in counted):
         notes.append("Some files do not say which breast they show: there are no scores of breasts and exam.")
     else:
-        scores = {task: np.stack([view.scores[task] for view in counted]) for task in counted[0].scores}
-        units = into_exam([view.laterality for view in counted], scores, "mean")
+        units = _units(model, counted)
     return Exam(views, units, notes)
+
+
+def _units(model: Any, views: Sequence[ShownView]) -> dict[str, Scores]:
+    lateralities = [view.laterality for view in views]
+    if isinstance(model, BagClassifier):
+        return units_of_head(model, lateralities, [view.bag for view in views if view.bag is not None])
+    scores = {task: np.stack([view.scores[task] for view in views]) for task in views[0].scores}
+    return into_exam(lateralities, scores, "mean")
 
 
 def phantom_exam() -> list[Any]:
@@ -169,10 +181,14 @@ def _read(model: Any, processor: Any, image: Any, number: int, lock: AbstractCon
     with refusing(f"image {number}"):
         source = processor.open(image)
         mammogram, intensity = source.mammogram, source.view(slice(None))
-        made = processor.preprocess(source, return_tensors="pt", return_geometry=True)
-    geometry, pixels = made["geometry"][0], made["pixel_values"].to(model.device, model.dtype)
+        shown_to, pixels, geometry = _model_input(model, processor, source)
+    bag = None
     with lock, torch.inference_mode():
-        logits = image_logits(model, pixels).double().cpu().numpy()
+        if isinstance(model, BagClassifier):
+            bag = model.bag(shown_to, source.laterality, source.projection)[1]
+            logits = model.unit_logits([bag])[None]
+        else:
+            logits = image_logits(model, pixels).double().cpu().numpy()
     laterality = Laterality.UNKNOWN if mammogram is None else mammogram.header.laterality
     view = View.UNKNOWN if mammogram is None else mammogram.header.view
     # right and left are displayed back to back: the chest wall of a right breast is on the right; where it is in the
@@ -191,12 +207,26 @@ def _read(model: Any, processor: Any, image: Any, number: int, lock: AbstractCon
         intensity=shown,
         orientation=orientation,
         pixel_values=pixels,
-        model_image=processor.denormalize(made["pixel_values"].numpy())[0],
+        model_image=pixels[0, 0].float().cpu().numpy() if bag else processor.denormalize(shown_to)[0],
         geometry=geometry,
         scores={task: table[0] for task, table in calibrated_scores(model.config, logits).items()},
         facts={} if mammogram is None else _facts(mammogram),
         precedence=precedence(mammogram),
+        bag=bag,
     )
+
+
+def _model_input(model: Any, processor: Any, source: Any) -> tuple[Any, torch.Tensor, Geometry]:
+    """Return what a model scores of an image, what of it is explained (1, channels, height, width), and its geometry.
+
+    The first is an array of the same shape, or the views that the encoder of a head over features sees.
+    """
+    if isinstance(model, BagClassifier):
+        views = drawn(Picture.of_image(source, processor), model.views, model.encoder.tile)
+        intensity, geometry = views.finest
+        return views, torch.from_numpy(intensity)[None, None].to(model.device, model.dtype), geometry
+    made = processor.preprocess(source, return_tensors="pt", return_geometry=True)
+    return made["pixel_values"].numpy(), made["pixel_values"].to(model.device, model.dtype), made["geometry"][0]
 
 
 def _screen_size(size: tuple[int, ...]) -> tuple[int, int]:

@@ -19,6 +19,7 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 from PIL import Image
 
 from .. import __version__
+from ..encoders.classifier import BagClassifier
 from ..errors import INSTALLED_FROM, MammoError, UsageError, install
 from ..explainers import explainers
 from ..isolation import isolate_process
@@ -279,7 +280,8 @@ def _as_url(picture: np.ndarray) -> str:
 def _controls(gr: Any, model: Any) -> list[Any]:
     """Return the controls in the order of the arguments of `Page.draw`."""
     installed = [name for name, found in explainers().items() if found.reason is None]
-    chosen = "grad_cam" if "grad_cam" in installed else NONE
+    preferred = "bag_attention" if isinstance(model, BagClassifier) else "grad_cam"
+    chosen = next((name for name in (preferred, "grad_cam") if name in installed), NONE)
     return [
         gr.Dropdown([NONE, *installed], value=chosen, label="Where the model looked, by", elem_id="explainer"),
         gr.Dropdown(targets_of(model.config), value=PREDICTED, label="for the label", elem_id="target"),

@@ -14,6 +14,7 @@ def parser() -> Parser:
     page.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     page.add_argument("--port", type=int, default=7860, help="(default: %(default)s)")
     page.add_argument("--space", metavar="FOLDER", help="write a Hugging Face Space to this folder instead")
+    p.add_encoder_options()
     p.add_processor_options(overrides=False)
     return p
 
@@ -30,7 +31,7 @@ def main(arguments: list[str]) -> None:
         return
     check_gradio()  # before the seconds of loading
     quiet()
-    model, processor = load_classifier(args.model)
+    model, processor = load_classifier(args.model, encoder=args.encoder, trust_remote_code=args.trust_remote_code)
     processor = processor.with_settings(processor_settings(vars(args)))
     try:
         serve(model, processor, name=args.model.rstrip("/").split("/")[-1], host=args.host, port=args.port)

@@ -24,6 +24,7 @@ def parser() -> Parser:
     images.add_argument("--external", action="store_true", help="the model was not trained on this collection")
     p.add_reading_options()
     p.add_processor_options()
+    p.add_encoder_options()
     report = p.add_argument_group("report")
     report.add_argument("--output_dir", default="evaluation", help="folder of the report (default: %(default)s)")
     report.add_argument(

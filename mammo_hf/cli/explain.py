@@ -23,13 +23,15 @@ def parser() -> Parser:
         "--explainer",
         metavar="NAME",
         nargs="+",
-        help="explainers, listed by mammo-hf explainers (default: attention grad_cam grad_cam_attention)",
+        help="explainers, listed by mammo-hf explainers (default: attention grad_cam grad_cam_attention; "
+        "of a head over features bag_attention grad_cam)",
     )
     what.add_argument(
         "--target", metavar="LABEL", help="label such as pathology:malignant (default: what the first task predicts)"
     )
     what.add_argument("--count", type=int, help="most images to draw (default: 12 of a collection, all files)")
     p.add_reading_options()
+    p.add_encoder_options()
     p.add_processor_options()
     speed = p.add_argument_group("speed")
     speed.add_argument("--num_workers", type=int, default=2, help="processes that read (default: %(default)s)")
@@ -40,7 +42,7 @@ def parser() -> Parser:
 def main(arguments: list[str]) -> None:
     """Run ``mammo-hf explain``."""
     args = parser().parse_args(arguments)
-    from ..inference.explain import SHOWN, explain  # imports torch, which --help should not
+    from ..inference.explain import explain  # imports torch, which --help should not
 
     quiet()
     settings = processor_settings(vars(args))
@@ -54,12 +56,14 @@ def main(arguments: list[str]) -> None:
         args.model,
         source,
         args.output_dir,
-        explainer=args.explainer or SHOWN,
+        explainer=args.explainer,
         target=args.target,
         count=args.count,
         num_workers=args.num_workers,
         device=None if args.device == "auto" else args.device,
         processor_settings=settings,
+        encoder=args.encoder,
+        trust_remote_code=args.trust_remote_code,
         **reading,
     )
     print(result)

@@ -24,10 +24,22 @@ def parser() -> Parser:
     )
     p.add_argument("--output", metavar="FILE", required=True, help="table to write: scores.csv or scores.parquet")
     scores = p.add_argument_group("scores and explanations")
+    scores.add_argument(
+        "--level",
+        choices=("image", "breast", "exam"),
+        help="rows for breasts or exams next to those of images (default: what a head over features was trained on)",
+    )
+    scores.add_argument(
+        "--aggregate",
+        choices=("mean", "max", "noisy_or"),
+        default="mean",
+        help="rule that combines images if the model scores images alone (default: %(default)s)",
+    )
     scores.add_argument("--explainer", metavar="NAME", help="draw where the model looked into OUTPUT.explanations")
     scores.add_argument(
         "--tta", action="store_true", help="average over five rotated and scaled views: five times slower"
     )
+    p.add_encoder_options()
     p.add_processor_options()
     speed = p.add_argument_group("speed")
     speed.add_argument(
@@ -51,6 +63,8 @@ def main(arguments: list[str]) -> None:
         args.model,
         args.source,
         args.output,
+        level=args.level,
+        aggregate=args.aggregate,
         explainer=args.explainer,
         tta=args.tta,
         batch_size=args.batch_size,
@@ -59,6 +73,8 @@ def main(arguments: list[str]) -> None:
         dtype=args.dtype,
         processor_settings=processor_settings(vars(args)),
         overrides=vars(args).get("overrides"),
+        encoder=args.encoder,
+        trust_remote_code=args.trust_remote_code,
     )
     if result is None:  # another process of a distributed run reports
         return

@@ -201,6 +201,12 @@ class Parser(argparse.ArgumentParser):
         if overrides and "--overrides" not in self._option_string_actions:
             _add_reading(group, "overrides")
 
+    def add_encoder_options(self) -> None:
+        """Add the options of the encoder of a head over features."""
+        group = self.add_argument_group("a head over features")
+        group.add_argument("--encoder", help="its encoder, if that is no longer where the head says")
+        group.add_argument("--trust_remote_code", action="store_true", help="run code of the encoder's own repository")
+
     def add_preparing_options(self, images: Any) -> None:
         """Add the options of a folder of prepared rows, which `preparing_options` gathers with the others.
 

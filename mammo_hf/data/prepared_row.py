@@ -34,6 +34,9 @@ SCHEMA = pa.schema(
 FULL_SCALE = 65535  # stored value of the intensity 1
 CELL = 4  # pixels per side of a cell of the lesion and breast maps: the patch of every Swin size
 UNKNOWN_PATHOLOGY = 255  # in a lesion map: there is a finding here, its label is not known
+# a lesion that covers less of a token or tile than this fraction only grazes it: what is seen there is mostly something
+# else, and a map with its peak there misses the lesion
+GRAZED = 0.5
 
 
 def packed_pixels(intensity: np.ndarray) -> bytes:

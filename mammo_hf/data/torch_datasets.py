@@ -21,7 +21,7 @@ from ..errors import DataError, UsageError
 from ..models.sparse_encoder import packed_for
 from .augmentation import Augmentation
 from .prepare.folder import stream_prepared, streamed_counts
-from .prepared_row import CELL, SCHEMA, UNKNOWN_PATHOLOGY, breast_of, geometry_of, intensity_of, lesions_of
+from .prepared_row import CELL, GRAZED, SCHEMA, UNKNOWN_PATHOLOGY, breast_of, geometry_of, intensity_of, lesions_of
 
 if TYPE_CHECKING:
     from ..models.configuration_mammo_swin import MammoSwinConfig
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from ..processing.masking import BlockwiseMasking
 
 Example = dict[str, torch.Tensor]
-# a lesion that covers less of a token than this fraction only grazes it: the token sees mostly something else, and a
-# map with its peak there misses the lesion
-GRAZED = 0.5
 SHUFFLE_BUFFER = 128  # images that a worker keeps to draw from: 100 MB at 896 x 448
 
 # Images of a prepared dataset.

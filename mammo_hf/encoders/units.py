@@ -1,4 +1,4 @@
-"""Units as bags: which images are a unit, their features as padded tensors, and what their labels are."""
+"""Units as bags: which images of a feature store are a unit, and what their labels are."""
 
 from __future__ import annotations
 
@@ -15,15 +15,12 @@ from torch.utils.data import DataLoader, Dataset
 from ..data.collection import Collection
 from ..data.prepare.folder import features_folder_of, is_features, known_labels
 from ..data.schema import ORDINAL
-from ..data.torch_datasets import GRAZED
 from ..errors import DataError, UsageError
 from ..metrics.aggregation import UNKNOWN, unit_keys, unit_labels
-from .bags import OTHER_VIEW, SIDES, TILE, VIEWS, MammoBagForClassification
+from .bags import MammoBagForClassification, bag_image, collate_bags
 from .configuration_mammo_bag import MammoBagConfig
 from .store import features_about, read_features
 
-Image = dict[str, Any]
-Batch = dict[str, torch.Tensor]
 _READ = ("features", "scales", "lesions", "laterality", "view")
 
 
@@ -176,67 +173,6 @@ def _labels(
         for place, task in enumerate(tasks)
     ]
     return np.stack(columns, axis=1)
-
-
-def bag_image(features: bytes, scales: bytes, lesions: bytes | None, laterality: str | None, view: str | None) -> Image:
-    """Return an image of a bag from the columns of a feature store.
-
-    Args:
-        features: Vectors, float16 (vectors, feature_size).
-        scales: Kind of each vector, uint8 (vectors,): 1 whole view, 2 tile.
-        lesions: Largest fraction of a finding's area in each box, float16 (vectors,); ``None``: no located finding.
-        laterality: "L", "R" or ``None``.
-        view: "CC", "MLO", another, or ``None``.
-
-    Raises:
-        DataError: The image has no vector, or another number of features than of scales.
-    """
-    kinds = np.frombuffer(scales, np.uint8)
-    if not len(kinds) or len(features) % (2 * len(kinds)):
-        raise DataError(f"{len(features)} bytes of features for {len(kinds)} vectors", remedy="embed the images again")
-    side = SIDES.get(laterality, 0)
-    place = VIEWS.get(view, OTHER_VIEW)
-    found: Image = {"features": np.frombuffer(features, np.float16).reshape(len(kinds), -1), "scales": kinds}
-    return found | {"side": side, "view": place, "lesion_targets": _lesion_targets(lesions, kinds)}
-
-
-def _lesion_targets(lesions: bytes | None, scales: np.ndarray) -> np.ndarray:
-    """Return the labels of tiles, int64 (vectors,): 0 no lesion, 1 lesion, -100 not known, or only grazed by one."""
-    if lesions is None:
-        return np.full(len(scales), UNKNOWN, np.int64)
-    fraction = np.where(scales == TILE, np.frombuffer(lesions, np.float16), np.nan)
-    largest = np.nanmax(fraction, initial=0)
-    holds = (fraction >= GRAZED) | ((fraction == largest) & (largest > 0))
-    return np.where(holds, 1, np.where(fraction == 0, 0, UNKNOWN)).astype(np.int64)
-
-
-def collate_bags(examples: Sequence[Mapping[str, Any]]) -> Batch:
-    """Return examples as the arguments of `MammoBagForClassification.forward`, padded to the largest bag.
-
-    Args:
-        examples: Units with ``images``, from `bag_image`; with ``labels`` (tasks,) if they are to be trained on, and
-            lesion labels of the tiles if their ``lesions`` is true.
-    """
-    images = [len(example["images"]) for example in examples]
-    most = max(len(image["scales"]) for example in examples for image in example["images"])
-    size = examples[0]["images"][0]["features"].shape[1]
-    shape = (len(examples), max(images))
-    features, scales = np.zeros((*shape, most, size), np.float16), np.zeros((*shape, most), np.int64)
-    sides, views = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-    targets = np.full((*shape, most), UNKNOWN, np.int64)
-    for unit, example in enumerate(examples):
-        for place, image in enumerate(example["images"]):
-            count = len(image["scales"])
-            features[unit, place, :count], scales[unit, place, :count] = image["features"], image["scales"]
-            sides[unit, place], views[unit, place] = image["side"], image["view"]
-            targets[unit, place, :count] = image["lesion_targets"]
-    # features first: Trainer reads the batch size off the first entry
-    batch = {"features": features, "scales": scales, "sides": sides, "views": views}
-    if "labels" in examples[0]:
-        batch["labels"] = np.stack([example["labels"] for example in examples])
-    if examples[0].get("lesions"):
-        batch["lesion_targets"] = targets
-    return {name: torch.from_numpy(values) for name, values in batch.items()}
 
 
 def score_bags(model: MammoBagForClassification, bags: Bags, *, batch_size: int = 64) -> np.ndarray:

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..data.findings import finding_mask, read_mask
 from ..data.prepared_row import geometry_of, intensity_of
 from ..errors import check_choice, check_number, refusing
 from ..files import readable
@@ -154,6 +153,14 @@ class Drawn(NamedTuple):
     native_geometry: Geometry
     notes: tuple[str, ...]
 
+    @property
+    def finest(self) -> tuple[np.ndarray, Geometry]:
+        """The picture at the spacing of the tiles, or the whole view if there are none, and its geometry."""
+        if self.native is not None:
+            return self.native, self.native_geometry
+        assert self.whole is not None
+        return self.whole, self.geometry
+
 
 def drawn(picture: Picture, views: Views, tile: int) -> Drawn:
     """Draw the views of a picture, tiles of ``tile`` pixels a side not yet cut."""
@@ -253,5 +260,7 @@ def findings_covered(findings: list[dict[str, Any]], size: tuple[int, int], boxe
     Raises:
         MammoError: A mask file cannot be read.
     """
+    from ..data.findings import finding_mask, read_mask  # brings `datasets`, which scoring does not need
+
     masks = (finding_mask(one, size, read=lambda path: read_mask(readable(path))) for one in findings)
     return covered((mask for mask in masks if mask is not None), boxes)

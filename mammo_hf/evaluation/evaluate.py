@@ -21,8 +21,10 @@ from ..data.splits import SPLIT_FILE, read_seen, read_split
 from ..data.terms import read_terms, write_terms
 from ..data.training_data import open_as_trained, prepared_images, public_name, reading_of
 from ..encoders.bags import MammoBagForClassification
+from ..encoders.classifier import encoder_name
 from ..encoders.embed import embed
 from ..encoders.units import check_features, features_folder, features_of
+from ..encoders.views import Views
 from ..errors import DataError, UsageError, check_choice, check_device, check_number
 from ..files import writable_folder
 from ..metrics.aggregation import LEVELS
@@ -60,6 +62,8 @@ def evaluate(
     num_workers: int = 2,
     device: str = "auto",
     processor_settings: Mapping[str, Any] | None = None,
+    encoder: str | Path | None = None,
+    trust_remote_code: bool = False,
 ) -> Evaluation:
     """Evaluate a classifier on a collection, its own or another, and write ``report.html`` and ``report.json``.
 
@@ -86,6 +90,8 @@ def evaluate(
         device: "auto", "cpu" or "cuda".
         processor_settings: Settings of how images are read in place of the model's own, such as
             ``{"any_anatomy": True}``; see `mammo_hf.processing.image_processing_mammo.SETTINGS`.
+        encoder: Encoder of a head over features, if it is no longer where the head says.
+        trust_remote_code: Whether code of the encoder's own repository may be run.
 
     Returns:
         The evaluation; as text it is the AUC with its interval, the verdict against chance, and the folder.
@@ -108,7 +114,9 @@ def evaluate(
     # Score them.
     classifier = _load_classifier(folder, tasks, operating_point, device)
     if isinstance(classifier, MammoBagForClassification):
-        prepared, scores = _bag_scores(classifier, collection, chosen, folder, out / "features", num_workers)
+        embedding: dict[str, Any] = {"num_workers": num_workers, "trust_remote_code": trust_remote_code}
+        embedding |= {"encoder": encoder, "processor_settings": processor_settings}
+        prepared, scores = _bag_scores(classifier, collection, chosen, folder, out / "features", embedding)
     else:
         prepared, logits = _scores(classifier, processor, chosen, out / "prepared", tasks, batch_size, num_workers)
         scores = scored(logits, prepared, chosen)
@@ -282,7 +290,7 @@ def _bag_scores(
     chosen: Collection,
     folder: Path,
     features: Path,
-    num_workers: int,
+    embedding: dict[str, Any],
 ) -> tuple[datasets.Dataset, Scored]:
     """Score the images of some units, and the units, with a head over features.
 
@@ -292,7 +300,7 @@ def _bag_scores(
         chosen: Images of it with a label; further images of the same exams count in the scores of units.
         folder: Folder of the model.
         features: Folder of features of images.
-        num_workers: Processes that embed images.
+        embedding: Options of `embed`; the encoder may be ``None`` for the one that the model names.
 
     Raises:
         UsageError: The features are those of another encoder, or the encoder is not here.
@@ -300,13 +308,10 @@ def _bag_scores(
     splits, patients = set(chosen.column("split")), set(chosen.column("patient"))
     whole = collection.where(lambda row: row["split"] in splits and row["patient"] in patients)
     if features_folder(whole) is None:
-        record, settings = model.config.encoder_record or {}, model.config.tiles or {}
-        commit = f"@{record['revision']}" if record.get("kind") == "hub" and record.get("revision") else ""
-        views: dict[str, Any] = {
-            name: tuple(value) if name == "image_size" else value for name, value in settings.items() if value
-        }
-        named: dict[str, Any] = {"encoder": f"{record.get('name')}{commit}", "num_workers": num_workers}
-        whole = embed(whole, features, processor=folder, **named, **views)
+        views = Views.of(model.config.tiles or {}).to_dict()
+        views["image_size"] = tuple(views["image_size"])
+        named = encoder_name(model.config, folder, embedding.pop("encoder"))
+        whole = embed(whole, features, encoder=named, processor=folder, **embedding, **views)
     check_features(model.config, str(features_folder(whole)))
     tasks: Any = model.config.tasks
     rows = features_of(whole, tasks)

@@ -3,7 +3,7 @@
 All members take the same two tensors from one backward pass, a stage's tokens and the gradient of the score with
 respect to them, both float32 (batch, rows, columns, channels). They differ in how the two are combined into a map
 (batch, rows, columns), so that each is stated here as this rule alone. Early stages give finer maps: pass ``stage=0``
-or ``stage=1``.
+or ``stage=1``. Of a head over features the two are those of its encoder's grids, of the whole view and of each tile.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from collections.abc import Callable, Sequence
 import torch
 from transformers import PreTrainedModel
 
+from ..encoders.classifier import BagClassifier
+from ..errors import UsageError
+from .bags import bag_cam
 from .explain import Explainer, explainer
 from .swin import default_stage, feature_tap, preserve_state, stage_grids, swin_of
 from .targets import gradients_of, score
@@ -31,7 +34,13 @@ def cam(rule: Rule) -> Explainer:
     def explain_map(
         model: PreTrainedModel, pixel_values: torch.Tensor, target: Sequence[int], *, stage: int | None = None
     ) -> torch.Tensor:
-        return rule(*tokens_and_gradient(model, pixel_values, target, stage))
+        if not isinstance(model, BagClassifier):
+            return rule(*tokens_and_gradient(model, pixel_values, target, stage))
+        if stage is not None:
+            raise UsageError(
+                "is for a Swin", source="stage", remedy="leave it out: an encoder of features has one grid"
+            )
+        return bag_cam(rule, model, pixel_values, target)
 
     explain_map.__name__, explain_map.__doc__ = rule.__name__, rule.__doc__
     return explainer(explain_map)

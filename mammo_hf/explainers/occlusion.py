@@ -33,8 +33,8 @@ def occlusion(
         model: A classifier of any architecture.
         pixel_values: Normalised images (batch, channels, height, width).
         target: The index into the logits that is explained, per image.
-        step: Distance between squares in pixels; a square's side is twice that. By default the largest one that
-            divides height and width and leaves 14 squares or more from top to bottom.
+        step: Distance between squares in pixels; a square's side is twice that. By default the largest one that leaves
+            14 squares or more from top to bottom and, if one above half of that does, divides height and width.
 
     Returns:
         (batch, height / step, width / step), below 0 where the score rises.
@@ -60,7 +60,9 @@ def occlusion(
 
 def _even_step(height: int, width: int) -> int:
     common = math.gcd(height, width)
-    return max(step for step in range(1, max(height // STEPS, 1) + 1) if common % step == 0)
+    most = max(height // STEPS, 1)
+    even = max(step for step in range(1, most + 1) if common % step == 0)
+    return even if 2 * even > most else most  # no side of a picture at a fixed spacing is a round number
 
 
 def _falls(

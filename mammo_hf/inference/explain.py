@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from ..data.overrides import read_overrides
+from ..encoders.classifier import BagClassifier
 from ..errors import DataError, UsageError, check_device, check_number
 from ..explainers import Explanation, find_explainer
 from ..explainers import explain as explain_batch
@@ -25,11 +26,10 @@ from ..explainers.explanation import mm_per_pixel
 from ..explainers.overlay import side_by_side
 from ..files import is_remote, safe_cell, whole_file, writing_errors
 from ..models.checkpoint import locate, read_tasks
-from ..notes import codes, codes_cell
 from ..plugins import PluginError, pass_over
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .onnx import is_exported
-from .reading import REJECTED, ImageReader, InferenceResult, Source, files_to_read, folders_of
+from .reading import REJECTED, Cut, ImageReader, InferenceResult, ReadImage, Source, files_to_read, folders_of
 from .scoring import load_classifier
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SHOWN = ("attention", "grad_cam", "grad_cam_attention")
+SHOWN_OF_BAGS = ("bag_attention", "grad_cam")  # by a head over features
 COUNT = 12  # test images of a collection that are drawn
 
 
@@ -48,13 +49,15 @@ def explain(
     images: Source | Collection | datasets.Dataset,
     output_dir: str | os.PathLike[str],
     *,
-    explainer: str | Sequence[str] = SHOWN,
+    explainer: str | Sequence[str] | None = None,
     target: str | None = None,
     count: int | None = None,
     num_workers: int = 2,
     device: str | None = None,
     processor_settings: Mapping[str, Any] | None = None,
     overrides: str | os.PathLike[str] | None = None,
+    encoder: str | os.PathLike[str] | None = None,
+    trust_remote_code: bool = False,
 ) -> InferenceResult:
     """Draw where a classifier looked: each image alone and under the map of each explainer, side by side.
 
@@ -67,7 +70,8 @@ def explain(
         images: A collection, or a folder that one is recognised in, or one that ``mammo-hf prepare`` wrote, or prepared
             images; or files as in `files_to_read`: an image, a folder without labels, a list of paths.
         output_dir: Folder for the pictures.
-        explainer: Names of the explainers, or one name.
+        explainer: Names of the explainers, or one name; ``None``: `SHOWN` or, for a head over features,
+            `SHOWN_OF_BAGS`.
         target: Label to explain, such as "pathology:malignant"; by default what the first task predicts.
         count: Largest number of images; by default 12 of a collection, and all files.
         num_workers: Number of processes that read.
@@ -75,12 +79,14 @@ def explain(
         processor_settings: Settings of how images are read in place of the model's own, such as
             ``{"any_anatomy": True}``; see `mammo_hf.processing.image_processing_mammo.SETTINGS`.
         overrides: Table of files whose header is wrong, see `mammo_hf.data.overrides`.
+        encoder: Encoder of a head over features, if it is no longer where the head says.
+        trust_remote_code: Whether code of the encoder's own repository may be run.
 
     Raises:
         UsageError: An argument makes no sense, or the model is not a classifier.
         DataError: The model or the collection cannot be read, or it has no labelled test image.
     """
-    names = [explainer] if isinstance(explainer, str) else list(explainer)
+    names = [explainer] if isinstance(explainer, str) else list(explainer or ())
     for name in names:
         find_explainer(name)
     if count is not None:
@@ -91,16 +97,21 @@ def explain(
     if is_exported(folder):
         remedy = "give the checkpoint that it was exported from"
         raise UsageError("an exported model cannot be explained", source=model, remedy=remedy)
-    network, processor = load_classifier(folder)
+    network, processor = load_classifier(folder, encoder=encoder, trust_remote_code=trust_remote_code)
+    of_bags = isinstance(network, BagClassifier)
+    names = names or list(SHOWN_OF_BAGS if of_bags else SHOWN)
     processor = processor.with_settings(processor_settings)
     network.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))  # type: ignore[arg-type]
+    if _is_labelled(images) and of_bags:
+        images = _test_files(images, folder, processor, count or COUNT, overrides)
     if _is_labelled(images):
         prepared = _prepared(images, folder, processor, out, num_workers, overrides)
         result = _explain_prepared(network, processor, prepared, out, names, target=target, count=count or COUNT)
     else:
         files = files_to_read(images)[:count]  # type: ignore[arg-type]
         given = read_overrides(overrides, folders_of(images))  # type: ignore[arg-type]
-        reader = ImageReader(processor, min(num_workers, len(files)), given)
+        cut = Cut(network.views, network.encoder.tile) if of_bags else None
+        reader = ImageReader(processor, min(num_workers, len(files)), given, cut)
         result = _explain_files(network, reader, files, out, names, target=target)
     logger.info("%s", result)
     return result
@@ -120,12 +131,10 @@ def _is_labelled(images: Any) -> bool:
     return is_remote(text) or path.suffix.lower() == ".toml" or (":" in text and not path.exists())
 
 
-def _prepared(
-    images: Any, model: Path, processor: MammoImageProcessor, out: Path, num_workers: int, overrides: Any
-) -> datasets.Dataset:
-    """Return the prepared test images of a collection."""
+def _test_images(images: Any, model: Path, processor: MammoImageProcessor, overrides: Any) -> Any:
+    """Return the test images of a collection; images that are prepared as they are."""
     from ..data.collection import Collection
-    from ..data.training_data import open_as_trained, prepared_images, reading_of
+    from ..data.training_data import open_as_trained, reading_of
 
     if isinstance(images, (str, os.PathLike)):
         reading = reading_of(images, processor) | ({} if overrides is None else {"overrides": overrides})
@@ -137,6 +146,31 @@ def _prepared(
     table = images.where(split="test")
     if not len(table):
         raise DataError("has no test image to explain", source=images.salt_name, remedy="check its test tables")
+    return table
+
+
+def _test_files(images: Any, model: Path, processor: MammoImageProcessor, count: int, overrides: Any) -> list[str]:
+    """Return the files of test images, those with an annotated finding first."""
+    from ..data.prepare.folder import features_folder_of, folder_of
+
+    table = _test_images(images, model, processor, overrides)
+    if not hasattr(table, "column") or folder_of(table) is not None or features_folder_of(table) is not None:
+        remedy = "give the collection that they were made from, or files"
+        raise UsageError("are prepared, and a head over features explains files", source="the images", remedy=remedy)
+    rows = sorted(table, key=lambda row: not row["findings"])
+    return [row["path"] for row in rows[:count]]
+
+
+def _prepared(
+    images: Any, model: Path, processor: MammoImageProcessor, out: Path, num_workers: int, overrides: Any
+) -> datasets.Dataset:
+    """Return the prepared test images of a collection."""
+    from ..data.collection import Collection
+    from ..data.training_data import prepared_images
+
+    table = _test_images(images, model, processor, overrides)
+    if not isinstance(table, Collection):
+        return table
     return prepared_images(table, processor, out / "prepared", tasks=read_tasks(model), num_workers=num_workers)
 
 
@@ -204,11 +238,10 @@ def _explain_files(
     noted: Counter[str] = Counter()
     with ahead as reader:
         for image in reader.read(enumerate(files)):
-            if image.pixel_values is None or image.geometry is None:
+            if image.reason is not None or image.geometry is None:
                 rejected.append([files[image.index], image.reason or "", image.code])
                 continue
-            pixels = torch.from_numpy(image.pixel_values)[None]
-            shown = reader.processor.denormalize(pixels.numpy())
+            pixels, shown = _pixels(image, reader.processor)
             pixels = pixels.to(network.device)
             run = partial(explain_batch, network, pixels, target, images=shown, geometry=[image.geometry])
             found = _by_each(names, run)
@@ -216,15 +249,24 @@ def _explain_files(
             picture = f"{image.index + 1:03d}.png"
             maps = {name: explanation.map[0] for name, explanation in found.items()}
             _save(out / picture, first.images[0], maps, None, mm_per_pixel(image.geometry), first.caption())
-            noted.update(codes(image.notes))
+            noted.update(image.notes)
             label, score = first.target[0], f"{first.score[0]:.6g}"
-            drawn.append([files[image.index], picture, label, score, codes_cell(image.notes)])
+            drawn.append([files[image.index], picture, label, score, ";".join(image.notes)])
     _write_table(out / "explanations.csv", ["file", "picture", "label", "score", "notes"], drawn)
     if rejected:
         _write_table(out / "rejected.csv", list(REJECTED), rejected)
     rejects = out / "rejected.csv" if rejected else None
     refusals = Counter(code for *_, code in rejected)
     return InferenceResult(out, len(drawn), len(rejected), rejects, notes=noted, refusals=refusals)
+
+
+def _pixels(image: ReadImage, processor: MammoImageProcessor) -> tuple[torch.Tensor, np.ndarray]:
+    """Return what is explained of an image, (1, channels, height, width), and how it is shown, (1, height, width)."""
+    if image.views is not None:
+        intensity = image.views.finest[0][None]
+        return torch.from_numpy(intensity)[None], intensity
+    pixels = np.asarray(image.pixel_values)[None]
+    return torch.from_numpy(pixels), processor.denormalize(pixels)
 
 
 def _save(

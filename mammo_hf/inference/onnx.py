@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from ..data.terms import Terms, read_terms, write_terms
+from ..encoders.classifier import BagClassifier
 from ..errors import DataError, UsageError, install
 from ..files import as_new_files
 from ..models.checkpoint import ONNX_MODEL, ONNX_TASKS, load_processor
@@ -58,6 +59,8 @@ def export_onnx(
         UsageError: The extra is not installed, or the folder is not empty.
         DataError: The written model returns other logits.
     """
+    if isinstance(model, BagClassifier):
+        raise UsageError("is a head over features, which is not exported", source="model", remedy="give a Swin")
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(f"{missing[0]} is not installed", remedy=_EXTRA)

@@ -9,21 +9,26 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
-from transformers import Pipeline, SwinForImageClassification
+import torch
+from transformers import Pipeline, PreTrainedConfig, SwinForImageClassification
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from ..dicom import Laterality, View
+from ..encoders.bags import MammoBagForClassification
+from ..encoders.classifier import BagClassifier, load_bag_classifier
+from ..encoders.views import Drawn, Picture, drawn
 from ..errors import UsageError
 from ..explainers import Explanation
 from ..explainers.targets import resolve, task_slices
 from ..isolation import isolate_process
-from ..models.checkpoint import NO_CLASSIFIER, check_processor
+from ..models.checkpoint import BAG, NO_CLASSIFIER, check_processor, locate
 from ..models.configuration_mammo_swin import MammoSwinConfig
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification
 from ..notes import codes
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .exams import NO_HEADER, ExamView, check_header, into_exam, not_counting, precedence, views_of
-from .reading import files_below
-from .scoring import calibrated_scores, label_of, labels_by_task, score_and_explain
+from .reading import Source, files_below, files_to_read, studies_of
+from .scoring import calibrated_scores, explain_bag, label_of, labels_by_task, score_and_explain, units_of_head
 
 TASK = "mammogram-classification"
 Result = dict[str, Any]
@@ -43,6 +48,9 @@ class MammogramClassificationPipeline(Pipeline):
     - an exam, as ``{"LCC": image, "LMLO": image, "RCC": image, "RMLO": image}``: ``{"views": {...}, "breasts":
       {"left": [...], "right": [...]}, "exam": [...]}``, each a list as for one image. Of a list of images of one view
       the one counts that `mammo_hf.inference.exams.precedence` puts first; the results of the rest are in ``"others"``.
+      A head over features scores breasts and exam itself, any other model by a rule that combines the views;
+    - a folder or a list of paths with ``exams=True``: a list of the results of its exams, which the headers tell, each
+      with its ``"files"``.
 
     Args of a call, in addition to transformers' own (``batch_size``, ``num_workers``):
         explainer: Name of an explainer; the predicted label of each task then has an ``"explanation"``.
@@ -50,7 +58,11 @@ class MammogramClassificationPipeline(Pipeline):
         tasks: Names of the tasks to report; all by default.
         top_k: Number of labels to report per task; all by default.
         tta: Whether to use test-time augmentation: scores of the mean logits over five rotated and scaled views.
-        aggregate: Rule that puts views together: "mean", "max" or "noisy_or".
+        aggregate: Rule that combines views, if the model scores images alone: "mean", "max" or "noisy_or".
+        exams: Whether the files of one StudyInstanceUID are read as an exam.
+
+    A head over features takes two more arguments when the pipeline is made: ``encoder``, its encoder if that is no
+    longer where the head says, and ``trust_encoder_code``, whether code of the encoder's own repository may be run.
 
     Raises:
         UsageError: An argument that makes no sense, or a model without the processor that it was trained with.
@@ -63,7 +75,14 @@ class MammogramClassificationPipeline(Pipeline):
     _load_tokenizer = False
     _load_video_processor = False  # unset, transformers would ask whether to run the code in the repository
 
-    def __init__(self, *args: Any, isolate: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        isolate: bool = False,
+        encoder: str | os.PathLike[str] | None = None,
+        trust_encoder_code: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         if isolate:
             isolate_process()
@@ -83,6 +102,10 @@ class MammogramClassificationPipeline(Pipeline):
             )
         if type(self.model) is SwinForImageClassification:
             self.model = _own_classifier(self.model)
+        if isinstance(self.model, MammoBagForClassification):
+            folder = locate(self.model.name_or_path)
+            encoded: dict[str, Any] = {"encoder": encoder, "trust_remote_code": trust_encoder_code}
+            self.model = load_bag_classifier(folder, head=self.model, **encoded)
         if hasattr(self.model.config, "image_size"):
             check_processor(self.image_processor, self.model.config, self.model.name_or_path or "the model")
 
@@ -95,7 +118,9 @@ class MammogramClassificationPipeline(Pipeline):
             save_directory: Folder to save to.
             kwargs: Arguments of the model's ``save_pretrained``.
         """
-        self.model.save_pretrained(save_directory, **kwargs)
+        (self.model.head if isinstance(self.model, BagClassifier) else self.model).save_pretrained(
+            save_directory, **kwargs
+        )
         self.image_processor.save_pretrained(save_directory)
 
     def _sanitize_parameters(
@@ -105,6 +130,7 @@ class MammogramClassificationPipeline(Pipeline):
         tasks: str | Sequence[str] | None = None,
         top_k: int | None = None,
         tta: bool | None = None,
+        with_bags: bool | None = None,
         **kwargs: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         if kwargs:
@@ -116,16 +142,23 @@ class MammogramClassificationPipeline(Pipeline):
                 resolve(one, 1, self.model.config)
         if top_k is not None and top_k < 1:
             raise UsageError(f"is {top_k}", source="top_k", remedy="it must be 1 or more, or None for all")
+        if tta and isinstance(getattr(self, "model", None), BagClassifier):
+            raise UsageError("is for a Swin, and this is a head over features", source="tta", remedy="leave it out")
         chosen = None if tasks is None else self._checked_tasks([tasks] if isinstance(tasks, str) else list(tasks))
         forward = {"explainer": explainer, "target": target, "tasks": chosen, "tta": tta}
-        after = {"tasks": chosen, "top_k": top_k}
+        after = {"tasks": chosen, "top_k": top_k, "with_bags": with_bags}
         given = [{name: value for name, value in part.items() if value is not None} for part in (forward, after)]
         return {}, given[0], given[1]
 
-    def __call__(self, inputs: Any, *, aggregate: str = "mean", **kwargs: Any) -> Any:
+    def __call__(self, inputs: Any, *, aggregate: str = "mean", exams: bool = False, **kwargs: Any) -> Any:
         """Score the given images; see the class."""
         if isinstance(inputs, Mapping):
-            return self._read_exam(inputs, aggregate, **kwargs)
+            return self._read_exam(views_of(inputs), aggregate, **kwargs)
+        if exams:
+            return [
+                {"files": [str(view.image) for view in exam]} | self._read_exam(exam, aggregate, **kwargs)
+                for exam in _exams_of(inputs)
+            ]
         if isinstance(inputs, (str, os.PathLike)) and os.path.isdir(inputs):
             files = files_below(inputs)
             read = self([os.path.join(inputs, file) for file in files], **kwargs)
@@ -148,10 +181,11 @@ class MammogramClassificationPipeline(Pipeline):
                 # transformers streams generators, and no other iterators
                 yield from super().__call__((one for one in chain([first], inputs)), **kwargs)
 
-    def _read_exam(self, exam: Mapping[Any, Any], aggregate: str, **kwargs: Any) -> dict[str, Any]:
-        views = self._counted(views_of(exam))
+    def _read_exam(self, exam: list[ExamView], aggregate: str, **kwargs: Any) -> dict[str, Any]:
+        views = self._counted(exam)
         top_k = kwargs.pop("top_k", None)
-        each = super().__call__(views, **kwargs)
+        found = super().__call__(views, with_bags=True, **kwargs)
+        each, bags = [results for results, _ in found], [bag for _, bag in found]
         labels = labels_by_task(self.model.config)
         scores = {name: np.zeros((len(views), len(of_task))) for name, of_task in labels.items()}
         for row, results in enumerate(each):
@@ -161,7 +195,11 @@ class MammogramClassificationPipeline(Pipeline):
         counted = [row for row, view in enumerate(views) if view.note is None]
         lateralities = [views[row].laterality for row in counted]
         of_views = {name: table[counted] for name, table in scores.items() if name in wanted}
-        units = into_exam(lateralities, of_views, aggregate)
+        if isinstance(self.model, BagClassifier):
+            of_head = units_of_head(self.model, lateralities, [bags[row] for row in counted])
+            units = {unit: {name: scores[name] for name in of_views} for unit, scores in of_head.items()}
+        else:
+            units = into_exam(lateralities, of_views, aggregate)
         ranked = {unit: self._ranked(of_unit, top_k) for unit, of_unit in units.items()}
         others: dict[str, list[Any]] = {}
         for view, results in zip(views, each, strict=True):
@@ -189,12 +227,18 @@ class MammogramClassificationPipeline(Pipeline):
 
     def preprocess(self, inputs: Any) -> dict[str, Any]:
         """Turn one image into model input and its geometry."""
-        if isinstance(inputs, ExamView):
-            source = self.image_processor.open(inputs.image)
-            check_header(inputs, source.mammogram)
-            source.notes += () if inputs.note is None else (inputs.note,)
-            inputs = source
-        return dict(self.image_processor(inputs, return_tensors="pt", return_geometry=True, return_notes=True))
+        named = inputs if isinstance(inputs, ExamView) else None
+        source = self.image_processor.open(inputs if named is None else named.image)
+        if named is not None:
+            check_header(named, source.mammogram)
+            source.notes += () if named.note is None else (named.note,)
+        if isinstance(self.model, BagClassifier):
+            facts = source.laterality, source.projection
+            if named is not None:
+                facts = named.laterality.value, named.view.value
+            views = drawn(Picture.of_image(source, self.image_processor), self.model.views, self.model.encoder.tile)
+            return {"views": [views], "facts": [facts], "notes": [views.notes]}
+        return dict(self.image_processor(source, return_tensors="pt", return_geometry=True, return_notes=True))
 
     def _forward(
         self,
@@ -204,6 +248,8 @@ class MammogramClassificationPipeline(Pipeline):
         tasks: list[str] | None = None,
         tta: bool = False,
     ) -> dict[str, Any]:
+        if isinstance(self.model, BagClassifier):
+            return self._forward_bags(model_inputs, explainer, target, tasks)
         geometry = [one[0] if isinstance(one, list) else one for one in model_inputs["geometry"]]
         logits, explanations = score_and_explain(
             self.model,
@@ -215,13 +261,33 @@ class MammogramClassificationPipeline(Pipeline):
             tta=tta,
             geometry=geometry,
         )
-        notes = [one[0] if isinstance(one, list) else one for one in model_inputs["notes"]]
+        notes = [codes(one[0] if isinstance(one, list) else one) for one in model_inputs["notes"]]
         return {"logits": logits, "explanations": explanations, "notes": notes}
 
+    def _forward_bags(
+        self,
+        model_inputs: dict[str, Any],
+        explainer: str | None,
+        target: str | Sequence[str] | None,
+        tasks: list[str] | None,
+    ) -> dict[str, Any]:
+        given = {name: [one[0] if isinstance(one, list) else one for one in of] for name, of in model_inputs.items()}
+        views = [Drawn(*one) for one in given["views"]]  # transformers makes a plain tuple of it
+        bags = [self.model.bag(one, *facts)[1] for one, facts in zip(views, given["facts"], strict=True)]
+        explained: list[dict[int, Explanation]] = [{} for _ in views]
+        if explainer is not None:
+            explained = [explain_bag(self.model, one, explainer, tasks=tasks, target=target) for one in views]
+        logits = torch.from_numpy(np.stack([self.model.unit_logits([bag]) for bag in bags]))
+        return {"logits": logits, "explanations": explained, "notes": list(map(list, given["notes"])), "bags": bags}
+
     def postprocess(
-        self, model_outputs: dict[str, Any], tasks: list[str] | None = None, top_k: int | None = None
-    ) -> list[Result]:
-        """Turn the logits of one image into the list of scores."""
+        self,
+        model_outputs: dict[str, Any],
+        tasks: list[str] | None = None,
+        top_k: int | None = None,
+        with_bags: bool = False,
+    ) -> Any:
+        """Turn the logits of one image into the list of scores; with its bag, if there is any, if asked for."""
         logits = model_outputs["logits"].double().numpy()
         scores = calibrated_scores(self.model.config, logits)
         explanations = model_outputs["explanations"]
@@ -230,9 +296,12 @@ class MammogramClassificationPipeline(Pipeline):
         results = self._ranked(
             {name: table[0] for name, table in scores.items() if tasks is None or name in tasks}, top_k, found
         )
-        notes = model_outputs["notes"]
-        named = codes(notes[0] if isinstance(notes, list) else notes)
-        return [one | {"notes": named} for one in results] if named else results
+        (named,) = model_outputs["notes"][:1] if _is_nested(model_outputs["notes"]) else [model_outputs["notes"]]
+        results = [one | {"notes": list(named)} for one in results] if named else results
+        if not with_bags:
+            return results
+        bags = model_outputs.get("bags")
+        return results, bags[0] if isinstance(bags, list) else bags
 
     def _ranked(
         self, scores: dict[str, np.ndarray], top_k: int | None, explanations: Mapping[int, Explanation] | None = None
@@ -256,6 +325,37 @@ class MammogramClassificationPipeline(Pipeline):
             problem = f"{unknown[0]!r} is not a task of this model" if unknown else "names no task"
             raise UsageError(problem, source="tasks", remedy=f"use {', '.join(known)}")
         return tasks
+
+
+def _is_nested(notes: Sequence[Any]) -> bool:
+    return bool(notes) and not isinstance(notes[0], str)
+
+
+def _exams_of(source: Source) -> list[list[ExamView]]:
+    """Return the views of the exams in a folder or a list of files, each under the name that its header gives."""
+    from ..data.datasets.contents import read_facts  # brings `datasets`, which reading images does not need
+
+    files = files_to_read(source)
+    exams: dict[str, list[ExamView]] = {}
+    for index, (file, study) in enumerate(zip(files, studies_of(files), strict=True)):
+        laterality, view = Laterality.UNKNOWN, View.UNKNOWN
+        if study:
+            facts = read_facts(file, any_anatomy=True)
+            laterality, view = facts.laterality, facts.view
+        named = laterality is not Laterality.UNKNOWN and view is not View.UNKNOWN
+        key = f"{laterality.value}{view.value}" if named else file
+        exams.setdefault(study or f"file {index}", []).append(ExamView(key, file, laterality, view))
+    return list(exams.values())
+
+
+class _Classifier:
+    """What ``pipeline`` loads: a Swin or a head over features, as the configuration says."""
+
+    @classmethod
+    def from_pretrained(cls, name: str, **kwargs: Any) -> Any:
+        config, _ = PreTrainedConfig.get_config_dict(name, **kwargs)
+        kind = MammoBagForClassification if config.get("model_type") == BAG else MammoSwinForImageClassification
+        return kind.from_pretrained(name, **kwargs)
 
 
 def _own_classifier(stock: SwinForImageClassification) -> MammoSwinForImageClassification:
@@ -289,5 +389,5 @@ def _cut(results: list[Result], top_k: int | None) -> list[Result]:
 
 
 PIPELINE_REGISTRY.register_pipeline(
-    TASK, pipeline_class=MammogramClassificationPipeline, pt_model=(MammoSwinForImageClassification,), type="image"
+    TASK, pipeline_class=MammogramClassificationPipeline, pt_model=(_Classifier,), type="image"
 )

@@ -4,6 +4,9 @@ A run that was interrupted at any moment is resumed by the same call. What has b
 
     scores.csv.part/run.json             what is run: a resumed run must be the same
     scores.csv.part/0000-00000.csv       rows as they come; one file per run and process, written by it alone
+
+Where breasts or exams are scored too, a batch is an exam: its files are found by a pass over the headers, read
+together, and forgotten when its rows are written.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import filelock
 import numpy as np
@@ -32,18 +35,22 @@ from tqdm.auto import tqdm
 
 from ..data.overrides import Overrides, read_overrides
 from ..data.privacy import private_salt, salted_hash
-from ..errors import UsageError, check_device, check_number, printable
-from ..explainers import find_explainer
-from ..explainers.targets import label_names
+from ..encoders.classifier import BagClassifier, units_of
+from ..errors import UsageError, check_choice, check_device, check_number, printable
+from ..explainers import Explanation, find_explainer
+from ..explainers.targets import label_names, task_slices
 from ..files import safe_cell, whole_file, write_record, writing_errors
 from ..isolation import isolating
+from ..metrics import aggregation
+from ..metrics.aggregation import LEVELS, RULES
 from ..models.checkpoint import locate, repository_of
-from ..notes import codes_cell, codes_in
+from ..notes import codes_in
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .exams import not_counting
 from .onnx import is_exported, load_exported
 from .reading import (
     REJECTED,
+    Cut,
     ImageReader,
     InferenceResult,
     ReadImage,
@@ -52,8 +59,9 @@ from .reading import (
     files_to_read,
     folders_of,
     replicas,
+    studies_of,
 )
-from .scoring import calibrated_scores, load_classifier, score_and_explain
+from .scoring import calibrated_scores, explain_bag, load_classifier, score_and_explain
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +69,7 @@ GPU_BATCH = 32
 CPU_PIXELS = 2 * 448 * 224  # per batch on a CPU: with more, activations outgrow the caches, and each image takes longer
 FEW = 16  # files that are read before a process would have started
 FACTS = ("file", "exam", "laterality", "view", "notes")
-_NOTES = FACTS.index("notes")
+OF_UNITS = ("level", "images")  # columns in front of these if breasts or exams are scored too
 Rows = list[tuple[int, list[str]]]
 
 
@@ -71,6 +79,8 @@ def predict(
     source: Source,
     output: str | os.PathLike[str],
     *,
+    level: str | None = None,
+    aggregate: str = "mean",
     explainer: str | None = None,
     tta: bool = False,
     batch_size: int | None = None,
@@ -79,8 +89,15 @@ def predict(
     dtype: str = "float32",
     processor_settings: Mapping[str, Any] | None = None,
     overrides: str | os.PathLike[str] | None = None,
+    encoder: str | os.PathLike[str] | None = None,
+    trust_remote_code: bool = False,
 ) -> InferenceResult | None:
     """Score images with a classifier, and write the scores as a table in the files' order.
+
+    With ``level="breast"`` or ``"exam"`` the table also has a row per breast or exam, before those of its images, and
+    the columns ``level`` and ``images``, the number of images that it is scored from; the rows are then in the order of
+    the exams. Files of one StudyInstanceUID are one exam; a file without one is an exam of its own. Of several images
+    of one view one counts, as in `mammo_hf.inference.exams.precedence`.
 
     A file that cannot be read is listed in ``OUTPUT.rejected.csv`` with the reason, and so is one that is listed twice.
     A call that was interrupted is resumed by the same call. Under ``accelerate launch`` the processes divide the
@@ -90,6 +107,10 @@ def predict(
         model: A classifier, as in `mammo_hf.models.checkpoint.locate`, or the folder of an exported one.
         source: Images to score, as in `files_to_read`: an image, a folder, a list of paths, or a sequence of these.
         output: The table to write, ``.csv`` or ``.parquet``.
+        level: "image" for images alone, or "breast" or "exam" for those too; ``None``: the level that a head over
+            features was trained on, the image for any other model.
+        aggregate: Rule that combines the images of a breast or exam if the model scores images alone: "mean", "max" or
+            "noisy_or".
         explainer: Name of an explainer; the predicted label of each task is then drawn into ``OUTPUT.explanations``.
         tta: Whether to use test-time augmentation: the mean of the logits over five views of each image.
         batch_size: Number of images per batch; see `default_batch`.
@@ -99,6 +120,8 @@ def predict(
         processor_settings: Settings of how images are read in place of the model's own, such as
             ``{"any_anatomy": True}``; see `mammo_hf.processing.image_processing_mammo.SETTINGS`.
         overrides: Table of files whose header is wrong, see `mammo_hf.data.overrides`.
+        encoder: Encoder of a head over features, if it is no longer where the head says.
+        trust_remote_code: Whether code of the encoder's own repository may be run.
 
     Returns:
         What was done; ``None`` in all processes but the first.
@@ -113,6 +136,9 @@ def predict(
         if value is not None:
             check_number(name, value, value >= least, f"{least} or more")
     check_device(device)
+    if level is not None:
+        check_choice("level", level, LEVELS)
+    check_choice("aggregate", aggregate, RULES)
     if explainer is not None:
         find_explainer(explainer)
     output = Path(output)
@@ -123,9 +149,12 @@ def predict(
     with writing_errors(output.parent):
         output.parent.mkdir(parents=True, exist_ok=True)
     with _alone(output):
-        loaded, processor = _loaded(folder, explainer, dtype)
+        loaded, processor = _loaded(folder, explainer, dtype, encoder, trust_remote_code)
+        if tta and isinstance(loaded, BagClassifier):
+            raise UsageError("is for a Swin, and this is a head over features", source="tta", remedy="leave it out")
         processor = processor.with_settings(processor_settings)
         options: dict[str, Any] = {"explainer": explainer, "tta": tta, "batch_size": batch_size}
+        options |= {"level": level or _level_of(loaded), "aggregate": aggregate}
         options |= {"num_workers": num_workers, "device": device, "name": f"{identity(folder)} {loaded.dtype}"}
         result = score_files(loaded, processor, files, output, overrides=given, **options)
     if result is not None:
@@ -133,14 +162,29 @@ def predict(
     return result
 
 
-def _loaded(folder: Path, explainer: str | None, dtype: str) -> tuple[Any, MammoImageProcessor]:
+def _loaded(
+    folder: Path,
+    explainer: str | None,
+    dtype: str,
+    encoder: str | os.PathLike[str] | None,
+    trust_remote_code: bool,
+) -> tuple[Any, MammoImageProcessor]:
     if not is_exported(folder):
-        return load_classifier(folder, dtype=getattr(torch, dtype))
+        options: dict[str, Any] = {"encoder": encoder, "trust_remote_code": trust_remote_code}
+        return load_classifier(folder, dtype=getattr(torch, dtype), **options)
     for name, unsupported in (("explainer", explainer is not None), ("dtype", dtype != "float32")):
         if unsupported:
             remedy = "give the checkpoint that it was exported from, or leave this out"
             raise UsageError("is not available for an exported model", source=name, remedy=remedy)
     return load_exported(folder)
+
+
+def _level_of(model: Any) -> str:
+    """Return the level that a model scores by itself: the highest that a task of a head over features has."""
+    if not isinstance(model, BagClassifier):
+        return LEVELS[0]
+    tasks: Any = model.config.tasks
+    return LEVELS[max(LEVELS.index(task["level"]) for task in tasks)]
 
 
 @contextmanager
@@ -176,6 +220,39 @@ def identity(folder: Path) -> str:
     return _digest(json.dumps([[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]))
 
 
+class Work(NamedTuple):
+    """What a run does, in its order.
+
+    Attributes:
+        files: Paths of the images.
+        batches: Positions in ``files`` of each batch. With units a batch is an exam.
+        units: Whether breasts or exams are scored too. A batch of n files that begins at position p then has the rows
+            2p to 2p + n - 1 for its units, as far as there are any, and the n rows after these for its images; else the
+            number of a row is the file's position.
+    """
+
+    files: list[str]
+    batches: list[range]
+    units: bool
+
+    def rows_of_images(self, batch: range) -> range:
+        """Return the numbers of the rows of a batch's images, the last that are written."""
+        return range(batch.start + batch.stop, 2 * batch.stop) if self.units else batch
+
+    @classmethod
+    def of(cls, files: Sequence[str], size: int, units: bool) -> Work:
+        """Return the work on files: in batches of some size, or exam by exam."""
+        if not units:
+            starts = range(0, len(files), size)
+            return cls(list(files), [range(start, min(start + size, len(files))) for start in starts], False)
+        exams: dict[str, list[str]] = {}
+        for index, (file, study) in enumerate(zip(files, studies_of(files), strict=True)):
+            exams.setdefault(study or f"file {index}", []).append(file)
+        ends = np.cumsum([len(exam) for exam in exams.values()]).tolist()
+        batches = [range(end - len(exam), end) for end, exam in zip(ends, exams.values(), strict=True)]
+        return cls(list(chain.from_iterable(exams.values())), batches, True)
+
+
 @isolating()
 def score_files(
     model: Any,
@@ -183,6 +260,8 @@ def score_files(
     files: Sequence[str],
     output: Path,
     *,
+    level: str = "image",
+    aggregate: str = "mean",
     explainer: str | None = None,
     tta: bool = False,
     batch_size: int | None = None,
@@ -200,6 +279,8 @@ def score_files(
         processor: The model's processor.
         files: Paths of the images.
         output: The table to write.
+        level: "image", "breast" or "exam".
+        aggregate: Rule that combines images, see `predict`.
         explainer: Name of an explainer, see `predict`.
         tta: Whether to use test-time augmentation.
         batch_size: Number of images per batch.
@@ -209,23 +290,27 @@ def score_files(
         overrides: What the user says of files in place of their headers.
     """
     state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
-    size = batch_size or default_batch(processor, state.device.type)
-    scorer = _Scorer(model.to(state.device), processor, explainer, tta, output, overrides or {})
-    journal = Journal(output.with_name(f"{output.name}.part"), len(scorer.columns) + 3, len(files))
+    of_bags = isinstance(model, BagClassifier)
+    size = batch_size or (1 if of_bags else default_batch(processor, state.device.type))
+    made_by: Any = _BagScorer if of_bags else _Scorer
+    options = {"explainer": explainer, "tta": tta, "level": level, "aggregate": aggregate, "size": size}
+    scorer = made_by(model.to(state.device), processor, output, overrides or {}, **options)
+    work = Work.of(files, size, scorer.units)
+    journal = Journal(output.with_name(f"{output.name}.part"), len(scorer.columns) + 3, len(files) * (1 + work.units))
     # Find out which batches an earlier run has left to do, and which of those are this process's
     with state.main_process_first():
-        journal.open(scorer.facts(files, size, name))
+        journal.open(scorer.facts(work.files, name))
         if scorer.pictures is not None:
             scorer.pictures.mkdir(exist_ok=True)
-    done, number = journal.done(size), journal.next_run()
+    done, number = journal.done([work.rows_of_images(batch) for batch in work.batches]), journal.next_run()
     state.wait_for_everyone()  # before the file of any new process is there
-    mine = np.flatnonzero(~done)[state.process_index :: state.num_processes]
+    mine = [work.batches[batch] for batch in np.flatnonzero(~done)[state.process_index :: state.num_processes]]
     if num_workers is None:
-        num_workers = 0 if len(mine) * size <= FEW else max(1, _cores() // state.num_processes)
+        num_workers = 0 if sum(map(len, mine)) <= FEW else max(1, _cores() // state.num_processes)
     # Score them
     journal.begin(number, state.process_index)
     try:
-        _read_batches(scorer, journal, files, mine, size, num_workers, state)
+        _read_batches(scorer, journal, work, mine, num_workers, state)
     finally:
         journal.close()
     journal.mark_finished(number, state.process_index)
@@ -236,7 +321,7 @@ def score_files(
     images, notes, refusals = write_outputs(journal, output, scorer.columns, scorer.labels)
     journal.remove()
     rejects = rejects_path(output) if refusals else None
-    resumed = sum(min(size, len(files) - batch * size) for batch in np.flatnonzero(done).tolist())
+    resumed = sum(len(batch) for batch, was_done in zip(work.batches, done, strict=True) if was_done)
     return InferenceResult(output, images, refusals.total(), rejects, resumed, notes, refusals)
 
 
@@ -252,37 +337,64 @@ def rejects_path(output: Path) -> Path:
 
 
 class _Scorer:
-    """A classifier and what is done with it: rows of scores, and pictures of explanations."""
+    """A classifier of images and what is done with it: rows of scores, and pictures of explanations."""
+
+    cut: Cut | None = None
 
     def __init__(
         self,
         model: Any,
         processor: MammoImageProcessor,
-        explainer: str | None,
-        tta: bool,
         output: Path,
         overrides: Overrides,
+        *,
+        explainer: str | None,
+        tta: bool,
+        level: str,
+        aggregate: str,
+        size: int,
     ) -> None:
         self.model, self.processor, self.explainer, self.tta = model, processor, explainer, tta
+        self.level, self.aggregate, self.size, self.units = level, aggregate, size, level != "image"
         self.overrides, self.salt = overrides, _salt()
         self.labels = label_names(model.config)
         self.pictures = output.with_name(f"{output.stem}.explanations") if explainer else None
-        self.columns = [*FACTS, *self.labels, *(["explanation"] if explainer else [])]
+        front = OF_UNITS if self.units else ()
+        self.columns = [*front, *FACTS, *self.labels, *(["explanation"] if explainer else [])]
 
-    def facts(self, files: Sequence[str], size: int, name: str) -> dict[str, Any]:
+    def facts(self, files: Sequence[str], name: str) -> dict[str, Any]:
         """Return what must be the same in a run that resumes this one."""
         return {
             "model": name or _digest(self.model.config.to_json_string()),
             "processor": _digest(self.processor.to_json_string()),
             "list of files": _digest("\n".join(files)),
             "overrides file": _digest(json.dumps(sorted(self.overrides.items()))),
-            "batch size": size,
+            "batch size": self.size,
             "explainer": self.explainer,
             "tta": self.tta,
+            "level": self.level,
+            "aggregate": self.aggregate,
         }
 
-    def score(self, model: Any, images: list[ReadImage]) -> tuple[np.ndarray, list[str]]:
-        """Return calibrated scores (images, labels), and the names of the pictures that were drawn."""
+    def score(self, model: Any, images: list[ReadImage]) -> tuple[np.ndarray, list[str], Any]:
+        """Score images.
+
+        Returns:
+            Calibrated scores (images, labels), the names of the pictures that were drawn, and what `unit` takes.
+        """
+        found = [self._batch(model, images[first : first + self.size]) for first in range(0, len(images), self.size)]
+        scores = np.concatenate([table for table, _ in found])
+        return scores, [name for _, names in found for name in names], scores
+
+    def unit(self, model: Any, images: Any, members: list[int]) -> np.ndarray:
+        """Return the calibrated scores (labels,) of a breast or exam from those of its images."""
+        together = np.zeros(len(members), np.int64)
+        parts = task_slices(model.config).values()
+        return np.concatenate(
+            [aggregation.aggregate(self.aggregate, images[members][:, part], together, 1)[0] for part in parts]
+        )
+
+    def _batch(self, model: Any, images: list[ReadImage]) -> tuple[np.ndarray, list[str]]:
         logits, explained = score_and_explain(
             model,
             self.processor,
@@ -292,75 +404,123 @@ class _Scorer:
             geometry=[image.geometry for image in images if image.geometry is not None],
         )
         by_task = calibrated_scores(model.config, logits.double().cpu().numpy())
+        return np.concatenate(list(by_task.values()), axis=1), self._drawn(images, explained)
+
+    def _drawn(self, images: list[ReadImage], explained: Sequence[Mapping[int, Explanation]]) -> list[str]:
+        """Draw the explanations of images, and return the names of the pictures of each."""
+        if self.pictures is None:
+            return []
         pictures = []
-        if self.pictures is not None:
-            for image, found in zip(images, explained, strict=True):
-                names = {at: f"{image.index + 1:07d}-{self.labels[at].split(':', 1)[0]}.png" for at in found}
-                for at, explanation in found.items():
-                    explanation.save(self.pictures / names[at], style="side_by_side")
-                pictures.append(";".join(names.values()))
-        return np.concatenate(list(by_task.values()), axis=1), pictures
+        for image, found in zip(images, explained, strict=True):
+            names = {at: f"{image.index + 1:07d}-{self.labels[at].split(':', 1)[0]}.png" for at in found}
+            for at, explanation in found.items():
+                explanation.save(self.pictures / names[at], style="side_by_side")
+            pictures.append(";".join(names.values()))
+        return pictures
+
+
+class _BagScorer(_Scorer):
+    """A head over features with its encoder: it scores breasts and exams itself, from the bags of their images."""
+
+    def __init__(self, model: BagClassifier, *arguments: Any, **options: Any) -> None:
+        super().__init__(model, *arguments, **options)
+        self.cut = Cut(model.views, model.encoder.tile)
+
+    def score(self, model: BagClassifier, images: list[ReadImage]) -> tuple[np.ndarray, list[str], Any]:
+        """Encode and score images, each alone; see `_Scorer.score`."""
+        of_units, scores, explained = [], [], []
+        for image in images:
+            assert image.views is not None
+            _, bag = model.bag(image.views, image.laterality, image.view)
+            of_units.append(bag)
+            scores.append(self.unit(model, [bag], [0]))
+            if self.explainer is not None:
+                explained.append(explain_bag(model, image.views, self.explainer))
+        return np.stack(scores), self._drawn(images, explained), of_units
+
+    def unit(self, model: BagClassifier, images: Any, members: list[int]) -> np.ndarray:
+        """Return the calibrated scores (labels,) that the head gives to the images of a unit."""
+        logits = model.unit_logits([images[member] for member in members])
+        return np.concatenate([table[0] for table in calibrated_scores(model.config, logits[None]).values()])
 
 
 def _read_batches(
-    scorer: _Scorer,
-    journal: Journal,
-    files: Sequence[str],
-    mine: np.ndarray,
-    size: int,
-    workers: int,
-    state: PartialState,
+    scorer: _Scorer, journal: Journal, work: Work, batches: list[range], workers: int, state: PartialState
 ) -> None:
     """Read and score this process's batches."""
-    batches = [range(batch * size, min((batch + 1) * size, len(files))) for batch in mine]
     count, rejected = sum(map(len, batches)), 0
-    position = {"total": len(files), "initial": len(files) - count, "disable": not state.is_main_process}
+    position = {"total": len(work.files), "initial": len(work.files) - count, "disable": not state.is_main_process}
     bar = tqdm(desc="reading", unit=" images", smoothing=0.02, **position)
 
     def note(rows: Rows) -> None:
         nonlocal rejected
         journal.write(rows)
         rejected += sum(bool(row[-2]) for _, row in rows)
-        bar.update(len(rows))
+        bar.update(sum(bool(row[scorer.columns.index("file")]) for _, row in rows))
         if rejected:
             bar.set_postfix_str(f"{rejected} rejected")
 
-    first = _first_indices(files)
+    first = _first_indices(work.files)
     # explainers hook into the model and draw, which one thread does alone
     alone = state.device.type != "cpu" or scorer.explainer is not None
-    scoring: SideBySide[list[ReadImage], Rows] = SideBySide(
-        lambda model, images: _rows(scorer, model, images, files),
+    scoring: SideBySide[tuple[range, list[ReadImage]], Rows] = SideBySide(
+        lambda model, batch: _rows(scorer, model, work, *batch),
         replicas(scorer.model, 1 if alone else torch.get_num_threads()),
     )
-    with ImageReader(scorer.processor, min(workers, count), scorer.overrides) as reader, bar, scoring.started():
-        coming = reader.read((index, files[index]) for batch in batches for index in batch if index not in first)
+    reader = ImageReader(scorer.processor, min(workers, count), scorer.overrides, scorer.cut)
+    with reader, bar, scoring.started():
+        coming = reader.read((index, work.files[index]) for batch in batches for index in batch if index not in first)
         for batch in batches:
             reasons = {
                 index: f"is listed twice, first as number {first[index] + 1}" for index in batch if index in first
             }
             images = [ReadImage(i, reason=reasons[i], code="left_out") if i in reasons else next(coming) for i in batch]
-            for rows in scoring.put(images):
+            for rows in scoring.put((batch, images)):
                 note(rows)
         for rows in scoring.rest():
             note(rows)
 
 
-def _rows(scorer: _Scorer, model: Any, images: list[ReadImage], files: Sequence[str]) -> Rows:
-    good = [image for image in images if image.pixel_values is not None]
-    scores, pictures = scorer.score(model, good) if good else (np.zeros((0, 0)), [])
+def _rows(scorer: _Scorer, model: Any, work: Work, batch: range, images: list[ReadImage]) -> Rows:
+    """Score the images of a batch, and the units of an exam, and return their rows with their numbers."""
+    good = [image for image in images if image.reason is None]
+    scores, pictures, of_units = scorer.score(model, good) if good else (np.zeros((0, 0)), [], [])
     order = {image.index: number for number, image in enumerate(good)}
     rows = []
-    for image in images:
-        cells, reason, code = [""] * (len(scorer.columns) - len(FACTS)), image.reason or "", image.code
+    for row, image in zip(work.rows_of_images(batch), images, strict=True):
+        cells, reason, code = [""] * (len(scorer.labels) + bool(scorer.explainer)), image.reason or "", image.code
         if image.index in order:
             number = order[image.index]
             cells = [f"{value:.6g}" for value in scores[number]] + ([pictures[number]] if scorer.explainer else [])
             if not np.isfinite(scores[number]).all():
                 reason, code = "its scores are not finite", "damaged"
-        exam = salted_hash(image.study, scorer.salt) if image.study and scorer.salt else ""
-        facts = [printable(files[image.index]), exam, image.laterality, image.view, codes_cell(image.notes)]
-        rows.append((image.index, [*facts, *cells, json.dumps(image.precedence), reason, code]))
+        file, exam = printable(work.files[image.index]), _exam_cell(scorer, image)
+        facts = [file, exam, image.laterality, image.view, ";".join(image.notes)]
+        front = ["image", "1"] if scorer.units else []
+        rows.append((row, [*front, *facts, *cells, json.dumps(image.precedence), reason, code]))
+    if not (scorer.units and good):
+        return rows
+    return [*_unit_rows(scorer, model, 2 * batch.start, good, of_units), *rows]
+
+
+def _unit_rows(scorer: _Scorer, model: Any, number: int, images: list[ReadImage], of_units: Any) -> Rows:
+    """Return the rows of the breasts, or of the exam, of some images; ``number`` is that of the first."""
+    keys = [(image.laterality, image.view) for image in images]
+    ranked = ((at, key, images[at].precedence) for at, key in enumerate(keys) if all(key))
+    counted = [at for at in range(len(images)) if at not in not_counting(ranked)]
+    rows = []
+    for side, members in units_of(scorer.level, [images[at].laterality for at in counted]):
+        scores = scorer.unit(model, of_units, [counted[member] for member in members])
+        facts = ["", _exam_cell(scorer, images[0]), side, "", ""]
+        cells = [f"{value:.6g}" for value in scores] + ([""] if scorer.explainer else [])
+        if np.isfinite(scores).all():
+            row = [scorer.level, str(len(members)), *facts, *cells, "[]", "", ""]
+            rows.append((number + len(rows), row))
     return rows
+
+
+def _exam_cell(scorer: _Scorer, image: ReadImage) -> str:
+    return salted_hash(image.study, scorer.salt) if image.study and scorer.salt else ""
 
 
 def _first_indices(files: Sequence[str]) -> dict[int, int]:
@@ -445,14 +605,13 @@ class Journal:
                 remedy="give the same arguments to resume it, or remove the folder to start again",
             )
 
-    def done(self, batch_size: int) -> np.ndarray:
-        """Return which batches have all their rows, bool (batches,)."""
+    def done(self, batches: Sequence[range]) -> np.ndarray:
+        """Return which batches, given as the numbers of their last rows, have all of these, bool (batches,)."""
         present = np.zeros(self._total, bool)
         for path in self._files():
             for index, _ in self._rows(path):
                 present[index] = True
-        starts = np.arange(0, self._total, batch_size)
-        return np.logical_and.reduceat(present, starts) if self._total else np.zeros(0, bool)
+        return np.array([present[batch.start : batch.stop].all() for batch in batches], bool)
 
     def next_run(self) -> int:
         """Return the number that a new run's files get."""
@@ -528,7 +687,8 @@ def write_outputs(
         The number of images with scores, of these by code of a note, and of the rejected files by code of the reason.
     """
     rejects, notes, refusals = rejects_path(output), Counter[str](), Counter[str]()
-    images, others = 0, _not_counting(journal)
+    file_at, notes_at = columns.index("file"), columns.index("notes")
+    images, others = 0, _not_counting(journal, columns)
     with whole_file(output) as table, whole_file(rejects) as part, part.open("w", encoding="utf-8", newline="") as file:
         rejected = csv.writer(file)
         rejected.writerow(REJECTED)
@@ -538,11 +698,11 @@ def write_outputs(
             for index, (*cells, _, reason, code) in journal.rows():
                 if reason:
                     refusals[code] += 1
-                    rejected.writerow(map(safe_cell, (cells[0], reason, code)))
+                    rejected.writerow(map(safe_cell, (cells[file_at], reason, code)))
                 else:
-                    images += 1
-                    found = [*codes_in(cells[_NOTES]), *(["another_image_counts"] if index in others else [])]
-                    cells[_NOTES] = ";".join(found)
+                    images += bool(cells[file_at])
+                    found = [*codes_in(cells[notes_at]), *(["another_image_counts"] if index in others else [])]
+                    cells[notes_at] = ";".join(found)
                     notes.update(found)
                     yield cells
 
@@ -552,9 +712,9 @@ def write_outputs(
     return images, notes, refusals
 
 
-def _not_counting(journal: Journal) -> set[int]:
+def _not_counting(journal: Journal, names: list[str]) -> set[int]:
     """Return the images that do not count for their exam, because another one of the same view does."""
-    columns = [FACTS.index(name) for name in ("exam", "laterality", "view")]
+    columns = [names.index(name) for name in ("exam", "laterality", "view")]
     ranked = (
         (index, tuple(cells[column] for column in columns), tuple(json.loads(rank)))
         for index, (*cells, rank, reason, _) in journal.rows()
@@ -573,7 +733,8 @@ def _write_parquet(path: Path, columns: list[str], labels: list[str], rows: Iter
     import pyarrow as pa  # here, because most tables are CSV
     import pyarrow.parquet as pq
 
-    schema = pa.schema([(name, pa.float64() if name in labels else pa.string()) for name in columns])
+    numbers = {"images", *labels}
+    schema = pa.schema([(name, pa.float64() if name in numbers else pa.string()) for name in columns])
     with pq.ParquetWriter(path, schema) as writer:
         while True:
             group = list(islice(rows, _GROUP))

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -20,10 +20,11 @@ from ..data.datasets.tables import SUFFIXES as TABLE_SUFFIXES
 from ..data.datasets.tables import read_table, read_text
 from ..data.overrides import NOTHING, SKIPPED, Override, Overrides, override_of
 from ..dicom.parsing import text
+from ..encoders.views import Drawn, Picture, Views, drawn
 from ..errors import MammoError, UsageError, refusing
 from ..files import is_dicom_entry, walk
 from ..isolation import Readers, read_apart
-from ..notes import Note, counts_text
+from ..notes import codes, counts_text
 from ..processing.geometry import Geometry
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .exams import NO_HEADER, Precedence, precedence
@@ -140,25 +141,28 @@ class ReadImage:
 
     Attributes:
         index: The file's index in the list.
-        pixel_values: Normalised image, float32 (channels, height, width); ``None`` if it could not be read.
-        geometry: The way back to the file's pixels.
+        pixel_values: Normalised image, float32 (channels, height, width); ``None`` if it could not be read, or if the
+            model takes views.
+        views: Views that an encoder takes in its place.
+        geometry: The way back to the file's pixels; that of the tiles if there are any.
         laterality: "L", "R", "B", or "" if the file does not say.
         view: "CC", "MLO" or another view, or "" if the file does not say.
         study: StudyInstanceUID; "" if the file does not say.
         precedence: Its rank among the images of its view.
-        notes: Notes on the image.
+        notes: Codes of the notes on the image.
         reason: Why it could not be read.
         code: The reason's code, a key of `mammo_hf.notes.REFUSALS`.
     """
 
     index: int
     pixel_values: np.ndarray | None = None
+    views: Drawn | None = None
     geometry: Geometry | None = None
     laterality: str = ""
     view: str = ""
     study: str = ""
     precedence: Precedence = NO_HEADER
-    notes: tuple[Note, ...] = ()
+    notes: tuple[str, ...] = ()
     reason: str | None = None
     code: str = ""
 
@@ -169,7 +173,21 @@ def folders_of(source: Source) -> list[str]:
     return list(dict.fromkeys(given if os.path.isdir(given) else os.path.dirname(given) or "." for given in inputs))
 
 
-def read_image(processor: MammoImageProcessor, index: int, file: str, override: Override = NOTHING) -> ReadImage:
+class Cut(NamedTuple):
+    """What an encoder wants to see of an image.
+
+    Attributes:
+        views: Choice of the views.
+        tile: Side of a tile in pixels.
+    """
+
+    views: Views
+    tile: int
+
+
+def read_image(
+    processor: MammoImageProcessor, index: int, file: str, override: Override = NOTHING, cut: Cut | None = None
+) -> ReadImage:
     """Read one file; anything wrong with it becomes the reason.
 
     Args:
@@ -177,6 +195,7 @@ def read_image(processor: MammoImageProcessor, index: int, file: str, override: 
         index: The file's index in the list.
         file: Path of the file.
         override: What the user says of the file in place of its header.
+        cut: What is made of it for an encoder; ``None``: a normalised image.
     """
     if override.skip:
         return ReadImage(index, reason=SKIPPED, code="skipped")
@@ -186,8 +205,12 @@ def read_image(processor: MammoImageProcessor, index: int, file: str, override: 
             source.override(override.laterality, override.view)
             study = "" if source.mammogram is None else text(source.mammogram.dataset, "StudyInstanceUID")
             facts = source.laterality, source.projection, study, precedence(source.mammogram)
+            if cut is not None:
+                seen = drawn(Picture.of_image(source, processor), *cut)
+                return ReadImage(index, None, seen, seen.finest[1], *facts, seen.notes)
             made = processor.preprocess(source, return_geometry=True, return_notes=True)
-        return ReadImage(index, np.asarray(made["pixel_values"][0]), made["geometry"][0], *facts, made["notes"][0])
+        pixels, geometry = np.asarray(made["pixel_values"][0]), made["geometry"][0]
+        return ReadImage(index, pixels, None, geometry, *facts, tuple(codes(made["notes"][0])))
     except MammoError as error:
         return ReadImage(index, reason=error.problem, code=error.code)
 
@@ -199,10 +222,17 @@ class ImageReader:
         processor: The processor that makes model input of them.
         num_workers: Number of processes that read; 0 reads in this one.
         overrides: What the user says of files in place of their headers.
+        cut: What is made of them for an encoder; ``None``: normalised images.
     """
 
-    def __init__(self, processor: MammoImageProcessor, num_workers: int, overrides: Overrides | None = None) -> None:
-        self.processor, self._workers, self._overrides = processor, num_workers, overrides or {}
+    def __init__(
+        self,
+        processor: MammoImageProcessor,
+        num_workers: int,
+        overrides: Overrides | None = None,
+        cut: Cut | None = None,
+    ) -> None:
+        self.processor, self._workers, self._overrides, self._cut = processor, num_workers, overrides or {}, cut
         self._readers = Readers(num_workers) if num_workers else None
 
     def __enter__(self) -> ImageReader:
@@ -214,7 +244,7 @@ class ImageReader:
 
     def read(self, files: Iterable[tuple[int, str]]) -> Iterator[ReadImage]:
         """Yield the images of files, given with their indices, in the files' order."""
-        given = ((index, file, override_of(self._overrides, file)) for index, file in files)
+        given = ((index, file, override_of(self._overrides, file), self._cut) for index, file in files)
         if self._readers is None:
             yield from (read_image(self.processor, *one) for one in given)
             return
@@ -227,9 +257,11 @@ class ImageReader:
             yield waiting.popleft().result()
 
 
-def _read_apart(processor: MammoImageProcessor, index: int, file: str, override: Override) -> ReadImage:
+def _read_apart(
+    processor: MammoImageProcessor, index: int, file: str, override: Override, cut: Cut | None
+) -> ReadImage:
     try:
-        return read_apart(read_image, processor, index, file, override)
+        return read_apart(read_image, processor, index, file, override, cut)
     except MammoError as error:
         return ReadImage(index, reason=error.problem, code=error.code)
 
@@ -319,3 +351,22 @@ def replicas(model: Any, threads: int) -> list[Any]:
         return [model.of_one_thread()] * threads
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     return [copy.deepcopy(model, dict(shared)) for _ in range(min(threads, MOST_REPLICAS))]
+
+
+# Files of one exam.
+
+
+def studies_of(files: Sequence[str]) -> list[str]:
+    """Return the StudyInstanceUID of each file by its header alone; "" if it has none.
+
+    What is wrong with a file is said when its image is read.
+    """
+    from ..data.datasets.contents import read_facts  # brings `datasets`, which scoring images one by one does not need
+
+    found = []
+    for file in files:
+        try:
+            found.append("" if file.lower().endswith(_PICTURES) else read_facts(file, any_anatomy=True).study_uid)
+        except MammoError:
+            found.append("")
+    return found

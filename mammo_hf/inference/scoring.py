@@ -11,11 +11,15 @@ import numpy as np
 import torch
 
 from ..data.augmentation import rotated
+from ..dicom import Laterality
+from ..encoders.bags import Image
+from ..encoders.classifier import BagClassifier, load_bag_classifier
+from ..encoders.views import Drawn
 from ..errors import UsageError
 from ..explainers import Explainer, Explanation, explain
 from ..explainers.targets import resolve, task_slices
 from ..metrics.calibration import calibrated
-from ..models.checkpoint import check_processor, load_model, load_processor, locate, read_classifier_config
+from ..models.checkpoint import BAG, check_processor, load_model, load_processor, locate, read_classifier_config
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification, score_logits
 from ..plugins import PluginError, pass_over
 from ..processing.geometry import Geometry
@@ -26,21 +30,33 @@ VIEWS = ((0.0, 1.0), (-5.0, 1.0), (5.0, 1.0), (0.0, 0.95), (0.0, 1.05))
 
 
 def load_classifier(
-    model: str | os.PathLike[str], **options: Any
-) -> tuple[MammoSwinForImageClassification, MammoImageProcessor]:
-    """Load a classifier in evaluation mode, and its processor.
+    model: str | os.PathLike[str],
+    *,
+    encoder: str | os.PathLike[str] | None = None,
+    trust_remote_code: bool = False,
+    **options: Any,
+) -> tuple[Any, MammoImageProcessor]:
+    """Load a classifier in evaluation mode, and its processor: a Swin, or a head over features with its encoder.
 
     Args:
         model: A folder or a name on the Hub, as in `mammo_hf.models.checkpoint.locate`.
-        options: Arguments of ``from_pretrained``, such as ``dtype``.
+        encoder: Encoder of a head, if it is no longer where the head's configuration says.
+        trust_remote_code: Whether code of the encoder's own repository may be run.
+        options: Arguments of ``from_pretrained``, such as ``dtype``; a head is computed in float32 alone.
 
     Raises:
-        UsageError: There is no such model, it is not a classifier, or its processor is another model's.
+        UsageError: There is no such model, it is not a classifier, or its processor or encoder is another model's.
         DataError: Its weights cannot be read, or it has no processor.
     """
     folder = locate(model)
-    read_classifier_config(folder)  # refuses a pre-trained encoder with the reason
+    config = read_classifier_config(folder, ("swin", BAG))  # refuses a pre-trained encoder with the reason
     processor = load_processor(folder)
+    if config["model_type"] == BAG:
+        if options.get("dtype", torch.float32) != torch.float32:
+            raise UsageError("is for a Swin", source="dtype", remedy="leave it out: a head is computed in float32")
+        return load_bag_classifier(folder, encoder=encoder, trust_remote_code=trust_remote_code), processor
+    if encoder is not None:
+        raise UsageError("is for a head over features, and this is a Swin", source="encoder", remedy="leave it out")
     network = load_model(MammoSwinForImageClassification, folder, **options).eval()
     check_processor(processor, network.config, model)
     return network, processor
@@ -90,6 +106,25 @@ def calibrated_scores(config: Any, logits: np.ndarray) -> dict[str, np.ndarray]:
     """
     calibrations = getattr(config, "calibration", None) or {}
     return {name: calibrated(logits[:, part], calibrations.get(name)) for name, part in task_slices(config).items()}
+
+
+def units_of_head(
+    model: BagClassifier, lateralities: Sequence[Laterality], bags: Sequence[Image]
+) -> dict[str, dict[str, np.ndarray]]:
+    """Return the scores that a head over features gives to the breasts and to the exam, as `into_exam` does.
+
+    Args:
+        model: A head with its encoder.
+        lateralities: The breast of each view.
+        bags: The views as images of a bag, from `BagClassifier.bag`.
+    """
+    sides = [one.name.lower() for one in lateralities]
+    units = {side: [bag for bag, own in zip(bags, sides, strict=True) if own == side] for side in sorted(set(sides))}
+    found = {}
+    for unit, images in (units | {"exam": list(bags)}).items():
+        scores = calibrated_scores(model.config, model.unit_logits(images)[None])
+        found[unit] = {task: table[0] for task, table in scores.items()}
+    return found
 
 
 def labels_by_task(config: Any) -> dict[str, list[str]]:
@@ -152,6 +187,34 @@ def score_and_explain(
         with torch.inference_mode():
             logits = image_logits(model, given, processor, tta=tta)
     return logits.float(), explanations
+
+
+def explain_bag(
+    model: BagClassifier,
+    image: Drawn,
+    explainer: str | Explainer,
+    *,
+    tasks: Sequence[str] | None = None,
+    target: str | Sequence[str] | None = None,
+) -> dict[int, Explanation]:
+    """Explain one image to a head over features, as `explain_tasks` does; nothing if the explainer has failed.
+
+    Args:
+        model: A head with its encoder.
+        image: Views of the image.
+        explainer: An explainer, as in `mammo_hf.explainers.explain`.
+        tasks: Names of the tasks to explain; all by default.
+        target: Labels to explain, as in `explain_tasks`.
+    """
+    pixels, geometry = image.finest
+    given = torch.from_numpy(pixels)[None, None].to(model.device, model.dtype)
+    wanted = tasks or list(task_slices(model.config))
+    try:
+        shown: dict[str, Any] = {"images": pixels[None], "geometry": [geometry]}
+        return explain_tasks(model, given, explainer, tasks=wanted, target=target, **shown)[1][0]
+    except PluginError as error:  # the scores do not need it
+        pass_over(str(error))
+        return {}
 
 
 def explain_tasks(

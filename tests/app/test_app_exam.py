@@ -101,3 +101,23 @@ def test_the_phantom_is_a_whole_exam(loaded):
     exam = read_exam(*loaded, phantom_exam())
     assert [view.name for view in exam.views] == ["R MLO", "L MLO", "R CC", "L CC"]
     assert exam.notes == ()
+
+
+def test_a_head_over_features_scores_breasts_and_exam_itself(tmp_path):
+    from bag_heads import write_exams, write_head
+    from transformers import pipeline
+
+    from mammo_hf.inference.scoring import load_classifier
+
+    head, exams = write_head(tmp_path / "head"), write_exams(tmp_path / "exams")
+    model, processor = load_classifier(head)
+    files = {name: exams / f"{number}-1.dcm" for number, name in enumerate(["LCC", "RCC", "LMLO", "RMLO"])}
+    exam = read_exam(model, processor, list(map(str, files.values())))
+    assert [view.name for view in exam.views] == ["R MLO", "L MLO", "R CC", "L CC"]
+    expected = pipeline("mammogram-classification", str(head))(files)
+    for unit, results in (expected["breasts"] | {"exam": expected["exam"]}).items():
+        malignant = next(one["score"] for one in results if one["label"] == "malignant")
+        assert exam.units[unit]["pathology"][1] == pytest.approx(malignant, rel=1e-4)
+    shown = explanation_map(model, exam.views[0], "grad_cam", "pathology:malignant", exam.views[0].intensity.shape)
+    assert shown.shape == exam.views[0].intensity.shape
+    assert shown.max() > 0

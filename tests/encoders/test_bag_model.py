@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForImageClassification
 
 from mammo_hf import MammoBagConfig, MammoBagForClassification
-from mammo_hf.encoders.units import bag_image, collate_bags
+from mammo_hf.encoders.bags import bag_image, collate_bags
 from mammo_hf.errors import UsageError
 from mammo_hf.models.losses import lesion_attention_loss
 

@@ -14,7 +14,7 @@ from mammo_hf.testing import tiny_classifier
 
 OURS = (
     *("attention", "attention_rollout", "grad_cam", "grad_cam_attention", "hires_cam", "layer_cam", "legrad"),
-    *("lesion_head", "occlusion"),
+    *("lesion_head", "occlusion", "bag_attention"),
 )
 GOOD = "REQUIRES = ()\ndef available(): return True\ndef explain_map(model, pixel_values, target): return 1\n"
 

@@ -49,7 +49,7 @@ def test_a_file_that_kills_its_process_takes_no_other_along(processor, archive, 
     (tmp_path / "deadly.py").write_text(
         "import os, signal\n"
         "from mammo_hf.inference.reading import read_image as sound\n"
-        "def read_image(processor, index, file, override):\n"
+        "def read_image(processor, index, file, override, cut):\n"
         "    if file.endswith('3.dcm'):\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return sound(processor, index, file, override)\n"
