@@ -1,0 +1,88 @@
+"""Models whose stages or layers FSDP2 shards over two processes train as in one process with the same batch."""
+
+import json
+
+import pytest
+from two_processes import trained_by_one_and_by_two
+
+pytestmark = pytest.mark.slow
+
+WORKER = """
+import json, sys
+from pathlib import Path
+import numpy as np
+import torch
+import torch.distributed as dist
+from safetensors.torch import save_file
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+from transformers.models.swin.modeling_swin import SwinLayer, SwinStage
+from mammo_hf import (
+    BlockwiseMasking, MammoSwinConfig, MammoSwinForImageClassification, MammoSwinForMaskedImageModeling
+)
+
+torch.set_num_threads(1)
+out, processes, tests = Path(sys.argv[1]), int(sys.argv[2]), {tests!r}
+rank = 0
+if processes > 1:
+    dist.init_process_group("gloo")
+    rank = dist.get_rank()
+    assert dist.get_world_size() == processes
+
+SIZE = (224, 112)
+SHAPE = dict(embed_dim=8, depths=[2, 2, 2], num_heads=[1, 2, 2], image_size=SIZE, drop_path_rate=0.0)
+TASKS = dict(pathology=["benign", "malignant"], density=["a", "b", "c"])
+draw = torch.Generator().manual_seed(0)
+pixels = 1 + 0.1 * torch.randn(4, 1, *SIZE, generator=draw)
+masks = torch.from_numpy(np.stack([BlockwiseMasking()(SIZE, seed=0, index=index) for index in range(4)]))
+# the same for each, since their loss is divided by the lesions of a process's batch
+lesions = torch.randint(0, 3, (14, 7), generator=draw).expand(4, 14, 7)
+labels = torch.tensor([[0, 1], [1, 2], [1, 0], [0, 0]])
+stages = dict(
+    classifier=(
+        lambda: MammoSwinForImageClassification(MammoSwinConfig(**SHAPE, tasks=TASKS, lesion_task="pathology")),
+        dict(labels=labels, lesion_targets=lesions),
+        0.02,
+    ),
+    masked=(lambda: MammoSwinForMaskedImageModeling(MammoSwinConfig(**SHAPE)), dict(bool_masked_pos=masks), 0.05),
+)
+mine = slice(rank * 4 // processes, (rank + 1) * 4 // processes)
+losses, weights = dict(), dict()
+for stage, (make, targets, rate) in stages.items():
+    for part in (SwinStage, SwinLayer):
+        torch.manual_seed(0)
+        model = make().train()
+        if processes > 1:
+            for module in list(model.modules()):
+                if isinstance(module, part):
+                    fully_shard(module)
+            fully_shard(model)
+            sharded = [isinstance(parameter, DTensor) for parameter in model.parameters()]
+            assert all(sharded)
+        optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=rate, momentum=0.9)
+        case = stage + " by " + part.__name__
+        losses[case] = []
+        for _ in range(5):
+            loss = model(pixels[mine], **{{name: value[mine] for name, value in targets.items()}}).loss
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            total = loss.detach().clone()
+            if processes > 1:
+                dist.all_reduce(total)
+            losses[case].append(float(total) / processes)
+        for name, value in model.state_dict().items():
+            whole = value.full_tensor() if isinstance(value, DTensor) else value
+            weights[case + " " + name] = whole.contiguous().clone()
+if rank == 0:
+    save_file(weights, out / "model.safetensors")
+    (out / "losses.json").write_text(json.dumps(losses))
+"""
+
+
+def test_both_stages_train_to_the_same_loss_as_in_one_process(tmp_path):
+    one, two = (json.loads((out / "losses.json").read_text()) for out in trained_by_one_and_by_two(WORKER, tmp_path))
+    assert len(one) == 4
+    for case, losses in one.items():
+        assert losses == pytest.approx(two[case], abs=1e-5), case
+        assert losses[-1] < losses[0] - 0.01, case  # it has learned something that could have differed
