@@ -17,7 +17,7 @@ from ..data.terms import Terms, read_terms
 from ..errors import UsageError, check_hub_name, install
 from ..evaluation.classifier import FACTS
 from ..evaluation.report import METRIC_NAMES, PRIVATE_COLLECTION, metrics_table
-from ..evaluation.report.facts import sentences
+from ..evaluation.report.facts import sentences, shown_count, without_few
 from ..evaluation.scored import HEAD
 from ..evaluation.study_tables import explanation_table, markdown_table, remarks
 from ..files import write_whole
@@ -139,7 +139,7 @@ def templates() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    found.filters |= {"name": escaped, "figure": _figure}
+    found.filters |= {"name": escaped, "figure": _figure, "count": shown_count, "without_few": without_few}
     found.globals["install"] = install
     found.globals["say"] = lambda macro, facts: " ".join(sentences(macro, facts))
     return found

@@ -12,7 +12,7 @@ PATTERN = re.compile(
     r"# mammo\\_hf phantoms, prepared\n+16 mammograms, .*16 bits per pixel.* 0 files or rows were left out\."
     r"\n+## Intended use and limits\n.*only as the licence of their source allows.*"
     r"\n## Data and split\n+\| split \| images \| patients \| pathology \| density \|.*\n"
-    r"\| train \| \d+ \| \d \| benign: \d+, malignant: \d+ \| .*\n\| test \| \d+ \| \d \| .*"
+    r"\| train \| \d+ \| \d \| benign: not shown, malignant: not shown \| .*\n\| test \| \d+ \| \d \| .*"
     r"\n## Preprocessing\n+1\. Stored values .*64 x 32 pixels.*stored as these intensities.*"
     r"\n## Columns\n+`pixels`.*\n## How to load\n.*FOLDER.*",
     re.DOTALL,

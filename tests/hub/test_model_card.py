@@ -23,7 +23,7 @@ PATTERN = re.compile(
     r"\n## Intended use and limits\n+For research .*not a medical device.*"
     r"\n## Data and split\n+cbis-ddsm, split by patient.*"
     r"\| split \| images \| patients \| pathology \| density \|\n\|---\|---\|---\|---\|---\|\n"
-    r"\| train \| 80 \| 40 \| benign: 40, malignant: 38 \| a: 10, b: 50, c: 4 \|\n\| validation \|.*"
+    r"\| train \| 80 \| 40 \| benign: 40, malignant: 38 \| a: not shown, b: 50, c: not shown \|\n\| validation \|.*"
     r"\n\| test \| 60 \| 30 .*"
     r"Labels of 80 images of 40 training patients were used.*pathology 0\.98, 1\.03\."
     r"\n+## Terms\n+- phantoms: .*allowed.*"

@@ -12,6 +12,7 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from ..classifier import FACTS, FEWEST_PATIENTS, Evaluation
 from ..scored import HEAD, RULES
 from ..study_tables import plot_label_efficiency
 from ..task_figures import OF_PREDICTIONS, OF_SEVERAL_CLASSES, OF_TWO_CLASSES
-from .facts import checklist_facts, cohort_table, filled, part_name, template_environment
+from .facts import checklist_facts, cohort_table, filled, part_name, published, template_environment
 from .plots import as_svg, task_plots
 
 Rows = list[dict[str, Any]]
@@ -84,6 +85,7 @@ def write_report(evaluation: Evaluation, out: str | os.PathLike[str], about: Map
     with writing_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     about = {**DEFAULTS, **about}
+    about["flow"], evaluation = published(about["flow"]), replace(evaluation, figures=published(evaluation.figures))
     cohort = cohort_table(evaluation.images, about["tasks"])
     checklists = filled(checklist_facts(evaluation, about))
     page, record = folder / "report.html", folder / "report.json"

@@ -33,7 +33,7 @@ def template_environment(*packages: str, autoescape: bool = False) -> jinja2.Env
     found = jinja2.Environment(
         loader=jinja2.ChoiceLoader(loaders), autoescape=autoescape, trim_blocks=True, lstrip_blocks=True
     )
-    found.filters["number"] = "{:g}".format
+    found.filters |= {"number": "{:g}".format, "count": shown_count, "without_few": without_few}
     return found
 
 
@@ -47,6 +47,46 @@ def sentences(macro: str, facts: Mapping[str, Any], template: str = "sentences.j
     """
     text = str(getattr(template_environment().get_template(template).module, macro)(facts))
     return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+
+
+def without_few(counts: Mapping[Any, int], add_up: bool = True) -> dict[Any, int | None]:
+    """Leave out counts of 1 to 9, which might identify somebody.
+
+    Args:
+        counts: Number of images or patients by value of one fact.
+        add_up: Whether a reader knows the sum: then the smallest other count is left out where a single one would be.
+    """
+    few = {value for value, count in counts.items() if 0 < count < FEWEST_PATIENTS}
+    others = [value for value in counts if counts[value] and value not in few]
+    if add_up and len(few) == 1 and others:
+        few.add(min(others, key=counts.__getitem__))
+    return {value: None if value in few else count for value, count in counts.items()}
+
+
+def shown_count(count: int | None) -> str:
+    """Return a count as text, also one that was left out."""
+    return "not shown" if count is None else f"{count:,}"
+
+
+def published(figures: Any) -> Any:
+    """Return a copy of figures without the counts below ten.
+
+    Args:
+        figures: Figures of `evaluate_classifier`, or any part of them.
+    """
+    if isinstance(figures, list):
+        return [published(one) for one in figures]
+    return {name: _published(name, one) for name, one in figures.items()} if isinstance(figures, Mapping) else figures
+
+
+def _published(name: str, value: Any) -> Any:
+    if name in ("class_counts", "left_out", "notes") and isinstance(value, Mapping):
+        return without_few(value, add_up=name == "class_counts")
+    if name in ("n_unknown", "n_conflicting"):
+        return without_few({"": value})[""]
+    if name == "confusion" and value is not None:
+        return [list(without_few(dict(enumerate(row))).values()) for row in value]
+    return published(value)
 
 
 def part_name(split: str) -> str:
@@ -138,8 +178,8 @@ def cohort_table(images: Scored, tasks: Sequence[dict[str, Any]]) -> Rows:
     """Count the evaluated images by label, view, side, age, vendor and lesion.
 
     Returns:
-        Rows of ``of``, ``value``, ``images``, ``patients``; the last two are ``None`` if a value other than "not known"
-        has fewer than ten patients.
+        Rows of ``of``, ``value``, ``images``, ``patients``; the last two are ``None`` where `without_few` leaves the
+        number of patients out.
     """
     columns: dict[str, list[str | None]] = {
         str(task["name"]): [
@@ -153,17 +193,14 @@ def cohort_table(images: Scored, tasks: Sequence[dict[str, Any]]) -> Rows:
     for name, values in columns.items():
         known = {value for value in values if value is not None}
         ordered = [value for value in order.get(name, sorted(known)) if value in known]
-        for value in [*ordered, *([None] if None in values else [])]:
-            patients = {patient for patient, one in zip(images.patients, values, strict=True) if one == value}
-            shown = value is None or len(patients) >= FEWEST_PATIENTS
-            rows.append(
-                {
-                    "of": name,
-                    "value": UNKNOWN if value is None else value,
-                    "images": values.count(value) if shown else None,
-                    "patients": len(patients) if shown else None,
-                }
-            )
+        shown_values = [*ordered, *([None] if None in values else [])]
+        of_value: dict[str | None, set[str]] = {value: set() for value in shown_values}
+        for patient, value in zip(images.patients, values, strict=True):
+            of_value[value].add(patient)
+        for value, patients in without_few({value: len(found) for value, found in of_value.items()}).items():
+            count = None if patients is None else values.count(value)
+            shown = UNKNOWN if value is None else value
+            rows.append({"of": name, "value": shown, "images": count, "patients": patients})
     return rows
 
 

@@ -80,7 +80,7 @@ def _roc(axes: Axes, scores: TaskScores, figures: Mapping[str, Any], seed: int) 
             }
             axes.plot(*place, label=_POINT_NAMES.get(rule, rule), zorder=4, clip_on=False, **style)
     _unit_square(axes)
-    axes.legend(fontsize=8, frameon=False, labelcolor=INK, loc="lower right")
+    _legend_above(axes)
 
 
 def _roc_of_classes(axes: Axes, scores: TaskScores, figures: Mapping[str, Any], seed: int) -> None:
@@ -98,7 +98,7 @@ def _roc_of_classes(axes: Axes, scores: TaskScores, figures: Mapping[str, Any], 
     if len(axes.lines) == 1:
         raise UndefinedMetric("no class has a curve")
     _unit_square(axes)
-    axes.legend(fontsize=8, frameon=False, labelcolor=INK, loc="lower right")
+    _legend_above(axes)
 
 
 def _precision(axes: Axes, scores: TaskScores, figures: Mapping[str, Any], seed: int) -> None:
@@ -112,7 +112,7 @@ def _precision(axes: Axes, scores: TaskScores, figures: Mapping[str, Any], seed:
     recall, precision = np.append(0.0, recall), np.append(precision[0], precision)
     axes.plot(recall, precision, color=COLOURS[0], linewidth=1.8, drawstyle="steps-pre", label=text)
     _unit_square(axes)
-    axes.legend(fontsize=8, frameon=False, labelcolor=INK, loc="lower left", bbox_to_anchor=(0, 0.02))
+    _legend_above(axes)
 
 
 def _calibration(axes: Axes, scores: TaskScores, figures: Mapping[str, Any], seed: int) -> None:
@@ -130,36 +130,37 @@ def _calibration(axes: Axes, scores: TaskScores, figures: Mapping[str, Any], see
         style: dict[str, Any] = {"color": COLOURS[number], "marker": MARKERS[number], "linestyle": LINES[number]}
         axes.plot(probability, frequency, markersize=4.5, label=text, clip_on=False, **style)
     _unit_square(axes)
-    axes.legend(fontsize=8, frameon=False, labelcolor=INK, loc="best")
+    _legend_above(axes)
 
 
 def _histogram(axes: Axes, scores: TaskScores, figures: Mapping[str, Any], seed: int) -> None:
     if not len(scores.after) or np.isnan(scores.after).any():
         raise UndefinedMetric("no scores to draw")
-    dress(axes, f"probability of {scores.labels[-1]}", "images")
+    dress(axes, f"probability of {scores.labels[-1]}", "fraction of the images of a label")
     borders = np.linspace(0, 1, 21)
     for number, (label, hatch) in enumerate(zip(scores.labels, ("", "////"), strict=True)):
         values = scores.after[scores.references == number, 1]
         style: dict[str, Any] = {"color": COLOURS[number], "alpha": 0.45, "hatch": hatch, "edgecolor": COLOURS[number]}
-        axes.hist(values, borders.tolist(), label=f"{label} ({len(values)})", **style)
+        weights = np.full(len(values), 1 / max(len(values), 1))
+        axes.hist(values, borders.tolist(), weights=weights, label=label, **style)
     points = (figures.get("chosen_operating_points") or {}).get("image") or {}
     for number, (rule, point) in enumerate(points.items()):
         text = _POINT_NAMES.get(rule, rule)
         axes.axvline(point["threshold"], color=INK, linewidth=1.2, linestyle=LINES[1 + number], label=text)
     axes.set_xlim(0, 1)
-    axes.set_ylim(0, axes.get_ylim()[1] * 1.3)  # room for the legend above the bars
-    axes.legend(fontsize=8, frameon=False, labelcolor=INK, loc="upper center", ncols=2)
+    _legend_above(axes)
 
 
 def _confusion(axes: Axes, scores: TaskScores, figures: Mapping[str, Any], seed: int) -> None:
     if figures["confusion"] is None:
         raise UndefinedMetric(figures["confusion_reason"])
-    table = np.array(figures["confusion"])
-    fractions = ratio(table.astype(float), table.sum(axis=1, keepdims=True))
+    table = np.array(figures["confusion"], dtype=float)  # a count below ten is left out: not a number
+    fractions = ratio(table, np.nansum(table, axis=1, keepdims=True))
     axes.imshow(np.nan_to_num(fractions), cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(table.shape):
         dark = np.nan_to_num(fractions)[row, column] > 0.5
-        axes.text(column, row, str(table[row, column]), ha="center", va="center", color="white" if dark else INK)
+        text = "not\nshown" if np.isnan(table[row, column]) else f"{table[row, column]:.0f}"
+        axes.text(column, row, text, ha="center", va="center", color="white" if dark else INK)
     ticks = range(len(scores.labels))
     axes.set(xticks=ticks, yticks=ticks, xticklabels=scores.labels, yticklabels=scores.labels)
     axes.set_xlabel("predicted", color=INK)
@@ -204,6 +205,11 @@ def _precision_rows(data: Weighted) -> np.ndarray:
 def _with_interval(name: str, figures: Mapping[str, Any], key: str) -> str:
     text, interval = f"{name} {figures[key]:.2f}", figures[f"{key}_interval"]
     return text if interval is None else f"{text} ({interval[0]:.2f} to {interval[1]:.2f})"
+
+
+def _legend_above(axes: Axes) -> None:
+    """Put the legend above the plot, where it crosses nothing."""
+    axes.legend(fontsize=8, frameon=False, labelcolor=INK, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.3)
 
 
 def _unit_square(axes: Axes) -> None:

@@ -3,11 +3,21 @@ from __future__ import annotations
 from pathlib import Path
 
 import datasets
+from hypothesis import given
+from hypothesis import strategies as st
 from made_scores import TASKS, made_scores
 
 from mammo_hf import Collection
 from mammo_hf.data.collection import Rejected
-from mammo_hf.evaluation.report.facts import cohort_table, flow, read_rejected, unreadable
+from mammo_hf.evaluation.report.facts import (
+    cohort_table,
+    flow,
+    published,
+    read_rejected,
+    shown_count,
+    unreadable,
+    without_few,
+)
 
 LABELS = [{"name": "pathology", "labels": ["benign", "malignant"]}]
 
@@ -17,10 +27,40 @@ def test_the_cohort_counts_images_and_patients_and_hides_small_cells() -> None:
     by_name = {(row["of"], row["value"]): (row["images"], row["patients"]) for row in rows}
     assert by_name["pathology", "malignant"] == (60, 30)
     assert by_name["density", "not known"] == (40, 20)
-    assert by_name["vendor", "not known"] == (6, 3)  # what is not known tells of nobody
+    assert by_name["vendor", "not known"] == (None, None)  # three patients
+    assert [of_value for (of, _), of_value in by_name.items() if of == "vendor"].count((None, None)) >= 2
     assert [row["value"] for row in rows if row["of"] == "view"] == ["CC", "MLO"]
     small = cohort_table(made_scores(patients=8), TASKS)
-    assert {row["images"] for row in small if row["value"] != "not known"} == {None}
+    assert {row["images"] for row in small} == {None}
+
+
+@given(st.dictionaries(st.text(max_size=3), st.integers(0, 40), max_size=6))
+def test_a_count_below_ten_cannot_be_told_from_the_sum(counts: dict[str, int]) -> None:
+    shown = without_few(counts)
+    assert all(shown[value] in (None, count) for value, count in counts.items())
+    hidden = [count for value, count in counts.items() if shown[value] is None]
+    assert all(shown[value] is None for value, count in counts.items() if 0 < count < 10)
+    if any(count < 10 for count in hidden) and sum(count > 0 for count in counts.values()) > 1:
+        assert len(hidden) > 1
+    assert hidden == [] or min(hidden) < 10
+
+
+def test_figures_are_published_without_small_counts() -> None:
+    figures = {
+        "pathology": {
+            "class_counts": {"benign": 7, "malignant": 30},
+            "n_unknown": 3,
+            "n_images": 37,
+            "confusion": [[5, 2], [0, 30]],
+            "subgroups": {"view": {"cells": {"CC": {"class_counts": {"benign": 12, "malignant": 15}, "auroc": 0.5}}}},
+        }
+    }
+    shown = published(figures)["pathology"]
+    assert shown["class_counts"] == {"benign": None, "malignant": None}
+    assert (shown["n_unknown"], shown["n_images"]) == (None, 37)
+    assert shown["confusion"] == [[None, None], [0, 30]]
+    assert shown["subgroups"] == figures["pathology"]["subgroups"]
+    assert shown_count(None) == "not shown"
 
 
 def _table() -> Collection:

@@ -65,7 +65,8 @@ def test_a_screenshot_shows_plots_and_tables(report: Path, tmp_path: Path) -> No
     assert (page[:, 1240:].min(axis=2) > 240).all()  # no table runs out of the page
 
 
-def test_nothing_is_wider_than_the_page_and_every_picture_loads(report: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_is_wider_than_the_page_and_every_picture_loads(report: Path, tmp_path: Path, width: int) -> None:
     probe = report.with_name("probe.html")
     script = (
         "<script>addEventListener('load', () => {document.title = [document.documentElement.scrollWidth <= innerWidth, "

@@ -55,7 +55,19 @@ def written(evaluation: Evaluation, tmp_path_factory: pytest.TempPathFactory) ->
 def test_the_page_is_one_file_that_asks_no_network(written: tuple[str, dict[str, Any]]) -> None:
     html, _ = written
     assert not re.search(r"<(script|link|iframe)|@import|url\(", html)
-    assert all(source.startswith("data:") for source in re.findall(r'(?:src|href)="([^"]{1,20})', html))
+    assert all(source.startswith("data:") for source in re.findall(r'src="([^"]{1,20})', html))
+
+
+def test_the_table_of_contents_leads_to_each_part(written: tuple[str, dict[str, Any]]) -> None:
+    html, _ = written
+    targets = re.findall(r'href="#([^"]+)"', html)
+    assert targets == re.findall(r' id="([^"]+)"', html)
+    assert "task-2" in targets
+    assert len(targets) == len(re.findall("<h2", html))
+
+
+def test_the_page_shows_plots_of_each_task(written: tuple[str, dict[str, Any]]) -> None:
+    html, _ = written
     # ROC, precision, calibration, scores; ROC, calibration, confusion; label efficiency
     assert html.count('src="data:image/svg+xml') == 8
     style = re.search(r"<style>(.*?)</style>", html, re.S)
@@ -71,7 +83,7 @@ def test_the_page_shows_the_figures_of_the_json(written: tuple[str, dict[str, An
     threshold = found["chosen_operating_points"]["image"]["sensitivity_90"]["threshold"]
     assert f"<td>{threshold:.3f}</td>" in html
     assert "left out: the file is cut short" in html
-    assert "noted: laterality_contradicted</th><td>3</td>" in html
+    assert "noted: laterality_contradicted</th><td>not shown</td>" in html
     assert content["cohort"][0] == {"of": "pathology", "value": "benign", "images": 60, "patients": 30}
     assert content["confident_errors"]["pathology"][0]["probability"] > 0.5
 
