@@ -28,6 +28,13 @@ def parser() -> Parser:
     views.add_argument(
         "--image_size", type=int, nargs="+", help="height and width of the whole view (default: the encoder's)"
     )
+    views.add_argument(
+        "--grid",
+        type=int,
+        nargs=2,
+        metavar=("ROWS", "COLUMNS"),
+        help="keep the features of so many cells of the whole view too, for --teacher of pretrain",
+    )
     p.add_preparing_options(p.add_argument_group("images"))
     model = p.add_argument_group("encoder")
     model.add_argument("--device", choices=("auto", "cpu", "cuda"), help="device of the encoder (default: auto)")

@@ -36,7 +36,12 @@ class Augmentation:
     noise: float = 0.0
 
     def __call__(
-        self, intensity: torch.Tensor, *maps: torch.Tensor, view: str | None, generator: np.random.Generator
+        self,
+        intensity: torch.Tensor,
+        *maps: torch.Tensor,
+        view: str | None,
+        generator: np.random.Generator,
+        features: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, ...]:
         """Transform an image and the maps that go with it alike.
 
@@ -45,6 +50,10 @@ class Augmentation:
             *maps: (1, rows, columns) class numbers of any resolution, as lesions or the breast; never interpolated.
             view: "CC", "MLO", another, or ``None``.
             generator: Random generator that draws the transform.
+            features: (channels, rows, columns) features of cells of the image; interpolated, at the edges continued.
+
+        Returns:
+            The image, the maps, and the features if there are any.
         """
         angle, log_scale, down, right, log_gamma = generator.uniform(-1, 1, 5)
         flipped = self.flip and view == "CC" and generator.random() < 0.5
@@ -62,7 +71,10 @@ class Augmentation:
         if self.noise:
             grain = generator.standard_normal(moved.shape, np.float32) * np.float32(generator.uniform(0, self.noise))
             moved = torch.where(moved > BACKGROUND, (moved + torch.from_numpy(grain)).clamp(0, 1), moved)
-        return moved, *(_warp(values, grids[values.shape[-2:]], "nearest") for values in maps)
+        moved_maps = [_warp(values, grids[values.shape[-2:]], "nearest") for values in maps]
+        if features is not None:
+            moved_maps.append(_warp(features, _grid(matrix, *features.shape[-2:]), "bilinear", "border"))
+        return moved, *moved_maps
 
 
 # what a teacher sees, and what its student must classify alike (Sohn et al. 2020, arXiv 2001.07685); nothing is cut
@@ -107,5 +119,5 @@ def _centres(length: int) -> torch.Tensor:
     return (2 * torch.arange(length) + 1) / length - 1
 
 
-def _warp(image: torch.Tensor, grid: torch.Tensor, mode: str) -> torch.Tensor:
-    return functional.grid_sample(image[None], grid, mode=mode, padding_mode="zeros", align_corners=False)[0]
+def _warp(image: torch.Tensor, grid: torch.Tensor, mode: str, outside: str = "zeros") -> torch.Tensor:
+    return functional.grid_sample(image[None], grid, mode=mode, padding_mode=outside, align_corners=False)[0]

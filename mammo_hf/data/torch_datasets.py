@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import datasets
@@ -239,13 +239,22 @@ class MaskedImages(PreparedImages):
         masking: Masking that decides which patches are hidden.
         fresh: Whether each epoch has new masks and augmentation, as in training.
         needs_breast: Whether an image in which no breast was found is refused even if the masking needs none.
+        teacher: Function from an ``image_id`` to the teacher's features of cells (channels, rows, columns) and of the
+            image (2 * channels,); ``None``: no teacher.
         kwargs: Arguments of `PreparedImages`.
     """
 
     def __init__(
-        self, *args: Any, masking: BlockwiseMasking, fresh: bool, needs_breast: bool = False, **kwargs: Any
+        self,
+        *args: Any,
+        masking: BlockwiseMasking,
+        fresh: bool,
+        needs_breast: bool = False,
+        teacher: Callable[[str], tuple[torch.Tensor, torch.Tensor]] | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.teacher = teacher
         self.masking = masking
         self.fresh = fresh
         self.needs_breast = needs_breast
@@ -260,6 +269,7 @@ class MaskedImages(PreparedImages):
             epoch=self.epoch if self.fresh else 0,
             index=index,
             needs_breast=self.needs_breast,
+            teacher=self.teacher,
         )
 
 
@@ -273,6 +283,7 @@ def masked_example(
     epoch: int,
     index: int,
     needs_breast: bool = False,
+    teacher: Callable[[str], tuple[torch.Tensor, torch.Tensor]] | None = None,
 ) -> Example:
     """Return one image and which of its patches are hidden; both depend on (seed, epoch, index) alone.
 
@@ -285,11 +296,13 @@ def masked_example(
         epoch: Number of the epoch, which counts up in training and stays 0 in evaluation.
         index: Index of the image in its dataset.
         needs_breast: Whether an image in which no breast was found is refused even if the masking needs none.
+        teacher: Function from an ``image_id`` to the teacher's features, as for `MaskedImages`.
 
     Returns:
         ``pixel_values`` (channels, height, width), ``bool_masked_pos`` (patches,), ``content_mask`` (height, width),
         false in the padding, and ``breast_mask`` (height, width), true in the breast that was found when the image was
-        prepared.
+        prepared. With a teacher also ``teacher_cells`` (channels, rows, columns), moved as the image is, and
+        ``teacher_image`` (2 * channels,).
 
     Raises:
         DataError: An image without a breast although it is needed, or pixels that are not finite; it names the image.
@@ -297,9 +310,12 @@ def masked_example(
     name = f"image {row['image_id']}"
     # Move the image and the maps that go with it alike.
     maps = _canvas(row)
+    cells, of_image = (None, None) if teacher is None else teacher(row["image_id"])
     if augmentation is not None:
-        maps = augmentation(*maps, view=row["view"], generator=np.random.default_rng([seed, epoch, index]))
-    intensity, content, breast = maps
+        generator = np.random.default_rng([seed, epoch, index])
+        maps = augmentation(*maps, view=row["view"], generator=generator, features=cells)
+        cells = maps[-1] if cells is not None else None
+    intensity, content, breast = maps[:3]
     inside = breast[0] > 0.5
     if (needs_breast or masking.within == "breast") and not inside.any():
         raise DataError(
@@ -319,12 +335,13 @@ def masked_example(
     except DataError as error:
         raise DataError(error.problem, source=name, remedy=error.remedy) from error
     # pixel values first: Trainer reads the batch size off the first entry
-    return {
+    example = {
         "pixel_values": pixels,
         "bool_masked_pos": torch.from_numpy(mask),
         "content_mask": content[0] > 0.5,
         "breast_mask": inside,
     }
+    return example if cells is None else example | {"teacher_cells": cells, "teacher_image": of_image}
 
 
 def _canvas(row: Mapping[str, Any]) -> tuple[torch.Tensor, ...]:

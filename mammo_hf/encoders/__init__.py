@@ -22,14 +22,14 @@ _PUBLIC = {
     "features_about": "store",
     "lesions_of_row": "store",
     "load_encoder": "encoder",
-    "pooled": "encoder",
+    "pooled": "encoding",
     "read_features": "store",
     "read_views": "views",
 }
 
 if TYPE_CHECKING:
-    from .encoder import Encoder, EncoderPlugin, encoders, load_encoder, pooled
-    from .encoding import Bag, bag_of
+    from .encoder import Encoder, EncoderPlugin, encoders, load_encoder
+    from .encoding import Bag, bag_of, pooled
     from .store import bag_of_row, features_about, lesions_of_row, read_features
     from .views import Picture, Views, read_views
 

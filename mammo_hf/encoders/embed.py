@@ -57,7 +57,7 @@ from ..processing.contact_sheet import sheets
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .encoder import Encoder, load_encoder
 from .encoding import TILE, Bag, bag_of
-from .store import COLUMNS, bag_of_row, read_features
+from .store import COLUMNS, GRID, bag_of_row, read_features
 from .views import Drawn, Picture, Views, covered, drawn, findings_covered, read_views
 
 _COMPARED = ("name", "kind", "revision", "weights", "channels", "tile")
@@ -75,6 +75,7 @@ class Embedding(Preparation):
         prepared_folder: Prepared folder that the images are read from; ``None``: from the source files.
         trust_remote_code: Whether the encoder's own code may be run.
         device: Device of the encoder, "cpu" or "cuda".
+        grid: (rows, columns) of the cells whose features are kept too; ``None``: none are.
     """
 
     encoder_name: str
@@ -84,6 +85,7 @@ class Embedding(Preparation):
     prepared_folder: str | None
     trust_remote_code: bool
     device: str
+    grid: tuple[int, int] | None = None
 
     finished: ClassVar[str] = FEATURES
     doing: ClassVar[str] = "embedding"
@@ -122,13 +124,15 @@ class Embedding(Preparation):
     @cached_property
     def settings(self) -> dict[str, Any]:
         """Entries of ``encoder.json`` and ``features.json``: all that the features depend on but the images."""
-        return {"encoder": self.record, **self.views.to_dict(), "processor": self.fit}
+        grid = {} if self.grid is None else {"grid": list(self.grid)}
+        return {"encoder": self.record, **self.views.to_dict(), **grid, "processor": self.fit}
 
     @cached_property
     def schema(self) -> pa.Schema:
         """Columns of a folder of features."""
         kinds = {name: kind for name, kind in self.copied if name not in COLUMNS.names}
         kinds |= {field.name: field.type for field in COLUMNS} | dict.fromkeys(KEYS, pa.string())
+        kinds |= {GRID: pa.binary()} if self.grid else {}
         schema: pa.Schema = datasets.Features.from_arrow_schema(pa.schema(list(kinds.items()))).arrow_schema
         return schema
 
@@ -142,7 +146,8 @@ class Embedding(Preparation):
         """Bytes of a row, about: a breast of 20 x 10 cm in tiles."""
         side = self.record["tile"] * self.views.spacing * (1 - self.views.overlap)
         tiles = 0 if self.views.tiles == "whole" else round((200 / side) * (100 / side)) + 1
-        return (tiles + 1) * (4 * self.record["channels"] + 20)
+        cells = 0 if self.grid is None else 2 * self.grid[0] * self.grid[1] * self.record["channels"]
+        return (tiles + 1) * (4 * self.record["channels"] + 20) + cells
 
     def keys(self, row: Row) -> tuple[str, str]:
         """Return the hashes that decide a row's features and its fractions of lesions."""
@@ -164,15 +169,17 @@ class Embedding(Preparation):
         """
         made: Row = {name: row.get(name) for name, _ in self.copied} | dict(zip(KEYS, keys, strict=True))
         if before is not None and before["pixels_key"] == keys[0]:
-            made |= {name: before[name] for name in ("features", "boxes", "scales", "geometry", "notes")}
+            arrays = ("features", "boxes", "scales", *((GRID,) if self.grid else ()))
+            made |= {name: before[name] for name in (*arrays, "geometry", "notes")}
             if before["lesions_key"] == keys[1]:
                 return made | {"lesions": before["lesions"]}, []
         else:
             seen = self._drawn(row)
             with plugin_errors("encoder", self.record["name"]):
-                bag = bag_of(seen, self.encoder, self.views)
+                bag = bag_of(seen, self.encoder, self.views, self.grid)
             made |= {name: getattr(bag, name).tobytes() for name in ("features", "boxes", "scales")}
             made |= {"geometry": json.dumps(bag.geometry.to_dict()), "notes": ";".join(bag.notes)}
+            made |= {} if bag.grid is None else {GRID: bag.grid.tobytes()}
         try:
             with refusing(row["path"]):
                 lesions = self._lesions(row, np.frombuffer(made["boxes"], np.float32).reshape(-1, 4), made)
@@ -273,6 +280,7 @@ def embed(
     spacing: float = 0.1,
     overlap: float = 0.25,
     image_size: tuple[int, int] | None = None,
+    grid: tuple[int, int] | None = None,
     processor: MammoImageProcessor | str | os.PathLike[str] | None = None,
     processor_settings: Mapping[str, Any] | None = None,
     device: str = "auto",
@@ -301,6 +309,8 @@ def embed(
         spacing: Millimetres per pixel of the tiles.
         overlap: Fraction of its side that a tile shares at least with the next.
         image_size: (height, width) in pixels of the whole view; ``None``: what suits the encoder.
+        grid: (rows, columns) of cells of the whole view whose features are kept too, in a column ``grid``. For a
+            teacher of stage 1, the grid of its last stage. ``None``: none are.
         processor: Processor, or folder with a ``preprocessor_config.json``: how images are read and cropped.
         processor_settings: Settings of how images are read in place of the processor's own, such as
             ``{"any_anatomy": True}``; see `mammo_hf.processing.image_processing_mammo.SETTINGS`.
@@ -334,7 +344,7 @@ def embed(
     where = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
     made = load_encoder(encoder, trust_remote_code=trust_remote_code, model_terms=model_terms).to(where)
     size = made.canvas if image_size is None else image_size
-    made.check_size(size)
+    check_grid(made, tiles, size, grid)
     read_by = _processor(processor, made, size).with_settings(processor_settings)
     collection = _opened(images, read_by, reading, own_reading=processor is not None or bool(processor_settings))
     if folder_of(collection) is not None:
@@ -351,6 +361,7 @@ def embed(
         prepared_folder=folder_of(collection),
         trust_remote_code=trust_remote_code,
         device=where,
+        grid=None if grid is None else (grid[0], grid[1]),
     )
     preparation.__dict__["first_encoder"] = made  # this process has it already
     some = collection if limit is None else _spread(collection, limit)
@@ -369,6 +380,21 @@ def embed(
         draw_sheet(preparation, some, Folder(output_dir))
         summary = replace(summary, forecast=_forecast(summary, len(collection), max(1, num_workers)))
     return PreparedCollection.of(embedded, summary)
+
+
+def check_grid(encoder: Encoder, tiles: str, size: tuple[int, int], grid: tuple[int, int] | None) -> None:
+    """Refuse a whole view that an encoder does not take, and cells of a view that is not encoded.
+
+    Raises:
+        UsageError: Names what to change.
+    """
+    if grid is None:
+        encoder.check_size(size)
+        return
+    if tiles == "native":
+        raise UsageError("is 'native'", source="tiles", remedy="a grid is of the whole view: use whole or both")
+    check_number("grid", grid, len(grid) == 2 and min(grid) >= 1, "two numbers of 1 or more, rows and columns")
+    encoder.check_size((size[0] + -size[0] % encoder.multiple, size[1] + -size[1] % encoder.multiple))
 
 
 def _name_anywhere(encoder: Encoder, given: str | os.PathLike[str]) -> str:

@@ -18,7 +18,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
-from torch.nn import functional
 from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoConfig, AutoModel
 
 from ..data.terms import Terms, terms_of_model, terms_of_source
@@ -309,26 +308,6 @@ def _grid(square: Any, wide: Any, probe: int) -> Grid | None:
         return None
     channels = square.shape[1] if layout == "channels_first" else square.shape[-1]
     return Grid(layout, probe // rows, before, channels, probe)
-
-
-def pooled(grid: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
-    """Pool a grid of features over the breast: the weighted mean, then the maximum.
-
-    Args:
-        grid: Features (batch, channels, rows, columns).
-        inside: Whether a pixel shows the breast, bool or float (batch, 1, height, width): where the intensity is above
-            0, which is what our processor makes of everything else. A cell's weight is the fraction of its pixels that
-            do; if none does, all cells count.
-
-    Returns:
-        Features (batch, 2 * channels).
-    """
-    rows, columns = grid.shape[-2:]
-    weights = functional.adaptive_avg_pool2d(inside.to(grid.dtype), (rows, columns))
-    weights = torch.where(weights.sum((2, 3), keepdim=True) > 0, weights, 1)
-    mean = (grid * weights).sum((2, 3)) / weights.sum((2, 3))
-    highest = grid.masked_fill(weights == 0, -torch.inf).amax((2, 3))
-    return torch.cat([mean, highest], 1)
 
 
 # Where an encoder comes from.

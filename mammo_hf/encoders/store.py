@@ -32,6 +32,9 @@ COLUMNS = pa.schema(
     ]
 )
 
+# a column of a folder that was made with a grid: float16 (rows, columns, channels), features of cells of the whole view
+GRID = "grid"
+
 
 def features_about(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the content of ``features.json``: record of the encoder, views, tasks, number of images and vectors.

@@ -13,6 +13,7 @@ from .configuration_tasks import TaskConfig
 
 DECODERS = ("conv", "linear")
 LOSS_REGIONS = ("masked", "masked_breast", "all")
+TEACHER_TOKENS = ("all", "hidden", "visible")
 SIZES: dict[str, dict[str, Any]] = {
     # nano is for tests and demonstrations; the others are the paper's (Liu et al. 2021, arXiv 2103.14030, section 3.3)
     "nano": {"embed_dim": 32, "depths": [2, 2, 2], "num_heads": [1, 2, 4], "drop_path_rate": 0.0},
@@ -53,6 +54,9 @@ class MammoSwinConfig(TaskConfig, SwinConfig):
             ``evaluation.choose_operating_points`` returns them, by image, breast and patient.
         normalized_patch: Side in pixels of the patches that the target of masked image modelling is normalised by;
             ``None``: the target is the image.
+        teacher: Settings of masked image modelling with a teacher, in training alone: ``channels`` of the teacher,
+            ``tokens`` that it acts on ("hidden", "visible" or "all"), its ``weight`` and the ``l1_weight`` of the
+            reconstruction; ``None``: no teacher.
         mammo_hf_format: Version of these fields.
 
     Raises:
@@ -75,6 +79,7 @@ class MammoSwinConfig(TaskConfig, SwinConfig):
     sparse_encoder: bool = True
     loss_region: str = "masked"
     normalized_patch: int | None = None
+    teacher: dict[str, Any] | None = None
 
     def check(self, num_labels: int | None = None) -> None:
         """Check all fields against each other, and complete those that follow from others.

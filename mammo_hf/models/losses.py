@@ -7,6 +7,7 @@ update is the same however it is split into micro-batches and processes.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch.nn import functional
@@ -235,6 +236,26 @@ def counted_pixels(
     return counted
 
 
+def breast_pixels(
+    bool_masked_pos: torch.Tensor,
+    size: tuple[int, int],
+    content_mask: torch.Tensor | None = None,
+    breast_mask: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Return the pixels of the breast, bool (batch, height, width); of the image if no breast is known.
+
+    Args:
+        bool_masked_pos: Hidden patches, bool (batch, patches), for the number of images.
+        size: (height, width) of the images in pixels.
+        content_mask: Mask of the image, bool (batch, height, width): false in the padding.
+        breast_mask: Mask of the breast, bool (batch, height, width).
+    """
+    content = bool_masked_pos.new_ones((len(bool_masked_pos), *size)).bool() if content_mask is None else content_mask
+    if breast_mask is None:
+        return content
+    return torch.where(breast_mask.any((1, 2), keepdim=True), breast_mask, content)
+
+
 def spread_over_pixels(patches: torch.Tensor, size: tuple[int, int], grid: tuple[int, int]) -> torch.Tensor:
     """Repeat one value per patch (batch, patches) to one per pixel (batch, height, width)."""
     values = patches.view(-1, *grid)
@@ -269,6 +290,24 @@ def _patch_statistics(pixel_values: torch.Tensor, side: int) -> tuple[torch.Tens
 
 def _spread(values: torch.Tensor, side: int) -> torch.Tensor:
     return values.repeat_interleave(side, 2).repeat_interleave(side, 3)
+
+
+def teacher_loss(
+    taught: Mapping[str, tuple[torch.Tensor, torch.Tensor]], weights: torch.Tensor, counts: torch.Tensor
+) -> torch.Tensor:
+    """Return the smooth L1 distance of predictions from a teacher's standardised features, of cells plus of images.
+
+    Args:
+        taught: Predictions and targets of "cells" (batch, rows, columns, channels) and "image" (batch, features).
+        weights: Weight of each cell, (batch, rows, columns) from 0 to 1.
+        counts: Divisors, each at least 1: the number of pixels, which is not used here, the sum of the weights of
+            cells, and the number of images.
+    """
+    of_cells, of_image = (
+        functional.smooth_l1_loss(*(values.float() for values in taught[name]), reduction="none").mean(-1)
+        for name in ("cells", "image")
+    )
+    return (of_cells * weights).sum() / counts[1] + of_image.sum() / counts[2]
 
 
 def mean_absolute_error(

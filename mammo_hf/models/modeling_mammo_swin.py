@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 from transformers import (
     PreTrainedConfig,
     SwinConfig,
@@ -41,6 +42,7 @@ from ..errors import UsageError
 from ..files import as_new_files
 from .configuration_mammo_swin import MammoSwinConfig
 from .losses import (
+    breast_pixels,
     counted_pixels,
     lesion_evidence_loss,
     lesion_token_loss,
@@ -48,6 +50,7 @@ from .losses import (
     multi_task_loss,
     normalized_target,
     spread_over_pixels,
+    teacher_loss,
 )
 from .sparse_encoder import VisibleTokens, encode_visible, packed_for, passed_over_modules_are_plain, warn_dense
 
@@ -117,6 +120,80 @@ def linear_decoder(hidden_size: int, num_channels: int, stride: int) -> nn.Seque
     """Return SimMIM's decoder: each token to its own stride x stride pixels (arXiv 2111.09886, section 3.3)."""
     # the names of its parameters are stock Swin's
     return nn.Sequential(nn.Conv2d(hidden_size, num_channels * stride**2, kernel_size=1), nn.PixelShuffle(stride))
+
+
+# A teacher of masked image modelling: what a frozen encoder gives is predicted from the last tokens.
+
+
+def pooled(grid: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+    """Pool a grid of features over the breast: the weighted mean, then the maximum.
+
+    Args:
+        grid: Features (batch, channels, rows, columns).
+        inside: Whether a pixel shows the breast, bool or float (batch, 1, height, width): where the intensity is above
+            0, which is what our processor makes of everything else. A cell's weight is the fraction of its pixels that
+            do; if none does, all cells count.
+
+    Returns:
+        Features (batch, 2 * channels).
+    """
+    weights = functional.adaptive_avg_pool2d(inside.to(grid.dtype), grid.shape[-2:])
+    weights = torch.where(weights.sum((2, 3), keepdim=True) > 0, weights, 1)
+    mean = (grid * weights).sum((2, 3)) / weights.sum((2, 3))
+    highest = grid.masked_fill(weights == 0, -torch.inf).amax((2, 3))
+    return torch.cat([mean, highest], 1)
+
+
+class TeacherHead(nn.Module):
+    """Linear predictions of a teacher's standardised features, from each token and from their mean and maximum.
+
+    It is a part of the network in training alone; a finished encoder is saved without it.
+
+    Args:
+        hidden_size: Channels of the last stage.
+        channels: Channels of the teacher.
+    """
+
+    def __init__(self, hidden_size: int, channels: int) -> None:
+        super().__init__()
+        self.of_cells = nn.Linear(hidden_size, channels)
+        self.of_image = nn.Linear(2 * hidden_size, 2 * channels)
+        for name, size in (("cells", channels), ("image", 2 * channels)):
+            self.register_buffer(f"{name}_mean", torch.zeros(size))
+            self.register_buffer(f"{name}_std", torch.ones(size))
+
+    def standardize_by(self, cells: torch.Tensor, image: torch.Tensor) -> None:
+        """Set mean and deviation of the targets.
+
+        Args:
+            cells: Features of cells, (cells, channels).
+            image: Features of images, (images, 2 * channels).
+        """
+        for name, values in (("cells", cells), ("image", image)):
+            deviation = values.std(0)
+            getattr(self, f"{name}_mean").copy_(values.mean(0))
+            # a channel that never changes has nothing to predict
+            getattr(self, f"{name}_std").copy_(torch.where(deviation > 1e-6, deviation, 1))
+
+    def forward(
+        self, grid: torch.Tensor, inside: torch.Tensor, cells: torch.Tensor, image: torch.Tensor
+    ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        """Return predictions and standardised targets of the cells and of the image.
+
+        Args:
+            grid: Last tokens (batch, hidden_size, rows, columns).
+            inside: Whether a pixel shows the breast, bool (batch, height, width).
+            cells: Features of the teacher (batch, channels, rows, columns).
+            image: Their mean and maximum (batch, 2 * channels).
+
+        Returns:
+            "cells": two of (batch, rows, columns, channels); "image": two of (batch, 2 * channels).
+        """
+        wanted = (cells.permute(0, 2, 3, 1) - self.cells_mean) / self.cells_std
+        return {
+            "cells": (self.of_cells(grid.permute(0, 2, 3, 1)), wanted),
+            "image": (self.of_image(pooled(grid, inside[:, None])), (image - self.image_mean) / self.image_std),
+        }
 
 
 # What both models change in stock Swin: layers without a memory, and weights under the names of published checkpoints.
@@ -265,6 +342,17 @@ def _own_config(config: SwinConfig) -> MammoSwinConfig:
     return config
 
 
+@dataclass
+class MammoSwinMaskedImageModelingOutput(SwinMaskedImageModelingOutput):
+    """The output of stock Swin's masked image model and of a teacher's head.
+
+    Attributes:
+        taught: Predictions and targets of `TeacherHead`. ``None`` without a teacher.
+    """
+
+    taught: dict[str, tuple[torch.Tensor, torch.Tensor]] | None = None
+
+
 class MammoSwinForMaskedImageModeling(_MammoSwinModel):
     """Masked image modelling (SimMIM, arXiv 2111.09886) on any rectangle, with an encoder that skips what is hidden.
 
@@ -273,6 +361,9 @@ class MammoSwinForMaskedImageModeling(_MammoSwinModel):
     windows would be padded, or a mask that no patch merging respects, is run densely instead, with that token. So is an
     encoder whose modules are wrapped, sharded or hooked, or whose hidden states are asked for, with the same result as
     on visible tokens.
+
+    With ``config.teacher``, a `TeacherHead` predicts the features of a frozen encoder from the last tokens, those of
+    hidden patches too: the last stage always runs on all of them.
     """
 
     accepts_loss_kwargs = False
@@ -284,6 +375,8 @@ class MammoSwinForMaskedImageModeling(_MammoSwinModel):
         use_own_layers(self.swin)
         build = ConvDecoder if config.mim_decoder == "conv" else linear_decoder
         self.decoder = build(config.hidden_size, config.num_channels, config.encoder_stride)
+        teacher = config.teacher
+        self.teacher_head = None if teacher is None else TeacherHead(config.hidden_size, teacher["channels"])
         self.deep_mask_token = None
         if config.sparse_encoder and config.takes_visible_tokens(*config.image_size):
             self.deep_mask_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size // 2))
@@ -298,6 +391,10 @@ class MammoSwinForMaskedImageModeling(_MammoSwinModel):
         loaded = super().from_pretrained(*args, **kwargs)
         (loaded[0] if isinstance(loaded, tuple) else loaded)._freeze_stock_mask_token()
         return loaded
+
+    def drop_teacher(self) -> None:
+        """Leave the teacher's head out of what is saved from here on."""
+        self.teacher_head = self.config.teacher = None
 
     def _freeze_stock_mask_token(self) -> None:
         # a trainable parameter without a gradient would stop distributed training
@@ -322,10 +419,12 @@ class MammoSwinForMaskedImageModeling(_MammoSwinModel):
         visible: VisibleTokens | None = None,
         content_mask: torch.Tensor | None = None,
         breast_mask: torch.Tensor | None = None,
-        num_items_in_batch: torch.Tensor | int | None = None,
+        teacher_cells: torch.Tensor | None = None,
+        teacher_image: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | None = None,
         return_loss: bool = True,
         **kwargs: Any,
-    ) -> SwinMaskedImageModelingOutput:
+    ) -> MammoSwinMaskedImageModelingOutput:
         """Reconstruct images from their visible patches.
 
         Args:
@@ -335,21 +434,25 @@ class MammoSwinForMaskedImageModeling(_MammoSwinModel):
             visible: Visible tokens of the mask, if a data loader has packed them already.
             content_mask: Mask of the image, bool (batch, height, width): false in the padding, which never counts.
             breast_mask: Mask of the breast, bool (batch, height, width); for ``loss_region="masked_breast"``.
-            num_items_in_batch: Divisor of the loss, the counted pixels of all micro-batches of an update; ``None``:
-                those of this batch.
+            teacher_cells: Features of the teacher on the last stage's grid (batch, channels, rows, columns); needed
+                with ``config.teacher``.
+            teacher_image: Their mean and maximum over the breast (batch, 2 * channels).
+            num_items_in_batch: Divisors of the losses, `loss_counts` of all micro-batches of an update; ``None``: those
+                of this batch.
             return_loss: Whether to compute the loss. Trainer looks for this argument to know that a model without
                 labels can be evaluated.
             kwargs: Arguments of the encoder.
 
         Returns:
             Loss (mean absolute error over the pixels of ``config.loss_region`` and channels, in normalised units) and
-            the reconstruction (batch, channels, height, width). With an encoder on visible tokens, ``hidden_states``
-            and ``attentions`` of hidden tokens before the last stage mean nothing.
+            the reconstruction (batch, channels, height, width). With a teacher the loss is that times its
+            ``l1_weight``, plus the teacher's loss times its ``weight``. With an encoder on visible tokens,
+            ``hidden_states`` and ``attentions`` of hidden tokens before the last stage mean nothing.
 
         Raises:
             UsageError: The size fits no window, or the mask has the wrong shape.
         """
-        height, width = pixel_values.shape[-2:]
+        height, width = size = (pixel_values.shape[-2], pixel_values.shape[-1])
         self.config.check_image_size(height, width)
         grids = self.config.stage_grids(height, width)
         if bool_masked_pos is not None:
@@ -358,19 +461,27 @@ class MammoSwinForMaskedImageModeling(_MammoSwinModel):
         if visible is None and packable and not kwargs.get("interpolate_pos_encoding"):
             visible = packed_for(self.config, bool_masked_pos, (height, width))
         outputs = self._encoded(pixel_values, bool_masked_pos, visible, **kwargs)
-        reconstruction = self.decoder(outputs.last_hidden_state.transpose(1, 2).unflatten(2, grids[-1]))
-        loss = None
+        tokens = outputs.last_hidden_state.transpose(1, 2).unflatten(2, grids[-1])
+        reconstruction = self.decoder(tokens)
+        loss, taught = None, None
         if bool_masked_pos is not None and return_loss:
-            counted = self.counted_pixels(bool_masked_pos, (height, width), content_mask, breast_mask)
+            masks = (bool_masked_pos, size, content_mask, breast_mask)
+            counts = (self.loss_counts(*masks) if num_items_in_batch is None else num_items_in_batch).clamp(min=1)
             side = self.config.normalized_patch
             target = pixel_values if side is None else normalized_target(pixel_values, side)
-            loss = mean_absolute_error(reconstruction, target, counted, num_items_in_batch)
+            loss = mean_absolute_error(reconstruction, target, self.counted_pixels(*masks), counts[0])
+            if self.teacher_head is not None:
+                inside = breast_pixels(bool_masked_pos, size, content_mask, breast_mask)
+                taught = self.teacher_head(tokens, inside, teacher_cells, teacher_image)
+                of_teacher = teacher_loss(taught, self.taught_cells(*masks), counts)
+                loss = self.config.teacher["l1_weight"] * loss + self.config.teacher["weight"] * of_teacher
             if visible is None and self.deep_mask_token is not None:
                 # a trainable parameter without a gradient would stop distributed training
                 loss = loss + 0.0 * self.deep_mask_token.sum()
-        return SwinMaskedImageModelingOutput(
+        return MammoSwinMaskedImageModelingOutput(
             loss=loss,
             reconstruction=reconstruction,
+            taught=taught,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             reshaped_hidden_states=outputs.reshaped_hidden_states,
@@ -399,6 +510,37 @@ class MammoSwinForMaskedImageModeling(_MammoSwinModel):
         return self.swin(
             shown_pixels, hidden_tokens=hidden, deep_mask_token=self.deep_mask_token, return_dict=True, **kwargs
         )
+
+    def loss_counts(self, *masks: Any) -> torch.Tensor:
+        """Return the divisors of the losses, float (3,), to be summed over the batches of an update.
+
+        Args:
+            *masks: Arguments of `counted_pixels`.
+
+        Returns:
+            The number of pixels of the reconstruction's loss and, with a teacher, of cells and of images.
+        """
+        pixels = self.counted_pixels(*masks).sum().float()
+        cells = pixels.new_zeros(()) if self.teacher_head is None else self.taught_cells(*masks).sum()
+        return torch.stack([pixels, cells, pixels.new_tensor(float(len(masks[0])))])
+
+    def taught_cells(
+        self,
+        bool_masked_pos: torch.Tensor,
+        size: tuple[int, int],
+        content_mask: torch.Tensor | None = None,
+        breast_mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return the weight of each last token in the teacher's loss, (batch, rows, columns) from 0 to 1.
+
+        It is the fraction of its pixels that show the breast and, by the teacher's ``tokens``, are hidden or visible.
+        """
+        grids, tokens = self.config.stage_grids(*size), self.config.teacher["tokens"]
+        counted = breast_pixels(bool_masked_pos, size, content_mask, breast_mask)
+        if tokens != "all":
+            hidden = spread_over_pixels(bool_masked_pos.bool(), size, grids[0])
+            counted = counted & (hidden if tokens == "hidden" else ~hidden)
+        return functional.adaptive_avg_pool2d(counted.float(), grids[-1])
 
     def counted_pixels(
         self,

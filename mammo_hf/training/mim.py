@@ -17,6 +17,9 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from ..data.augmentation import Augmentation
 from ..data.collection import Collection
+from ..data.loading import load
+from ..data.prepare.folder import folder_of
+from ..data.terms import united
 from ..data.torch_datasets import (
     EpochOfDatasets,
     LabelledImages,
@@ -43,6 +46,7 @@ from ..plotting import plot_loss_curves, plot_reconstruction
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .callbacks import ModelCardCallback, Probes, WeightAverage
 from .options import MimOptions
+from .teacher import RECORDED, Teacher, explained
 from .trainer import (
     StageConfig,
     SwinTrainer,
@@ -78,7 +82,8 @@ def pretrain(
     """Pre-train an encoder by masked image modelling, and save it with its split, metrics, curves and model card.
 
     Training and unlabelled images are trained on; validation images choose the best epoch; images of test patients
-    are never seen.
+    are never seen. With a teacher, the features that a frozen encoder gives of these images are predicted too; they are
+    computed once, below the output folder, and the result is the same checkpoint.
 
     Args:
         images: A collection, prepared or not, or anything that `mammo_hf.load` takes.
@@ -108,17 +113,20 @@ def pretrain(
     processor = training_processor(images, start=start, size=config.image_size, **as_asked, **blocks)
     check_model(start, processor.canvas, **_model_changes(config))
     processor.masking()(processor.canvas, seed=0)  # refuses blocks that do not tile the image
-    # Open the collection: split by patient, no test patient whom the start was trained on
-    resumed = checkpoint is not None
-    collection = open_stage(images, config, start=start, resumed=resumed, processor=processor)
+    teacher = None if config.teacher is None else Teacher(config.teacher, config.model_terms)
+    seen: dict[str, Any] = {"resumed": checkpoint is not None, "teachers": teacher.folders if teacher else []}
+    # Open the collection: split by patient, no test patient whom the start or the teacher was trained on
+    collection = open_stage(images, config, start=start, processor=processor, **seen)
     tasks = usable_tasks(collection, config.tasks)
     # From here on the output folder is written to
-    terms = terms_of_training(collection, config, start)
+    terms = united(terms_of_training(collection, config, start), teacher.terms if teacher else ())
     target = take_over_push(config, out, terms)
-    begin_stage(collection, config, terms, model=str(model), start=start, resumed=resumed)
+    begin_stage(collection, config, terms, model=str(model), start=start, **seen)
     prepared, stream = _prepared(collection, processor, config, tasks)
+    if teacher is not None:
+        _open_teacher(teacher, start, collection, prepared, processor, config)
     # Train
-    training, validation = _masked_images(prepared, processor, config, stream)
+    training, validation = _masked_images(prepared, processor, config, stream, teacher)
     trainer = _trainer(start, training, validation, config, callbacks)
     if config.probes:
         trainer.add_callback(_probes(trainer, prepared, processor, config))
@@ -145,10 +153,31 @@ def _prepared(
     return prepared, stream
 
 
+def _open_teacher(
+    teacher: Teacher,
+    start: str,
+    collection: Collection,
+    prepared: datasets.Dataset,
+    processor: MammoImageProcessor,
+    config: MimConfig,
+) -> None:
+    """Compute the teacher's features of training and validation images on the grid of the last stage."""
+    grid = starting_config(start, processor.canvas, **_model_changes(config)).stage_grids(*processor.canvas)[-1]
+    used = prepared.select(rows_of(prepared, ("train", "unlabelled", "validation")))
+    whole = collection if folder_of(collection) is not None else load(config.prepared_folder())
+    folder = Path(str(config.output_dir)) / "teacher"
+    teacher.open(whole, used, folder, canvas=processor.canvas, grid=grid, num_workers=config.num_workers)
+
+
 def _sentence(metrics: dict[str, Any]) -> str:
     trained = f"pre-trained on {metrics['train_images']:,} images"
     if "validation_loss" not in metrics:
         return f"{trained}, without a validation split"
+    if "teacher" in metrics:
+        of_image = metrics["teacher"]["explained"]["image"]
+        return (
+            f"{trained}, on validation images {of_image:.0%} of the variance of the teacher's pooled features explained"
+        )
     return f"{trained}, L1 on hidden pixels of validation images {metrics['validation_loss']:.3f}"
 
 
@@ -164,7 +193,11 @@ def _model_changes(config: MimConfig) -> dict[str, Any]:
 
 
 def _masked_images(
-    prepared: datasets.Dataset, processor: MammoImageProcessor, config: MimConfig, stream: StreamedMaskedImages | None
+    prepared: datasets.Dataset,
+    processor: MammoImageProcessor,
+    config: MimConfig,
+    stream: StreamedMaskedImages | None,
+    teacher: Teacher | None = None,
 ) -> tuple[MaskedImages | StreamedMaskedImages, MaskedImages]:
     """Return the training images, with fresh masks and augmentation, and the validation images, with fixed masks."""
     trained_on = rows_of(prepared, ("train", "unlabelled"))
@@ -177,6 +210,7 @@ def _masked_images(
     common: dict[str, Any] = {"seed": config.seed, "masking": masking, "needs_breast": needs_breast}
     if stream is not None:
         stream.masking, stream.needs_breast = masking, needs_breast
+    common["teacher"] = teacher
     training = stream or MaskedImages(
         prepared.select(trained_on), processor, augmentation=Augmentation(), fresh=True, **common
     )
@@ -211,9 +245,17 @@ def _trainer(
     torch.manual_seed(config.seed)
     processor = training.processor
     changes = {"num_channels": processor.num_channels, **_model_changes(config)}
+    teacher: Any = getattr(training, "teacher", None)
+    if teacher is not None:
+        changes["teacher"] = {
+            **{"channels": teacher.record["channels"], "tokens": config.teacher_tokens},
+            **{"weight": config.teacher_weight, "l1_weight": config.l1_weight},
+        }
     network = MammoSwinForMaskedImageModeling(starting_config(start, processor.canvas, **changes))
     if start not in SIZES:
         load_starting_weights(network, start, processor)
+    if teacher is not None:
+        teacher.standardize(network.teacher_head, training.prepared)
     config.label_names = ["bool_masked_pos"]
     config.prediction_loss_only = True
     if isinstance(training, StreamedMaskedImages):
@@ -265,6 +307,9 @@ def _save(
         shown = validation if len(validation) else training
         if len(validation):
             metrics["hidden_inside_the_breast"] = reconstruction_quality(network, validation)
+        if validation.teacher is not None:
+            metrics["teacher"] = _about_teacher(network, validation.teacher.record, shown)
+            network.drop_teacher()
         network.save_pretrained(out)
         processor.save_pretrained(out)
         plot_loss_curves(trainer.state.log_history, out / "plots" / "mim_loss.png", "Masked image modelling")
@@ -273,27 +318,34 @@ def _save(
     return metrics
 
 
+def _about_teacher(
+    network: MammoSwinForMaskedImageModeling, record: dict[str, Any], images: MaskedImages
+) -> dict[str, Any]:
+    """Return what metrics and card say of a teacher: who it is, how it was weighed, and how much of it is explained."""
+    settings = {name: value for name, value in network.config.teacher.items() if name != "channels"}
+    known = {name: record[name] for name in RECORDED}
+    if record["kind"] == "checkpoint":
+        known["name"] = Path(record["name"]).name  # where it was on this machine is nobody's concern
+    return {**known, **settings, "explained": explained(network, images)}
+
+
 class MimTrainer(SwinTrainer):
-    """Trainer of a masked image model, whose loss is a mean over pixels however an update is divided."""
+    """Trainer of a masked image model, whose losses are means however an update is divided."""
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
-        """Return the pixels that the loss of one update is taken over, in all micro-batches and processes."""
+        """Return what the losses of one update are divided by, over all its micro-batches and processes."""
         if not batch_samples or self.args.n_gpu > 1:
             return None
         network = self.accelerator.unwrap_model(self.model)
-        count = torch.zeros((), device=device)
+        counts = torch.zeros(3, device=device)
         for batch in batch_samples:
-            counted = network.counted_pixels(
-                batch["bool_masked_pos"],
-                tuple(batch["pixel_values"].shape[-2:]),
-                batch.get("content_mask"),
-                batch.get("breast_mask"),
-            )
-            count += counted.sum().to(device)
+            size = tuple(batch["pixel_values"].shape[-2:])
+            masks = (batch["bool_masked_pos"], size, batch.get("content_mask"), batch.get("breast_mask"))
+            counts += network.loss_counts(*masks).to(device)
         # in evaluation each process's batch counts by itself
         if self.args.average_tokens_across_devices and self.args.world_size > 1:
-            count = self.accelerator.gather(count[None]).sum()
-        return count.clamp(min=1)
+            counts = self.accelerator.gather(counts[None]).sum(0)
+        return counts
 
 
 def psnr(image: np.ndarray, reconstruction: np.ndarray, counted: np.ndarray) -> float:

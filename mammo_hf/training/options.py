@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data import TEST_FRACTION, VALIDATION_FRACTION
-from ..errors import check_choice, check_file, check_hub_name, check_number
+from ..errors import UsageError, check_choice, check_file, check_hub_name, check_number
 
 PROBES = ("linear", "knn")
 SAMPLING = ("weighted", "balanced", "stratified", "natural")
@@ -147,6 +147,15 @@ class MimOptions(StageOptions):
     normalized_patch: int | None = option(
         "training", None, "side in pixels of the patches that the target is normalised by; default: not normalised"
     )
+    teacher: str | None = option(
+        "teacher",
+        None,
+        "encoder whose features the Swin's last tokens predict too: as for --encoder of embed, or a folder that embed "
+        "made of the same images with --grid",
+    )
+    teacher_weight: float = option("teacher", 1.0, "weight of the teacher's loss")
+    l1_weight: float = option("teacher", 1.0, "weight of L1 on hidden pixels next to a teacher, 0 to 1")
+    teacher_tokens: str = option("teacher", "all", "tokens that the teacher acts on: all, hidden or visible")
     probes: list[str] = option(
         "training", [], "linear, knn: classifiers on frozen features that each evaluation fits and reports"
     )
@@ -160,13 +169,20 @@ class MimOptions(StageOptions):
         Raises:
             UsageError: Names the option and its range or its choices.
         """
-        from ..models.configuration_mammo_swin import DECODERS, LOSS_REGIONS  # brings transformers
+        from ..models.configuration_mammo_swin import DECODERS, LOSS_REGIONS, TEACHER_TOKENS  # brings transformers
         from ..processing.masking import PLACES
 
         super().check()
         check_choice("mim_decoder", self.mim_decoder, DECODERS)
         check_choice("loss_region", self.loss_region, LOSS_REGIONS)
         check_choice("mask_within", self.mask_within, PLACES)
+        check_choice("teacher_tokens", self.teacher_tokens, TEACHER_TOKENS)
+        check_number("teacher_weight", self.teacher_weight, 0 < self.teacher_weight < float("inf"), "above 0")
+        check_number("l1_weight", self.l1_weight, 0 <= self.l1_weight <= 1, "from 0 to 1")
+        if self.teacher is None and (self.l1_weight, self.teacher_weight, self.teacher_tokens) != (1.0, 1.0, "all"):
+            raise UsageError("there is no teacher to weigh", source="teacher", remedy="name an encoder")
+        if self.teacher is not None and self.streaming:
+            raise UsageError("has no features of streamed images", source="teacher", remedy="leave `streaming` out")
         for probe in self.probes:
             check_choice("probes", probe, PROBES)
 

@@ -10,7 +10,7 @@ import shutil
 import signal
 import socket
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -218,6 +218,7 @@ def open_stage(
     start: str | None,
     resumed: bool,
     processor: MammoImageProcessor,
+    teachers: Sequence[str] = (),
 ) -> Collection:
     """Open the collection of a stage, split by patient as its configuration says.
 
@@ -228,6 +229,7 @@ def open_stage(
             nothing that was trained on images of a known patient.
         resumed: Whether an earlier training is resumed, whose own patients must not be tested either.
         processor: Processor of the images.
+        teachers: Folders of further models that training depends on, whose own patients must not be tested either.
     """
     reading = {name: getattr(config, name) for name in READING} | reading_of(images, processor)
     return open_collection(
@@ -238,7 +240,7 @@ def open_stage(
         split_file=config.split_file,
         seed=config.seed,
         terms=config.terms,
-        starts=[*([] if start is None else [start]), *([str(config.output_dir)] if resumed else [])],
+        starts=[*([] if start is None else [start]), *teachers, *([str(config.output_dir)] if resumed else [])],
     )
 
 
@@ -250,6 +252,7 @@ def begin_stage(
     model: str | None,
     start: str | None,
     resumed: bool,
+    teachers: Sequence[str] = (),
 ) -> None:
     """Take over the output folder: remove an earlier training, and write the split, the terms and the configuration.
 
@@ -262,6 +265,7 @@ def begin_stage(
         model: What training starts from, as it was given; ``None``: nothing.
         start: The same as a size or a folder; the patients that it was trained on are recorded too.
         resumed: Whether an earlier training is resumed here, so that its checkpoints are kept.
+        teachers: Folders of further models that training depends on, whose patients are recorded as well.
 
     Raises:
         UsageError: The folder cannot be written to.
@@ -278,7 +282,8 @@ def begin_stage(
         _clear(out)
     write_terms(out, terms, (resumed and read_terms(out)) or ())
     about = {name: getattr(config, name) for name in ("validation_fraction", "test_fraction", "seed")}
-    before = frozenset() if start is None else read_seen(start) or frozenset()
+    others = [*([] if start is None else [start]), *teachers]
+    before = frozenset[str]().union(*(read_seen(other) or frozenset() for other in others))
     save_training_split(collection, out, before=before, **about)
     config.save(**({} if model is None else {"model": model}))
 

@@ -73,6 +73,8 @@ NOT_RUN = {
     r"\bWORK/": "hours, some on real collections; benchmarks/results.py runs them and prints these lines",
     r"benchmarks/": "a measurement of minutes; each has a test of its own where it has arithmetic",
     r"^mammo-hf download .*(?<!--dry_run)$": "fetches from the network",
+    r"facebook/": "fetches an encoder; tests/training/test_teacher.py runs it with a tiny one",
+    r"--teacher data/taught": "needs that encoder's features",
     r"--ray_address": "needs a Ray cluster; tests/data/prepare starts one",
 }
 NEEDS = {"captum": "captum_", "ray": "--ray", "onnx": "export onnx", "idc_index": "mammo-hf download"}
