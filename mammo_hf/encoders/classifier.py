@@ -15,10 +15,11 @@ from torch.nn import functional
 from ..errors import UsageError
 from ..metrics.aggregation import unit_keys
 from ..models.checkpoint import BAG, load_model, read_classifier_config
+from ..models.modeling_mammo_swin import pooled
 from ..processing.geometry import area_weights, fitted
 from .bags import TILE, WHOLE, Image, MammoBagForClassification, MammoBagOutput, bag_image, collate_bags
 from .configuration_mammo_bag import MammoBagConfig
-from .encoder import Encoder, load_encoder, pooled
+from .encoder import Encoder, load_encoder
 from .encoding import BATCH_SIZE, Bag, bag_of
 from .views import Drawn, Views, tile_corners
 
