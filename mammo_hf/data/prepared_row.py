@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow as pa
 from ..processing.geometry import Geometry
 
 if TYPE_CHECKING:
+    from ..dicom.header import MammogramHeader
     from ..processing.breast import Breast
 
 # the columns that training reads; a folder holds the collection's other plain columns too, and the keys
@@ -29,8 +31,16 @@ SCHEMA = pa.schema(
         ("geometry", pa.string()),  # from the source's pixels to the canvas, as JSON
         ("notes", pa.string()),  # codes of the notes on the image, joined by semicolons
         ("breast", pa.binary()),  # one bit for each cell of 4 x 4 pixels
+        ("device", pa.string()),  # model of the machine in lower case, null if not known
+        ("kvp_band", pa.string()),  # one of BANDS, null if not known, as for films; so the next two
+        ("exposure_band", pa.string()),
+        ("thickness_band", pa.string()),
     ]
 )
+_LONGEST_NAME = 40  # characters of a machine's name that are kept
+# Borders of the bands of what the header says of an exposure, in its unit: kV, mAs and mm of compressed breast. A
+# band tells less of a person than the value.
+BANDS = {"kvp_band": (27, 29, 31), "exposure_band": (50, 100, 150), "thickness_band": (40, 60, 80)}
 FULL_SCALE = 65535  # stored value of the intensity 1
 CELL = 4  # pixels per side of a cell of the lesion and breast maps: the patch of every Swin size
 UNKNOWN_PATHOLOGY = 255  # in a lesion map: there is a finding here, its label is not known
@@ -47,6 +57,25 @@ def packed_pixels(intensity: np.ndarray) -> bytes:
 def packed_breast(breast: Breast, geometry: Geometry) -> bytes:
     """Pack the breast on the canvas, row by row, eight cells per byte; all zero if none was found."""
     return np.packbits(breast.on_canvas(geometry, cell=CELL)).tobytes()
+
+
+def acquisition_columns(header: MammogramHeader | None) -> dict[str, str | None]:
+    """Return what the header says of machine and exposure, the numbers as bands; all ``None`` for a picture."""
+    if header is None:
+        return dict.fromkeys(("device", *BANDS))
+    values = zip(BANDS, (header.kvp, header.exposure_mas, header.thickness_mm), strict=True)
+    device = " ".join(header.model_name.lower().split())[:_LONGEST_NAME]
+    return {"device": device or None} | {name: band(value, BANDS[name]) for name, value in values}
+
+
+def band(value: float | None, borders: Sequence[float]) -> str | None:
+    """Return the band of a value, such as "40-60", which holds 40 and not 60; ``None`` for ``None``."""
+    if value is None:
+        return None
+    place = bisect.bisect_right(borders, value)
+    if place in (0, len(borders)):
+        return f"<{borders[0]:g}" if place == 0 else f"{borders[-1]:g}+"
+    return f"{borders[place - 1]:g}-{borders[place]:g}"
 
 
 def pixels_of(row: Mapping[str, Any]) -> np.ndarray:

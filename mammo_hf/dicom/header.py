@@ -50,7 +50,9 @@ class MammogramHeader(ImagePixel):
         spacing_source: The attribute that the spacing is from, or ``None``.
         vendor: The manufacturer's family.
         implant: Whether the breast holds an implant.
+        model_name: ManufacturerModelName, such as "Senographe Pristina"; "" if it is not given.
         kvp: Peak tube voltage in kV, or ``None``.
+        exposure_mas: Exposure in mAs, or ``None``.
         compression_force_n: Compression force in newtons, or ``None``.
         thickness_mm: Thickness of the compressed breast in mm, or ``None``.
         series_description: Free text of the file that identifies parts of a collection; not for logs or results.
@@ -70,7 +72,9 @@ class MammogramHeader(ImagePixel):
     spacing_source: str | None
     vendor: Vendor
     implant: Implant
+    model_name: str
     kvp: float | None
+    exposure_mas: float | None
     compression_force_n: float | None
     thickness_mm: float | None
     series_description: str
@@ -95,9 +99,9 @@ def mammogram_header(
     spacing, spacing_source = find_spacing(dataset, notes)
     implant = find_implant(dataset, modifiers, notes)
     kind = find_kind(dataset, image.frames, notes)
-    kvp, force, thickness = find_exposure(dataset, notes)
+    kvp, exposure, force, thickness = find_exposure(dataset, notes)
     _check_grayscale(dataset, image.photometric, intent, notes)
-    vendor = Vendor.from_dicom(text(dataset, "Manufacturer"))
+    vendor, model = Vendor.from_dicom(text(dataset, "Manufacturer")), text(dataset, "ManufacturerModelName")
     return MammogramHeader(
         **vars(image),
         laterality=laterality[0],
@@ -110,9 +114,11 @@ def mammogram_header(
         intent=intent,
         spacing_mm=spacing,
         spacing_source=spacing_source,
-        vendor=Vendor.from_model(text(dataset, "ManufacturerModelName")) if vendor is Vendor.UNKNOWN else vendor,
+        vendor=Vendor.from_model(model) if vendor is Vendor.UNKNOWN else vendor,
         implant=implant,
+        model_name=model,
         kvp=kvp,
+        exposure_mas=exposure,
         compression_force_n=force,
         thickness_mm=thickness,
         series_description=text(dataset, "SeriesDescription"),
@@ -399,13 +405,17 @@ def find_implant(dataset: Dataset, modifiers: tuple[ViewModifier, ...], notes: l
     return implant
 
 
-def find_exposure(dataset: Dataset, notes: list[Note]) -> tuple[float | None, float | None, float | None]:
-    """Return tube voltage in kV, compression force in N, and thickness of the compressed breast in mm.
+def find_exposure(dataset: Dataset, notes: list[Note]) -> tuple[float | None, float | None, float | None, float | None]:
+    """Return tube voltage in kV, exposure in mAs, compression force in N, and thickness of the compressed breast in mm.
 
-    A volume may hold them in its X-Ray 3D Acquisition Sequence (PS3.3 C.8.21.3).
+    A volume may hold them in its X-Ray 3D Acquisition Sequence (PS3.3 C.8.21.3). The exposure is in whole or
+    decimal mAs, or in µAs (PS3.3 C.8.7.2).
     """
+    micro = _positive(dataset, "ExposureInuAs", notes)
+    exposure = _positive(dataset, "ExposureInmAs", notes) or (micro / 1000 if micro else None)
     return (
         _positive(dataset, "KVP", notes),
+        exposure or _positive(dataset, "Exposure", notes),
         _positive(dataset, "CompressionForce", notes),
         _positive(dataset, "BodyPartThickness", notes),
     )

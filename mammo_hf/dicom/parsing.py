@@ -57,9 +57,10 @@ _KEYWORDS = """
     SOPClassUID Modality PresentationIntentType ImageType Manufacturer ManufacturerModelName SeriesDescription PatientID
     ProtocolName AcquisitionDeviceProcessingDescription BodyPartExamined AnatomicRegionSequence
     PatientOrientation Laterality ImageLaterality ViewPosition ViewCodeSequence ViewModifierCodeSequence
-    BreastImplantPresent KVP BodyPartThickness CompressionForce ImagerPixelSpacing PixelSpacing
-    NominalScannedPixelSpacing EstimatedRadiographicMagnificationFactor SamplesPerPixel PhotometricInterpretation
-    NumberOfFrames Rows Columns BitsAllocated BitsStored HighBit PixelRepresentation PixelPaddingValue
+    BreastImplantPresent KVP Exposure ExposureInuAs ExposureInmAs BodyPartThickness CompressionForce
+    ImagerPixelSpacing PixelSpacing NominalScannedPixelSpacing EstimatedRadiographicMagnificationFactor
+    SamplesPerPixel PhotometricInterpretation NumberOfFrames Rows Columns BitsAllocated BitsStored HighBit
+    PixelRepresentation PixelPaddingValue
     PixelPaddingRangeLimit PixelIntensityRelationship PixelIntensityRelationshipSign PresentationLUTShape RescaleSlope
     RescaleIntercept ModalityLUTSequence VOILUTSequence VOILUTFunction WindowCenter WindowWidth
     WindowCenterWidthExplanation XRay3DAcquisitionSequence SharedFunctionalGroupsSequence

@@ -97,7 +97,8 @@ def _header_lines(report: Mapping[str, Any]) -> dict[str, str]:
         "pixels": f"{report['frames']} x {report['rows']} x {report['columns']}, {report['bits_stored']} bits"
         f"{', signed' if report['signed'] else ''}, {found['photometric']}{syntax}",
         "spacing": f"{found['spacing_mm']} mm by {report['spacing_source']}" if report["spacing_mm"] else _UNKNOWN,
-        "exposure": f"{found['kvp']} kV, {found['compression_force_n']} N, {found['thickness_mm']} mm",
+        "exposure": f"{found['kvp']} kV, {found['exposure_mas']} mAs, {found['compression_force_n']} N, "
+        f"{found['thickness_mm']} mm",
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -373,11 +374,21 @@ FACTS = {
     "density": "density",
     "age_band": "age in years",
     "vendor": "vendor",
+    "device": "machine",
+    "kvp_band": "tube voltage in kV",
+    "exposure_band": "exposure in mAs",
+    "thickness_band": "thickness of the compressed breast in mm",
     "stratum": "stratum",
     "lesion_type": "lesion type",
     "lesion_size": "lesion size",
 }
 UNKNOWN = "not known"
+
+
+def by_size(value: str) -> tuple[bool, float, bool, str]:
+    """Return the key that sorts values of a fact: bands of numbers by number ("<40" first), what is not known last."""
+    number = re.search(r"\d+", value)
+    return value == UNKNOWN, float(number[0]) if number else 0, not value.startswith(("<", "below")), value
 
 
 def subgroup_figures(
@@ -409,7 +420,7 @@ def subgroup_figures(
             continue
         cells: dict[str, Any] = {}
         not_shown = 0
-        for value in sorted(set(values.tolist()), key=lambda value: (value == UNKNOWN, value)):
+        for value in sorted(set(values.tolist()), key=by_size):
             inside = values == value
             if len(set(scores.patients[inside].tolist())) < FEWEST_PATIENTS:
                 not_shown += 1

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from ..data.prepared_row import CELL, geometry_of, lesions_of
+from ..data.prepared_row import BANDS, CELL, geometry_of, lesions_of
 from ..data.torch_datasets import LabelledImages
 from ..encoders.bags import MammoBagForClassification
 from ..encoders.units import Bags, columns_of, score_bags
@@ -158,6 +158,7 @@ def into_units(
 
 Column = list[str | None]
 _OF_THE_TABLE = ("view", "laterality", "exam", "age_band", "vendor", "stratum", "source", "density")
+_OF_THE_HEADER = ("device", *BANDS)
 _BANDS_MM = (10.0, 20.0)  # a tumour above 20 mm is T2
 
 
@@ -171,18 +172,17 @@ def facts_of(table: Collection | None, prepared: datasets.Dataset) -> dict[str, 
 
     Returns:
         Columns ``(n,)``: view, laterality, exam, age band, vendor, stratum, source and density if the table has them;
+        machine and bands of the exposure if the prepared rows have them;
         ``lesion_type`` if its findings have a kind; ``lesion_size`` if lesions are located: the equivalent diameter, in
         mm if the spacing is known, else in thirds by pixels of the model's input.
     """
     if table is None:
-        sizes = _lesion_sizes(prepared)
         facts = {name: list(prepared[name]) for name in ("view", "laterality")}
-        return facts | ({"lesion_size": sizes} if any(size is not None for size in sizes) else {})
-    facts = facts_of_table(table, list(prepared["image_id"]))
-    sizes = _lesion_sizes(prepared)
-    if any(size is not None for size in sizes):
-        facts["lesion_size"] = sizes
-    return facts
+    else:
+        facts = facts_of_table(table, list(prepared["image_id"]))
+    there = [name for name in _OF_THE_HEADER if name in prepared.column_names]
+    found = {name: list(prepared[name]) for name in there} | {"lesion_size": _lesion_sizes(prepared)}
+    return facts | {name: values for name, values in found.items() if any(value is not None for value in values)}
 
 
 def facts_of_table(table: Collection, image_ids: Sequence[str]) -> dict[str, Column]:

@@ -6,6 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mammo_hf.data.prepared_row import (
+    BANDS,
+    acquisition_columns,
+    band,
     breast_of,
     enlarged,
     geometry_of,
@@ -17,6 +20,7 @@ from mammo_hf.data.prepared_row import (
     pixels_of,
     relabelled,
 )
+from mammo_hf.dicom import mammogram_dataset, read_mammogram
 from mammo_hf.processing.breast import Breast
 from mammo_hf.processing.geometry import Geometry
 
@@ -32,6 +36,30 @@ def test_a_packed_breast_comes_back(rows, columns, seed):
     packed = packed_breast(Breast((0, 0, *size), mask), identity(size))
     assert len(packed) == -(-rows * columns // 8)
     assert np.array_equal(breast_of({"breast": packed, "size": size}), mask[2::4, 2::4])  # by the centre of each cell
+
+
+@given(value=st.floats(0.1, 500), name=st.sampled_from(list(BANDS)))
+def test_a_band_holds_its_value_and_its_lower_border(value, name):
+    text = band(value, BANDS[name])
+    low, high = ("0", text[1:]) if text[0] == "<" else text.replace("+", "-inf").split("-")
+    assert float(low) <= value < float(high)
+
+
+def test_a_header_gives_machine_and_bands_and_a_picture_nothing():
+    dataset = mammogram_dataset(
+        np.zeros((4, 5), np.uint8),
+        KVP="29",
+        Exposure="98",
+        BodyPartThickness="61.5",
+        ManufacturerModelName="Lorad  Selenia",
+    )
+    assert acquisition_columns(read_mammogram(dataset).header) == {
+        "device": "lorad selenia",
+        "kvp_band": "29-31",
+        "exposure_band": "50-100",
+        "thickness_band": "60-80",
+    }
+    assert set(acquisition_columns(None).values()) == {None}
 
 
 def test_every_stored_value_comes_back():

@@ -52,19 +52,29 @@ def test_exposure_and_implant_are_read() -> None:
     dataset = mammogram_dataset(
         np.zeros((4, 5), np.uint8),
         KVP="29",
+        Exposure="98",
+        ManufacturerModelName="Senographe Pristina",
         BodyPartThickness="57.5",
         CompressionForce="88",
         BreastImplantPresent="YES",
     )
     found = read_mammogram(dataset).header
-    assert (found.kvp, found.thickness_mm, found.compression_force_n) == (29, 57.5, 88)
+    assert (found.kvp, found.exposure_mas, found.thickness_mm, found.compression_force_n) == (29, 98, 57.5, 88)
+    assert found.model_name == "Senographe Pristina"
     assert found.implant is Implant.PRESENT
+
+
+@pytest.mark.parametrize(
+    "given", [{"ExposureInmAs": 98.4}, {"ExposureInuAs": "98400"}, {"ExposureInuAs": "98400", "Exposure": "98"}]
+)
+def test_the_most_exact_exposure_is_taken(given: dict[str, object]) -> None:
+    assert find_exposure(header(**given), [])[1] == pytest.approx(98.4)
 
 
 def test_a_volume_holds_them_in_its_acquisition_sequence() -> None:
     dataset = header(XRay3DAcquisitionSequence=[header(KVP="31", BodyPartThickness="40")])
     notes: list[str] = []
-    assert find_exposure(dataset, notes) == (31, None, 40)
+    assert find_exposure(dataset, notes) == (31, None, None, 40)
     assert find_kind(dataset, 60, notes) is ImageKind.UNKNOWN
     assert notes == ["has 60 frames and is not a tomosynthesis by its SOP class"]
 
@@ -72,7 +82,7 @@ def test_a_volume_holds_them_in_its_acquisition_sequence() -> None:
 def test_zero_and_silence_are_none_and_nonsense_is_reported() -> None:
     notes: list[str] = []
     dataset = header(KVP="0", CompressionForce="-4")
-    assert find_exposure(dataset, notes) == (None, None, None)
+    assert find_exposure(dataset, notes) == (None, None, None, None)
     assert find_implant(dataset, (ViewModifier.IMPLANT_DISPLACED,), notes) is Implant.UNKNOWN
     assert notes == ["CompressionForce is not positive"]
     notes.clear()

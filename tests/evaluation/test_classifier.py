@@ -10,7 +10,14 @@ import pytest
 from made_scores import TASKS, made_scores
 
 from mammo_hf.errors import DataError
-from mammo_hf.evaluation.classifier import Evaluation, evaluate_classifier, fit_on_validation, task_logits
+from mammo_hf.evaluation.classifier import (
+    UNKNOWN,
+    Evaluation,
+    by_size,
+    evaluate_classifier,
+    fit_on_validation,
+    task_logits,
+)
 from mammo_hf.evaluation.scored import Scored
 from mammo_hf.evaluation.task_figures import evaluate_task
 from mammo_hf.metrics.calibration import calibrated
@@ -115,6 +122,14 @@ def test_subgroups_hide_small_cells_and_tell_what_they_lack(evaluated: tuple[Sim
     assert cell["sensitivity_interval"][0] <= cell["sensitivity"] <= cell["sensitivity_interval"][1]
     # density itself is no subgroup of density
     assert "density" not in evaluated[1].figures["density"]["subgroups"]
+
+
+def test_bands_of_numbers_come_in_order() -> None:
+    bands = ["100-150", UNKNOWN, "150+", "<50", "50-100"]
+    assert sorted(bands, key=by_size) == ["<50", "50-100", "100-150", "150+", UNKNOWN]
+    sizes = ["above 20 mm", "10 to 20 mm", "below 10 mm"]
+    assert sorted(sizes, key=by_size) == sizes[::-1]
+    assert sorted(["MLO", "CC"], key=by_size) == ["CC", "MLO"]
 
 
 def test_the_figures_are_json_without_a_patient_and_warn_of_few(evaluated: tuple[SimpleNamespace, Evaluation]) -> None:

@@ -91,6 +91,13 @@ def test_facts_follow_the_images_and_not_the_tables_order() -> None:
     assert images.image_ids == [f"{number:016x}" for number in range(6)]
 
 
+def test_what_the_header_said_of_the_exposure_is_a_fact_where_any_image_has_it() -> None:
+    prepared = _prepared().add_column("kvp_band", ["27-29", None] * 3).add_column("device", [None] * 6)
+    facts = facts_of(_table(), prepared)
+    assert facts["kvp_band"] == ["27-29", None] * 3
+    assert "device" not in facts
+
+
 def test_lesion_sizes_are_in_mm_where_the_spacing_is_known() -> None:
     # a cell is 4 x 4 canvas pixels, of two source pixels of 0.5 mm each: 16 mm2; four cells make a disc of 9.03 mm
     in_mm = facts_of(_table(), _prepared(spacing=(0.5, 0.5)))["lesion_size"]

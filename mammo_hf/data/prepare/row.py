@@ -20,7 +20,16 @@ from ...notes import codes_cell
 from ...processing.geometry import Geometry
 from ..collection import Rejected
 from ..findings import finding_mask, read_mask
-from ..prepared_row import CELL, SCHEMA, UNKNOWN_PATHOLOGY, geometry_of, packed_breast, packed_pixels
+from ..prepared_row import (
+    BANDS,
+    CELL,
+    SCHEMA,
+    UNKNOWN_PATHOLOGY,
+    acquisition_columns,
+    geometry_of,
+    packed_breast,
+    packed_pixels,
+)
 
 if TYPE_CHECKING:
     from ...processing.image_processing_mammo import MammoImageProcessor
@@ -40,6 +49,8 @@ SETTINGS = "encoder.json"  # of features, written first: what their rows are mad
 _NOT_COPIED = ("path", "findings")
 _AFTER_THE_FIT = {"num_channels", "image_mean", "image_std", "mask_block_size", "mask_ratio", "patch_size"}
 _NAMES = {"image_processor_type", "feature_extractor_type", "processor_class", "_processor_class", "auto_map"}
+# columns that the file and the processor decide
+_OF_THE_FILE = ("pixels", "size", "geometry", "notes", "breast", "device", *BANDS)
 _COVERED = 0.5  # part of a pixel that a finding must cover to count there
 Row = dict[str, Any]
 
@@ -193,7 +204,7 @@ def prepared_row(
     prepared["labels"] = labels_of(row, preparation.tasks)
     prepared.update(zip(KEYS, keys, strict=True))
     if before is not None and before["pixels_key"] == keys[0] and before.get("notes") is not None:
-        prepared |= {name: before[name] for name in ("pixels", "size", "geometry", "notes", "breast")}
+        prepared |= {name: before[name] for name in _OF_THE_FILE}
         if before["lesions_key"] == keys[1]:
             return prepared | {"lesions": before["lesions"]}, []
         geometry = geometry_of(before)
@@ -221,6 +232,7 @@ def _read(processor: MammoImageProcessor, path: str, given: dict[str, str]) -> t
     image: Row = {
         "notes": codes_cell([*source.notes, *breast.notes]),
         "breast": packed_breast(breast, geometry),
+        **acquisition_columns(source.mammogram and source.mammogram.header),
         "pixels": packed_pixels(intensity),
         "size": list(intensity.shape),
         "geometry": json.dumps(geometry.to_dict()),

@@ -17,7 +17,7 @@ import numpy as np
 from ...data.collection import Rejected
 from ...files import plain_cell
 from ...notes import codes_in
-from ..classifier import FACTS, FEWEST_PATIENTS, UNKNOWN, Evaluation
+from ..classifier import FACTS, FEWEST_PATIENTS, UNKNOWN, Evaluation, by_size
 from ..scored import Scored
 from .pictures import EXPLAINER
 
@@ -192,7 +192,7 @@ def cohort_table(images: Scored, tasks: Sequence[dict[str, Any]]) -> Rows:
     rows = []
     for name, values in columns.items():
         known = {value for value in values if value is not None}
-        ordered = [value for value in order.get(name, sorted(known)) if value in known]
+        ordered = [value for value in order.get(name, sorted(known, key=by_size)) if value in known]
         shown_values = [*ordered, *([None] if None in values else [])]
         of_value: dict[str | None, set[str]] = {value: set() for value in shown_values}
         for patient, value in zip(images.patients, values, strict=True):
