@@ -20,7 +20,7 @@ from ..errors import DataError, MammoError, refusing
 from ..explainers.overlay import blend
 from ..explainers.targets import label_names, task_slices
 from ..inference.exams import NO_HEADER, Precedence, into_exam, not_counting, precedence
-from ..inference.scoring import calibrated_scores, explain_tasks, image_logits, labels_by_task, units_of_head
+from ..inference.scoring import calibrated_scores, explain_tasks, labels_by_task, logits_and_notes, units_of_head
 from ..phantom.exam import draw_exam
 from ..processing.geometry import Geometry, mirrored, oriented, resize_area
 
@@ -61,6 +61,7 @@ class ShownView:
         facts: Facts from the header by their headings.
         precedence: Rank among the images of its view, from `mammo_hf.inference.exams.precedence`.
         bag: The image as one of a bag, for a head over features; ``None`` for any other model.
+        unlike_training: Whether it is unlike the images that the model was trained on.
     """
 
     name: str
@@ -75,6 +76,7 @@ class ShownView:
     facts: dict[str, str]
     precedence: Precedence = NO_HEADER
     bag: Image | None = None
+    unlike_training: bool = False
 
 
 class Exam:  # not a dataclass: Gradio would send one to the browser, array by array
@@ -126,6 +128,11 @@ def read_exam(
     for number, (index, note) in enumerate(others.items(), 2):
         views[index] = replace(views[index], name=f"{views[index].name}, image {number}")
         notes.append(f"{views[index].name} is not counted: {note}.")
+    notes += [
+        f"{view.name} is not like the images that the model was trained on: its scores may mean nothing."
+        for view in views
+        if view.unlike_training
+    ]
     counted = [view for index, view in enumerate(views) if index not in others]
     units: dict[str, Scores] = {}
     if any(view.laterality not in sides for view in counted):
@@ -182,13 +189,14 @@ def _read(model: Any, processor: Any, image: Any, number: int, lock: AbstractCon
         source = processor.open(image)
         mammogram, intensity = source.mammogram, source.view(slice(None))
         shown_to, pixels, geometry = _model_input(model, processor, source)
-    bag = None
+    bag, noted = None, []
     with lock, torch.inference_mode():
         if isinstance(model, BagClassifier):
             bag = model.bag(shown_to, source.laterality, source.projection)[1]
             logits = model.unit_logits([bag])[None]
         else:
-            logits = image_logits(model, pixels).double().cpu().numpy()
+            found, (noted,) = logits_and_notes(model, pixels)
+            logits = found.double().cpu().numpy()
     laterality = Laterality.UNKNOWN if mammogram is None else mammogram.header.laterality
     view = View.UNKNOWN if mammogram is None else mammogram.header.view
     # right and left are displayed back to back: the chest wall of a right breast is on the right; where it is in the
@@ -213,6 +221,7 @@ def _read(model: Any, processor: Any, image: Any, number: int, lock: AbstractCon
         facts={} if mammogram is None else _facts(mammogram),
         precedence=precedence(mammogram),
         bag=bag,
+        unlike_training=bool(noted),
     )
 
 

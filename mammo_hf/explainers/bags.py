@@ -36,7 +36,7 @@ def bag_attention(model: Any, pixel_values: torch.Tensor, target: Sequence[int])
         (batch, height, width); the sum over the image is 1.
 
     Raises:
-        UsageError: The model is no such head, or its features are of whole views alone.
+        UsageError: The model is not a head over features, or its features are of whole views alone.
     """
     if not isinstance(model, BagClassifier):
         raise UsageError("attends to no tiles", source="model", remedy="give a head over features of an encoder")

@@ -32,6 +32,7 @@ from ..models.checkpoint import (
     read_checkpoint,
     read_json,
 )
+from ..models.training_statistics import STATISTICS
 from .model_card import escaped, eval_result_files, export_card, write_card
 from .prepare import dataset_card
 
@@ -82,6 +83,8 @@ def _of_checkpoint(checkpoint: Checkpoint, results_dataset: str | None) -> Files
             raise DataError(f"{INDEX} names the file {name!r}", source=folder, remedy="save the model again")
         files[name] = folder / name
     files |= _processor(checkpoint.processor)
+    if (folder / STATISTICS).is_file():
+        files[STATISTICS] = folder / STATISTICS
     if checkpoint.metrics:
         files[METRICS] = (folder / METRICS).read_bytes()
     files |= eval_result_files(checkpoint, results_dataset)

@@ -24,6 +24,7 @@ from ..isolation import isolate_process
 from ..models.checkpoint import BAG, NO_CLASSIFIER, check_processor, locate
 from ..models.configuration_mammo_swin import MammoSwinConfig
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification
+from ..models.training_statistics import read_statistics
 from ..notes import codes
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .exams import NO_HEADER, ExamView, check_header, into_exam, not_counting, precedence, views_of
@@ -102,6 +103,9 @@ class MammogramClassificationPipeline(Pipeline):
             )
         if type(self.model) is SwinForImageClassification:
             self.model = _own_classifier(self.model)
+        if isinstance(self.model, MammoSwinForImageClassification):
+            commit = getattr(self.model.config, "_commit_hash", None)
+            self.model.training_statistics = read_statistics(self.model.name_or_path, commit)
         if isinstance(self.model, MammoBagForClassification):
             folder = locate(self.model.name_or_path)
             encoded: dict[str, Any] = {"encoder": encoder, "trust_remote_code": trust_encoder_code}
@@ -251,7 +255,7 @@ class MammogramClassificationPipeline(Pipeline):
         if isinstance(self.model, BagClassifier):
             return self._forward_bags(model_inputs, explainer, target, tasks)
         geometry = [one[0] if isinstance(one, list) else one for one in model_inputs["geometry"]]
-        logits, explanations = score_and_explain(
+        logits, explanations, more = score_and_explain(
             self.model,
             self.image_processor,
             model_inputs["pixel_values"],
@@ -261,7 +265,8 @@ class MammogramClassificationPipeline(Pipeline):
             tta=tta,
             geometry=geometry,
         )
-        notes = [codes(one[0] if isinstance(one, list) else one) for one in model_inputs["notes"]]
+        read = [one[0] if isinstance(one, list) else one for one in model_inputs["notes"]]
+        notes = [codes([*one, *own]) for one, own in zip(read, more, strict=True)]
         return {"logits": logits, "explanations": explanations, "notes": notes}
 
     def _forward_bags(
@@ -349,7 +354,7 @@ def _exams_of(source: Source) -> list[list[ExamView]]:
 
 
 class _Classifier:
-    """What ``pipeline`` loads: a Swin or a head over features, as the configuration says."""
+    """Loader that ``pipeline`` calls, of a Swin or a head over features, as the configuration says."""
 
     @classmethod
     def from_pretrained(cls, name: str, **kwargs: Any) -> Any:

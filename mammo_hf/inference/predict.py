@@ -44,7 +44,7 @@ from ..isolation import isolating
 from ..metrics import aggregation
 from ..metrics.aggregation import LEVELS, RULES
 from ..models.checkpoint import locate, repository_of
-from ..notes import codes_in
+from ..notes import codes, codes_in
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .exams import not_counting
 from .onnx import is_exported, load_exported
@@ -71,6 +71,7 @@ FEW = 16  # files that are read before a process would have started
 FACTS = ("file", "exam", "laterality", "view", "notes")
 OF_UNITS = ("level", "images")  # columns in front of these if breasts or exams are scored too
 Rows = list[tuple[int, list[str]]]
+Scored = tuple[np.ndarray, list[str], list[list[str]], Any]
 
 
 @isolating()
@@ -221,7 +222,7 @@ def identity(folder: Path) -> str:
 
 
 class Work(NamedTuple):
-    """What a run does, in its order.
+    """Work of a run, in its order.
 
     Attributes:
         files: Paths of the images.
@@ -376,15 +377,17 @@ class _Scorer:
             "aggregate": self.aggregate,
         }
 
-    def score(self, model: Any, images: list[ReadImage]) -> tuple[np.ndarray, list[str], Any]:
+    def score(self, model: Any, images: list[ReadImage]) -> Scored:
         """Score images.
 
         Returns:
-            Calibrated scores (images, labels), the names of the pictures that were drawn, and what `unit` takes.
+            Calibrated scores (images, labels), the names of the pictures that were drawn, the codes of the model's own
+            notes, and what `unit` takes.
         """
         found = [self._batch(model, images[first : first + self.size]) for first in range(0, len(images), self.size)]
-        scores = np.concatenate([table for table, _ in found])
-        return scores, [name for _, names in found for name in names], scores
+        tables, names, noted = zip(*found, strict=True)
+        scores = np.concatenate(tables)
+        return scores, list(chain.from_iterable(names)), list(chain.from_iterable(noted)), scores
 
     def unit(self, model: Any, images: Any, members: list[int]) -> np.ndarray:
         """Return the calibrated scores (labels,) of a breast or exam from those of its images."""
@@ -394,8 +397,8 @@ class _Scorer:
             [aggregation.aggregate(self.aggregate, images[members][:, part], together, 1)[0] for part in parts]
         )
 
-    def _batch(self, model: Any, images: list[ReadImage]) -> tuple[np.ndarray, list[str]]:
-        logits, explained = score_and_explain(
+    def _batch(self, model: Any, images: list[ReadImage]) -> tuple[np.ndarray, list[str], list[list[str]]]:
+        logits, explained, notes = score_and_explain(
             model,
             self.processor,
             torch.from_numpy(np.stack([np.asarray(image.pixel_values) for image in images])),
@@ -404,7 +407,8 @@ class _Scorer:
             geometry=[image.geometry for image in images if image.geometry is not None],
         )
         by_task = calibrated_scores(model.config, logits.double().cpu().numpy())
-        return np.concatenate(list(by_task.values()), axis=1), self._drawn(images, explained)
+        scores = np.concatenate(list(by_task.values()), axis=1)
+        return scores, self._drawn(images, explained), [codes(one) for one in notes]
 
     def _drawn(self, images: list[ReadImage], explained: Sequence[Mapping[int, Explanation]]) -> list[str]:
         """Draw the explanations of images, and return the names of the pictures of each."""
@@ -426,7 +430,7 @@ class _BagScorer(_Scorer):
         super().__init__(model, *arguments, **options)
         self.cut = Cut(model.views, model.encoder.tile)
 
-    def score(self, model: BagClassifier, images: list[ReadImage]) -> tuple[np.ndarray, list[str], Any]:
+    def score(self, model: BagClassifier, images: list[ReadImage]) -> Scored:
         """Encode and score images, each alone; see `_Scorer.score`."""
         of_units, scores, explained = [], [], []
         for image in images:
@@ -436,7 +440,7 @@ class _BagScorer(_Scorer):
             scores.append(self.unit(model, [bag], [0]))
             if self.explainer is not None:
                 explained.append(explain_bag(model, image.views, self.explainer))
-        return np.stack(scores), self._drawn(images, explained), of_units
+        return np.stack(scores), self._drawn(images, explained), [[]] * len(images), of_units
 
     def unit(self, model: BagClassifier, images: Any, members: list[int]) -> np.ndarray:
         """Return the calibrated scores (labels,) that the head gives to the images of a unit."""
@@ -484,18 +488,20 @@ def _read_batches(
 def _rows(scorer: _Scorer, model: Any, work: Work, batch: range, images: list[ReadImage]) -> Rows:
     """Score the images of a batch, and the units of an exam, and return their rows with their numbers."""
     good = [image for image in images if image.reason is None]
-    scores, pictures, of_units = scorer.score(model, good) if good else (np.zeros((0, 0)), [], [])
+    scores, pictures, noted, of_units = scorer.score(model, good) if good else (np.zeros((0, 0)), [], [], [])
     order = {image.index: number for number, image in enumerate(good)}
     rows = []
     for row, image in zip(work.rows_of_images(batch), images, strict=True):
-        cells, reason, code = [""] * (len(scorer.labels) + bool(scorer.explainer)), image.reason or "", image.code
+        own, reason, code = [], image.reason or "", image.code
+        cells = [""] * (len(scorer.labels) + bool(scorer.explainer))
         if image.index in order:
             number = order[image.index]
+            own = noted[number]
             cells = [f"{value:.6g}" for value in scores[number]] + ([pictures[number]] if scorer.explainer else [])
             if not np.isfinite(scores[number]).all():
                 reason, code = "its scores are not finite", "damaged"
         file, exam = printable(work.files[image.index]), _exam_cell(scorer, image)
-        facts = [file, exam, image.laterality, image.view, ";".join(image.notes)]
+        facts = [file, exam, image.laterality, image.view, ";".join([*image.notes, *own])]
         front = ["image", "1"] if scorer.units else []
         rows.append((row, [*front, *facts, *cells, json.dumps(image.precedence), reason, code]))
     if not (scorer.units and good):

@@ -174,7 +174,7 @@ def folders_of(source: Source) -> list[str]:
 
 
 class Cut(NamedTuple):
-    """What an encoder wants to see of an image.
+    """Parts of an image that an encoder sees.
 
     Attributes:
         views: Choice of the views.

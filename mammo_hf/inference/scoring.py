@@ -21,6 +21,8 @@ from ..explainers.targets import resolve, task_slices
 from ..metrics.calibration import calibrated
 from ..models.checkpoint import BAG, check_processor, load_model, load_processor, locate, read_classifier_config
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification, score_logits
+from ..models.training_statistics import TrainingStatistics, pooled_features, read_statistics
+from ..notes import Note
 from ..plugins import PluginError, pass_over
 from ..processing.geometry import Geometry
 from ..processing.image_processing_mammo import MammoImageProcessor
@@ -59,6 +61,7 @@ def load_classifier(
         raise UsageError("is for a head over features, and this is a Swin", source="encoder", remedy="leave it out")
     network = load_model(MammoSwinForImageClassification, folder, **options).eval()
     check_processor(processor, network.config, model)
+    network.training_statistics = read_statistics(folder)
     return network, processor
 
 
@@ -86,6 +89,19 @@ def image_logits(
         logits = _logits(model, view.to(pixel_values.dtype)).float()
         total = logits if not len(total) else total + logits
     return total / len(VIEWS)
+
+
+def logits_and_notes(
+    model: Any, pixel_values: torch.Tensor, processor: MammoImageProcessor | None = None, *, tta: bool = False
+) -> tuple[torch.Tensor, list[list[Note]]]:
+    """Return what `image_logits` does, and the notes that the model makes on each image."""
+    statistics: TrainingStatistics | None = getattr(model, "training_statistics", None)
+    if statistics is None:
+        return image_logits(model, pixel_values, processor, tta=tta), [[] for _ in range(len(pixel_values))]
+    with pooled_features(model) as seen:
+        logits = image_logits(model, pixel_values, processor, tta=tta)
+    unlike = statistics.unlike(seen[0].numpy())  # of several views the first is the unchanged image
+    return logits, [[Note("unlike_training_images")] * bool(one) for one in unlike]
 
 
 def _logits(model: Any, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -150,8 +166,8 @@ def score_and_explain(
     target: str | Sequence[str] | None = None,
     tta: bool = False,
     geometry: Sequence[Geometry] | None = None,
-) -> tuple[torch.Tensor, list[dict[int, Explanation]]]:
-    """Return the logits that a batch's scores are made of and, if asked for, explanations.
+) -> tuple[torch.Tensor, list[dict[int, Explanation]], list[list[Note]]]:
+    """Return the logits that a batch's scores are made of, explanations if asked for, and the model's notes.
 
     Args:
         model: A classifier.
@@ -164,7 +180,8 @@ def score_and_explain(
         geometry: The way back to source pixels, per image.
 
     Returns:
-        Logits, float32 (batch, labels), and per image its explanations by the label's index into the logits.
+        Logits, float32 (batch, labels), and per image its explanations by the label's index into the logits, and the
+        notes of `logits_and_notes`.
     """
     given = pixel_values.to(model.device, model.dtype)
     logits: torch.Tensor | None = None
@@ -182,11 +199,14 @@ def score_and_explain(
             )
         except PluginError as error:  # the scores do not need it
             pass_over(str(error))
-    # what is explained is the pooled score of the unchanged image; the reported score may be another
-    if logits is None or tta or getattr(model.config, "score_from", "pooled") != "pooled":
+    # what is explained is the pooled score of the unchanged image; the reported score may be another, and explainers
+    # may show the model other images
+    noted = getattr(model, "training_statistics", None) is not None
+    notes: list[list[Note]] = [[] for _ in range(len(pixel_values))]
+    if logits is None or tta or noted or getattr(model.config, "score_from", "pooled") != "pooled":
         with torch.inference_mode():
-            logits = image_logits(model, given, processor, tta=tta)
-    return logits.float(), explanations
+            logits, notes = logits_and_notes(model, given, processor, tta=tta)
+    return logits.float(), explanations, notes
 
 
 def explain_bag(

@@ -11,6 +11,7 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback
 
 from ..data.augmentation import Augmentation
@@ -30,6 +31,7 @@ from ..metrics.inputs import UndefinedMetric
 from ..models.checkpoint import check_model, kind_of_start, load_starting_weights, locate, name_of, starting_config
 from ..models.configuration_mammo_swin import SCORES, SIZES, MammoSwinConfig
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification, probabilities
+from ..models.training_statistics import STATISTICS, TrainingStatistics, pooled_features
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .bags import DEFAULTS, finetune_bags
 from .callbacks import HeadFirst, ModelCardCallback, WeightAverage, freeze
@@ -66,6 +68,7 @@ from .trainer import (
 
 logger = logging.getLogger(__name__)
 
+MOST_COMPARED = 4000  # images of a split whose features are compared: more would change little
 TEACHER_DECAY = 0.99  # for a training of few updates; Tarvainen & Valpola 2017 take 0.99 at first and 0.999 later
 REFUSED_HERE = REFUSED | {
     "prediction_loss_only": "leave it out: the scores choose the best epoch",
@@ -278,9 +281,40 @@ def _evaluate_and_save(
     )
     network.save_pretrained(out)
     processor.save_pretrained(out)
+    _keep_statistics(trainer, network, images, processor, out)
     labels = np.array(test["labels"], dtype=np.int64) if len(test) else None
     draw_curves(trainer, labels, logits.get("test"), out / "plots", figures)
     return figures
+
+
+def _keep_statistics(
+    trainer: ClassificationTrainer,
+    network: MammoSwinForImageClassification,
+    images: dict[str, LabelledImages],
+    processor: MammoImageProcessor,
+    out: Path,
+) -> None:
+    """Write what tells images apart that are not like the training images, if there are enough patients."""
+    (out / STATISTICS).unlink(missing_ok=True)
+    if trainer.is_fsdp_enabled:  # one process has a part of the weights alone
+        return
+    features: list[Any] = []
+    for name in ("train", "validation"):
+        chosen = images[name].prepared
+        chosen = chosen.select(range(0, len(chosen), -(-len(chosen) // MOST_COMPARED) or 1))
+        features += [_pooled(network, LabelledImages(chosen, processor)), list(chosen["patient"])]
+    found = TrainingStatistics.of(*features)
+    if found is not None:
+        found.save(out)
+
+
+def _pooled(network: MammoSwinForImageClassification, images: LabelledImages) -> np.ndarray:
+    """Return the pooled features (images, channels) of unchanged images."""
+    network.eval()
+    with torch.inference_mode(), pooled_features(network) as seen:
+        for batch in DataLoader(images, batch_size=16):
+            network(batch["pixel_values"].to(network.device, network.dtype))
+    return torch.cat(seen).numpy() if seen else np.zeros((0, network.swin.num_features), np.float32)
 
 
 def _labelled_rows(prepared: datasets.Dataset, patients: tuple[str, ...]) -> dict[str, list[int]]:

@@ -11,8 +11,11 @@ import pytest
 import torch
 from transformers import EvalPrediction
 
-from mammo_hf import MammoImageProcessor
+from mammo_hf import MammoImageProcessor, MammoSwinForImageClassification
+from mammo_hf.data.torch_datasets import LabelledImages
 from mammo_hf.errors import DataError
+from mammo_hf.models import training_statistics
+from mammo_hf.models.training_statistics import pooled_features, read_statistics
 from mammo_hf.training import classification
 from mammo_hf.training.classification import ClassificationConfig
 from mammo_hf.training.scoring import epoch_metrics
@@ -67,6 +70,29 @@ def trainer(prepared, tmp_path, monkeypatch):
     monkeypatch.setattr(classification, "predicted_logits", watched)
     seen["figures"] = trained(prepared, tmp_path)
     return seen
+
+
+def test_statistics_of_the_training_images_are_kept_of_enough_patients(prepared, tmp_path, monkeypatch):
+    trained(prepared, tmp_path)
+    assert read_statistics(tmp_path) is None  # eight patients
+    monkeypatch.setattr(training_statistics, "FEWEST_PATIENTS", 8)
+    trained(prepared, tmp_path)
+    found = read_statistics(tmp_path)
+    assert found is not None
+    network = MammoSwinForImageClassification.from_pretrained(tmp_path).eval()
+    processor = MammoImageProcessor.from_pretrained(tmp_path)
+    splits = np.array(prepared["split"])
+    train, validation = (
+        LabelledImages(prepared.select(np.flatnonzero(splits == name)), processor) for name in ("train", "validation")
+    )
+    with torch.no_grad(), pooled_features(network) as seen:
+        for images in (train, validation):
+            network(torch.stack([images[index]["pixel_values"] for index in range(len(images))]))
+    assert np.allclose(found.mean, seen[0].mean(0).numpy(), atol=1e-5)
+    assert found.threshold == pytest.approx(found.distances(seen[1].numpy()).max(), rel=1e-3)
+    monkeypatch.undo()
+    trained(prepared, tmp_path)
+    assert read_statistics(tmp_path) is None  # those of another training are not left behind
 
 
 def test_training_alone_is_augmented(trainer):
