@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from results_tables import fill
 
 from mammo_hf.cli.running import quiet
 from mammo_hf.data.splits import SPLIT_FILE
@@ -34,13 +35,14 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="folder of a classifier")
     parser.add_argument("collections", nargs="+", help="NAME=SOURCE, the model's own first")
     parser.add_argument("--limit", type=int, default=200, help="images of each (default %(default)s)")
+    parser.add_argument("--write", type=Path, help="page to put the table into, between its two marks")
     args = parser.parse_args()
     logging.getLogger("mammo_hf").setLevel(logging.ERROR)
     quiet()
     model, processor = load_classifier(args.model)
     if model.training_statistics is None:
         parser.error(f"{args.model} keeps no statistics: it had fewer than 50 training patients, or no validation")
-    print("| collection | images | patients | unlike the training images |\n|---|---|---|---|")
+    lines = ["| collection | images | patients | unlike the training images |", "|---|---|---|---|"]
     for number, given in enumerate(args.collections):
         name, _, source = given.partition("=")
         split = args.model / SPLIT_FILE if number == 0 else None
@@ -48,9 +50,12 @@ def main() -> None:
         if number == 0:
             collection = collection.where(split="test")
         rows = list(collection)[:: max(1, len(collection) // args.limit)][: args.limit]
-        print(_line(name, *_flagged(model, processor, rows, inverted=False)), flush=True)
+        lines.append(_line(name, *_flagged(model, processor, rows, inverted=False)))
         if number == 0:
-            print(_line(f"{name}, inverted", *_flagged(model, processor, rows, inverted=True)), flush=True)
+            lines.append(_line(f"{name}, inverted", *_flagged(model, processor, rows, inverted=True)))
+    print(table := "\n".join(lines))
+    if args.write:
+        fill(args.write, lambda _: f"{table}\n")
 
 
 def _flagged(model: Any, processor: Any, rows: list[dict[str, Any]], *, inverted: bool) -> tuple[list[bool], list[str]]:
