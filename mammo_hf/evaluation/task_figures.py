@@ -25,6 +25,7 @@ from ..metrics.classification import (
     brier,
     confusion,
     ece,
+    error_at_coverage,
     macro_auroc,
     partial_auc,
     pf1,
@@ -54,6 +55,7 @@ OF_TWO_CLASSES: Metrics = {
 }
 OF_SEVERAL_CLASSES: Metrics = {"auroc": macro_auroc, "brier": brier, "ece": ece}
 OF_PREDICTIONS: Metrics = {"accuracy": accuracy, "balanced_accuracy": balanced_accuracy}
+COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)  # fractions of the images that are not left to a person
 # These are defined with one class alone.
 _NEED_NO_SECOND_CLASS = ("accuracy", "balanced_accuracy", "quadratic_kappa", "brier", "ece")
 
@@ -98,6 +100,7 @@ def evaluate_task(
         ``task``, ``labels``, ``positive`` (two classes), ``n_images``, ``n_unknown``, ``n_patients``, ``class_counts``
         (label to count), the metrics of this module's tables with ``<name>_interval`` (``[low, high]``), ``confusion``
         (one row per true class), ``operating_points`` if given, and for each that is null ``<name>_reason``;
+        ``risk_coverage`` (the ``error`` among the images of highest probability, by ``coverage``, with ``interval``);
         with groupings also ``units``: for each ``n_units``, ``n_conflicting``, ``n_patients``, ``class_counts``, and
         under ``mean``, ``max``, ``noisy_or`` and, if given, ``head`` the same figures; and ``differences``: for each
         rule the AUC of the head minus the rule's as ``difference``, with ``interval``, null with a ``reason``.
@@ -117,6 +120,7 @@ def evaluate_task(
     points, draw = operating_points or {}, {"resamples": resamples, "seed": seed}
     result |= _counts(labels, truth[known], keys[known])
     result |= figures(truth[known], table[known], keys[known], points=points.get("image"))
+    result["risk_coverage"] = _risk_coverage(truth[known], table[known], keys[known], **draw)
     if groupings is None:
         return result
     result["units"] = {}
@@ -163,6 +167,23 @@ def auroc_difference(
     except UndefinedMetric as error:
         return {"difference": None, "interval": None, "reason": error.reason}
     return {"difference": difference, "interval": list(interval)}
+
+
+def _risk_coverage(truth: np.ndarray, table: np.ndarray, patients: np.ndarray, **draw: int) -> list[dict[str, Any]]:
+    """Return the error among the images that the model is surest of, by coverage, with intervals by patient."""
+    if not len(truth) or np.isnan(table).any():
+        return []
+    metrics: Metrics = {f"{part:g}": partial(error_at_coverage, coverage=part) for part in COVERAGES}
+    try:
+        intervals: Mapping[str, Any] = bootstrap_intervals(metrics, truth, table, groups=patients, **draw)
+    except UndefinedMetric:
+        intervals = {}
+    found = []
+    for part, metric in zip(COVERAGES, metrics.values(), strict=True):
+        interval = intervals.get(f"{part:g}")
+        shown = list(interval) if isinstance(interval, tuple) else None
+        found.append({"coverage": part, "error": metric(truth, table), "interval": shown})
+    return found
 
 
 def _counts(labels: list[str], truth: np.ndarray, patients: np.ndarray) -> dict[str, Any]:

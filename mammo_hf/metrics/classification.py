@@ -579,6 +579,42 @@ def confusion(references: ArrayLike, predictions: ArrayLike, classes: int | None
 
 
 # For each metric the function that computes it for all rows of weights at once.
+def error_at_coverage(references: ArrayLike, probabilities: ArrayLike, coverage: float = 0.9) -> float:
+    """Return the fraction of wrong predictions among the images of which the model is surest.
+
+    What a reader would see who leaves the others to a person: the risk at a coverage (El-Yaniv & Wiener 2010, JMLR 11,
+    1605). An image counts for a part where the coverage ends within it; equally sure images come in their order.
+
+    Args:
+        references: ``(n,)`` class numbers.
+        probabilities: ``(n, classes)`` probabilities; the highest says how sure the model is.
+        coverage: Fraction of the images, above 0 and at most 1.
+
+    Returns:
+        A value in [0, 1].
+
+    Raises:
+        UndefinedMetric: There are no images.
+        DataError: The shapes differ, or a class number is not one of the columns.
+        UsageError: The coverage is out of range.
+    """
+    if not 0 < coverage <= 1:
+        raise UsageError(f"is {coverage}", source="coverage", remedy="it must be above 0 and at most 1")
+    truth, table = check_classes(references, probabilities)
+    return value(error_at_coverage_rows, truth, table, coverage=coverage)
+
+
+def error_at_coverage_rows(data: Weighted, coverage: float = 0.9) -> np.ndarray:
+    """Return `error_at_coverage` for each row of weights."""
+    order = np.argsort(-data.scores.max(axis=1), kind="stable")
+    wrong = (data.scores.argmax(axis=1) != data.references)[order]
+    weights = data.weights[:, order]
+    covered = coverage * weights.sum(axis=1, keepdims=True)
+    # of each image what is still within the coverage
+    kept = np.clip(covered - (np.cumsum(weights, axis=1) - weights), 0, weights)
+    return ratio(kept @ wrong, covered[:, 0])
+
+
 ROWS: dict[Callable[..., Any], Rows] = {
     accuracy: accuracy_rows,
     auprc: auprc_rows,
@@ -587,6 +623,7 @@ ROWS: dict[Callable[..., Any], Rows] = {
     balanced_accuracy: balanced_accuracy_rows,
     brier: brier_rows,
     ece: ece_rows,
+    error_at_coverage: error_at_coverage_rows,
     macro_auroc: macro_auroc_rows,
     partial_auc: partial_auc_rows,
     pf1: pf1_rows,

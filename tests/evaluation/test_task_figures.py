@@ -161,6 +161,21 @@ def test_a_breast_of_two_patients_is_refused() -> None:
         evaluate_task(PATHOLOGY, labels, probabilities, patients, groupings={"breast": ["L", "R", "L", "R"]})
 
 
+def test_the_error_by_coverage_begins_with_that_of_all_images() -> None:
+    generator = np.random.default_rng(0)
+    truth = generator.integers(0, 2, 80)
+    positive = np.clip(0.5 + 0.3 * (truth - 0.5) + generator.normal(0, 0.25, 80), 0, 1)
+    table = np.stack([1 - positive, positive], axis=1)
+    task = {"name": "pathology", "labels": ["benign", "malignant"]}
+    found = evaluate_task(task, truth, table, [f"p{number // 2}" for number in range(80)], resamples=200)
+    points = found["risk_coverage"]
+    assert [point["coverage"] for point in points] == sorted((point["coverage"] for point in points), reverse=True)
+    assert points[0]["error"] == pytest.approx(1 - found["accuracy"])
+    assert points[-1]["error"] < points[0]["error"]  # the surest are right more often
+    low, high = points[0]["interval"]
+    assert low <= points[0]["error"] <= high
+
+
 def test_the_result_is_json_without_nan_and_without_patient_keys() -> None:
     labels, probabilities, patients = _binary(12)
     groupings = {"patient": patients}

@@ -39,6 +39,7 @@ def task_plots(scores: TaskScores, figures: Mapping[str, Any], seed: int = 0) ->
         "ROC curve": _roc if len(scores.labels) == 2 else _roc_of_classes,
         "Precision and recall": _precision if len(scores.labels) == 2 else None,
         "Calibration": _calibration,
+        "Errors if a person reads the rest": _risk,
         "Scores": _histogram if len(scores.labels) == 2 else _confusion,
     }
     plots = {}
@@ -165,6 +166,22 @@ def _confusion(axes: Axes, scores: TaskScores, figures: Mapping[str, Any], seed:
     axes.set(xticks=ticks, yticks=ticks, xticklabels=scores.labels, yticklabels=scores.labels)
     axes.set_xlabel("predicted", color=INK)
     axes.set_ylabel("true (colour: fraction of the row)", color=INK)
+
+
+def _risk(axes: Axes, scores: TaskScores, figures: Mapping[str, Any], seed: int) -> None:
+    """Draw the error against the fraction of images that are not left to a person."""
+    found = figures["risk_coverage"]
+    if not found:
+        raise UndefinedMetric("no scores to draw")
+    coverage = [point["coverage"] for point in found]
+    dress(axes, "fraction of images that the model calls, the surest first", "wrong calls among them")
+    axes.plot(coverage, [point["error"] for point in found], color=COLOURS[0], marker=MARKERS[0], linewidth=1.8)
+    shown = [(point["coverage"], *point["interval"]) for point in found if point["interval"]]
+    if shown:
+        axes.fill_between(*np.transpose(shown), color=COLOURS[0], alpha=0.15, linewidth=0, label="95 % by patient")
+        _legend_above(axes)
+    axes.set_xlim(min(coverage), 1)
+    axes.set_ylim(0, None)
 
 
 def _band(axes: Axes, rows: Any, scores: TaskScores, seed: int) -> None:

@@ -75,7 +75,7 @@ def test_nothing_is_wider_than_the_page_and_every_picture_loads(report: Path, tm
     )
     probe.write_text(report.read_text(encoding="utf-8").replace("</body>", script + "</body>"), encoding="utf-8")
     dom = _chromium(tmp_path, "--window-size=1280,900", "--dump-dom", probe.as_uri())
-    assert "<title>true,true,7,0</title>" in dom
+    assert "<title>true,true,9,0</title>" in dom
 
 
 def test_it_prints(report: Path, tmp_path: Path) -> None:

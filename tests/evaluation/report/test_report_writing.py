@@ -68,8 +68,8 @@ def test_the_table_of_contents_leads_to_each_part(written: tuple[str, dict[str, 
 
 def test_the_page_shows_plots_of_each_task(written: tuple[str, dict[str, Any]]) -> None:
     html, _ = written
-    # ROC, precision, calibration, scores; ROC, calibration, confusion; label efficiency
-    assert html.count('src="data:image/svg+xml') == 8
+    # ROC, precision, calibration, errors, scores; ROC, calibration, errors, confusion; label efficiency
+    assert html.count('src="data:image/svg+xml') == 10
     style = re.search(r"<style>(.*?)</style>", html, re.S)
     assert style is not None
     assert 500 < len(style[1]) < 5000
