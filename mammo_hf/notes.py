@@ -83,6 +83,11 @@ NOTES: Mapping[str, str] = {
     "bright_beyond_breast": (
         "right outside the breast that was found it is brighter than the background; tissue may be missing"
     ),
+    "breast_outline_straight": (
+        "much of the outline of the breast that was found is one straight line; it may be that of a shadow or film"
+    ),
+    "breast_even": "much of the breast that was found has one tone, unlike tissue; it may be hidden or film",
+    "background_uneven": "the background is not even; the breast that was found may hold some of it or lack tissue",
     "breast_much_smaller": "the breast that was found is much smaller than the others of these images",
     "display_useless": "{rule} spreads the breast over {percent} % of the intensities",
     "display_replaced": (

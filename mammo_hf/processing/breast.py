@@ -556,7 +556,16 @@ def _limits(
 
 # codes of the notes on a mask that may be wrong
 DOUBTS = frozenset(
-    {"breast_not_found", "chest_wall_unclear", "breast_reaches_across", "bright_beyond_breast", "breast_much_smaller"}
+    {
+        "breast_not_found",
+        "chest_wall_unclear",
+        "breast_reaches_across",
+        "bright_beyond_breast",
+        "breast_outline_straight",
+        "breast_even",
+        "background_uneven",
+        "breast_much_smaller",
+    }
 )
 ACROSS = 0.1  # of the rows: a breast that covers more of the side opposite its chest wall may be half a film
 BEYOND = 0.4  # of the way from the tone of the background to that of the rim of the mask: a brighter pixel is tissue
@@ -564,22 +573,69 @@ BEYOND = 0.4  # of the way from the tone of the background to that of the rim of
 MOST_BEYOND = 0.08
 MUCH_SMALLER = 0.4  # of the collection's median: a smaller breast is often its muscle or gland alone
 DARKEST = 25  # percentile of the tone outside the mask that is taken for the background's
+FAR = 6  # pixels, of every second one, beyond which scatter from the breast no longer brightens its background
+BRIGHTEST = 90  # percentile of the tone far from the mask that its labels reach; few pixels of a background do
+MOST_BRIGHTER = 0.6  # of the pixels next to the mask that may be brighter than that: faint skin is
+MOST_DARKER = 0.65  # of the pixels next to the mask that may be darker than a quarter of those far from it
+# of the difference between the rim and its background: how far the middle half of the background's tones may spread
+MOST_SPREAD = 0.4
+ANGLES = np.radians(np.arange(0, 180, 3))  # of the lines that an outline is compared with
+LONGEST_STRAIGHT = 0.4  # of the image's longer side: a longer straight outline is that of a film, shadow or ramp
+MOST_EVEN = 0.35  # of the mask: more of one tone with all its neighbours is no tissue
 
 
 def _doubts(tone: np.ndarray, mask: np.ndarray, chest_wall: str | None) -> tuple[Note, ...]:
     """Return notes on a mask that may hold background or lack tissue; every second row and column is read."""
-    tone, mask = smoothed(tone)[::2, ::2], mask[::2, ::2]
-    notes = []
+    smooth, tone, mask = smoothed(tone)[::2, ::2], tone[::2, ::2], mask[::2, ::2]
     sides = {"left": mask[:, 0].mean(), "right": mask[:, -1].mean()}
-    if min(sides.values()) > ACROSS or (chest_wall and sides["left" if chest_wall == "right" else "right"] > ACROSS):
-        notes.append(Note("breast_reaches_across"))
+    across = min(sides.values()) > ACROSS
+    across |= chest_wall is not None and sides["left" if chest_wall == "right" else "right"] > ACROSS
+    codes = ["breast_reaches_across"] if across else []
+    codes += _doubts_outside(smooth, tone, mask)
+    codes += ["breast_outline_straight"] if _longest_straight(mask, chest_wall) > LONGEST_STRAIGHT else []
+    codes += ["breast_even"] if _even_fraction(tone, mask) > MOST_EVEN else []
+    return tuple(Note(code) for code in codes)
+
+
+def _doubts_outside(smooth: np.ndarray, tone: np.ndarray, mask: np.ndarray) -> list[str]:
+    """Return codes of what is unusual right outside a mask: next to a whole breast a background is even."""
     near, inner = dilated(mask, 2), eroded(mask, 2)
-    beyond, rim, outside = tone[dilated(near, 4) & ~near], tone[inner & ~eroded(inner, 4)], tone[~near]
-    if len(beyond) and len(rim):
-        background = np.percentile(outside, DARKEST)
-        if (beyond - background > BEYOND * (np.median(rim) - background)).mean() > MOST_BEYOND:
-            notes.append(Note("bright_beyond_breast"))
-    return tuple(notes)
+    beside, rim, far = dilated(near, 4) & ~near, inner & ~eroded(inner, 4), ~dilated(mask, FAR)
+    if not (beside.any() and rim.any()):
+        return []
+    background = np.percentile(smooth[~near], DARKEST)
+    contrast = np.median(smooth[rim]) - background
+    bright = (smooth[beside] - background > BEYOND * contrast).mean() > MOST_BEYOND
+    uneven = False
+    if far.any():
+        dark, *middle = np.percentile(smooth[far], [25, 25, 75])
+        uneven = np.ptp(middle) > MOST_SPREAD * contrast or (smooth[beside] < dark).mean() > MOST_DARKER
+        # a single level of a dark film may be its skin, which only the order of tones shows
+        bright |= (tone[beside] > np.percentile(tone[far], BRIGHTEST)).mean() > MOST_BRIGHTER
+    return ["bright_beyond_breast"] * bool(bright) + ["background_uneven"] * bool(uneven)
+
+
+def _longest_straight(mask: np.ndarray, chest_wall: str | None) -> float:
+    """Return how much of a mask's outline is on one line, as a fraction of the longer side.
+
+    The edges of the image and the side of the chest wall, where a film may end, do not count.
+    """
+    mask = mask[:, ::-1] if chest_wall == "right" else mask
+    inside = np.pad(mask, 1, mode="edge")
+    i, j = np.nonzero(mask & ~(inside[1:-1, 2:] & inside[2:, 1:-1] & inside[:-2, 1:-1]))
+    if not len(i):
+        return 0.0
+    distances = np.rint(i[:, None] * np.cos(ANGLES) + j[:, None] * np.sin(ANGLES)).astype(np.intp)
+    distances -= distances.min()
+    lines = distances + (distances.max() + 1) * np.arange(len(ANGLES))
+    return float(np.bincount(lines.ravel()).max() / max(mask.shape))
+
+
+def _even_fraction(tone: np.ndarray, mask: np.ndarray) -> float:
+    """Return the fraction of a mask whose pixels have the tone of their neighbours."""
+    down, across = tone[1:] == tone[:-1], tone[:, 1:] == tone[:, :-1]
+    even = down[1:, 1:-1] & down[:-1, 1:-1] & across[1:-1, 1:] & across[1:-1, :-1]
+    return float((even & mask[1:-1, 1:-1]).sum() / max(1, np.count_nonzero(mask)))
 
 
 def much_smaller(fractions: Sequence[float]) -> list[bool]:

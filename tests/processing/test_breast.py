@@ -257,35 +257,101 @@ def test_the_canonical_tone_keeps_the_order_of_values(rows, columns, values, see
     assert ((np.diff(other) > 0) == (np.diff(one) > 0)).all()
 
 
-def painted(name):
-    image, tissue = soft(300, 240)
-    down, across = np.mgrid[:300, :240] / np.array([299, 239])[:, None, None]
-    kind, _, where = name.partition(" ")
-    if kind == "ramp":
-        ramp = {"down": down, "up": 1 - down, "right": across, "left": 1 - across, "across": (down + across) / 2}[where]
-        return np.clip(image + 0.3 * ramp, 0, 1), tissue
-    if kind == "half":
-        half = {"lower": down > 0.5, "upper": down < 0.5, "nipple": across > 0.5}[where.split()[0]]
-        grey = np.where(half, float(where.split()[1]), 0)
-        return np.maximum(image, grey), tissue & (image > grey)
-    image = image.copy()
-    top, left = {"top": (40, 0), "inner": (60, 60), "bottom": (220, 10)}[where]
-    image[top : top + 40, left : left + 50] = 1.0
-    return image, tissue
+def grid(shape):
+    """Position of each row and column, in [0, 1]."""
+    return (np.linspace(0, 1, length).reshape(side) for length, side in zip(shape, ((-1, 1), (1, -1)), strict=True))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [f"ramp {where}" for where in ("down", "up", "right", "left", "across")]
-    + [f"half {where} {grey}" for where in ("lower", "upper", "nipple") for grey in (0.2, 0.4, 0.6)]
-    + [f"label {where}" for where in ("top", "inner", "bottom")],
-)
-def test_a_breast_that_is_hard_to_find_is_found_or_noted(name):
-    image, tissue = painted(name)
-    found = find_breast(image)
-    lost = (tissue & ~found.mask).sum() / tissue.sum()
-    added = (found.mask & ~tissue).sum() / tissue.sum()
-    assert (lost < 0.1 and added < 0.25 and found.chest_wall == "left") or DOUBTS & set(codes(found.notes))
+def with_ramp(image, tissue, random):
+    """A ramp of brightness across an image, in any direction."""
+    down, across = grid(image.shape)
+    angle = random.uniform(0, 2 * np.pi)
+    ramp = np.cos(angle) * down + np.sin(angle) * across
+    return np.clip(image + random.uniform(0.1, 0.4) * (ramp - ramp.min()) / np.ptp(ramp), 0, 1)
+
+
+def with_grey(image, tissue, random):
+    """One grey over half an image, or more or less, beginning at one of its sides."""
+    down, across = grid(image.shape)
+    part = [down, 1 - down, across, 1 - across][random.integers(4)] < random.uniform(0.3, 0.7)
+    return np.where(part, np.maximum(image, random.uniform(0.1, 0.8)), image)
+
+
+def with_label(image, tissue, random):
+    """A white label over a corner of the breast: at the chest wall, or on its outline."""
+    columns = np.flatnonzero(tissue.any(0))
+    left = int(columns[0] + random.uniform(0, 0.6) * (columns[-1] - columns[0]))
+    rows = np.flatnonzero(tissue[:, left])
+    middle = int(rows[0] + random.uniform() * (rows[-1] - rows[0]))
+    height, width = (random.uniform([0.04, 0.06], [0.15, 0.2]) * image.shape).astype(int)
+    painted = image.copy()
+    painted[max(0, middle - height // 2) : middle + height // 2, left : left + width] = 1
+    return painted
+
+
+PAINTED = {"ramp": with_ramp, "grey": with_grey, "label": with_label}
+MOST_UNNOTICED = 0.08  # of the painted images: those whose faint rim is as bright as the grey next to it
+
+
+def unnoticed(painted, tissue, chest_wall):
+    """Whether a breast is not found, and nothing is noted that speaks against what is found."""
+    found = find_breast(painted)
+    lost, added = (tissue & ~found.mask).sum() / tissue.sum(), (found.mask & ~tissue).sum() / tissue.sum()
+    right = lost < 0.15 and added < 0.25 and found.chest_wall == chest_wall
+    return not right and not (DOUBTS | {"negative", "bright_edges"}) & set(codes(found.notes))
+
+
+def share_unnoticed(kind, images):
+    """Fraction of breasts that are unnoticed when each image is painted over four times."""
+    random = np.random.default_rng(1)
+    missed = [unnoticed(PAINTED[kind](image, tissue, random), tissue, chest_wall)
+              for image, tissue, chest_wall in images for _ in range(4)]  # fmt: skip
+    assert len(missed) >= 40
+    return sum(missed) / len(missed)
+
+
+@pytest.mark.parametrize("kind", sorted(PAINTED))
+def test_a_breast_that_is_hard_to_find_is_found_or_noted(kind):
+    random = np.random.default_rng(0)
+    images = []
+    for seed in range(10):
+        height, width, background, gland = random.uniform([0.5, 0.35, 0.02, 0.1], [0.95, 0.85, 0.25, 0.35])
+        image, tissue = soft(300, 240, height=height, width=width, background=background, gland=gland, seed=seed)
+        images.append((image[:, ::-1], tissue[:, ::-1], "right") if seed % 2 else (image, tissue, "left"))
+    assert share_unnoticed(kind, images) <= MOST_UNNOTICED
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", sorted(PAINTED))
+def test_a_real_breast_that_is_hard_to_find_is_found_or_noted(real_data, kind):
+    folders = [real_data / name for name in ("ddsm-films", "ddsm-299", "mini-mias", "cdd-cesm/images")]
+    images = []
+    for folder in folders:
+        paths = [path for path in sorted(folder.rglob("*")) if path.suffix in (".png", ".jpg")]
+        for path in paths[:: len(paths) // 8 + 1]:
+            image = np.asarray(Image.open(path).convert("L").resize((240, 300))) / np.float64(255)
+            plain = find_breast(image)
+            if not DOUBTS & set(codes(plain.notes)):
+                images.append((image, plain.mask, plain.chest_wall))
+    assert share_unnoticed(kind, images) <= MOST_UNNOTICED
+
+
+def test_skin_of_one_grey_value_outside_the_mask_is_noted(real_data):
+    films = list((real_data / "ddsm-films").rglob("A_0154*LEFT_CC.png"))
+    if not films:
+        pytest.skip("the film is not there")
+    assert "bright_beyond_breast" in codes(find_breast(np.asarray(Image.open(films[0]).convert("L")) / 255).notes)
+
+
+@given(st.floats(0.06, 0.2), st.integers(0, 99))
+def test_tissue_of_the_lowest_level_next_to_the_breast_is_noted_or_found(width, seed):
+    """A film so dark that its fat has one value above the background's."""
+    image, tissue = soft(300, 240, background=0, height=0.7, width=0.5, seed=seed)
+    down, across = np.mgrid[:300, :240]
+    whole = ((down - 150) / (0.7 * 150 + 240 * width)) ** 2 + (across / (120 + 240 * width)) ** 2 < 1
+    dark = np.where(tissue, 2 + np.rint(20 * image), whole * 1.0) / 255
+    found = find_breast(dark)
+    assert (whole & ~found.mask).sum() < 0.1 * whole.sum() or DOUBTS & set(codes(found.notes))
 
 
 def test_an_ordinary_breast_raises_no_doubt():
