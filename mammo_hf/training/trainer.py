@@ -54,6 +54,8 @@ REFUSED = {
     "do_train": "leave it out: this always trains",
     "do_eval": "leave it out: `eval_strategy` sets when to evaluate, evaluate evaluates a trained model",
     "do_predict": "use predict on the trained model",
+    "neftune_noise_alpha": "leave it out: it disturbs embeddings of words",
+    "use_liger_kernel": "leave it out: its kernels are those of language models",
 }
 
 
@@ -134,8 +136,9 @@ def resolve_config(
         result = (config or kind("defaults")).with_options(**{**options, "output_dir": str(output_dir)})
         _check_installed(result)
     except (ValueError, ImportError, RuntimeError, TypeError) as error:
+        reason = str(error).replace("`", "'")  # what it quotes need not be an option
         raise UsageError(
-            f"Trainer refuses its arguments: {error}", remedy="see the arguments of transformers.TrainingArguments"
+            f"Trainer refuses its arguments: {reason}", remedy="see the arguments of transformers.TrainingArguments"
         ) from error
     return result
 

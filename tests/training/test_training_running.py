@@ -89,12 +89,17 @@ def test_options_are_set_on_a_copy_and_completed_anew(tmp_path):
         ({"do_predict": True}, "do_predict", "use predict"),
         ({"do_train": True}, "do_train", "always trains"),
         ({"prediction_loss_only": True}, "prediction_loss_only", "choose the best epoch"),
+        ({"batch_eval_metrics": True}, "batch_eval_metrics", "not a mean over batches"),
+        ({"neftune_noise_alpha": 5.0}, "neftune_noise_alpha", "embeddings of words"),
+        ({"use_liger_kernel": True}, "use_liger_kernel", "language models"),
+        ({"load_best_model_at_end": True, "eval_strategy": "no"}, None, "eval strategy to match"),
+        ({"deepspeed": "none.json"}, None, "Trainer refuses its arguments"),
         ({"learning_rate": float("nan")}, "learning_rate", "must be above 0"),
         ({"validation_fraction": 0.9}, "test_fraction", "below 0.1"),
         ({"tune": "everything"}, "tune", "use full, last_stage, head"),
         ({"fsdp": "full_shard"}, "fsdp", "accelerate launch or torchrun"),
         ({"report_to": "no_such_tracker"}, None, "Trainer refuses its arguments"),
-        ({"optim": "adamw_8bit"}, None, "Trainer refuses its arguments"),
+        ({"optim": "adamw_8bit"}, None, "Trainer refuses its arguments: You need to install 'bitsandbytes'"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused_before_an_image_is_read(tmp_path, options, source, says):
