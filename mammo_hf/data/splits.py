@@ -334,7 +334,9 @@ def read_seen(checkpoint: str | Path) -> frozenset[str] | None:
     path = Path(checkpoint) / SPLIT_FILE
     if not path.is_file():
         return None
-    earlier = read_record(path).get("seen_before", ())
+    earlier = read_record(path).get("seen_before", [])
+    if not isinstance(earlier, list) or not all(isinstance(patient, str) for patient in earlier):
+        raise DataError("its seen_before is no list of salted hashes", source=path, remedy="copy the file again")
     return frozenset(patient for patient, split in read_split(path).items() if split != "test") | frozenset(earlier)
 
 

@@ -139,8 +139,11 @@ def read_terms(folder: str | os.PathLike[str]) -> tuple[Terms, ...] | None:
     if text is None:
         return None
     try:
-        return united(Terms(**entry) for entry in json.loads(text)["terms"])
-    except (ValueError, KeyError, TypeError, UsageError) as error:
+        found = [Terms(**entry) for entry in json.loads(text)["terms"]]
+        if not all(isinstance(value, str) for one in found for value in asdict(one).values()):
+            raise TypeError("an entry is no text")
+        return united(found)
+    except (ValueError, KeyError, TypeError, RecursionError, UsageError) as error:
         raise DataError("does not hold terms", source=f"{folder}/{TERMS}", remedy="copy the file again") from error
 
 

@@ -14,14 +14,24 @@ import yaml
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardData, eval_result_entries_to_yaml
 
 from ..data.terms import Terms, read_terms
-from ..errors import UsageError, check_hub_name, install
+from ..errors import DataError, MammoError, UsageError, check_hub_name, install
 from ..evaluation.classifier import FACTS
 from ..evaluation.report import METRIC_NAMES, PRIVATE_COLLECTION, metrics_table
 from ..evaluation.report.facts import sentences, shown_count, without_few
 from ..evaluation.scored import HEAD
 from ..evaluation.study_tables import explanation_table, markdown_table, remarks
 from ..files import write_whole
-from ..models.checkpoint import BAG, CARD, PICTURES, Checkpoint, read_checkpoint, read_json, write_metrics
+from ..models.checkpoint import (
+    BAG,
+    CARD,
+    METRICS,
+    PICTURES,
+    PROCESSOR,
+    Checkpoint,
+    read_checkpoint,
+    read_json,
+    write_metrics,
+)
 
 REPOSITORY = "your-name/your-model"  # name of the repository in a card, until a push fills it in
 DATASET = "your-name/your-data"  # the same, in a data set's card
@@ -93,7 +103,14 @@ def write_card(
     if plots is not None:
         _take_pictures(Path(plots), checkpoint.folder / PICTURES)
     path = checkpoint.folder / CARD
-    write_whole(path, str(model_card(checkpoint)))
+    try:
+        text = str(model_card(checkpoint))
+    except MammoError:
+        raise
+    except Exception as error:  # from any value in the records of a damaged or foreign folder
+        problem = f"its {METRICS} or {PROCESSOR} holds what no card can be made of ({type(error).__name__})"
+        raise DataError(problem, source=checkpoint.folder, remedy="copy the whole folder again") from error
+    write_whole(path, text)
     return path
 
 

@@ -66,7 +66,7 @@ def files_to_push(folder: Path, permission: str | None = None, results_dataset: 
     else:
         files = _of_checkpoint(read_checkpoint(folder), results_dataset)
     if permission:
-        card = _text(files[CARD]).rstrip()
+        card = _card_text(files, folder).rstrip()
         files[CARD] = f"{card}\n\n## Permission\n\nPublished with this permission: {escaped(permission)}\n".encode()
     if (folder / TERMS).is_file():
         files[TERMS] = (folder / TERMS).read_bytes()
@@ -90,8 +90,17 @@ def _of_checkpoint(checkpoint: Checkpoint, results_dataset: str | None) -> Files
     files |= eval_result_files(checkpoint, results_dataset)
     files[CARD] = (folder / CARD).read_bytes()
     shown = {f"{PICTURES}/{picture.name}": picture for picture in sorted((folder / PICTURES).glob("*.png"))}
-    files |= {name: picture.read_bytes() for name, picture in shown.items() if f"({name})" in _text(files[CARD])}
+    files |= {name: picture.read_bytes() for name, picture in shown.items() if f"({name})" in _card_text(files, folder)}
     return files
+
+
+def _card_text(files: Files, folder: Path) -> str:
+    card = files[CARD]
+    try:
+        return (card if isinstance(card, bytes) else card.read_bytes()).decode()
+    except UnicodeDecodeError as error:
+        remedy = "remove it: mammo-hf card writes it again"
+        raise DataError("is not text in UTF-8", source=folder / CARD, remedy=remedy) from error
 
 
 def _of_export(folder: Path) -> Files:
@@ -108,10 +117,6 @@ def _of_prepared(folder: Path) -> Files:
     content = card.read_bytes() if card.is_file() else str(dataset_card(Folder(folder))).encode()
     names = [*pushed_names(folder), *([MARKER] if (folder / MARKER).is_file() else [])]
     return {CARD: content, **{name: folder / name for name in names}}
-
-
-def _text(content: bytes | Path) -> str:
-    return (content if isinstance(content, bytes) else content.read_bytes()).decode()
 
 
 def _processor(processor: dict[str, Any]) -> Files:

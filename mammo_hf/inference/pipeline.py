@@ -21,7 +21,7 @@ from ..errors import UsageError
 from ..explainers import Explanation
 from ..explainers.targets import resolve, task_slices
 from ..isolation import isolate_process
-from ..models.checkpoint import BAG, NO_CLASSIFIER, check_processor, locate
+from ..models.checkpoint import BAG, NO_CLASSIFIER, check_processor, load_model, locate
 from ..models.configuration_mammo_swin import MammoSwinConfig
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification
 from ..models.training_statistics import read_statistics
@@ -360,7 +360,7 @@ class _Classifier:
     def from_pretrained(cls, name: str, **kwargs: Any) -> Any:
         config, _ = PreTrainedConfig.get_config_dict(name, **kwargs)
         kind = MammoBagForClassification if config.get("model_type") == BAG else MammoSwinForImageClassification
-        return kind.from_pretrained(name, **kwargs)
+        return load_model(kind, name, **kwargs)
 
 
 def _own_classifier(stock: SwinForImageClassification) -> MammoSwinForImageClassification:

@@ -14,7 +14,7 @@ import math
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,16 +26,17 @@ from safetensors import SafetensorError, safe_open
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from ..errors import DataError, UsageError, check_hub_name
+from ..errors import DataError, MammoError, UsageError, check_hub_name, refusing
 from ..files import write_whole
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .configuration_mammo_swin import SIZES, MammoSwinConfig
+from .configuration_tasks import CONFIG
 
 logger = logging.getLogger(__name__)
 Model = TypeVar("Model", bound=PreTrainedModel)
 State = dict[str, torch.Tensor]
 
-CONFIG, PROCESSOR, METRICS, CARD = "config.json", "preprocessor_config.json", "metrics.json", "README.md"
+PROCESSOR, METRICS, CARD = "preprocessor_config.json", "metrics.json", "README.md"
 NO_CLASSIFIER = "is a pre-trained encoder, which has no classifier"  # what a stage 1 checkpoint is refused with
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 ONNX_MODEL, ONNX_TASKS = "model.onnx", "tasks.json"  # what an export has in their place
@@ -258,11 +259,24 @@ def read_config(folder: str | os.PathLike[str], kinds: Sequence[str] = ("swin",)
         reason = "is the name of a model size, not a trained model" if size else "there is no model here"
         raise UsageError(reason, source=path, remedy="give the folder that training wrote")
     config = read_json(path / CONFIG)
+    made_by = config.get("architectures") or []
+    if not isinstance(made_by, list) or not all(isinstance(name, str) for name in made_by):
+        raise DataError("its architectures are no names", source=path / CONFIG, remedy="copy the file again")
     if config.get("model_type") == BAG and BAG not in kinds:
         raise UsageError("is a head over features, which takes no images", source=path, remedy="give a Swin")
     if config.get("model_type") not in kinds:
         raise UsageError(f"is a model of type {config.get('model_type')!r}", source=path, remedy="give a Swin")
+    if config["model_type"] != BAG:
+        _check_config(config, path / CONFIG)
     return config
+
+
+def _check_config(config: Mapping[str, Any], source: Path) -> None:
+    """Refuse a configuration that no model can be made of, which a damaged or foreign file may hold."""
+    try:
+        MammoSwinConfig.from_dict({name: value for name, value in config.items() if name != "transformers_version"})
+    except MammoError as error:
+        raise DataError(error.problem, source=source, remedy=error.remedy or "copy the file again") from error
 
 
 def is_bag(folder: str | os.PathLike[str]) -> bool:
@@ -313,7 +327,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError("cannot be read as JSON", source=path, remedy="copy the file again") from error
     if not isinstance(content, dict):
         raise DataError("is not a JSON object", source=path, remedy="copy the file again")
@@ -363,8 +377,10 @@ def load_model(kind: type[Model], folder: str | os.PathLike[str], **options: Any
     """
     try:
         model: Model = kind.from_pretrained(folder, **options)
-    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0][:200]
+    except MammoError:
+        raise
+    except Exception as error:  # weights or a configuration of a stranger make transformers raise almost anything
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         if "ignore_mismatched_sizes" in reason:
             reason = "its weights have other sizes than this model's"
         raise DataError(
@@ -387,12 +403,13 @@ def load_processor(model: str | os.PathLike[str]) -> MammoImageProcessor:
     remedy = f"put the {PROCESSOR} there that the model was trained with"
     try:
         found, _ = MammoImageProcessor.get_image_processor_dict(folder)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a file that is no JSON, or no object
         raise DataError(f"has no {PROCESSOR} that can be read", source=folder, remedy=remedy) from error
     kind = str(found.get("image_processor_type"))
     if kind != MammoImageProcessor.__name__:
         raise UsageError(f"its {PROCESSOR} is of a {kind}, which reads no mammograms", source=folder, remedy=remedy)
-    processor: MammoImageProcessor = MammoImageProcessor.from_pretrained(folder)
+    with refusing(folder / PROCESSOR):
+        processor: MammoImageProcessor = MammoImageProcessor.from_pretrained(folder)
     return processor
 
 

@@ -81,6 +81,10 @@ class MammoSwinConfig(TaskConfig, SwinConfig):
     normalized_patch: int | None = None
     teacher: dict[str, Any] | None = None
 
+    def __post_init__(self, **kwargs: Any) -> None:
+        kwargs.pop("hidden_size", None)  # follows from width and depths; a damaged file may say something else
+        super().__post_init__(**kwargs)
+
     def check(self, num_labels: int | None = None) -> None:
         """Check all fields against each other, and complete those that follow from others.
 

@@ -12,10 +12,11 @@ from typing import Any
 import transformers
 from transformers import PreTrainedConfig
 
-from ..errors import DataError, UsageError
+from ..errors import DataError, UsageError, refusing
 
 logger = logging.getLogger(__name__)
 
+CONFIG = "config.json"
 # version of the fields below; a checkpoint of another one is refused
 FORMAT = 1
 # the parameters of each method of calibration, the first of them above 0
@@ -60,7 +61,7 @@ class TaskConfig(PreTrainedConfig):
         if self.mammo_hf_format != FORMAT:
             raise DataError(
                 f"was written in format {self.mammo_hf_format} of mammo_hf, this version reads {FORMAT}",
-                source="config.json",
+                source=CONFIG,
                 remedy="install the version of mammo_hf that wrote it",
             )
         self.check(kwargs.pop("num_labels", None) if self.tasks is not None else None)
@@ -90,7 +91,15 @@ class TaskConfig(PreTrainedConfig):
         Other ``tasks`` leave out what belonged to earlier ones (weights, calibration, operating points). Labels that do
         not fit the tasks, given as ``num_labels`` or ``id2label``, replace the tasks by one set of labels without a
         name, as in stock Swin.
+
+        Raises:
+            DataError: A field has a value that no model can have, as in a damaged ``config.json``.
         """
+        with refusing(CONFIG):
+            return cls._made_from(config_dict, **kwargs)
+
+    @classmethod
+    def _made_from(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         written_by = str(config_dict.get("transformers_version", "0"))
         theirs, ours = (re.findall(r"\d+", text)[:2] for text in (written_by, transformers.__version__))
         if [*map(int, theirs)] > [*map(int, ours)]:
@@ -171,7 +180,7 @@ class TaskConfig(PreTrainedConfig):
         if id2label is not None and not _agrees(id2label, names):
             raise DataError(
                 f"id2label {list(id2label.values())} contradicts the tasks, which say {names}",
-                source="config.json",
+                source=CONFIG,
                 remedy="leave id2label out, or bring both into the same order",
             )
 

@@ -16,7 +16,7 @@ from transformers import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ..dicom.display import MAX_PIXELS, Display, Slab
-from ..errors import DataError, UsageError, check_choice, did_you_mean
+from ..errors import DataError, UsageError, check_choice, did_you_mean, refusing
 from ..notes import Note
 from .breast import LONGEST_SIDE, MARGIN, Breast, sampled
 from .geometry import ORIENTATIONS, Geometry, fitted
@@ -165,6 +165,16 @@ class MammoImageProcessor(BaseImageProcessor):
             raise ValueError(f"{_FILE} is not a JSON object")
         _check_keys(found.get("format_version", FORMAT_VERSION), {}, f"{args[0]}/{_FILE}" if args else _FILE)
         return found, rest
+
+    @classmethod
+    def from_dict(cls, *args: Any, **kwargs: Any) -> Any:
+        """Make a processor as transformers does.
+
+        Raises:
+            DataError: A setting has a value that it cannot have, as in a damaged file.
+        """
+        with refusing(_FILE):
+            return super().from_dict(*args, **kwargs)
 
     def with_settings(self, settings: Mapping[str, Any] | None) -> MammoImageProcessor:
         """Return the processor with other settings of how images are read.

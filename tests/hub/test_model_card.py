@@ -149,7 +149,8 @@ EVIL = [
 def test_names_with_any_characters(checkpoint, name):
     config = json.loads((checkpoint / "config.json").read_text())
     labels = {"name": f"t{name}", "labels": ["no", f"yes{name}"]}
-    change_json(checkpoint / "config.json", tasks=[labels, config["tasks"][1]])
+    of_other_tasks = dict.fromkeys(("id2label", "label2id", "calibration", "operating_points"))
+    change_json(checkpoint / "config.json", tasks=[labels, config["tasks"][1]], **of_other_tasks)
     metrics = json.loads((checkpoint / "metrics.json").read_text())["classifier"]
     metrics["test"] = {f"t{name}": metrics["test"]["pathology"]}
     metrics["collection"]["name"] = f"c{name}"
@@ -213,7 +214,8 @@ def test_label_efficiency_and_explanations_where_they_were_measured(checkpoint):
 
 
 def test_a_stage_1_card_is_of_an_encoder(checkpoint):
-    change_json(checkpoint / "config.json", architectures=["MammoSwinForMaskedImageModeling"], tasks=None)
+    of_tasks = dict.fromkeys(("tasks", "calibration", "operating_points"))
+    change_json(checkpoint / "config.json", architectures=["MammoSwinForMaskedImageModeling"], **of_tasks)
     mim = {"train_images": 5, "validation_images": 3, "validation_loss": 0.25}
     mim["hidden_inside_the_breast"] = {"psnr": 20.123, "ssim": 0.5, "images": 3}
     (checkpoint / "metrics.json").write_text(json.dumps({"mim": mim, "card": {"license": "mit", "base_model": "a/b"}}))
