@@ -141,7 +141,7 @@ def read_terms(folder: str | os.PathLike[str]) -> tuple[Terms, ...] | None:
     try:
         found = [Terms(**entry) for entry in json.loads(text)["terms"]]
         if not all(isinstance(value, str) for one in found for value in asdict(one).values()):
-            raise TypeError("an entry is no text")
+            raise TypeError("an entry holds something other than text")
         return united(found)
     except (ValueError, KeyError, TypeError, RecursionError, UsageError) as error:
         raise DataError("does not hold terms", source=f"{folder}/{TERMS}", remedy="copy the file again") from error
