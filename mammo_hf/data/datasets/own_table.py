@@ -19,7 +19,7 @@ from ...errors import DataError
 from ..schema import TASKS
 from .contents import Files, has_picture_suffix
 from .mapping import COLUMNS, Field, as_field
-from .synonyms import is_unknown, our_word, plain, synonyms
+from .synonyms import heading, is_unknown, our_word, plain, synonyms
 
 Rows = Sequence[dict[str, str]]
 NAME = "table"
@@ -105,8 +105,8 @@ def _roles(names: Iterable[str]) -> dict[str, list[str]]:
     known = synonyms()["columns"]
     order = {name: place for place, name in enumerate(known)}
     roles: dict[str, list[str]] = {}
-    for name in sorted((name for name in names if plain(name) in known), key=lambda name: order[plain(name)]):
-        roles.setdefault(known[plain(name)], []).append(name)
+    for name in sorted((name for name in names if heading(name) in known), key=lambda name: order[heading(name)]):
+        roles.setdefault(known[heading(name)], []).append(name)
     return roles
 
 
@@ -204,8 +204,8 @@ def _findings(roles: Mapping[str, list[str]], tasks: Mapping[str, Any]) -> dict[
 def _tasks(rows: Rows, roles: Mapping[str, list[str]], taken: AnyCollection[str]) -> tuple[dict[str, Any], list[str]]:
     known, labels = synonyms()["tasks"], synonyms()["label"]
     used = {name for names in roles.values() for name in names} | set(taken)
-    named = [(name, known[plain(name)]) for name in rows[0] if plain(name) in known and name not in taken]
-    named += [(name, "") for name in rows[0] if plain(name) in labels and name not in used]
+    named = [(name, known[heading(name)]) for name in rows[0] if heading(name) in known and name not in taken]
+    named += [(name, "") for name in rows[0] if heading(name) in labels and name not in used]
     tasks: dict[str, Any] = {}
     problems = []
     for name, task in named:
@@ -426,7 +426,7 @@ def _seen(rows: Rows, name: str) -> str:
     words = Counter(row[name] for row in rows)
     missing = sum(count for word, count in words.items() if is_unknown(word))
     known = counted(rows, name)
-    role = synonyms()["columns"].get(plain(name), "")
+    role = synonyms()["columns"].get(heading(name), "")
     if role not in _HIDDEN and (len(known) <= _DISTINCT or role in ("path", "image_id")):
         examples = listed(known) if len(known) <= _DISTINCT else ", ".join(list(known)[:2])
     else:

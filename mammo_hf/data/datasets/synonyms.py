@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 import unicodedata
 from functools import cache, lru_cache
@@ -25,6 +26,11 @@ def plain(text: str) -> str:
     """Return a name in lower case, letters and digits only, without accents: "Pat.-Nr." becomes "patnr"."""
     bare = unicodedata.normalize("NFKD", text.replace("ß", "ss")).lower()
     return "".join(sign for sign in bare if sign.isalnum())
+
+
+def heading(name: str) -> str:
+    """Return the plain name of a column without what is in brackets: "Alter [Jahre]" becomes "alter"."""
+    return plain(re.sub(r"\(.*?\)|\[.*?\]", "", name)) or plain(name)
 
 
 def is_null(word: str) -> bool:

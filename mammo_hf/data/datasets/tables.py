@@ -104,6 +104,7 @@ def _lines(path: str | Path) -> Iterator[list[str]]:
 
 
 def _delimited(text: str, path: str | Path) -> Iterator[list[str]]:
+    text = text.lstrip("\r\n")  # rows above the header that a program left empty
     first, _, rest = text.partition("\n")
     if first.strip().lower().startswith("sep=") and len(first.rstrip("\r\n")) <= len("sep=") + 1:
         delimiter, text = first.rstrip("\r\n")[len("sep=") :] or ",", rest

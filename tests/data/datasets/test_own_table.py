@@ -119,6 +119,12 @@ READ = {
     "columns that say nothing here": lambda f: table(
         f, rows_of("id,path,patient,label,remark", "abcdefgh", NAMES, PATIENTS, RESULTS, ['"x, y"'] * 8)
     ),
+    "units in brackets": lambda f: table(
+        f, rows_of("Fichier [PNG];Patiente (n°);Diagnostic (histologie)", NAMES, PATIENTS, RESULTS, separator=";")
+    ),
+    "empty lines above the header": lambda f: table(
+        f, "\n\r\n" + rows_of("path,patient,label", NAMES, PATIENTS, RESULTS)
+    ),
     "two patients' columns": lambda f: table(
         f, rows_of("path,case,patient_id,label", NAMES, "abcdefgh", PATIENTS, RESULTS)
     ),
