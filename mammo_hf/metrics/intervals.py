@@ -50,7 +50,7 @@ def bootstrap_interval(
         metric: Function of ``(references, scores)``, such as :func:`~mammo_hf.metrics.classification.auroc`.
         references: ``(n,)`` references of the metric.
         scores: ``(n,)`` or ``(n, classes)`` scores, as the metric takes them.
-        groups: ``(n,)`` patient keys, strings or integers.
+        groups: ``(n,)`` patient keys: strings, integers, or tuples such as (site, patient).
         resamples: Number of times that the patients are drawn.
         seed: Seed of the draws.
         level: Coverage of the interval, between 0 and 1.
@@ -88,7 +88,7 @@ def bootstrap_intervals(
         metrics: Metrics by name, each defined on the data.
         references: ``(n,)`` references of the metrics.
         scores: ``(n,)`` or ``(n, classes)`` scores, as the metrics take them.
-        groups: ``(n,)`` patient keys, strings or integers.
+        groups: ``(n,)`` patient keys: strings, integers, or tuples such as (site, patient).
         resamples: Number of times that the patients are drawn.
         seed: Seed of the draws.
         level: Coverage of the intervals, between 0 and 1.
@@ -154,7 +154,7 @@ def paired_interval(
         references: ``(n,)`` references of the metric.
         first: Scores of one model, ``(n,)`` or ``(n, classes)``.
         second: Scores of the other model, for the same images in the same order.
-        groups: ``(n,)`` patient keys, strings or integers.
+        groups: ``(n,)`` patient keys: strings, integers, or tuples such as (site, patient).
         resamples: Number of times that the patients are drawn.
         seed: Seed of the draws.
         level: Coverage of the interval, between 0 and 1.
@@ -299,8 +299,16 @@ def group_codes(groups: Groups, n: int) -> tuple[np.ndarray, int]:
         raise DataError(f"{len(keys)} groups for {n} references", source="groups")
     if any(key is None or key != key for key in keys):
         raise DataError("an image without a patient", source="groups", remedy="give every image its patient key")
-    names, codes = np.unique(np.asarray(keys), return_inverse=True)
-    return codes, len(names)
+    # not as an array: numpy would make two columns of pairs, and "1" of the number 1
+    numbers = {key: number for number, key in enumerate(sorted(set(keys), key=_in_order))}
+    return np.fromiter((numbers[key] for key in keys), np.int64, n), len(numbers)
+
+
+def _in_order(key: object) -> tuple[object, ...]:
+    """Return what keys of any type, tuples of them too, are sorted by: numbers first."""
+    if isinstance(key, tuple):
+        return ("tuple", *map(_in_order, key))
+    return ("" if isinstance(key, int | float | np.number) else type(key).__name__, key)
 
 
 def _draws(n_groups: int, resamples: int, block: int, rng: np.random.Generator) -> Iterator[np.ndarray]:

@@ -30,6 +30,7 @@ from mammo_hf.metrics.inputs import UndefinedMetric
 from mammo_hf.metrics.intervals import (
     bootstrap_interval,
     bootstrap_intervals,
+    group_codes,
     mean_score,
     paired_interval,
     resampled,
@@ -253,3 +254,18 @@ def test_leaving_out_parts_of_many_groups_accelerates_as_leaving_out_each(monkey
     whole = bootstrap_interval(auroc, labels, scores, groups=groups, resamples=500)
     monkeypatch.setattr("mammo_hf.metrics.intervals._PARTS", 100)
     assert bootstrap_interval(auroc, labels, scores, groups=groups, resamples=500) == pytest.approx(whole, abs=2e-3)
+
+
+def test_groups_may_be_tuples_or_of_several_types() -> None:
+    truth, scores, _ = _cohort(20, 3)
+    numbers = np.arange(len(truth)) // 2
+    kinds = {
+        "numbers": numbers,
+        "tuples": [("site", int(number)) for number in numbers],
+        "texts": [f"{number:03d}" for number in numbers],
+    }
+    found = {kind: bootstrap_interval(auroc, truth, scores, groups=groups) for kind, groups in kinds.items()}
+    assert len(set(found.values())) == 1
+    codes, count = group_codes([1, "1", ("a", 1), 1, ("a", 1), ("a", "1")], 6)
+    assert count == 4
+    assert codes[0] == codes[3] != codes[1]
