@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..data import READING
 from ..errors import UsageError, check_file
-from .running import Parser, check_outputs, log_to, named_as_flags, reading_options
+from .running import Parser, check_outputs, log_to, named_as_flags, processor_settings, reading_options
 from .stages import MODEL_HELP, check_dataset
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def parser() -> Parser:
     own.add_argument("--visualize", action="store_true", help="draw explanations of test images")
     own.add_argument("--log_mode", choices=("console", "file"), default="console", help="file: training_log.txt")
     p.add_reading_options(*(name for name in READING if name != "dicom_path"))
+    p.add_processor_options(overrides=False)  # which is an option of reading too
     more = p.add_argument_group("further options, as in pretrain and finetune", argument_default=argparse.SUPPRESS)
     more.add_argument("--model", default="tiny", help=MODEL_HELP)
     more.add_argument("--image_size", type=int, nargs="+", help="height and width in pixels, or one number")
@@ -78,7 +79,7 @@ def main(arguments: list[str]) -> None:
     mim, classifier = out / "checkpoints" / "mim", out / "checkpoints" / "classifier"
     _check_flags(args, classifier)
     log_to(args.log_mode, out)
-    from ..data.loading import load
+    from ..data.loading import HEADER, load
     from ..models.checkpoint import write_metrics
     from ..training.classification import finetune
     from ..training.mim import pretrain
@@ -86,7 +87,8 @@ def main(arguments: list[str]) -> None:
     # Check both stages and the collection's labels before the first stage begins
     options = {"mim": _options(args, mim, "mim"), "cls": _options(args, classifier, "cls")}
     reading = {name: value for name, value in reading_options(vars(args)).items() if value is not None}
-    collection = load(args.root_dir, **reading)
+    header = {name: value for name, value in _settings(args).items() if name in HEADER}
+    collection = load(args.root_dir, **reading, **header)
     _check_stages(args, collection, {"mim": mim, "cls": classifier}, options)
     results = {}
     if args.train_mim:
@@ -115,6 +117,10 @@ def _check_flags(args: argparse.Namespace, classifier: Path) -> None:
         raise UsageError("there is no classifier yet", source=classifier, remedy="give --train_cls too")
 
 
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    return processor_settings(dict(vars(args)))
+
+
 def _options(args: argparse.Namespace, output: Path, stage: str) -> dict[str, Any]:
     """Return the options of a stage, from the flags that were given."""
     given = {name: getattr(args, name) for name in SHARED if hasattr(args, name)}
@@ -123,6 +129,7 @@ def _options(args: argparse.Namespace, output: Path, stage: str) -> dict[str, An
         "per_device_train_batch_size": args.batch_size,
         "prepared_dir": str(Path(args.output_dir) / "prepared"),
         "disable_tqdm": args.log_mode == "file",
+        "processor_settings": _settings(args),
     }
     if hasattr(args, f"{stage}_learning_rate"):
         given["learning_rate"] = getattr(args, f"{stage}_learning_rate")

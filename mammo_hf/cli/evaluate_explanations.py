@@ -20,7 +20,12 @@ def parser() -> Parser:
         "mammo-hf evaluate-explanations out/cls --dataset data/cbis --output_dir out/explanations",
     )
     p.add_argument("model", help="folder or Hub name of a classifier")
-    p.add_argument("--dataset", required=True, help="folder of a collection with lesion annotations")
+    p.add_argument(
+        "--dataset",
+        required=True,
+        help="folder of a collection with lesion annotations; its images are read as the model was trained: "
+        "explanations of others would not be of this model",
+    )
     p.add_argument("--output_dir", required=True, help="folder for table, plot and metrics.json")
     p.add_argument("--explainers", nargs="+", default=list(DEFAULT), help="default: all but occlusion")
     p.add_argument("--target", default="predicted", help="explained label: predicted (default), label, or its name")

@@ -26,7 +26,12 @@ def parser() -> Parser:
         __doc__ or "",
         "mammo-hf label-efficiency --dataset data/cbis --init scratch out/mim --tune head last_stage --output_dir out",
     )
-    p.add_argument("--dataset", required=True, help="folder of a collection, or one that mammo-hf prepare wrote")
+    p.add_argument(
+        "--dataset",
+        required=True,
+        help="folder of a collection, or one that mammo-hf prepare wrote, which alone can have other settings of how "
+        "images are read than the default ones: its cells must all see the same images",
+    )
     p.add_argument("--output_dir", type=Path, required=True, help="folder of results, features, table and plot")
     p.add_argument("--task", default="pathology", help="task to learn (default %(default)s)")
     p.add_argument("--dry_run", action="store_true", help="estimate the time, and stop")

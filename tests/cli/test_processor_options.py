@@ -58,7 +58,9 @@ def test_what_is_no_setting_is_refused(name):
         MammoImageProcessor().with_settings({name: 1})
 
 
-@pytest.mark.parametrize("command", ["predict", "explain", "prepare", "inspect", "crops", "evaluate", "app"])
+@pytest.mark.parametrize(
+    "command", ["predict", "explain", "prepare", "inspect", "crops", "evaluate", "app", "analysis"]
+)
 def test_commands_take_all_of_them(command, capsys):
     with pytest.raises(SystemExit):
         main([command, "--help"])
