@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 
-import numpy as np
 import pytest
 
 from mammo_hf import MammoImageProcessor
@@ -74,7 +73,8 @@ def test_a_threshold_of_ones_own_and_a_report_without_pictures(checkpoint, colle
     html = (tmp_path / "report.html").read_text()
     assert "data:image/jpeg" not in html
     assert "Given with the command" in html
-    assert np.sum(at["confusion"]) == report["tasks"]["pathology"]["n_images"]
+    # of twelve images every count of the table is below ten
+    assert all(cell in (None, 0) for row in at["confusion"] for cell in row)
 
 
 @pytest.mark.slow
