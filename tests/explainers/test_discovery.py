@@ -48,7 +48,7 @@ def test_an_explainer_that_raises_is_named_and_the_scores_and_the_others_go_on(p
     with caplog.at_level("INFO"), pytest.raises(PluginError, match=r"^raises: this explainer failed with KeyError"):
         explain(model, pixels, explainer="raises")
     assert "in explain_map" in caplog.text  # the traceback
-    logits, explained = score_and_explain(model, MammoImageProcessor(size=(112, 56)), pixels, explainer="raises")
+    logits, explained, _ = score_and_explain(model, MammoImageProcessor(size=(112, 56)), pixels, explainer="raises")
     torch.testing.assert_close(logits, model(pixels).logits.detach())
     assert explained == [{}]
     assert "passed over: raises: " in caplog.text
@@ -133,7 +133,7 @@ def test_of_two_plugins_with_one_name_the_second_is_listed_as_such(plugin):
 
 
 def test_an_unknown_name_gets_the_nearest_and_the_list():
-    with pytest.raises(UsageError, match=r"did you mean grad_cam\?.*attention, attention_rollout, grad_cam"):
+    with pytest.raises(UsageError, match=r"did you mean grad_cam\?.*attention, attention_rollout, bag_attention, grad_cam"):
         find_explainer("gradcam")
     with pytest.raises(UsageError, match="there are: attention"):
         find_explainer("zzz")
