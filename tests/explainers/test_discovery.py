@@ -133,7 +133,7 @@ def test_of_two_plugins_with_one_name_the_second_is_listed_as_such(plugin):
 
 
 def test_an_unknown_name_gets_the_nearest_and_the_list():
-    with pytest.raises(UsageError, match=r"did you mean grad_cam\?.*attention, attention_rollout, bag_attention, grad_cam"):
+    with pytest.raises(UsageError, match=r"did you mean grad_cam\?.*attention, .*bag_attention, grad_cam"):
         find_explainer("gradcam")
     with pytest.raises(UsageError, match="there are: attention"):
         find_explainer("zzz")
