@@ -189,13 +189,14 @@ def _read(model: Any, processor: Any, image: Any, number: int, lock: AbstractCon
         source = processor.open(image)
         mammogram, intensity = source.mammogram, source.view(slice(None))
         shown_to, pixels, geometry = _model_input(model, processor, source)
-    bag, noted = None, []
+    bag, unlike = None, False
     with lock, torch.inference_mode():
         if isinstance(model, BagClassifier):
             bag = model.bag(shown_to, source.laterality, source.projection)[1]
             logits = model.unit_logits([bag])[None]
         else:
             found, (noted,) = logits_and_notes(model, pixels)
+            unlike = bool(noted)
             logits = found.double().cpu().numpy()
     laterality = Laterality.UNKNOWN if mammogram is None else mammogram.header.laterality
     view = View.UNKNOWN if mammogram is None else mammogram.header.view
@@ -221,7 +222,7 @@ def _read(model: Any, processor: Any, image: Any, number: int, lock: AbstractCon
         facts={} if mammogram is None else _facts(mammogram),
         precedence=precedence(mammogram),
         bag=bag,
-        unlike_training=bool(noted),
+        unlike_training=unlike,
     )
 
 

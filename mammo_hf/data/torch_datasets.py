@@ -341,7 +341,9 @@ def masked_example(
         "content_mask": content[0] > 0.5,
         "breast_mask": inside,
     }
-    return example if cells is None else example | {"teacher_cells": cells, "teacher_image": of_image}
+    if cells is not None and of_image is not None:
+        example |= {"teacher_cells": cells, "teacher_image": of_image}
+    return example
 
 
 def _canvas(row: Mapping[str, Any]) -> tuple[torch.Tensor, ...]:

@@ -393,7 +393,8 @@ def check_grid(encoder: Encoder, tiles: str, size: tuple[int, int], grid: tuple[
         return
     if tiles == "native":
         raise UsageError("is 'native'", source="tiles", remedy="a grid is of the whole view: use whole or both")
-    check_number("grid", grid, len(grid) == 2 and min(grid) >= 1, "two numbers of 1 or more, rows and columns")
+    if len(grid) != 2 or min(grid) < 1:
+        raise UsageError(f"is {grid}", source="grid", remedy="it must be two numbers of 1 or more, rows and columns")
     encoder.check_size((size[0] + -size[0] % encoder.multiple, size[1] + -size[1] % encoder.multiple))
 
 

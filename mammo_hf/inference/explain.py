@@ -101,7 +101,7 @@ def explain(
     of_bags = isinstance(network, BagClassifier)
     names = names or list(SHOWN_OF_BAGS if of_bags else SHOWN)
     processor = processor.with_settings(processor_settings)
-    network.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))  # type: ignore[arg-type]
+    network.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
     if _is_labelled(images) and of_bags:
         images = _test_files(images, folder, processor, count or COUNT, overrides)
     if _is_labelled(images):

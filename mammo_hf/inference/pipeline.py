@@ -278,11 +278,12 @@ class MammogramClassificationPipeline(Pipeline):
     ) -> dict[str, Any]:
         given = {name: [one[0] if isinstance(one, list) else one for one in of] for name, of in model_inputs.items()}
         views = [Drawn(*one) for one in given["views"]]  # transformers makes a plain tuple of it
-        bags = [self.model.bag(one, *facts)[1] for one, facts in zip(views, given["facts"], strict=True)]
+        model: Any = self.model
+        bags = [model.bag(one, *facts)[1] for one, facts in zip(views, given["facts"], strict=True)]
         explained: list[dict[int, Explanation]] = [{} for _ in views]
         if explainer is not None:
-            explained = [explain_bag(self.model, one, explainer, tasks=tasks, target=target) for one in views]
-        logits = torch.from_numpy(np.stack([self.model.unit_logits([bag]) for bag in bags]))
+            explained = [explain_bag(model, one, explainer, tasks=tasks, target=target) for one in views]
+        logits = torch.from_numpy(np.stack([model.unit_logits([bag]) for bag in bags]))
         return {"logits": logits, "explanations": explained, "notes": list(map(list, given["notes"])), "bags": bags}
 
     def postprocess(

@@ -513,8 +513,9 @@ def _unit_rows(scorer: _Scorer, model: Any, number: int, images: list[ReadImage]
     """Return the rows of the breasts, or of the exam, of some images; ``number`` is that of the first."""
     keys = [(image.laterality, image.view) for image in images]
     ranked = ((at, key, images[at].precedence) for at, key in enumerate(keys) if all(key))
-    counted = [at for at in range(len(images)) if at not in not_counting(ranked)]
-    rows = []
+    others = not_counting(ranked)
+    counted = [at for at in range(len(images)) if at not in others]
+    rows: Rows = []
     for side, members in units_of(scorer.level, [images[at].laterality for at in counted]):
         scores = scorer.unit(model, of_units, [counted[member] for member in members])
         facts = ["", _exam_cell(scorer, images[0]), side, "", ""]

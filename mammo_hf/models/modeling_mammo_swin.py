@@ -189,11 +189,15 @@ class TeacherHead(nn.Module):
         Returns:
             "cells": two of (batch, rows, columns, channels); "image": two of (batch, 2 * channels).
         """
-        wanted = (cells.permute(0, 2, 3, 1) - self.cells_mean) / self.cells_std
+        of_cells, of_image = self.of_cells(grid.permute(0, 2, 3, 1)), self.of_image(pooled(grid, inside[:, None]))
         return {
-            "cells": (self.of_cells(grid.permute(0, 2, 3, 1)), wanted),
-            "image": (self.of_image(pooled(grid, inside[:, None])), (image - self.image_mean) / self.image_std),
+            "cells": (of_cells, self._standardized("cells", cells.permute(0, 2, 3, 1))),
+            "image": (of_image, self._standardized("image", image)),
         }
+
+    def _standardized(self, name: str, values: torch.Tensor) -> torch.Tensor:
+        mean, deviation = self.get_buffer(f"{name}_mean"), self.get_buffer(f"{name}_std")
+        return (values - mean) / deviation
 
 
 # What both models change in stock Swin: layers without a memory, and weights under the names of published checkpoints.

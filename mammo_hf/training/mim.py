@@ -307,8 +307,9 @@ def _save(
         shown = validation if len(validation) else training
         if len(validation):
             metrics["hidden_inside_the_breast"] = reconstruction_quality(network, validation)
-        if validation.teacher is not None:
-            metrics["teacher"] = _about_teacher(network, validation.teacher.record, shown)
+        teacher: Any = validation.teacher
+        if teacher is not None:
+            metrics["teacher"] = _about_teacher(network, teacher.record, shown)
             network.drop_teacher()
         network.save_pretrained(out)
         processor.save_pretrained(out)

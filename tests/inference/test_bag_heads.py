@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from bag_heads import write_exams, write_head
+from small_archive import write_dicom
 
 import mammo_hf
 from mammo_hf import MammoImageProcessor
@@ -70,6 +71,17 @@ def test_an_exam_is_scored_as_one_bag_of_the_images_that_count(head, exams, tmp_
     np.testing.assert_allclose(scores(rows[0]), expected(head, files), rtol=1e-4)
     for row in rows[1:6]:
         np.testing.assert_allclose(scores(row), expected(head, [row["file"]]), rtol=1e-4)
+
+
+def test_an_older_second_image_does_not_count_wherever_it_stands(head, tmp_path):
+    exams = write_exams(tmp_path / "exams")
+    (exams / "9-again.dcm").unlink()
+    older = {"StudyInstanceUID": "1.2.3.1", "AcquisitionDate": "20200101", "AcquisitionTime": "09"}
+    write_dicom(exams / "8-older.dcm", 78, laterality="R", view="MLO", **older)
+    run(head, exams, tmp_path / "scores.csv")
+    rows = table(tmp_path / "scores.csv")
+    assert [row["images"] for row in rows if row["level"] == "exam"] == ["4", "4"]
+    assert [row["file"] for row in rows if "another_image" in row["notes"]] == [str(exams / "8-older.dcm")]
 
 
 def test_breasts_have_rows_with_their_side(head, exams, tmp_path):
