@@ -17,6 +17,10 @@ def parser() -> Parser:
     p.add_argument(
         "--permission", metavar="TEXT", help="who permitted it, when, for what, if the terms of the images forbid it"
     )
+    p.add_argument(
+        "--encoder",
+        help="encoder to push with a head over features: one of others, whose terms allow it, or a moved one",
+    )
     p.add_argument("--results_dataset", metavar="NAME", help="data set on the Hub that the results are listed at")
     return p
 
@@ -26,7 +30,10 @@ def main(arguments: list[str]) -> None:
     args = parser().parse_args(arguments)
     from ..hub.push import push  # imports torch, which --help should not
 
-    options = {name: getattr(args, name) for name in ("revision", "token", "message", "permission", "results_dataset")}
+    options = {
+        name: getattr(args, name)
+        for name in ("revision", "token", "message", "permission", "results_dataset", "encoder")
+    }
     pushed = push(args.folder, args.name, private=args.private or None, **options)
     print(f"pushed: {pushed.url}")
     print(f'exactly this version is {pushed.pinned}, or revision="{pushed.commit}"')

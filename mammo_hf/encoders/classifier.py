@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from ..errors import UsageError
 from ..metrics.aggregation import unit_keys
-from ..models.checkpoint import BAG, load_model, read_classifier_config
+from ..models.checkpoint import BAG, OWN_ENCODER, load_model, read_classifier_config
 from ..models.modeling_mammo_swin import pooled
 from ..processing.geometry import area_weights, fitted
 from .bags import TILE, WHOLE, Image, MammoBagForClassification, MammoBagOutput, bag_image, collate_bags
@@ -22,8 +22,6 @@ from .configuration_mammo_bag import MammoBagConfig
 from .encoder import Encoder, load_encoder
 from .encoding import BATCH_SIZE, Bag, bag_of
 from .views import Drawn, Views, tile_corners
-
-OWN_ENCODER = "encoder"  # folder of an encoder that is kept with its head
 
 
 class BagClassifier(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 from ..errors import UsageError
@@ -56,3 +57,9 @@ class MammoBagConfig(TaskConfig):
         if level not in LEVELS:
             raise UsageError(f"task {name!r} has the level {level!r}", remedy=f"use {', '.join(LEVELS)}")
         return {**TaskConfig._task(name, task), "level": level}
+
+
+def public_record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the record of an encoder without the folders of this machine, for what may be published."""
+    named = {"name": Path(str(record["name"])).name} if record.get("kind") == "checkpoint" else {}
+    return {**record, **named}

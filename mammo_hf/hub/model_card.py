@@ -14,6 +14,7 @@ import yaml
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardData, eval_result_entries_to_yaml
 
 from ..data.terms import Terms, read_terms
+from ..encoders.configuration_mammo_bag import public_record
 from ..errors import DataError, MammoError, UsageError, check_hub_name, install
 from ..evaluation.classifier import FACTS
 from ..evaluation.report import METRIC_NAMES, PRIVATE_COLLECTION, metrics_table
@@ -35,6 +36,8 @@ from ..models.checkpoint import (
 
 REPOSITORY = "your-name/your-model"  # name of the repository in a card, until a push fills it in
 DATASET = "your-name/your-data"  # the same, in a data set's card
+# where the encoder of a head over features is, until a push has it too
+ENCODER_ELSEWHERE, ENCODER_HERE = "which is not part of it", "which is in the folder `encoder`"
 
 # Only curves: nothing that shows an image of a patient is pushed.
 DRAWN = {
@@ -175,7 +178,8 @@ def _facts(checkpoint: Checkpoint) -> dict[str, Any]:
     return {
         "stage": checkpoint.stage,
         "bag": checkpoint.config.get("model_type") == BAG,
-        "record": {"name": "not known", "revision": None, "licence": None} | record,
+        "encoder_elsewhere": ENCODER_ELSEWHERE,
+        "record": {"name": "not known", "revision": None, "licence": None} | public_record(record),
         "config": checkpoint.config,
         "tasks": checkpoint.config.get("tasks") or [],
         "parameters": checkpoint.parameters(),

@@ -25,6 +25,7 @@ from ..data.prepare.folder import (
 from ..data.prepare.running import SHARD_SIZE, PreparedCollection, prepare_images
 from ..data.terms import read_terms
 from ..data.training_data import collection_facts, reading_of
+from ..encoders.configuration_mammo_bag import public_record
 from ..errors import UsageError
 from ..evaluation.report.facts import sentences
 from ..files import Folder
@@ -142,7 +143,7 @@ def write_dataset_card(folder: str | os.PathLike[str]) -> str:
 
 
 def dataset_card(folder: Folder) -> DatasetCard:
-    """Return the card of a prepared folder.
+    """Return the card of a prepared folder, or of a folder of features.
 
     Raises:
         UsageError: The folder is not finished.
@@ -151,11 +152,12 @@ def dataset_card(folder: Folder) -> DatasetCard:
     collection = prepared_table(folder.url)
     collection.root = folder.url
     facts = collection_facts(collection, about["tasks"])
+    rows = "features" if "encoder" in about else "prepared"
     metadata = DatasetCardData(
         license="unknown",
         task_categories=["image-classification"],
         size_categories=next((name for most, name in _SIZES if about["images"] < most), "n>1M"),
-        pretty_name=f"{plain(facts['name'] or 'A private collection')}, prepared",
+        pretty_name=f"{plain(facts['name'] or 'A private collection')}, {rows}",
         tags=["mammography", "medical-imaging", "mammo_hf"],
         configs=[{"config_name": "default", "data_files": [{"split": SPLIT_NAME, "path": "data/*"}]}],
     )
@@ -166,6 +168,13 @@ def dataset_card(folder: Folder) -> DatasetCard:
     content = (
         templates()
         .get_template("dataset_card.md.j2")
-        .render(about=about, collection=facts, steps=sentences("preprocessing", done), terms=terms, repository=DATASET)
+        .render(
+            about={"encoder": None, **about},
+            encoder=public_record(about.get("encoder") or {}),
+            collection=facts,
+            steps=sentences("preprocessing", done),
+            terms=terms,
+            repository=DATASET,
+        )
     )
     return DatasetCard(f"---\n{metadata.to_yaml()}\n---\n\n{content.strip()}\n")

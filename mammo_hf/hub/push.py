@@ -19,11 +19,11 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id
 
-from ..data.prepare.folder import is_features
+from ..data.prepare.folder import is_prepared
 from ..data.terms import Terms, read_terms, refuse, refuse_images
 from ..errors import DataError, MammoError, UsageError
 from ..files import write_record
-from ..models.checkpoint import CARD, locate, name_of, read_json, repository_of, write_metrics
+from ..models.checkpoint import CARD, OWN_ENCODER, locate, name_of, read_json, repository_of, write_metrics
 from .model_card import DATASET, REPOSITORY, escaped, write_card
 from .privacy_check import names_of_this_machine, paths_of_this_machine, refuse_identifiers
 from .pushed_files import WEIGHTS, files_to_push, flat_sources, kind_of
@@ -70,14 +70,15 @@ def push(
     private_paths: Iterable[str | Path] = (),
     permission: str | None = None,
     results_dataset: str | None = None,
+    encoder: str | os.PathLike[str] | None = None,
 ) -> Pushed:
-    """Push a checkpoint, an export or prepared images in one commit, with all that it takes to use them.
+    """Push a checkpoint, an export, prepared images or features in one commit, with all that it takes to use them.
 
     Of a checkpoint that is the configuration, the weights, the processor with its source, the metrics and the card; of
-    prepared images, which go to a data set's repository, the rows, their processor and the card. An existing card is
-    pushed as it is, with the repository's name filled in. Calling it again sends what has not arrived, and makes no
-    commit if nothing has changed. The repository and the commit are recorded next to what was pushed (``pushed.json``),
-    for the cards of models that are trained from it.
+    prepared images and features, which go to a data set's repository, the rows, their processor and the card. An
+    existing card is pushed as it is, with the repository's name filled in. Calling it again sends what has not arrived,
+    and makes no commit if nothing has changed. The repository and the commit are recorded next to what was pushed
+    (``pushed.json``), for the cards of models that are trained from it.
 
     Args:
         folder: Folder that training, ``prepare`` or ``export`` wrote.
@@ -91,6 +92,9 @@ def push(
             was made from do not allow it; goes into the card.
         results_dataset: Data set on the Hub that a checkpoint's results are of, for ``.eval_results``; ``None``: the
             one that was recorded in training or by `write_card`, or that the images were loaded from.
+        encoder: Encoder that is pushed with a head over features, by folder or name: one of others, whose terms must
+            allow it, or one that was moved. ``None``: the head's own if it was trained by mammo_hf; any other is named
+            with its commit and the hash of its weights, and is not copied.
 
     Returns:
         The repository, the commit and its address.
@@ -103,13 +107,11 @@ def push(
     """
     _check_name(name)
     folder = Path(folder)
-    if is_features(folder):
-        closed = "".join(f"; {one}" for one in read_terms(folder) or () if not one.may_be_published)
-        problem = f"holds features of images, which are not published{closed}"
-        raise UsageError(problem, source=folder, remedy="push the head that was trained on them")
     kind = kind_of(folder)
-    files = files_to_push(folder, permission, results_dataset)
-    (refuse_images if kind == "dataset" else refuse)(read_terms(folder), permission, f"mammo-hf push {folder} {name}")
+    files = files_to_push(folder, permission, results_dataset, None if encoder is None else os.fspath(encoder))
+    terms, command = read_terms(folder), f"mammo-hf push {folder} {name}"
+    # features are derived from images, as weights are
+    (refuse_images if is_prepared(folder) else refuse)(terms, permission, command)
     # Check before the first request: only the repository's full name is still missing from the files.
     searched = refuse_identifiers(
         files | {CARD: _named(files[CARD], name)},
@@ -137,11 +139,12 @@ def push(
     return pushed
 
 
-_WHAT = {"model": "Model, processor, metrics", "dataset": "Prepared images, processor"}
+_ENCODER = f"{OWN_ENCODER}/"
+_WHAT = {"model": "Model, processor, metrics", "dataset": "Rows, processor"}
 
 
 def _is_loaded(name: str, kind: str) -> bool:
-    return name.startswith("data/") if kind == "dataset" else WEIGHTS.fullmatch(name) is not None
+    return name.startswith("data/") if kind == "dataset" else bool(WEIGHTS.fullmatch(name.removeprefix(_ENCODER)))
 
 
 def _named(card: bytes | Path, repository: str) -> bytes:

@@ -1,4 +1,4 @@
-"""The files that are pushed of a folder, and no others: of a checkpoint, of prepared images, or of an export.
+"""The files that are pushed of a folder, and no others: of a checkpoint, prepared images, features, or an export.
 
 Not pushed: checkpoints of the optimiser and ``training_args.bin``, which hold paths of this machine; ``rejected.csv``,
 which holds paths; the split, the label subset and the records of shards, which hold patients' keys; pictures of images.
@@ -10,30 +10,39 @@ import ast
 import importlib.util
 import json
 import re
+from contextlib import suppress
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from ..data.prepare.folder import is_prepared, pushed_names
+from ..data.prepare.folder import is_features, is_prepared, pushed_names
+from ..data.prepare.row import FEATURES, SETTINGS
 from ..data.terms import TERMS, read_terms
-from ..errors import DataError
+from ..encoders.classifier import check_encoder, encoder_name
+from ..encoders.configuration_mammo_bag import MammoBagConfig, public_record
+from ..encoders.encoder import load_encoder
+from ..errors import DataError, MammoError, UsageError
 from ..files import MARKER, Folder
 from ..models.checkpoint import (
+    BAG,
     CARD,
     CONFIG,
     INDEX,
     METRICS,
     ONNX_MODEL,
     ONNX_TASKS,
+    OWN_ENCODER,
     PICTURES,
     PROCESSOR,
     Checkpoint,
+    locate,
     read_checkpoint,
     read_json,
 )
 from ..models.training_statistics import STATISTICS
-from .model_card import escaped, eval_result_files, export_card, write_card
+from ..processing.image_processing_mammo import MammoImageProcessor
+from .model_card import ENCODER_ELSEWHERE, ENCODER_HERE, escaped, eval_result_files, export_card, write_card
 from .prepare import dataset_card
 
 Files = dict[str, bytes | Path]  # content, or its path, by the name in the repository
@@ -42,10 +51,15 @@ WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 
 def kind_of(folder: Path) -> str:
     """Return the kind of repository that a folder is pushed to, "model" or "dataset"."""
-    return "dataset" if is_prepared(folder) else "model"
+    return "dataset" if is_prepared(folder) or is_features(folder) else "model"
 
 
-def files_to_push(folder: Path, permission: str | None = None, results_dataset: str | None = None) -> Files:
+def files_to_push(
+    folder: Path,
+    permission: str | None = None,
+    results_dataset: str | None = None,
+    encoder: str | None = None,
+) -> Files:
     """Return the files to push; the card names the repository as `REPOSITORY` does.
 
     A card that is there is taken as it is; one that is missing is written into a checkpoint's folder first.
@@ -54,17 +68,23 @@ def files_to_push(folder: Path, permission: str | None = None, results_dataset: 
         folder: Folder that training, ``prepare`` or ``export`` wrote.
         permission: Permission to publish, for the card.
         results_dataset: Data set on the Hub that a checkpoint's results are of.
+        encoder: Encoder that is pushed with a head over features; ``None``: its own if it was trained by mammo_hf.
 
     Raises:
-        UsageError: There are no weights, or the data set's name is not one of the Hub.
+        UsageError: There are no weights, the data set's name is not one of the Hub, or the encoder is not that of the
+            head.
         DataError: The index of the weights names a file elsewhere.
     """
-    if is_prepared(folder):
+    if kind_of(folder) == "dataset":
         files = _of_prepared(folder)
     elif (folder / ONNX_MODEL).is_file():
         files = _of_export(folder)
     else:
-        files = _of_checkpoint(read_checkpoint(folder), results_dataset)
+        checkpoint = read_checkpoint(folder)
+        own = _of_encoder(checkpoint, encoder)
+        files = own | _of_checkpoint(checkpoint, results_dataset)
+        if own:
+            files[CARD] = _card_text(files, folder).replace(ENCODER_ELSEWHERE, ENCODER_HERE, 1).encode()
     if permission:
         card = _card_text(files, folder).rstrip()
         files[CARD] = f"{card}\n\n## Permission\n\nPublished with this permission: {escaped(permission)}\n".encode()
@@ -103,6 +123,41 @@ def _card_text(files: Files, folder: Path) -> str:
         raise DataError("is not text in UTF-8", source=folder / CARD, remedy=remedy) from error
 
 
+def _of_encoder(checkpoint: Checkpoint, given: str | None) -> Files:
+    """Return the files of the encoder that is pushed with a head over features; none of an encoder of others.
+
+    That is named by the head with its commit and the hash of its weights, which is enough to load it.
+    """
+    if checkpoint.config.get("model_type") != BAG:
+        if given is not None:
+            raise UsageError("is for a head over features", source="encoder", remedy="leave it out")
+        return {}
+    config: Any = MammoBagConfig.from_dict(checkpoint.config)
+    record = config.encoder_record or {}
+    kept = (checkpoint.folder / OWN_ENCODER).is_dir()
+    if given is None and not kept and record.get("kind") != "checkpoint":
+        return {}
+    place = locate(encoder_name(config, checkpoint.folder, given))
+    encoder = _ours(place)
+    if encoder is None and given is None and not kept:
+        return {}  # a folder that somebody else's model was saved to
+    check_encoder(config, load_encoder(place).record, str(place))
+    encoder = encoder or Checkpoint(place, read_json(place / CONFIG), read_json(place / PROCESSOR))
+    files: Files = {CONFIG: _config(encoder.config), PROCESSOR: _json(encoder.processor)}
+    files |= {name: place / name for name in encoder.weights() if WEIGHTS.fullmatch(name)}
+    if (checkpoint.folder / TERMS).is_file():  # those of the encoder are among them
+        files[TERMS] = (checkpoint.folder / TERMS).read_bytes()
+    return {f"{OWN_ENCODER}/{name}": content for name, content in files.items()}
+
+
+def _ours(folder: Path) -> Checkpoint | None:
+    """Return the checkpoint of a folder if it was trained by mammo_hf."""
+    with suppress(MammoError):
+        found = read_checkpoint(folder)
+        return found if found.processor.get("image_processor_type") == MammoImageProcessor.__name__ else None
+    return None
+
+
 def _of_export(folder: Path) -> Files:
     processor = read_json(folder / PROCESSOR)
     tasks = json.loads((folder / ONNX_TASKS).read_text(encoding="utf-8"))
@@ -116,7 +171,11 @@ def _of_prepared(folder: Path) -> Files:
     card = folder / CARD
     content = card.read_bytes() if card.is_file() else str(dataset_card(Folder(folder))).encode()
     names = [*pushed_names(folder), *([MARKER] if (folder / MARKER).is_file() else [])]
-    return {CARD: content, **{name: folder / name for name in names}}
+    files: Files = {CARD: content, **{name: folder / name for name in names}}
+    for name in {FEATURES, SETTINGS} & set(names):
+        about = read_json(folder / name)
+        files[name] = _json(about | {"encoder": public_record(about["encoder"])})
+    return files
 
 
 def _processor(processor: dict[str, Any]) -> Files:
@@ -131,6 +190,8 @@ def _config(config: dict[str, Any]) -> bytes:
     # Keys that begin with an underscore record where it was loaded from. A pipeline of ours in the configuration would
     # make a plain call demand remote code.
     kept = {key: value for key, value in config.items() if not key.startswith("_") and key != "custom_pipelines"}
+    if kept.get("encoder_record"):
+        kept["encoder_record"] = public_record(kept["encoder_record"])
     return _json(kept)
 
 

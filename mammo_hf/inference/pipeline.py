@@ -107,7 +107,8 @@ class MammogramClassificationPipeline(Pipeline):
             commit = getattr(self.model.config, "_commit_hash", None)
             self.model.training_statistics = read_statistics(self.model.name_or_path, commit)
         if isinstance(self.model, MammoBagForClassification):
-            folder = locate(self.model.name_or_path)
+            name, commit = self.model.name_or_path, getattr(self.model.config, "_commit_hash", None)
+            folder = locate(name if commit is None or os.path.isdir(name) else f"{name}@{commit}")
             encoded: dict[str, Any] = {"encoder": encoder, "trust_remote_code": trust_encoder_code}
             self.model = load_bag_classifier(folder, head=self.model, **encoded)
         if hasattr(self.model.config, "image_size"):

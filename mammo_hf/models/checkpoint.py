@@ -42,6 +42,7 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 ONNX_MODEL, ONNX_TASKS = "model.onnx", "tasks.json"  # what an export has in their place
 PICTURES = "card"  # the folder of the card's pictures
 BAG = "mammo_bag"  # the model type of a head over features of a frozen encoder
+OWN_ENCODER = "encoder"  # the folder of an encoder that is kept with its head
 STAGES = {
     "MammoSwinForImageClassification": "classifier",
     "MammoBagForClassification": "classifier",
@@ -54,6 +55,7 @@ STAGES = {
 _DOWNLOADED = [
     *(CONFIG, PROCESSOR, METRICS, CARD, "*.safetensors", INDEX),
     *("split.json", "label_subset.json", "terms.json", "LICENSE*"),
+    f"{OWN_ENCODER}/*.json",  # an encoder that is kept with its head; its weights are matched above
 ]
 _HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")

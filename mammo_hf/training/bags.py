@@ -24,7 +24,7 @@ from ..data.splits import SPLIT_FILE
 from ..data.torch_datasets import rows_of
 from ..data.training_data import collection_facts
 from ..encoders.bags import TILE, WHOLE, MammoBagForClassification, collate_bags
-from ..encoders.configuration_mammo_bag import MammoBagConfig
+from ..encoders.configuration_mammo_bag import MammoBagConfig, public_record
 from ..encoders.logistic import ENOUGH, fit_logistic, linear_coefficients, logistic_probabilities
 from ..encoders.store import features_about
 from ..encoders.units import Bags, columns_of, features_folder, features_of, score_bags
@@ -185,7 +185,7 @@ class BagFit:
             "seed": config.seed,
             "settings": own_options(config),
             "start": "logistic_regression",
-            "encoder": about["encoder"],
+            "encoder": public_record(about["encoder"]),
         }
 
     def _lesion_loss(self) -> float:

@@ -18,12 +18,19 @@ TASKS = [
 TILES = {"tiles": "both", "spacing": 0.1, "overlap": 0.25, "image_size": [64, 32]}
 
 
-def write_head(folder: Path, encoder: Path | None = None, *, tiles: str = "both", level: str = "exam") -> Path:
+def write_head(
+    folder: Path,
+    encoder: Path | str | None = None,
+    *,
+    tiles: str = "both",
+    level: str = "exam",
+    size: tuple[int, int] = (64, 32),
+) -> Path:
     """Saves a head whose attention and differences matter, with its processor."""
     encoder = encoder or save_family("vit", folder.with_name("vit"))
     record = load_encoder(encoder).record
     tasks = [{**task, "level": level} for task in TASKS]
-    made = {"tasks": tasks, "encoder_record": record, "tiles": TILES | {"tiles": tiles}}
+    made = {"tasks": tasks, "encoder_record": record, "tiles": TILES | {"tiles": tiles, "image_size": list(size)}}
     with torch.random.fork_rng():
         torch.manual_seed(0)
         head = MammoBagForClassification(MammoBagConfig(feature_size=2 * record["channels"], **made))
@@ -31,7 +38,7 @@ def write_head(folder: Path, encoder: Path | None = None, *, tiles: str = "both"
             torch.nn.init.normal_(parameter)
         torch.nn.init.normal_(head.classifier.weight, std=0.5)
     head.save_pretrained(folder)
-    MammoImageProcessor(size=(64, 32)).save_pretrained(folder)
+    MammoImageProcessor(size=size).save_pretrained(folder)
     return folder
 
 

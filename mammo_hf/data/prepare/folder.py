@@ -37,7 +37,7 @@ from ...processing.image_processing_mammo import FORMAT_VERSION, MammoImageProce
 from ..collection import Collection, Rejected
 from ..prepared_row import SCHEMA
 from ..schema import features
-from .row import FEATURES, FINISHED, KEYS, Preparation, differences, fit_parameters
+from .row import FEATURES, FINISHED, KEYS, SETTINGS, Preparation, differences, fit_parameters
 
 FORMATS = ("arrow", "parquet")
 LAYOUT, REJECTED = "layout.json", "rejected.csv"
@@ -190,14 +190,16 @@ def is_features(folder: str | os.PathLike[str]) -> bool:
 
 
 def pushed_names(folder: str | os.PathLike[str]) -> list[str]:
-    """Return the files of a finished folder that it takes to load it elsewhere; none of them names a file or a path.
+    """Return the files of a finished folder that it takes to load it elsewhere.
+
+    None of them names a file or a path, but for the encoder of features, if that is a folder.
 
     Raises:
         UsageError: The folder is not finished.
     """
     place = Folder(folder)
     rows = _layout(read_about(place)).data_files()
-    records = (PROCESSOR, LAYOUT, FINISHED, _STATE, _INFO)
+    records = (PROCESSOR, LAYOUT, FINISHED, FEATURES, SETTINGS, _STATE, _INFO)
     return [*rows, *(name for name in records if place.size(name) is not None)]
 
 
