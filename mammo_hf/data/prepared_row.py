@@ -41,6 +41,7 @@ _LONGEST_NAME = 40  # characters of a machine's name that are kept
 # Borders of the bands of what the header says of an exposure, in its unit: kV, mAs and mm of compressed breast. A
 # band tells less of a person than the value.
 BANDS = {"kvp_band": (27, 29, 31), "exposure_band": (50, 100, 150), "thickness_band": (40, 60, 80)}
+ACQUISITION = ("device", *BANDS)  # columns of what the header says of the machine and the exposure
 FULL_SCALE = 65535  # stored value of the intensity 1
 CELL = 4  # pixels per side of a cell of the lesion and breast maps: the patch of every Swin size
 UNKNOWN_PATHOLOGY = 255  # in a lesion map: there is a finding here, its label is not known
@@ -62,7 +63,7 @@ def packed_breast(breast: Breast, geometry: Geometry) -> bytes:
 def acquisition_columns(header: MammogramHeader | None) -> dict[str, str | None]:
     """Return what the header says of machine and exposure, the numbers as bands; all ``None`` for a picture."""
     if header is None:
-        return dict.fromkeys(("device", *BANDS))
+        return dict.fromkeys(ACQUISITION)
     values = zip(BANDS, (header.kvp, header.exposure_mas, header.thickness_mm), strict=True)
     device = " ".join(header.model_name.lower().split())[:_LONGEST_NAME]
     return {"device": device or None} | {name: band(value, BANDS[name]) for name, value in values}

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from ..data.prepared_row import BANDS, CELL, geometry_of, lesions_of
+from ..data.prepared_row import ACQUISITION, CELL, geometry_of, lesions_of
 from ..data.torch_datasets import LabelledImages
 from ..encoders.bags import MammoBagForClassification
 from ..encoders.units import Bags, columns_of, score_bags
@@ -158,7 +158,6 @@ def into_units(
 
 Column = list[str | None]
 _OF_THE_TABLE = ("view", "laterality", "exam", "age_band", "vendor", "stratum", "source", "density")
-_OF_THE_HEADER = ("device", *BANDS)
 _BANDS_MM = (10.0, 20.0)  # a tumour above 20 mm is T2
 
 
@@ -180,7 +179,7 @@ def facts_of(table: Collection | None, prepared: datasets.Dataset) -> dict[str, 
         facts = {name: list(prepared[name]) for name in ("view", "laterality")}
     else:
         facts = facts_of_table(table, list(prepared["image_id"]))
-    there = [name for name in _OF_THE_HEADER if name in prepared.column_names]
+    there = [name for name in ACQUISITION if name in prepared.column_names]
     found = {name: list(prepared[name]) for name in there} | {"lesion_size": _lesion_sizes(prepared)}
     return facts | {name: values for name, values in found.items() if any(value is not None for value in values)}
 

@@ -97,6 +97,7 @@ def test_breasts_have_rows_with_their_side(head, exams, tmp_path):
     np.testing.assert_allclose(right, expected(head, files)[:2], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_ended_within_an_exam_is_resumed_to_the_same_bytes(head, exams, tmp_path, monkeypatch):
     run(head, exams, tmp_path / "whole.csv", num_workers=2)
     taken = running._rows
@@ -169,6 +170,7 @@ def test_the_pipeline_gives_the_scores_of_images_breasts_and_exam(head, exams, t
     assert same(single[1], next(row for row in rows if row["file"].endswith("3-0.dcm")))
 
 
+@pytest.mark.slow
 def test_a_new_process_reads_the_folder_as_plain_transformers_do(head, exams):
     import subprocess
     import sys
@@ -182,6 +184,7 @@ def test_a_new_process_reads_the_folder_as_plain_transformers_do(head, exams):
     assert done.stdout.split() == ["MammoBagForClassification", "6"], done.stderr
 
 
+@pytest.mark.slow
 def test_explain_draws_files_with_the_attention_of_the_head(head, exams, tmp_path):
     from mammo_hf.explainers.bags import bag_attention
     from mammo_hf.inference.scoring import explain_bag, load_classifier

@@ -102,6 +102,7 @@ def films(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_pretraining_with_a_teacher_ends_in_a_stock_swin_that_names_it(films, caplog):
     out = films / "out"
     with caplog.at_level(logging.INFO):

@@ -72,6 +72,7 @@ def trainer(prepared, tmp_path, monkeypatch):
     return seen
 
 
+@pytest.mark.slow
 def test_statistics_of_the_training_images_are_kept_of_enough_patients(prepared, tmp_path, monkeypatch):
     trained(prepared, tmp_path)
     assert read_statistics(tmp_path) is None  # eight patients

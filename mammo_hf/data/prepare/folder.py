@@ -35,7 +35,7 @@ from ...errors import DataError, MammoError, UsageError
 from ...files import Folder, safe_cell
 from ...processing.image_processing_mammo import FORMAT_VERSION, MammoImageProcessor
 from ..collection import Collection, Rejected
-from ..prepared_row import SCHEMA
+from ..prepared_row import ACQUISITION, SCHEMA
 from ..schema import features
 from .row import FEATURES, FINISHED, KEYS, SETTINGS, Preparation, differences, fit_parameters
 
@@ -46,7 +46,10 @@ PROCESSOR = "preprocessor_config.json"
 SPLIT_NAME = "images"
 _STATE, _INFO = "state.json", "dataset_info.json"
 # columns that the table of a prepared folder leaves on the disk
-_HEAVY = ("pixels", "size", "lesions", "geometry", "notes", "breast", "labels", "features", "boxes", "scales", *KEYS)
+_HEAVY = (
+    *("pixels", "size", "lesions", "geometry", "notes", "breast", "labels", "features", "boxes", "scales"),
+    *(*ACQUISITION, *KEYS),
+)
 
 # Written.
 

@@ -21,7 +21,7 @@ from ...processing.geometry import Geometry
 from ..collection import Rejected
 from ..findings import finding_mask, read_mask
 from ..prepared_row import (
-    BANDS,
+    ACQUISITION,
     CELL,
     SCHEMA,
     UNKNOWN_PATHOLOGY,
@@ -50,7 +50,7 @@ _NOT_COPIED = ("path", "findings")
 _AFTER_THE_FIT = {"num_channels", "image_mean", "image_std", "mask_block_size", "mask_ratio", "patch_size"}
 _NAMES = {"image_processor_type", "feature_extractor_type", "processor_class", "_processor_class", "auto_map"}
 # columns that the file and the processor decide
-_OF_THE_FILE = ("pixels", "size", "geometry", "notes", "breast", "device", *BANDS)
+_OF_THE_FILE = ("pixels", "size", "geometry", "notes", "breast", *ACQUISITION)
 _COVERED = 0.5  # part of a pixel that a finding must cover to count there
 Row = dict[str, Any]
 
