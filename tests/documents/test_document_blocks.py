@@ -13,6 +13,8 @@ from mammo_hf.cli import COMMANDS
 
 NOT_RUN = {
     ("README.md", "tests/documents/test_ten_lines.py runs it"),
+    ("docs/predicting.md", "the head is that of docs/embed.md"),
+    ("docs/predicting.md", "it needs the demonstration and three collections"),
     ("docs/writing_an_explainer.md", "captum is not among the packages of the tests"),
 }
 PROGRAMS = ("mammo-hf", "python", "accelerate", "make", "pip")
@@ -46,7 +48,8 @@ def test_each_command_in_a_sentence_is_one(words):
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_each_option_in_a_sentence_is_one_of_a_command(page):
     known = {option for command in COMMANDS for option in options_of(parser_of(command))} | OTHERS
-    sources = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "benchmarks").glob("*.py"))]
+    scripts = [path for folder in ("benchmarks", "scripts") for path in sorted((ROOT / folder).glob("*.py"))]
+    sources = [path.read_text(encoding="utf-8") for path in scripts]
     for span in spans(page):
         for option in re.findall(r"(?<![\w-])--[a-z][\w-]*", span):
             assert option in known or any(f'"{option}"' in source for source in sources), f"{option} in `{span}`"

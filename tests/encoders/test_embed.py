@@ -1,6 +1,5 @@
 """Features of a collection: what is in the folder, when it is used again, and when it is refused."""
 
-import json
 import os
 import shutil
 
@@ -251,17 +250,6 @@ def test_what_cannot_be_read_is_listed_and_the_rest_is_there(collection, vit, tm
     done = mammo_hf.embed(some, tmp_path / "out", encoder=vit, spacing=0.4)
     assert (done.run.images, done.run.rejected) == (2, 1)
     assert "broken.dcm" in (tmp_path / "out" / "rejected.csv").read_text()
-
-
-def test_push_refuses_features(embedded, tmp_path):
-    with pytest.raises(UsageError, match="features"):
-        mammo_hf.push(embedded, "lab/features")
-    closed = shutil.copytree(embedded, tmp_path / "closed")
-    terms = json.loads((closed / "terms.json").read_text())
-    terms["terms"][0] |= {"weights": "not allowed", "clause": "clause 5"}
-    (closed / "terms.json").write_text(json.dumps(terms))
-    with pytest.raises(UsageError, match="not allowed"):
-        mammo_hf.push(closed, "lab/features")
 
 
 def test_the_split_of_an_encoder_that_was_trained_here_goes_with_its_features(collection, vit, tmp_path):
