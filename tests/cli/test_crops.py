@@ -43,7 +43,7 @@ def test_doubtful_masks_are_counted_and_shown_first(tmp_path, capsys):
             film = np.maximum(film, (rows > 75) * np.uint8(125))
         Image.fromarray(film).save(tmp_path / f"{name}.png")
     main([str(tmp_path), "--output_dir", str(tmp_path / "out")])
-    assert "1 breast_much_smaller" in capsys.readouterr().out
+    assert "notes: 1 breast_even, 1 breast_much_smaller, 1 breast_reaches_across\n" in capsys.readouterr().out
     with (tmp_path / "out" / "crops.csv").open() as file:
         facts = list(csv.DictReader(file))
     assert [fact["file"] for fact in facts] == ["d.png", "e.png", "a.png", "b.png", "c.png"]

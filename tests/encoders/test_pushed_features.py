@@ -31,7 +31,9 @@ def test_features_come_back_from_the_hub_as_they_were_pushed(features, hub, tmp_
         assert (folder / "data" / shard.name).read_bytes() == shard.read_bytes()
     assert loaded.column("image_id") == before.column("image_id")
     about = features_about(folder)
-    assert "/" not in about["encoder"]["name"]  # a name, and not its folder on this machine
+    made_with = Path(features_about(features)["encoder"]["name"])
+    assert made_with.is_absolute()
+    assert about["encoder"]["name"] == made_with.name  # and not its folder on this machine
     check = {"weights": about["encoder"]["weights"], "name": "vit"}
     tiles = {name: about[name] for name in ("tiles", "spacing", "overlap", "image_size")}
     config = mammo_hf.MammoBagConfig(feature_size=32, tasks=loaded.tasks[:1], encoder_record=check, tiles=tiles)
@@ -48,3 +50,12 @@ def test_features_of_images_or_of_an_encoder_with_closed_terms_are_refused_as_we
         mammo_hf.push(features, "lab/features")
     assert not hub.repositories
     mammo_hf.push(features, "lab/features", permission="The board, for research")
+
+
+def test_features_that_a_clause_forbids_are_refused(features, hub):
+    terms = json.loads((features / "terms.json").read_text())
+    terms["terms"][0] |= {"weights": "not allowed", "clause": "clause 5"}
+    (features / "terms.json").write_text(json.dumps(terms))
+    with pytest.raises(UsageError, match="not allowed"):
+        mammo_hf.push(features, "lab/features")
+    assert not hub.repositories
