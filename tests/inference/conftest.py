@@ -1,10 +1,33 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from small_archive import write_dicom
 
 from mammo_hf import MammoImageProcessor
+from mammo_hf.inference import predict as running
 from mammo_hf.testing import tiny_classifier
+
+
+@pytest.fixture
+def interrupted(monkeypatch):
+    """Calls a function that scores, and interrupts it at some batch."""
+
+    def call(at, function, *arguments):
+        taken, batches = running._rows, itertools.count(1)
+
+        def ends(*of_batch):
+            if next(batches) == at:
+                raise KeyboardInterrupt
+            return taken(*of_batch)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(running, "_rows", ends)
+            with pytest.raises(KeyboardInterrupt):
+                function(*arguments)
+
+    return call
 
 
 @pytest.fixture

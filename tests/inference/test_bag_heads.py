@@ -17,7 +17,6 @@ from mammo_hf.encoders.bags import collate_bags
 from mammo_hf.encoders.classifier import load_bag_classifier
 from mammo_hf.encoders.views import Picture, drawn
 from mammo_hf.errors import UsageError
-from mammo_hf.inference import predict as running
 from mammo_hf.inference.scoring import calibrated_scores
 
 
@@ -98,24 +97,12 @@ def test_breasts_have_rows_with_their_side(head, exams, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_that_was_ended_within_an_exam_is_resumed_to_the_same_bytes(head, exams, tmp_path, monkeypatch):
+def test_a_run_that_was_ended_within_an_exam_is_resumed_to_the_same_bytes(head, exams, tmp_path, interrupted):
     run(head, exams, tmp_path / "whole.csv", num_workers=2)
-    taken = running._rows
-
-    def ends(*arguments):
-        ends.calls += 1
-        if ends.calls == 2:
-            raise KeyboardInterrupt
-        return taken(*arguments)
-
-    ends.calls = 0
-    monkeypatch.setattr(running, "_rows", ends)
-    with pytest.raises(KeyboardInterrupt):
-        run(head, exams, tmp_path / "scores.csv")
+    interrupted(2, run, head, exams, tmp_path / "scores.csv")
     part = next((tmp_path / "scores.csv.part").glob("0000-*.csv"))
     lines = part.read_text().splitlines(keepends=True)
     part.write_text("".join(lines[:-1]) + lines[-1][:20])  # killed while the last image of the exam was written
-    monkeypatch.setattr(running, "_rows", taken)
     finished = run(head, exams, tmp_path / "scores.csv")
     assert finished.resumed == 0
     assert (tmp_path / "scores.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()

@@ -58,22 +58,10 @@ def test_the_number_of_cores_does_not_show_in_the_table(checkpoint, archive, tmp
     assert one == three
 
 
-def test_a_run_that_was_ended_goes_on_and_gives_the_same(checkpoint, archive, tmp_path, monkeypatch):
+def test_a_run_that_was_ended_goes_on_and_gives_the_same(checkpoint, archive, tmp_path, interrupted):
     run(checkpoint, archive, tmp_path / "whole.csv")
-    taken = running._rows
-
-    def ends_after_two(*arguments):
-        ends_after_two.calls += 1
-        if ends_after_two.calls == 3:
-            raise KeyboardInterrupt
-        return taken(*arguments)
-
-    ends_after_two.calls = 0
-    monkeypatch.setattr(running, "_rows", ends_after_two)
-    with pytest.raises(KeyboardInterrupt):
-        run(checkpoint, archive, tmp_path / "scores.csv")
+    interrupted(3, run, checkpoint, archive, tmp_path / "scores.csv")
     assert not (tmp_path / "scores.csv").exists()
-    monkeypatch.setattr(running, "_rows", taken)
     finished = run(checkpoint, archive, tmp_path / "scores.csv")
     assert (finished.images, finished.rejected, finished.resumed) == (9, 1, 4)
     assert (tmp_path / "scores.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
