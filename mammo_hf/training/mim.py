@@ -36,6 +36,7 @@ from ..data.training_data import (
     training_processor,
     usable_tasks,
 )
+from ..encoders.configuration_mammo_bag import public_record
 from ..errors import DataError
 from ..hub.push import take_over_push
 from ..models.checkpoint import check_model, load_starting_weights, locate, name_of, starting_config
@@ -324,14 +325,12 @@ def _about_teacher(
 ) -> dict[str, Any]:
     """Return what metrics and card say of a teacher: who it is, how it was weighed, and how much of it is explained."""
     settings = {name: value for name, value in network.config.teacher.items() if name != "channels"}
-    known = {name: record[name] for name in RECORDED}
-    if record["kind"] == "checkpoint":
-        known["name"] = Path(record["name"]).name  # where it was on this machine is nobody's concern
-    return {**known, **settings, "explained": explained(network, images)}
+    public = public_record(record)
+    return {**{name: public[name] for name in RECORDED}, **settings, "explained": explained(network, images)}
 
 
 class MimTrainer(SwinTrainer):
-    """Trainer of a masked image model, whose losses are means however an update is divided."""
+    """Trainer of a masked image model; its losses are means however an update is divided."""
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
         """Return what the losses of one update are divided by, over all its micro-batches and processes."""
