@@ -94,8 +94,8 @@ NOTES: Mapping[str, str] = {
         "{rule} spread the breast over {percent} % of the intensities; on_useless_display shows it by another rule"
     ),
     "unlike_training_images": (
-        "its pooled features are further from those of the training images than all but 2.5 % of validation patients'; "
-        "the scores may mean nothing"
+        "its pooled features are further from those of the training images than all but {percent} % of validation "
+        "patients'; the scores may mean nothing"
     ),
     # Tiles
     "spacing_unknown": "the size of a pixel is not known; tiles are cut from the pixels as they are stored",

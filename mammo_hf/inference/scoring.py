@@ -21,7 +21,7 @@ from ..explainers.targets import resolve, task_slices
 from ..metrics.calibration import calibrated
 from ..models.checkpoint import BAG, check_processor, load_model, load_processor, locate, read_classifier_config
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification, score_logits
-from ..models.training_statistics import TrainingStatistics, pooled_features, read_statistics
+from ..models.training_statistics import QUANTILE, TrainingStatistics, pooled_features, read_statistics
 from ..notes import Note
 from ..plugins import PluginError, pass_over
 from ..processing.geometry import Geometry
@@ -101,7 +101,8 @@ def logits_and_notes(
     with pooled_features(model) as seen:
         logits = image_logits(model, pixel_values, processor, tta=tta)
     unlike = statistics.unlike(seen[0].numpy())  # of several views the first is the unchanged image
-    return logits, [[Note("unlike_training_images")] * bool(one) for one in unlike]
+    note = Note("unlike_training_images", percent=f"{100 * (1 - QUANTILE):g}")
+    return logits, [[note] * bool(one) for one in unlike]
 
 
 def _logits(model: Any, pixel_values: torch.Tensor) -> torch.Tensor:
