@@ -28,7 +28,7 @@ from ..models.training_statistics import read_statistics
 from ..notes import codes
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .exams import NO_HEADER, ExamView, check_header, into_exam, not_counting, precedence, views_of
-from .reading import Source, files_below, files_to_read, studies_of
+from .reading import Source, exams_of, files_below, files_to_read
 from .scoring import calibrated_scores, explain_bag, label_of, labels_by_task, score_and_explain, units_of_head
 
 TASK = "mammogram-classification"
@@ -103,7 +103,8 @@ class MammogramClassificationPipeline(Pipeline):
             )
         if type(self.model) is SwinForImageClassification:
             self.model = _own_classifier(self.model)
-        if isinstance(self.model, MammoSwinForImageClassification):
+        # a model that `load_classifier` gave has them already
+        if isinstance(self.model, MammoSwinForImageClassification) and not hasattr(self.model, "training_statistics"):
             commit = getattr(self.model.config, "_commit_hash", None)
             self.model.training_statistics = read_statistics(self.model.name_or_path, commit)
         if isinstance(self.model, MammoBagForClassification):
@@ -126,6 +127,8 @@ class MammogramClassificationPipeline(Pipeline):
         (self.model.head if isinstance(self.model, BagClassifier) else self.model).save_pretrained(
             save_directory, **kwargs
         )
+        if getattr(self.model, "training_statistics", None) is not None:
+            self.model.training_statistics.save(save_directory)
         self.image_processor.save_pretrained(save_directory)
 
     def _sanitize_parameters(
@@ -340,19 +343,14 @@ def _is_nested(notes: Sequence[Any]) -> bool:
 
 def _exams_of(source: Source) -> list[list[ExamView]]:
     """Return the views of the exams in a folder or a list of files, each under the name that its header gives."""
-    from ..data.datasets.contents import read_facts  # brings `datasets`, which reading images does not need
-
-    files = files_to_read(source)
-    exams: dict[str, list[ExamView]] = {}
-    for index, (file, study) in enumerate(zip(files, studies_of(files), strict=True)):
-        laterality, view = Laterality.UNKNOWN, View.UNKNOWN
-        if study:
-            facts = read_facts(file, any_anatomy=True)
-            laterality, view = facts.laterality, facts.view
-        named = laterality is not Laterality.UNKNOWN and view is not View.UNKNOWN
-        key = f"{laterality.value}{view.value}" if named else file
-        exams.setdefault(study or f"file {index}", []).append(ExamView(key, file, laterality, view))
-    return list(exams.values())
+    exams = []
+    for files in exams_of(files_to_read(source)):
+        names = [
+            file if Laterality.UNKNOWN is laterality or View.UNKNOWN is view else f"{laterality.value}{view.value}"
+            for file, laterality, view in files
+        ]
+        exams.append([ExamView(name, *of_file) for name, of_file in zip(names, files, strict=True)])
+    return exams
 
 
 class _Classifier:

@@ -56,10 +56,10 @@ from .reading import (
     ReadImage,
     SideBySide,
     Source,
+    exams_of,
     files_to_read,
     folders_of,
     replicas,
-    studies_of,
 )
 from .scoring import calibrated_scores, explain_bag, load_classifier, score_and_explain
 
@@ -71,7 +71,7 @@ FEW = 16  # files that are read before a process would have started
 FACTS = ("file", "exam", "laterality", "view", "notes")
 OF_UNITS = ("level", "images")  # columns in front of these if breasts or exams are scored too
 Rows = list[tuple[int, list[str]]]
-Scored = tuple[np.ndarray, list[str], list[list[str]], Any]
+BatchScores = tuple[np.ndarray, list[str], list[list[str]], Any]
 
 
 @isolating()
@@ -246,12 +246,10 @@ class Work(NamedTuple):
         if not units:
             starts = range(0, len(files), size)
             return cls(list(files), [range(start, min(start + size, len(files))) for start in starts], False)
-        exams: dict[str, list[str]] = {}
-        for index, (file, study) in enumerate(zip(files, studies_of(files), strict=True)):
-            exams.setdefault(study or f"file {index}", []).append(file)
-        ends = np.cumsum([len(exam) for exam in exams.values()]).tolist()
-        batches = [range(end - len(exam), end) for end, exam in zip(ends, exams.values(), strict=True)]
-        return cls(list(chain.from_iterable(exams.values())), batches, True)
+        exams = exams_of(files)
+        ends = np.cumsum([len(exam) for exam in exams]).tolist()
+        batches = [range(end - len(exam), end) for end, exam in zip(ends, exams, strict=True)]
+        return cls([file for file, *_ in chain.from_iterable(exams)], batches, True)
 
 
 @isolating()
@@ -377,7 +375,7 @@ class _Scorer:
             "aggregate": self.aggregate,
         }
 
-    def score(self, model: Any, images: list[ReadImage]) -> Scored:
+    def score(self, model: Any, images: list[ReadImage]) -> BatchScores:
         """Score images.
 
         Returns:
@@ -430,7 +428,7 @@ class _BagScorer(_Scorer):
         super().__init__(model, *arguments, **options)
         self.cut = Cut(model.views, model.encoder.tile)
 
-    def score(self, model: BagClassifier, images: list[ReadImage]) -> Scored:
+    def score(self, model: BagClassifier, images: list[ReadImage]) -> BatchScores:
         """Encode and score images, each alone; see `_Scorer.score`."""
         of_units, scores, explained = [], [], []
         for image in images:

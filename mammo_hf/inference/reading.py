@@ -7,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
@@ -19,6 +19,7 @@ import torch
 from ..data.datasets.tables import SUFFIXES as TABLE_SUFFIXES
 from ..data.datasets.tables import read_table, read_text
 from ..data.overrides import NOTHING, SKIPPED, Override, Overrides, override_of
+from ..dicom import Laterality, View
 from ..dicom.parsing import text
 from ..encoders.views import Drawn, Picture, Views, drawn
 from ..errors import MammoError, UsageError, refusing
@@ -356,17 +357,22 @@ def replicas(model: Any, threads: int) -> list[Any]:
 # Files of one exam.
 
 
-def studies_of(files: Sequence[str]) -> list[str]:
-    """Return the StudyInstanceUID of each file by its header alone; "" if it has none.
+def exams_of(files: Sequence[str]) -> list[list[tuple[str, Laterality, View]]]:
+    """Return the files of each exam with breast and view, by their headers alone.
 
-    What is wrong with a file is said when its image is read.
+    Files of one StudyInstanceUID are an exam; a picture, a file without one and a file that cannot be read, which is
+    named when its image is read, are an exam each, of an unknown breast and view.
     """
     from ..data.datasets.contents import read_facts  # brings `datasets`, which scoring images one by one does not need
 
-    found = []
-    for file in files:
-        try:
-            found.append("" if file.lower().endswith(_PICTURES) else read_facts(file, any_anatomy=True).study_uid)
-        except MammoError:
-            found.append("")
-    return found
+    exams: dict[str, list[tuple[str, Laterality, View]]] = {}
+    for index, file in enumerate(files):
+        facts = None
+        if not file.lower().endswith(_PICTURES):
+            with suppress(MammoError):
+                facts = read_facts(file, any_anatomy=True)
+        if facts is None or not facts.study_uid:
+            exams[f"file {index}"] = [(file, Laterality.UNKNOWN, View.UNKNOWN)]
+        else:
+            exams.setdefault(facts.study_uid, []).append((file, facts.laterality, facts.view))
+    return list(exams.values())

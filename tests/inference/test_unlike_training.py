@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
+from transformers import pipeline
 
 from mammo_hf import MammogramClassificationPipeline, predict
 from mammo_hf.app.exam import read_exam
@@ -68,6 +69,8 @@ def test_pipeline_and_page_say_so(checkpoint, archive, statistics):
     first, second = (read(str(archive / name)) for name in ("0.dcm", "1.dcm"))
     assert all(CODE in one["notes"] for one in first)
     assert not any(CODE in one.get("notes", ()) for one in second)
+    read.save_pretrained(checkpoint.with_name("saved"))
+    assert pipeline("mammogram-classification", model=str(checkpoint.with_name("saved")))(archive / "0.dcm") == first
     exam = read_exam(model, processor, [archive / "0.dcm", archive / "1.dcm"], Lock())
     assert [note for note in exam.notes if "not like the images that the model was trained on" in note]
     assert sum("not like" in note for note in exam.notes) == 1
