@@ -4,7 +4,7 @@ python benchmarks/within_patient.py --ddsm ddsm-films --work within --steps 500
 python benchmarks/within_patient.py --ddsm ddsm-films --work within --only masked taught
 
 Frozen features of several encoders, each under the same regularised logistic regression on the differences between the
-breasts of a pair. Scanner, tone and the volume of publication are the same in both, so that they cannot help. What is
+breasts of a pair. Scanner and volume of publication are the same in both. What is
 in ``--work`` already, images, features, encoders and the scores of cells, is not computed again. The teacher is
 ``efficientnet-lite0`` of plugins/mammo-hf-efficientnet-lite unless ``--teacher`` names another encoder.
 """

@@ -169,7 +169,7 @@ def _describe(what: str, offenders: dict[str, list[str]]) -> list[str]:
 
 
 def copies(collection: Collection) -> list[tuple[str, ...]]:
-    """Return the image_ids of each group of images whose files have the same content."""
+    """Return the image_ids of each group of images with the same file content."""
     groups: dict[str, list[str]] = {}
     for content, image in zip(_contents(collection.column("path")), collection.column("image_id"), strict=True):
         groups.setdefault(content, []).append(image)

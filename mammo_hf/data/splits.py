@@ -344,7 +344,7 @@ def read_seen(checkpoint: str | Path) -> frozenset[str] | None:
 
 
 def label_subset(collection: Collection, *, percentage: float, seed: int, task: str | None = None) -> tuple[str, ...]:
-    """Choose the training patients whose labels are used, as salted hashes.
+    """Choose the training patients with labels that are used, as salted hashes.
 
     The choice is by patient, stratified by the most severe label of the patient, and nested: the patients of 10 % are
     among those of 25 % with the same seed. Each label that occurs keeps at least one patient. Patients of the

@@ -473,7 +473,7 @@ def _check_range(values: np.ndarray) -> None:
 
 
 def accuracy(references: ArrayLike, predictions: ArrayLike) -> float:
-    """Return the fraction of the images whose predicted class is the true one.
+    """Return the fraction of the images that are predicted right.
 
     Args:
         references: ``(n,)`` class numbers.
@@ -578,9 +578,8 @@ def confusion(references: ArrayLike, predictions: ArrayLike, classes: int | None
     return np.bincount(truth * size + predicted, minlength=size * size).reshape(size, size)
 
 
-# For each metric the function that computes it for all rows of weights at once.
 def error_at_coverage(references: ArrayLike, probabilities: ArrayLike, coverage: float = 0.9) -> float:
-    """Return the fraction of wrong predictions among the images of which the model is surest.
+    """Return the fraction of wrong predictions among the images with the highest probabilities.
 
     What a reader would see who leaves the others to a person: the risk at a coverage (El-Yaniv & Wiener 2010, JMLR 11,
     1605). An image counts for a part where the coverage ends within it; equally sure images come in their order.
@@ -615,6 +614,7 @@ def error_at_coverage_rows(data: Weighted, coverage: float = 0.9) -> np.ndarray:
     return ratio(kept @ wrong, covered[:, 0])
 
 
+# For each metric the function that computes it for all rows of weights at once.
 ROWS: dict[Callable[..., Any], Rows] = {
     accuracy: accuracy_rows,
     auprc: auprc_rows,

@@ -468,7 +468,7 @@ def starting_config(
 
 
 def check_model(model: str | os.PathLike[str], image_size: tuple[int, int], **changes: Any) -> None:
-    """Refuse a model that is not there, or whose windows do not fit the image, before an image is read.
+    """Refuse a model that is not there, or with windows that do not fit the image, before an image is read.
 
     Args:
         model: The name of a size, or a model as in `locate`.

@@ -171,7 +171,7 @@ class MammoSwinConfig(TaskConfig, SwinConfig):
         return bool(early) and all(extent % self.window_size == 0 for grid in early for extent in grid)
 
     def check_image_size(self, height: int, width: int) -> None:
-        """Refuse an input size whose grids are smaller than a window or not whole.
+        """Refuse an input size with grids that are smaller than a window or not whole.
 
         Raises:
             UsageError: Names the nearest size that fits.

@@ -780,7 +780,7 @@ def probabilities(
 def score_logits(
     config: MammoSwinConfig, logits: torch.Tensor, lesion_scores: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Return the logits whose softmax over a task's slice is the task's score, (batch, labels of all tasks).
+    """Return the logits that scores are the softmax of, slice by slice, (batch, labels of all tasks).
 
     They are the classifier's own, except for the lesion task if ``config.score_from`` takes it from the lesion head.
 

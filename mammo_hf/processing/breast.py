@@ -632,7 +632,7 @@ def _longest_straight(mask: np.ndarray, chest_wall: str | None) -> float:
 
 
 def _even_fraction(tone: np.ndarray, mask: np.ndarray) -> float:
-    """Return the fraction of a mask whose pixels have the tone of their neighbours."""
+    """Return the fraction of the pixels of a mask that have the tone of all their neighbours."""
     down, across = tone[1:] == tone[:-1], tone[:, 1:] == tone[:, :-1]
     even = down[1:, 1:-1] & down[:-1, 1:-1] & across[1:-1, 1:] & across[1:-1, :-1]
     return float((even & mask[1:-1, 1:-1]).sum() / max(1, np.count_nonzero(mask)))

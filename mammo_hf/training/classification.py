@@ -361,7 +361,7 @@ def _count_unused(training: datasets.Dataset) -> None:
 def _unlabelled(
     prepared: datasets.Dataset, labelled: list[int], processor: MammoImageProcessor, config: ClassificationConfig
 ) -> TwoViews | None:
-    """Return the unlabelled images, and those of training patients whose labels are not used."""
+    """Return the unlabelled images, and those of training patients with labels that are not used."""
     if config.semi_supervised == "none":
         return None
     used = set(labelled)

@@ -165,7 +165,7 @@ class TrainingResult:
 
 
 def check_output(output: Path, resume: str | bool | None, *, overwrite: bool) -> str | None:
-    """Refuse an output folder whose work would be lost.
+    """Refuse an output folder with work that would be lost.
 
     Args:
         output: Folder of the stage.
@@ -657,7 +657,7 @@ class SwinTrainer(Trainer):
 
 
 class ClassificationTrainer(SwinTrainer):
-    """Trainer of a classifier of several tasks whose labels are partly unknown."""
+    """Trainer of a classifier of several tasks with labels that are partly unknown."""
 
     def prediction_step(
         self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: list[str] | None = None
