@@ -127,8 +127,9 @@ class MammogramClassificationPipeline(Pipeline):
         (self.model.head if isinstance(self.model, BagClassifier) else self.model).save_pretrained(
             save_directory, **kwargs
         )
-        if getattr(self.model, "training_statistics", None) is not None:
-            self.model.training_statistics.save(save_directory)
+        statistics: Any = getattr(self.model, "training_statistics", None)
+        if statistics is not None:
+            statistics.save(save_directory)
         self.image_processor.save_pretrained(save_directory)
 
     def _sanitize_parameters(
