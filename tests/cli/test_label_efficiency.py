@@ -38,6 +38,7 @@ def arguments(collection, out, *more):
     return ["label-efficiency", *where, *map(str, more)]
 
 
+@pytest.mark.slow
 def test_heads_and_baselines_end_in_a_table_and_are_not_run_twice(collection, checkpoint, tmp_path, monkeypatch):
     grid = ("--init", "scratch", checkpoint, "--percentages", 100, "--seeds", 2, "--folds", 2)
     pools = ("--pool", "mean", "all_stages")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 import mammo_hf
@@ -9,6 +10,7 @@ from mammo_hf import MammoBagConfig, MammoBagForClassification, MammoImageProces
 from mammo_hf.encoders.store import features_about
 
 
+@pytest.mark.slow
 def test_images_are_embedded_with_the_encoder_of_the_head(collection, embedded, vit, tmp_path):
     about = features_about(embedded)
     record = about["encoder"] | {"name": str(vit)}

@@ -76,6 +76,7 @@ def test_without_a_test_split_the_checkpoint_is_still_calibrated(tmp_path: Path)
     assert not (tmp_path / "report").exists()
 
 
+@pytest.mark.slow
 def test_the_report_answers_what_is_recorded_of_the_training_and_nothing_else(tmp_path: Path) -> None:
     run = {"updates": 12, "images_an_update": 8, "epochs": 1.5, "optimizer": "adamw_torch", "learning_rate": 1e-3}
     run |= {"schedule": "cosine", "weight_decay": 0.05, "precision": "float32", "device": "cpu", "chosen_by": None}

@@ -42,6 +42,7 @@ def cache(monkeypatch, tmp_path):
     return str(tmp_path / "cache")
 
 
+@pytest.mark.slow
 def test_our_own_encoder_goes_with_the_head_and_is_loaded_in_a_new_process(own, hub, cache, tmp_path):
     pushed = push(own, "lab/head")
     names = huggingface_hub.HfApi().list_repo_files("lab/head")

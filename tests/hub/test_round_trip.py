@@ -117,6 +117,7 @@ def pictures_for_the_card(folder, image, checkpoint):
     return whole(image[7:151, :77], return_tensors="pt")["pixel_values"]
 
 
+@pytest.mark.slow
 def test_stock_transformers_loads_it_by_name_where_mammo_hf_is_not(hub, checkpoint, image, tmp_path):
     first = push(checkpoint, NAME).commit
     _, before = logits_of(checkpoint, image)

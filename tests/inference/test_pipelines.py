@@ -208,6 +208,7 @@ def test_scores_are_calibrated_as_the_configuration_says(checkpoint, read, pixel
     "first",
     ["import mammo_hf.inference.pipeline", "from mammo_hf import MammogramClassificationPipeline", "import mammo_hf"],
 )
+@pytest.mark.slow
 def test_the_task_is_registered_whatever_is_imported_first(first):
     # our module loads transformers' registry, and the registry's loading loads our module: either may come first
     then = "from transformers.pipelines import PIPELINE_REGISTRY as r; r.check_task('mammogram-classification')"

@@ -119,6 +119,7 @@ def test_no_global_statistic_tells_the_pathology() -> None:
     assert roc_auc_score(malignant, scores) < 0.5 + reach
 
 
+@pytest.mark.slow
 def test_neither_fine_detail_nor_any_statistic_tells_large_haloed_masses() -> None:
     # the settings at which a demonstration can learn in minutes: no shortcut may learn them sooner
     obvious = {"mass_fraction": 1.0, "lesion_scale": 2.5, "lesion_contrast": 1.1, "lesion_halo": 1.4}
