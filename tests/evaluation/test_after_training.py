@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import datasets
+import pytest
 from made_scores import TASKS, made_scores
 
 from mammo_hf import MammoSwinForImageClassification
