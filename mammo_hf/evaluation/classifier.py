@@ -455,3 +455,46 @@ def _cell(scores: TaskScores, inside: np.ndarray, threshold: float | None, **boo
         kept = ("sensitivity", "specificity")
         cell |= {key: value for key, value in at.items() if key.startswith(kept)}
     return cell
+
+
+# What may be published of counts.
+
+
+def without_few(counts: Mapping[Any, int], add_up: bool = True) -> dict[Any, int | None]:
+    """Leave out counts of 1 to 9, which might identify somebody.
+
+    Args:
+        counts: Number of images or patients by value of one fact.
+        add_up: Whether a reader knows the sum: then the smallest other count is left out where a single one would be.
+    """
+    few = {value for value, count in counts.items() if 0 < count < FEWEST_PATIENTS}
+    others = [value for value in counts if counts[value] and value not in few]
+    if add_up and len(few) == 1 and others:
+        few.add(min(others, key=counts.__getitem__))
+    return {value: None if value in few else count for value, count in counts.items()}
+
+
+def shown_count(count: int | None) -> str:
+    """Return a count as text, also one that was left out."""
+    return "not shown" if count is None else f"{count:,}"
+
+
+def published(figures: Any) -> Any:
+    """Return a copy of figures without the counts below ten.
+
+    Args:
+        figures: Figures of `evaluate_classifier`, or any part of them.
+    """
+    if isinstance(figures, list):
+        return [published(one) for one in figures]
+    return {name: _published(name, one) for name, one in figures.items()} if isinstance(figures, Mapping) else figures
+
+
+def _published(name: str, value: Any) -> Any:
+    if name in ("class_counts", "left_out", "notes") and isinstance(value, Mapping):
+        return without_few(value, add_up=name == "class_counts")
+    if name in ("n_unknown", "n_conflicting"):
+        return without_few({"": value})[""]
+    if name == "confusion" and value is not None:
+        return [list(without_few(dict(enumerate(row))).values()) for row in value]
+    return published(value)

@@ -17,6 +17,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from ..files import safe_cell
 from ..plotting import COLOURS, INK, LINES, MARKERS, QUIET, dress, new_figure, save_figure
+from .classifier import shown_count
 
 Figures = dict[str, Any]
 HEADINGS = {
@@ -318,7 +319,9 @@ def _within(cell: Figures, kind: str) -> str:
 def _prevalence(cell: Figures) -> str:
     counts = list((cell.get("class_counts") or {}).values())
     return (
-        f"{cell['n_images']} images of {cell['n_patients']} patients, {counts[-1]} positive" if len(counts) == 2 else ""
+        f"{cell['n_images']} images of {cell['n_patients']} patients, {shown_count(counts[-1])} positive"
+        if len(counts) == 2
+        else ""
     )
 
 

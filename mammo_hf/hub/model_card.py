@@ -16,9 +16,9 @@ from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardDat
 from ..data.terms import Terms, read_terms
 from ..encoders.configuration_mammo_bag import public_record
 from ..errors import DataError, MammoError, UsageError, check_hub_name, install
-from ..evaluation.classifier import FACTS
+from ..evaluation.classifier import FACTS, shown_count, without_few
 from ..evaluation.report import METRIC_NAMES, PRIVATE_COLLECTION, metrics_table
-from ..evaluation.report.facts import sentences, shown_count, without_few
+from ..evaluation.report.facts import sentences
 from ..evaluation.scored import HEAD
 from ..evaluation.study_tables import explanation_table, markdown_table, remarks
 from ..files import write_whole

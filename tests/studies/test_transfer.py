@@ -14,6 +14,7 @@ from mammo_hf.cli import main
 from mammo_hf.data.loading import load
 from mammo_hf.data.splits import save_training_split
 from mammo_hf.errors import UsageError
+from mammo_hf.evaluation.classifier import without_few
 from mammo_hf.metrics.operating_points import RULES
 from mammo_hf.phantom.writing import write_phantom
 from mammo_hf.studies.transfer import transfer
@@ -58,8 +59,13 @@ def _run(place, out, **more):
 
 
 @pytest.fixture(scope="module")
-def figures(place, tmp_path_factory):
-    return _run(place, tmp_path_factory.mktemp("out"))
+def written(tmp_path_factory):
+    return tmp_path_factory.mktemp("out")
+
+
+@pytest.fixture(scope="module")
+def figures(place, written):
+    return _run(place, written)
 
 
 def _cell(figures, model, dataset, task="pathology"):
@@ -103,10 +109,18 @@ def test_a_task_that_a_collection_lacks_has_a_reason(figures):
     assert "does not have this task" in cell["auroc_reason"]
 
 
-def test_the_threshold_is_that_of_home_and_probabilities_are_judged_before_and_after(figures):
+def test_the_threshold_is_that_of_home_and_probabilities_are_judged_before_and_after(figures, written):
     away = _cell(figures, "trained", "there")
     assert away["operating_point"]["threshold"] == 0.5
-    assert np.sum(away["operating_point"]["confusion"]) == away["n_images"]
+    (saved,) = (path for path in written.rglob("scores.json") if path.parent.name == "trained" and "there" in str(path))
+    scores = json.loads(saved.read_text())["tasks"]["pathology"]
+    truth, called = np.array(scores["references"]), np.array(scores["after"])[:, 1] >= 0.5
+    counts = [[int((called[truth == row] == column).sum()) for column in range(2)] for row in range(2)]
+    assert np.sum(counts) == away["n_images"]
+    published = [list(without_few(dict(enumerate(row))).values()) for row in counts]
+    assert away["operating_point"]["confusion"] == published
+    assert away["operating_point"]["sensitivity"] == pytest.approx(counts[1][1] / sum(counts[1]))
+    assert all("None" not in text for text in (path.read_text() for path in written.glob("*.md")))
     # a quarter of ten patients is too few to recalibrate on
     assert away["recalibration"] is None
     assert "patients" in away["recalibration_reason"]

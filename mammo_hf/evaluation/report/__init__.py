@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from ...files import write_whole, writing_errors
-from ..classifier import FACTS, FEWEST_PATIENTS, Evaluation
+from ..classifier import FACTS, FEWEST_PATIENTS, Evaluation, published
 from ..scored import HEAD, RULES
 from ..study_tables import plot_label_efficiency
 from ..task_figures import OF_PREDICTIONS, OF_SEVERAL_CLASSES, OF_TWO_CLASSES
-from .facts import checklist_facts, cohort_table, filled, part_name, published, template_environment
+from .facts import checklist_facts, cohort_table, filled, part_name, template_environment
 from .plots import as_svg, task_plots
 
 Rows = list[dict[str, Any]]

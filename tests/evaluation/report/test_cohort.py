@@ -9,15 +9,8 @@ from made_scores import TASKS, made_scores
 
 from mammo_hf import Collection
 from mammo_hf.data.collection import Rejected
-from mammo_hf.evaluation.report.facts import (
-    cohort_table,
-    flow,
-    published,
-    read_rejected,
-    shown_count,
-    unreadable,
-    without_few,
-)
+from mammo_hf.evaluation.classifier import published, shown_count, without_few
+from mammo_hf.evaluation.report.facts import cohort_table, flow, read_rejected, unreadable
 
 LABELS = [{"name": "pathology", "labels": ["benign", "malignant"]}]
 
