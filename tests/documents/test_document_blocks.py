@@ -13,8 +13,6 @@ from mammo_hf.cli import COMMANDS
 
 NOT_RUN = {
     ("README.md", "tests/documents/test_ten_lines.py runs it"),
-    ("docs/predicting.md", "the head is that of docs/embed.md"),
-    ("docs/predicting.md", "it needs the demonstration and three collections"),
     ("docs/writing_an_explainer.md", "captum is not among the packages of the tests"),
 }
 PROGRAMS = ("mammo-hf", "python", "accelerate", "make", "pip")

@@ -79,10 +79,14 @@ NOT_RUN = {
 }
 NEEDS = {"captum": "captum_", "ray": "--ray", "onnx": "export onnx", "idc_index": "mammo-hf download"}
 LINES_BEFORE = {
+    "docs/predicting.md": [
+        "mammo-hf embed data/cbis --encoder out/mim --tiles whole --output_dir features",
+        "mammo-hf finetune --dataset features --level breast --output_dir out/bag",
+    ],
     "docs/publishing.md": [
         "mammo-hf label-efficiency --dataset data/cbis --output_dir out/labels --percentages 100 --seeds 1",
         "mammo-hf evaluate-explanations out/cls --dataset data/cbis --output_dir out/explanations",
-    ]
+    ],
 }
 
 
