@@ -94,12 +94,12 @@ def test_every_file_is_read_or_refused_for_its_true_reason(real_dicom: Path) -> 
     named = set()
     for path in sorted(path for path in real_dicom.rglob("*") if path.is_file() and path.suffix != ".md"):
         name = str(path.relative_to(real_dicom))
-        started = time.perf_counter()
+        started = time.process_time()
         try:
             found: str | tuple = as_found(read_mammogram(path, any_anatomy=True))
         except MammogramError as error:
             found = str(error)
-        assert time.perf_counter() - started < 10, name
+        assert time.process_time() - started < 30, name
         expected = EXPECTED.get(name, "not a mammogram")
         if isinstance(expected, str):
             assert isinstance(found, str), name

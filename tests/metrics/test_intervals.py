@@ -224,7 +224,7 @@ def test_ten_thousand_images_take_seconds() -> None:
     labels, scores, groups = _cohort(2500, 4)
     start = time.process_time()
     bootstrap_interval(auroc, labels, scores, groups=groups, resamples=2000)
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 20  # about a second; a loop over resamples in Python takes minutes
 
 
 def test_the_interval_is_scipys_bca_where_every_image_is_a_patient() -> None:
