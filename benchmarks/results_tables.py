@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mammo_hf.evaluation.study_tables import markdown_table
+from mammo_hf.evaluation.study_tables import markdown_table, saved_labels
 
 _PLACE = re.compile(r"(<!-- (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 PLOTTED = ("tissue_head", "phantom_density_head", "phantom_full")
@@ -82,9 +82,7 @@ def _study(summary: Mapping[str, Any]) -> str:
     if not any(row.get("beats_baselines") for row in pretrained):
         text += "No arm beats the best baseline with an interval above 0, at any percentage of the labels.\n\n"
     needed = summary["labels_needed"] if len({row["percentage"] for row in rows}) > 1 else []
-    for one in needed:
-        share = "at no share measured" if one["percentage"] is None else f"with {one['percentage']:g} %"
-        text += f"- {one['arm']} reaches what {one['reference']} has with {one['at']:g} % ({one['of']:.3f}) {share}.\n"
+    text += "".join(f"- {saved_labels(one)}.\n" for one in needed if one["of"] is not None)
     return f"{text}\n" if needed else text
 
 

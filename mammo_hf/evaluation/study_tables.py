@@ -146,8 +146,9 @@ def _with_interval(value: float | None, interval: Sequence[float] | None, form: 
 Rows = Sequence[Mapping[str, Any]]
 _CSV = (
     *("arm", "tune", "baseline", "percentage", "train_patients", "train_images", "updates", "auroc", "low", "high"),
-    *("reference", "gain", "gain_low", "gain_high", "best_baseline", "best_baseline_auroc", "beats_baselines"),
-    *("seconds", "reason"),
+    *("reference", "gain", "gain_low", "gain_high", "gain_detectable", "best_baseline", "best_baseline_auroc", "apart"),
+    *("apart_low", "apart_high", "apart_detectable", "beats_baselines", "beats_free"),
+    *("test_patients", "prevalence", "seconds", "reason"),
 )
 
 
@@ -180,20 +181,23 @@ def remarks(rows: Rows, needed: Rows) -> list[str]:
     found = ["★: the interval of the paired difference from the best baseline (in italics) is above 0"]
     if not any(row.get("beats_baselines") for row in rows):
         found.append("no arm beats the best baseline at any percentage, so none has shown a benefit")
-    for one in needed:
-        if one["of"] is None:
-            continue
-        reaches = "at no percentage measured" if one["percentage"] is None else f"with {one['percentage']:g} %"
-        aim = f"what {one['reference']} has with {one['at']:g} % of the labels ({one['of']:.3f})"
-        found.append(f"{one['arm']} reaches {aim} {reaches}")
+    tested = dict.fromkeys((row["test_patients"], *row["class_counts"]) for row in rows if row.get("class_counts"))
+    found += [
+        f"tested on {sum(counts)} images of {patients} patients, by label {', '.join(map(shown_count, counts))}"
+        + (f": prevalence {counts[-1] / sum(counts):.1%}" if len(counts) == 2 else "")
+        for patients, *counts in tested
+    ]
+    found += [saved_labels(one) for one in needed if one["of"] is not None]
     for row in rows:
-        for of in ("", "unlabelled_"):
-            if row.get(f"{of}gain_interval") is not None:
-                low, high = row[f"{of}gain_interval"]
-                found.append(
-                    f"{row['arm']} at {row['percentage']:g} %: {row[f'{of}gain']:+.3f} ({low:+.3f} to {high:+.3f}) "
-                    f"over {row[f'{of}reference']}"
-                )
+        at = f"{row['arm']} at {row['percentage']:g} %"
+        for name, of in (
+            ("gain", "reference"),
+            ("unlabelled_gain", "unlabelled_reference"),
+            ("apart", "best_baseline"),
+        ):
+            if row.get(f"{name}_interval") is not None:
+                found.append(f"{at}: {_with_interval(row[name], row[f'{name}_interval'], '+.3f')} over {row[of]}")
+                found[-1] += _not_shown(row.get(f"{name}_detectable"))
     missing = dict.fromkeys(f"{row['arm']}: {row['reason']}" for row in rows if row.get("reason"))
     return [*found, *missing]
 
@@ -204,11 +208,31 @@ def csv_table(rows: Rows) -> str:
     writer = csv.DictWriter(text, _CSV, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        ends = {"low": row["interval"], "gain_low": row.get("gain_interval")}
+        ends = {"low": row["interval"], "gain_low": row.get("gain_interval"), "apart_low": row.get("apart_interval")}
         flat = {name: None if pair is None else pair[0] for name, pair in ends.items()}
         flat |= {name.replace("low", "high"): None if pair is None else pair[1] for name, pair in ends.items()}
+        counts = row.get("class_counts") or ()
+        flat["prevalence"] = counts[-1] / sum(counts) if len(counts) == 2 else None
         writer.writerow({name: safe_cell(value) for name, value in {**row, **flat}.items()})
     return text.getvalue()
+
+
+def saved_labels(one: Mapping[str, Any]) -> str:
+    """Return what an arm of `labels_needed` has saved, as a sentence without its full stop."""
+    if one.get("no_reference"):
+        return (
+            f"{one['arm']}: no reference, as {one['reference']} with {one['at']:g} % of the labels ({one['of']:.3f}) is not "
+            "shown to be above what needs no network"
+        )
+    aim = f"what {one['reference']} has with {one['at']:g} % of the labels ({one['of']:.3f})"
+    reaches = "at no percentage measured" if one["percentage"] is None else f"with {one['percentage']:g} %"
+    ends = ["none" if end is None else f"{end:g} %" for end in one.get("percentage_interval") or ()]
+    return f"{one['arm']} reaches {aim} {reaches}" + (f" ({' to '.join(ends)})" if ends else "")
+
+
+def _not_shown(detectable: float | None) -> str:
+    """Return the smallest difference that would have been shown, next to one that is not."""
+    return "" if detectable is None else f"; no difference is shown, of {detectable:.2f} one would have been"
 
 
 def plot_label_efficiency(rows: Rows, title: str = "") -> Figure:
@@ -353,9 +377,7 @@ def _transfer_remarks(cells: Sequence[Figures], differences: Sequence[Figures]) 
         text = f"- {one['dataset']}: {one['second']} minus {one['first']}: {_estimate(one, 'difference', '+.3f')}"
         text += f", p {one['p_adjusted']:.3g} (adjusted)" if one["p_adjusted"] is not None else ""
         text += f"; within patients {_estimate(one, 'within_patient', '+.3f')}" if one.get("within_patient") else ""
-        text += (
-            f"; no difference is shown, of {one['detectable']:.2f} one would have been" if "detectable" in one else ""
-        )
+        text += _not_shown(one.get("detectable"))
         lines.append(text)
     reasons = {(cell["model"], cell["dataset"]): cell["auroc_reason"] for cell in cells if cell.get("auroc_reason")}
     lines += [f"- {model} on {dataset}: {reason}" for (model, dataset), reason in reasons.items()]

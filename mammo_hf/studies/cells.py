@@ -11,7 +11,11 @@ from pathlib import Path
 from ..errors import UsageError
 
 POOLS = ("mean", "attentive", "all_stages")
-BASELINES = ("image statistics", "acquisition statistics", "image and acquisition statistics", "brightest pixel")
+SCANNER, BOOSTED = "scanner and file format", ", boosted"
+BASELINES = (
+    *("image statistics", f"image statistics{BOOSTED}", "acquisition statistics", "image and acquisition statistics"),
+    *("brightest pixel", SCANNER),
+)
 SCRATCH, STOCK, FROZEN_RANDOM = "scratch", "stock", "random"
 UPDATES = 3000  # of each training, whatever the number of labels
 
@@ -38,7 +42,7 @@ class Arm:
     @property
     def name(self) -> str:
         """Name of the arm in tables."""
-        if self.tune == "baseline":
+        if self.is_free:
             return self.init
         start = Path(self.init).name
         if self.tune == "head":
@@ -56,14 +60,19 @@ class Arm:
         return self.tune in ("last_stage", "full")
 
     @property
+    def is_free(self) -> bool:
+        """Whether the arm needs no network at all: statistics, or the scanner alone."""
+        return self.tune == "baseline"
+
+    @property
     def is_baseline(self) -> bool:
         """Whether the other arms must beat this one."""
-        return self.tune == "baseline" or self.init in (STOCK, FROZEN_RANDOM)
+        return self.is_free or self.init in (STOCK, FROZEN_RANDOM)
 
     @property
     def reference(self) -> Arm | None:
         """The same arm without the pre-training of its encoder; ``None`` if it has none."""
-        if self.tune == "baseline" or self.init in (SCRATCH, STOCK, FROZEN_RANDOM):
+        if self.is_free or self.init in (SCRATCH, STOCK, FROZEN_RANDOM):
             return None
         init = FROZEN_RANDOM if self.tune == "head" else SCRATCH
         return Arm(init, self.tune, self.pool, self.lesion_loss, self.semi_supervised)

@@ -13,6 +13,7 @@ import datasets
 import numpy as np
 import torch
 from scipy.ndimage import uniform_filter
+from sklearn.ensemble import HistGradientBoostingClassifier
 from torch import nn
 from torch.nn import functional
 from tqdm.auto import tqdm
@@ -194,6 +195,19 @@ def attentive_probabilities(
     return torch.cat(parts).double().numpy()
 
 
+def boosted_probabilities(
+    train: np.ndarray, labels: np.ndarray, test: np.ndarray, classes: int, *, seed: int
+) -> np.ndarray:
+    """Fit boosted trees, classes weighted by N / (K N_c), and predict; arguments as of `attentive_probabilities`.
+
+    Trees also find what is not monotone in a statistic, or in two of them together.
+    """
+    trees = HistGradientBoostingClassifier(max_depth=3, class_weight="balanced", random_state=seed).fit(train, labels)
+    probabilities = np.zeros((len(test), classes))
+    probabilities[:, trees.classes_] = trees.predict_proba(test)
+    return probabilities
+
+
 # Baselines without a network: statistics of the image, and of its acquisition. A model that does not beat them has
 # shown nothing; if acquisition alone separates the classes, the data hold a shortcut.
 
@@ -248,6 +262,24 @@ def acquisition_statistics(path: str) -> np.ndarray:
     values = source.view(slice(None)) if source.mammogram is None else np.asarray(source.mammogram.pixels[0])
     low, high = float(values.min()), float(values.max())
     return np.array([high - low, len(np.unique(values)), *values.shape, float((values == low).mean())])
+
+
+def scanner_features(vendors: Sequence[str | None], strata: Sequence[str | None], paths: Sequence[str]) -> np.ndarray:
+    """Return what a reader of the scanner alone sees: a column of zeros and ones for each value of each argument.
+
+    Args:
+        vendors: Makers or scanners of the images; ``None``: not known.
+        strata: Strata of the images: scanner, site.
+        paths: Paths of their files; the suffix counts, as a format may go with the label too.
+
+    Returns:
+        float64 (images, columns); of no column if all images are alike.
+    """
+    columns = []
+    for values in (vendors, strata, [Path(path).suffix.lower() for path in paths]):
+        known = sorted({str(value) for value in values})
+        columns += [[str(value) == one for value in values] for one in known] if len(known) > 1 else []
+    return np.array(columns, dtype=np.float64).reshape(len(columns), len(paths)).T
 
 
 def statistics_table(prepared: datasets.Dataset, paths: Sequence[str], folder: Path) -> dict[str, np.ndarray]:

@@ -35,17 +35,25 @@ from ..errors import DataError, MammoError, UsageError
 from ..files import write_record, write_whole
 from ..metrics.classification import auroc_of
 from ..metrics.inputs import UndefinedMetric
-from ..metrics.intervals import bca, resampled, rows_of, without_each
+from ..metrics.intervals import bca, detectable_difference, resampled, rows_of, without_each
 from ..models.checkpoint import locate, name_of, starting_config
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification
 from ..training.callbacks import freeze
 from ..training.classification import ClassificationConfig, fit_classifier
 from ..training.scoring import predicted_logits
-from .cells import BASELINES, FROZEN_RANDOM, SCRATCH, STOCK, UPDATES, Arm, Cell
-from .features import attentive_probabilities, frozen_encoder, frozen_features, statistics_table
+from .cells import BASELINES, BOOSTED, FROZEN_RANDOM, SCANNER, SCRATCH, STOCK, UPDATES, Arm, Cell
+from .features import (
+    attentive_probabilities,
+    boosted_probabilities,
+    frozen_encoder,
+    frozen_features,
+    scanner_features,
+    statistics_table,
+)
 
 logger = logging.getLogger(__name__)
 RESAMPLES = 2000
+FEWEST_VALIDATION = 5  # patients of each label; an epoch that fewer have chosen is chosen by chance
 
 # scores of a cell's test images: images and patients (salted hashes), labels (int64), probabilities (images, classes),
 # and facts (counts and seconds)
@@ -66,7 +74,7 @@ class StudySettings:
         model: Size of an encoder that starts from scratch.
         folds: Number of folds of cross-validation by patient; 0 means the collection's own test split.
         split_file: Saved split whose test patients are tested, if the collection has no test split of its own.
-        validation_fraction: Fraction of the training patients that choose the best evaluation of a training.
+        validation_fraction: Fraction of the patients with used labels that choose the best evaluation of a training.
         updates: Optimiser steps of a training, whatever the percentage of labels.
         batch_size: Images per optimiser step.
         learning_rate: Highest learning rate of a training.
@@ -93,15 +101,12 @@ class StudySettings:
 
 
 def with_saved_test(table: Collection, saved: str | Path | None) -> Collection:
-    """Give a collection the test patients of a saved split; its validation patients train, as each seed draws its own.
+    """Give a collection the test patients of a saved split.
 
     Raises:
         DataError: The file is not a saved split, or does not fit the collection.
     """
-    if saved is None:
-        return table
-    table = table.split(0, saved=saved)
-    return table.with_splits(dict.fromkeys(table.where(split="validation").column("patient"), "train"))
+    return table if saved is None else table.split(0, saved=saved)
 
 
 def split_cell(
@@ -116,6 +121,9 @@ def split_cell(
 ) -> tuple[Collection, tuple[str, ...]]:
     """Split a collection for a cell, and choose the training patients whose labels are used.
 
+    Labels that choose the epoch are labels that are used: validation patients are taken from the chosen ones, and all
+    other patients who are not tested train. If too few patients are chosen, none validates, and the last epoch is kept.
+
     Args:
         table: Collection as loaded, with an official test split unless there are folds.
         task: Name of the task.
@@ -123,8 +131,10 @@ def split_cell(
         seed: Random seed of folds, validation patients and label subset.
         fold: Fold that is tested; -1 is the official test split.
         folds: Number of folds; 0 means the official split.
-        validation_fraction: Fraction of the training patients that choose the epoch; 0 if none are needed. A validation
-            split that is there already is kept instead.
+        validation_fraction: Fraction of the chosen patients that choose the epoch; 0: none.
+
+    Returns:
+        The collection with its splits, and the chosen patients, those of the validation split among them.
 
     Raises:
         DataError: There is no labelled test image, there are too few patients for the folds, or a patient is on two
@@ -136,10 +146,15 @@ def split_cell(
         table = table.with_splits(everybody | {p: "test" if at == fold else "train" for p, at in by_fold.items()})
     if not any(value is not None for value in table.where(split="test").column(task)):
         raise DataError(f"no test image has a label of {task}", remedy="give `folds=5` to test by cross-validation")
-    if validation_fraction and "validation" not in table.column("split"):
-        table = table.split(validation_fraction, seed, task)
+    table = table.with_splits(dict.fromkeys(table.where(split="validation").column("patient"), "train"))
     assert_no_leak(table)
-    return table, label_subset(table, percentage=percentage, seed=seed, task=task)
+    chosen = label_subset(table, percentage=percentage, seed=seed, task=task)
+    used = table.where(lambda row: row["patient"] in set(chosen), split="train")
+    sizes = [len(patients) * validation_fraction for patients in strata(used, task).values()]
+    if min(sizes) < FEWEST_VALIDATION:
+        return table, chosen
+    held = used.split(validation_fraction, seed, task).where(split="validation").column("patient")
+    return table.with_splits(dict.fromkeys(held, "validation")), chosen
 
 
 def folds_of(table: Collection, task: str, folds: int, seed: int) -> dict[str, int]:
@@ -217,7 +232,12 @@ class Study:
         sources = [paths[image] for image in self.prepared["image_id"]]
         folder = self.settings.output_dir / "features"
         write_terms(folder, self.table.terms)
-        return statistics_table(self.prepared, sources, folder)
+        return statistics_table(self.prepared, sources, folder) | {SCANNER: self._scanner()}
+
+    def _scanner(self) -> np.ndarray:
+        columns = [self.table.column(name) for name in ("vendor", "stratum", "path")]
+        of_image = dict(zip(self.table.column("image_id"), zip(*columns, strict=True), strict=True))
+        return scanner_features(*zip(*(of_image[image] for image in self.prepared["image_id"]), strict=True))
 
     def features(self, arm: Arm, seed: int) -> np.ndarray:
         """Return the features (images, ...) of an arm that trains no network.
@@ -225,10 +245,13 @@ class Study:
         Raises:
             DataError: They cannot be computed from these data.
         """
-        if arm.tune == "baseline":
-            if arm.init not in self.statistics:
+        if arm.is_free:
+            name = arm.init.removesuffix(BOOSTED)
+            if name not in self.statistics:
                 raise DataError("the source files cannot be read", source=arm.init)
-            return self.statistics[arm.init]
+            if not self.statistics[name].shape[1]:
+                raise DataError("all images are of one scanner and one file format", source=arm.init)
+            return self.statistics[name]
         # Each seed has another random encoder; a checkpoint is the same for all
         name = f"random_{self.settings.model}_{seed}" if arm.init == FROZEN_RANDOM else Path(arm.init).name
         if name not in self._features:
@@ -240,7 +263,7 @@ class Study:
 
     def terms(self, arm: Arm) -> tuple[Terms, ...]:
         """Return the terms of the images and, of an arm that starts from a checkpoint, of all it was trained on."""
-        if arm.tune == "baseline" or arm.init in (SCRATCH, STOCK, FROZEN_RANDOM):
+        if arm.is_free or arm.init in (SCRATCH, STOCK, FROZEN_RANDOM):
             return self.table.terms
         start = locate(arm.init)
         return united(self.table.terms, terms_of_model(start, name_of(start)))
@@ -272,7 +295,7 @@ class Study:
         if cell.arm.trained:
             probabilities, facts = self._train(cell, chosen, prepared)
         else:
-            train = np.flatnonzero((split == "train") & (labels >= 0) & np.isin(patients, chosen))
+            train = np.flatnonzero((split != "test") & (labels >= 0) & np.isin(patients, chosen))
             probabilities = self._fit(cell, train, test, labels, patients)
             facts = {"train_images": len(train)}
         return {
@@ -289,6 +312,8 @@ class Study:
         if len(set(labels[train])) < 2:
             raise DataError("the training subset has labels of one class only", remedy="use a larger percentage")
         features, classes = self.features(cell.arm, cell.seed), len(self.task["labels"])
+        if cell.arm.init.endswith(BOOSTED) and cell.arm.is_free:
+            return boosted_probabilities(features[train], labels[train], features[test], classes, seed=cell.seed)
         if cell.arm.pool == "attentive" and cell.arm.tune == "head":
             return attentive_probabilities(features[train], labels[train], features[test], classes, seed=cell.seed)
         return logistic_probabilities(features[train], labels[train], patients[train], features[test], classes)
@@ -505,8 +530,10 @@ def summarise(
 
     Each row has ``arm``, ``percentage``, ``auroc``, ``interval``, ``by_seed``, and the counts; ``gain`` and
     ``gain_interval`` over its reference, and with the prefix ``unlabelled_`` those over the same arm without unlabelled
-    images; ``best_baseline``, and ``beats_baselines``: whether the interval of the paired difference from it is above
-    0; or ``reason``.
+    images; ``best_baseline``, the difference from it (``apart``, ``apart_interval``) and ``beats_baselines``: whether
+    that interval is above 0; ``beats_free``: whether that from the best baseline without a network is; or ``reason``.
+    A difference whose interval holds 0 has a ``..._detectable``: the smallest one that these patients would have shown.
+    The row of the largest percentage of an arm with a reference has ``labels_needed``.
     """
     gathered = {(arm, p): gather(results, arm, p, seeds, folds) for arm in arms for p in percentages}
     estimates = {key: estimate for key, (_, estimate) in gathered.items() if estimate is not None}
@@ -525,9 +552,17 @@ def summarise(
         rivals = {rival: one for (rival, p), one in estimates.items() if p == percentage and rival.is_baseline}
         if not arm.is_baseline and rivals:
             best = max(rivals, key=lambda rival: rivals[rival][0])
-            apart = interval(_difference(own, rivals[best]))
             row |= {"best_baseline": best.name, "best_baseline_auroc": rivals[best][0]}
-            row["beats_baselines"] = apart is not None and apart[0] > 0
+            row |= _apart("apart", _difference(own, rivals[best]))
+            row["beats_baselines"] = _is_above(own, rivals[best])
+        free = [rivals[rival] for rival in rivals if rival.is_free]
+        if not arm.is_free and free:
+            row["beats_free"] = _is_above(own, max(free, key=lambda one: one[0]))
+    most = max(percentages)
+    for row, arm in zip(rows, [arm for arm in arms for _ in percentages], strict=True):
+        if row["percentage"] == most and arm.reference in arms:
+            (reference,) = [one for one in rows if (one["arm"], one["percentage"]) == (arm.reference.name, most)]
+            row["labels_needed"] = _labels_needed(arm, reference, estimates)
     return rows
 
 
@@ -564,6 +599,8 @@ def gather(
     if reason and areas:
         reason = f"of {len(areas)} seeds alone: {reason}"
     found = {"by_seed": areas, **_means(facts), **({"reason": reason} if reason else {})}
+    if areas:  # each seed tests the same patients, in its folds together
+        found |= {"test_patients": len(set(patients.tolist())), "class_counts": np.bincount(labels).tolist()}
     return found, (float(np.mean(areas)), np.mean(draws, axis=0), np.mean(without, axis=0)) if areas else None
 
 
@@ -594,28 +631,54 @@ def _difference(one: Estimate, other: Estimate) -> Estimate:
 def _gain(one: Estimate, reference: Arm | None, other: Estimate | None) -> dict[str, Any]:
     if reference is None or other is None:
         return {}
-    gain = _difference(one, other)
-    return {"reference": reference.name, "gain": gain[0], "gain_interval": interval(gain)}
+    return {"reference": reference.name} | _apart("gain", _difference(one, other))
+
+
+def _apart(name: str, difference: Estimate) -> dict[str, Any]:
+    """Return a difference and its interval, and what would have been detected if none is shown."""
+    found: dict[str, Any] = {name: difference[0], f"{name}_interval": interval(difference)}
+    low, high = found[f"{name}_interval"] or (1.0, 1.0)
+    return found | ({f"{name}_detectable": detectable_difference((low, high))} if low <= 0 <= high else {})
+
+
+def _is_above(one: Estimate, other: Estimate) -> bool:
+    ends = interval(_difference(one, other))
+    return ends is not None and ends[0] > 0
+
+
+def _labels_needed(
+    arm: Arm, reference: Mapping[str, Any], estimates: Mapping[tuple[Arm, float], Estimate]
+) -> dict[str, Any]:
+    """Find the smallest percentage at which an arm reaches its reference with all labels.
+
+    Args:
+        arm: Arm that has a reference.
+        reference: Row of the reference at the largest percentage.
+        estimates: Estimates of all arms and percentages.
+
+    Returns:
+        ``arm``, ``reference``, ``of`` and ``at`` (the reference's AUC, and its percentage), and ``percentage``, the
+        smallest one measured at which the arm's AUC is at least that, or ``None``, with ``percentage_interval`` over
+        the same resamples, of which an end is ``None`` if no percentage reaches it. A reference that has not been shown
+        to be above the best baseline without a network has learned nothing that labels could be saved of: it has
+        ``no_reference``, and no percentage.
+    """
+    at, name = float(reference["percentage"]), reference["arm"]
+    found: dict[str, Any] = {"arm": arm.name, "reference": name, "of": reference["auroc"], "at": at, "percentage": None}
+    if not reference.get("beats_free"):
+        return found | {"no_reference": True}
+    assert arm.reference is not None
+    _, aims, _ = estimates[arm.reference, at]
+    own = sorted((percentage, one) for (other, percentage), one in estimates.items() if other == arm)
+    if not own:
+        return found
+    percentages = np.array([*(percentage for percentage, _ in own), np.inf])
+    reached = np.stack([*(one[1] >= aims for _, one in own), np.ones(len(aims), bool)])
+    ends = np.quantile(percentages[reached.argmax(0)], (0.025, 0.975), method="nearest")
+    found["percentage"] = min((p for p, one in own if one[0] >= reference["auroc"]), default=None)
+    return found | {"percentage_interval": [float(end) if np.isfinite(end) else None for end in ends]}
 
 
 def labels_needed(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Find the smallest percentage at which each pre-trained arm reaches its reference with all labels.
-
-    Returns:
-        For each arm that has a reference: ``arm``, ``reference``, ``of`` (the reference's AUC at the largest
-        percentage), and ``percentage``, the smallest one measured at which the arm's AUC is at least that, or ``None``.
-    """
-    by_arm: dict[str, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        by_arm.setdefault(row["arm"], []).append(row)
-    found = []
-    for name, own in by_arm.items():
-        reference = next((row["reference"] for row in own if "reference" in row), None)
-        if reference is None:
-            continue
-        most = max(by_arm[reference], key=lambda row: float(row["percentage"]))
-        scored = [row for row in own if row["auroc"] is not None and most["auroc"] is not None]
-        reached = [row["percentage"] for row in scored if row["auroc"] >= most["auroc"]]
-        found.append({"arm": name, "reference": reference, "of": most["auroc"], "at": most["percentage"]})
-        found[-1]["percentage"] = min(reached, default=None)
-    return found
+    """Return the labels that each arm with a reference needs, from the rows of `summarise`."""
+    return [row["labels_needed"] for row in rows if "labels_needed" in row]

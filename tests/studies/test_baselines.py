@@ -6,7 +6,14 @@ from PIL import Image
 from scipy import stats
 
 from mammo_hf.errors import MammoError
-from mammo_hf.studies.features import ACQUISITION_STATISTICS, IMAGE_STATISTICS, acquisition_statistics, image_statistics
+from mammo_hf.studies.features import (
+    ACQUISITION_STATISTICS,
+    IMAGE_STATISTICS,
+    acquisition_statistics,
+    boosted_probabilities,
+    image_statistics,
+    scanner_features,
+)
 
 
 def test_image_statistics_are_of_the_breast_alone():
@@ -51,3 +58,19 @@ def test_acquisition_statistics_are_of_the_source(tmp_path):
     assert found["background fraction"] == pytest.approx((600 + 20) / 1200)
     with pytest.raises(MammoError):
         acquisition_statistics(str(tmp_path / "missing.dcm"))
+
+
+def test_a_reader_of_the_scanner_sees_maker_stratum_and_file_format_alone():
+    found = scanner_features(["A", "B", None], ["x", "x", "x"], ["a.png", "b.JPG", "c.jpg"])
+    assert found.tolist() == [[1, 0, 0, 0, 1], [0, 1, 0, 1, 0], [0, 0, 1, 1, 0]]
+    assert scanner_features(["A"] * 4, [None] * 4, ["a.png"] * 4).shape == (4, 0)
+
+
+def test_boosted_trees_find_what_is_not_monotone_and_leave_out_what_never_occurs():
+    generator = np.random.default_rng(0)
+    values = generator.standard_normal((400, 2))
+    labels = 2 * (np.abs(values[:, 0]) > 0.7).astype(int)
+    found = boosted_probabilities(values[:300], labels[:300], values[300:], 3, seed=0)
+    assert ((found[:, 2] > 0.5) == (labels[300:] == 2)).mean() > 0.9
+    assert not found[:, 1].any()
+    assert np.allclose(found.sum(1), 1)

@@ -28,9 +28,21 @@ def test_a_cell_leaks_nothing_and_its_subsets_are_nested():
         ]
         for split, labelled in chosen:
             assert_no_leak(split)
-            assert not set(labelled) & patients(split, split=("test", "validation"))
+            assert not set(labelled) & patients(split, split="test")
         assert set(chosen[0][1]) < set(chosen[1][1]) < set(chosen[2][1])
-        assert len({tuple(split.column("split")) for split, _ in chosen}) == 1
+        assert len({frozenset(patients(split, split="test")) for split, _ in chosen}) == 1
+
+
+def test_labels_that_choose_the_epoch_are_among_those_that_are_used():
+    table, task = cohort(benign=60, malignant=60), "pathology"
+    few, many = (
+        split_cell(table, task, percentage=share, seed=0, fold=0, folds=4, validation_fraction=0.2)
+        for share in (10, 100)
+    )
+    assert not patients(few[0], split="validation")  # two patients of each label would choose by chance
+    held = patients(many[0], split="validation")
+    assert held < set(many[1])
+    assert len(held) == pytest.approx(0.2 * len(many[1]), abs=1)
 
 
 def test_the_official_test_split_stays_without_folds():
@@ -45,19 +57,19 @@ def test_a_saved_split_says_who_is_tested_and_each_seed_draws_its_own_validation
     save_split(before, tmp_path / "split.json")
     saved = with_saved_test(table, tmp_path / "split.json")
     assert patients(saved, split="test") == patients(before, split="test")
-    assert not patients(saved, split="validation")
     drawn = [
-        split_cell(saved, "pathology", percentage=100, seed=seed, fold=-1, folds=0, validation_fraction=0.2)
+        split_cell(saved, "pathology", percentage=100, seed=seed, fold=-1, folds=0, validation_fraction=0.5)
         for seed in (1, 2)
     ]
     assert patients(drawn[0][0], split="validation") != patients(drawn[1][0], split="validation")
     assert with_saved_test(table, None) is table
 
 
-def test_a_validation_split_of_the_collection_stays():
+def test_validation_patients_of_the_collection_train_and_their_labels_count():
     table = cohort().split(0.2, seed=5)
-    split, _ = split_cell(table, "pathology", percentage=100, seed=0, fold=-1, folds=0, validation_fraction=0.5)
-    assert patients(split, split="validation") == patients(table, split="validation")
+    split, chosen = split_cell(table, "pathology", percentage=100, seed=0, fold=-1, folds=0, validation_fraction=0)
+    assert not patients(split, split="validation")
+    assert patients(table, split="validation") & patients(table.where(pathology="malignant")) <= set(chosen)
 
 
 def test_no_patient_is_tested_whom_the_encoder_was_trained_on():

@@ -29,7 +29,7 @@ def result(signal, seed, n=120, shift=0.0):
 @pytest.fixture
 def results(tmp_path):
     made = Results(tmp_path, StudySettings("data", "pathology", tmp_path, (224, 112)))
-    for percentage, signals in ((10, (1.5, 0.0, 0.6)), (100, (2.5, 0.7, 0.6))):
+    for percentage, signals in ((10, (2.2, 0.0, 0.6)), (100, (2.5, 1.8, 0.6))):
         for seed in range(3):
             for arm, signal in zip((PRETRAINED, RANDOM, IMAGES), signals, strict=True):
                 one = result(signal, seed)
@@ -40,7 +40,7 @@ def results(tmp_path):
 
 def test_an_arm_is_the_mean_over_its_seeds(results):
     facts, one = gather(results, PRETRAINED, 10, seeds=3, folds=0)
-    areas = [auroc(result(1.5, seed)["labels"], result(1.5, seed)["probabilities"][:, 1]) for seed in range(3)]
+    areas = [auroc(result(2.2, seed)["labels"], result(2.2, seed)["probabilities"][:, 1]) for seed in range(3)]
     assert facts["by_seed"] == pytest.approx(areas)
     assert one[0] == pytest.approx(np.mean(areas))
     _, alone = gather(results, PRETRAINED, 10, seeds=1, folds=0)
@@ -80,7 +80,32 @@ def test_gains_are_paired_and_the_best_baseline_must_be_beaten(results):
     assert "beats_baselines" not in at[IMAGES.name, 10]
     (needed,) = labels_needed(rows)
     assert needed["percentage"] == 10
+    assert needed["percentage_interval"][0] == 10
     assert needed["of"] == at[RANDOM.name, 100]["auroc"]
+    assert at[RANDOM.name, 100]["beats_free"]
+
+
+def test_no_label_is_saved_of_a_reference_that_learned_nothing(results):
+    for seed in range(3):
+        results.save(Cell(RANDOM, 100, seed, -1), result(0.5, seed) | {"patients": result(0, 99)["patients"]})
+    rows = summarise(results, [PRETRAINED, RANDOM, IMAGES], [10, 100], seeds=3, folds=0)
+    (needed,) = labels_needed(rows)
+    assert needed["no_reference"]
+    assert needed["percentage"] is None
+    told = remarks(rows, [needed])
+    assert any("no reference" in line for line in told)
+    assert any("prevalence 50.0%" in line for line in told)
+
+
+def test_the_smallest_difference_that_would_have_been_shown_is_next_to_none(results):
+    for seed in range(3):
+        results.save(Cell(PRETRAINED, 10, seed, -1), result(0.6, seed + 50) | {"patients": result(0, 99)["patients"]})
+    rows = summarise(results, [PRETRAINED, IMAGES], [10], seeds=3, folds=0)
+    (row,) = (row for row in rows if row["arm"] == PRETRAINED.name)
+    low, high = row["apart_interval"]
+    assert low <= 0 <= high
+    assert row["apart_detectable"] > (high - low) / 2
+    assert any(f"of {row['apart_detectable']:.2f} one would have been" in line for line in remarks(rows, []))
 
 
 def test_what_unlabelled_images_add_is_paired_too(results):
