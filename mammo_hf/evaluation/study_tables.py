@@ -176,6 +176,9 @@ def _entry(row: Mapping[str, Any] | None) -> str:
     return _with_interval(row["auroc"], row["interval"], ".3f") + (" ★" if row.get("beats_baselines") else "")
 
 
+_DIFFERENCES = {"gain": "reference", "unlabelled_gain": "unlabelled_reference", "apart": "best_baseline"}
+
+
 def remarks(rows: Rows, needed: Rows) -> list[str]:
     """Return what a reader must know in addition to the table, one sentence each."""
     found = ["★: the interval of the paired difference from the best baseline (in italics) is above 0"]
@@ -220,10 +223,8 @@ def csv_table(rows: Rows) -> str:
 def saved_labels(one: Mapping[str, Any]) -> str:
     """Return what an arm of `labels_needed` has saved, as a sentence without its full stop."""
     if one.get("no_reference"):
-        return (
-            f"{one['arm']}: no reference, as {one['reference']} with {one['at']:g} % of the labels ({one['of']:.3f}) is not "
-            "shown to be above what needs no network"
-        )
+        reference = f"{one['reference']} with {one['at']:g} % of the labels ({one['of']:.3f})"
+        return f"{one['arm']}: no reference, as {reference} is not shown to be above what needs no network"
     aim = f"what {one['reference']} has with {one['at']:g} % of the labels ({one['of']:.3f})"
     reaches = "at no percentage measured" if one["percentage"] is None else f"with {one['percentage']:g} %"
     ends = ["none" if end is None else f"{end:g} %" for end in one.get("percentage_interval") or ()]
