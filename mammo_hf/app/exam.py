@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..data.precedence import NO_HEADER, Precedence, not_counting, precedence
 from ..dicom import Laterality, View, mammogram_dataset
 from ..dicom.report import mammogram_report
 from ..encoders.bags import Image
@@ -19,7 +20,7 @@ from ..encoders.views import Picture, drawn
 from ..errors import DataError, MammoError, refusing
 from ..explainers.overlay import blend
 from ..explainers.targets import label_names, task_slices
-from ..inference.exams import NO_HEADER, Precedence, into_exam, not_counting, precedence
+from ..inference.exams import into_exam
 from ..inference.scoring import calibrated_scores, explain_tasks, labels_by_task, logits_and_notes, units_of_head
 from ..phantom.exam import draw_exam
 from ..processing.geometry import Geometry, mirrored, oriented, resize_area
@@ -59,7 +60,7 @@ class ShownView:
         geometry: The way from the model's input to the source.
         scores: Probabilities (labels,) by task.
         facts: Facts from the header by their headings.
-        precedence: Rank among the images of its view, from `mammo_hf.inference.exams.precedence`.
+        precedence: Rank among the images of its view, from `mammo_hf.data.precedence.precedence`.
         bag: The image as one of a bag, for a head over features; ``None`` for any other model.
         unlike_training: Whether it is unlike the images that the model was trained on.
     """

@@ -35,6 +35,7 @@ SCHEMA = pa.schema(
         ("kvp_band", pa.string()),  # one of BANDS, null if not known, as for films; so the next two
         ("exposure_band", pa.string()),
         ("thickness_band", pa.string()),
+        ("precedence", pa.int64()),  # place among the images of its exam, side and view, null if it is the only one
     ]
 )
 _LONGEST_NAME = 40  # characters of a machine's name that are kept

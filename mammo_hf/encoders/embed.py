@@ -28,6 +28,7 @@ from scipy import ndimage
 
 from ..data.collection import Collection, Rejected
 from ..data.loading import load
+from ..data.precedence import places_in_views
 from ..data.prepare.executors import ray_executor
 from ..data.prepare.folder import LAYOUT, features_folder_of, folder_of, open_prepared, prepared_processor
 from ..data.prepare.row import (
@@ -168,6 +169,7 @@ class Embedding(Preparation):
             OSError: The source file cannot be read either.
         """
         made: Row = {name: row.get(name) for name, _ in self.copied} | dict(zip(KEYS, keys, strict=True))
+        made["precedence"] = self.precedence.get(row["image_id"])
         if before is not None and before["pixels_key"] == keys[0]:
             arrays = ("features", "boxes", "scales", *((GRID,) if self.grid else ()))
             made |= {name: before[name] for name in (*arrays, "geometry", "notes")}
@@ -354,6 +356,7 @@ def embed(
         tasks=tuple(collection.tasks),
         lesion_task={},
         copied=copied_columns(collection),
+        precedence=_precedence(collection),
         encoder_name=_name_anywhere(made, encoder),
         record=made.record,
         views=Views(tiles, spacing, overlap, size),
@@ -440,6 +443,15 @@ def _processor(
 
 def _sized(processor: MammoImageProcessor, size: tuple[int, int]) -> MammoImageProcessor:
     return MammoImageProcessor.from_dict(processor.to_dict() | {"size": size, "num_channels": 1})
+
+
+def _precedence(collection: Collection) -> dict[str, int]:
+    """Return the place of each image that shares its view with others; a prepared folder holds it."""
+    folder = folder_of(collection)
+    if folder is None:
+        return places_in_views(collection)
+    light = open_prepared(folder).select_columns(["image_id", "precedence"])[:]
+    return {image_id: place for image_id, place in zip(*light.values(), strict=True) if place is not None}
 
 
 # A trial: some images, what all of them will take, and a look at the tiles.

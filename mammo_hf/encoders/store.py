@@ -29,6 +29,7 @@ COLUMNS = pa.schema(
         ("lesions", pa.binary()),  # float16 (vectors,): largest fraction of a finding in the box; null: none is known
         ("geometry", pa.string()),  # from the source's pixels to the canvas of the whole view, as JSON
         ("notes", pa.string()),  # codes of the notes on the image, joined by semicolons
+        ("precedence", pa.int64()),  # place among the images of its exam, side and view, null if it is the only one
     ]
 )
 

@@ -16,7 +16,7 @@ from ..data.collection import Collection
 from ..data.prepare.folder import features_folder_of, is_features, known_labels
 from ..data.schema import ORDINAL
 from ..errors import DataError, UsageError
-from ..metrics.aggregation import UNKNOWN, unit_keys, unit_labels
+from ..metrics.aggregation import UNKNOWN, counted_images, unit_keys, unit_labels
 from .bags import MammoBagForClassification, bag_image, collate_bags
 from .configuration_mammo_bag import MammoBagConfig
 from .store import features_about, read_features
@@ -58,6 +58,13 @@ def columns_of(rows: datasets.Dataset, *names: str) -> list[list[Any]]:
     return [table[name].to_pylist() for name in names]
 
 
+def counted_rows(rows: datasets.Dataset) -> np.ndarray:
+    """Return which of some prepared rows count for the scores of their breast and exam, bool (n,)."""
+    if "precedence" not in rows.column_names:
+        return np.ones(len(rows), bool)
+    return counted_images(*columns_of(rows, "patient", "exam", "laterality", "view", "precedence"))
+
+
 def check_features(config: MammoBagConfig, folder: str | os.PathLike[str]) -> None:
     """Refuse a feature store of another encoder, or of other tiles, than a head was trained on.
 
@@ -87,7 +94,8 @@ class Bags(Dataset[dict[str, Any]]):
     """Units of a feature store, each with its images and its labels.
 
     An example has the ``images`` of a unit, as `bag_image` returns them, and its ``labels`` (tasks,); `collate_bags`
-    makes a batch of several.
+    makes a batch of several. Of several images of one view, one is in the bag of its breast and exam (see
+    `mammo_hf.data.precedence`), whose label is that of all its images.
 
     Args:
         rows: Rows of a feature store, one per image, with ``labels`` (tasks,) in the order of the tasks.
@@ -97,7 +105,8 @@ class Bags(Dataset[dict[str, Any]]):
         lesions: Whether examples have the lesion labels of their tiles too.
 
     Attributes:
-        units: Rows of the images of each unit.
+        units: Rows of the images in the bag of each unit.
+        members: Rows of all images of each unit.
         labels: Labels of each unit, int64 (units, tasks), -100 if not known.
         patients: Patient of each unit.
     """
@@ -114,13 +123,18 @@ class Bags(Dataset[dict[str, Any]]):
         self.lesions = lesions
         *keys, known_of_image = columns_of(rows, "patient", "exam", "laterality", "labels")
         of_image = np.array(known_of_image, dtype=np.int64).reshape(-1, len(tasks))
+        self.members: list[tuple[int, ...]] = []
         self.units: list[tuple[int, ...]] = []
+        counted = counted_rows(rows)
         labels: list[np.ndarray] = [np.zeros((0, len(tasks)), np.int64)]
         for one in [level] if level else dict.fromkeys(str(task["level"]) for task in tasks):
             members = _members(unit_keys(one, *keys))
             known = [level is not None or task["level"] == one for task in tasks]
             labels.append(_labels(of_image, members, tasks, known))
-            self.units += members
+            self.members += members
+            self.units += (
+                members if one == "image" else [tuple(row for row in unit if counted[row]) for unit in members]
+            )
         self.labels = np.concatenate(labels)
         self.patients = [keys[0][rows_of_unit[0]] for rows_of_unit in self.units]
 
@@ -129,7 +143,7 @@ class Bags(Dataset[dict[str, Any]]):
         kept = np.flatnonzero((self.labels != UNKNOWN).any(1))
         found = object.__new__(Bags)
         found.__dict__ |= self.__dict__
-        found.units = [self.units[index] for index in kept]
+        found.units, found.members = ([unit[index] for index in kept] for unit in (self.units, self.members))
         found.labels, found.patients = self.labels[kept], [self.patients[index] for index in kept]
         return found
 

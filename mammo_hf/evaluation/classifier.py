@@ -249,7 +249,8 @@ def _scored_levels(tasks: Tasks, images: Scored, number: int) -> dict[str, tuple
     levels = {"image": (truth, logits, patients)}
     for level, of_units in images.of_units.items():
         own, keys = task_logits(tasks, of_units)[name][known], np.asarray(images.groupings()[level])[known]
-        units = into_units(level, truth, logits, patients, keys, of_units=own, ordered=name in ORDINAL)
+        options: dict[str, Any] = {"of_units": own, "counted": images.counted()[known], "ordered": name in ORDINAL}
+        units = into_units(level, truth, logits, patients, keys, **options)
         levels[level] = (units.references, units.scores[HEAD], units.patients)
     return levels
 
@@ -274,7 +275,8 @@ def _operating_points(
     for unit, keys in images.groupings().items():
         if unit not in points:
             table = calibrated(logits, calibration)
-            units = into_units(unit, truth, table, patients, np.asarray(keys)[known])
+            of_unit = np.asarray(keys)[known]
+            units = into_units(unit, truth, table, patients, of_unit, counted=images.counted()[known])
             points[unit] = choose_operating_points(units.references, units.scores["mean"][:, 1])
     return points
 
@@ -334,6 +336,7 @@ def _evaluate(
         table,
         images.patients,
         groupings=images.groupings(),
+        counted=images.counted(),
         of_units={
             level: calibrated(task_logits(config.tasks, logits)[name], calibration)
             for level, logits in images.of_units.items()

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from ..data.collection import Collection, Rejected
 from ..data.leaks import assert_no_leak
+from ..data.prepare.folder import folder_of
 from ..data.splits import SPLIT_FILE, read_seen, read_split
 from ..data.terms import read_terms, write_terms
 from ..data.training_data import open_as_trained, prepared_images, public_name, reading_of
@@ -311,7 +312,8 @@ def _bag_scores(
         views = Views.of(model.config.tiles or {}).to_dict()
         views["image_size"] = tuple(views["image_size"])
         named = encoder_name(model.config, folder, embedding.pop("encoder"))
-        whole = embed(whole, features, encoder=named, processor=folder, **embedding, **views)
+        read_by = folder if folder_of(whole) is None else None  # prepared pixels have been read
+        whole = embed(whole, features, encoder=named, processor=read_by, **embedding, **views)
     check_features(model.config, str(features_folder(whole)))
     tasks: Any = model.config.tasks
     rows = features_of(whole, tasks)

@@ -16,7 +16,7 @@ from ..data.torch_datasets import LabelledImages
 from ..encoders.bags import MammoBagForClassification
 from ..encoders.units import Bags, columns_of, score_bags
 from ..errors import DataError
-from ..metrics.aggregation import LEVELS, RULES, UNKNOWN, aggregate, unit_keys, unit_labels
+from ..metrics.aggregation import LEVELS, RULES, UNKNOWN, aggregate, counted_images, unit_keys, unit_labels
 from ..models.configuration_mammo_swin import MammoSwinConfig
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification, score_logits
 from ..processing.image_processing_mammo import MammoImageProcessor
@@ -38,6 +38,8 @@ class Scored:
         image_ids: ``(n,)`` hashes of the images.
         of_units: By kind of unit, such as "breast", the logits ``(n, labels of all tasks)`` that the model itself gives
             to the unit of each image; empty: it scores images alone.
+        precedence: Place of each image among those of its exam, side and view, ``None`` if it is the only one; empty:
+            no two images share a view.
 
     Raises:
         DataError: A column has another length.
@@ -49,11 +51,13 @@ class Scored:
     facts: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
     image_ids: Sequence[str] = ()
     of_units: Mapping[str, np.ndarray] = field(default_factory=dict)
+    precedence: Sequence[int | None] = ()
 
     def __post_init__(self) -> None:
         columns: dict[str, Any] = {"labels": self.labels, "patients": self.patients, **self.facts, **self.of_units}
-        if len(self.image_ids):
-            columns["image_ids"] = self.image_ids
+        for name in ("image_ids", "precedence"):
+            if len(getattr(self, name)):
+                columns[name] = getattr(self, name)
         for name, column in columns.items():
             if len(column) != len(self.logits):
                 raise DataError(f"{len(column)} values for {len(self.logits)} images", source=name)
@@ -67,6 +71,12 @@ class Scored:
         columns = [self.facts.get(name, [None] * len(self)) for name in ("exam", "laterality")]
         found = {level: unit_keys(level, self.patients, *columns) for level in levels}
         return {**found, "patient": list(self.patients)}
+
+    def counted(self) -> np.ndarray:
+        """Return bool ``(n,)``, which images count for the scores of their breast, exam and patient."""
+        columns = [self.facts.get(name, [None] * len(self)) for name in ("exam", "laterality", "view")]
+        places = self.precedence if len(self.precedence) else [None] * len(self)
+        return counted_images(self.patients, *columns, places)
 
     def taken(self, rows: Sequence[int]) -> Scored:
         """Return some of the images, with the logits of their units as they are."""
@@ -82,6 +92,7 @@ class Scored:
             some(self.facts),
             [self.image_ids[row] for row in place] if len(self.image_ids) else (),
             {level: logits[place] for level, logits in self.of_units.items()},
+            [self.precedence[row] for row in place] if len(self.precedence) else (),
         )
 
     def known(self, task: int) -> np.ndarray:
@@ -119,6 +130,7 @@ def into_units(
     keys: np.ndarray,
     *,
     of_units: np.ndarray | None = None,
+    counted: np.ndarray | None = None,
     ordered: bool = False,
 ) -> Units:
     """Combine images into breasts, exams or patients.
@@ -136,6 +148,8 @@ def into_units(
         patients: ``(n,)`` patient keys.
         keys: ``(n,)`` key of each image's unit.
         of_units: ``(n, classes)`` probabilities that the model itself gives to the unit of each image.
+        counted: bool ``(n,)``, the images whose scores are combined, and all those of a unit that has none;
+            ``None``: all.
         ordered: Whether more than two classes have an order.
 
     Raises:
@@ -147,7 +161,12 @@ def into_units(
     count = len(first)
     labels = unit_labels(references, unit, count, ordered=ordered or probabilities.shape[1] == 2)
     agreed = labels != UNKNOWN
-    scores = {rule: aggregate(rule, probabilities, unit, count)[agreed] for rule in RULES}
+    used = (
+        np.ones(len(unit), bool)
+        if counted is None
+        else counted | (np.bincount(unit[counted], minlength=count) == 0)[unit]
+    )
+    scores = {rule: aggregate(rule, probabilities[used], unit[used], count)[agreed] for rule in RULES}
     if of_units is not None:
         scores[HEAD] = of_units[first][agreed]
     return Units(labels[agreed], patients[first][agreed], scores, int((~agreed).sum()))
@@ -295,6 +314,7 @@ def scored(logits: np.ndarray, prepared: datasets.Dataset, table: Collection | N
         patients=list(prepared["patient"]),
         facts=facts_of(table, prepared),
         image_ids=list(prepared["image_id"]),
+        precedence=list(prepared["precedence"]) if "precedence" in prepared.column_names else (),
     )
 
 
@@ -315,9 +335,10 @@ def scored_units(
         bags = Bags(rows, tasks, level=level)
         logits = score_bags(model, bags, batch_size=batch_size)
         of_level[level] = np.empty((len(rows), logits.shape[1]))
-        for members, values in zip(bags.units, logits, strict=True):
+        for members, values in zip(bags.members, logits, strict=True):
             of_level[level][list(members)] = values
     ids, patients, labels = columns_of(rows, "image_id", "patient", "labels")
+    places = columns_of(rows, "precedence")[0] if "precedence" in rows.column_names else ()
     return Scored(
         logits=of_level.pop("image"),
         labels=np.array(labels, dtype=np.int64).reshape(len(rows), -1),
@@ -325,4 +346,5 @@ def scored_units(
         facts=facts_of_table(table, ids),
         image_ids=ids,
         of_units=of_level,
+        precedence=places,
     )

@@ -68,6 +68,7 @@ def evaluate_task(
     *,
     groupings: Mapping[str, Keys] | None = None,
     of_units: Mapping[str, np.ndarray] | None = None,
+    counted: np.ndarray | None = None,
     operating_points: Points | None = None,
     ordinal: bool | None = None,
     resamples: int = 2000,
@@ -89,6 +90,7 @@ def evaluate_task(
         groupings: Keys ``(n,)`` of the units, by kind of unit, such as ``"breast"`` and ``"patient"``.
         of_units: By kind of unit, the probabilities ``(n, classes)`` that the model itself gives to the unit of each
             image; they are reported as ``head``, with the paired difference of its AUC to that of each rule.
+        counted: bool ``(n,)``, the images whose scores are combined to those of units; ``None``: all.
         operating_points: Thresholds that validation fixed, for ``"image"`` and kinds of unit, as
             `choose_operating_points` gives them; those of a unit are applied to the model's own score of it, or else to
             the mean of its images.
@@ -124,11 +126,12 @@ def evaluate_task(
     if groupings is None:
         return result
     result["units"] = {}
+    some = None if counted is None else np.asarray(counted, bool)[known]
     for unit, unit_keys in groupings.items():
         of_image = as_keys(unit_keys, len(truth), unit)[known]
         own = (of_units or {}).get(unit)
         given = None if own is None else np.asarray(own, dtype=np.float64)[known]
-        ranked: dict[str, Any] = {"of_units": given, "ordered": ordinal}
+        ranked: dict[str, Any] = {"of_units": given, "counted": some, "ordered": ordinal}
         units = into_units(unit, truth[known], table[known], keys[known], of_image, **ranked)
         found: dict[str, Any] = {"n_units": len(units.references), "n_conflicting": units.conflicting}
         found |= _counts(labels, units.references, units.patients)

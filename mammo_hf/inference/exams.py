@@ -1,16 +1,14 @@
-"""Exams: the views of a dict, which of several images of one view counts, and the scores of breasts and exam."""
+"""Exams: the views of a dict, and the scores of breasts and exam."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..dicom import Laterality, View
-from ..dicom.parsing import text
-from ..dicom.types import ImageKind, PresentationIntent
 from ..errors import DataError, UsageError
 from ..metrics.aggregation import RULES, aggregate
 from ..notes import Note
@@ -67,71 +65,6 @@ def views_of(exam: Mapping[Any, Any]) -> list[ExamView]:
     if not found:
         raise UsageError("holds no view", source="exam", remedy="give at least one, as {'LCC': path}")
     return [one for views in found.values() for one in views]
-
-
-# Which of several images of one view counts: For Processing next to For Presentation, a repeated exposure, a spot view,
-# a synthetic image next to the one that it imitates.
-
-# modifiers of the view, kind, intent, minus the time of acquisition, SOP Instance UID: the smallest counts
-Precedence = tuple[int, int, int, int, str]
-NO_HEADER: Precedence = (0, 0, 1, 0, "")
-_REASONS = (
-    *("it is the standard view", "it is not made from a tomosynthesis", "it is For Presentation"),
-    *("it was acquired later", "its SOP Instance UID or place in the list is the first"),
-)
-_KINDS = (ImageKind.SYNTHETIC, ImageKind.TOMOSYNTHESIS, ImageKind.TOMOSYNTHESIS_PROJECTION)
-_INTENTS = (PresentationIntent.FOR_PRESENTATION, PresentationIntent.UNKNOWN, PresentationIntent.FOR_PROCESSING)
-_TIMES = (("AcquisitionDateTime",), ("AcquisitionDate", "AcquisitionTime"), ("ContentDate", "ContentTime"))
-
-
-def precedence(mammogram: Any) -> Precedence:
-    """Return the rank of an image among those of its view; the smallest counts for breast and exam.
-
-    A view without modifiers, such as spot compression, comes first; then a film or digital image before a synthetic one
-    and a volume; then For Presentation before For Processing; then the later acquisition; then the smaller SOP Instance
-    UID.
-
-    Args:
-        mammogram: The image as it was read; ``None`` for a picture without a header.
-    """
-    if mammogram is None:
-        return NO_HEADER
-    header, dataset = mammogram.header, mammogram.dataset
-    kind = _KINDS.index(header.kind) + 1 if header.kind in _KINDS else 0
-    uid = text(dataset, "SOPInstanceUID")
-    return int(bool(header.modifiers)), kind, _INTENTS.index(header.intent), -_acquired(dataset), uid
-
-
-def _acquired(dataset: Any) -> int:
-    """Return the date and time of acquisition as one number, microseconds last; 0 if it is not known."""
-    for names in _TIMES:
-        found = re.match(r"(\d{8})(\d{2,6})?(?:\.(\d{1,6}))?", "".join(text(dataset, name) for name in names))
-        if found is not None:
-            return int(found[1] + (found[2] or "").ljust(6, "0") + (found[3] or "").ljust(6, "0"))
-    return 0
-
-
-def not_counting(images: Iterable[tuple[int, Hashable, Precedence]]) -> dict[int, Note]:
-    """Return the images that do not count for breast and exam, with the note that says why another one does.
-
-    Args:
-        images: The index of each image, its exam, side and view, and its rank from `precedence`; of equal ranks the
-            first counts.
-    """
-    first: dict[Hashable, tuple[Precedence, int]] = {}
-    others: dict[int, tuple[Hashable, Precedence]] = {}
-    for index, key, rank in images:
-        best = first.setdefault(key, (rank, index))
-        if rank < best[0]:
-            others[best[1]] = key, best[0]
-            first[key] = rank, index
-        elif best[1] != index:
-            others[index] = key, rank
-    differing = {
-        index: next((at for at, (a, b) in enumerate(zip(rank, first[key][0], strict=True)) if a != b), -1)
-        for index, (key, rank) in others.items()
-    }
-    return {index: Note("another_image_counts", reason=_REASONS[at]) for index, at in sorted(differing.items())}
 
 
 def check_header(named: ExamView, mammogram: Any) -> None:

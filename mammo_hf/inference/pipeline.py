@@ -13,6 +13,7 @@ import torch
 from transformers import Pipeline, PreTrainedConfig, SwinForImageClassification
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from ..data.precedence import NO_HEADER, not_counting, precedence
 from ..dicom import Laterality, View
 from ..encoders.bags import MammoBagForClassification
 from ..encoders.classifier import BagClassifier, load_bag_classifier
@@ -27,7 +28,7 @@ from ..models.modeling_mammo_swin import MammoSwinForImageClassification
 from ..models.training_statistics import read_statistics
 from ..notes import codes
 from ..processing.image_processing_mammo import MammoImageProcessor
-from .exams import NO_HEADER, ExamView, check_header, into_exam, not_counting, precedence, views_of
+from .exams import ExamView, check_header, into_exam, views_of
 from .reading import Source, exams_of, files_below, files_to_read
 from .scoring import calibrated_scores, explain_bag, label_of, labels_by_task, score_and_explain, units_of_head
 
@@ -48,7 +49,7 @@ class MammogramClassificationPipeline(Pipeline):
       ``"file"``;
     - an exam, as ``{"LCC": image, "LMLO": image, "RCC": image, "RMLO": image}``: ``{"views": {...}, "breasts":
       {"left": [...], "right": [...]}, "exam": [...]}``, each a list as for one image. Of a list of images of one view
-      the one counts that `mammo_hf.inference.exams.precedence` puts first; the results of the rest are in ``"others"``.
+      the one counts that `mammo_hf.data.precedence.precedence` puts first; the results of the rest are in ``"others"``.
       A head over features scores breasts and exam itself, any other model by a rule that combines the views;
     - a folder or a list of paths with ``exams=True``: a list of the results of its exams, which the headers tell, each
       with its ``"files"``.

@@ -34,6 +34,7 @@ from accelerate import PartialState
 from tqdm.auto import tqdm
 
 from ..data.overrides import Overrides, read_overrides
+from ..data.precedence import not_counting
 from ..data.privacy import private_salt, salted_hash
 from ..encoders.classifier import BagClassifier, units_of
 from ..errors import UsageError, check_choice, check_device, check_number, printable
@@ -46,7 +47,6 @@ from ..metrics.aggregation import LEVELS, RULES
 from ..models.checkpoint import locate, repository_of
 from ..notes import codes, codes_in
 from ..processing.image_processing_mammo import MammoImageProcessor
-from .exams import not_counting
 from .onnx import is_exported, load_exported
 from .reading import (
     REJECTED,
@@ -98,7 +98,7 @@ def predict(
     With ``level="breast"`` or ``"exam"`` the table also has a row per breast or exam, before those of its images, and
     the columns ``level`` and ``images``, the number of images that it is scored from; the rows are then in the order of
     the exams. Files of one StudyInstanceUID are one exam; a file without one is an exam of its own. Of several images
-    of one view one counts, as in `mammo_hf.inference.exams.precedence`.
+    of one view one counts, as in `mammo_hf.data.precedence.precedence`.
 
     A file that cannot be read is listed in ``OUTPUT.rejected.csv`` with the reason, and so is one that is listed twice.
     A call that was interrupted is resumed by the same call. Under ``accelerate launch`` the processes divide the

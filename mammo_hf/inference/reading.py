@@ -19,6 +19,7 @@ import torch
 from ..data.datasets.tables import SUFFIXES as TABLE_SUFFIXES
 from ..data.datasets.tables import read_table, read_text
 from ..data.overrides import NOTHING, SKIPPED, Override, Overrides, override_of
+from ..data.precedence import NO_HEADER, Precedence, precedence
 from ..dicom import Laterality, View
 from ..dicom.parsing import text
 from ..encoders.views import Drawn, Picture, Views, drawn
@@ -28,7 +29,6 @@ from ..isolation import Readers, read_apart
 from ..notes import codes, counts_text
 from ..processing.geometry import Geometry
 from ..processing.image_processing_mammo import MammoImageProcessor
-from .exams import NO_HEADER, Precedence, precedence
 
 REJECTED = ("file", "reason", "code")  # columns of the table of rejected files
 

@@ -34,6 +34,33 @@ def unit_keys(
     ]
 
 
+def counted_images(
+    patients: Sequence[str],
+    exams: Sequence[str | None],
+    sides: Sequence[str | None],
+    views: Sequence[str | None],
+    places: Sequence[int | None],
+) -> np.ndarray:
+    """Return which images count for the scores of their breast and exam, bool (n,).
+
+    Of several images of one exam, side and view, one counts, so that an exam has one of each view.
+
+    Args:
+        patients: Patient of each image.
+        exams: Exam of each image, ``None`` if not known.
+        sides: Side of each image, "L", "R" or ``None``.
+        views: View of each image, ``None`` if not known.
+        places: Place of each image among those of its exam, side and view: the least that is here counts; ``None``: it
+            counts in any case.
+    """
+    keys = list(zip(patients, exams, sides, views, strict=True))
+    least: dict[object, int] = {}
+    for key, place in zip(keys, places, strict=True):
+        if place is not None:
+            least[key] = min(place, least.get(key, place))
+    return np.array([place is None or place == least[key] for key, place in zip(keys, places, strict=True)], bool)
+
+
 def unit_labels(references: np.ndarray, unit: np.ndarray, count: int, *, ordered: bool) -> np.ndarray:
     """Return the label of each unit from those of its images, int64 ``(count,)``.
 

@@ -297,6 +297,7 @@ def _uncalibrated(config: TaskConfig, images: Scored, seed: int) -> dict[str, An
             softmax(images.logits[:, part], axis=-1),
             images.patients,
             groupings=images.groupings(),
+            counted=images.counted(),
             of_units={level: softmax(logits[:, part], axis=-1) for level, logits in images.of_units.items()},
             seed=seed,
         )

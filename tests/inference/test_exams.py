@@ -5,9 +5,10 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.uid import BreastTomosynthesisImageStorage
 
+from mammo_hf.data.precedence import NO_HEADER, not_counting, precedence
 from mammo_hf.dicom import Laterality, View, mammogram_dataset, read_mammogram
 from mammo_hf.errors import DataError, UsageError
-from mammo_hf.inference.exams import NO_HEADER, check_header, into_exam, not_counting, precedence, views_of
+from mammo_hf.inference.exams import check_header, into_exam, views_of
 
 
 def rank(**attributes):

@@ -48,7 +48,7 @@ _STATE, _INFO = "state.json", "dataset_info.json"
 # columns that the table of a prepared folder leaves on the disk
 _HEAVY = (
     *("pixels", "size", "lesions", "geometry", "notes", "breast", "labels", "features", "boxes", "scales"),
-    *(*ACQUISITION, *KEYS),
+    *(*ACQUISITION, *KEYS, "precedence"),
 )
 
 # Written.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,6 +20,7 @@ from ...notes import codes_cell
 from ...processing.geometry import Geometry
 from ..collection import Rejected
 from ..findings import finding_mask, read_mask
+from ..precedence import places_in_views
 from ..prepared_row import (
     ACQUISITION,
     CELL,
@@ -64,12 +65,14 @@ class Preparation:
         tasks: Tasks of ``labels``, in order: ``{"name", "labels"}`` each.
         lesion_task: Task that gives the findings their label in the lesion map.
         copied: Names and types of the collection's columns that are copied unchanged.
+        precedence: Place of each image that shares its view with others, see `mammo_hf.data.precedence`.
     """
 
     processor: MammoImageProcessor
     tasks: tuple[dict[str, Any], ...]
     lesion_task: dict[str, Any]
     copied: tuple[tuple[str, pa.DataType], ...]
+    precedence: Mapping[str, int] = field(default_factory=dict, kw_only=True)
 
     # What another kind of rows has of its own, as features have.
     finished: ClassVar[str] = FINISHED
@@ -90,7 +93,9 @@ class Preparation:
                 remedy=f"use {', '.join(tasks)}" if tasks else "leave it out",
             )
         chosen = tasks[lesion_task] if lesion_task else next(iter(tasks.values()), {"name": "", "labels": []})
-        return cls(processor, tuple(tasks.values()), chosen, copied_columns(collection))
+        return cls(
+            processor, tuple(tasks.values()), chosen, copied_columns(collection), precedence=places_in_views(collection)
+        )
 
     @cached_property
     def fit(self) -> dict[str, Any]:
@@ -202,6 +207,7 @@ def prepared_row(
     """
     prepared = {name: row.get(name) for name, _ in preparation.copied}
     prepared["labels"] = labels_of(row, preparation.tasks)
+    prepared["precedence"] = preparation.precedence.get(row["image_id"])
     prepared.update(zip(KEYS, keys, strict=True))
     if before is not None and before["pixels_key"] == keys[0] and before.get("notes") is not None:
         prepared |= {name: before[name] for name in _OF_THE_FILE}

@@ -113,8 +113,14 @@ class ShardWriter:
         return record if same and (self.folder.is_remote or _images(self.folder.path(data)) == record.images) else None
 
     def _key(self, rows: list[Row], keys: list[tuple[str, str]]) -> str:
+        chosen = self.preparation
         facts = [
-            [[row.get(name) for name, _ in self.preparation.copied], labels_of(row, self.preparation.tasks), *own]
+            [
+                [row.get(name) for name, _ in chosen.copied],
+                labels_of(row, chosen.tasks),
+                *own,
+                chosen.precedence.get(row["image_id"]),
+            ]
             for row, own in zip(rows, keys, strict=True)
         ]
         return digest([self.schema.names, facts])
