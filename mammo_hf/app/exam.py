@@ -19,9 +19,9 @@ from ..encoders.classifier import BagClassifier
 from ..encoders.views import Picture, drawn
 from ..errors import DataError, MammoError, refusing
 from ..explainers.overlay import blend
-from ..explainers.targets import label_names, task_slices
+from ..explainers.targets import calibrated_scores, label_names, task_slices
 from ..inference.exams import into_exam
-from ..inference.scoring import calibrated_scores, explain_tasks, labels_by_task, logits_and_notes, units_of_head
+from ..inference.scoring import explain_tasks, labels_by_task, logits_and_notes, units_of_head
 from ..phantom.exam import draw_exam
 from ..processing.geometry import Geometry, mirrored, oriented, resize_area
 
@@ -169,7 +169,7 @@ def explanation_map(
         model: A classifier.
         view: A view of the exam.
         explainer: Name of an explainer.
-        target: Label to explain, such as "pathology:malignant"; ``None`` for what the first task predicts.
+        target: Label to explain, such as "pathology:malignant"; ``None`` for the default of the first task.
         size: The view's (height, width) on the screen.
     """
     _, found = explain_tasks(
@@ -330,11 +330,11 @@ RESEARCH = (
     "that runs this page and are deleted afterwards."
 )
 HINT = "The exam's views are shown here: oblique above cranio-caudal, right and left back to back."
-PREDICTED = "the predicted label"
+PREDICTED = "the positive one of two, the predicted one of more"
 
 
 def targets_of(config: Any) -> list[str]:
-    """Return what can be explained: what the first task predicts, or any label by name."""
+    """Return what can be explained: the default of the first task, or any label by name."""
     return [PREDICTED, *label_names(config)]
 
 

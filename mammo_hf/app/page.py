@@ -22,6 +22,7 @@ from .. import __version__
 from ..encoders.classifier import BagClassifier
 from ..errors import INSTALLED_FROM, MammoError, UsageError, install
 from ..explainers import explainers
+from ..explainers.overlay import method_name
 from ..isolation import isolate_process
 from .exam import (
     HINT,
@@ -283,7 +284,12 @@ def _controls(gr: Any, model: Any) -> list[Any]:
     preferred = "bag_attention" if isinstance(model, BagClassifier) else "grad_cam"
     chosen = next((name for name in (preferred, "grad_cam") if name in installed), NONE)
     return [
-        gr.Dropdown([NONE, *installed], value=chosen, label="Where the model looked, by", elem_id="explainer"),
+        gr.Dropdown(
+            [(method_name(name), name) for name in (NONE, *installed)],
+            value=chosen,
+            label="Where the model looked, by",
+            elem_id="explainer",
+        ),
         gr.Dropdown(targets_of(model.config), value=PREDICTED, label="for the label", elem_id="target"),
         gr.Slider(0, 1, value=0.6, step=0.05, label="Opacity", elem_id="opacity"),
         gr.Slider(0, 1, value=0.5, step=0.01, label="Level", elem_id="level"),

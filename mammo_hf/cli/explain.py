@@ -1,4 +1,4 @@
-"""Draw where a classifier looked: on the test images of a collection, or on any files."""
+"""Draw where a classifier looked: on the images of a collection, or on any files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,16 @@ def parser() -> Parser:
         "of a head over features bag_attention grad_cam)",
     )
     what.add_argument(
-        "--target", metavar="LABEL", help="label such as pathology:malignant (default: what the first task predicts)"
+        "--target",
+        metavar="LABEL",
+        help="label such as pathology:malignant (default: of two labels the positive one, of more the predicted one)",
+    )
+    p.add_operating_point(what)
+    what.add_argument(
+        "--split",
+        choices=("test", "validation", "train", "unlabelled", "all"),
+        default="test",
+        help="images of a collection that are drawn (default: %(default)s)",
     )
     what.add_argument("--count", type=int, help="most images to draw (default: 12 of a collection, all files)")
     p.add_reading_options()
@@ -58,6 +67,8 @@ def main(arguments: list[str]) -> None:
         args.output_dir,
         explainer=args.explainer,
         target=args.target,
+        operating_point=args.operating_point,
+        split=args.split,
         count=args.count,
         num_workers=args.num_workers,
         device=None if args.device == "auto" else args.device,

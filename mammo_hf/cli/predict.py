@@ -37,6 +37,12 @@ def parser() -> Parser:
     )
     scores.add_argument("--explainer", metavar="NAME", help="draw where the model looked into OUTPUT.explanations")
     scores.add_argument(
+        "--target",
+        metavar="LABEL",
+        help="label that is drawn (default: the positive of two, the predicted of more)",
+    )
+    p.add_operating_point(scores)
+    scores.add_argument(
         "--tta", action="store_true", help="average over five rotated and scaled views: five times slower"
     )
     p.add_encoder_options()
@@ -66,6 +72,8 @@ def main(arguments: list[str]) -> None:
         level=args.level,
         aggregate=args.aggregate,
         explainer=args.explainer,
+        target=args.target,
+        operating_point=args.operating_point,
         tta=args.tta,
         batch_size=args.batch_size,
         num_workers=args.num_workers,

@@ -201,6 +201,15 @@ class Parser(argparse.ArgumentParser):
         if overrides and "--overrides" not in self._option_string_actions:
             _add_reading(group, "overrides")
 
+    def add_operating_point(self, group: Any) -> None:
+        """Add the option that names the operating point below which no map is drawn."""
+        group.add_argument(
+            "--operating_point",
+            choices=("specificity_95", "specificity_90", "sensitivity_90", "none"),
+            default="specificity_95",
+            help="no map of a positive label that scores below it; none: a map of every image (default: %(default)s)",
+        )
+
     def add_encoder_options(self) -> None:
         """Add the options of the encoder of a head over features."""
         group = self.add_argument_group("a head over features")

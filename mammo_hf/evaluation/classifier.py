@@ -17,9 +17,10 @@ from ..errors import DataError
 from ..metrics.calibration import calibrated, fit_calibration
 from ..metrics.classification import auroc_of, brier, ece
 from ..metrics.inputs import UndefinedMetric
-from ..metrics.intervals import FEW_PATIENTS, bootstrap_interval, detectable_difference
+from ..metrics.intervals import FEW_PATIENTS, bootstrap_interval
 from ..metrics.operating_points import at_operating_point, choose_operating_points
 from ..models.configuration_tasks import slices_of
+from ..models.own_figures import auc_text, main_figures
 from .scored import HEAD, Scored, into_units
 from .strata import POOLED, shortcut_warnings, within_strata
 from .task_figures import evaluate_task
@@ -100,13 +101,6 @@ class Evaluation:
         return f"<table><tr>{head}</tr>{body}</table>{notes}"
 
 
-def main_figures(figures: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the figures of a task's own level: those of the model's score of units, or else those by image."""
-    of_level = figures.get("units", {}).get(figures.get("level", ""), {})
-    found: Mapping[str, Any] = of_level.get(HEAD, figures)
-    return found
-
-
 def compared(figures: Mapping[str, Any], comparison: str) -> Mapping[str, Any]:
     """Return the part of a task's figures that a comparison is about, one of `COMPARISONS`."""
     if comparison == POOLED:
@@ -118,24 +112,6 @@ def compared(figures: Mapping[str, Any], comparison: str) -> Mapping[str, Any]:
         else "it has more than two labels",
     }
     return found
-
-
-def auc_text(figures: Mapping[str, Any]) -> str:
-    """Return an AUC with its interval and verdict against chance: "AUC 0.67 (0.54 to 0.79), above chance".
-
-    Args:
-        figures: Figures of the task, as `evaluate_task` gives them, of one kind of unit, or within strata.
-    """
-    if figures["auroc"] is None:
-        return f"AUC not defined ({figures['auroc_reason']})"
-    interval = figures["auroc_interval"]
-    if interval is None:
-        return f"AUC {figures['auroc']:.2f}, without an interval"
-    low, high = interval
-    verdict = "above chance" if low > 0.5 else "below chance" if high < 0.5 else "not distinguishable from chance"
-    if low <= 0.5 <= high:
-        verdict += f" (a test of this size shows {min(0.5 + detectable_difference((low, high)), 1):.2f} or more)"
-    return f"AUC {figures['auroc']:.2f} ({low:.2f} to {high:.2f}), {verdict}"
 
 
 class HasTasks(Protocol):

@@ -16,7 +16,7 @@ from ..data.torch_datasets import LabelledImages
 from ..encoders.bags import MammoBagForClassification
 from ..encoders.units import Bags, columns_of, score_bags
 from ..errors import DataError
-from ..metrics.aggregation import LEVELS, RULES, UNKNOWN, aggregate, counted_images, unit_keys, unit_labels
+from ..metrics.aggregation import HEAD, LEVELS, RULES, UNKNOWN, aggregate, counted_images, unit_keys, unit_labels
 from ..models.configuration_mammo_swin import MammoSwinConfig
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification, score_logits
 from ..processing.image_processing_mammo import MammoImageProcessor
@@ -117,9 +117,6 @@ class Units(NamedTuple):
     patients: np.ndarray
     scores: dict[str, np.ndarray]
     conflicting: int
-
-
-HEAD = "head"  # the score that a model gives to a unit itself, next to the rules that combine its images
 
 
 def into_units(

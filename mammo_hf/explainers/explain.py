@@ -16,14 +16,26 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from ..errors import UsageError
+from ..errors import UsageError, check_choice
+from ..metrics.operating_points import RULES
 from ..plugins import Plugin, find_plugin, plugin_errors, plugins
 from ..processing.geometry import Geometry
 from .explanation import Explanation, Facts
 from .swin import preserve_state, swin_of
-from .targets import Predicted, Target, label_names, probabilities, resolve
+from .targets import (
+    Default,
+    Target,
+    calibrated_scores,
+    label_names,
+    predicted,
+    resolve,
+    task_slices,
+    threshold_of,
+)
 
 GROUP, NAMES = "mammo_hf.explainers", ("REQUIRES", "available", "explain_map")
+OPERATING_POINT = "specificity_95"  # the rule below whose threshold a map is not drawn unless another is named
+OPERATING_POINTS = (*RULES, "none")
 FLAT = 1e-5  # a spread below this fraction of the largest value is rounding: the map is the same everywhere
 
 
@@ -82,6 +94,7 @@ def explain(
     *,
     images: np.ndarray | None = None,
     geometry: Sequence[Geometry] | None = None,
+    operating_point: str = OPERATING_POINT,
     **options: Any,
 ) -> Explanation:
     """Show where a classifier's score comes from. The model comes back as it was given.
@@ -90,24 +103,28 @@ def explain(
         model: A classifier; most of the built-in explainers need a Swin.
         pixel_values: Normalised images (batch, channels, height, width).
         target: What is explained: "task:label", a label, an index, a list with one of these per image, or ``None`` for
-            what the first task predicts.
+            the default of the first task: of two labels the positive one, of more the predicted one, see
+            `mammo_hf.explainers.targets.default_targets`.
         explainer: A name (``mammo-hf explainers`` lists them), or a plug-in itself.
         images: Images (batch, height, width) in [0, 1] for overlays; by default the pixel values, scaled to [0, 1].
         geometry: The way back to source pixels, per image.
+        operating_point: Rule of the threshold below which a positive label's map is not drawn, "specificity_95",
+            "specificity_90" or "sensitivity_90"; "none" to draw every map.
         options: Options of the explainer, such as ``stage=1``.
 
     Returns:
         Maps at the input's size, each scaled to [0, 1]; an empty map is 0 everywhere and flagged.
 
     Raises:
-        UsageError: An unknown explainer, option or target, an input that does not fit the model, or an explainer whose
-            maps break the contract.
+        UsageError: An unknown explainer, option, target or operating point, an input that does not fit the model, or an
+            explainer whose maps break the contract.
         PluginError: An explainer that was given by its name raised something.
     """
     plugin = find_explainer(explainer) if isinstance(explainer, str) else explainer
     name = explainer if isinstance(explainer, str) else str(getattr(explainer, "__name__", type(explainer).__name__))
     # a graph that torch.compile wrapped would not see an explainer's hooks
     model = getattr(model, "_orig_mod", model)
+    check_choice("operating_point", operating_point, OPERATING_POINTS)
     _check_input(model, pixel_values, images, geometry)
     _check_options(plugin, name, options)
     # Run the explainer; the state is kept here too, in case a plug-in forgets to or fails half way
@@ -115,8 +132,8 @@ def explain(
     # gradients are computed in the precision of the weights, whatever the caller's is
     with preserve_state(model), torch.autocast(pixel_values.device.type, enabled=False):
         passes = _Passes(model, pixel_values)
-        first = Predicted(passes.logits, count, model.config)
-        indices = first if target is None else resolve(target, count, model.config)
+        default = Default(passes.logits, count, model.config)
+        indices = default if target is None else resolve(target, count, model.config)
         with plugin_errors("explainer", name) if isinstance(explainer, str) else nullcontext():
             result = plugin.explain_map(model, pixel_values.detach().clone(), indices, **options)
         raw, facts = result if isinstance(result, tuple) else (result, {})
@@ -128,6 +145,7 @@ def explain(
         maps, flat = _scaled(upsampled(coarse, (pixel_values.shape[-2], pixel_values.shape[-1])).numpy())
     if images is None:
         images, _ = _scaled(pixel_values.float().mean(dim=1).cpu().numpy())
+    scores = np.concatenate(list(calibrated_scores(model.config, logits.double().numpy()).values()), axis=1)
     return Explanation(
         map=maps,
         target=tuple(label_names(model.config)[index] for index in indices),
@@ -137,10 +155,22 @@ def explain(
         geometry=None if geometry is None else tuple(geometry),
         heads=raw.numpy() if raw.ndim == 4 else None,
         logits=logits.numpy(),
-        score=tuple(probabilities(logits, indices, model.config).tolist()),
+        score=tuple(float(scores[row, index]) for row, index in enumerate(indices)),
+        thresholds=tuple(threshold_of(index, model.config, operating_point) for index in indices),
+        predicted=tuple(_is_prediction(logits, model.config, indices)),
         facts=facts,
         supervised=is_supervised(plugin),
     )
+
+
+def _is_prediction(logits: torch.Tensor, config: Any, indices: Sequence[int]) -> list[bool]:
+    """Return for each image whether what is explained is the strongest of more than two labels."""
+    found = [False] * len(logits)
+    for name, part in task_slices(config).items():
+        if part.stop - part.start > 2:
+            strongest = predicted(logits, config, name)
+            found = [one or index == at for one, index, at in zip(found, indices, strongest, strict=True)]
+    return found
 
 
 class _Passes:

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from html import escape
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,7 +21,7 @@ from scipy import ndimage
 from ..errors import UsageError
 from ..files import write_whole
 from ..processing.geometry import Geometry, Unit
-from .overlay import STYLES, Style, render
+from .overlay import STYLES, Style, method_name, percent, render
 from .secondary_capture import secondary_capture
 
 Facts = Mapping[str, Sequence[float]]
@@ -44,7 +45,11 @@ class Explanation:
         heads: Unscaled maps per attention head, float32 (batch, heads, rows, columns) on the token grid, if the
             explainer keeps heads.
         logits: The model's output on the images, float32 (batch, labels), from the explainer's own pass if it had one.
-        score: The probability of the target among the labels of its task, per image.
+        score: The probability of the target among the labels of its task, per image, calibrated if the model is.
+        thresholds: The score below which the map is not drawn, per image; ``None`` for no such score.
+        predicted: Whether the target is the strongest of more than two labels, per image.
+        doubts: What the model's own test says against its scores, in the line of the result.
+        remarks: Sentences below the result: the model's own figures, and the tests of its maps.
         facts: One number per image for each quantity that the explainer reports in addition to its map.
         supervised: Whether the map was trained on lesion annotations: it shows what was trained, not why the model
             decided.
@@ -59,6 +64,10 @@ class Explanation:
     heads: np.ndarray | None = None
     logits: np.ndarray | None = None
     score: tuple[float, ...] = ()
+    thresholds: tuple[float | None, ...] = ()
+    predicted: tuple[bool, ...] = ()
+    doubts: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     facts: Facts = field(default_factory=dict)
     supervised: bool = False
 
@@ -78,12 +87,12 @@ class Explanation:
 
     def _repr_html_(self) -> str:
         """Show the overlays of the first images in a notebook."""
-        parts = [f"<p>{self.explainer}, {len(self.map)} image{'s' * (len(self.map) > 1)}</p>"]
+        parts = [f"<p>{method_name(self.explainer)}, {len(self.map)} image{'s' * (len(self.map) > 1)}</p>"]
         for index in range(min(len(self.map), SHOWN)):
             picture = base64.b64encode(_png(self.overlay(index))).decode()
             parts.append(
                 f'<figure style="display: inline-block; margin: 4px"><img src="data:image/png;base64,{picture}" '
-                f'style="max-height: 448px"><figcaption>{self.caption(index)}</figcaption></figure>'
+                f'alt="{escape(self.caption(index))}" style="max-height: 520px"></figure>'
             )
         return "".join(parts)
 
@@ -94,7 +103,7 @@ class Explanation:
             UsageError: There is no such image.
         """
         one = slice(self.check_index(index), index + 1)
-        names = ("map", "target", "flat", "images", "geometry", "heads", "logits", "score")
+        names = ("map", "target", "flat", "images", "geometry", "heads", "logits", "score", "thresholds", "predicted")
         known = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         facts = {name: values[one] for name, values in self.facts.items()}
         return replace(self, **{name: values[one] for name, values in known.items()}, facts=facts)
@@ -131,24 +140,26 @@ class Explanation:
         return find_boxes(self.map[self.check_index(index)], threshold, self.geometry_of(index))
 
     def overlay(
-        self, index: int = 0, *, style: Style = "heat", outline: np.ndarray | None = None, scale: int = 1
+        self, index: int = 0, *, style: Style = "heat", outline: np.ndarray | None = None, scale: int | None = None
     ) -> Image.Image:
-        """Draw the map over its image, with a scale bar in mm below it if the size of a pixel is known.
+        """Draw the map over its image, with the result, the scale of colours and, if it is known, a scale in mm.
+
+        The map is as strong as its score: its opacity follows it, and below the operating point no map is drawn.
 
         Args:
             index: The image's index in the batch.
             style: "heat": colour that grows with the map and leaves the image as it is where the map is zero.
                 "contour": lines at a quarter, a half and three quarters, which hide no tissue. "side_by_side": the
-                image alone next to the image with heat, with the scale of colours.
-            outline: A lesion's mask (height, width), drawn as an outline.
-            scale: Whole number of screen pixels per model pixel.
+                image alone next to the image with heat.
+            outline: The mask (height, width) of annotated lesions, drawn as an outline.
+            scale: Whole number of screen pixels per model pixel; ``None``: for a picture about 450 pixels high or more.
 
         Raises:
             UsageError: There is no such image or style, or the mask has another size.
         """
         if style not in STYLES:
             raise UsageError(f"{style!r} is not a style", source="style", remedy=f"use one of {', '.join(STYLES)}")
-        if not isinstance(scale, int) or scale < 1:
+        if scale is not None and (not isinstance(scale, int) or scale < 1):
             raise UsageError(f"is {scale!r}", source="scale", remedy="give a whole number from 1")
         return render(
             self.images[self.check_index(index)],
@@ -157,7 +168,8 @@ class Explanation:
             outline,
             scale,
             mm_per_pixel(self.geometry_of(index)),
-            self.caption(index),
+            self.text(index, method=style != "side_by_side"),
+            self.strength(index),
         )
 
     def save(
@@ -207,9 +219,10 @@ class Explanation:
             image=self.images[self.check_index(index)],
             values=self.map[index],
             geometry=self.known_geometry(index),
-            explainer=self.explainer,
-            caption=self.caption(index),
+            explainer=method_name(self.explainer),
+            caption=self.result(index),
             style=style,
+            strength=self.strength(index),
         )
 
     def to_dict(self, index: int = 0) -> dict[str, Any]:
@@ -220,6 +233,7 @@ class Explanation:
             "supervised": self.supervised,
             "target": self.target[index],
             "score": self.score[index] if self.score else None,
+            "threshold": self.thresholds[index] if self.thresholds else None,
             "flat": self.flat[index],
             "size": list(self.map.shape[1:]),
             "geometry": None if geometry is None else geometry.to_dict(),
@@ -228,11 +242,30 @@ class Explanation:
             "boxes": [box.to_dict() for box in self.boxes(index=index)],
         }
 
+    def result(self, index: int = 0) -> str:
+        """Return one line on what is explained: the label, its probability, and why no map is drawn if none is."""
+        named = f"{self.target[self.check_index(index)]}{' (predicted)' * any(self.predicted[index : index + 1])}"
+        score = f" {percent(self.score[index])}" if self.score else ""
+        threshold = self.thresholds[index] if self.thresholds else None
+        if threshold is not None and self.strength(index) == 0:
+            score += f", no map below the operating point of {percent(threshold)}"
+        notes = ["the map is empty"] * self.flat[index] + ["trained on lesion annotations"] * self.supervised
+        return named + score + "".join(f", {note}" for note in [*self.doubts, *notes])
+
     def caption(self, index: int = 0) -> str:
-        """Return one line on what is shown: the target, its score, and whether the map is empty or supervised."""
-        score = f" {self.score[index]:.2f}" if self.score else ""
-        notes = ["the map is empty"] * self.flat[index] + ["supervised"] * self.supervised
-        return f"{self.target[index]}{score}" + "".join(f", {note}" for note in notes)
+        """Return `result` with the name of the method, as it is shown with every map."""
+        return f"{self.result(index)}; {method_name(self.explainer)}"
+
+    def text(self, index: int = 0, *, method: bool = True) -> str:
+        """Return the lines below a picture: the result, and what is known of the model and of its maps."""
+        return "\n".join([self.caption(index) if method else self.result(index), *self.remarks])
+
+    def strength(self, index: int = 0) -> float:
+        """Return how strongly the map is drawn, in [0, 1]: its score, or 0 below the operating point."""
+        if not self.score:
+            return 1.0
+        score, threshold = self.score[self.check_index(index)], self.thresholds[index] if self.thresholds else None
+        return 0.0 if threshold is not None and score < threshold else score
 
     def geometry_of(self, index: int) -> Geometry | None:
         """Return one image's way back to source pixels, if it is known."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal, get_args
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -21,14 +22,33 @@ DARKEST, LIGHTEST = 0.25, 0.9
 LEVELS = (0.25, 0.5, 0.75)  # values of the map at which contours are drawn
 LINES_FROM = 0.3  # thin lines need lighter colours than areas
 GAP = 8
-CAPTIONS = {
+TALL = 448  # a picture is enlarged by whole numbers until it has this height
+NARROWEST = 300  # width of a page in pixels: text below a narrow picture needs room
+LESION = "annotated lesion"
+MAP_SCALE = ("0", "strongest")  # of an image's own map: two images' colours are not comparable
+_NAMES = {
+    "attention": "attention",
+    "attention_rollout": "attention rollout",
+    "bag_attention": "attention over tiles",
     "grad_cam": "Grad-CAM",
     "grad_cam_attention": "attention-weighted Grad-CAM",
     "hires_cam": "HiResCAM",
     "layer_cam": "LayerCAM",
     "legrad": "LeGrad",
-    "lesion_head": "lesion head (supervised)",
+    "lesion_head": "lesion head",
 }
+
+
+def method_name(explainer: str) -> str:
+    """Return the name of a method as pictures, pages and tables show it, from its name as an explainer."""
+    return _NAMES.get(explainer, explainer.replace("_", " "))
+
+
+def percent(probability: float) -> str:
+    """Return a probability as it is shown with every map: "3 %", "<1 %", ">99 %"."""
+    if 0 < probability < 0.005 or 0.995 < probability < 1:
+        return "<1 %" if probability < 0.5 else ">99 %"
+    return f"{100 * probability:.0f} %"
 
 
 def render(
@@ -36,34 +56,48 @@ def render(
     maps: Mapping[str, np.ndarray],
     style: Style = "heat",
     outline: np.ndarray | None = None,
-    scale: int = 1,
+    scale: int | None = None,
     mm: float | None = None,
     caption: str = "",
+    strength: float = 1.0,
 ) -> Image.Image:
-    """Draw a map over its image in a style, with a scale bar below it.
+    """Draw maps over their image in a style, with the scale of colours, and below them the result and what is outlined.
 
     Args:
         image: The image (height, width) in [0, 1].
         maps: Maps (height, width) in [0, 1] by the explainer's name: one, or several for "side_by_side".
         style: The style, see ``Explanation.overlay``.
-        outline: A lesion's mask (height, width), drawn as an outline.
-        scale: Whole number of screen pixels per model pixel.
+        outline: The mask (height, width) of annotated lesions, drawn as an outline.
+        scale: Whole number of screen pixels per model pixel; ``None``: until the picture is 448 pixels high.
         mm: Side of a model pixel in mm; without it there is no bar.
-        caption: A line of text below the panels of "side_by_side".
+        caption: The result, see ``Explanation.result``.
+        strength: Strength from 0 to 1 with which the maps are drawn.
 
     Raises:
         UsageError: The sizes differ.
     """
+    scale = scale or max(1, math.ceil(TALL / image.shape[0]))
     if style == "side_by_side":
-        return side_by_side(image, maps, outline, max(scale, 2), mm, caption)
+        return side_by_side(image, maps, outline, scale, mm, caption, strength)
     (values,) = maps.values()
     _check_sizes(image, {"values": values, "outline": outline})
     size = (image.shape[0] * scale, image.shape[1] * scale)
-    picture = _panel(image, values, outline, size, style)
-    return picture if mm is None else add_footer(picture, mm / scale)
+    picture = _panel(image, values, outline, size, style, strength)
+    bar = _colour_bar(size[0], ImageFont.load_default(size=12), strength, ink="white")
+    page = Image.new("RGB", (picture.width + (bar.width if strength else 0), picture.height), "black")
+    page.paste(picture, (0, 0))
+    page.paste(bar, (picture.width, 0))
+    return add_footer(page, None if mm is None else mm / scale, caption, legend=_legend(outline))
 
 
-def heat_overlay(image: np.ndarray, values: np.ndarray, outline: np.ndarray | None = None) -> np.ndarray:
+def _legend(outline: np.ndarray | None) -> list[tuple[tuple[int, int, int], str]]:
+    """Return the colours of the outlines in a picture with what they are."""
+    return [] if outline is None or not np.asarray(outline).any() else [(OUTLINE, LESION)]
+
+
+def heat_overlay(
+    image: np.ndarray, values: np.ndarray, outline: np.ndarray | None = None, strength: float = 1.0
+) -> np.ndarray:
     """Draw a map as colours over its image: uint8 RGB (height, width, 3).
 
     Args:
@@ -71,13 +105,14 @@ def heat_overlay(image: np.ndarray, values: np.ndarray, outline: np.ndarray | No
         values: The map (height, width) in [0, 1]. Its opacity grows with it, so that zero leaves the image as it is and
             weak values hide no tissue.
         outline: A lesion's mask (height, width), drawn as an outline.
+        strength: Strength from 0 to 1 with which the map is drawn.
 
     Raises:
         UsageError: The sizes differ.
     """
     _check_sizes(image, {"values": values, "outline": outline})
     values = np.clip(values, 0, 1)
-    picture = np.rint(blend(np.clip(image, 0, 1), values, OPACITY) * 255).astype(np.uint8)
+    picture = np.rint(blend(np.clip(image, 0, 1), values, OPACITY * strength) * 255).astype(np.uint8)
     return picture if outline is None else draw_outline(picture, outline)
 
 
@@ -93,7 +128,7 @@ def blend(image: np.ndarray, values: np.ndarray, opacity: float) -> np.ndarray:
     return np.asarray(image[..., None] * (1 - alpha) + _colours(values) * alpha)
 
 
-def contour_overlay(image: np.ndarray, values: np.ndarray, width: int = 1) -> np.ndarray:
+def contour_overlay(image: np.ndarray, values: np.ndarray, width: int = 1, strength: float = 1.0) -> np.ndarray:
     """Draw lines over an image where a map passes 0.25, 0.5 and 0.75: uint8 RGB (height, width, 3).
 
     A higher line is lighter; a dark rim keeps each line visible on dense tissue.
@@ -102,6 +137,7 @@ def contour_overlay(image: np.ndarray, values: np.ndarray, width: int = 1) -> np
         image: The image (height, width) in [0, 1].
         values: The map (height, width) in [0, 1].
         width: Width of a line in pixels.
+        strength: Strength from 0 to 1 with which the lines are drawn.
 
     Raises:
         UsageError: The sizes differ.
@@ -113,8 +149,9 @@ def contour_overlay(image: np.ndarray, values: np.ndarray, width: int = 1) -> np
         inside = values >= level
         line = inside & ~ndimage.binary_erosion(inside, iterations=width, border_value=1)
         rim = ndimage.binary_dilation(line) & ~inside
-        picture[rim] = picture[rim] // 3
-        picture[line] = np.rint(_colours(LINES_FROM + (1 - LINES_FROM) * level) * 255)
+        colour = _colours(LINES_FROM + (1 - LINES_FROM) * level) * 255
+        picture[rim] = np.rint(picture[rim] * (1 - strength * 2 / 3))
+        picture[line] = np.rint(picture[line] * (1 - strength) + colour * strength)
     return picture
 
 
@@ -134,16 +171,18 @@ def side_by_side(
     scale: int = 2,
     mm: float | None = None,
     caption: str = "",
+    strength: float = 1.0,
 ) -> Image.Image:
     """Draw the image alone and under each map, with headings, the scale of colours and a scale bar in mm.
 
     Args:
         image: The image (height, width) in [0, 1].
         maps: Maps (height, width) in [0, 1] by the explainer's name or by a heading.
-        outline: A lesion's mask (height, width), drawn as an outline in each panel.
+        outline: The mask (height, width) of annotated lesions, drawn as an outline in each panel.
         scale: Whole number of screen pixels per model pixel.
         mm: Side of a model pixel in mm; without it there is no bar.
-        caption: A line of text below the panels.
+        caption: The result, below the panels.
+        strength: Strength from 0 to 1 with which the maps are drawn.
 
     Raises:
         UsageError: The sizes differ.
@@ -151,22 +190,20 @@ def side_by_side(
     _check_sizes(image, {**maps, "outline": outline})
     size = (image.shape[0] * scale, image.shape[1] * scale)
     empty = np.zeros(image.shape, np.float32)
-    font = ImageFont.load_default(size=max(11, min(20, size[1] // 15)))
-    panels = [
-        ("image", empty),
-        *((CAPTIONS.get(name, name.replace("_", " ")), values) for name, values in maps.items()),
-    ]
+    font = ImageFont.load_default(size=max(11, min(18, size[1] // 15)))
+    drawn = maps if strength else {}  # without a map the image alone is enough
+    panels = [("image", empty), *((method_name(name), values) for name, values in drawn.items())]
     width = max(size[1], *(int(font.getlength(name)) + 4 for name, _ in panels))
     band = int(font.size) + 8
-    bar = _colour_bar(size[0], font)
-    page = Image.new("RGB", (len(panels) * (width + GAP) + bar.width, size[0] + band), "white")
+    bar = _colour_bar(size[0], font, strength, ink="black")
+    page = Image.new("RGB", (len(panels) * (width + GAP) + (bar.width if strength else 0), size[0] + band), "white")
     draw = ImageDraw.Draw(page)
     for column, (name, values) in enumerate(panels):
         left = column * (width + GAP)
-        page.paste(_panel(image, values, outline, size), (left + (width - size[1]) // 2, band))
+        page.paste(_panel(image, values, outline, size, "heat", strength), (left + (width - size[1]) // 2, band))
         draw.text((left + width // 2, band // 2), name, fill="black", font=font, anchor="mm")
     page.paste(bar, (len(panels) * (width + GAP), band))
-    return add_footer(page, None if mm is None else mm / scale, caption, ink="black") if mm or caption else page
+    return add_footer(page, None if mm is None else mm / scale, caption, ink="black", legend=_legend(outline))
 
 
 def _colours(values: np.ndarray | float) -> np.ndarray:
@@ -177,11 +214,19 @@ def _colours(values: np.ndarray | float) -> np.ndarray:
 
 
 def _panel(
-    image: np.ndarray, values: np.ndarray, outline: np.ndarray | None, size: tuple[int, int], style: Style = "heat"
+    image: np.ndarray,
+    values: np.ndarray,
+    outline: np.ndarray | None,
+    size: tuple[int, int],
+    style: Style,
+    strength: float,
 ) -> Image.Image:
     """Draw one panel at screen size; each part is enlarged by itself, so that lines stay sharp."""
     grey, map_ = _enlarged(image, size), _enlarged(values, size)
-    large = heat_overlay(grey, map_) if style == "heat" else contour_overlay(grey, map_, width=max(1, size[1] // 150))
+    if style == "heat":
+        large = heat_overlay(grey, map_, strength=strength)
+    else:
+        large = contour_overlay(grey, map_, max(1, size[1] // 150), strength)
     return Image.fromarray(large if outline is None else draw_outline(large, _enlarged(outline, size)))
 
 
@@ -192,16 +237,18 @@ def _enlarged(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(picture.resize(size[::-1], Image.Resampling.BILINEAR))
 
 
-def _colour_bar(height: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> Image.Image:
-    """Draw the colours from 0 to 1 as they look over a mid grey."""
+def _colour_bar(
+    height: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, strength: float, ink: str
+) -> Image.Image:
+    """Draw the colours from 0 to the map's strongest point as they look over a mid grey at this strength."""
     length = min(height, 160)
-    bar = Image.new("RGB", (int(font.getlength("0.0")) + 26, height), "white")
+    bar = Image.new("RGB", (int(font.getlength(MAP_SCALE[1])) + 28, height), _paper(ink))
     ramp = np.linspace(1, 0, length)[:, None].repeat(14, axis=1)
     top = (height - length) // 2
-    bar.paste(Image.fromarray(heat_overlay(np.full(ramp.shape, 0.5), ramp)), (4, top))
+    bar.paste(Image.fromarray(heat_overlay(np.full(ramp.shape, 0.5), ramp, strength=strength)), (4, top))
     draw = ImageDraw.Draw(bar)
-    for text, row, anchor in (("1", top, "lt"), ("0", top + length, "lb")):
-        draw.text((22, row), text, fill="black", font=font, anchor=anchor)
+    for text, row, anchor in ((MAP_SCALE[1], top, "lt"), (MAP_SCALE[0], top + length, "lb")):
+        draw.text((22, row), text, fill=ink, font=font, anchor=anchor)
     return bar
 
 
@@ -230,31 +277,67 @@ def bar_length(width: int, mm: float) -> int:
     return max((length for length in LENGTHS_MM if length / mm <= width / 3), default=LENGTHS_MM[0])
 
 
-def add_footer(picture: Image.Image, mm: float | None, text: str = "", ink: str = "white") -> Image.Image:
+def add_footer(
+    picture: Image.Image,
+    mm: float | None,
+    text: str = "",
+    ink: str = "white",
+    legend: Sequence[tuple[tuple[int, int, int], str]] = (),
+) -> Image.Image:
     """Put a picture above a strip, so that nothing of it is covered.
 
     Args:
         picture: The picture in RGB.
         mm: Side of a pixel in mm; ``None`` for no bar.
-        text: A line of text at the right of the bar.
+        text: Text below the bar, broken into lines.
         ink: Colour of bar and text: "white" on black, as images are, or "black" on white, as pages are.
+        legend: Colours of outlines with what they are, next to the bar.
     """
-    size = max(11, min(20, picture.width // 25))
+    width = max(picture.width, NARROWEST)
+    size = max(12, min(18, width // 30))
     font = ImageFont.load_default(size=size)
-    left, bar, label = 4, 0, text
-    if mm is not None:
-        length = bar_length(picture.width, mm)
-        bar = max(1, round(length / mm))
-        label = f"{length} mm" + (f"    {text}" if text else "")
-    width = max(picture.width, left + bar + 6 + int(font.getlength(label)) + 4)
-    page = Image.new("RGB", (width, picture.height + size + 8), "black" if ink == "white" else "white")
+    lines, step = _lines(text, font, width - 8), size + 6
+    top = picture.height + 2
+    rows = bool(mm is not None or legend) + len(lines)
+    page = Image.new("RGB", (width, picture.height + (rows * step + 4 if rows else 0)), _paper(ink))
     page.paste(picture, (0, 0))
     draw = ImageDraw.Draw(page)
-    middle = picture.height + (size + 8) // 2
-    if bar:
+    left = 4
+    if mm is not None:
+        length = bar_length(picture.width, mm)
+        bar, middle = max(1, round(length / mm)), top + step // 2
         # bar pixels from left on, both ends marked
         draw.line([(left, middle), (left + bar - 1, middle)], fill=ink, width=2)
         for end in (left, left + bar - 1):
             draw.line([(end, middle - 4), (end, middle + 4)], fill=ink)
-    draw.text((left + bar + 6 if bar else left, middle), label, fill=ink, font=font, anchor="lm")
+        draw.text((left + bar + 6, middle), f"{length} mm", fill=ink, font=font, anchor="lm")
+        left += bar + 22 + int(font.getlength(f"{length} mm"))
+    for colour, what in legend:
+        middle = top + step // 2
+        # dark below: the colour has to show on white paper too
+        draw.rectangle((left, middle - 6, left + 19, middle + 6), fill=(60, 60, 60))
+        draw.line([(left + 3, middle), (left + 16, middle)], fill=colour, width=3)
+        draw.text((left + 26, middle), what, fill=ink, font=font, anchor="lm")
+        left += 40 + int(font.getlength(what))
+    for number, line in enumerate(lines, rows - len(lines)):
+        draw.text((4, top + number * step + step // 2), line, fill=ink, font=font, anchor="lm")
     return page
+
+
+def _paper(ink: str) -> str:
+    return "black" if ink == "white" else "white"
+
+
+def _lines(text: str, font: Any, width: int) -> list[str]:
+    """Break a text between words into lines of a width in pixels; line feeds are kept."""
+    lines: list[str] = []
+    for part in text.splitlines():
+        line = ""
+        for word in part.split():
+            longer = f"{line} {word}".strip()
+            if line and font.getlength(longer) > width:
+                lines.append(line)
+                longer = word
+            line = longer
+        lines.append(line)
+    return lines

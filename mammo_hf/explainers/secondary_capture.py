@@ -43,6 +43,7 @@ def secondary_capture(
     explainer: str,
     caption: str,
     style: Style,
+    strength: float = 1.0,
 ) -> Dataset:
     """Return the dataset; the same explanation of the same source gives the same one, UIDs included.
 
@@ -51,9 +52,10 @@ def secondary_capture(
         image: The image as the model saw it, (height, width) in [0, 1].
         values: The map (height, width) in [0, 1].
         geometry: The way back to source pixels.
-        explainer: The explainer's name.
+        explainer: Name of the method.
         caption: One line on what is shown.
         style: The style, "heat" or "contour".
+        strength: Strength from 0 to 1 with which the map is drawn.
 
     Raises:
         UsageError: The source is another image than the one that was explained or belongs to no study, or the style is
@@ -72,7 +74,10 @@ def secondary_capture(
     values = geometry.map_to_source(values)
     if factor > 1:
         grey, values = resize_area(grey, size), resize_area(values, size)
-    tint = heat_overlay(grey, values) if style == "heat" else contour_overlay(grey, values, max(1, size[0] // 700))
+    if style == "heat":
+        tint = heat_overlay(grey, values, strength=strength)
+    else:
+        tint = contour_overlay(grey, values, max(1, size[0] // 700), strength)
     lines = (*BURNED_IN, f"{explainer}, mammo_hf {version('mammo-hf')}", caption)
     # Describe it
     dataset = _patient_and_study(header)

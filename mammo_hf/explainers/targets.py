@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ..errors import UsageError
+from ..metrics.calibration import calibrated
 from ..models.configuration_tasks import slices_of
 
 Target = str | SupportsIndex | Sequence[str | SupportsIndex] | np.ndarray | torch.Tensor | None
@@ -29,10 +30,47 @@ def label_names(config: Any) -> list[str]:
     return [config.id2label[index] for index in range(config.num_labels)]
 
 
-def predicted(logits: torch.Tensor, config: Any) -> list[int]:
-    """Return the index of the first task's strongest label per image, from logits (batch, labels)."""
-    first = next(iter(task_slices(config).values()))
-    return [int(index) + first.start for index in logits[:, first].argmax(-1)]
+def predicted(logits: torch.Tensor, config: Any, task: str | None = None) -> list[int]:
+    """Return the index of a task's strongest label per image, from logits (batch, labels).
+
+    Args:
+        logits: Logits (batch, labels of all tasks).
+        config: The model's configuration.
+        task: The task's name; ``None``: the first.
+    """
+    slices = task_slices(config)
+    part = next(iter(slices.values())) if task is None else slices[task]
+    return [int(index) + part.start for index in logits[:, part].argmax(-1)]
+
+
+def fixed_target(config: Any, task: str | None = None) -> int | None:
+    """Return the index of the label of a task that is explained of every image, whatever the model predicts.
+
+    Of two labels it is the positive one, the last, as in `evaluate`: a map for "benign" would look like a finding. Of
+    more there is one only if the mapping of the collection gave their ``severity``: the most severe.
+
+    Args:
+        config: The model's configuration.
+        task: The task's name; ``None``: the first.
+    """
+    name = next(iter(task_slices(config))) if task is None else task
+    part = task_slices(config)[name]
+    ordered = any(one["name"] == name and one.get("severity") for one in getattr(config, "tasks", None) or [])
+    return part.stop - 1 if part.stop - part.start == 2 or ordered else None
+
+
+def default_targets(logits: torch.Tensor, config: Any, task: str | None = None) -> list[int]:
+    """Return the index of the label that is explained unless another one is asked for, per image.
+
+    It is that of `fixed_target` or, without one, the strongest.
+
+    Args:
+        logits: Logits (batch, labels of all tasks).
+        config: The model's configuration.
+        task: The task's name; ``None``: the first.
+    """
+    fixed = fixed_target(config, task)
+    return predicted(logits, config, task) if fixed is None else [fixed] * len(logits)
 
 
 def resolve(target: Target, count: int, config: Any) -> list[int]:
@@ -55,8 +93,8 @@ def resolve(target: Target, count: int, config: Any) -> list[int]:
     return [_index(one, config) for one in targets]
 
 
-class Predicted(Sequence[int]):
-    """The first task's predictions for a batch, computed when they are first needed.
+class Default(Sequence[int]):
+    """The targets of a batch for which none was asked, see `default_targets`, computed when they are first needed.
 
     An explainer that runs the model before it needs its targets, as ``score`` does, needs no second pass.
 
@@ -71,7 +109,7 @@ class Predicted(Sequence[int]):
 
     @cached_property
     def _indices(self) -> list[int]:
-        return predicted(self._logits(), self._config)
+        return default_targets(self._logits(), self._config)
 
     def __len__(self) -> int:
         return self._count
@@ -109,6 +147,37 @@ def probabilities(logits: torch.Tensor, indices: Sequence[int], config: Any) -> 
     """Return each target's probability, float32 (batch,): the softmax over its task's own slice."""
     parts = [(row, index, _task_of(index, config)) for row, index in zip(logits.float(), indices, strict=True)]
     return torch.stack([row[part].softmax(-1)[index - part.start] for row, index, part in parts])
+
+
+def calibrated_scores(config: Any, logits: np.ndarray) -> dict[str, np.ndarray]:
+    """Return each task's scores by its name, float64 (batch, labels), with rows that sum to 1.
+
+    They are calibrated if ``config.calibration`` says how.
+
+    Args:
+        config: The model's configuration.
+        logits: Logits (batch, labels of all tasks).
+    """
+    calibrations = getattr(config, "calibration", None) or {}
+    return {name: calibrated(logits[:, part], calibrations.get(name)) for name, part in task_slices(config).items()}
+
+
+def threshold_of(index: int, config: Any, operating_point: str) -> float | None:
+    """Return the score from which on a label counts as found, that validation images have fixed.
+
+    Args:
+        index: The label's index into the logits.
+        config: The model's configuration.
+        operating_point: Rule of `mammo_hf.metrics.operating_points.RULES`; "none" for no threshold.
+
+    Returns:
+        The threshold of the positive label of a task with two; ``None`` of any other label, or if the model holds none.
+    """
+    for name, part in task_slices(config).items():
+        if index == part.stop - 1 and part.stop - part.start == 2:
+            of_image = ((getattr(config, "operating_points", None) or {}).get(name) or {}).get("image") or {}
+            return (of_image.get(operating_point) or {}).get("threshold")
+    return None
 
 
 def gradients_of(total: torch.Tensor, inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:

@@ -9,28 +9,33 @@ import csv
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from html import escape
+from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
 from ..data.overrides import read_overrides
 from ..encoders.classifier import BagClassifier
-from ..errors import DataError, UsageError, check_device, check_number
+from ..errors import DataError, UsageError, check_choice, check_device, check_number
 from ..explainers import Explanation, find_explainer
-from ..explainers import explain as explain_batch
+from ..explainers.explain import OPERATING_POINT, OPERATING_POINTS
 from ..explainers.explanation import mm_per_pixel
-from ..explainers.overlay import side_by_side
-from ..files import is_remote, safe_cell, whole_file, writing_errors
+from ..explainers.overlay import method_name, percent, side_by_side
+from ..explainers.targets import calibrated_scores, fixed_target, task_slices
+from ..files import is_remote, safe_cell, whole_file, write_whole, writing_errors
 from ..models.checkpoint import locate, read_tasks
 from ..plugins import PluginError, pass_over
+from ..processing.geometry import Geometry
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .onnx import is_exported
-from .reading import REJECTED, Cut, ImageReader, InferenceResult, ReadImage, Source, files_to_read, folders_of
-from .scoring import load_classifier
+from .reading import REJECTED, Cut, ImageReader, InferenceResult, ReadImage, Source, exams_of, files_to_read, folders_of
+from .scoring import as_reported, explain_tasks, image_logits, load_classifier, targets_of_exam
 
 if TYPE_CHECKING:
     import datasets
@@ -41,6 +46,7 @@ logger = logging.getLogger(__name__)
 
 SHOWN = ("attention", "grad_cam", "grad_cam_attention")
 SHOWN_OF_BAGS = ("bag_attention", "grad_cam")  # by a head over features
+PARTS = ("test", "validation", "train", "unlabelled", "all")  # of a collection
 COUNT = 12  # test images of a collection that are drawn
 
 
@@ -51,6 +57,8 @@ def explain(
     *,
     explainer: str | Sequence[str] | None = None,
     target: str | None = None,
+    operating_point: str = OPERATING_POINT,
+    split: str = "test",
     count: int | None = None,
     num_workers: int = 2,
     device: str | None = None,
@@ -61,9 +69,10 @@ def explain(
 ) -> InferenceResult:
     """Draw where a classifier looked: each image alone and under the map of each explainer, side by side.
 
-    Of a collection, test images are drawn into ``001.png`` and so on, those with a lesion's outline first. Of files,
-    each is drawn; ``explanations.csv`` lists the picture, the explained label and its probability of each file, and
-    ``rejected.csv`` the files that could not be read, with the reason.
+    Images are drawn into ``001.png`` and so on: of a collection those of one split, those with a lesion's outline
+    first; of files each. ``index.csv`` lists of each picture the file, or the key of an image of a collection, the
+    explained label, its score, the truth if it is known, and where the first map is strongest; ``index.html`` shows
+    them. ``rejected.csv`` lists the files that could not be read, with the reason.
 
     Args:
         model: A classifier, as in `mammo_hf.models.checkpoint.locate`.
@@ -72,7 +81,11 @@ def explain(
         output_dir: Folder for the pictures.
         explainer: Names of the explainers, or one name; ``None``: `SHOWN` or, for a head over features,
             `SHOWN_OF_BAGS`.
-        target: Label to explain, such as "pathology:malignant"; by default what the first task predicts.
+        target: Label to explain, such as "pathology:malignant"; by default, of the first task, of two labels the
+            positive one and of more the predicted one, the same for all views of an exam.
+        operating_point: Rule below whose threshold the map of a positive label is not drawn, or "none", as in
+            `mammo_hf.explainers.explain`.
+        split: Split of a collection: "test", "validation", "train", "unlabelled", or "all".
         count: Largest number of images; by default 12 of a collection, and all files.
         num_workers: Number of processes that read.
         device: The device, "cpu" or "cuda"; by default a GPU if there is one.
@@ -84,7 +97,7 @@ def explain(
 
     Raises:
         UsageError: An argument makes no sense, or the model is not a classifier.
-        DataError: The model or the collection cannot be read, or it has no labelled test image.
+        DataError: The model or the collection cannot be read, or it has no image of the split.
     """
     names = [explainer] if isinstance(explainer, str) else list(explainer or ())
     for name in names:
@@ -93,6 +106,8 @@ def explain(
         check_number("count", count, count >= 1, "1 or more")
     check_number("num_workers", num_workers, num_workers >= 0, "0 or more")
     check_device(device)
+    check_choice("operating_point", operating_point, OPERATING_POINTS)
+    check_choice("split", split, PARTS)
     folder, out = locate(model), Path(output_dir)
     if is_exported(folder):
         remedy = "give the checkpoint that it was exported from"
@@ -102,17 +117,18 @@ def explain(
     names = names or list(SHOWN_OF_BAGS if of_bags else SHOWN)
     processor = processor.with_settings(processor_settings)
     network.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+    draw = _Drawing(network, processor, out, names, target, operating_point)
     if _is_labelled(images) and of_bags:
-        images = _test_files(images, folder, processor, count or COUNT, overrides)
+        images = _files_of_split(images, folder, processor, split, count or COUNT, overrides)
     if _is_labelled(images):
-        prepared = _prepared(images, folder, processor, out, num_workers, overrides)
-        result = _explain_prepared(network, processor, prepared, out, names, target=target, count=count or COUNT)
+        prepared = _prepared(images, folder, processor, out, split, num_workers, overrides)
+        result = draw.all(_prepared_exams(draw, prepared, split, count or COUNT))
     else:
         files = files_to_read(images)[:count]  # type: ignore[arg-type]
         given = read_overrides(overrides, folders_of(images))  # type: ignore[arg-type]
         cut = Cut(network.views, network.encoder.tile) if of_bags else None
         reader = ImageReader(processor, min(num_workers, len(files)), given, cut)
-        result = _explain_files(network, reader, files, out, names, target=target)
+        result = draw.all(_exams_of_files(draw, reader, files))
     logger.info("%s", result)
     return result
 
@@ -131,8 +147,8 @@ def _is_labelled(images: Any) -> bool:
     return is_remote(text) or path.suffix.lower() == ".toml" or (":" in text and not path.exists())
 
 
-def _test_images(images: Any, model: Path, processor: MammoImageProcessor, overrides: Any) -> Any:
-    """Return the test images of a collection; images that are prepared as they are."""
+def _images_of(images: Any, model: Path, processor: MammoImageProcessor, split: str, overrides: Any) -> Any:
+    """Return the images of a split of a collection; images that are prepared as they are."""
     from ..data.collection import Collection
     from ..data.training_data import open_as_trained, reading_of
 
@@ -143,17 +159,22 @@ def _test_images(images: Any, model: Path, processor: MammoImageProcessor, overr
         raise UsageError("adds nothing to images that are loaded", source="overrides", remedy="give it to load")
     if not isinstance(images, Collection):
         return images
-    table = images.where(split="test")
+    table = images if split == "all" else images.where(split=split)
     if not len(table):
-        raise DataError("has no test image to explain", source=images.salt_name, remedy="check its test tables")
+        raise DataError(f"has no {split} image to explain", source=images.salt_name, remedy=_OTHER_SPLIT)
     return table
 
 
-def _test_files(images: Any, model: Path, processor: MammoImageProcessor, count: int, overrides: Any) -> list[str]:
-    """Return the files of test images, those with an annotated finding first."""
+_OTHER_SPLIT = "check its tables, or name another split: `split=all`"
+
+
+def _files_of_split(
+    images: Any, model: Path, processor: MammoImageProcessor, split: str, count: int, overrides: Any
+) -> list[str]:
+    """Return the files of images of a split, those with an annotated finding first."""
     from ..data.prepare.folder import features_folder_of, folder_of
 
-    table = _test_images(images, model, processor, overrides)
+    table = _images_of(images, model, processor, split, overrides)
     if not hasattr(table, "column") or folder_of(table) is not None or features_folder_of(table) is not None:
         remedy = "give the collection that they were made from, or files"
         raise UsageError("are prepared, and a head over features explains files", source="the images", remedy=remedy)
@@ -162,49 +183,243 @@ def _test_files(images: Any, model: Path, processor: MammoImageProcessor, count:
 
 
 def _prepared(
-    images: Any, model: Path, processor: MammoImageProcessor, out: Path, num_workers: int, overrides: Any
+    images: Any, model: Path, processor: MammoImageProcessor, out: Path, split: str, num_workers: int, overrides: Any
 ) -> datasets.Dataset:
-    """Return the prepared test images of a collection."""
+    """Return the prepared images of a split of a collection."""
     from ..data.collection import Collection
     from ..data.training_data import prepared_images
 
-    table = _test_images(images, model, processor, overrides)
+    table = _images_of(images, model, processor, split, overrides)
     if not isinstance(table, Collection):
         return table
     return prepared_images(table, processor, out / "prepared", tasks=read_tasks(model), num_workers=num_workers)
 
 
-def _explain_prepared(
-    network: Any,
-    processor: MammoImageProcessor,
-    prepared: datasets.Dataset,
-    out: Path,
-    names: Sequence[str],
-    *,
-    target: str | None,
-    count: int,
-) -> InferenceResult:
-    """Draw labelled test images, those with a lesion's outline first."""
-    from ..data.prepared_row import lesion_mask
+class _Shown(NamedTuple):
+    """An image that is explained.
+
+    Attributes:
+        number: Number of its picture.
+        name: Path of its file, or its key in a collection.
+        pixels: What is explained of it, (1, channels, height, width).
+        image: The picture that is shown of it, (1, height, width) in [0, 1].
+        geometry: The way back to its source; ``None`` if it is not known.
+        notes: Codes of the notes on it.
+        lesion: Mask of its annotated lesions, if there are any.
+        truth: Its label in each task, "" where it is not known.
+        split: Its split in a collection.
+    """
+
+    number: int
+    name: str
+    pixels: torch.Tensor
+    image: np.ndarray
+    geometry: Geometry | None
+    notes: Sequence[str]
+    lesion: np.ndarray | None = None
+    truth: Mapping[str, str] | None = None
+    split: str = ""
+
+
+def _prepared_exams(draw: _Drawing, prepared: datasets.Dataset, split: str, count: int) -> Iterator[list[_Shown]]:
+    """Yield prepared images exam by exam, as far as these matter, those with a lesion's outline first."""
+    from ..data.prepared_row import geometry_of, lesion_mask
     from ..data.torch_datasets import LabelledImages, rows_of
+    from ..notes import codes_in
 
-    rows = [row for row in rows_of(prepared, ("test",)) if max(prepared[row]["labels"]) >= 0]
+    rows = list(range(len(prepared))) if split == "all" else rows_of(prepared, (split,))
+    if split in ("test", "validation", "train"):
+        rows = [row for row in rows if max(prepared[row]["labels"]) >= 0]
     if not rows:
-        raise DataError("there is no labelled test image to explain", remedy="check the collection's test tables")
+        raise DataError(f"there is no {'' if split == 'all' else split + ' '}image to explain", remedy=_OTHER_SPLIT)
+    draw.found(min(len(rows), count))
     rows.sort(key=lambda row: prepared[row]["lesions"] is None)
-    images = LabelledImages(prepared.select(rows[:count]), processor)
-    with writing_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
-    for index in range(len(images)):
-        intensity, _, row = images.intensity_and_lesions(index)
-        pixels = images.normalized(intensity)[None].to(network.device)
-        found = _by_each(names, partial(explain_batch, network, pixels, target))
+    images = LabelledImages(prepared.select(rows[:count]), draw.processor)
+    exams: dict[Any, list[int]] = {}
+    for index, row in enumerate(rows[:count]):
+        key = (prepared[row]["patient"], prepared[row].get("exam")) if draw.by_exam else index
+        exams.setdefault(key, []).append(index)
+    for members in exams.values():
+        found = []
+        for index in members:
+            intensity, _, row = images.intensity_and_lesions(index)
+            labels = zip(draw.tasks, row["labels"], strict=True)
+            truth = {task["name"]: task["labels"][label] if label >= 0 else "" for task, label in labels}
+            found.append(
+                _Shown(
+                    index + 1,
+                    str(row["image_id"]),
+                    images.normalized(intensity)[None],
+                    intensity.numpy(),
+                    geometry_of(row),
+                    codes_in(row["notes"]),
+                    lesion_mask(row),
+                    truth,
+                    str(row["split"]),
+                )
+            )
+        yield found
+
+
+def _exams_of_files(draw: _Drawing, ahead: ImageReader, files: Sequence[str]) -> Iterator[list[_Shown]]:
+    """Yield files exam by exam, as far as these matter; those that cannot be read are rejected."""
+    draw.found(len(files))
+    number = {file: index + 1 for index, file in enumerate(files)}
+    exams = [[file for file, *_ in exam] for exam in exams_of(files)] if draw.by_exam else [[file] for file in files]
+    with ahead as reader:
+        coming = reader.read(enumerate(file for exam in exams for file in exam))
+        for exam in exams:
+            found = []
+            for file, image in zip(exam, coming, strict=False):
+                if image.reason is not None or image.geometry is None:
+                    draw.reject(file, image)
+                    continue
+                pixels, shown = _pixels(image, reader.processor)
+                found.append(_Shown(number[file], file, pixels, shown, image.geometry, image.notes))
+            yield found
+
+
+def _pixels(image: ReadImage, processor: MammoImageProcessor) -> tuple[torch.Tensor, np.ndarray]:
+    """Return what is explained of an image, (1, channels, height, width), and how it is shown, (1, height, width)."""
+    if image.views is not None:
+        intensity = image.views.finest[0][None]
+        return torch.from_numpy(intensity)[None], intensity
+    pixels = np.asarray(image.pixel_values)[None]
+    return torch.from_numpy(pixels), processor.denormalize(pixels)
+
+
+_COLUMNS = ("picture", "image", "split", "label", "score", "truth", "map", "peak_row_mm", "peak_column_mm", "notes")
+
+
+class _Drawing:
+    """Pictures of explanations, and the tables that list them.
+
+    Args:
+        network: A classifier.
+        processor: Its processor.
+        out: Folder of the pictures.
+        names: Names of the explainers.
+        target: Label that is explained; ``None`` for the default.
+        operating_point: Rule below whose threshold no map is drawn.
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        processor: MammoImageProcessor,
+        out: Path,
+        names: Sequence[str],
+        target: str | None,
+        operating_point: str,
+    ) -> None:
+        self.network, self.processor, self.out, self.names = network, processor, out, names
+        self.target, self.operating_point = target, operating_point
+        self.tasks = getattr(network.config, "tasks", None) or []
+        self.first = next(iter(task_slices(network.config)))
+        self.by_exam = target is None and fixed_target(network.config, self.first) is None
+        self.rows: list[list[Any]] = []
+        self.remarks: dict[str, None] = {}
+        self.rejected: list[list[str]] = []
+        self.noted: Counter[str] = Counter()
+        self.bar = tqdm(desc="explaining", unit=" images", disable=None)
+
+    def found(self, images: int) -> None:
+        """Take the number of images that are to be drawn."""
+        self.bar.reset(images)
+
+    def reject(self, file: str, image: ReadImage) -> None:
+        """Take a file that could not be read."""
+        self.rejected.append([file, image.reason or "", image.code])
+        self.bar.update()
+
+    def all(self, exams: Iterator[list[_Shown]]) -> InferenceResult:
+        """Draw images, and write the tables."""
+        with self.bar, writing_errors(self.out):
+            for exam in exams:
+                self.out.mkdir(parents=True, exist_ok=True)
+                target: Any = self._target_of(exam) if self.by_exam and len(exam) > 1 else self.target
+                for shown in exam:
+                    self._draw(shown, target)
+                    self.bar.update()
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.rows.sort()
+        _write_table(self.out / "index.csv", list(_COLUMNS), self.rows)
+        write_whole(self.out / "index.html", self._page())
+        rejects = self.out / "rejected.csv" if self.rejected else None
+        if rejects is not None:
+            _write_table(rejects, list(REJECTED), self.rejected)
+        refusals = Counter(code for *_, code in self.rejected)
+        counts: dict[str, Any] = {"notes": self.noted, "refusals": refusals}
+        return InferenceResult(self.out, len(self.rows), len(self.rejected), rejects, **counts)
+
+    def _target_of(self, exam: Sequence[_Shown]) -> list[int]:
+        """Return the label that is explained on all views of an exam."""
+        with torch.inference_mode():
+            pixels = [shown.pixels.to(self.network.device) for shown in exam]
+            logits = torch.cat([image_logits(self.network, one) for one in pixels]).double().cpu().numpy()
+        scores = calibrated_scores(self.network.config, logits)
+        return targets_of_exam(self.network.config, {self.first: scores[self.first].mean(axis=0)}, [self.first])
+
+    def _draw(self, shown: _Shown, target: Any) -> None:
+        found = by_each(self.names, partial(self._explained, shown, target))
+        first = next(iter(found.values()))
         maps = {name: explanation.map[0] for name, explanation in found.items()}
-        _save(out / f"{index + 1:03d}.png", intensity[0].numpy(), maps, lesion_mask(row))
-    return InferenceResult(out, len(images))
+        text = first.text(method=False)
+        mm, name = mm_per_pixel(shown.geometry), f"{shown.number:03d}.png"
+        picture = side_by_side(
+            first.images[0], maps, shown.lesion, _scale(first), mm=mm, caption=text, strength=first.strength()
+        )
+        with writing_errors(self.out / name), whole_file(self.out / name) as part:
+            picture.save(part)
+        self.remarks |= dict.fromkeys(first.remarks)
+        self.noted.update(shown.notes)
+        self.rows.append(self._row(name, shown, first))
+
+    def _row(self, picture: str, shown: _Shown, first: Explanation) -> list[Any]:
+        drawn = "below the operating point" if first.strength() == 0 else "empty" if first.flat[0] else "drawn"
+        peak = next(iter(first.peaks(1)), None)
+        place = ["", ""] if peak is None or peak.mm is None else [f"{value:.1f}" for value in peak.mm]
+        truth = (shown.truth or {}).get(first.target[0].split(":", 1)[0], "")
+        front = [picture, shown.name, shown.split, first.target[0], f"{first.score[0]:.6g}", truth]
+        return [*front, drawn, *place, ";".join(shown.notes)]
+
+    def _explained(self, shown: _Shown, target: Any, name: str) -> Explanation:
+        """Explain an image by one explainer, with the score that is reported of it."""
+        pixels = shown.pixels.to(self.network.device)
+        geometry = None if shown.geometry is None else [shown.geometry]
+        options: dict[str, Any] = {"images": shown.image, "geometry": geometry, "tasks": [self.first]}
+        options |= {"target": target, "operating_point": self.operating_point}
+        logits, explained = explain_tasks(self.network, pixels, name, **options)
+        if getattr(self.network.config, "score_from", "pooled") != "pooled":
+            with torch.inference_mode():
+                logits = image_logits(self.network, pixels).float()
+        (found,) = as_reported(explained[0], logits[0], self.network.config).values()
+        return found
+
+    def _page(self) -> str:
+        """Return the page that shows the pictures, with what is known of the model above them."""
+        cards = []
+        for picture, name, split, label, score, truth, drawn, *place, notes in self.rows:
+            facts = [f"<b>{escape(label)} {percent(float(score))}</b>"]
+            facts += [f"truth: {escape(truth)}"] if truth else []
+            facts += ["no map: below the operating point"] if drawn.startswith("below") else []
+            facts += [f"strongest at {place[0]} mm down, {place[1]} mm across"] if place[0] and drawn == "drawn" else []
+            facts += [escape(one) for one in (split, notes.replace(";", ", ")) if one]
+            cards.append(
+                f'<figure><a href="{picture}"><img src="{picture}" loading="lazy" alt="map of {escape(name)}"></a>'
+                f"<figcaption>{picture}: {escape(name)}<br>{'; '.join(facts)}</figcaption></figure>"
+            )
+        methods = ", ".join(method_name(name) for name in self.names)
+        rejected = f"<p>{len(self.rejected)} files could not be read: see rejected.csv.</p>" * bool(self.rejected)
+        remarks = "".join(f"<li>{escape(one)}</li>" for one in self.remarks)
+        page = resources.files("mammo_hf.inference").joinpath("explained.html").read_text(encoding="utf-8")
+        parts = {"METHODS": escape(methods), "REMARKS": remarks, "REJECTED": rejected, "CARDS": "\n".join(cards)}
+        for name, part in parts.items():
+            page = page.replace(f"<!--{name}-->", part)
+        return page
 
 
-def _by_each(names: Sequence[str], run: Callable[[str], Explanation]) -> dict[str, Explanation]:
+def by_each(names: Sequence[str], run: Callable[[str], Explanation]) -> dict[str, Explanation]:
     """Return the explanation of each explainer; one that fails is named in a warning and passed over.
 
     Raises:
@@ -221,65 +436,8 @@ def _by_each(names: Sequence[str], run: Callable[[str], Explanation]) -> dict[st
     return found
 
 
-def _explain_files(
-    network: Any,
-    ahead: ImageReader,
-    files: Sequence[str],
-    out: Path,
-    names: Sequence[str],
-    *,
-    target: str | None,
-) -> InferenceResult:
-    """Draw files, and list them."""
-    with writing_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
-    drawn: list[list[Any]] = []
-    rejected: list[list[str]] = []
-    noted: Counter[str] = Counter()
-    with ahead as reader:
-        for image in reader.read(enumerate(files)):
-            if image.reason is not None or image.geometry is None:
-                rejected.append([files[image.index], image.reason or "", image.code])
-                continue
-            pixels, shown = _pixels(image, reader.processor)
-            pixels = pixels.to(network.device)
-            run = partial(explain_batch, network, pixels, target, images=shown, geometry=[image.geometry])
-            found = _by_each(names, run)
-            first: Explanation = next(iter(found.values()))
-            picture = f"{image.index + 1:03d}.png"
-            maps = {name: explanation.map[0] for name, explanation in found.items()}
-            _save(out / picture, first.images[0], maps, None, mm_per_pixel(image.geometry), first.caption())
-            noted.update(image.notes)
-            label, score = first.target[0], f"{first.score[0]:.6g}"
-            drawn.append([files[image.index], picture, label, score, ";".join(image.notes)])
-    _write_table(out / "explanations.csv", ["file", "picture", "label", "score", "notes"], drawn)
-    if rejected:
-        _write_table(out / "rejected.csv", list(REJECTED), rejected)
-    rejects = out / "rejected.csv" if rejected else None
-    refusals = Counter(code for *_, code in rejected)
-    return InferenceResult(out, len(drawn), len(rejected), rejects, notes=noted, refusals=refusals)
-
-
-def _pixels(image: ReadImage, processor: MammoImageProcessor) -> tuple[torch.Tensor, np.ndarray]:
-    """Return what is explained of an image, (1, channels, height, width), and how it is shown, (1, height, width)."""
-    if image.views is not None:
-        intensity = image.views.finest[0][None]
-        return torch.from_numpy(intensity)[None], intensity
-    pixels = np.asarray(image.pixel_values)[None]
-    return torch.from_numpy(pixels), processor.denormalize(pixels)
-
-
-def _save(
-    path: Path,
-    image: np.ndarray,
-    maps: dict[str, np.ndarray],
-    mask: np.ndarray | None,
-    mm: float | None = None,
-    caption: str = "",
-) -> None:
-    picture = side_by_side(image, maps, mask, mm=mm, caption=caption)
-    with writing_errors(path), whole_file(path) as part:
-        picture.save(part)
+def _scale(explanation: Explanation) -> int:
+    return max(1, -(-448 // explanation.map.shape[1]))
 
 
 def _write_table(path: Path, columns: list[str], rows: list[list[Any]]) -> None:

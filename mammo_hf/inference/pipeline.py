@@ -18,19 +18,30 @@ from ..dicom import Laterality, View
 from ..encoders.bags import MammoBagForClassification
 from ..encoders.classifier import BagClassifier, load_bag_classifier
 from ..encoders.views import Drawn, Picture, drawn
-from ..errors import UsageError
+from ..errors import UsageError, check_choice
 from ..explainers import Explanation
-from ..explainers.targets import resolve, task_slices
+from ..explainers.explain import OPERATING_POINT, OPERATING_POINTS
+from ..explainers.targets import calibrated_scores, fixed_target, resolve, task_slices
 from ..isolation import isolate_process
 from ..models.checkpoint import BAG, NO_CLASSIFIER, check_processor, load_model, locate
 from ..models.configuration_mammo_swin import MammoSwinConfig
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification
+from ..models.own_figures import own_figures
 from ..models.training_statistics import read_statistics
 from ..notes import codes
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .exams import ExamView, check_header, into_exam, views_of
 from .reading import Source, exams_of, files_below, files_to_read
-from .scoring import calibrated_scores, explain_bag, label_of, labels_by_task, score_and_explain, units_of_head
+from .scoring import (
+    Targets,
+    as_reported,
+    explain_bag,
+    label_of,
+    labels_by_task,
+    score_and_explain,
+    targets_of_exam,
+    units_of_head,
+)
 
 TASK = "mammogram-classification"
 Result = dict[str, Any]
@@ -55,8 +66,12 @@ class MammogramClassificationPipeline(Pipeline):
       with its ``"files"``.
 
     Args of a call, in addition to transformers' own (``batch_size``, ``num_workers``):
-        explainer: Name of an explainer; the predicted label of each task then has an ``"explanation"``.
+        explainer: Name of an explainer; a label of each task then has an ``"explanation"``: of two labels the positive
+            one, of more the predicted one, see `mammo_hf.explainers.targets.default_targets`. The views of an exam are
+            explained for the same label.
         target: A label, or several, to explain instead, such as "pathology:malignant".
+        operating_point: Rule below whose threshold the map of a positive label is not drawn: "specificity_95",
+            "specificity_90", "sensitivity_90", or "none" to draw every map.
         tasks: Names of the tasks to report; all by default.
         top_k: Number of labels to report per task; all by default.
         tta: Whether to use test-time augmentation: scores of the mean logits over five rotated and scaled views.
@@ -108,11 +123,14 @@ class MammogramClassificationPipeline(Pipeline):
         if isinstance(self.model, MammoSwinForImageClassification) and not hasattr(self.model, "training_statistics"):
             commit = getattr(self.model.config, "_commit_hash", None)
             self.model.training_statistics = read_statistics(self.model.name_or_path, commit)
+            if os.path.isdir(self.model.name_or_path):
+                self.model.own_figures = own_figures(self.model.name_or_path)
         if isinstance(self.model, MammoBagForClassification):
             name, commit = self.model.name_or_path, getattr(self.model.config, "_commit_hash", None)
             folder = locate(name if commit is None or os.path.isdir(name) else f"{name}@{commit}")
             encoded: dict[str, Any] = {"encoder": encoder, "trust_remote_code": trust_encoder_code}
             self.model = load_bag_classifier(folder, head=self.model, **encoded)
+            self.model.own_figures = own_figures(folder)
         if hasattr(self.model.config, "image_size"):
             check_processor(self.image_processor, self.model.config, self.model.name_or_path or "the model")
 
@@ -136,11 +154,12 @@ class MammogramClassificationPipeline(Pipeline):
     def _sanitize_parameters(
         self,
         explainer: str | None = None,
-        target: str | Sequence[str] | None = None,
+        target: Targets = None,
         tasks: str | Sequence[str] | None = None,
         top_k: int | None = None,
         tta: bool | None = None,
         with_bags: bool | None = None,
+        operating_point: str | None = None,
         **kwargs: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         if kwargs:
@@ -155,7 +174,10 @@ class MammogramClassificationPipeline(Pipeline):
         if tta and isinstance(getattr(self, "model", None), BagClassifier):
             raise UsageError("is for a Swin, and this is a head over features", source="tta", remedy="leave it out")
         chosen = None if tasks is None else self._checked_tasks([tasks] if isinstance(tasks, str) else list(tasks))
+        if operating_point is not None:
+            check_choice("operating_point", operating_point, OPERATING_POINTS)
         forward = {"explainer": explainer, "target": target, "tasks": chosen, "tta": tta}
+        forward |= {"operating_point": operating_point}
         after = {"tasks": chosen, "top_k": top_k, "with_bags": with_bags}
         given = [{name: value for name, value in part.items() if value is not None} for part in (forward, after)]
         return {}, given[0], given[1]
@@ -194,6 +216,9 @@ class MammogramClassificationPipeline(Pipeline):
     def _read_exam(self, exam: list[ExamView], aggregate: str, **kwargs: Any) -> dict[str, Any]:
         views = self._counted(exam)
         top_k = kwargs.pop("top_k", None)
+        asked = {**self._forward_params, **kwargs}
+        if asked.get("explainer") is not None and asked.get("target") is None:
+            kwargs["target"] = self._target_of(views, aggregate, asked.get("tasks"))
         found = super().__call__(views, with_bags=True, **kwargs)
         each, bags = [results for results, _ in found], [bag for _, bag in found]
         labels = labels_by_task(self.model.config)
@@ -220,6 +245,18 @@ class MammogramClassificationPipeline(Pipeline):
             "exam": ranked.pop("exam"),
             "breasts": ranked,
         } | ({"others": others} if others else {})
+
+    def _target_of(self, views: list[ExamView], aggregate: str, tasks: Sequence[str] | None) -> list[int]:
+        """Return the labels that are explained on all views of an exam; views are scored only if it takes that."""
+        config = self.model.config
+        names = list(task_slices(config)) if tasks is None else [tasks] if isinstance(tasks, str) else list(tasks)
+        scores: dict[str, np.ndarray] = {}
+        if any(fixed_target(config, name) is None for name in self._checked_tasks(names)):
+            read = self._read_exam(views, aggregate, explainer=None)["exam"]
+            labels = labels_by_task(config)
+            of_label = {(one["task"], one["label"]): one["score"] for one in read}
+            scores = {name: np.array([of_label[name, label] for label in labels[name]]) for name in names}
+        return targets_of_exam(config, scores, names)
 
     def _counted(self, views: list[ExamView]) -> list[ExamView]:
         """Return the views with a note on each image that does not count, because another one of its view does."""
@@ -254,12 +291,14 @@ class MammogramClassificationPipeline(Pipeline):
         self,
         model_inputs: dict[str, Any],
         explainer: str | None = None,
-        target: str | Sequence[str] | None = None,
+        target: Targets = None,
         tasks: list[str] | None = None,
         tta: bool = False,
+        operating_point: str = OPERATING_POINT,
     ) -> dict[str, Any]:
         if isinstance(self.model, BagClassifier):
-            return self._forward_bags(model_inputs, explainer, target, tasks)
+            wanted: dict[str, Any] = {"target": target, "tasks": tasks, "operating_point": operating_point}
+            return self._forward_bags(model_inputs, explainer, **wanted)
         geometry = [one[0] if isinstance(one, list) else one for one in model_inputs["geometry"]]
         logits, explanations, more = score_and_explain(
             self.model,
@@ -270,6 +309,7 @@ class MammogramClassificationPipeline(Pipeline):
             target=target,
             tta=tta,
             geometry=geometry,
+            operating_point=operating_point,
         )
         read = [one[0] if isinstance(one, list) else one for one in model_inputs["notes"]]
         notes = [codes([*one, *own]) for one, own in zip(read, more, strict=True)]
@@ -279,17 +319,17 @@ class MammogramClassificationPipeline(Pipeline):
         self,
         model_inputs: dict[str, Any],
         explainer: str | None,
-        target: str | Sequence[str] | None,
-        tasks: list[str] | None,
+        **wanted: Any,
     ) -> dict[str, Any]:
         given = {name: [one[0] if isinstance(one, list) else one for one in of] for name, of in model_inputs.items()}
         views = [Drawn(*one) for one in given["views"]]  # transformers makes a plain tuple of it
         model: Any = self.model
         bags = [model.bag(one, *facts)[1] for one, facts in zip(views, given["facts"], strict=True)]
         explained: list[dict[int, Explanation]] = [{} for _ in views]
-        if explainer is not None:
-            explained = [explain_bag(model, one, explainer, tasks=tasks, target=target) for one in views]
         logits = torch.from_numpy(np.stack([model.unit_logits([bag]) for bag in bags]))
+        if explainer is not None:
+            found = [explain_bag(model, one, explainer, **wanted) for one in views]
+            explained = [as_reported(*one, model.config) for one in zip(found, logits, strict=True)]
         return {"logits": logits, "explanations": explained, "notes": list(map(list, given["notes"])), "bags": bags}
 
     def postprocess(

@@ -39,7 +39,8 @@ from ..data.privacy import private_salt, salted_hash
 from ..encoders.classifier import BagClassifier, units_of
 from ..errors import UsageError, check_choice, check_device, check_number, printable
 from ..explainers import Explanation, find_explainer
-from ..explainers.targets import label_names, task_slices
+from ..explainers.explain import OPERATING_POINT, OPERATING_POINTS
+from ..explainers.targets import calibrated_scores, fixed_target, label_names, resolve, task_slices
 from ..files import safe_cell, whole_file, write_record, writing_errors
 from ..isolation import isolating
 from ..metrics import aggregation
@@ -61,7 +62,7 @@ from .reading import (
     folders_of,
     replicas,
 )
-from .scoring import calibrated_scores, explain_bag, load_classifier, score_and_explain
+from .scoring import as_reported, explain_bag, load_classifier, score_and_explain, targets_of_exam
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +84,8 @@ def predict(
     level: str | None = None,
     aggregate: str = "mean",
     explainer: str | None = None,
+    target: str | None = None,
+    operating_point: str = OPERATING_POINT,
     tta: bool = False,
     batch_size: int | None = None,
     num_workers: int | None = None,
@@ -112,7 +115,11 @@ def predict(
             features was trained on, the image for any other model.
         aggregate: Rule that combines the images of a breast or exam if the model scores images alone: "mean", "max" or
             "noisy_or".
-        explainer: Name of an explainer; the predicted label of each task is then drawn into ``OUTPUT.explanations``.
+        explainer: Name of an explainer; maps are then drawn into ``OUTPUT.explanations``, of each task for the positive
+            one of two labels or the predicted one of more. If exams are scored, it is the same for all of their views.
+        target: Label to explain instead, such as "pathology:malignant".
+        operating_point: Rule below whose threshold the map of a positive label is not drawn, or "none", as in
+            `mammo_hf.explainers.explain`.
         tta: Whether to use test-time augmentation: the mean of the logits over five views of each image.
         batch_size: Number of images per batch; see `default_batch`.
         num_workers: Number of processes that read; by default one per core, and none for a few files.
@@ -142,6 +149,9 @@ def predict(
     check_choice("aggregate", aggregate, RULES)
     if explainer is not None:
         find_explainer(explainer)
+    elif target is not None:
+        raise UsageError("needs an explainer", source="target", remedy="name one, or leave the target out")
+    check_choice("operating_point", operating_point, OPERATING_POINTS)
     output = Path(output)
     _check_output(output)
     files = files_to_read(source)
@@ -155,6 +165,7 @@ def predict(
             raise UsageError("is for a Swin, and this is a head over features", source="tta", remedy="leave it out")
         processor = processor.with_settings(processor_settings)
         options: dict[str, Any] = {"explainer": explainer, "tta": tta, "batch_size": batch_size}
+        options |= {"target": target, "operating_point": operating_point}
         options |= {"level": level or _level_of(loaded), "aggregate": aggregate}
         options |= {"num_workers": num_workers, "device": device, "name": f"{identity(folder)} {loaded.dtype}"}
         result = score_files(loaded, processor, files, output, overrides=given, **options)
@@ -262,6 +273,8 @@ def score_files(
     level: str = "image",
     aggregate: str = "mean",
     explainer: str | None = None,
+    target: str | None = None,
+    operating_point: str = OPERATING_POINT,
     tta: bool = False,
     batch_size: int | None = None,
     num_workers: int | None = None,
@@ -281,6 +294,8 @@ def score_files(
         level: "image", "breast" or "exam".
         aggregate: Rule that combines images, see `predict`.
         explainer: Name of an explainer, see `predict`.
+        target: Label to explain, see `predict`.
+        operating_point: Rule below whose threshold no map is drawn.
         tta: Whether to use test-time augmentation.
         batch_size: Number of images per batch.
         num_workers: Number of processes that read.
@@ -292,7 +307,8 @@ def score_files(
     of_bags = isinstance(model, BagClassifier)
     size = batch_size or (1 if of_bags else default_batch(processor, state.device.type))
     made_by: Any = _BagScorer if of_bags else _Scorer
-    options = {"explainer": explainer, "tta": tta, "level": level, "aggregate": aggregate, "size": size}
+    options = {"explainer": explainer, "target": target, "operating_point": operating_point}
+    options |= {"tta": tta, "level": level, "aggregate": aggregate, "size": size}
     scorer = made_by(model.to(state.device), processor, output, overrides or {}, **options)
     work = Work.of(files, size, scorer.units)
     journal = Journal(output.with_name(f"{output.name}.part"), len(scorer.columns) + 3, len(files) * (1 + work.units))
@@ -348,6 +364,8 @@ class _Scorer:
         overrides: Overrides,
         *,
         explainer: str | None,
+        target: str | None,
+        operating_point: str,
         tta: bool,
         level: str,
         aggregate: str,
@@ -355,6 +373,8 @@ class _Scorer:
     ) -> None:
         self.model, self.processor, self.explainer, self.tta = model, processor, explainer, tta
         self.level, self.aggregate, self.size, self.units = level, aggregate, size, level != "image"
+        self.target = None if target is None else resolve(target, 1, model.config)
+        self.operating_point = operating_point
         self.overrides, self.salt = overrides, _salt()
         self.labels = label_names(model.config)
         self.pictures = output.with_name(f"{output.stem}.explanations") if explainer else None
@@ -370,6 +390,8 @@ class _Scorer:
             "overrides file": _digest(json.dumps(sorted(self.overrides.items()))),
             "batch size": self.size,
             "explainer": self.explainer,
+            "target": self.target,
+            "operating point": self.operating_point,
             "tta": self.tta,
             "level": self.level,
             "aggregate": self.aggregate,
@@ -382,7 +404,9 @@ class _Scorer:
             Calibrated scores (images, labels), the names of the pictures that were drawn, the codes of the model's own
             notes, and what `unit` takes.
         """
-        found = [self._batch(model, images[first : first + self.size]) for first in range(0, len(images), self.size)]
+        batches = [images[first : first + self.size] for first in range(0, len(images), self.size)]
+        target = self.target or self._target_of_exam(model, batches)
+        found = [self._batch(model, batch, self.explainer, target) for batch in batches]
         tables, names, noted = zip(*found, strict=True)
         scores = np.concatenate(tables)
         return scores, list(chain.from_iterable(names)), list(chain.from_iterable(noted)), scores
@@ -395,18 +419,34 @@ class _Scorer:
             [aggregation.aggregate(self.aggregate, images[members][:, part], together, 1)[0] for part in parts]
         )
 
-    def _batch(self, model: Any, images: list[ReadImage]) -> tuple[np.ndarray, list[str], list[list[str]]]:
+    def _target_of_exam(self, model: Any, batches: Sequence[list[ReadImage]]) -> list[int] | None:
+        """Return what is explained on all images of an exam; they are scored for it only if that is needed."""
+        if self.explainer is None or not self.units:
+            return None
+        slices, scores = task_slices(model.config), {}
+        if any(fixed_target(model.config, name) is None for name in slices):
+            table = np.concatenate([self._batch(model, batch, None, None)[0] for batch in batches])
+            of_exam = self.unit(model, table, list(range(len(table))))
+            scores = {name: of_exam[part] for name, part in slices.items()}
+        return targets_of_exam(model.config, scores)
+
+    def _batch(
+        self, model: Any, images: list[ReadImage], explainer: str | None, target: list[int] | None
+    ) -> tuple[np.ndarray, list[str], list[list[str]]]:
         logits, explained, notes = score_and_explain(
             model,
             self.processor,
             torch.from_numpy(np.stack([np.asarray(image.pixel_values) for image in images])),
-            explainer=self.explainer,
+            explainer=explainer,
+            target=target,
+            operating_point=self.operating_point,
             tta=self.tta,
             geometry=[image.geometry for image in images if image.geometry is not None],
         )
         by_task = calibrated_scores(model.config, logits.double().cpu().numpy())
         scores = np.concatenate(list(by_task.values()), axis=1)
-        return scores, self._drawn(images, explained), [codes(one) for one in notes]
+        drawn = self._drawn(images, explained) if explainer is not None else []
+        return scores, drawn, [codes(one) for one in notes]
 
     def _drawn(self, images: list[ReadImage], explained: Sequence[Mapping[int, Explanation]]) -> list[str]:
         """Draw the explanations of images, and return the names of the pictures of each."""
@@ -431,13 +471,20 @@ class _BagScorer(_Scorer):
     def score(self, model: BagClassifier, images: list[ReadImage]) -> BatchScores:
         """Encode and score images, each alone; see `_Scorer.score`."""
         of_units, scores, explained = [], [], []
+        wanted: dict[str, Any] = {"target": self.target, "operating_point": self.operating_point}
         for image in images:
             assert image.views is not None
             _, bag = model.bag(image.views, image.laterality, image.view)
             of_units.append(bag)
             scores.append(self.unit(model, [bag], [0]))
-            if self.explainer is not None:
-                explained.append(explain_bag(model, image.views, self.explainer))
+        if self.explainer is not None and self.target is None and self.units:
+            of_exam = self.unit(model, of_units, list(range(len(of_units))))
+            by_task = {name: of_exam[part] for name, part in task_slices(model.config).items()}
+            wanted["target"] = targets_of_exam(model.config, by_task)
+        for image, bag in zip(images, of_units, strict=True):
+            if self.explainer is not None and image.views is not None:
+                found = explain_bag(model, image.views, self.explainer, **wanted)
+                explained.append(as_reported(found, torch.from_numpy(model.unit_logits([bag])), model.config))
         return np.stack(scores), self._drawn(images, explained), [[]] * len(images), of_units
 
     def unit(self, model: BagClassifier, images: Any, members: list[int]) -> np.ndarray:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,16 +18,18 @@ from ..encoders.classifier import BagClassifier, load_bag_classifier
 from ..encoders.views import Drawn
 from ..errors import UsageError
 from ..explainers import Explainer, Explanation, explain
-from ..explainers.targets import resolve, task_slices
-from ..metrics.calibration import calibrated
+from ..explainers.explain import OPERATING_POINT
+from ..explainers.targets import calibrated_scores, fixed_target, predicted, resolve, task_slices
 from ..models.checkpoint import BAG, check_processor, load_model, load_processor, locate, read_classifier_config
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification, score_logits
+from ..models.own_figures import AT_CHANCE, is_at_chance, own_figures
 from ..models.training_statistics import QUANTILE, TrainingStatistics, pooled_features, read_statistics
 from ..notes import Note
 from ..plugins import PluginError, pass_over
 from ..processing.geometry import Geometry
 from ..processing.image_processing_mammo import MammoImageProcessor
 
+Targets = str | Sequence[str | int] | None
 # (rotation in degrees, scale) of the views of test-time augmentation: within what training may show (`Augmentation`)
 VIEWS = ((0.0, 1.0), (-5.0, 1.0), (5.0, 1.0), (0.0, 0.95), (0.0, 1.05))
 
@@ -56,12 +59,15 @@ def load_classifier(
     if config["model_type"] == BAG:
         if options.get("dtype", torch.float32) != torch.float32:
             raise UsageError("is for a Swin", source="dtype", remedy="leave it out: a head is computed in float32")
-        return load_bag_classifier(folder, encoder=encoder, trust_remote_code=trust_remote_code), processor
+        head = load_bag_classifier(folder, encoder=encoder, trust_remote_code=trust_remote_code)
+        head.own_figures = own_figures(folder)
+        return head, processor
     if encoder is not None:
         raise UsageError("is for a head over features, and this is a Swin", source="encoder", remedy="leave it out")
     network = load_model(MammoSwinForImageClassification, folder, **options).eval()
     check_processor(processor, network.config, model)
     network.training_statistics = read_statistics(folder)
+    network.own_figures = own_figures(folder)
     return network, processor
 
 
@@ -112,19 +118,6 @@ def _logits(model: Any, pixel_values: torch.Tensor) -> torch.Tensor:
     return score_logits(model.config, output.logits, getattr(output, "lesion_scores", None))
 
 
-def calibrated_scores(config: Any, logits: np.ndarray) -> dict[str, np.ndarray]:
-    """Return each task's scores by its name, float64 (batch, labels), with rows that sum to 1.
-
-    They are calibrated if ``config.calibration`` says how.
-
-    Args:
-        config: The model's configuration.
-        logits: Logits (batch, labels of all tasks).
-    """
-    calibrations = getattr(config, "calibration", None) or {}
-    return {name: calibrated(logits[:, part], calibrations.get(name)) for name, part in task_slices(config).items()}
-
-
 def units_of_head(
     model: BagClassifier, lateralities: Sequence[Laterality], bags: Sequence[Image]
 ) -> dict[str, dict[str, np.ndarray]]:
@@ -164,9 +157,10 @@ def score_and_explain(
     *,
     explainer: str | Explainer | None = None,
     tasks: Sequence[str] | None = None,
-    target: str | Sequence[str] | None = None,
+    target: Targets = None,
     tta: bool = False,
     geometry: Sequence[Geometry] | None = None,
+    operating_point: str = OPERATING_POINT,
 ) -> tuple[torch.Tensor, list[dict[int, Explanation]], list[list[Note]]]:
     """Return the logits that a batch's scores are made of, explanations if asked for, and the model's notes.
 
@@ -179,6 +173,7 @@ def score_and_explain(
         target: Labels to explain, as in `explain_tasks`.
         tta: Whether to use test-time augmentation, as in `image_logits`.
         geometry: The way back to source pixels, per image.
+        operating_point: Rule below whose threshold no map is drawn, as in `mammo_hf.explainers.explain`.
 
     Returns:
         Logits, float32 (batch, labels), and per image its explanations by the label's index into the logits, and the
@@ -197,6 +192,7 @@ def score_and_explain(
                 target=target,
                 images=processor.denormalize(pixel_values.float().cpu().numpy()),
                 geometry=geometry,
+                operating_point=operating_point,
             )
         except PluginError as error:  # the scores do not need it
             pass_over(str(error))
@@ -207,7 +203,27 @@ def score_and_explain(
     if logits is None or tta or noted or getattr(model.config, "score_from", "pooled") != "pooled":
         with torch.inference_mode():
             logits, notes = logits_and_notes(model, given, processor, tta=tta)
-    return logits.float(), explanations, notes
+    logits = logits.float()
+    return logits, [as_reported(*one, model.config) for one in zip(explanations, logits, strict=True)], notes
+
+
+def targets_of_exam(config: Any, scores: Mapping[str, np.ndarray], tasks: Sequence[str] | None = None) -> list[int]:
+    """Return the label of each task that is explained on all views of an exam, as an index into the logits.
+
+    Args:
+        config: The model's configuration.
+        scores: Scores (labels,) of the exam by the task's name.
+        tasks: Names of the tasks; all by default.
+    """
+    slices = task_slices(config)
+    fixed = {task: fixed_target(config, task) for task in tasks or slices}
+    return [slices[task].start + int(scores[task].argmax()) if at is None else at for task, at in fixed.items()]
+
+
+def as_reported(found: dict[int, Explanation], logits: torch.Tensor, config: Any) -> dict[int, Explanation]:
+    """Return an image's explanations with the scores that are reported of it, from its logits (labels,)."""
+    scores = np.concatenate(list(calibrated_scores(config, logits[None].double().cpu().numpy()).values()), axis=1)[0]
+    return {index: replace(one, score=(float(scores[index]),)) for index, one in found.items()}
 
 
 def explain_bag(
@@ -216,7 +232,8 @@ def explain_bag(
     explainer: str | Explainer,
     *,
     tasks: Sequence[str] | None = None,
-    target: str | Sequence[str] | None = None,
+    target: Targets = None,
+    operating_point: str = OPERATING_POINT,
 ) -> dict[int, Explanation]:
     """Explain one image to a head over features, as `explain_tasks` does; nothing if the explainer has failed.
 
@@ -226,12 +243,13 @@ def explain_bag(
         explainer: An explainer, as in `mammo_hf.explainers.explain`.
         tasks: Names of the tasks to explain; all by default.
         target: Labels to explain, as in `explain_tasks`.
+        operating_point: Rule below whose threshold no map is drawn, as in `mammo_hf.explainers.explain`.
     """
     pixels, geometry = image.finest
     given = torch.from_numpy(pixels)[None, None].to(model.device, model.dtype)
     wanted = tasks or list(task_slices(model.config))
     try:
-        shown: dict[str, Any] = {"images": pixels[None], "geometry": [geometry]}
+        shown: dict[str, Any] = {"images": pixels[None], "geometry": [geometry], "operating_point": operating_point}
         return explain_tasks(model, given, explainer, tasks=wanted, target=target, **shown)[1][0]
     except PluginError as error:  # the scores do not need it
         pass_over(str(error))
@@ -244,9 +262,10 @@ def explain_tasks(
     explainer: str | Explainer,
     *,
     tasks: Sequence[str],
-    target: str | Sequence[str] | None = None,
+    target: Targets = None,
     images: np.ndarray | None = None,
     geometry: Sequence[Geometry] | None = None,
+    operating_point: str = OPERATING_POINT,
 ) -> tuple[torch.Tensor, list[dict[int, Explanation]]]:
     """Explain one label of each task for a batch, in as few passes as possible.
 
@@ -254,10 +273,12 @@ def explain_tasks(
         model: A classifier.
         pixel_values: Normalised images (batch, channels, height, width).
         explainer: An explainer, as in `mammo_hf.explainers.explain`.
-        tasks: Names of the tasks whose predicted label is explained.
-        target: Labels to explain instead, such as "pathology:malignant", the same for each image.
+        tasks: Names of the tasks of which a label is explained, see `mammo_hf.explainers.targets.default_targets`.
+        target: Labels to explain instead, such as "pathology:malignant", or their indices into the logits, the same for
+            each image.
         images: Images for overlays, as in `mammo_hf.explainers.explain`.
         geometry: The way back to source pixels, per image.
+        operating_point: Rule below whose threshold no map is drawn, as in `mammo_hf.explainers.explain`.
 
     Returns:
         The model's own logits (batch, labels) on the CPU, and per image its explanations by the label's index into the
@@ -273,25 +294,29 @@ def explain_tasks(
         raise UsageError("names no label", source="target", remedy="name one, or leave it out")
     found: list[dict[int, Explanation]] = [{} for _ in range(len(pixel_values))]
     slices, logits = task_slices(model.config), None
+    shown: dict[str, Any] = {"images": images, "geometry": geometry, "operating_point": operating_point}
     for one in wanted:
-        indices = None
-        if isinstance(one, int):
-            indices = [one] * len(pixel_values)
-        elif logits is not None:
-            indices = _predicted(logits, slices[one])
-        elif slices[one].start:
+        fixed = one if isinstance(one, int) else fixed_target(model.config, one)
+        indices = None if fixed is None else [fixed] * len(pixel_values)
+        if indices is None and logits is not None:
+            indices = predicted(logits, model.config, one)
+        elif indices is None and slices[one].start:
             with torch.no_grad():
-                indices = _predicted(model(pixel_values=pixel_values).logits.float().cpu(), slices[one])
+                indices = predicted(model(pixel_values=pixel_values).logits.float().cpu(), model.config, one)
         # without indices it is the first task's label, and the pass that finds it is the one that is explained
-        explanation = explain(model, pixel_values, indices, explainer, images=images, geometry=geometry)
+        explanation = _remarked(model, explain(model, pixel_values, indices, explainer, **shown))
         if explanation.logits is None:
             raise UsageError("gave no logits", source="explainer", remedy="use one that is run by explain")
         logits = torch.tensor(explanation.logits)
-        for row, index in enumerate(indices or _predicted(logits, next(iter(slices.values())))):
+        for row, index in enumerate(indices or predicted(logits, model.config)):
             found[row][index] = explanation.of_image(row)
     assert logits is not None
     return logits, found
 
 
-def _predicted(logits: torch.Tensor, part: slice) -> list[int]:
-    return [int(index) + part.start for index in logits[:, part].argmax(-1)]
+def _remarked(model: Any, explanation: Explanation) -> Explanation:
+    """Return an explanation of one task with what the model's own records say of its scores."""
+    task = explanation.target[0].split(":", 1)[0]
+    known: Any = getattr(model, "own_figures", {})
+    sentences = known.get(task) or known.get("") or ()
+    return replace(explanation, doubts=(AT_CHANCE,) * is_at_chance(sentences), remarks=sentences)

@@ -8,6 +8,7 @@ import numpy as np
 
 LEVELS = ("image", "breast", "exam")  # units that a model may score
 RULES = ("mean", "max", "noisy_or")
+HEAD = "head"  # the score that a model gives to a unit itself, next to the rules that combine its images
 UNKNOWN = -100  # a label that is not known, as in torch's cross-entropy
 
 

@@ -17,7 +17,6 @@ from ..data.collection import Collection
 from ..data.splits import save_subset
 from ..data.training_data import check_labels, labelled_patients, usable_tasks
 from ..errors import DataError, UsageError
-from ..evaluation.classifier import auc_text, main_figures
 from ..evaluation.evaluate import evaluate_after_training
 from ..evaluation.scored import Scored
 from ..evaluation.task_figures import evaluate_task
@@ -26,6 +25,7 @@ from ..metrics.classification import accuracy, auroc_of
 from ..metrics.inputs import UndefinedMetric
 from ..models.configuration_tasks import TaskConfig
 from ..models.modeling_mammo_swin import probabilities, score_logits
+from ..models.own_figures import auc_text, main_figures
 from ..plotting import plot_loss_curves, plot_metric_curves, plot_roc
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .options import ClassificationOptions, StageOptions

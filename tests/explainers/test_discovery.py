@@ -7,7 +7,7 @@ from mammo_hf import MammoImageProcessor
 from mammo_hf.cli import main
 from mammo_hf.errors import UsageError
 from mammo_hf.explainers import explain, explainers, find_explainer, is_supervised
-from mammo_hf.inference.explain import _by_each
+from mammo_hf.inference.explain import by_each
 from mammo_hf.inference.scoring import score_and_explain
 from mammo_hf.plugins import PluginError
 from mammo_hf.testing import tiny_classifier
@@ -52,7 +52,7 @@ def test_an_explainer_that_raises_is_named_and_the_scores_and_the_others_go_on(p
     torch.testing.assert_close(logits, model(pixels).logits.detach())
     assert explained == [{}]
     assert "passed over: raises: " in caplog.text
-    found = _by_each(["raises", "grad_cam"], lambda name: explain(model, pixels, explainer=name))
+    found = by_each(["raises", "grad_cam"], lambda name: explain(model, pixels, explainer=name))
     assert list(found) == ["grad_cam"]
 
 

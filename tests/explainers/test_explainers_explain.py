@@ -47,12 +47,36 @@ def test_half_precision():
         assert np.corrcoef(full.ravel(), half.ravel())[0, 1] > 0.95
 
 
-def test_target_defaults_to_what_the_first_task_predicts():
+def test_target_defaults_to_the_positive_of_two_labels_and_the_predicted_of_more():
     model, pixels = tiny_classifier(), torch.randn(4, 1, 112, 56)
-    places = model(pixels).logits[:, :2].argmax(-1).tolist()
     explanation = explain(model, pixels)
-    assert explanation.target == tuple(("pathology:benign", "pathology:malignant")[place] for place in places)
-    np.testing.assert_array_equal(explanation.map, explain(model, pixels, places).map)
+    assert explanation.target == ("pathology:malignant",) * 4
+    assert explanation.predicted == (False,) * 4
+    np.testing.assert_array_equal(explanation.map, explain(model, pixels, 1).map)
+    graded = tiny_classifier()
+    graded.config.calibration = graded.config.operating_points = None
+    graded.config.tasks = [{"name": "density", "labels": list("abcde")}]
+    places = graded(pixels).logits.argmax(-1).tolist()
+    explanation = explain(graded, pixels)
+    assert explanation.target == tuple(f"density:{'abcde'[place]}" for place in places)
+    assert explanation.predicted == (True,) * 4
+    assert "(predicted)" in explanation.caption()
+    other = explain(graded, pixels, [(place + 1) % 5 for place in places])
+    assert other.predicted == (False,) * 4
+
+
+def test_scores_are_calibrated_and_know_their_operating_point():
+    model, pixels = tiny_classifier(), torch.randn(2, 1, 112, 56)
+    model.config.calibration = {"pathology": {"method": "platt", "slope": 3.0, "intercept": -1.0}}
+    point = {"threshold": 0.4, "sensitivity": 0.8, "specificity": 0.95}
+    model.config.operating_points = {"pathology": {"image": {"specificity_95": point}}}
+    found, logits = explain(model, pixels), model(pixels).logits.detach().double()
+    assert found.score == pytest.approx(torch.sigmoid(3 * (logits[:, 1] - logits[:, 0]) - 1).tolist(), abs=1e-4)
+    assert found.thresholds == (0.4, 0.4)
+    assert explain(model, pixels, "benign").thresholds == (None, None)
+    assert explain(model, pixels, operating_point="none").thresholds == (None, None)
+    with pytest.raises(UsageError, match="operating_point"):
+        explain(model, pixels, operating_point="specificity_99")
 
 
 def test_heads_are_kept_and_averaged():

@@ -151,19 +151,32 @@ def test_the_scale_bar_has_its_length_and_covers_nothing(explanation):
     with_bar = np.asarray(explanation.overlay(scale=2))
     plain = dataclasses.replace(explanation, geometry=None)
     without = np.asarray(plain.overlay(scale=2))
-    assert np.array_equal(with_bar[:224, :112], without)
+    assert np.array_equal(with_bar[:224], without[:224])
     strip = with_bar[224:]
-    assert strip.shape[0] > 0
-    lit = (strip[strip.shape[0] // 2] == 255).all(-1)
+    assert strip.shape[0] > without[224:].shape[0] > 0  # the result is below every picture
+    lit = max(((row == 255).all(-1) for row in strip), key=lambda row: row[4:40].sum())
     length = int(np.argmin(lit[4:]))  # from the bar's left end on
-    assert length == round(5 / 0.2)  # 5 mm of 0.2 mm a screen pixel, the longest within a third of 112
-    assert plain.overlay(scale=2).height == 224
+    assert length == round(10 / 0.2)  # 10 mm of 0.2 mm a screen pixel, within a third of the picture and its colours
 
 
 def test_what_the_map_is_worth_is_said(explanation):
-    assert explanation.caption(0) == "pathology:malignant 0.75"
-    assert explanation.caption(1) == "pathology:benign 0.75, the map is empty"
-    assert "supervised" in dataclasses.replace(explanation, supervised=True).caption()
+    assert explanation.caption(0) == "pathology:malignant 75 %; Grad-CAM"
+    assert explanation.caption(1) == "pathology:benign 75 %, the map is empty; Grad-CAM"
+    assert "trained on lesion annotations" in dataclasses.replace(explanation, supervised=True).caption()
+    doubted = dataclasses.replace(
+        explanation, doubts=("at chance",), remarks=("Test AUC 0.51.",), predicted=(True, False)
+    )
+    assert doubted.text() == "pathology:malignant (predicted) 75 %, at chance; Grad-CAM\nTest AUC 0.51."
+
+
+def test_below_the_operating_point_no_map_is_drawn(explanation):
+    low = dataclasses.replace(explanation, thresholds=(0.8, None))
+    assert (low.strength(0), low.strength(1)) == (0, 0.75)
+    assert low.result(0) == "pathology:malignant 75 %, no map below the operating point of 80 %"
+    grey = np.asarray(low.overlay(0, scale=2))[:224, :112]
+    assert (np.ptp(grey, axis=2) == 0).all()
+    assert np.ptp(np.asarray(explanation.overlay(0, scale=2))[:224, :112], axis=2).any()
+    assert low.map[0].max() == explanation.map[0].max()  # measures see the map as it is
 
 
 def test_one_image_of_a_batch_is_a_batch_of_one(explanation):

@@ -24,7 +24,7 @@ def test_is_the_heads_probability():
     torch.testing.assert_close(found, torch.stack([chances[0, 2], chances[1, 1]]))
     explanation = explain(model, pixels, "malignant", "lesion_head")
     assert explanation.supervised
-    assert "supervised" in explanation.caption()
+    assert "trained on lesion annotations" in explanation.caption()
     assert not explain(model, pixels, "malignant").supervised
 
 

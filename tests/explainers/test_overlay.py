@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from mammo_hf.errors import UsageError
-from mammo_hf.explainers.overlay import OUTLINE, contour_overlay, draw_outline, heat_overlay, side_by_side
+from mammo_hf.explainers.overlay import OUTLINE, contour_overlay, draw_outline, heat_overlay, percent, side_by_side
 
 LUMA = np.array([0.2126, 0.7152, 0.0722])
 
@@ -51,11 +51,32 @@ def test_side_by_side_has_a_panel_a_map_and_the_outline_in_each():
     maps = {"attention": np.zeros((112, 56)), "grad_cam": mask}
     page = np.asarray(side_by_side(image, maps, mask, scale=2))
     drawn = (page == OUTLINE).all(-1)
-    columns = drawn.any(0)
+    columns = drawn[:230].any(0)
     assert (np.diff(columns.astype(int)) == 1).sum() == 3  # the image alone and two maps
+    assert drawn[230:].any()  # the legend
+    assert not (np.asarray(side_by_side(image, maps, scale=2)) == OUTLINE).all(-1).any()
     assert page.shape[0] > 224
     alone = np.asarray(side_by_side(image, {"attention": maps["attention"]}, mask))
     assert alone.shape[1] < page.shape[1]
+
+
+def test_a_map_is_as_strong_as_its_score():
+    image, values = np.full((400, 200), 0.4), np.ones((400, 200))
+    colours = [np.ptp(heat_overlay(image, values, strength=score).astype(int), axis=2).mean() for score in (0, 0.3, 1)]
+    assert colours[0] == 0
+    assert 0 < 2 * colours[1] < colours[2]
+    assert (contour_overlay(image, values, strength=0.0) == 102).all()
+    # without a map the image is drawn once, without a scale of colours
+    assert (
+        side_by_side(image, {"grad_cam": values}, strength=0.0).width < side_by_side(image, {"grad_cam": values}).width
+    )
+
+
+@pytest.mark.parametrize(
+    ("probability", "text"), [(0, "0 %"), (0.001, "<1 %"), (0.03, "3 %"), (0.9999, ">99 %"), (1, "100 %")]
+)
+def test_a_small_probability_is_not_none(probability, text):
+    assert percent(probability) == text
 
 
 def test_captions_have_room_on_a_narrow_image():

@@ -183,6 +183,6 @@ def test_explain_draws_files_with_the_attention_of_the_head(head, exams, tmp_pat
     assert [one.target for one in found.values()] == [("density:c",)]
     done = mammo_hf.explain(head, [exams / "1-0.dcm", exams / "2-0.dcm"], tmp_path / "maps", explainer="grad_cam")
     assert done.images == 2
-    assert [row["picture"] for row in table(tmp_path / "maps" / "explanations.csv")] == ["001.png", "002.png"]
+    assert [row["picture"] for row in table(tmp_path / "maps" / "index.csv")] == ["001.png", "002.png"]
     run(head, [exams / "1-0.dcm"], tmp_path / "scores.csv", explainer="hires_cam")
     assert len(list((tmp_path / "scores.explanations").glob("*.png"))) == 2

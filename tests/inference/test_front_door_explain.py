@@ -14,12 +14,15 @@ def test_files_are_drawn_and_listed(checkpoint, archive, tmp_path):
     result = mammo_hf.explain(checkpoint, archive, tmp_path / "out", num_workers=0)
     assert (result.images, result.rejected) == (9, 1)
     assert str(result).startswith(f"9 images in {tmp_path / 'out'}; 1 files rejected")
-    rows = list(csv.DictReader((tmp_path / "out" / "explanations.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "out" / "index.csv").open()))
     names = sorted(path.name for path in archive.iterdir())
     drawn = [name for name in names if name != "4-cut.dcm"]
-    assert [row["file"] for row in rows] == [str(archive / name) for name in drawn]
+    assert [row["image"] for row in rows] == [str(archive / name) for name in drawn]
     assert [row["picture"] for row in rows] == [f"{names.index(name) + 1:03d}.png" for name in drawn]
-    assert all(row["label"].startswith("pathology:") and 0.5 <= float(row["score"]) <= 1 for row in rows)
+    assert {row["label"] for row in rows} == {"pathology:malignant"}
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "its folder holds no such figures" in page
+    assert all(row["picture"] in page and f"{100 * float(row['score']):.0f} %" in page for row in rows)
     (rejected,) = csv.DictReader((tmp_path / "out" / "rejected.csv").open())
     assert rejected["file"] == str(archive / "4-cut.dcm")
     # the image alone and three maps
@@ -31,7 +34,7 @@ def test_a_file_an_explainer_and_a_label_can_be_chosen(checkpoint, archive, tmp_
         str(checkpoint), archive / "0.dcm", tmp_path / "out", explainer="grad_cam", target="density:b", num_workers=0
     )
     assert (result.images, result.rejected, result.rejects) == (1, 0, None)
-    (row,) = csv.DictReader((tmp_path / "out" / "explanations.csv").open())
+    (row,) = csv.DictReader((tmp_path / "out" / "index.csv").open())
     assert row["label"] == "density:b"
     assert not (tmp_path / "out" / "rejected.csv").exists()
 

@@ -51,7 +51,7 @@ def test_a_file_becomes_scores_and_explanations(read, file):
     explained = [r for r in results if "explanation" in r]
     assert len(explained) == 2
     assert isinstance(explained[0]["explanation"], Explanation)
-    assert explained[0]["explanation"].target == (f"pathology:{results[0]['label']}",)
+    assert explained[0]["explanation"].target == ("pathology:malignant",)
     assert explained[0]["explanation"].in_source().shape == (300, 150)
     assert len(read(str(file), top_k=1)) == 2
 
@@ -112,6 +112,11 @@ def test_an_exam_gives_views_breasts_and_the_exam(read, tmp_path):
     assert list(result["views"]) == list(exam)
     assert scores_of(result["views"]["LMLO"]) == scores_of(read(exam["LMLO"]))
     assert sum("explanation" in one for one in result["views"]["RCC"]) == 2
+    # of two labels the positive one, and of more the one that the whole exam predicts, of every view
+    predicted = next(one["label"] for one in result["exam"] if one["task"] == "density")
+    for view in result["views"].values():
+        shown = {one["task"]: one["label"] for one in view if "explanation" in one}
+        assert shown == {"pathology": "malignant", "density": predicted}
     of_views = [scores_of(result["views"][key])["pathology", "malignant"] for key in exam]
     assert scores_of(result["breasts"]["left"])["pathology", "malignant"] == pytest.approx(np.mean(of_views[:2]))
     assert scores_of(result["breasts"]["right"])["pathology", "malignant"] == pytest.approx(of_views[2])

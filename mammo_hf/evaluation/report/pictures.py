@@ -10,11 +10,12 @@ import datasets
 import numpy as np
 import torch
 
-from ...data.prepared_row import lesion_mask
+from ...data.prepared_row import geometry_of, lesion_mask
 from ...data.torch_datasets import LabelledImages
 from ...explainers import explain
+from ...explainers.explanation import mm_per_pixel
 from ...explainers.measures import brightest, pointing_hit
-from ...explainers.overlay import side_by_side
+from ...explainers.overlay import percent, side_by_side
 from ...models.modeling_mammo_swin import MammoSwinForImageClassification
 from ...processing.image_processing_mammo import MammoImageProcessor
 from ..classifier import Evaluation
@@ -81,7 +82,7 @@ def add_pictures(
     prepared: datasets.Dataset,
     processor: MammoImageProcessor,
 ) -> None:
-    """Add to each error a ``picture`` of the image and its explanation at the predicted label, as a data URI.
+    """Add to each error a ``picture`` of the image and its explanation for the predicted label, as a data URI.
 
     Args:
         errors: Result of `confident_errors` for these prepared images.
@@ -94,13 +95,18 @@ def add_pictures(
         for error in of_task:
             intensity, _, row = images.intensity_and_lesions(error["image"] - 1)
             pixels = images.normalized(intensity)[None].to(model.device)
-            map_ = explain(model, pixels, f"{name}:{error['predicted']}", EXPLAINER).map[0]
-            error["picture"] = _picture(intensity[0], map_, lesion_mask(row))
+            label = f"{name}:{error['predicted']}"
+            map_ = explain(model, pixels, label, EXPLAINER).map[0]
+            caption = f"{label} {percent(error['probability'])}"
+            shown: dict[str, Any] = {"caption": caption, "strength": error["probability"]}
+            error["picture"] = _picture(intensity[0], map_, lesion_mask(row), mm_per_pixel(geometry_of(row)), shown)
 
 
-def _picture(intensity: torch.Tensor, map_: np.ndarray, outline: np.ndarray | None) -> str:
+def _picture(
+    intensity: torch.Tensor, map_: np.ndarray, outline: np.ndarray | None, mm: float | None, shown: dict[str, Any]
+) -> str:
     scale = max(1, _TALLEST // intensity.shape[0])
-    picture = side_by_side(intensity.numpy(), {"where it looked": map_}, outline, scale=scale)
+    picture = side_by_side(intensity.numpy(), {EXPLAINER: map_}, outline, scale, mm, **shown)
     if picture.height > 1.5 * _TALLEST:
         picture.thumbnail((picture.width, int(1.2 * _TALLEST)))
     content = io.BytesIO()

@@ -1,0 +1,53 @@
+import json
+
+import pytest
+
+from mammo_hf.models.own_figures import AT_CHANCE, is_at_chance, own_figures
+
+CONFIG = {
+    "model_type": "swin",
+    "architectures": ["MammoSwinForImageClassification"],
+    "tasks": [{"name": "pathology", "labels": ["benign", "malignant"]}],
+    "calibration": {"pathology": {"method": "platt", "slope": 2.0, "intercept": 0.1, "n_patients": 40}},
+    "lesion_task": "pathology",
+}
+TEST = {"auroc": 0.71, "auroc_interval": [0.6, 0.8], "n_patients": 88, "n_images": 300}
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(test=TEST, counts=None, **config):
+        counts = {"benign": 55, "malignant": 45} if counts is None else counts
+        figures = {"collection": {"name": "CBIS-DDSM"}, "validation": {"pathology": {"class_counts": counts}}}
+        figures |= {"test": {"pathology": test}} if test else {}
+        (tmp_path / "config.json").write_text(json.dumps(CONFIG | config))
+        (tmp_path / "metrics.json").write_text(json.dumps({"classifier": figures}))
+        return own_figures(tmp_path)["pathology"]
+
+    return write
+
+
+def test_auc_patients_calibration_and_prevalence_are_stated(written):
+    test, calibration, lesions = written()
+    assert test == "Test AUC 0.71 (0.60 to 0.80), above chance, by image, on 88 patients of CBIS-DDSM."
+    assert calibration.startswith("Calibrated on 40 validation patients, where 45 % were malignant of 100 images")
+    assert "lesion annotations" in lesions
+    assert not is_at_chance((test,))
+    assert len(written(lesion_task=None)) == 2
+
+
+def test_a_model_at_chance_says_so_first(written):
+    found = written(TEST | {"auroc": 0.51, "auroc_interval": [0.42, 0.6]})
+    assert is_at_chance(found)
+    assert found[0].lower().startswith(AT_CHANCE)
+    assert "0.51 (0.42 to 0.60), not distinguishable from chance" in found[0]
+
+
+def test_what_is_not_recorded_is_not_known(written, tmp_path):
+    assert "is not known" in written(test=None)[0]
+    assert "not calibrated" in written(calibration=None)[1]
+    # nine images might be of one patient: neither they nor their percentage is stated
+    assert "is not stated" in written(counts={"benign": 91, "malignant": 9})[1]
+    assert "cannot be read" in written(test={"auroc": "high"})[0]
+    (tmp_path / "metrics.json").write_text("{")
+    assert "is not known" in own_figures(tmp_path)[""][0]
