@@ -29,6 +29,7 @@ from ..models.checkpoint import (
     CARD,
     CONFIG,
     INDEX,
+    MAP_TESTS,
     METRICS,
     ONNX_MODEL,
     ONNX_TASKS,
@@ -103,8 +104,9 @@ def _of_checkpoint(checkpoint: Checkpoint, results_dataset: str | None) -> Files
             raise DataError(f"{INDEX} names the file {name!r}", source=folder, remedy="save the model again")
         files[name] = folder / name
     files |= _processor(checkpoint.processor)
-    if (folder / STATISTICS).is_file():
-        files[STATISTICS] = folder / STATISTICS
+    for name in (STATISTICS, MAP_TESTS):
+        if (folder / name).is_file():
+            files[name] = folder / name
     if checkpoint.metrics:
         files[METRICS] = (folder / METRICS).read_bytes()
     files |= eval_result_files(checkpoint, results_dataset)

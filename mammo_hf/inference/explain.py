@@ -364,14 +364,15 @@ class _Drawing:
         found = by_each(self.names, partial(self._explained, shown, target))
         first = next(iter(found.values()))
         maps = {name: explanation.map[0] for name, explanation in found.items()}
-        text = first.text(method=False)
+        remarks = dict.fromkeys(line for one in found.values() for line in one.remarks)
+        text = "\n".join([first.result(), *remarks])
         mm, name = mm_per_pixel(shown.geometry), f"{shown.number:03d}.png"
         picture = side_by_side(
             first.images[0], maps, shown.lesion, _scale(first), mm=mm, caption=text, strength=first.strength()
         )
         with writing_errors(self.out / name), whole_file(self.out / name) as part:
             picture.save(part)
-        self.remarks |= dict.fromkeys(first.remarks)
+        self.remarks |= remarks
         self.noted.update(shown.notes)
         self.rows.append(self._row(name, shown, first))
 

@@ -26,7 +26,7 @@ from ..isolation import isolate_process
 from ..models.checkpoint import BAG, NO_CLASSIFIER, check_processor, load_model, locate
 from ..models.configuration_mammo_swin import MammoSwinConfig
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification
-from ..models.own_figures import own_figures
+from ..models.own_figures import map_tests, own_figures
 from ..models.training_statistics import read_statistics
 from ..notes import codes
 from ..processing.image_processing_mammo import MammoImageProcessor
@@ -124,13 +124,14 @@ class MammogramClassificationPipeline(Pipeline):
             commit = getattr(self.model.config, "_commit_hash", None)
             self.model.training_statistics = read_statistics(self.model.name_or_path, commit)
             if os.path.isdir(self.model.name_or_path):
-                self.model.own_figures = own_figures(self.model.name_or_path)
+                name = self.model.name_or_path
+                self.model.own_figures, self.model.map_tests = own_figures(name), map_tests(name)
         if isinstance(self.model, MammoBagForClassification):
             name, commit = self.model.name_or_path, getattr(self.model.config, "_commit_hash", None)
             folder = locate(name if commit is None or os.path.isdir(name) else f"{name}@{commit}")
             encoded: dict[str, Any] = {"encoder": encoder, "trust_remote_code": trust_encoder_code}
             self.model = load_bag_classifier(folder, head=self.model, **encoded)
-            self.model.own_figures = own_figures(folder)
+            self.model.own_figures, self.model.map_tests = own_figures(folder), map_tests(folder)
         if hasattr(self.model.config, "image_size"):
             check_processor(self.image_processor, self.model.config, self.model.name_or_path or "the model")
 

@@ -19,10 +19,11 @@ from ..encoders.views import Drawn
 from ..errors import UsageError
 from ..explainers import Explainer, Explanation, explain
 from ..explainers.explain import OPERATING_POINT
+from ..explainers.overlay import method_name
 from ..explainers.targets import calibrated_scores, fixed_target, predicted, resolve, task_slices
 from ..models.checkpoint import BAG, check_processor, load_model, load_processor, locate, read_classifier_config
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification, score_logits
-from ..models.own_figures import AT_CHANCE, is_at_chance, own_figures
+from ..models.own_figures import AT_CHANCE, NOT_TESTED, is_at_chance, map_tests, own_figures
 from ..models.training_statistics import QUANTILE, TrainingStatistics, pooled_features, read_statistics
 from ..notes import Note
 from ..plugins import PluginError, pass_over
@@ -60,14 +61,14 @@ def load_classifier(
         if options.get("dtype", torch.float32) != torch.float32:
             raise UsageError("is for a Swin", source="dtype", remedy="leave it out: a head is computed in float32")
         head = load_bag_classifier(folder, encoder=encoder, trust_remote_code=trust_remote_code)
-        head.own_figures = own_figures(folder)
+        head.own_figures, head.map_tests = own_figures(folder), map_tests(folder)
         return head, processor
     if encoder is not None:
         raise UsageError("is for a head over features, and this is a Swin", source="encoder", remedy="leave it out")
     network = load_model(MammoSwinForImageClassification, folder, **options).eval()
     check_processor(processor, network.config, model)
     network.training_statistics = read_statistics(folder)
-    network.own_figures = own_figures(folder)
+    network.own_figures, network.map_tests = own_figures(folder), map_tests(folder)
     return network, processor
 
 
@@ -319,4 +320,6 @@ def _remarked(model: Any, explanation: Explanation) -> Explanation:
     task = explanation.target[0].split(":", 1)[0]
     known: Any = getattr(model, "own_figures", {})
     sentences = known.get(task) or known.get("") or ()
-    return replace(explanation, doubts=(AT_CHANCE,) * is_at_chance(sentences), remarks=sentences)
+    tested = getattr(model, "map_tests", {}).get(explanation.explainer) or NOT_TESTED
+    lines = [f"{method_name(explanation.explainer)}, {line}" for line in tested]
+    return replace(explanation, doubts=(AT_CHANCE,) * is_at_chance(sentences), remarks=(*sentences, *lines))

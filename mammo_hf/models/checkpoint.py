@@ -38,6 +38,7 @@ State = dict[str, torch.Tensor]
 
 PROCESSOR, METRICS, CARD = "preprocessor_config.json", "metrics.json", "README.md"
 NO_CLASSIFIER = "is a pre-trained encoder, which has no classifier"  # what a stage 1 checkpoint is refused with
+MAP_TESTS = "map_tests.json"  # tests of the model's maps, which mammo-hf evaluate-explanations writes
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 ONNX_MODEL, ONNX_TASKS = "model.onnx", "tasks.json"  # what an export has in their place
 PICTURES = "card"  # the folder of the card's pictures
@@ -53,7 +54,7 @@ STAGES = {
 
 # all that is downloaded of a repository: weights in a format that cannot run code, and the records next to them
 _DOWNLOADED = [
-    *(CONFIG, PROCESSOR, METRICS, CARD, "*.safetensors", INDEX),
+    *(CONFIG, PROCESSOR, METRICS, CARD, MAP_TESTS, "*.safetensors", INDEX),
     *("split.json", "label_subset.json", "terms.json", "LICENSE*"),
     f"{OWN_ENCODER}/*.json",  # an encoder that is kept with its head; its weights are matched above
 ]

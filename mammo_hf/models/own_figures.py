@@ -1,15 +1,17 @@
-"""Sentences on how good a classifier is, from its own records; they are shown next to its scores."""
+"""Sentences on how good a classifier and its maps are, from its own records; they are shown next to scores and maps."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from ..files import write_record
 from ..metrics.aggregation import HEAD
 from ..metrics.intervals import detectable_difference
-from .checkpoint import Checkpoint, read_checkpoint
+from .checkpoint import MAP_TESTS, Checkpoint, read_checkpoint, read_json
 
 NO_FIGURES = "How good this model is on test patients is not known: its folder holds no such figures."
 FEWEST = 10  # a smaller count might identify a patient, and so might a percentage of it
@@ -74,6 +76,92 @@ def _calibration(checkpoint: Checkpoint, task: Mapping[str, Any]) -> str:
     named = labels[-1:] if len(task["labels"]) == 2 else labels
     fractions = ", ".join(f"{100 * counts[label] / total:.0f} % were {label}" for label in named)
     return f"{text}, where {fractions} of {total:,} images; where they are rarer, a score means less."
+
+
+# Tests of a model's maps, which `mammo-hf evaluate-explanations` keeps with the model.
+
+LIKE_RANDOM = 0.5  # rank correlation with the map of a random classifier from which on a map shows the image
+_TESTS = ("placement", "sanity", "faithfulness")
+
+
+def write_map_tests(folder: str | os.PathLike[str], figures: Mapping[str, Any], collection: str | None) -> Path:
+    """Keep the tests of a model's maps in its folder; those of other explainers stay.
+
+    Args:
+        folder: Folder of the model.
+        figures: Figures of `mammo_hf.studies.explanations.evaluate_explainers`.
+        collection: Name of the collection that they are of, if it is public.
+    """
+    path = Path(folder) / MAP_TESTS
+    try:
+        before = dict(read_json(path).get("explainers") or {}) if path.is_file() else {}
+    except DataError:
+        before = {}
+    about = {"target": figures["target"], "images": figures["images"], "patients": figures["patients"]}
+    about["collection"] = collection or "a private collection"
+    ranks = (figures["sanity"] or {}).get("rank_correlation", {})
+    found = {
+        name: about
+        | {
+            "placement": row["pointing_game_over"].get("brightest tissue"),
+            "sanity": (ranks.get(name) or {}).get("classifier"),
+            "faithfulness": row["deletion_over_random"],
+        }
+        for name, row in figures["explainers"].items()
+        if not row["baseline"]
+    }
+    write_record({"explainers": before | found}, path)
+    return path
+
+
+def map_tests(folder: str | os.PathLike[str]) -> dict[str, tuple[str, ...]]:
+    """Return by the explainer's name one line on each test of a model's maps; nothing of an explainer without tests.
+
+    Args:
+        folder: Folder of the model.
+    """
+    path = Path(folder) / MAP_TESTS
+    try:
+        found = read_json(path)["explainers"] if path.is_file() else {}
+        return {str(name): _lines(row) for name, row in found.items()}
+    except (DataError, KeyError, TypeError, ValueError, AttributeError):  # from any value in a foreign folder
+        return {}
+
+
+NOT_TESTED = (f"{', '.join(_TESTS)} of its maps: not measured.",)
+
+
+def _lines(row: Mapping[str, Any]) -> tuple[str, ...]:
+    of = f"{row['images']} images of {row['patients']} patients of {row['collection']}"
+    placement, sanity, faithfulness = (row[test] if _is_measured(row[test]) else None for test in _TESTS)
+    lines = []
+    if placement is not None:
+        better = "in the lesion more often than" if placement["interval"][0] > 0 else "no better than"
+        lines.append(f"peak {better} the brightest tissue, {_signed(placement)}, {of}")
+    if sanity is not None:
+        follows = sanity["interval"][1] < LIKE_RANDOM
+        how = "another map" if follows else "much the same map"
+        lines.append(f"{how} with a random classifier, rank correlation {_signed(sanity, sign='')}")
+    if faithfulness is not None:
+        better = "faster than" if faithfulness["interval"][1] < 0 else "no faster than"
+        lines.append(f"hiding what it marks lowers the score {better} by a random map, {_signed(faithfulness)}")
+    measured = iter(lines)
+    tested = (placement, sanity, faithfulness)
+    texts = [
+        f"{test}: {'not measured' if one is None else next(measured)}."
+        for test, one in zip(_TESTS, tested, strict=True)
+    ]
+    named = {"predicted": "the predicted label", "label": "the true label"}
+    return (*texts, f"tested on maps for {named.get(row['target'], row['target'])}.")
+
+
+def _is_measured(found: Mapping[str, Any] | None) -> bool:
+    return bool(found) and found["value"] is not None and found["interval"] is not None
+
+
+def _signed(found: Mapping[str, Any], sign: str = "+") -> str:
+    value, (low, high) = found["value"], found["interval"]
+    return f"{value:{sign}.2f} ({low:{sign}.2f} to {high:{sign}.2f})"
 
 
 # The figures of a task in a record, as `mammo_hf.evaluation.evaluate_task` gives them.

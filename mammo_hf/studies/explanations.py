@@ -18,7 +18,7 @@ from ..data.collection import Collection
 from ..data.prepared_row import breast_of, enlarged, geometry_of, lesion_mask, relabelled
 from ..data.terms import terms_of_model, write_terms
 from ..data.torch_datasets import LabelledImages, rows_of
-from ..data.training_data import open_as_trained, prepared_images, reading_of
+from ..data.training_data import open_as_trained, prepared_images, public_name, reading_of
 from ..errors import DataError, UsageError
 from ..evaluation.study_tables import explanation_table, plot_study, sanity_table
 from ..explainers import explainers as installed_explainers
@@ -44,8 +44,9 @@ from ..explainers.targets import predicted, probabilities, resolve
 from ..files import write_whole
 from ..metrics.inputs import UndefinedMetric
 from ..metrics.intervals import bootstrap_interval, mean_score
-from ..models.checkpoint import load_model, load_processor, locate, name_of, write_metrics
+from ..models.checkpoint import load_model, load_processor, locate, name_of, repository_of, write_metrics
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification
+from ..models.own_figures import write_map_tests
 from ..processing.geometry import Geometry
 from ..processing.image_processing_mammo import MammoImageProcessor
 from ..training.classification import ClassificationConfig, fit_classifier
@@ -79,7 +80,9 @@ def study_explanations(
         model: Folder or Hub name of a classifier.
         images: Collection that states where lesions are, as in `mammo_hf.load`; one that the classifier was trained on
             keeps the training's split.
-        output_dir: Folder of ``explanations.md``, ``explanations.png``, ``metrics.json`` and the prepared images.
+        output_dir: Folder of ``explanations.md``, ``explanations.png``, ``metrics.json`` and the prepared images. The
+            tests that are shown below maps go into the folder of the model, ``map_tests.json``; of
+            a model on the Hub into this one.
         explainers: Names of the explainers.
         split: Split whose images are explained, or "all".
         count: Highest number of images, spread over all; by default every image.
@@ -118,6 +121,8 @@ def study_explanations(
     figures = evaluate_explainers(network, cases, explainers, seed=seed, **measured)
     write_terms(out, collection.terms, terms_of_model(folder, name_of(folder)))
     write_metrics(out, "explanations", figures)
+    kept = write_map_tests(folder if repository_of(folder) is None else out, figures, public_name(collection))
+    logger.info("tests of the maps, which explain, predict and the page show below them: %s", kept)
     plot_study(figures, out / "explanations.png")
     write_whole(out / "explanations.md", report := _report(figures))
     return report
@@ -218,6 +223,7 @@ def _summaries(
                 baseline: summary(measures["pointing_game"] - values[baseline]["pointing_game"], patients, seed)
                 for baseline in (() if name in baselines else baselines)
             },
+            "deletion_over_random": summary(measures["deletion"] - values["random"]["deletion"], patients, seed),
         }
         for name, measures in values.items()
     }

@@ -28,7 +28,15 @@ from ..errors import DataError, UsageError
 from ..evaluation.report.facts import unreadable
 from ..evaluation.scored import scored
 from ..metrics.inputs import UndefinedMetric
-from ..models.checkpoint import check_model, kind_of_start, load_starting_weights, locate, name_of, starting_config
+from ..models.checkpoint import (
+    MAP_TESTS,
+    check_model,
+    kind_of_start,
+    load_starting_weights,
+    locate,
+    name_of,
+    starting_config,
+)
 from ..models.configuration_mammo_swin import SCORES, SIZES, MammoSwinConfig
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification, probabilities
 from ..models.training_statistics import STATISTICS, TrainingStatistics, pooled_features
@@ -295,7 +303,8 @@ def _keep_statistics(
     out: Path,
 ) -> None:
     """Write what tells images apart that are not like the training images, if there are enough patients."""
-    (out / STATISTICS).unlink(missing_ok=True)
+    for name in (STATISTICS, MAP_TESTS):  # of an earlier model in this folder
+        (out / name).unlink(missing_ok=True)
     if trainer.is_fsdp_enabled:  # one process has a part of the weights alone
         return
     features: list[Any] = []

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from mammo_hf.models.own_figures import AT_CHANCE, is_at_chance, own_figures
+from mammo_hf.models.own_figures import AT_CHANCE, MAP_TESTS, is_at_chance, map_tests, own_figures, write_map_tests
 
 CONFIG = {
     "model_type": "swin",
@@ -51,3 +51,47 @@ def test_what_is_not_recorded_is_not_known(written, tmp_path):
     assert "cannot be read" in written(test={"auroc": "high"})[0]
     (tmp_path / "metrics.json").write_text("{")
     assert "is not known" in own_figures(tmp_path)[""][0]
+
+
+def of(value, low, high):
+    return {"value": value, "interval": [low, high], "images": 9}
+
+
+def tested(placement, sanity, faithfulness):
+    row = {
+        "baseline": False,
+        "pointing_game_over": {"brightest tissue": placement},
+        "deletion_over_random": faithfulness,
+    }
+    ranks = {"grad_cam": {"classifier": sanity}}
+    about = {"target": "predicted", "images": 60, "patients": 50, "sanity": {"rank_correlation": ranks}}
+    return about | {"explainers": {"grad_cam": row, "random": {"baseline": True}}}
+
+
+def test_each_test_of_a_map_has_a_line_and_none_a_verdict(tmp_path):
+    good = tested(of(0.2, 0.1, 0.3), of(0.1, -0.1, 0.3), of(-0.1, -0.2, -0.05))
+    write_map_tests(tmp_path, good, "CBIS-DDSM")
+    placement, sanity, faithfulness, target = map_tests(tmp_path)["grad_cam"]
+    assert placement.startswith(
+        "placement: peak in the lesion more often than the brightest tissue, +0.20 (+0.10 to +0.30)"
+    )
+    assert placement.endswith("60 images of 50 patients of CBIS-DDSM.")
+    assert sanity == "sanity: another map with a random classifier, rank correlation 0.10 (-0.10 to 0.30)."
+    assert "faster than by a random map" in faithfulness
+    assert "predicted label" in target
+
+
+def test_a_map_that_fails_says_so_and_what_was_not_measured_too(tmp_path):
+    missing = {"value": None, "interval": None, "images": 0}
+    write_map_tests(tmp_path, tested(of(0.1, -0.01, 0.3), of(0.4, 0.2, 0.6), missing), None)
+    placement, sanity, faithfulness, _ = map_tests(tmp_path)["grad_cam"]
+    assert "no better than the brightest tissue" in placement
+    assert "a private collection" in placement
+    assert "much the same map" in sanity
+    assert faithfulness == "faithfulness: not measured."
+    other = tested(of(0.1, 0.01, 0.3), None, missing)
+    other["explainers"]["legrad"] = other["explainers"].pop("grad_cam")
+    write_map_tests(tmp_path, other, None)
+    assert list(map_tests(tmp_path)) == ["grad_cam", "legrad"]
+    (tmp_path / MAP_TESTS).write_text('{"explainers": {"grad_cam": 3}}')
+    assert map_tests(tmp_path) == {}
