@@ -57,7 +57,7 @@ def of(value, low, high):
     return {"value": value, "interval": [low, high], "images": 9}
 
 
-def tested(placement, sanity, faithfulness):
+def study_of(placement, sanity, faithfulness):
     row = {
         "baseline": False,
         "pointing_game_over": {"brightest tissue": placement},
@@ -69,7 +69,7 @@ def tested(placement, sanity, faithfulness):
 
 
 def test_each_test_of_a_map_has_a_line_and_none_a_verdict(tmp_path):
-    good = tested(of(0.2, 0.1, 0.3), of(0.1, -0.1, 0.3), of(-0.1, -0.2, -0.05))
+    good = study_of(of(0.2, 0.1, 0.3), of(0.1, -0.1, 0.3), of(-0.1, -0.2, -0.05))
     write_map_tests(tmp_path, good, "CBIS-DDSM")
     placement, sanity, faithfulness, target = map_tests(tmp_path)["grad_cam"]
     assert placement.startswith(
@@ -83,13 +83,13 @@ def test_each_test_of_a_map_has_a_line_and_none_a_verdict(tmp_path):
 
 def test_a_map_that_fails_says_so_and_what_was_not_measured_too(tmp_path):
     missing = {"value": None, "interval": None, "images": 0}
-    write_map_tests(tmp_path, tested(of(0.1, -0.01, 0.3), of(0.4, 0.2, 0.6), missing), None)
+    write_map_tests(tmp_path, study_of(of(0.1, -0.01, 0.3), of(0.4, 0.2, 0.6), missing), None)
     placement, sanity, faithfulness, _ = map_tests(tmp_path)["grad_cam"]
     assert "no better than the brightest tissue" in placement
     assert "a private collection" in placement
     assert "much the same map" in sanity
     assert faithfulness == "faithfulness: not measured."
-    other = tested(of(0.1, 0.01, 0.3), None, missing)
+    other = study_of(of(0.1, 0.01, 0.3), None, missing)
     other["explainers"]["legrad"] = other["explainers"].pop("grad_cam")
     write_map_tests(tmp_path, other, None)
     assert list(map_tests(tmp_path)) == ["grad_cam", "legrad"]
