@@ -1,15 +1,20 @@
-"""The command line ``mammo-hf``; each subcommand is the same code as its script."""
+"""The command line ``mammo-hf``; each subcommand is the same code as its script, or a plug-in's."""
 
 from __future__ import annotations
 
 import importlib
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any
 
 from .. import __version__
 from ..errors import MammoError, did_you_mean
+from ..plugins import find_plugin, offered, plugin_errors, plugins
 from .running import run_command, with_flags
 
+GROUP = "mammo_hf.commands"
+NAMES = ("parser", "main")
 COMMANDS = {
     "analysis": "all steps on a CBIS-DDSM folder: pre-train, classify, explain",
     "pretrain": "stage 1: masked image modelling, without labels",
@@ -38,8 +43,11 @@ COMMANDS = {
 
 
 def usage() -> str:
-    """Return what ``mammo-hf --help`` prints."""
+    """Return what ``mammo-hf --help`` prints: the commands, and below them those of plug-ins, or why not."""
     lines = [f"  {name:<23}{text}" for name, text in COMMANDS.items()]
+    for name, plugin in plugins(GROUP, NAMES).items():
+        if name not in COMMANDS:
+            lines.append(f"  {name:<23}{plugin.about if plugin.reason is None else f'cannot be used: {plugin.reason}'}")
     return "usage: mammo-hf COMMAND [options]     (mammo-hf COMMAND --help describes its options)\n\n" + "\n".join(
         lines
     )
@@ -52,10 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run_command(lambda _: print(usage()), given)
     if given[:1] == ["--version"]:
         return run_command(lambda _: print(f"mammo-hf {__version__}"), given)
-    if not given or given[0] not in COMMANDS:
+    known = [*COMMANDS, *offered(GROUP)]
+    if not given or given[0] not in known:
         print(usage(), file=sys.stderr)
         if given:
-            near = did_you_mean(given[0], COMMANDS).rstrip()
+            near = did_you_mean(given[0], known).rstrip()
             hint = f"; {near}" if near else ""
             print(f"error: {given[0]!r} is not a command of mammo-hf{hint}", file=sys.stderr)
         return 2
@@ -65,12 +74,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _command(name: str) -> Callable[[list[str]], None]:
     def run(arguments: list[str]) -> None:
         # imported here, where an interrupt or a full disk ends in one line: importing torch alone takes seconds
-        module = importlib.import_module(f".{name.replace('-', '_')}", __package__)
+        module = _module(name)
         try:
-            module.main(arguments)
+            with plugin_errors("command", name) if name not in COMMANDS else nullcontext():
+                module.main(arguments)
         except MammoError as error:
             # a function names its keyword, which the user of a command knows as an option
             flags = {flag.removeprefix("--"): flag for flag in module.parser()._option_string_actions}
             raise with_flags(error, flags) from error
 
     return run
+
+
+def _module(name: str) -> Any:
+    """Return the module of a command; our own names are never a plug-in's."""
+    if name in COMMANDS:
+        return importlib.import_module(f".{name.replace('-', '_')}", __package__)
+    return find_plugin(GROUP, name, NAMES, kind="command", others=list(COMMANDS))

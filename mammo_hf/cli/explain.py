@@ -27,6 +27,9 @@ def parser() -> Parser:
         "of a head over features bag_attention grad_cam)",
     )
     what.add_argument(
+        "--write", metavar="NAME", nargs="+", default=[], help="outputs of plug-ins, of files, into OUTPUT_DIR/NAME"
+    )
+    what.add_argument(
         "--target",
         metavar="LABEL",
         help="label such as pathology:malignant (default: of two labels the positive one, of more the predicted one)",
@@ -66,6 +69,7 @@ def main(arguments: list[str]) -> None:
         source,
         args.output_dir,
         explainer=args.explainer,
+        write=args.write,
         target=args.target,
         operating_point=args.operating_point,
         split=args.split,

@@ -43,6 +43,9 @@ def parser() -> Parser:
     )
     p.add_operating_point(scores)
     scores.add_argument(
+        "--write", metavar="NAME", nargs="+", default=[], help="outputs of plug-ins, by exam, into OUTPUT.written/NAME"
+    )
+    scores.add_argument(
         "--tta", action="store_true", help="average over five rotated and scaled views: five times slower"
     )
     p.add_encoder_options()
@@ -74,6 +77,7 @@ def main(arguments: list[str]) -> None:
         explainer=args.explainer,
         target=args.target,
         operating_point=args.operating_point,
+        write=args.write,
         tta=args.tta,
         batch_size=args.batch_size,
         num_workers=args.num_workers,

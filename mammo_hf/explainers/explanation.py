@@ -15,14 +15,12 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from pydicom.dataset import Dataset
 from scipy import ndimage
 
 from ..errors import UsageError
 from ..files import write_whole
 from ..processing.geometry import Geometry, Unit
 from .overlay import STYLES, Style, method_name, percent, render
-from .secondary_capture import secondary_capture
 
 Facts = Mapping[str, Sequence[float]]
 Values = tuple[float, ...]
@@ -198,32 +196,6 @@ class Explanation:
             content = file.getvalue()
         write_whole(path, content)
         return path
-
-    def to_dicom(self, source: str | os.PathLike[str] | Dataset, index: int = 0, *, style: Style = "heat") -> Dataset:
-        """Return the overlay as a Secondary Capture that belongs to the original's study; ``save_as`` writes it.
-
-        See ``mammo_hf.explainers.secondary_capture``.
-
-        Args:
-            source: The DICOM file that was explained, or its dataset.
-            index: The image's index in the batch.
-            style: The style, "heat" or "contour".
-
-        Raises:
-            UsageError: No geometry is known, the source is another image than the one that was explained, or the style
-                is not drawn on a single image.
-            MammogramError: The source cannot be read.
-        """
-        return secondary_capture(
-            source,
-            image=self.images[self.check_index(index)],
-            values=self.map[index],
-            geometry=self.known_geometry(index),
-            explainer=method_name(self.explainer),
-            caption=self.result(index),
-            style=style,
-            strength=self.strength(index),
-        )
 
     def to_dict(self, index: int = 0) -> dict[str, Any]:
         """Return what is known of one image's map as data that JSON takes."""

@@ -34,6 +34,7 @@ from ..plugins import PluginError, pass_over
 from ..processing.geometry import Geometry
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .onnx import is_exported
+from .outputs import Output, ScoredExam, ScoredImage, facts_of_model, find_outputs, scores_by_label, write_outputs_of
 from .reading import REJECTED, Cut, ImageReader, InferenceResult, ReadImage, Source, exams_of, files_to_read, folders_of
 from .scoring import as_reported, explain_tasks, image_logits, load_classifier, targets_of_exam
 
@@ -56,6 +57,7 @@ def explain(
     output_dir: str | os.PathLike[str],
     *,
     explainer: str | Sequence[str] | None = None,
+    write: Sequence[str] = (),
     target: str | None = None,
     operating_point: str = OPERATING_POINT,
     split: str = "test",
@@ -81,6 +83,8 @@ def explain(
         output_dir: Folder for the pictures.
         explainer: Names of the explainers, or one name; ``None``: `SHOWN` or, for a head over features,
             `SHOWN_OF_BAGS`.
+        write: Names of outputs of plug-ins, such as "capture": what they make of the files of each exam is written into
+            a folder of that name in ``output_dir``.
         target: Label to explain, such as "pathology:malignant"; by default, of the first task, of two labels the
             positive one and of more the predicted one, the same for all views of an exam.
         operating_point: Rule below whose threshold the map of a positive label is not drawn, or "none", as in
@@ -102,6 +106,7 @@ def explain(
     names = [explainer] if isinstance(explainer, str) else list(explainer or ())
     for name in names:
         find_explainer(name)
+    written = find_outputs([write] if isinstance(write, str) else write)
     if count is not None:
         check_number("count", count, count >= 1, "1 or more")
     check_number("num_workers", num_workers, num_workers >= 0, "0 or more")
@@ -117,9 +122,13 @@ def explain(
     names = names or list(SHOWN_OF_BAGS if of_bags else SHOWN)
     processor = processor.with_settings(processor_settings)
     network.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
-    draw = _Drawing(network, processor, out, names, target, operating_point)
+    draw = _Drawing(network, processor, out, names, target, operating_point, written)
+    draw.facts = facts_of_model(folder, network.config) if written else {}
     if _is_labelled(images) and of_bags:
         images = _files_of_split(images, folder, processor, split, count or COUNT, overrides)
+    if _is_labelled(images) and written:
+        remedy = "give files, or a folder without labels"
+        raise UsageError("is of files, and prepared images have none", source="write", remedy=remedy)
     if _is_labelled(images):
         prepared = _prepared(images, folder, processor, out, split, num_workers, overrides)
         result = draw.all(_prepared_exams(draw, prepared, split, count or COUNT))
@@ -208,6 +217,7 @@ class _Shown(NamedTuple):
         lesion: Mask of its annotated lesions, if there are any.
         truth: Its label in each task, "" where it is not known.
         split: Its split in a collection.
+        view: Its side and view, as far as the file says.
     """
 
     number: int
@@ -219,6 +229,7 @@ class _Shown(NamedTuple):
     lesion: np.ndarray | None = None
     truth: Mapping[str, str] | None = None
     split: str = ""
+    view: tuple[str, str] = ("", "")
 
 
 def _prepared_exams(draw: _Drawing, prepared: datasets.Dataset, split: str, count: int) -> Iterator[list[_Shown]]:
@@ -275,7 +286,8 @@ def _exams_of_files(draw: _Drawing, ahead: ImageReader, files: Sequence[str]) ->
                     draw.reject(file, image)
                     continue
                 pixels, shown = _pixels(image, reader.processor)
-                found.append(_Shown(number[file], file, pixels, shown, image.geometry, image.notes))
+                view = image.laterality, image.view
+                found.append(_Shown(number[file], file, pixels, shown, image.geometry, image.notes, view=view))
             yield found
 
 
@@ -301,6 +313,7 @@ class _Drawing:
         names: Names of the explainers.
         target: Label that is explained; ``None`` for the default.
         operating_point: Rule below whose threshold no map is drawn.
+        write: Outputs by name, which get each exam.
     """
 
     def __init__(
@@ -311,12 +324,15 @@ class _Drawing:
         names: Sequence[str],
         target: str | None,
         operating_point: str,
+        write: Mapping[str, Output],
     ) -> None:
         self.network, self.processor, self.out, self.names = network, processor, out, names
         self.target, self.operating_point = target, operating_point
         self.tasks = getattr(network.config, "tasks", None) or []
         self.first = next(iter(task_slices(network.config)))
-        self.by_exam = target is None and fixed_target(network.config, self.first) is None
+        self.by_prediction = target is None and fixed_target(network.config, self.first) is None
+        self.by_exam = self.by_prediction or bool(write)
+        self.write, self.facts = write, dict[str, Any]()
         self.rows: list[list[Any]] = []
         self.remarks: dict[str, None] = {}
         self.rejected: list[list[str]] = []
@@ -337,10 +353,13 @@ class _Drawing:
         with self.bar, writing_errors(self.out):
             for exam in exams:
                 self.out.mkdir(parents=True, exist_ok=True)
-                target: Any = self._target_of(exam) if self.by_exam and len(exam) > 1 else self.target
+                target: Any = self._target_of(exam) if self.by_prediction and len(exam) > 1 else self.target
+                found = []
                 for shown in exam:
-                    self._draw(shown, target)
+                    found.append(self._draw(shown, target))
                     self.bar.update()
+                if self.write and found:
+                    self._write(exam, found)
         self.out.mkdir(parents=True, exist_ok=True)
         self.rows.sort()
         _write_table(self.out / "index.csv", list(_COLUMNS), self.rows)
@@ -360,7 +379,19 @@ class _Drawing:
         scores = calibrated_scores(self.network.config, logits)
         return targets_of_exam(self.network.config, {self.first: scores[self.first].mean(axis=0)}, [self.first])
 
-    def _draw(self, shown: _Shown, target: Any) -> None:
+    def _write(self, exam: Sequence[_Shown], found: Sequence[Mapping[str, Explanation]]) -> None:
+        """Write the outputs of an exam."""
+        config, images = self.network.config, []
+        for shown, explanations in zip(exam, found, strict=True):
+            with torch.inference_mode():
+                logits = image_logits(self.network, shown.pixels.to(self.network.device)).double().cpu().numpy()
+            scores = np.concatenate([table[0] for table in calibrated_scores(config, logits).values()])
+            facts = shown.name, *shown.view, scores_by_label(config, scores), tuple(shown.notes)
+            images.append(ScoredImage(*facts, tuple(explanations.values())))
+        options = {"explainer": " ".join(self.names), "target": self.target, "operating_point": self.operating_point}
+        write_outputs_of(ScoredExam(tuple(images), {}, self.facts, options, self.processor), self.write, self.out)
+
+    def _draw(self, shown: _Shown, target: Any) -> dict[str, Explanation]:
         found = by_each(self.names, partial(self._explained, shown, target))
         first = next(iter(found.values()))
         maps = {name: explanation.map[0] for name, explanation in found.items()}
@@ -375,6 +406,7 @@ class _Drawing:
         self.remarks |= remarks
         self.noted.update(shown.notes)
         self.rows.append(self._row(name, shown, first))
+        return found
 
     def _row(self, picture: str, shown: _Shown, first: Explanation) -> list[Any]:
         drawn = "below the operating point" if first.strength() == 0 else "empty" if first.flat[0] else "drawn"

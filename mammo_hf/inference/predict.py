@@ -49,6 +49,7 @@ from ..models.checkpoint import locate, repository_of
 from ..notes import codes, codes_in
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .onnx import is_exported, load_exported
+from .outputs import Output, ScoredExam, ScoredImage, facts_of_model, find_outputs, scores_by_label, write_outputs_of
 from .reading import (
     REJECTED,
     Cut,
@@ -70,9 +71,11 @@ GPU_BATCH = 32
 CPU_PIXELS = 2 * 448 * 224  # per batch on a CPU: with more, activations outgrow the caches, and each image takes longer
 FEW = 16  # files that are read before a process would have started
 FACTS = ("file", "exam", "laterality", "view", "notes")
+MAPS_BY = ("grad_cam", "bag_attention")  # explainers of outputs that show maps: of a Swin, of a head over features
 OF_UNITS = ("level", "images")  # columns in front of these if breasts or exams are scored too
 Rows = list[tuple[int, list[str]]]
-BatchScores = tuple[np.ndarray, list[str], list[list[str]], Any]
+Explained = Mapping[int, Explanation]  # by the label's index into the logits
+BatchScores = tuple[np.ndarray, Sequence[Explained], list[list[str]], Any]
 
 
 @isolating()
@@ -86,6 +89,7 @@ def predict(
     explainer: str | None = None,
     target: str | None = None,
     operating_point: str = OPERATING_POINT,
+    write: Sequence[str] = (),
     tta: bool = False,
     batch_size: int | None = None,
     num_workers: int | None = None,
@@ -120,6 +124,9 @@ def predict(
         target: Label to explain instead, such as "pathology:malignant".
         operating_point: Rule below whose threshold the map of a positive label is not drawn, or "none", as in
             `mammo_hf.explainers.explain`.
+        write: Names of outputs of plug-ins, such as "sr": what they make of each exam is written into a folder of
+            that name in ``OUTPUT.written``. The table is then in the order of the exams, too. One that shows maps takes
+            `MAPS_BY` if no explainer is named.
         tta: Whether to use test-time augmentation: the mean of the logits over five views of each image.
         batch_size: Number of images per batch; see `default_batch`.
         num_workers: Number of processes that read; by default one per core, and none for a few files.
@@ -149,9 +156,10 @@ def predict(
     check_choice("aggregate", aggregate, RULES)
     if explainer is not None:
         find_explainer(explainer)
-    elif target is not None:
+    elif target is not None and not write:
         raise UsageError("needs an explainer", source="target", remedy="name one, or leave the target out")
     check_choice("operating_point", operating_point, OPERATING_POINTS)
+    written = find_outputs([write] if isinstance(write, str) else write)
     output = Path(output)
     _check_output(output)
     files = files_to_read(source)
@@ -160,7 +168,8 @@ def predict(
     with writing_errors(output.parent):
         output.parent.mkdir(parents=True, exist_ok=True)
     with _alone(output):
-        loaded, processor = _loaded(folder, explainer, dtype, encoder, trust_remote_code)
+        maps = explainer is not None or any(one.MAPS for one in written.values())
+        loaded, processor = _loaded(folder, maps, dtype, encoder, trust_remote_code)
         if tta and isinstance(loaded, BagClassifier):
             raise UsageError("is for a Swin, and this is a head over features", source="tta", remedy="leave it out")
         processor = processor.with_settings(processor_settings)
@@ -168,6 +177,7 @@ def predict(
         options |= {"target": target, "operating_point": operating_point}
         options |= {"level": level or _level_of(loaded), "aggregate": aggregate}
         options |= {"num_workers": num_workers, "device": device, "name": f"{identity(folder)} {loaded.dtype}"}
+        options |= {"write": written, "facts": facts_of_model(folder, loaded.config) if written else None}
         result = score_files(loaded, processor, files, output, overrides=given, **options)
     if result is not None:
         logger.info("%s", result)
@@ -176,7 +186,7 @@ def predict(
 
 def _loaded(
     folder: Path,
-    explainer: str | None,
+    maps: bool,
     dtype: str,
     encoder: str | os.PathLike[str] | None,
     trust_remote_code: bool,
@@ -184,7 +194,7 @@ def _loaded(
     if not is_exported(folder):
         options: dict[str, Any] = {"encoder": encoder, "trust_remote_code": trust_remote_code}
         return load_classifier(folder, dtype=getattr(torch, dtype), **options)
-    for name, unsupported in (("explainer", explainer is not None), ("dtype", dtype != "float32")):
+    for name, unsupported in (("explainer", maps), ("dtype", dtype != "float32")):
         if unsupported:
             remedy = "give the checkpoint that it was exported from, or leave this out"
             raise UsageError("is not available for an exported model", source=name, remedy=remedy)
@@ -237,24 +247,24 @@ class Work(NamedTuple):
 
     Attributes:
         files: Paths of the images.
-        batches: Positions in ``files`` of each batch. With units a batch is an exam.
-        units: Whether breasts or exams are scored too. A batch of n files that begins at position p then has the rows
-            2p to 2p + n - 1 for its units, as far as there are any, and the n rows after these for its images; else the
+        batches: Positions in ``files`` of each batch.
+        by_exam: Whether a batch is an exam. One of n files that begins at position p then has the rows 2p to
+            2p + n - 1 for its units, as far as there are any, and the n rows after these for its images; else the
             number of a row is the file's position.
     """
 
     files: list[str]
     batches: list[range]
-    units: bool
+    by_exam: bool
 
     def rows_of_images(self, batch: range) -> range:
         """Return the numbers of the rows of a batch's images, the last that are written."""
-        return range(batch.start + batch.stop, 2 * batch.stop) if self.units else batch
+        return range(batch.start + batch.stop, 2 * batch.stop) if self.by_exam else batch
 
     @classmethod
-    def of(cls, files: Sequence[str], size: int, units: bool) -> Work:
+    def of(cls, files: Sequence[str], size: int, by_exam: bool) -> Work:
         """Return the work on files: in batches of some size, or exam by exam."""
-        if not units:
+        if not by_exam:
             starts = range(0, len(files), size)
             return cls(list(files), [range(start, min(start + size, len(files))) for start in starts], False)
         exams = exams_of(files)
@@ -281,6 +291,8 @@ def score_files(
     device: str | None = None,
     name: str = "",
     overrides: Overrides | None = None,
+    write: Mapping[str, Output] | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> InferenceResult | None:
     """Score files with a loaded classifier; `predict` with a model and files that are found already.
 
@@ -302,16 +314,19 @@ def score_files(
         device: The device, see `predict`.
         name: Identity of the model: an unfinished run is not resumed with another one.
         overrides: What the user says of files in place of their headers.
+        write: Outputs by name, see `predict`.
+        facts: Facts on the model that they state, from `mammo_hf.inference.outputs.facts_of_model`.
     """
     state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
     of_bags = isinstance(model, BagClassifier)
     size = batch_size or (1 if of_bags else default_batch(processor, state.device.type))
     made_by: Any = _BagScorer if of_bags else _Scorer
-    options = {"explainer": explainer, "target": target, "operating_point": operating_point}
+    options: dict[str, Any] = {"explainer": explainer, "target": target, "operating_point": operating_point}
     options |= {"tta": tta, "level": level, "aggregate": aggregate, "size": size}
+    options |= {"write": write or {}, "model_facts": facts or {}}
     scorer = made_by(model.to(state.device), processor, output, overrides or {}, **options)
-    work = Work.of(files, size, scorer.units)
-    journal = Journal(output.with_name(f"{output.name}.part"), len(scorer.columns) + 3, len(files) * (1 + work.units))
+    work = Work.of(files, size, scorer.by_exam)
+    journal = Journal(output.with_name(f"{output.name}.part"), len(scorer.columns) + 3, len(files) * (1 + work.by_exam))
     # Find out which batches an earlier run has left to do, and which of those are this process's
     with state.main_process_first():
         journal.open(scorer.facts(work.files, name))
@@ -370,14 +385,20 @@ class _Scorer:
         level: str,
         aggregate: str,
         size: int,
+        write: Mapping[str, Output],
+        model_facts: Mapping[str, Any],
     ) -> None:
-        self.model, self.processor, self.explainer, self.tta = model, processor, explainer, tta
+        self.model, self.processor, self.tta = model, processor, tta
         self.level, self.aggregate, self.size, self.units = level, aggregate, size, level != "image"
         self.target = None if target is None else resolve(target, 1, model.config)
         self.operating_point = operating_point
         self.overrides, self.salt = overrides, _salt()
         self.labels = label_names(model.config)
         self.pictures = output.with_name(f"{output.stem}.explanations") if explainer else None
+        self.by_exam = self.units or bool(write)
+        self.write, self.written, self.model_facts = write, output.with_name(f"{output.stem}.written"), model_facts
+        by_default = MAPS_BY[isinstance(model, BagClassifier)] if any(one.MAPS for one in write.values()) else None
+        self.explainer = explainer or by_default
         front = OF_UNITS if self.units else ()
         self.columns = [*front, *FACTS, *self.labels, *(["explanation"] if explainer else [])]
 
@@ -395,21 +416,22 @@ class _Scorer:
             "tta": self.tta,
             "level": self.level,
             "aggregate": self.aggregate,
+            "outputs": sorted(self.write),
         }
 
     def score(self, model: Any, images: list[ReadImage]) -> BatchScores:
         """Score images.
 
         Returns:
-            Calibrated scores (images, labels), the names of the pictures that were drawn, the codes of the model's own
-            notes, and what `unit` takes.
+            Calibrated scores (images, labels), the explanations of each image, the codes of the model's own notes, and
+            what `unit` takes.
         """
         batches = [images[first : first + self.size] for first in range(0, len(images), self.size)]
         target = self.target or self._target_of_exam(model, batches)
         found = [self._batch(model, batch, self.explainer, target) for batch in batches]
-        tables, names, noted = zip(*found, strict=True)
+        tables, explained, noted = zip(*found, strict=True)
         scores = np.concatenate(tables)
-        return scores, list(chain.from_iterable(names)), list(chain.from_iterable(noted)), scores
+        return scores, list(chain.from_iterable(explained)), list(chain.from_iterable(noted)), scores
 
     def unit(self, model: Any, images: Any, members: list[int]) -> np.ndarray:
         """Return the calibrated scores (labels,) of a breast or exam from those of its images."""
@@ -421,7 +443,7 @@ class _Scorer:
 
     def _target_of_exam(self, model: Any, batches: Sequence[list[ReadImage]]) -> list[int] | None:
         """Return what is explained on all images of an exam; they are scored for it only if that is needed."""
-        if self.explainer is None or not self.units:
+        if self.explainer is None or not self.by_exam:
             return None
         slices, scores = task_slices(model.config), {}
         if any(fixed_target(model.config, name) is None for name in slices):
@@ -432,7 +454,7 @@ class _Scorer:
 
     def _batch(
         self, model: Any, images: list[ReadImage], explainer: str | None, target: list[int] | None
-    ) -> tuple[np.ndarray, list[str], list[list[str]]]:
+    ) -> tuple[np.ndarray, list[Explained], list[list[str]]]:
         logits, explained, notes = score_and_explain(
             model,
             self.processor,
@@ -445,10 +467,9 @@ class _Scorer:
         )
         by_task = calibrated_scores(model.config, logits.double().cpu().numpy())
         scores = np.concatenate(list(by_task.values()), axis=1)
-        drawn = self._drawn(images, explained) if explainer is not None else []
-        return scores, drawn, [codes(one) for one in notes]
+        return scores, list(explained), [codes(one) for one in notes]
 
-    def _drawn(self, images: list[ReadImage], explained: Sequence[Mapping[int, Explanation]]) -> list[str]:
+    def draw(self, images: list[ReadImage], explained: Sequence[Explained]) -> list[str]:
         """Draw the explanations of images, and return the names of the pictures of each."""
         if self.pictures is None:
             return []
@@ -470,14 +491,15 @@ class _BagScorer(_Scorer):
 
     def score(self, model: BagClassifier, images: list[ReadImage]) -> BatchScores:
         """Encode and score images, each alone; see `_Scorer.score`."""
-        of_units, scores, explained = [], [], []
+        of_units, scores = [], []
+        explained: list[Explained] = []
         wanted: dict[str, Any] = {"target": self.target, "operating_point": self.operating_point}
         for image in images:
             assert image.views is not None
             _, bag = model.bag(image.views, image.laterality, image.view)
             of_units.append(bag)
             scores.append(self.unit(model, [bag], [0]))
-        if self.explainer is not None and self.target is None and self.units:
+        if self.explainer is not None and self.target is None and self.by_exam:
             of_exam = self.unit(model, of_units, list(range(len(of_units))))
             by_task = {name: of_exam[part] for name, part in task_slices(model.config).items()}
             wanted["target"] = targets_of_exam(model.config, by_task)
@@ -485,7 +507,7 @@ class _BagScorer(_Scorer):
             if self.explainer is not None and image.views is not None:
                 found = explain_bag(model, image.views, self.explainer, **wanted)
                 explained.append(as_reported(found, torch.from_numpy(model.unit_logits([bag])), model.config))
-        return np.stack(scores), self._drawn(images, explained), [[]] * len(images), of_units
+        return np.stack(scores), explained, [[]] * len(images), of_units
 
     def unit(self, model: BagClassifier, images: Any, members: list[int]) -> np.ndarray:
         """Return the calibrated scores (labels,) that the head gives to the images of a unit."""
@@ -533,42 +555,79 @@ def _read_batches(
 def _rows(scorer: _Scorer, model: Any, work: Work, batch: range, images: list[ReadImage]) -> Rows:
     """Score the images of a batch, and the units of an exam, and return their rows with their numbers."""
     good = [image for image in images if image.reason is None]
-    scores, pictures, noted, of_units = scorer.score(model, good) if good else (np.zeros((0, 0)), [], [], [])
+    scores, explained, noted, of_units = scorer.score(model, good) if good else (np.zeros((0, 0)), [], [], [])
+    pictures = scorer.draw(good, explained)
     order = {image.index: number for number, image in enumerate(good)}
     rows = []
     for row, image in zip(work.rows_of_images(batch), images, strict=True):
         own, reason, code = [], image.reason or "", image.code
-        cells = [""] * (len(scorer.labels) + bool(scorer.explainer))
+        cells = [""] * (len(scorer.labels) + bool(scorer.pictures))
         if image.index in order:
             number = order[image.index]
             own = noted[number]
-            cells = [f"{value:.6g}" for value in scores[number]] + ([pictures[number]] if scorer.explainer else [])
+            cells = [f"{value:.6g}" for value in scores[number]] + ([pictures[number]] if scorer.pictures else [])
             if not np.isfinite(scores[number]).all():
                 reason, code = "its scores are not finite", "damaged"
         file, exam = printable(work.files[image.index]), _exam_cell(scorer, image)
         facts = [file, exam, image.laterality, image.view, ";".join([*image.notes, *own])]
         front = ["image", "1"] if scorer.units else []
         rows.append((row, [*front, *facts, *cells, json.dumps(image.precedence), reason, code]))
-    if not (scorer.units and good):
-        return rows
-    return [*_unit_rows(scorer, model, 2 * batch.start, good, of_units), *rows]
+    units = _units(scorer, model, good, of_units) if scorer.units and good else []
+    if scorer.write and good:
+        write_outputs_of(_exam(scorer, work, good, (scores, explained, noted), units), scorer.write, scorer.written)
+    return [*_unit_rows(scorer, 2 * batch.start, units, _exam_cell(scorer, good[0]) if good else ""), *rows]
 
 
-def _unit_rows(scorer: _Scorer, model: Any, number: int, images: list[ReadImage], of_units: Any) -> Rows:
-    """Return the rows of the breasts, or of the exam, of some images; ``number`` is that of the first."""
+Unit = tuple[str, int, np.ndarray]  # its side, "" if it is not one breast, the number of its images, its scores
+
+
+def _counted(images: list[ReadImage]) -> list[int]:
+    """Return the images of an exam that count for breast and exam."""
     keys = [(image.laterality, image.view) for image in images]
-    ranked = ((at, key, images[at].precedence) for at, key in enumerate(keys) if all(key))
-    others = not_counting(ranked)
-    counted = [at for at in range(len(images)) if at not in others]
-    rows: Rows = []
+    others = not_counting((at, key, images[at].precedence) for at, key in enumerate(keys) if all(key))
+    return [at for at in range(len(images)) if at not in others]
+
+
+def _units(scorer: _Scorer, model: Any, images: list[ReadImage], of_units: Any) -> list[Unit]:
+    """Score the breasts, or the exam, of some images; a unit without finite scores is left out."""
+    counted = _counted(images)
+    found = []
     for side, members in units_of(scorer.level, [images[at].laterality for at in counted]):
         scores = scorer.unit(model, of_units, [counted[member] for member in members])
-        facts = ["", _exam_cell(scorer, images[0]), side, "", ""]
-        cells = [f"{value:.6g}" for value in scores] + ([""] if scorer.explainer else [])
         if np.isfinite(scores).all():
-            row = [scorer.level, str(len(members)), *facts, *cells, "[]", "", ""]
-            rows.append((number + len(rows), row))
+            found.append((side, len(members), scores))
+    return found
+
+
+def _unit_rows(scorer: _Scorer, number: int, units: list[Unit], exam: str) -> Rows:
+    """Return the rows of units; ``number`` is that of the first."""
+    rows: Rows = []
+    for side, images, scores in units:
+        cells = [f"{value:.6g}" for value in scores] + ([""] if scorer.pictures else [])
+        row = [scorer.level, str(images), "", exam, side, "", "", *cells, "[]", "", ""]
+        rows.append((number + len(rows), row))
     return rows
+
+
+def _exam(
+    scorer: _Scorer,
+    work: Work,
+    images: list[ReadImage],
+    scored: tuple[np.ndarray, Sequence[Explained], list[list[str]]],
+    units: list[Unit],
+) -> ScoredExam:
+    """Return what outputs are made of."""
+    config, counted = scorer.model.config, set(_counted(images))
+    found = []
+    for at, (image, scores, own) in enumerate(zip(images, scored[0], scored[2], strict=True)):
+        maps = tuple(scored[1][at].values()) if scored[1] else ()
+        notes = (*image.notes, *own, *(["another_image_counts"] if at not in counted else []))
+        facts = work.files[image.index], image.laterality, image.view
+        found.append(ScoredImage(*facts, scores_by_label(config, scores), notes, maps))
+    of_units = {side or "exam": scores_by_label(config, scores) for side, _, scores in units}
+    options = {"tta": scorer.tta, "explainer": scorer.explainer, "level": scorer.level, "aggregate": scorer.aggregate}
+    options |= {"target": scorer.target, "operating_point": scorer.operating_point}
+    return ScoredExam(tuple(found), of_units, scorer.model_facts, options, scorer.processor)
 
 
 def _exam_cell(scorer: _Scorer, image: ReadImage) -> str:

@@ -17,7 +17,6 @@ from pydicom.uid import UID
 
 from mammo_hf.dicom import header, parsing, pixels, reader
 from mammo_hf.dicom.types import MammogramError
-from mammo_hf.explainers import secondary_capture
 
 pytest.importorskip("imagecodecs", reason="imagecodecs is not installed (the extra codecs)")
 
@@ -76,16 +75,11 @@ def other_modalities():
     return ", ".join(f"{modality}" for modality in sorted(reader._OTHER_MODALITIES)) + "."
 
 
-def copied():
-    return ", ".join(f"`{keyword}`" for keyword in secondary_capture._COPIED) + "."
-
-
 TABLES = {
     "SOP classes": sop_classes,
     "transfer syntaxes": transfer_syntaxes,
     "attributes": attributes,
     "modalities": other_modalities,
-    "copied": copied,
 }
 # PS3.2, Annex A: the order of a statement's sections
 SECTIONS = (

@@ -1,0 +1,151 @@
+"""Segmentations of each image: the map as fractions, and the breast."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.uid import RLELossless
+
+from mammo_hf.explainers import Explanation
+from mammo_hf.inference.outputs import ScoredExam, ScoredImage
+
+from .objects import REQUIRES as REQUIRES
+
+MAPS = True
+LEVELS = 255  # of the map's value from 0 to 1
+
+
+def available() -> bool:
+    """Return whether highdicom is installed."""
+    return importlib.util.find_spec("highdicom") is not None
+
+
+def files_of(exam: ScoredExam) -> list[tuple[str, bytes]]:
+    """Return the segmentations as files."""
+    from .objects import written
+
+    return [written(dataset) for dataset in datasets_of(exam)]
+
+
+def datasets_of(exam: ScoredExam, replaces: Sequence[Mapping[str, str]] = ()) -> list[Dataset]:
+    """Return the segmentations, all in the pixels of their image.
+
+    A map that is empty everywhere is left out, and so is a breast that does not stand out from its background.
+
+    Args:
+        exam: The exam.
+        replaces: Earlier objects of this kind on the same study, see `mammo_hf_pacs.objects.finish`.
+
+    Raises:
+        DataError: The images have no identifiers, or are of several studies.
+    """
+    from . import objects
+
+    headers, found = objects.headers_of(exam), []
+    for image, header in zip(exam.images, headers, strict=True):
+        for explanation in image.explanations:
+            if explanation.geometry is not None and not explanation.flat[0]:
+                found.append(_map(exam, headers, image, header, explanation))
+        breast = breast_of(exam, image)
+        if breast.any():
+            found.append(_breast(exam, headers, image, header, breast))
+    kinds = {objects.SERIES_NUMBERS["seg_map"]: "map", objects.SERIES_NUMBERS["seg_breast"]: "breast"}
+    sources = {str(header.SOPInstanceUID): header for header in headers}
+    for dataset in found:
+        source = sources[dataset.ReferencedSeriesSequence[0].ReferencedInstanceSequence[0].ReferencedSOPInstanceUID]
+        kind = kinds[int(dataset.SeriesNumber)]
+        objects.finish(dataset, source, f"{kind} by {objects.model_name(exam)}", replaces)
+    return found
+
+
+def breast_of(exam: ScoredExam, image: ScoredImage) -> np.ndarray:
+    """Return the mask of the breast in source pixels, bool (rows, columns), as the processor finds it."""
+    source = exam.processor.open(image.file)
+    source.override(image.laterality, image.view)
+    breast = exam.processor.find_breast(source)
+    return breast.mask_at(np.arange(source.size[0]), np.arange(source.size[1]))
+
+
+def _map(
+    exam: ScoredExam, headers: Sequence[Dataset], image: ScoredImage, header: Dataset, explanation: Explanation
+) -> Dataset:
+    from . import codes, objects
+
+    task, _, label = explanation.target[0].partition(":")
+    described = _segment(
+        exam,
+        image,
+        explanation.caption(),
+        (codes.SPATIAL, codes.SALIENCY),
+        f"{objects.model_name(exam)}, {explanation.explainer}",
+        objects.uid_of("map", str(header.SOPInstanceUID), exam.model["sha256"], explanation.target[0]),
+    )
+    values = np.rint(np.clip(explanation.in_source(), 0, 1) * LEVELS).astype(np.float64) / LEVELS
+    text = f"Where the model looked for {task} {label}: relevance over its maximum, not a probability"
+    place = objects.placed(exam, headers, "seg_map", [header], explanation.target[0], explanation.explainer)
+    return _segmentation(header, values[None, :, :, None], "FRACTIONAL", described, text, RLELossless, place)
+
+
+def _breast(
+    exam: ScoredExam, headers: Sequence[Dataset], image: ScoredImage, header: Dataset, mask: np.ndarray
+) -> Dataset:
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    from . import codes, objects
+
+    kinds = (codes.STRUCTURE, codes.BREAST)
+    uid = objects.uid_of("breast", str(header.SOPInstanceUID))
+    described = _segment(exam, image, "breast", kinds, "mammo_hf breast finder", uid)
+    place = objects.placed(exam, headers, "seg_breast", [header])
+    text = "The breast as it was found in the image"
+    return _segmentation(header, mask, "BINARY", described, text, ExplicitVRLittleEndian, place)
+
+
+def _segment(exam: ScoredExam, image: ScoredImage, name: str, kinds: Sequence[Any], made_by: str, uid: str) -> Any:
+    import highdicom as hd
+
+    from . import codes, objects
+
+    described = hd.seg.SegmentDescription(
+        segment_number=1,
+        segment_label=objects.ascii_text(name, 64),
+        segmented_property_category=kinds[0],
+        segmented_property_type=kinds[1],
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=objects.algorithm(exam, made_by),
+        tracking_uid=uid,
+        tracking_id=objects.ascii_text(name, 64),
+        anatomic_regions=[codes.BREAST],
+    )
+    side = objects.site_of(image)
+    if side is not None:
+        described.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [objects.coded(side)]
+    return described
+
+
+def _segmentation(
+    header: Dataset, pixels: np.ndarray, kind: str, described: Any, text: str, syntax: str, place: dict[str, Any]
+) -> Dataset:
+    import highdicom as hd
+
+    from . import objects
+
+    made = hd.seg.Segmentation(
+        source_images=[header],
+        pixel_array=pixels,
+        segmentation_type=kind,
+        segment_descriptions=[described],
+        max_fractional_value=LEVELS,
+        content_description=objects.ascii_text(text, 64),
+        content_label="RESEARCH",
+        transfer_syntax_uid=syntax,
+        omit_empty_frames=False,
+        **place,
+    )
+    # General Image (C.7.6.1): type 2 for an image without position and orientation in space, which highdicom leaves out
+    made.PatientOrientation = header.get("PatientOrientation") or ""
+    return made
