@@ -12,7 +12,11 @@ import itertools
 import math
 import re
 import struct
-from collections.abc import Callable, Sequence
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
@@ -736,10 +740,54 @@ def is_available(syntax: str) -> bool:
 def _decode_frame(src: bytes, runner: DecodeRunner) -> memoryview:
     codec = _CODECS[runner.transfer_syntax]
     decode = getattr(importlib.import_module("imagecodecs"), f"{codec}_decode")
-    words = decode(src)
+    if codec in ("jpeg2k", "htj2k") and _lacks_tile_parts(src):
+        raise ValueError("tiles of the image are not there")
+    with _no_hidden_error():
+        words = decode(_with_last_length(src) if codec == "htj2k" else src)
     if codec == "jpeg8" and _ends_early(src, words, decode):
         raise ValueError("the coded data end before the image")
     return np.ascontiguousarray(words, runner.pixel_dtype).data
+
+
+# Errors that a decoder written in Cython reports to `sys.unraisablehook` alone, with an image that is filled up as its
+# result, as that of HTJ2K does.
+
+_hidden = threading.local()  # of a thread that decodes: what was reported, as `errors`
+_hearing = threading.Lock()
+_hearers, _usual_hook = 0, sys.unraisablehook
+
+
+@contextmanager
+def _no_hidden_error() -> Iterator[None]:
+    """Raise what a decoder reports as an exception that is ignored.
+
+    Raises:
+        ValueError: The decoder has reported one.
+    """
+    global _hearers, _usual_hook
+    _hidden.errors = errors = []
+    with _hearing:
+        if not _hearers:
+            _usual_hook, sys.unraisablehook = sys.unraisablehook, _hear
+        _hearers += 1
+    try:
+        yield
+    finally:
+        _hidden.errors = None
+        with _hearing:
+            _hearers -= 1
+            if not _hearers:
+                sys.unraisablehook = _usual_hook
+    if errors:
+        raise ValueError(errors[0])
+
+
+def _hear(report: Any) -> None:
+    errors: list[str] | None = getattr(_hidden, "errors", None)
+    if errors is not None and "imagecodecs" in str(report.object):
+        errors.append(str(report.exc_value))
+    else:
+        _usual_hook(report)
 
 
 # Coded data of a JPEG that end before its image does, though an end marker follows: the decoder fills the rest with one
@@ -897,18 +945,49 @@ def _has_end(frame: bytes) -> bool:
         return frame[-64:].rstrip(b"\0").endswith(_END_OF_IMAGE) or (
             frame.rfind(_END_OF_IMAGE) > frame.rfind(bytes((0xFF, _SCAN)))
         )
-    # T.800 A.4.2: each tile part begins with its length, 0 for a last one up to the end marker
-    position = frame.find(b"\xff\x90", start)
-    while position >= 0 and frame[position : position + 2] == b"\xff\x90":
-        length = int.from_bytes(frame[position + 6 : position + 10], "big")
-        if position + length + 2 > len(frame):
-            return False
+    end = 0
+    for position, _, length, _ in _tile_parts(frame):
         if length < 12:
             return frame.find(_END_OF_IMAGE, position) >= 0
-        position += length
-    return position >= 0 and (
-        frame[position : position + 2] == _END_OF_IMAGE or frame[-64:].rstrip(b"\0").endswith(_END_OF_IMAGE)
+        end = position + length
+    return 0 < end <= len(frame) - 2 and (
+        frame[end : end + 2] == _END_OF_IMAGE or frame[-64:].rstrip(b"\0").endswith(_END_OF_IMAGE)
     )
+
+
+def _tile_parts(frame: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Yield the tile parts of a JPEG 2000 codestream (T.800 A.4.2).
+
+    Yields:
+        Where one begins, its tile, its length (0: the last one, up to the end marker), and how many its tile has
+        (0: not said).
+    """
+    position = frame.find(b"\xff\x90", frame.find(b"\xff\x4f\xff\x51", 0, 4096))
+    while position >= 0 and frame[position : position + 2] == b"\xff\x90":
+        tile, length, _, parts = struct.unpack(">HIBB", frame[position + 4 : position + 12].ljust(8, b"\0"))
+        yield position, tile, length, parts
+        if length < 12:
+            return
+        position += length
+
+
+def _lacks_tile_parts(frame: bytes) -> bool:
+    """Return whether tiles, or announced parts of them, are not in a JPEG 2000 codestream; a decoder fills them up."""
+    start = frame.find(b"\xff\x4f\xff\x51", 0, 4096)
+    right, bottom, _, _, width, height, left, top = struct.unpack(">8I", frame[start + 8 : start + 40])
+    found = Counter(tile for _, tile, _, _ in _tile_parts(frame))
+    tiles = math.ceil((right - left) / width) * math.ceil((bottom - top) / height)
+    return len(found) < tiles or any(found[tile] < parts for _, tile, _, parts in _tile_parts(frame))
+
+
+def _with_last_length(frame: bytes) -> bytes:
+    """Return a JPEG 2000 codestream whose last tile part has its length; without it, a decoder misses its end."""
+    for position, _, length, _ in _tile_parts(frame):
+        if length == 0:
+            end = frame.find(_END_OF_IMAGE, position)
+            length = (end if end >= 0 else len(frame)) - position
+            return frame[: position + 6] + length.to_bytes(4, "big") + frame[position + 10 :]
+    return frame
 
 
 def _jpeg_header(frame: bytes) -> tuple[int, int, int, int]:

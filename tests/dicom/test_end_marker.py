@@ -7,6 +7,8 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydicom.encaps import encapsulate
 from pydicom.uid import HTJ2KLossless, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLosslessSV1, JPEGLSLossless
 
@@ -67,6 +69,38 @@ def test_a_tile_part_that_lost_its_end_is_refused_although_an_end_marker_follows
     frame = KINDS["htj2k"][1](PIXELS)
     with pytest.raises(MammogramError, match="end marker"):
         read_mammogram(file_of("htj2k", frame[: len(frame) // 2] + frame[-2:]))
+
+
+def with_last_length(frame: bytes, length: int) -> bytes:
+    """Write the length of a codestream's only tile part: 0 is "up to the end marker"."""
+    start = frame.find(b"\xff\x90\x00\x0a")
+    return frame[: start + 6] + length.to_bytes(4, "big") + frame[start + 10 :]
+
+
+@given(kind=st.sampled_from(["jpeg-ls", "jpeg 2000", "htj2k"]), part=st.floats(0.1, 0.97), stated=st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_a_frame_that_was_cut_and_ended_again_is_refused_even_if_its_lengths_agree(kind, part, stated) -> None:
+    pixels = (PIXELS + np.random.default_rng(0).integers(0, 200, PIXELS.shape)).astype(np.uint16)
+    frame = KINDS[kind][1](pixels)
+    start = max(frame.find(b"\xff\x93"), frame.find(b"\xff\xda"), 0) + 20
+    cut = frame[: start + int(part * (len(frame) - start - 8))]
+    if kind != "jpeg-ls":
+        cut = with_last_length(cut, len(cut) - cut.find(b"\xff\x90\x00\x0a") if stated else 0)
+        whole = read_mammogram(file_of(kind, with_last_length(frame, 0))).pixels
+        np.testing.assert_array_equal(whole[0], pixels)
+    with pytest.raises(MammogramError):
+        read_mammogram(file_of(kind, cut + b"\xff\xd9"))
+
+
+@pytest.mark.parametrize("kind", ["jpeg 2000", "htj2k"])
+def test_a_codestream_that_lacks_a_tile_or_a_part_of_one_is_refused(kind: str) -> None:
+    frame = KINDS[kind][1](PIXELS)
+    siz, part = frame.find(b"\xff\x51"), frame.find(b"\xff\x90\x00\x0a")
+    two_tiles = frame[: siz + 22] + struct.pack(">I", PIXELS.shape[1] // 2) + frame[siz + 26 :]
+    two_parts = frame[: part + 11] + b"\x02" + frame[part + 12 :]
+    for damaged in (two_tiles, two_parts):
+        with pytest.raises(MammogramError):
+            read_mammogram(file_of(kind, damaged))
 
 
 def test_each_frame_of_a_volume_is_looked_at_when_it_is_read() -> None:
