@@ -1,19 +1,27 @@
 """Labels saved, without shortcuts: the malignant breast against the same woman's other breast, same view, on DDSM.
 
-python benchmarks/within_patient.py --ddsm ddsm-films --work within --steps 500
-python benchmarks/within_patient.py --ddsm ddsm-films --work within --only masked taught
+python benchmarks/within_patient.py --ddsm ddsm-films --work within
+python benchmarks/within_patient.py --ddsm ddsm-films --work within --only masked taught --percentages 100
 
 Frozen features of several encoders, each under the same regularised logistic regression on the differences between the
-breasts of a pair. Scanner and volume of publication are the same in both. What is
-in ``--work`` already, images, features, encoders and the scores of cells, is not computed again. The teacher is
-``efficientnet-lite0`` of plugins/mammo-hf-efficientnet-lite unless ``--teacher`` names another encoder.
+breasts of a pair; scanner and volume of publication are the same in both. Each woman is tested once per seed, by
+cross-validation over patients. Stage 1 sees the films of women without such a pair alone, so that no fold tests a woman
+whose films an encoder was trained on. With all labels the regression is fitted on single breasts too, to be compared
+with what is published: malignant against the other breasts, pooled and within the scanner.
+
+What is in ``--work`` already, images, features, encoders and the scores of cells, is not computed again; ``table.md``
+is written from the cells. The teacher is ``efficientnet-lite0`` of plugins/mammo-hf-efficientnet-lite unless
+``--teacher`` names another encoder.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import json
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,34 +33,61 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 import mammo_hf
 from mammo_hf.data.prepare.folder import open_prepared
 from mammo_hf.data.prepared_row import intensity_of
-from mammo_hf.data.splits import in_hash_order, read_split
+from mammo_hf.data.splits import in_hash_order, save_split
 from mammo_hf.encoders import read_features
 from mammo_hf.encoders.logistic import fit_logistic
-from mammo_hf.files import write_record
-from mammo_hf.metrics.classification import auroc_within
-from mammo_hf.metrics.intervals import bootstrap_interval, detectable_difference, paired_interval
+from mammo_hf.files import write_record, write_whole
+from mammo_hf.metrics.classification import auroc, auroc_within
+from mammo_hf.metrics.intervals import (
+    bootstrap_interval,
+    detectable_difference,
+    mean_score,
+    paired_interval,
+    resampled,
+    rows_of,
+)
 from mammo_hf.models.checkpoint import load_processor, read_json, starting_config
 from mammo_hf.models.modeling_mammo_swin import MammoSwinForMaskedImageModeling
-from mammo_hf.studies.features import image_statistics
+from mammo_hf.studies.cells import BOOSTED, SCANNER
+from mammo_hf.studies.features import image_statistics, scanner_features
+from mammo_hf.studies.label_efficiency import percentage_needed
 
 SIZE = (224, 112)
 STATISTICS = "image statistics"
-# from an arm to what is fitted on the differences; "image statistics" are the free baseline
-ARMS = (STATISTICS, f"{STATISTICS}, boosted", "random", "masked", "taught", "teacher")
-REFERENCES = (f"{STATISTICS}, boosted", "masked")  # what costs nothing, and hidden pixels alone
+FREE = (SCANNER, STATISTICS, f"{STATISTICS}{BOOSTED}")
+PRETRAINED = ("masked, 25 % of the films", "masked", "taught")
+ARMS = (*FREE, "random", *PRETRAINED, "teacher")
+REFERENCES = ("best free baseline", "random")  # an arm is shown to be worth something above both
 TRAINING: dict[str, Any] = {
-    **{"model": "nano", "image_size": [*SIZE], "test_fraction": 0.3, "validation_fraction": 0.05, "mask_ratio": 0.5},
+    **{"model": "nano", "image_size": [*SIZE], "validation_fraction": 0.05, "mask_ratio": 0.5},
     **{"mask_within": "breast", "per_device_train_batch_size": 32, "learning_rate": 1e-3, "eval_strategy": "no"},
     **{"save_strategy": "no", "load_best_model_at_end": False, "num_workers": 0, "report_to": "none"},
     **{"dataloader_pin_memory": False, "disable_tqdm": True, "use_cpu": True},
 }
 
 
-def pairs_of(ddsm: Path, limit: int | None) -> list[tuple[str, str, str]]:
-    """Return patient, image of the malignant breast and image of the other, of women with one malignant breast."""
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of films of one view: of the malignant breast, and of the same woman's other breast.
+
+    Attributes:
+        patients: Patient of each pair.
+        ill: Image of the malignant breast.
+        other: Image of the other breast.
+        images: Facts of each image, vendor, stratum, path.
+    """
+
+    patients: np.ndarray
+    ill: list[str]
+    other: list[str]
+    images: dict[str, tuple[Any, ...]]
+
+
+def pairs_of(ddsm: Path, limit: int | None, known: set[str] | None = None) -> Pairs:
+    """Return the pairs of the women with one malignant breast, of images that are known."""
     collection = mammo_hf.load("ddsm", ddsm)
-    names = ("patient", "laterality", "view", "image_id", "path")
-    columns = [collection.column(name) for name in names]
+    columns = [collection.column(name) for name in ("patient", "laterality", "view", "image_id", "path")]
+    facts = zip(*(collection.column(name) for name in ("vendor", "stratum", "path")), strict=True)
     with (ddsm / "index.csv").open(encoding="utf-8") as file:
         of_file = {row["path"]: row for row in csv.DictReader(file)}
     cases: dict[str, dict[tuple[str, str], tuple[str, bool]]] = {}
@@ -65,135 +100,250 @@ def pairs_of(ddsm: Path, limit: int | None) -> list[tuple[str, str, str]]:
     for patient in sorted(cases)[:limit]:
         films = cases[patient]
         ill = {side for (side, _), (_, malignant) in films.items() if malignant}
-        if len(ill) == 1:
-            side = ill.pop()
-            other = "L" if side == "R" else "R"
-            found += [
-                (patient, image, films[other, view][0])
-                for (of, view), (image, _) in sorted(films.items())
-                if of == side and (other, view) in films
-            ]
-    return found
+        other = "L" if ill == {"R"} else "R"
+        for (side, view), (image, _) in sorted(films.items()):
+            if ill == {side} and (other, view) in films:
+                found.append((patient, image, films[other, view][0]))
+    found = [one for one in found if known is None or known.issuperset(one[1:])]
+    patients, one, two = zip(*found, strict=True)
+    return Pairs(np.array(patients), list(one), list(two), dict(zip(columns[3], facts, strict=True)))
 
 
-def train_encoder(arm: str, work: Path, args: argparse.Namespace) -> None:
-    """Make the checkpoint of an arm, unless it is there."""
-    films = work / "films"
-    if arm == "random" and not (work / arm / "config.json").is_file():
-        torch.manual_seed(args.seed)
-        MammoSwinForMaskedImageModeling(starting_config("nano", SIZE)).save_pretrained(work / arm)
-        load_processor(films).save_pretrained(work / arm)
-    if arm in ("masked", "taught") and not (work / arm / "metrics.json").is_file():
+def split_for_stage_1(pairs: Pairs, films: Path, path: Path, seed: int) -> None:
+    """Write the split of stage 1: women with a pair are tested, all others train and validate."""
+    collection, tested = mammo_hf.load(films), set(pairs.patients.tolist())
+    others = in_hash_order(set(collection.column("patient")) - tested, purpose="validation", seed=seed)
+    held = set(others[: round(TRAINING["validation_fraction"] * len(others))])
+    split = {patient: "validation" if patient in held else "train" for patient in others}
+    save_split(collection.with_splits(split | dict.fromkeys(tested, "test")), path)
+
+
+def encoder_of(arm: str, work: Path, args: argparse.Namespace) -> str | Path:
+    """Return the encoder of an arm, made unless it is there."""
+    films, folder = work / "films", work / _file_name(arm)
+    if arm == "teacher":
+        return str(args.teacher)
+    if arm == "random" and not (folder / "config.json").is_file():
+        torch.manual_seed(0)
+        MammoSwinForMaskedImageModeling(starting_config("nano", SIZE)).save_pretrained(folder)
+        load_processor(films).save_pretrained(folder)
+    if arm in PRETRAINED and not (folder / "metrics.json").is_file():
+        options: dict[str, Any] = {"max_steps": args.steps, "seed": 0, "split_file": str(work / "split.json")}
         if arm == "taught":
             grid = SIZE[0] // 16, SIZE[1] // 16
             mammo_hf.embed(films, work / "lite", encoder=args.teacher, tiles="whole", image_size=SIZE, grid=grid)
-        options = {"teacher": str(work / "lite")} if arm == "taught" else {}
-        mammo_hf.pretrain(films, work / arm, max_steps=args.steps, seed=args.seed, **TRAINING, **options)
+            options["teacher"] = str(work / "lite")
+        collection = mammo_hf.load(films)
+        if "25" in arm:
+            kept = set(in_hash_order(set(collection.column("patient")), purpose="films", seed=0)[::4])
+            collection = collection.where(lambda row: row["patient"] in kept)
+        mammo_hf.pretrain(collection, folder, **TRAINING, **options)
+    return folder
 
 
-def features_of(arm: str, wanted: list[str], work: Path, args: argparse.Namespace) -> tuple[list[str], np.ndarray]:
-    """Return image ids and features (images, features) of an arm, computed unless they are there."""
-    films = work / "films"
-    if arm.startswith(STATISTICS):
-        prepared = open_prepared(films, wanted)
-        return prepared["image_id"], np.stack([image_statistics(intensity_of(row)) for row in prepared])
-    train_encoder(arm, work, args)
-    folder, chosen = work / f"{arm}_features", set(wanted)
-    some = mammo_hf.load(films).where(lambda row: row["image_id"] in chosen)
-    encoder = args.teacher if arm == "teacher" else work / arm
-    size = SIZE if arm != "teacher" else tuple(-(-side // 32) * 32 for side in SIZE)
-    mammo_hf.embed(some, folder, encoder=encoder, tiles="whole", image_size=size)
+def features_of(arm: str, pairs: Pairs, work: Path, args: argparse.Namespace) -> dict[str, np.ndarray]:
+    """Return the features of each image of a pair, computed unless they are there."""
+    wanted = sorted({*pairs.ill, *pairs.other})
+    if arm == SCANNER:
+        vendors, strata, paths = zip(*(pairs.images[image] for image in wanted), strict=True)
+        return dict(zip(wanted, scanner_features(vendors, strata, paths), strict=True))
+    if arm in FREE:
+        path = work / "statistics.npz"
+        if not path.is_file():
+            rows = open_prepared(work / "films", wanted)
+            table = np.stack([image_statistics(intensity_of(row)) for row in rows])
+            np.savez(path, images=np.array(rows["image_id"]), table=table)
+        with np.load(path) as stored:
+            return dict(zip(stored["images"].tolist(), stored["table"], strict=True))
+    encoder, folder, chosen = encoder_of(arm, work, args), work / f"{_file_name(arm)}_features", set(wanted)
+    if not (folder / "features.json").is_file():
+        some = mammo_hf.load(work / "films").where(lambda row: row["image_id"] in chosen)
+        size = SIZE if arm != "teacher" else tuple(-(-side // 32) * 32 for side in SIZE)
+        mammo_hf.embed(some, folder, encoder=encoder, tiles="whole", image_size=size)
     rows = read_features(folder).select_columns(["image_id", "features"])
-    return rows["image_id"], np.stack([np.frombuffer(one, np.float16) for one in rows["features"]]).astype(np.float64)
+    vectors = [np.frombuffer(one, np.float16).astype(np.float64) for one in rows["features"]]
+    return dict(zip(rows["image_id"], vectors, strict=True))
 
 
-def scored(arm: str, pairs: list[tuple[str, str, str]], percentage: float, work: Path, args: argparse.Namespace) -> Any:
-    """Return the scores of the test pairs, above 0 if the malignant breast scores higher; from its file if there."""
-    name = re.sub(r"\W+", "_", f"{arm} {percentage:g}")
-    path = work / "cells" / f"{name}.json"
+def _file_name(text: str) -> str:
+    return re.sub(r"\W+", "_", text)
+
+
+# A cell: an arm at a percentage of the labels, with a seed of folds and labels; every woman is tested.
+
+
+def scored(arm: str, percentage: float, seed: int, args: argparse.Namespace, pairs: Pairs) -> dict[str, Any]:
+    """Return the scores of all pairs, above 0 if the malignant breast scores higher; from its file if it is there."""
+    path = args.work / "cells" / f"{_file_name(f'{arm} {percentage:g} {seed}')}.json"
     if path.is_file():
         return read_json(path)
-    split = read_split(work / "masked" / "split.json")
-    images, features = features_of(arm, sorted({image for pair in pairs for image in pair[1:]}), work, args)
-    at = {image: row for row, image in enumerate(images)}
-    patients = np.array([patient for patient, *_ in pairs])
-    differences = np.stack([features[at[one]] - features[at[other]] for _, one, other in pairs])
-    testing = np.array([split[patient] == "test" for patient in patients])
-    order = in_hash_order(set(patients[~testing]), purpose="labels", seed=args.seed)
-    train = np.isin(patients, order[: max(2, round(percentage / 100 * len(order)))])
-    # both directions, so that no side of the difference is the malignant one by itself
-    rows = np.concatenate([differences[train], -differences[train]])
-    labels, owners = np.repeat([1, 0], train.sum()), np.tile(patients[train], 2)
-    if arm.endswith("boosted"):
-        model = HistGradientBoostingClassifier(max_depth=3, random_state=args.seed).fit(rows, labels)
-    else:
-        model = fit_logistic(rows, labels, owners)
-    there, back = (model.decision_function(sign * differences[testing]) for sign in (1, -1))
-    found = {"arm": arm, "percentage": percentage, "seed": args.seed, "train_pairs": int(train.sum())}
-    found |= {"patients": patients[testing].tolist(), "scores": ((there - back) / 2).tolist()}
+    features = features_of(arm, pairs, args.work, args)
+    ill, other = (np.stack([features[image] for image in images]) for images in (pairs.ill, pairs.other))
+    differences = np.zeros(len(ill))
+    single, counts = np.zeros((len(ill), 2)), []
+    for test, train in _folds(pairs, percentage, seed, args.folds):
+        # both directions, so that no side of the difference is the malignant one by itself
+        rows = np.concatenate([ill[train] - other[train], other[train] - ill[train]])
+        model = _fitted(arm, rows, pairs.patients[train], seed)
+        there, back = (_decision(model, sign * (ill[test] - other[test])) for sign in (1, -1))
+        differences[test] = (there - back) / 2
+        counts.append(int(train.sum()))
+        if percentage == 100:
+            model = _fitted(arm, np.concatenate([ill[train], other[train]]), pairs.patients[train], seed)
+            both = np.stack([_decision(model, ill[test]), _decision(model, other[test])], 1)
+            single[test] = (np.argsort(np.argsort(both, axis=None)) / both.size).reshape(both.shape)
+    found: dict[str, Any] = {"arm": arm, "percentage": percentage, "seed": seed, "train_pairs": float(np.mean(counts))}
+    found |= {"scores": differences.tolist(), "single": single.tolist() if percentage == 100 else None}
     path.parent.mkdir(exist_ok=True)
     write_record(found, path)
     return found
 
 
-def row_of(cell: dict[str, Any], references: list[dict[str, Any]]) -> str:
-    """Return a line of the table: the AUC within patients, and its difference from the reference arms.
-
-    A difference that is not shown has the smallest one that these pairs would have shown in square brackets.
-    """
-    metric, (truth, scores, groups) = _metric(cell), _both(cell)
-    value, interval = metric(truth, scores), bootstrap_interval(metric, truth, scores, groups=groups)
-    text = f"| {cell['arm']} | {cell['percentage']:g} % | {cell['train_pairs']} | {_text(value, interval)} |"
-    for reference in references:
-        if reference["arm"] == cell["arm"]:
-            text += " |"
-            continue
-        other = _both(reference)[1]
-        gain = paired_interval(metric, truth, other, scores, groups=groups)
-        seen = f" [{detectable_difference(gain):.3f}]" if gain[0] <= 0 <= gain[1] else ""
-        text += f" {_text(value - metric(truth, other), gain)}{seen} |"
-    return text
+def _folds(pairs: Pairs, percentage: float, seed: int, folds: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return for each fold which pairs are tested, and which train: nested subsets of the other folds' patients."""
+    order = in_hash_order(set(pairs.patients.tolist()), purpose="folds", seed=seed)
+    found = []
+    for fold in range(folds):
+        held = set(order[fold::folds])
+        rest = in_hash_order(set(order) - held, purpose="labels", seed=seed)
+        used = rest[: max(2, round(percentage / 100 * len(rest)))]
+        found.append((np.isin(pairs.patients, sorted(held)), np.isin(pairs.patients, used)))
+    return found
 
 
-def _metric(cell: dict[str, Any]) -> Any:
-    return partial(auroc_within, strata=np.tile(np.arange(len(cell["scores"])), 2), nested=True)
+def _fitted(arm: str, rows: np.ndarray, patients: np.ndarray, seed: int) -> Any:
+    """Fit a classifier on rows of which the first half is of malignant breasts."""
+    labels = np.repeat([1, 0], len(patients))
+    if arm == SCANNER and not np.ptp(rows, axis=0).any():
+        return None  # the two breasts of a pair are alike
+    if arm.endswith(BOOSTED):
+        return HistGradientBoostingClassifier(max_depth=3, random_state=seed).fit(rows, labels)
+    return fit_logistic(rows, labels, np.tile(patients, 2))
 
 
-def _both(cell: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    scores = np.array(cell["scores"])
-    truth = np.repeat([1, 0], len(scores))
-    return truth, np.concatenate([scores, -scores]), np.tile(cell["patients"], 2)
+def _decision(model: Any, rows: np.ndarray) -> np.ndarray:
+    found: np.ndarray = np.zeros(len(rows)) if model is None else model.decision_function(rows)
+    return found
 
 
-def _text(value: float, interval: Any) -> str:
-    return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
+# The table, from the cells alone.
+
+
+def concordance(cells: Sequence[dict[str, Any]]) -> np.ndarray:
+    """Return how often the malignant breast of each pair scores higher, the mean over the seeds; ties are a half."""
+    scores = np.array([cell["scores"] for cell in cells])
+    found: np.ndarray = ((scores > 0) + (scores == 0) / 2).mean(0)
+    return found
+
+
+def table_of(cells: dict[tuple[str, float], list[dict[str, Any]]], pairs: Pairs, folds: int) -> tuple[str, list[str]]:
+    """Return the table as Markdown, and the sentences that follow from it."""
+    groups, nothing = pairs.patients, np.zeros(len(pairs.patients))
+    means = {key: concordance(of_seeds) for key, of_seeds in cells.items()}
+    shown = "".join(f" minus {arm} |" for arm in REFERENCES)
+    lines = [f"| | labels | training pairs | AUC within patients |{shown}", "|---" * (4 + len(REFERENCES)) + "|"]
+    gains: dict[tuple[str, float, str], tuple[float, Any]] = {}
+    for (arm, percentage), own in means.items():
+        interval = bootstrap_interval(mean_score, nothing, own, groups=groups)
+        trained = np.mean([cell["train_pairs"] for cell in cells[arm, percentage]])
+        line = f"| {arm} | {percentage:g} % | {trained:.0f} | {_text(own.mean(), interval)} |"
+        for name, reference in zip(REFERENCES, (_best_free(means, percentage), "random"), strict=True):
+            if arm in FREE or arm == reference or (reference, percentage) not in means:
+                line += " |"
+                continue
+            other = means[reference, percentage]
+            gain = paired_interval(mean_score, nothing, other, own, groups=groups)
+            gains[arm, percentage, name] = float(own.mean() - other.mean()), gain
+            seen = f" [{detectable_difference(gain):.3f}]" if gain[0] <= 0 <= gain[1] else ""
+            line += f" {_text(own.mean() - other.mean(), gain, '+.3f')}{seen} |"
+        lines.append(line)
+    seeds = max(len(of_seeds) for of_seeds in cells.values())
+    about = (
+        f"{len(groups)} pairs of films of {len(set(groups.tolist()))} women; {folds} folds by patient, {seeds} seeds; "
+        "95 % by patient. In square brackets, next to a difference that is not shown: the smallest one that these "
+        "women would have shown with a power of 80 %."
+    )
+    return f"{about}\n\n" + "\n".join(lines) + "\n", _sentences(means, gains, groups)
+
+
+def _best_free(means: dict[tuple[str, float], np.ndarray], percentage: float) -> str:
+    """Return the free baseline with the highest AUC at a percentage."""
+    return max((arm for arm in FREE if (arm, percentage) in means), key=lambda arm: means[arm, percentage].mean())
+
+
+def _sentences(
+    means: dict[tuple[str, float], np.ndarray], gains: dict[tuple[str, float, str], Any], groups: np.ndarray
+) -> list[str]:
+    most = max(percentage for _, percentage in means)
+    found = []
+    for arm in [arm for arm in ARMS if (arm, most) in means and arm not in FREE]:
+        above = [name for name in REFERENCES if (gain := gains.get((arm, most, name))) and gain[1][0] > 0]
+        wanted = [name for name in REFERENCES if (arm, most, name) in gains]
+        what = "above " + " and ".join(wanted) if above == wanted else "not above " + " or ".join(
+            name for name in wanted if name not in above
+        )  # fmt: skip
+        found.append(f"{arm}, all labels: {means[arm, most].mean():.3f}, {what}")
+    if gains.get(("random", most, REFERENCES[0]), (0, (-1, 0)))[1][0] <= 0:
+        return [*found, "labels saved: no reference, as random features are not above the best free baseline"]
+    draws = {key: _draws(own, groups) for key, own in means.items()}
+    for arm in [arm for arm in (*PRETRAINED, "teacher") if (arm, most) in means]:
+        own = {p: (float(means[a, p].mean()), draws[a, p]) for a, p in means if a == arm}
+        percentage, ends = percentage_needed(own, (float(means["random", most].mean()), draws["random", most]))
+        found.append(f"labels saved: {arm} reaches random features' {most:g} % with {percentage} % ({ends})")
+    return found
+
+
+def _draws(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    return resampled({"": rows_of(mean_score)}, np.zeros(len(values)), values, groups=groups)[""]
+
+
+def single_table(cells: dict[tuple[str, float], list[dict[str, Any]]], pairs: Pairs) -> str:
+    """Return the AUC of single breasts as Markdown, pooled and within the scanner: malignant against the others."""
+    scanner = np.unique([str(pairs.images[image][1]) for image in pairs.ill], return_inverse=True)[1]
+    truth, groups = np.repeat([1, 0], len(scanner)), np.tile(pairs.patients, 2)
+    metrics: list[Any] = [auroc, partial(auroc_within, strata=np.tile(scanner, 2))]
+    lines = ["| all labels, first seed | AUC pooled | AUC within scanner |", "|---|---|---|"]
+    for (arm, _), of_seeds in cells.items():
+        if of_seeds[0]["single"] is not None:
+            scores = np.array(of_seeds[0]["single"]).T.ravel()
+            texts = [_text(m(truth, scores), bootstrap_interval(m, truth, scores, groups=groups)) for m in metrics]
+            lines.append(f"| {arm} | {texts[0]} | {texts[1]} |")
+    return f"Prevalence 50 %: {len(scanner)} malignant of {2 * len(scanner)} images.\n\n" + "\n".join(lines) + "\n"
+
+
+def _text(value: float, interval: Any, form: str = ".3f") -> str:
+    return f"{value:{form}} ({interval[0]:{form}} to {interval[1]:{form}})"
 
 
 def main() -> None:
-    """Compute the chosen cells and print the table."""
+    """Compute the chosen cells, and write the table of all that are there."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--ddsm", type=Path, required=True, help="folder of the films and index.csv")
     parser.add_argument("--work", type=Path, required=True, help="folder of all that is written")
     parser.add_argument("--teacher", default="efficientnet-lite0", help="encoder that teaches (default %(default)s)")
     parser.add_argument("--steps", type=int, default=500, help="updates of 32 of each pre-training")
-    parser.add_argument("--seed", type=int, default=0, help="random seed of networks, split and labels")
-    parser.add_argument("--percentages", type=float, nargs="+", default=[10, 100], help="labels by patient")
+    parser.add_argument("--seeds", type=int, default=2, help="number of seeds of folds and labels")
+    parser.add_argument("--folds", type=int, default=3, help="folds by patient")
+    parser.add_argument("--percentages", type=float, nargs="+", default=[10, 25, 50, 100], help="labels by patient")
     parser.add_argument("--limit", type=int, help="cases of the collection, for a trial")
     parser.add_argument("--only", nargs="+", choices=ARMS, default=list(ARMS), help="arms; default: all")
     args = parser.parse_args()
-    if not (args.work / "films" / "prepared.json").is_file():
-        mammo_hf.prepare(mammo_hf.load("ddsm", args.ddsm), args.work / "films", image_size=SIZE)
-    if not (args.work / "masked" / "split.json").is_file():
-        train_encoder("masked", args.work, args)  # its split is that of all
-    known = set(open_prepared(args.work / "films")["image_id"])
-    pairs = [pair for pair in pairs_of(args.ddsm, args.limit) if known.issuperset(pair[1:])]
-    shown = "".join(f" minus {arm} |" for arm in REFERENCES)
-    print(f"| frozen features | labels | training pairs | AUC within patients |{shown}")
-    print("|---" * (4 + len(REFERENCES)) + "|")
-    for percentage in args.percentages:
-        references = [scored(arm, pairs, percentage, args.work, args) for arm in REFERENCES]
-        for arm in args.only:
-            print(row_of(scored(arm, pairs, percentage, args.work, args), references), flush=True)
+    films = args.work / "films"
+    if not (films / "prepared.json").is_file():
+        mammo_hf.prepare(mammo_hf.load("ddsm", args.ddsm), films, image_size=SIZE)
+    pairs = pairs_of(args.ddsm, args.limit, set(open_prepared(films)["image_id"]))
+    if not (args.work / "split.json").is_file():
+        split_for_stage_1(pairs, films, args.work / "split.json", seed=0)
+    cells: dict[tuple[str, float], list[dict[str, Any]]] = {}
+    for arm in args.only:
+        for percentage in args.percentages:
+            cells[arm, percentage] = [scored(arm, percentage, seed, args, pairs) for seed in range(args.seeds)]
+            print(arm, f"{percentage:g} %", f"{concordance(cells[arm, percentage]).mean():.3f}", flush=True)
+    table, sentences = table_of(cells, pairs, args.folds)
+    text = f"{table}\n{single_table(cells, pairs)}\n" + "".join(f"- {one}\n" for one in sentences)
+    write_whole(args.work / "table.md", text)
+    write_whole(args.work / "sentences.json", json.dumps(sentences))
+    print(f"\n{text}")
 
 
 if __name__ == "__main__":

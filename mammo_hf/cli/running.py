@@ -124,6 +124,10 @@ PROCESSOR_OPTIONS: dict[str, dict[str, Any]] = {
         "help": "slices of a volume: middle, their maximum (all), or an index (default: middle)",
     },
     "invert_negatives": {**BOOLEAN, "help": "invert images with dark tissue on a bright background (default: true)"},
+    "equalize_ranks": {
+        **BOOLEAN,
+        "help": "show pixels by their rank within the image, not their tone (default: false)",
+    },
     "blank_pectoral_muscle": {**BOOLEAN, "help": "look for the pectoral muscle, and make it black (default: false)"},
 }
 

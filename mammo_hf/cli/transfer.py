@@ -31,6 +31,11 @@ def parser() -> Parser:
         action="store_true",
         help="do not look for films that a model was trained on under another name",
     )
+    images.add_argument(
+        "--without_baselines",
+        action="store_true",
+        help="leave out classifiers without a network, and the probe of how well features distinguish collections",
+    )
     p.add_argument("--output_dir", default="transfer", help="folder of tables and reports (default: %(default)s)")
     p.add_scoring_options()
     return p
@@ -47,6 +52,7 @@ def main(arguments: list[str]) -> None:
     log_to("console")
     out = Path(given["output_dir"])
     given["near_duplicates"] = not given.pop("keep_near_duplicates")
+    given["baselines"] = not given.pop("without_baselines")
     figures = transfer(given.pop("models"), given.pop("datasets"), **given)
     table = transfer_table(figures)
     write_whole(out / "transfer.md", table)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+_PIECES = 5  # of a random curve
 BACKGROUND = 1e-3  # of the display range; what interpolation leaves of an edge is below it
 
 
@@ -26,6 +27,8 @@ class Augmentation:
             both are oriented to one side. A medio-lateral oblique view has the pectoral muscle on top and is left as it
             is.
         noise: Largest standard deviation of noise that is added to whatever is not background.
+        curve: Largest relative change of slope of a random monotone curve of the intensities, in five straight pieces
+            from 0 to 1: the tone of a scanner then helps less. 0: no curve is drawn.
     """
 
     rotation: float = 10.0
@@ -34,6 +37,7 @@ class Augmentation:
     gamma: float = 0.2
     flip: bool = True
     noise: float = 0.0
+    curve: float = 0.0
 
     def __call__(
         self,
@@ -68,6 +72,8 @@ class Augmentation:
         gamma = math.exp(log_gamma * math.log1p(self.gamma))
         grids = {shape: _grid(matrix, *shape) for shape in {values.shape[-2:] for values in (intensity, *maps)}}
         moved = _warp(intensity, grids[intensity.shape[-2:]], "bilinear").clamp(0, 1) ** gamma
+        if self.curve:
+            moved = self._bent(moved, generator)
         if self.noise:
             grain = generator.standard_normal(moved.shape, np.float32) * np.float32(generator.uniform(0, self.noise))
             moved = torch.where(moved > BACKGROUND, (moved + torch.from_numpy(grain)).clamp(0, 1), moved)
@@ -75,6 +81,13 @@ class Augmentation:
         if features is not None:
             moved_maps.append(_warp(features, _grid(matrix, *features.shape[-2:]), "bilinear", "border"))
         return moved, *moved_maps
+
+    def _bent(self, intensity: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:
+        """Change intensities by a random monotone curve that keeps 0, 1 and every order."""
+        slopes = np.exp(generator.uniform(-1, 1, _PIECES) * math.log1p(self.curve))
+        heights = np.concatenate([[0.0], np.cumsum(slopes) / slopes.sum()])
+        bent = np.interp(intensity.numpy(), np.linspace(0, 1, _PIECES + 1), heights)
+        return torch.from_numpy(bent.astype(np.float32))
 
 
 # what a teacher sees, and what its student must classify alike (Sohn et al. 2020, arXiv 2001.07685); nothing is cut

@@ -165,6 +165,64 @@ class LabelledImages(PreparedImages):
         return example
 
 
+class WithOtherBreast(Dataset[Example]):
+    """Labelled images, each with one of the patient's other breast in the same view if their labels differ.
+
+    Examples have in addition ``other_breasts``, the other image, and ``pair_signs``: 1 if the image's class is the
+    higher one, -1 if the other's is, 0 without a pair. Classes are those of the first task.
+
+    Args:
+        labelled: Labelled images; their number is the length of this set.
+
+    Raises:
+        DataError: No patient has two breasts of different known classes in one view.
+    """
+
+    def __init__(self, labelled: LabelledImages) -> None:
+        self.labelled = labelled
+        names = ("patient", "view", "laterality")
+        keys = list(zip(*(labelled.prepared[name] for name in names), strict=True))
+        self.classes = [labels[0] for labels in labelled.prepared["labels"]]
+        at: dict[tuple[str, str], list[int]] = {}
+        for row, (patient, view, side) in enumerate(keys):
+            if view is not None and side is not None and self.classes[row] >= 0:
+                at.setdefault((patient, view), []).append(row)
+        self.others: dict[int, list[int]] = {}
+        for rows in at.values():
+            for row in rows:
+                pairs = [r for r in rows if keys[r][2] != keys[row][2] and self.classes[r] != self.classes[row]]
+                self.others |= {row: pairs} if pairs else {}
+        if not self.others:
+            raise DataError(
+                "no training patient has one breast of each class in the same view",
+                source="pair_loss",
+                remedy="leave it out, or name a task in which the other breast has a label",
+            )
+
+    @property
+    def epoch(self) -> int:
+        """Return the epoch of the labelled images."""
+        return self.labelled.epoch
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self.labelled.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.labelled)
+
+    def __getitem__(self, index: int) -> Example:
+        example, row = self.labelled[index], self.labelled.row_of(index)
+        pairs = self.others.get(row)
+        if not pairs:
+            nothing = torch.zeros_like(example["pixel_values"])
+            return example | {"other_breasts": nothing, "pair_signs": torch.tensor(0)}
+        other = pairs[int(np.random.default_rng([self.labelled.seed, self.epoch, index, 1]).integers(len(pairs)))]
+        image = self.labelled.normalized(self.labelled.intensity_and_lesions(other)[0])
+        sign = 1 if self.classes[row] > self.classes[other] else -1
+        return example | {"other_breasts": image, "pair_signs": torch.tensor(sign)}
+
+
 def balanced_rows(labels: np.ndarray, generator: np.random.Generator, strata: np.ndarray | None = None) -> np.ndarray:
     """Draw as many rows as there are labels, each known class equally often, up to one.
 

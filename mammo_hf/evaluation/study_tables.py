@@ -310,12 +310,26 @@ def transfer_table(figures: Figures) -> str:
             if lines:
                 parts += [f"{title}\n", *lines, ""]
         parts += _transfer_remarks(own, [one for one in figures["differences"] if one["task"] == task])
+    parts += _probe_table(figures.get("probe") or [])
     parts += [
         f"- {dataset}: {count} images are among a model's training images under another name and were left out"
         for dataset, count in figures["left_out"].items()
         if count
     ]
     return "\n".join(parts) + "\n"
+
+
+def _probe_table(probed: Sequence[Figures]) -> list[str]:
+    """Return how well each kind of features distinguishes collections and strata, with a row per kind."""
+    if not probed:
+        return []
+    targets = list(dict.fromkeys(one["target"] for one in probed))
+    lines = ["## How well features distinguish collections and strata", "", "| AUC | " + " | ".join(targets) + " |"]
+    lines.append("|---" * (len(targets) + 1) + "|")
+    at = {(one["features"], one["target"]): _estimate(one, "auroc") or one["auroc_reason"] for one in probed}
+    for kind in dict.fromkeys(one["features"] for one in probed):
+        lines.append(f"| {kind} | " + " | ".join(at.get((kind, target), "") for target in targets) + " |")
+    return [*lines, ""]
 
 
 def _by_collection(cells: Sequence[Figures], text: Any) -> list[str]:
@@ -357,6 +371,9 @@ def _recalibration(cell: Figures) -> str:
 
 _TRANSFER_COLUMNS = {
     "AUC of all images, with the 95 % interval by patient:": lambda cell: _estimate(cell, "auroc"),
+    "AUC of the breasts or exams that a head over features scores itself:": lambda cell: _estimate(
+        cell.get("own_level"), "auroc"
+    ),
     "AUC within patients, the diseased breast against the other one:": lambda cell: _within(cell, "patient"),
     "AUC within strata:": lambda cell: _within(cell, "stratum"),
     "AUC at home minus this one:": lambda cell: _estimate(cell, "drop", "+.2f"),

@@ -24,14 +24,16 @@ from .image_source import ImageSource, open_image
 from .masking import BlockwiseMasking
 from .upright import POLICIES, find_upright_breast
 
-# of preprocessor_config.json: raised with each key that is added, and if the same keys would give other pixels. Files
-# of other versions are refused: their models were trained on other pixels
+# of preprocessor_config.json: raised if the same keys would give other pixels. Files of other versions are refused:
+# their models were trained on other pixels. A key that is added changes nothing by default, and an earlier version
+# refuses a file that has it, as it does not know the key
 FORMAT_VERSION = 3
 _FILE = "preprocessor_config.json"
 # how images are read: what commands and functions take in place of a processor's own settings
 SETTINGS = (
     *("window", "prefer", "on_missing_window", "on_missing_end", "on_useless_display", "orientation"),
     *("use_descriptions", "any_anatomy", "tomosynthesis", "invert_negatives", "blank_pectoral_muscle"),
+    *("equalize_ranks",),
 )
 _ON_USELESS = ("note", "robust", "raise")
 _LEAST_SEEN = 0.0625  # fraction of the intensities, from the 5th to the 95th percentile of the breast
@@ -60,6 +62,8 @@ class MammoImageProcessor(BaseImageProcessor):
         blank_pectoral_muscle: Whether the pectoral muscle becomes 0, in oblique and lateral views and if the view is
             not known.
         invert_negatives: Whether an image with dark tissue on a bright background is inverted.
+        equalize_ranks: Whether each intensity above 0 becomes the fraction of those of the image that are not above it,
+            so that scanners that show the same tissue in other tones give the same image.
         orient: Whether to mirror images so that the chest wall is at the left edge.
         orientation: Decision on an image that is stored upside down or on its side by its PatientOrientation:
             "agreeing" to turn it if the picture shows the same, "header" to turn it without looking, "ignore" to leave
@@ -102,6 +106,7 @@ class MammoImageProcessor(BaseImageProcessor):
         blank_outside_breast: bool = True,
         blank_pectoral_muscle: bool = False,
         invert_negatives: bool = True,
+        equalize_ranks: bool = False,
         orient: bool = True,
         orientation: str = "agreeing",
         use_descriptions: bool = True,
@@ -137,6 +142,7 @@ class MammoImageProcessor(BaseImageProcessor):
         self.blank_outside_breast = blank_outside_breast
         self.blank_pectoral_muscle = blank_pectoral_muscle
         self.invert_negatives = invert_negatives
+        self.equalize_ranks = equalize_ranks
         self.orient = orient
         check_choice("orientation", orientation, POLICIES)
         self.orientation, self.use_descriptions, self.any_anatomy = orientation, use_descriptions, any_anatomy
@@ -303,7 +309,8 @@ class MammoImageProcessor(BaseImageProcessor):
         if breast.negative and self.invert_negatives:
             intensity = 1 - intensity
         intensity *= self._kept(geometry, breast, shown)
-        return np.clip(intensity, 0, 1, out=intensity)
+        np.clip(intensity, 0, 1, out=intensity)
+        return _ranks(intensity) if self.equalize_ranks else intensity
 
     def find_breast(self, image: Any) -> Breast:
         """Find the breast in an image, without resizing it.
@@ -434,6 +441,15 @@ def _strip(source: ImageSource, geometry: Geometry, shown: Breast | None, rows: 
     columns = shown.columns_of(slice(max(0, rows.start - reach_down), rows.stop + reach_down))
     first = min(max(left, columns.start - reach_across), right)
     return source.view(rows, slice(first, max(first, min(right, columns.stop + reach_across)))), first - left
+
+
+def _ranks(intensity: np.ndarray) -> np.ndarray:
+    """Return for each intensity above 0 the fraction of those that are not above it, float32; 0 stays."""
+    seen = intensity > 0
+    values = np.sort(intensity[seen])
+    found = np.zeros_like(intensity)
+    found[seen] = np.searchsorted(values, intensity[seen], side="right") / max(1, len(values))
+    return found
 
 
 def _size_dict(size: dict[str, int] | Sequence[int] | int) -> dict[str, int]:

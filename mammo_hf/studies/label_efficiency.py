@@ -668,15 +668,30 @@ def _labels_needed(
     if not reference.get("beats_free"):
         return found | {"no_reference": True}
     assert arm.reference is not None
-    _, aims, _ = estimates[arm.reference, at]
-    own = sorted((percentage, one) for (other, percentage), one in estimates.items() if other == arm)
+    own = {percentage: one[:2] for (other, percentage), one in estimates.items() if other == arm}
     if not own:
         return found
-    percentages = np.array([*(percentage for percentage, _ in own), np.inf])
-    reached = np.stack([*(one[1] >= aims for _, one in own), np.ones(len(aims), bool)])
-    ends = np.quantile(percentages[reached.argmax(0)], (0.025, 0.975), method="nearest")
-    found["percentage"] = min((p for p, one in own if one[0] >= reference["auroc"]), default=None)
-    return found | {"percentage_interval": [float(end) if np.isfinite(end) else None for end in ends]}
+    found["percentage"], ends = percentage_needed(own, estimates[arm.reference, at][:2])
+    return found | {"percentage_interval": list(ends)}
+
+
+def percentage_needed(
+    own: Mapping[float, tuple[float, np.ndarray]], aim: tuple[float, np.ndarray]
+) -> tuple[float | None, tuple[float | None, float | None]]:
+    """Find the smallest percentage of the labels whose figure is at least another one.
+
+    Args:
+        own: From each percentage to its figure, and the figure on each resample.
+        aim: Figure to reach, and its value on the same resamples.
+
+    Returns:
+        The percentage, or ``None`` if none reaches it; and the 95 % interval over the resamples, likewise.
+    """
+    percentages = [*sorted(own), None]
+    reached = np.stack([*(own[p][1] >= aim[1] for p in percentages[:-1] if p is not None), np.ones(len(aim[1]), bool)])
+    low, high = np.quantile(reached.argmax(0), (0.025, 0.975), method="nearest")
+    smallest = next((p for p in percentages if p is not None and own[p][0] >= aim[0]), None)
+    return smallest, (percentages[int(low)], percentages[int(high)])
 
 
 def labels_needed(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -27,6 +27,7 @@ from ..data.prepare.row import digest, fit_parameters
 from ..data.splits import SPLIT_FILE, in_hash_order, read_seen, read_split
 from ..data.training_data import open_as_trained
 from ..errors import DataError, UsageError, check_number
+from ..evaluation.classifier import Evaluation, main_figures, published
 from ..evaluation.evaluate import evaluate
 from ..evaluation.strata import PATIENT, patient_strata
 from ..files import writable_folder, write_record
@@ -37,7 +38,8 @@ from ..metrics.classification import auroc_within, brier, ece
 from ..metrics.comparisons import DeLong, delong, paired_delong
 from ..metrics.inputs import UndefinedMetric
 from ..metrics.intervals import bootstrap_interval, detectable_difference, paired_interval
-from ..models.checkpoint import load_processor, locate, name_of, read_tasks
+from ..models.checkpoint import BAG, is_bag, load_processor, locate, name_of, read_tasks
+from .shortcuts import FREE, Shown, evaluate_free, probe
 
 logger = logging.getLogger(__name__)
 RECALIBRATED = 0.25  # fraction of a collection's patients that a model is recalibrated on; they are then left out
@@ -53,6 +55,7 @@ def transfer(
     *,
     task_map: Sequence[str] = (),
     near_duplicates: bool = True,
+    baselines: bool = True,
     resamples: int = 2000,
     seed: int = 0,
     batch_size: int = 16,
@@ -65,13 +68,16 @@ def transfer(
     by the same call.
 
     Args:
-        models: Classifiers, as `mammo_hf.evaluate` takes them.
+        models: Classifiers, as `mammo_hf.evaluate` takes them, heads over features among them.
         datasets: Collections, as `mammo_hf.load` takes them. The one that a model was trained on is its home.
         output_dir: Folder of the reports and of ``transfer.json``.
         task_map: What a model's task is called elsewhere: "pathology=cancer:no=benign,yes=malignant" for the model's
             task pathology, which is cancer in a collection without pathology, with its labels and the model's.
         near_duplicates: Whether films that are among a model's training images under another name are left out, by
             their perceptual hash; each file of the collections is read once more for that.
+        baselines: Whether classifiers that need no network (statistics of the image, the scanner alone), trained on the
+            home of each model, are evaluated too, and whether it is probed how well features distinguish the
+            collections and their strata.
         resamples: Bootstrap resamples of the intervals.
         seed: Seed of the bootstrap, and of the choice of the patients who recalibrate.
         batch_size: Images per batch.
@@ -80,7 +86,8 @@ def transfer(
 
     Returns:
         Figures as JSON takes them: ``cells`` (one for each model, collection and task), ``differences`` (between models
-        on one collection and task) and ``left_out`` (images by collection that a model knows under another name).
+        on one collection and task), ``left_out`` (images by collection that a model knows under another name) and
+        ``probe`` (`shortcuts.probe`).
 
     Raises:
         UsageError: An argument is wrong, or a model is not a classifier.
@@ -90,7 +97,7 @@ def transfer(
     check_number("resamples", resamples, resamples >= 100, "100 or more")
     folders = _by_name([locate(model) for model in models], name_of, "models")
     places = _by_name(datasets, _place_name, "datasets")
-    tasks = {name: read_tasks(folder) for name, folder in folders.items()}
+    tasks = {name: read_tasks(folder, ("swin", BAG)) for name, folder in folders.items()}
     translations = [_translation(text) for text in task_map]
     out = writable_folder(Path(output_dir))
     # Choose the images, the same for every model
@@ -105,12 +112,20 @@ def transfer(
             cell = _cell(folder, collection, tasks[model], out, f"{dataset}/{model}", how)
             home = _is_home(folder, whole[dataset])
             cells += [{"model": model, "dataset": dataset, "home": home, **of_task} for of_task in cell]
+    # Find out what costs nothing, and how well features distinguish the collections
+    probed: list[Figures] = []
+    if baselines:
+        shown = _Shelf(whole, tested, next(iter(folders.values())), out, how)
+        for home, task in _homes(folders, tasks, whole):
+            cells += _free_cells(shown, home, task)
+        probed = shown.probe({name: folder for name, folder in folders.items() if not is_bag(folder)}, tasks)
     # Compare them
     draw = {"resamples": resamples, "seed": seed}
     for one in cells:
         one |= _away(one, cells) | _recalibrated(one, **draw)
     differences = _differences(cells, **draw)
     figures = {"cells": [_without_scores(one) for one in cells], "differences": differences, "left_out": left_out}
+    figures["probe"] = probed
     write_record(figures, out / "transfer.json")
     return figures
 
@@ -225,31 +240,44 @@ def _undefined(task: str, reason: str) -> Figures:
 
 
 def _evaluated(model: Path, collection: Collection, out: Path, folder: Path, how: Figures) -> Figures:
+    if not is_bag(model):  # a head has its images embedded
+        collection = _prepared(model, collection, folder.parent.name, out, how)
+    return _record(evaluate(model, collection, folder, split="all", pictures=False, **how))
+
+
+def _prepared(model: Path, collection: Collection, name: str, out: Path, how: Figures) -> Collection:
+    """Return a collection of prepared images: itself, or what is prepared by a model's processor."""
+    if folder_of(collection) is not None:
+        return collection
     processor = load_processor(model)
-    if folder_of(collection) is None:
-        made_for = digest(fit_parameters(processor))
-        prepared = out / "prepared" / f"{folder.parent.name}-{made_for}"
-        collection = prepare(collection, prepared, processor=processor, num_workers=how["num_workers"])
-    evaluation = evaluate(model, collection, folder, split="all", pictures=False, **how)
+    prepared = out / "prepared" / f"{name}-{digest(fit_parameters(processor))}"
+    return prepare(collection, prepared, processor=processor, num_workers=how["num_workers"])
+
+
+def _record(evaluation: Evaluation) -> Figures:
+    """Return the scores of an evaluation as JSON takes them, in the order of the images' hashes."""
     views = evaluation.images.facts.get("view", [None] * len(evaluation.images))
-    return {
-        "tasks": {
-            name: {
-                "images": [evaluation.images.image_ids[index] for index in scores.indices],
-                "patients": scores.patients.tolist(),
-                "views": [views[index] for index in scores.indices],
-                "references": scores.references.tolist(),
-                "before": scores.before.tolist(),
-                "after": scores.after.tolist(),
-            }
-            for name, scores in evaluation.scores.items()
+    found = {}
+    for name, scores in evaluation.scores.items():
+        images = np.array([evaluation.images.image_ids[index] for index in scores.indices])
+        order = np.argsort(images)
+        found[name] = {
+            "images": images[order].tolist(),
+            "patients": scores.patients[order].tolist(),
+            "views": [views[index] for index in scores.indices[order]],
+            "references": scores.references[order].tolist(),
+            "before": scores.before[order].tolist(),
+            "after": scores.after[order].tolist(),
         }
-    }
+    return {"tasks": found}
 
 
 def _of_task(task: str, figures: Figures, scores: Figures) -> Figures:
     kept = ("labels", "n_images", "n_patients", "class_counts", "auroc", "auroc_interval", "within")
     found = {"task": task} | {name: figures.get(name) for name in kept} | {"scores": scores}
+    if figures.get("level", "image") != "image":
+        own = main_figures(figures)
+        found["own_level"] = {name: own.get(name) for name in ("auroc", "auroc_interval")} | {"level": figures["level"]}
     at = (figures.get("operating_points") or {}).get("specificity_95")
     reason = figures.get("chosen_operating_points_reason", "not for more than two labels")
     return found | ({"operating_point": at} if at else {"operating_point": None, "operating_point_reason": reason})
@@ -257,6 +285,85 @@ def _of_task(task: str, figures: Figures, scores: Figures) -> Figures:
 
 def _without_scores(cell: Figures) -> Figures:
     return {name: value for name, value in cell.items() if name != "scores"}
+
+
+# What needs no network: trained on the home of a model, and evaluated on the same images.
+
+
+def _homes(
+    folders: Mapping[str, Path], tasks: Mapping[str, Sequence[Figures]], whole: Mapping[str, Collection]
+) -> list[tuple[str, Figures]]:
+    """Return the collections that models were trained on, each with a task that it has."""
+    found: dict[tuple[str, str], tuple[str, Figures]] = {}
+    for model, folder in folders.items():
+        for name, collection in whole.items():
+            if _is_home(folder, collection):
+                known = {task["name"] for task in collection.tasks}
+                of_model = [task for task in tasks[model] if task["name"] in known]
+                found |= {(name, task["name"]): (name, dict(task)) for task in of_model}
+    return list(found.values())
+
+
+class _Shelf:
+    """Prepared images of the collections, read by the processor of one model."""
+
+    def __init__(
+        self,
+        whole: Mapping[str, Collection],
+        tested: Mapping[str, Collection],
+        model: Path,
+        out: Path,
+        how: Figures,
+    ) -> None:
+        self.whole, self.tested, self.model, self.out, self.how = whole, tested, model, out, how
+
+    def shown(self, dataset: str, task: Figures, *, training: bool = False) -> Shown:
+        collection, name = self.tested[dataset], dataset
+        if training:
+            collection, name = self.whole[dataset].where(split=("train", "validation")), f"{dataset} training"
+            collection = collection.where(lambda row: row[task["name"]] in task["labels"])
+        prepared = _prepared(self.model, collection, name, self.out, self.how)
+        return Shown(prepared, collection, task, self.out / "features" / name)
+
+    def probe(self, models: Mapping[str, Path], tasks: Mapping[str, Sequence[Figures]]) -> list[Figures]:
+        any_task = next(iter(tasks.values()))[0]
+        shown = {name: self.shown(name, any_task) for name, one in self.tested.items() if len(one)}
+        draw = {name: self.how[name] for name in ("resamples", "seed")}
+        return probe(shown, models, self.out / "features", **draw)
+
+
+def _free_cells(shelf: _Shelf, home: str, task: Figures) -> list[Figures]:
+    """Return the cells of each of `shortcuts.FREE` on each collection, for one home and task."""
+    trained, found = shelf.shown(home, task, training=True), []
+    for dataset, collection in shelf.tested.items():
+        for name in FREE:
+            cell: Figures = {"model": f"{name} ({home})", "dataset": dataset, "home": dataset == home, "free": True}
+            if task["name"] not in {one["name"] for one in collection.tasks}:
+                found.append(cell | _undefined(task["name"], "the collection does not have this task"))
+                continue
+            try:
+                found.append(
+                    cell | _free_cell(name, shelf, trained, shelf.out / "cells" / dataset / cell["model"], task)
+                )
+            except DataError as error:
+                found.append(cell | _undefined(task["name"], error.problem))
+    return found
+
+
+def _free_cell(name: str, shelf: _Shelf, trained: Shown, folder: Path, task: Figures) -> Figures:
+    """Return the figures and scores of a task, from an earlier run if nothing has changed."""
+    draw = {of_draw: shelf.how[of_draw] for of_draw in ("resamples", "seed")}
+    of_task, dataset = str(task["name"]), folder.parent.name
+    tables = (trained.collection, shelf.tested[dataset])
+    made_of = digest([name, draw, [one.column(c) for one in tables for c in ("image_id", "split", of_task)]])
+    path = folder / f"{of_task}.json"
+    record = json.loads(path.read_text()) if path.is_file() else {}
+    if record.get("made_of") != made_of:
+        evaluation = evaluate_free(name, trained, shelf.shown(dataset, task), **draw)
+        record = _record(evaluation) | {"figures": published(evaluation.figures), "made_of": made_of}
+        folder.mkdir(parents=True, exist_ok=True)
+        write_record(record, path)
+    return _of_task(of_task, record["figures"][of_task], record["tasks"][of_task])
 
 
 # Comparisons: away from home, after recalibration, and between models.
@@ -319,7 +426,7 @@ def _with_interval(name: str, metric: Any, values: np.ndarray, *, references: np
 
 
 def _differences(cells: Sequence[Figures], *, resamples: int, seed: int) -> list[Figures]:
-    """Compare each two models on the images of a collection that both have scored, pooled and within patients.
+    """Compare each two models, or one and what needs no network, on the images of a collection that both have scored.
 
     The p-values of one collection and task are adjusted together by Benjamini and Hochberg's procedure (Journal of the
     Royal Statistical Society B 1995).
@@ -328,7 +435,8 @@ def _differences(cells: Sequence[Figures], *, resamples: int, seed: int) -> list
     for dataset, task in dict.fromkeys((one["dataset"], one["task"]) for one in cells):
         own = [one for one in cells if (one["dataset"], one["task"]) == (dataset, task)]
         own = [one for one in own if one["scores"] is not None and len(one["labels"]) == 2]
-        pairs = [_difference(one, other, resamples=resamples, seed=seed) for one, other in combinations(own, 2)]
+        wanted = [pair for pair in combinations(own, 2) if not all(one.get("free") for one in pair)]
+        pairs = [_difference(*pair, resamples=resamples, seed=seed) for pair in wanted]
         tested = [pair for pair in pairs if pair["p"] is not None]
         adjusted = false_discovery_control([pair["p"] for pair in tested]) if tested else []
         for pair, p in zip(tested, adjusted, strict=True):

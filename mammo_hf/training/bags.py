@@ -68,6 +68,7 @@ DEFAULTS: dict[str, Any] = {
 _OF_IMAGES = (
     *("dicom_path", "image_size", "processor", "processor_settings", "near_duplicates", "prepared_dir"),
     *("window_size", "layer_decay", "model_terms", "score_from", "tune", "head_first", "semi_supervised"),
+    *("pair_loss", "tone_curves"),
 )
 START_BATCH = 64  # units that are read at once where nothing is trained
 

@@ -16,7 +16,7 @@ from transformers import Trainer, TrainerCallback
 
 from ..data.augmentation import Augmentation
 from ..data.collection import Collection
-from ..data.torch_datasets import EpochOfDatasets, LabelledImages, balanced_cells, rows_of
+from ..data.torch_datasets import EpochOfDatasets, LabelledImages, WithOtherBreast, balanced_cells, rows_of
 from ..data.training_data import (
     check_near_duplicates,
     collection_facts,
@@ -64,6 +64,7 @@ from .semi_supervised import ClassThresholds, SemiSupervisedTrainer, TwoViews, W
 from .trainer import (
     REFUSED,
     ClassificationTrainer,
+    PairTrainer,
     StageConfig,
     TrainingResult,
     check_batch,
@@ -349,7 +350,12 @@ def _images(
     if config.sampling == "stratified":
         strata = "stratum"
         _count_unused(prepared.select(split["train"]))
-    of_training = {"augmentation": Augmentation(), "lesion_grid": grid, "balanced": balanced, "strata": strata}
+    of_training = {
+        "augmentation": Augmentation(curve=config.tone_curves),
+        "lesion_grid": grid,
+        "balanced": balanced,
+        "strata": strata,
+    }
     return {
         name: LabelledImages(
             prepared.select(rows), processor, seed=config.seed, **(of_training if name == "train" else {})
@@ -428,6 +434,9 @@ def _trainer(
         choose_metric(config, np.array(validation.prepared["labels"]), tasks)
     of_model: MammoSwinConfig = network.config
     training: Any = images["train"]
+    if config.pair_loss:
+        _check_task(tasks[0])
+        training = WithOtherBreast(images["train"])
     if unlabelled is not None:
         training = WithUnlabelled(images["train"], unlabelled, config.unlabelled_ratio)
     decay = config.weight_average or (TEACHER_DECAY if config.semi_supervised == "mean_teacher" else 0.0)
@@ -439,6 +448,8 @@ def _trainer(
         "layer_decay": config.layer_decay,
         "average": WeightAverage(network, decay) if decay else None,
     }
+    if config.pair_loss:
+        return PairTrainer(network, config, pair_loss=config.pair_loss, **common)
     if unlabelled is None:
         return ClassificationTrainer(network, config, **common)
     return SemiSupervisedTrainer(
@@ -449,6 +460,13 @@ def _trainer(
         consistency_weight=config.consistency_weight,
         **common,
     )
+
+
+def _check_task(task: Any) -> None:
+    """Check that pairs of a task have a diseased breast: it has two labels, the second one of disease."""
+    if len(task["labels"]) != 2:
+        problem = f"{task['name']} has {len(task['labels'])} labels"
+        raise UsageError(problem, source="pair_loss", remedy="name a task of two labels first in `tasks`")
 
 
 def choose_score(trainer: Trainer, validation: LabelledImages) -> str:

@@ -208,12 +208,17 @@ def _masked_images(
     needs_breast = config.loss_region == "masked_breast"
     if needs_breast or config.mask_within == "breast":
         _check_breasts(prepared, rows_of(prepared, ("validation",)) + (trained_on if stream is None else []))
+    augmentation = Augmentation(curve=config.tone_curves)
     common: dict[str, Any] = {"seed": config.seed, "masking": masking, "needs_breast": needs_breast}
     if stream is not None:
-        stream.masking, stream.needs_breast = masking, needs_breast
+        stream.masking, stream.needs_breast, stream.augmentation = masking, needs_breast, augmentation
     common["teacher"] = teacher
     training = stream or MaskedImages(
-        prepared.select(trained_on), processor, augmentation=Augmentation(), fresh=True, **common
+        prepared.select(trained_on),
+        processor,
+        augmentation=Augmentation(curve=config.tone_curves),
+        fresh=True,
+        **common,
     )
     check_batch(config, len(training), "pre-training images")
     validation = MaskedImages(prepared.select(rows_of(prepared, ("validation",))), processor, fresh=False, **common)

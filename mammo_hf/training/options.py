@@ -97,6 +97,9 @@ class StageOptions:
     weight_average: float = option(
         "training", 0.0, "decay of the moving average of the weights that is saved in their place; 0: no average"
     )
+    tone_curves: float = option(
+        "training", 0.0, "largest change of slope of the random monotone tone curve that images are trained on; 0: none"
+    )
     # Trainer's own fields with other defaults
     learning_rate: float = option("training", 5e-4, "peak learning rate")
     lr_scheduler_type: str = option("training", "cosine", "schedule of the learning rate")
@@ -122,6 +125,7 @@ class StageOptions:
             ("num_workers", self.num_workers >= 0, "0 or more"),
             ("layer_decay", 0 < self.layer_decay <= 1, "above 0 and at most 1"),
             ("weight_average", 0 <= self.weight_average < 1, "at least 0 and below 1"),
+            ("tone_curves", 0 <= self.tone_curves < float("inf"), "0 or more"),
             ("learning_rate", 0 < self.learning_rate < float("inf"), "above 0"),
         ):
             check_number(name, getattr(self, name), holds, rule)
@@ -200,6 +204,12 @@ class ClassificationOptions(StageOptions):
     lesion_loss: float | None = option(
         "training", None, "weight of the token loss; default: 1 if lesion annotations have locations, else 0"
     )
+    pair_loss: float = option(
+        "training",
+        0.0,
+        "weight of the loss of pairs: softplus of how much higher the other breast of a patient scores than the "
+        "diseased one in the same view; the first task, of two labels; 0: none",
+    )
     score_from: str = option(
         "model",
         "pooled",
@@ -252,6 +262,7 @@ class ClassificationOptions(StageOptions):
         for name, holds, rule in (
             ("label_percentage", 0 < self.label_percentage <= 100, "above 0 and at most 100"),
             ("lesion_loss", self.lesion_loss is None or 0 <= self.lesion_loss < finite, "0 or more"),
+            ("pair_loss", 0 <= self.pair_loss < finite, "0 or more"),
             ("head_first", self.head_first >= 0, "0 or more"),
             ("unlabelled_ratio", self.unlabelled_ratio >= 1, "1 or more"),
             ("confidence", 0 < self.confidence < 1, "above 0 and below 1"),
@@ -259,6 +270,8 @@ class ClassificationOptions(StageOptions):
             ("task_weights", all(0 <= weight < finite for weight in self.task_weights), "0 or more each"),
         ):
             check_number(name, getattr(self, name), holds, rule)
+        if self.pair_loss and self.semi_supervised != "none":
+            raise UsageError("is not for unlabelled images", source="pair_loss", remedy="leave `semi_supervised` out")
         check_file("label_file", self.label_file)
         for name, choices in (
             ("score_from", (*SCORES, "auto")),

@@ -21,6 +21,7 @@ import torch
 import yaml
 from safetensors import SafetensorError
 from torch import nn
+from torch.nn import functional
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import get_reporting_integration_callbacks
@@ -675,3 +676,47 @@ class ClassificationTrainer(SwinTrainer):
         if self.args.average_tokens_across_devices and self.args.world_size > 1:
             total = self.accelerator.gather(total[None]).sum(0)
         return total
+
+
+class PairTrainer(ClassificationTrainer):
+    """Trainer on labels, and on the order of the two breasts of a patient.
+
+    The loss of a pair is softplus(b - a) of the log odds a of the diseased breast and b of the other one (RankNet,
+    Burges et al., ICML 2005). What both have in common, as scanner, tone and density, cannot lower it.
+
+    Args:
+        pair_loss: Weight of the loss of the pairs, the mean over all images of an update; one without a pair counts 0.
+    """
+
+    def __init__(self, *args: Any, pair_loss: float, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.pair_loss = pair_loss
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """Return the labels' loss, in training with that of the pairs, from the same forward pass."""
+        if "other_breasts" not in inputs:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        inputs = dict(inputs)
+        others, signs = inputs.pop("other_breasts"), inputs.pop("pair_signs")
+        count, paired = len(signs), signs != 0
+        for name in ("pixel_values", "labels", "lesion_targets"):
+            if name in inputs:
+                own = inputs[name]
+                unlabelled = own.new_full((int(paired.sum()), *own.shape[1:]), -100)
+                inputs[name] = torch.cat([own, others[paired] if name == "pixel_values" else unlabelled])
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        if paired.any():
+            odds = outputs.logits[:, 1].float() - outputs.logits[:, 0].float()
+            apart = (odds[:count][paired] - odds[count:]) * signs[paired]
+            pairs = functional.softplus(-apart).sum() / count
+            # the labels' loss is divided over the whole update already, this one over a micro-batch
+            if num_items_in_batch is not None:
+                pairs = pairs / self.current_gradient_accumulation_steps
+            loss = loss + self.pair_loss * pairs
+        return (loss, outputs) if return_outputs else loss

@@ -36,3 +36,16 @@ def test_a_strong_view_is_further_from_the_image_than_a_weak_one():
         for view in (WEAK_VIEW, STRONG_VIEW)
     ]
     assert 0 < apart[0] < apart[1] / 2
+
+
+def test_a_random_curve_keeps_every_order_and_its_ends():
+    image, lesions = torch.linspace(0, 1, 64 * 32).reshape(1, 64, 32), torch.zeros(1, 16, 8)
+    drawn = [
+        Augmentation(**STILL, curve=2.0)(image, lesions, view="MLO", generator=np.random.default_rng(seed))[0]
+        for seed in range(5)
+    ]
+    for bent in drawn:
+        assert (bent.flatten().diff() >= 0).all()
+        assert bent.flatten()[[0, -1]].tolist() == [0, 1]
+        assert (bent - image).abs().max() > 0.02
+    assert not torch.equal(drawn[0], drawn[1])

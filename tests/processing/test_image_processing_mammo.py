@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 from transformers import AutoImageProcessor
 
 from mammo_hf import BlockwiseMasking, MammoImageProcessor, read_mammogram
+from mammo_hf.data.prepare.row import fit_parameters
 from mammo_hf.dicom import mammogram_dataset
 from mammo_hf.errors import DataError, MammoError, UsageError
 from mammo_hf.notes import codes
@@ -366,3 +367,25 @@ def test_a_picture_that_uses_few_of_its_values_is_noted_or_spread(pixels):
     assert intensity.max() > 0.9
     with pytest.raises(UsageError, match="on_useless_display"):
         MammoImageProcessor(on_useless_display="guess")
+
+
+def test_ranks_are_the_same_whatever_monotone_tone_a_film_has(pixels):
+    """The breast of a film whose tone was changed by a monotone curve gives the same image."""
+    kept = {"crop_to_breast": False, "blank_outside_breast": False, "invert_negatives": False, "orient": False}
+    ranked = MammoImageProcessor(size=pixels.shape[-2:], equalize_ranks=True, **kept)
+    plain = MammoImageProcessor(size=pixels.shape[-2:], **kept)
+    image = plain.fit(pixels)[0]
+    one, other = ranked.fit(image)[0], ranked.fit(image**2)[0]
+    seen = image > 0
+    assert (one[~seen] == 0).all()
+    assert one[seen].max() == 1
+    order = np.argsort(image[seen], kind="stable")
+    assert (np.diff(one[seen][order]) >= 0).all()
+    assert np.abs(one - other).max() < 0.01
+    assert MammoImageProcessor.from_dict(ranked.to_dict()).equalize_ranks
+
+
+def test_a_folder_that_was_prepared_before_ranks_came_stays_valid():
+    before = fit_parameters(MammoImageProcessor(size=(112, 56)))
+    assert "equalize_ranks" not in before
+    assert fit_parameters(MammoImageProcessor(size=(112, 56), equalize_ranks=True))["equalize_ranks"] is True

@@ -17,6 +17,7 @@ from mammo_hf.errors import UsageError
 from mammo_hf.evaluation.classifier import without_few
 from mammo_hf.metrics.operating_points import RULES
 from mammo_hf.phantom.writing import write_phantom
+from mammo_hf.studies.shortcuts import FREE, STATISTICS
 from mammo_hf.studies.transfer import transfer
 from mammo_hf.testing import tiny_classifier
 
@@ -54,7 +55,8 @@ def place(tmp_path_factory):
 def _run(place, out, **more):
     models, datasets = ([place / name for name in names] for names in (("trained", "stranger"), ("here", "there")))
     datasets = [datasets[0], datasets[1] / "labels.csv"]
-    how = {"task_map": [MAP], "resamples": 100, "num_workers": 0, "near_duplicates": False} | more
+    how = {"task_map": [MAP], "resamples": 100, "num_workers": 0, "near_duplicates": False, "baselines": False}
+    how |= more
     return transfer(models, datasets, out, **how)
 
 
@@ -147,6 +149,7 @@ def test_films_that_a_model_was_trained_on_under_another_name_are_left_out(place
         task_map=[MAP],
         resamples=100,
         num_workers=0,
+        baselines=False,
     )
     assert found["left_out"]["there"] == 1
     assert _cell(found, "trained", "there")["n_images"] == 40
@@ -161,7 +164,21 @@ def test_the_command_prints_the_table_and_draws_a_heat_map(place, tmp_path, caps
     assert "| trained | **0." in printed
     assert "stranger minus trained" in printed
     assert (tmp_path / "transfer_pathology.png").stat().st_size > 5_000
-    assert len(list(csv.DictReader((tmp_path / "transfer.csv").open()))) == 8
+    # two models and three of what needs no network, on two collections and two tasks
+    assert len(list(csv.DictReader((tmp_path / "transfer.csv").open()))) == 20
+    found = json.loads((tmp_path / "transfer.json").read_text())
+    for name in FREE:
+        cell = _cell(found, f"{name} (here)", "there")
+        assert cell["n_images"] == _cell(found, "trained", "there")["n_images"]
+        assert "drop" in cell
+    compared = {(one["first"], one["second"]) for one in found["differences"] if one["dataset"] == "there"}
+    assert ("trained", f"{STATISTICS} (here)") in compared
+    assert not any(first.startswith(STATISTICS) for first, _ in compared)
+    told = {(one["features"], one["target"]): one for one in found["probe"]}
+    assert {features for features, _ in told} == {STATISTICS, "acquisition statistics", "trained", "stranger"}
+    one = told["trained", "collection"]
+    assert one["values"] == ["here", "there"] or "fewer than two" in one["auroc_reason"]
+    assert "## How well features distinguish collections and strata" in printed
 
 
 @pytest.mark.parametrize("text", ["pathology", "pathology=cancer", "pathology=cancer:no", "=cancer:no=benign"])

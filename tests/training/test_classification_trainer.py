@@ -4,6 +4,10 @@ import pytest
 import torch
 from made_labelled import classifier, images, trainer
 
+from mammo_hf.data.torch_datasets import WithOtherBreast
+from mammo_hf.errors import DataError
+from mammo_hf.training.trainer import PairTrainer
+
 # in each micro-batch of one another task is unknown, and one has none at all
 LABELS = [(0, -100), (1, 2), (-100, -100), (1, -100), (0, 1), (-100, 2), (1, 0), (0, 0)]
 
@@ -40,3 +44,48 @@ def test_four_micro_batches_of_one_equal_one_of_four(tmp_path, places):
 def test_a_plain_trainer_does_not_hand_the_model_a_count_of_its_own():
     # Trainer counts the labels of all tasks as one number, which no task's loss may be divided by
     assert classifier().accepts_loss_kwargs is False
+
+
+# The loss of pairs.
+
+SIDES = [("p0", "L", 0), ("p0", "R", 1), ("p1", "L", 1), ("p1", "R", 0), ("p2", "L", 0), ("p3", "L", 1)]
+
+
+def breasts():
+    made = images([(label, -100) for *_, label in SIDES])
+    for number, name in enumerate(("patient", "laterality")):
+        made.prepared = made.prepared.remove_columns(name).add_column(name, [row[number] for row in SIDES])
+    return WithOtherBreast(made)
+
+
+def test_an_image_brings_the_other_breast_of_its_patient_along_and_says_which_is_diseased():
+    pairs = breasts()
+    examples = [pairs[index] for index in range(len(pairs))]
+    assert [int(example["pair_signs"]) for example in examples] == [-1, 1, 1, -1, 0, 0]
+    assert torch.equal(examples[0]["other_breasts"], examples[1]["pixel_values"])
+    assert not examples[4]["other_breasts"].any()
+    with pytest.raises(DataError, match="one breast of each class in the same view"):
+        WithOtherBreast(images([(0, -100), (1, -100)]))  # of two patients
+
+
+def test_the_loss_of_pairs_is_that_of_their_order_and_may_be_split_up(tmp_path):
+    results = []
+    for size, steps in ((4, 1), (1, 4)):
+        model = classifier()
+        before = weights(model)
+        how = {"per_device_train_batch_size": size, "gradient_accumulation_steps": steps, "max_steps": 1}
+        plain = trainer(tmp_path, model, breasts(), optim="sgd", learning_rate=0.1, **how)
+        run = PairTrainer(model, plain.args, train_dataset=plain.train_dataset, pair_loss=3.0)
+        if size == 4:
+            batch = run.data_collator([run.train_dataset[index] for index in range(4)])
+            alone = model(batch["pixel_values"]).logits
+            odds = (alone[:, 1] - alone[:, 0]).detach()
+            wanted = torch.nn.functional.softplus(-(odds - odds[[1, 0, 3, 2]]) * batch["pair_signs"]).mean()
+            plain_batch = {name: batch[name] for name in ("pixel_values", "labels")}
+            found = (run.compute_loss(model, batch) - run.compute_loss(model, plain_batch)).detach()
+            assert float(found) == pytest.approx(3 * float(wanted), rel=1e-4)
+        run.train()
+        results.append(weights(model))
+        assert not torch.equal(before["classifier.weight"], results[-1]["classifier.weight"])
+    for name in results[0]:
+        torch.testing.assert_close(results[0][name], results[1][name], rtol=1e-4, atol=1e-6)

@@ -166,7 +166,10 @@ def stamped_findings(row: Row) -> list[dict[str, Any]]:
 
 def fit_parameters(processor: MammoImageProcessor) -> dict[str, Any]:
     """Return the processor's parameters that the canvas depends on; a parameter that is new here counts."""
-    return {name: value for name, value in processor.to_dict().items() if name not in _AFTER_THE_FIT | _NAMES}
+    left_out = _AFTER_THE_FIT | _NAMES
+    if not processor.equalize_ranks:  # came later: what was prepared before it stays valid
+        left_out = left_out | {"equalize_ranks"}
+    return {name: value for name, value in processor.to_dict().items() if name not in left_out}
 
 
 def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:

@@ -36,6 +36,8 @@ def test_ddsm_299(real_data):
     assert Counter(group.labels["pathology"] for group in table.by_breast())["malignant"] == 161
     assert Counter(table.column("pathology")) == {"benign": 688, "malignant": 322, None: 270}
     assert set(table.column("stratum")) == {"B", "C"}
+    # the other breast of a woman with cancer has no pathology, but is not the malignant one
+    assert Counter(table.column("malignant_breast")) == {"yes": 322, "no": 318, None: 640}
     for group in table.by_breast():
         assert len({table[row]["pathology"] for row in group.rows}) == 1
 

@@ -77,6 +77,7 @@ def _preprocessing(**settings):
         ("crop_to_breast", "cropped to the breast"),
         ("blank_outside_breast", "outside the breast"),
         ("blank_pectoral_muscle", "The pectoral muscle becomes 0"),
+        ("equalize_ranks", "becomes its rank within the image"),
         ("invert_negatives", "dark tissue on a bright background"),
         ("orient", "chest wall is at the left"),
     ],
