@@ -227,7 +227,10 @@ def _recognise(folder: Path) -> Any:
         raise DataError(f"may be several collections: {names}", source=folder, remedy=remedy)
     if folder_source.has_images(folder):
         return folder_source
-    raise DataError("holds no known collection, and no image", source=folder, remedy=looked_for())
+    remedy = (
+        f"give a folder of images, a table with a row per image (labels.csv), or a known collection: {looked_for()}"
+    )
+    raise DataError("holds no known collection, and no image", source=folder, remedy=remedy)
 
 
 def _check_options(options: Mapping[str, Any], known: Iterable[str], what: str) -> None:

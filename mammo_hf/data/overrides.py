@@ -152,8 +152,8 @@ def _columns(row: Mapping[str, str], table: Path) -> dict[str, str]:
 def _override(cells: Mapping[str, str], table: Path, number: int) -> Override:
     side, view, skip = ("" if is_unknown(cells[name]) else cells[name] for name in COLUMNS[1:])
     known = {
-        "laterality": our_word("laterality", side) or Laterality.from_dicom(side).value,
-        "view": View.from_dicom(view).value or our_word("view", view) or "",
+        "laterality": our_word("laterality", side) or "",
+        "view": our_word("view", view) or "",
         "skip": our_word("cancer", skip) or "",  # the words for yes and no
     }
     words = {"laterality": "L or R", "view": ", ".join(one.value for one in View if one.value), "skip": "yes or no"}

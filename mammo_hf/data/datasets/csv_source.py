@@ -18,7 +18,7 @@ from collections.abc import Mapping as Mapped
 from pathlib import Path
 from typing import Any
 
-from ...dicom import Laterality, Vendor, View
+from ...dicom import Laterality, Vendor
 from ...errors import DataError, UsageError, did_you_mean
 from ...notes import Note
 from ...processing.image_source import is_picture, picture_size
@@ -32,7 +32,7 @@ from .contents import Contents, Files, files_below, find_tables, has_picture_suf
 from .identity import check_identity
 from .mapping import FOLLOW_UP, HEADER_COLUMNS, TABLE_COLUMN, Field, Join, Mapping, Record, read_mapping
 from .own_table import listed, unfolded
-from .synonyms import is_null, our_word
+from .synonyms import is_null, our_word, view_word
 from .tables import read_columns, read_table
 
 MAPPINGS = Path(__file__).parent / "mappings"
@@ -461,6 +461,9 @@ def _facts(mapping: Mapping, record: Record, salt: str, faults: _Faults, exam_al
     laterality = word("laterality", _side)
     if laterality not in (None, "", "L", "R"):
         faults.add(record, columns["laterality"], "must be left or right", laterality)
+    view = word("view", _view)
+    if view is not None and mapping.is_private and view_word(view) is None:  # a public table cannot be corrected
+        faults.add(record, columns["view"], "must be a view such as CC or MLO", view)
     split = word("split", _split) or "train"
     if split not in SPLITS:
         faults.add(record, columns["split"], f"must lead to one of {', '.join(SPLITS)}", split)
@@ -471,7 +474,7 @@ def _facts(mapping: Mapping, record: Record, salt: str, faults: _Faults, exam_al
         "patient": salted_hash(patient, salt),
         "exam": None if is_null(exam) else salted_hash(exam if exam_alone else f"{patient} {exam}", salt),
         "laterality": laterality or header["laterality"],
-        "view": word("view", _view) or header["view"],
+        "view": view or header["view"],
         "vendor": word("vendor", lambda word: Vendor.from_dicom(word).value or word.lower()),
         "stratum": word("stratum", str),
         "source": mapping.name,
@@ -492,12 +495,12 @@ def _header_of(context: Mapped[str, str]) -> dict[str, str | None]:
 
 def _side(word: str) -> str:
     """Return L or R; empty for both breasts on one image; any other word as it is, to be refused."""
-    side = our_word("laterality", word) or Laterality.from_dicom(word).value or word
+    side = our_word("laterality", word) or word
     return "" if side == Laterality.BOTH.value else side
 
 
 def _view(word: str) -> str:
-    return View.from_dicom(word).value or our_word("view", word) or word.upper()
+    return view_word(word) or word.upper()
 
 
 def _split(word: str) -> str:

@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Collection as AnyCollection
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from ...errors import DataError
 from ..schema import TASKS
 from .contents import Files, has_picture_suffix
 from .mapping import COLUMNS, Field, as_field
-from .synonyms import heading, is_unknown, our_word, plain, synonyms
+from .synonyms import heading, is_unknown, our_word, plain, synonyms, view_word
 
 Rows = Sequence[dict[str, str]]
 NAME = "table"
@@ -27,6 +28,8 @@ LICENCE = "the collection's own"
 _DISTINCT = 20  # words of a column up to which it may be a task
 _SAMPLE = 200  # rows whose files are looked for
 _ROMAN = {"i": "1", "ii": "2", "iii": "3", "iv": "4", "v": "5", "vi": "6"}
+_FIRST_ROW = ", first in row "
+_OF_ONE_LINE = ("patient", "exam", "laterality", "view", "split")  # roles whose values have no line breaks
 _HIDDEN = ("patient", "exam", "birth")  # roles whose values are never shown
 _SIDE_WORD = r"left|right|links|rechts|gauche|droite|izquierda|derecha|esquerda|direita|[lrLR]"
 
@@ -63,6 +66,9 @@ def draft(
     columns |= {name: field for name, field in given.items() if name in COLUMNS}
     tasks, found = _tasks(rows, roles, taken)
     problems += [problem for problem in found if not any(f"column '{name}'" in problem for name in taken)]
+    if views:  # the rows are those of images now
+        problems = [problem.partition(_FIRST_ROW)[0] for problem in problems]
+    problems = _broken_cells(rows) or problems
     for name, field in given.items():
         if name != "path" and name not in COLUMNS:
             tasks[name] = dict(field) if isinstance(field, Mapping) else {"from": field}
@@ -156,8 +162,13 @@ def _columns(rows: Rows, roles: Mapping[str, list[str]], is_wide: bool, problems
             columns[role] = f"{{{roles[role][0]}}}"
     if "view" in roles and not is_wide:
         columns |= _sided_views(rows, roles["view"][0], "laterality" in roles)
+    known = {"laterality": ("sides", partial(our_word, "laterality")), "view": ("views", view_word)}
+    for role, (kind, translate) in known.items():
+        if role in roles and columns[role] == f"{{{roles[role][0]}}}":
+            unread = _values(rows, roles[role][0], kind, translate, problems)
+            columns[role] = unread if "?" in unread["values"].values() else columns[role]
     if "split" in roles:
-        columns["split"] = _splits(rows, roles["split"][0], problems)
+        columns["split"] = _values(rows, roles["split"][0], "splits", partial(our_word, "split"), problems)
     return columns
 
 
@@ -172,13 +183,29 @@ def _sided_views(rows: Rows, name: str, has_side: bool) -> dict[str, Any]:
     return {"view": view} if has_side else {"view": view, "laterality": view | {"to": r"\1"}}
 
 
-def _splits(rows: Rows, name: str, problems: list[str]) -> dict[str, Any] | str:
+def _values(
+    rows: Rows, name: str, kind: str, translate: Callable[[str], str | None], problems: list[str]
+) -> dict[str, Any]:
+    """Return the field of a column whose words are known; one that is not becomes "?", to be corrected."""
     words = counted(rows, name)
-    values = {word: our_word("split", word) for word in words}
-    if None in values.values():
-        unread = [word for word, ours in values.items() if ours is None]
-        problems.append(f"column '{name}' names splits that are not known: {listed(words, unread)}")
-    return {"from": f"{{{name}}}", "values": {word: ours or "train" for word, ours in values.items()}}
+    values = {word: translate(word) for word in words}
+    unread = [word for word, ours in values.items() if ours is None]
+    if unread:
+        problems.append(f"column '{name}' names {kind} that are not known: {_unread_words(rows, name, words, unread)}")
+    return {"from": f"{{{name}}}", "values": {word: ours or "?" for word, ours in values.items()}}
+
+
+def _broken_cells(rows: Rows) -> list[str]:
+    """Return the first cell that holds what was to be the next row, because a quotation mark is in the wrong place."""
+    known = synonyms()
+    kinds = {name: known["columns"].get(heading(name), "") for name in rows[0]}
+    named = [name for name in rows[0] if heading(name) in known["tasks"] or heading(name) in known["label"]]
+    names = [*named, *(name for name, kind in kinds.items() if kind in _OF_ONE_LINE)]
+    for number, row in enumerate(rows, start=1):
+        name = next((name for name in names if "\n" in row[name]), None)
+        if name is not None:
+            return [f"column '{name}' has a line break in row {number}: a quotation mark may not be closed"]
+    return []
 
 
 def _findings(roles: Mapping[str, list[str]], tasks: Mapping[str, Any]) -> dict[str, Any]:
@@ -210,7 +237,7 @@ def _tasks(rows: Rows, roles: Mapping[str, list[str]], taken: AnyCollection[str]
     problems = []
     for name, task in named:
         words = counted(rows, name)
-        found, problem = _of_words(name, task, words)
+        found, problem = _of_words(rows, name, task, words)
         problems += [problem] if problem else []
         for key, values in found.items():
             if key not in tasks:
@@ -238,7 +265,7 @@ def _task(rows: Rows, name: str, task: str, values: dict[str, str]) -> dict[str,
     return field
 
 
-def _of_words(name: str, task: str, words: Counter[str]) -> tuple[dict[str, dict[str, str]], str]:
+def _of_words(rows: Rows, name: str, task: str, words: Counter[str]) -> tuple[dict[str, dict[str, str]], str]:
     """Return the tasks that a column states, each with our label of every word, or why it states none."""
     if not words:
         return {}, ""
@@ -254,7 +281,7 @@ def _of_words(name: str, task: str, words: Counter[str]) -> tuple[dict[str, dict
         if own:
             return own, ""
     unread = min((_unread(guess, words, is_named=bool(task)) for guess in guesses), key=len)
-    return {}, f"column '{name}' has words that are not known: {listed(words, unread)}"
+    return {}, f"column '{name}' has words that are not known: {_unread_words(rows, name, words, unread)}"
 
 
 def _translated(task: str, words: Iterable[str], is_named: bool) -> dict[str, dict[str, str]]:
@@ -331,6 +358,12 @@ def listed(words: Mapping[str, int], chosen: Iterable[str] | None = None) -> str
     found = sorted(words if chosen is None else chosen, key=lambda word: -words[word])
     text = ", ".join(f"{word[:40]} ({words[word]})" for word in found[:10])
     return f"{text}, and {len(found) - 10} more" if len(found) > 10 else text
+
+
+def _unread_words(rows: Rows, name: str, words: Mapping[str, int], unread: AnyCollection[str]) -> str:
+    """Return the words of a column that are not understood, with their counts and the first row that has one."""
+    first = next(row for row in rows if row[name] in unread)
+    return f"{listed(words, unread)}{_FIRST_ROW}{rows.index(first) + 1}"
 
 
 # Wide tables: one row per exam, with a column of files for each side and view.

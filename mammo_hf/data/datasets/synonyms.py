@@ -8,6 +8,8 @@ import unicodedata
 from functools import cache, lru_cache
 from pathlib import Path
 
+from ...dicom import Laterality, View, ViewModifier
+
 
 @cache
 def synonyms() -> dict[str, dict[str, str]]:
@@ -47,4 +49,19 @@ def is_unknown(word: str) -> bool:
 
 def our_word(kind: str, word: str) -> str | None:
     """Return our word for a value of ``laterality``, ``view`` or ``split``; ``None`` if no language knows it."""
-    return synonyms()[kind].get(plain(word))
+    header = {"laterality": Laterality, "view": View}.get(kind)
+    return synonyms()[kind].get(plain(word)) or (header and header.from_dicom(word).value) or None
+
+
+def view_word(word: str) -> str | None:
+    """Return our word for a view of a table, or the modifier that some tables have in its place, such as "AT"."""
+    return our_word("view", word) or (word.upper() if ViewModifier.from_dicom(word).value else None)
+
+
+def names_a_column(cell: str) -> bool:
+    """Return whether a cell is the name of a column, and not also one of the words that columns hold."""
+    known, name = synonyms(), heading(cell)
+    words = ("laterality", "view", "split", "pathology", "cancer", "abnormality", "unknown", "normal")
+    return any(name in known[kind] for kind in ("columns", "tasks", "label")) and not any(
+        name in known[kind] for kind in words
+    )

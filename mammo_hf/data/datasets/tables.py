@@ -12,10 +12,12 @@ from typing import Any
 
 from ...errors import DataError, UsageError, install
 from ...files import plain_cell
+from .synonyms import names_a_column, our_word
 
 SUFFIXES = (".csv", ".tsv", ".xlsx", ".xlsm", ".xls", ".ods")  # of files that are taken for a table, read or refused
 _DELIMITERS = ",;\t|"
 _LARGEST_FIELD = 1 << 24  # characters; outlines in one cell are longer than the csv module's limit
+_END = "\0"  # line that is read after the last one, where no text has it
 _ZIP, _OLD_EXCEL = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 _BOMS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"\xef\xbb\xbf", "utf-8-sig"))
 
@@ -50,6 +52,10 @@ def read_table(path: str | Path, keep: Collection[str] | None = None) -> list[di
     """
     lines = _lines(path)
     columns = _names(next(lines, []))
+    second = next(lines, None)
+    if second is not None:
+        _refuse_second_header(columns, second, path)
+        lines = itertools.chain([second], lines)
     if not any(columns):
         raise DataError("has no columns", source=path, remedy="give a table whose first line names its columns")
     twice = sorted({name for name in columns if name and columns.count(name) > 1})
@@ -71,11 +77,34 @@ def read_table(path: str | Path, keep: Collection[str] | None = None) -> list[di
     return rows
 
 
+def _is_header(columns: list[str], cells: list[str]) -> bool:
+    """Return whether cells below a header are names of columns, two or more, or all of the nameless columns."""
+    names = columns + [""] * (len(cells) - len(columns))
+    below = [cell for index, cell in enumerate(cells) if cell.strip() and not names[index] and any(names[:index])]
+    is_merged = bool(below) and all(names_a_column(cell) or our_word("view", cell) for cell in below)
+    return is_merged or sum(map(names_a_column, cells)) > 1
+
+
+def _refuse_second_header(columns: list[str], cells: list[str], path: str | Path) -> None:
+    """Refuse a table whose first row names columns again, as below a title or below merged cells of a spreadsheet."""
+    if _is_header(columns, cells):
+        again = ", ".join(cell.strip() for cell in cells if cell.strip())
+        problem = f"names columns again ({again}) below a line with {', '.join(filter(None, columns))}"
+        remedy = "the header must be one line that gives every column its own name, without a title or merged cells"
+        raise DataError(problem, source=f"{path}, row 1", remedy=remedy)
+
+
+def _unclosed(column: str, place: str) -> DataError:
+    problem = f"column '{column}' has a quotation mark that is not closed"
+    return DataError(problem, source=place, remedy="remove it, or close it at the end of its cell")
+
+
 def _ragged(cells: list[str], columns: list[str], place: str) -> DataError:
     remedy = "quote values that hold the delimiter"
-    if any("\n" in cell for cell in cells):
-        remedy = "a quotation mark in or above this row is not closed"
-    elif len(columns) == 1:
+    broken = next((index for index, cell in enumerate(cells) if "\n" in cell), None)
+    if broken is not None:  # the cell holds what was to be the next row
+        return _unclosed(columns[min(broken, len(columns) - 1)], place)
+    if len(columns) == 1:
         remedy = "the first line must name the columns: remove what is above them"
     return DataError(f"has {len(cells)} values for {len(columns)} columns", source=place, remedy=remedy)
 
@@ -112,12 +141,18 @@ def _delimited(text: str, path: str | Path) -> Iterator[list[str]]:
         delimiter = max(_DELIMITERS, key=first.count)
     csv.field_size_limit(_LARGEST_FIELD)
     # values may hold line breaks inside quotes: only a csv reader may cut the rows
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    end = "" if text.endswith("\n") else "\n"
+    reader = csv.reader(itertools.chain(io.StringIO(text + end, newline=""), [_END]), delimiter=delimiter)
+    columns: list[str] = []
     number = 0
     try:
         for row in reader:
-            yield [plain_cell(cell) for cell in row]
-            number += 1
+            if row[-1:] != [_END] and row and row[-1].endswith(_END):  # it went on to the end
+                raise _unclosed((columns or row)[min(len(row), len(columns or row)) - 1][:40], f"{path}, row {number}")
+            if row != [_END]:
+                columns = columns or row
+                yield [plain_cell(cell) for cell in row]
+                number += 1
     except csv.Error as error:
         problem = f"has a cell that cannot be read ({error})"
         remedy = "a quotation mark may not be closed; or save it as CSV again"
@@ -127,6 +162,8 @@ def _delimited(text: str, path: str | Path) -> Iterator[list[str]]:
 def _content(path: str | Path) -> bytes:
     try:
         return Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise DataError("there is no such file", source=path, remedy="check the path") from error
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})", source=path, remedy="check its permissions") from error
 
@@ -146,7 +183,7 @@ def _decode(content: bytes, path: str | Path) -> str:
 
 
 def _sheet(content: bytes, path: str | Path) -> Iterator[list[str]]:
-    """Read the first sheet of a workbook that has a cell."""
+    """Read the first sheet of a workbook that has a cell; what is to the right of its header is left out."""
     try:
         import openpyxl  # an extra: most tables are text
     except ImportError as error:
@@ -158,11 +195,15 @@ def _sheet(content: bytes, path: str | Path) -> Iterator[list[str]]:
             rows = ([cell_text(cell) for cell in row] for row in sheet.iter_rows(values_only=True))
             first = next((row for row in rows if any(row)), None)
             if first is not None:
-                width = len(_names(first))
-                return itertools.chain([first[:width]], (row[:width] + [""] * (width - len(row)) for row in rows))
+                columns = _names(first)
+                width = len(columns)
+                yield columns
+                for number, row in enumerate(rows):
+                    is_whole = number == 0 and _is_header(columns, row)  # a title is shorter than the header below it
+                    yield row if is_whole else row[:width] + [""] * (width - len(row))
+                return
     except Exception as error:  # whatever a damaged or other kind of zip file makes openpyxl raise
         raise DataError("is not a readable workbook", source=path, remedy="save it again as .xlsx or CSV") from error
-    return iter(())
 
 
 def cell_text(value: Any) -> str:

@@ -37,7 +37,7 @@ def test_what_is_wrong_is_named(tmp_path, text, problem):
 
 
 def test_a_table_that_is_not_there(tmp_path):
-    with pytest.raises(DataError, match=r"table\.csv: cannot be read"):
+    with pytest.raises(DataError, match=r"table\.csv: there is no such file"):
         read_table(tmp_path / "table.csv")
 
 
