@@ -1,4 +1,4 @@
-"""Which of several images of one view counts for its breast and its exam, by one rule in training and inference.
+"""The image that counts for its breast and its exam among several of one view: one rule in training and inference.
 
 For Processing next to For Presentation, a repeated exposure, a spot view, a synthetic image next to the one that it
 imitates: an exam has one image of each view.
