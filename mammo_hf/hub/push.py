@@ -26,7 +26,7 @@ from ..files import write_record
 from ..models.checkpoint import CARD, OWN_ENCODER, locate, name_of, read_json, repository_of, write_metrics
 from .model_card import DATASET, REPOSITORY, escaped, write_card
 from .privacy_check import names_of_this_machine, paths_of_this_machine, refuse_identifiers
-from .pushed_files import WEIGHTS, files_to_push, flat_sources, kind_of
+from .pushed_files import WEIGHTS, files_to_push, flat_sources, kind_of, patients_of_rows
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -117,7 +117,7 @@ def push(
         files | {CARD: _named(files[CARD], name)},
         paths=paths_of_this_machine([folder, *private_paths]),
         names=names_of_this_machine(),
-        known=[name, *filter(None, [permission and escaped(permission), results_dataset])],
+        known=[name, *filter(None, [permission and escaped(permission), results_dataset]), *patients_of_rows(files)],
         ours=flat_sources(),
     )
     repository = _open_repository(name, private, revision, token, keeps=folder, kind=kind)

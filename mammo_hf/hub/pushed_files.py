@@ -16,8 +16,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from ..data.prepare.folder import is_features, is_prepared, pushed_names
+from ..data.prepare.folder import is_features, is_prepared, prepared_table, pushed_names
 from ..data.prepare.row import FEATURES, SETTINGS
+from ..data.splits import SPLIT_FILE, read_split
 from ..data.terms import TERMS, read_terms
 from ..encoders.classifier import check_encoder, encoder_name
 from ..encoders.configuration_mammo_bag import MammoBagConfig, public_record
@@ -177,7 +178,28 @@ def _of_prepared(folder: Path) -> Files:
     for name in {FEATURES, SETTINGS} & set(names):
         about = read_json(folder / name)
         files[name] = _json(about | {"encoder": public_record(about["encoder"])})
+    if is_features(folder) and (folder / SPLIT_FILE).is_file():
+        files |= _split_of_encoder(folder)
     return files
+
+
+def _split_of_encoder(folder: Path) -> Files:
+    """Return the split that the encoder of features was trained with, of the patients in the folder, who are known.
+
+    Without it a head over the features could be tested on patients whom its encoder was trained on.
+    """
+    patients, record = set(prepared_table(folder).column("patient")), read_json(folder / SPLIT_FILE)
+    splits = {patient: split for patient, split in read_split(folder / SPLIT_FILE).items() if patient in patients}
+    earlier = sorted(patients.intersection(record.get("seen_before", [])))
+    kept = {"salt_name": record.get("salt_name"), "splits": splits, "seen_before": earlier}
+    return {SPLIT_FILE: _json(kept)} if splits else {}
+
+
+def patients_of_rows(files: Files) -> list[str]:
+    """Return the hashes of patients in the split of an encoder, which the rows that are pushed with it hold too."""
+    split = files.get(SPLIT_FILE, b"{}")
+    content = json.loads(split) if isinstance(split, bytes) else {}
+    return [*content.get("splits", {}), *content.get("seen_before", [])]
 
 
 def _processor(processor: dict[str, Any]) -> Files:

@@ -13,7 +13,7 @@ import mammo_hf
 from mammo_hf.data.terms import Terms, read_terms, write_terms
 from mammo_hf.encoders import features_about
 from mammo_hf.encoders.units import check_features, features_folder
-from mammo_hf.errors import UsageError
+from mammo_hf.errors import DataError, UsageError
 
 
 @pytest.fixture
@@ -42,6 +42,19 @@ def test_features_come_back_from_the_hub_as_they_were_pushed(features, hub, tmp_
     assert "Features of 12 mammograms" in text
     assert f"SHA-256 {about['encoder']['weights']}" in text
     assert str(features) not in text + json.dumps(about)
+
+
+def test_the_leak_check_comes_back_from_the_hub_for_the_patients_of_the_features(features, hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    table = mammo_hf.load(features)
+    seen, other = table.where(split="test").column("patient")[0], "f" * 16
+    split = {"salt_name": table.salt_name, "splits": {seen: "train", other: "train"}, "root": "/data/secret"}
+    (features / "split.json").write_text(json.dumps(split))
+    loaded = mammo_hf.load(mammo_hf.push(features, "lab/features").pinned)
+    published = json.loads((Path(features_folder(loaded)) / "split.json").read_text())
+    assert published == {"salt_name": table.salt_name, "splits": {seen: "train"}, "seen_before": []}
+    with pytest.raises(DataError, match="an earlier stage and test"):
+        mammo_hf.finetune(loaded, tmp_path / "head", use_cpu=True, report_to="none")
 
 
 def test_features_of_images_or_of_an_encoder_with_closed_terms_are_refused_as_weights_are(features, hub):
