@@ -1,15 +1,20 @@
-"""An exam on the page: its views, read once, with scores and header facts, as pictures and as HTML tables."""
+"""An exam on the page: its views, read once, with scores and header facts, and all of them as HTML."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import base64
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from html import escape
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image as Pictures
 
 from ..data.precedence import NO_HEADER, Precedence, not_counting, precedence
 from ..dicom import Laterality, View, mammogram_dataset
@@ -18,14 +23,18 @@ from ..encoders.bags import Image
 from ..encoders.classifier import BagClassifier
 from ..encoders.views import Picture, drawn
 from ..errors import DataError, MammoError, refusing
-from ..explainers.overlay import blend
-from ..explainers.targets import calibrated_scores, label_names, task_slices
+from ..explainers import Explanation
+from ..explainers.explain import OPERATING_POINT
+from ..explainers.overlay import MAP_SCALE, OPACITY, colours, heat_overlay, method_name, percent
+from ..explainers.targets import calibrated_scores, fixed_target, label_names, resolve, task_slices
 from ..inference.exams import into_exam
-from ..inference.scoring import explain_tasks, labels_by_task, logits_and_notes, units_of_head
+from ..inference.scoring import explain_tasks, labels_by_task, logits_and_notes, targets_of_exam, units_of_head
+from ..models.own_figures import AT_CHANCE, is_at_chance
 from ..phantom.exam import draw_exam
 from ..processing.geometry import Geometry, mirrored, oriented, resize_area
 
 TALLEST = 1400  # height of a view on the page in pixels: what a screen shows
+MOST_FILES = 32  # per exam: a folder dropped by mistake is refused before it is read
 STANDARD = {(side, view) for side in (Laterality.LEFT, Laterality.RIGHT) for view in (View.CC, View.MLO)}
 # the fields of a header that are shown, with their headings; none of them identifies anybody
 _FACTS = {
@@ -63,6 +72,7 @@ class ShownView:
         precedence: Rank among the images of its view, from `mammo_hf.data.precedence.precedence`.
         bag: The image as one of a bag, for a head over features; ``None`` for any other model.
         unlike_training: Whether it is unlike the images that the model was trained on.
+        mm: Side of a pixel of `intensity` in mm; ``None`` if the file does not say.
     """
 
     name: str
@@ -78,6 +88,13 @@ class ShownView:
     precedence: Precedence = NO_HEADER
     bag: Image | None = None
     unlike_training: bool = False
+    mm: float | None = None
+
+    @cached_property
+    def url(self) -> str:
+        """The intensity as a PNG for the page's script: 16 bits in red (high byte) and green (low byte)."""
+        values = np.rint(np.clip(self.intensity.astype(np.float32), 0, 1) * 65535).astype(np.uint16)
+        return _as_url(np.stack([values >> 8, values & 255, np.zeros_like(values)], axis=-1).astype(np.uint8))
 
 
 class Exam:  # not a dataclass: Gradio would send one to the browser, array by array
@@ -93,36 +110,53 @@ class Exam:  # not a dataclass: Gradio would send one to the browser, array by a
         self, views: Sequence[ShownView] = (), units: Mapping[str, Scores] | None = None, notes: Sequence[str] = ()
     ) -> None:
         self.views, self.units, self.notes = tuple(views), dict(units or {}), tuple(notes)
-        self.maps: dict[tuple[int, str, str], np.ndarray] = {}  # by view, explainer and target
-        self.centre = (0.5, 0.5)  # of the enlarged part, as fractions of height and width
+        self.maps: dict[tuple[int, str, int, bool], Explanation] = {}  # by view, explainer, label, and if weak ones too
 
 
 def read_exam(
-    model: Any, processor: Any, images: Sequence[Any], lock: AbstractContextManager[Any] | None = None
-) -> Exam:
-    """Read and score images; one that cannot be read becomes a note.
+    model: Any,
+    processor: Any,
+    images: Sequence[Any],
+    names: Sequence[str] = (),
+    lock: AbstractContextManager[Any] | None = None,
+) -> Iterator[Exam]:
+    """Read and score images one by one, and give the exam as far as it is read after each; the last one is whole.
 
     Args:
         model: A classifier.
         processor: The model's processor.
         images: Paths, or anything else that the processor takes.
+        names: Names of the images for the notes on those that cannot be read; without names they are numbered.
         lock: Lock that is held while the model is used, but not while files are read.
 
     Raises:
-        DataError: There is none, or none could be read, with the reason for the first.
+        DataError: There is no image, there are more than `MOST_FILES`, or none could be read, with the reason for the
+            first.
     """
     if not images:
         raise DataError("no file was given", remedy="drop DICOM files of one exam")
-    views, notes = [], []
+    if len(images) > MOST_FILES:
+        raise DataError(
+            f"{len(images)} files were given, more than the {MOST_FILES} that an exam may have",
+            remedy="drop the files of one exam; mammo-hf predict scores a folder",
+        )
+    views: list[ShownView] = []
+    notes: list[str] = []
     for number, image in enumerate(images, 1):
         try:
             views.append(_read(model, processor, image, number, lock or nullcontext()))
         except MammoError as error:
-            remedy = f"; {error.remedy}" if error.remedy else ""
-            notes.append(f"File {number} cannot be read: {error.problem}{remedy}.")
+            name = names[number - 1] if names else f"File {number}"
+            notes.append(f"{name} cannot be read: {error.problem}{f'; {error.remedy}' if error.remedy else ''}.")
+        views.sort(key=_display_order)
+        if number < len(images):
+            yield Exam(views, notes=[f"{number} of {len(images)} files are read.", *notes])
     if not views:
         raise DataError(notes[0].removesuffix("."))
-    views.sort(key=_display_order)
+    yield _whole_exam(model, views, notes)
+
+
+def _whole_exam(model: Any, views: list[ShownView], notes: list[str]) -> Exam:
     sides = (Laterality.LEFT, Laterality.RIGHT)
     known = [index for index, view in enumerate(views) if view.laterality in sides and view.view is not View.UNKNOWN]
     others = not_counting((index, views[index].name, views[index].precedence) for index in known)
@@ -135,12 +169,15 @@ def read_exam(
         if view.unlike_training
     ]
     counted = [view for index, view in enumerate(views) if index not in others]
-    units: dict[str, Scores] = {}
     if any(view.laterality not in sides for view in counted):
         notes.append("Some files do not say which breast they show: there are no scores of breasts and exam.")
-    else:
-        units = _units(model, counted)
-    return Exam(views, units, notes)
+        return Exam(views, notes=notes)
+    missing = sorted(
+        f"{side.value} {view.value}" for side, view in STANDARD - {(one.laterality, one.view) for one in counted}
+    )
+    if missing:
+        notes.append(f"Of the four standard views, the exam lacks {', '.join(missing)}.")
+    return Exam(views, _units(model, counted), notes)
 
 
 def _units(model: Any, views: Sequence[ShownView]) -> dict[str, Scores]:
@@ -160,28 +197,47 @@ def phantom_exam() -> list[Any]:
     ]
 
 
-def explanation_map(
-    model: Any, view: ShownView, explainer: str, target: str | None, size: tuple[int, int]
-) -> np.ndarray:
-    """Return where the model looked, float32 (height, width) in [0, 1] on the screen's pixels, oriented as the view.
+def explained_label(exam: Exam, config: Any, target: str) -> int:
+    """Return the label that all views of an exam are explained for, as an index into the logits.
+
+    Args:
+        exam: The exam, of one view or more.
+        config: The model's configuration.
+        target: One of `targets_of`.
+    """
+    if target != PREDICTED:
+        return resolve(target, 1, config)[0]
+    task = next(iter(task_slices(config)))
+    return targets_of_exam(config, exam.units.get("exam", exam.views[0].scores), [task])[0]
+
+
+def explanation_of(model: Any, view: ShownView, explainer: str, label: int, weak: bool = False) -> Explanation:
+    """Return where the model looked.
 
     Args:
         model: A classifier.
         view: A view of the exam.
         explainer: Name of an explainer.
-        target: Label to explain, such as "pathology:malignant"; ``None`` for the default of the first task.
-        size: The view's (height, width) on the screen.
+        label: Label to explain, as an index into the logits.
+        weak: Whether the map is drawn below the operating point too.
     """
     _, found = explain_tasks(
         model,
         view.pixel_values,
         explainer,
-        tasks=[next(iter(task_slices(model.config)))],
-        target=target,
+        tasks=[],
+        target=[label],
         images=view.model_image[None],
         geometry=[view.geometry],
+        operating_point="none" if weak else OPERATING_POINT,
     )
-    (explanation,) = found[0].values()
+    score = float(np.concatenate(list(view.scores.values()))[label])  # as it is reported
+    return replace(found[0][label], score=(score,))
+
+
+def on_screen(explanation: Explanation, view: ShownView) -> np.ndarray:
+    """Return a map on the pixels of a view, float32 (height, width) in [0, 1]."""
+    size = (view.intensity.shape[0], view.intensity.shape[1])
     return np.clip(resize_area(oriented(explanation.in_source(), view.orientation), size), 0, 1)
 
 
@@ -224,7 +280,12 @@ def _read(model: Any, processor: Any, image: Any, number: int, lock: AbstractCon
         precedence=precedence(mammogram),
         bag=bag,
         unlike_training=unlike,
+        mm=None if mammogram is None else _pixel_side(mammogram.header.spacing_mm, intensity.shape, shown.shape),
     )
+
+
+def _pixel_side(spacing: tuple[float, float] | None, source: tuple[int, ...], shown: tuple[int, ...]) -> float | None:
+    return None if spacing is None else spacing[0] * source[0] / shown[0]
 
 
 def _model_input(model: Any, processor: Any, source: Any) -> tuple[Any, torch.Tensor, Geometry]:
@@ -266,80 +327,29 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-# A view as the screen shows it: window and level, a map over it, a part enlarged.
-
-
-def draw_view(
-    intensity: np.ndarray,
-    *,
-    level: float = 0.5,
-    window: float = 1.0,
-    values: np.ndarray | None = None,
-    opacity: float = 0.6,
-    zoom: float = 1.0,
-    centre: tuple[float, float] = (0.5, 0.5),
-) -> np.ndarray:
-    """Draw a view with window, level and zoom, and a map over it: uint8 RGB (height, width, 3).
-
-    Args:
-        intensity: The image (height, width) in [0, 1].
-        level: The intensity that is shown as middle grey.
-        window: The range of intensities between black and white, above 0.
-        values: A map (height, width) in [0, 1]; zero leaves the image as it is.
-        opacity: Opacity where the map is 1, from 0 to 1.
-        zoom: Enlargement, 1 or more; the picture keeps its size.
-        centre: Centre of the part that is shown, as fractions of height and width; moved inwards at the image's edge.
-    """
-    rows, columns = (_part(length, zoom, at) for length, at in zip(intensity.shape, centre, strict=True))
-    shown = intensity[rows[:, None], columns].astype(np.float32)
-    grey = np.clip((shown - (level - window / 2)) / window, 0, 1)
-    if values is None or opacity == 0:
-        picture = grey[..., None].repeat(3, axis=2)
-    else:
-        picture = blend(grey, np.clip(values[rows[:, None], columns], 0, 1), opacity)
-    return np.rint(picture * 255).astype(np.uint8)
-
-
-def clicked_point(
-    click: tuple[float, float], zoom: float, centre: tuple[float, float], size: tuple[int, int]
-) -> tuple[float, float]:
-    """Return the point of the whole view, as fractions of height and width, that was clicked.
-
-    Args:
-        click: Point (row, column) on the picture that `draw_view` returned.
-        zoom: Enlargement that it was drawn with.
-        centre: Centre that it was drawn with.
-        size: The picture's (height, width).
-    """
-    parts = [_part(length, zoom, at) for length, at in zip(size, centre, strict=True)]
-    row, column = (part[int(np.clip(at, 0, len(part) - 1))] for part, at in zip(parts, click, strict=True))
-    return (float(row) + 0.5) / size[0], (float(column) + 0.5) / size[1]
-
-
-def _part(length: int, zoom: float, centre: float) -> np.ndarray:
-    """Return the source pixel of each screen pixel along one side."""
-    extent = length / max(1.0, zoom)
-    start = float(np.clip(centre * length - extent / 2, 0, length - extent))
-    return np.minimum((start + (np.arange(length) + 0.5) * extent / length).astype(int), length - 1)
-
-
 # Texts and tables of the page.
 
 RESEARCH = (
     "Research software, not a medical device: nothing here may decide about a person. Files are read on the machine "
     "that runs this page and are deleted afterwards."
 )
-HINT = "The exam's views are shown here: oblique above cranio-caudal, right and left back to back."
-PREDICTED = "the positive one of two, the predicted one of more"
+PREDICTED = "the label predicted for the exam"
 
 
 def targets_of(config: Any) -> list[str]:
-    """Return what can be explained: the default of the first task, or any label by name."""
-    return [PREDICTED, *label_names(config)]
+    """Return what can be explained, the default first: any label, or what the first task predicts for the exam."""
+    names, fixed = label_names(config), fixed_target(config)
+    return [PREDICTED, *names] if fixed is None else [names.pop(fixed), *names, PREDICTED]
 
 
-def scores_table(exam: Exam, config: Any) -> str:
-    """Return the scores of exam, breasts and views as HTML, one table per task."""
+def scores_table(exam: Exam, config: Any, own_figures: Mapping[str, Sequence[str]]) -> str:
+    """Return the scores of exam, breasts and views as HTML, one table per task, with what is known of the model.
+
+    Args:
+        exam: The exam.
+        config: The model's configuration.
+        own_figures: Sentences of `mammo_hf.models.own_figures.own_figures`.
+    """
     calibrated = getattr(config, "calibration", None) or {}
     rows: dict[str, Scores] = {}
     if exam.units:
@@ -349,6 +359,8 @@ def scores_table(exam: Exam, config: Any) -> str:
     tables = []
     for task, labels in labels_by_task(config).items():
         how = "calibrated probability" if task in calibrated else "score, not calibrated"
+        sentences = tuple(own_figures.get(task, own_figures.get("", ())))
+        how += f"; {AT_CHANCE}" * is_at_chance(sentences)
         head = "".join(f'<th scope="col">{escape(label)}</th>' for label in labels)
         body = "".join(
             f'<tr><th scope="row">{escape(name)}</th>{"".join(_cell(value) for value in scores[task])}</tr>'
@@ -357,12 +369,13 @@ def scores_table(exam: Exam, config: Any) -> str:
         tables.append(
             f'<table class="scores"><caption>{escape(task or "scores")} <small>({how})</small></caption>'
             f"<thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table>"
+            f'<p class="figures">{escape(" ".join(sentences))}</p>'
         )
     return f'<div class="scroll" tabindex="0">{"".join(tables)}</div>'
 
 
 def _cell(value: float) -> str:
-    return f'<td><meter min="0" max="1" value="{value:.3f}" aria-hidden="true"></meter> {100 * value:.0f} %</td>'
+    return f'<td><meter min="0" max="1" value="{value:.3f}" aria-hidden="true"></meter> {escape(percent(value))}</td>'
 
 
 def facts_table(exam: Exam) -> str:
@@ -389,3 +402,83 @@ def notes_list(notes: Sequence[str]) -> str:
 def problem(text: str) -> str:
     """Return an error as HTML that a screen reader announces at once."""
     return f'<p class="problem" role="alert">error: {escape(text)}</p>'
+
+
+# Pictures of the page: what they hold is drawn by its script, viewer.js.
+
+
+def views_section(exam: Exam) -> str:
+    """Return the views as HTML figures, the four standard ones first; the page's script draws them."""
+    return "".join(
+        f'<figure class="view" id="{escape(view.name.replace(" ", "-"))}" data-side="{view.laterality.value}"'
+        f' data-standard="{int((view.laterality, view.view) in STANDARD)}" data-mm="{view.mm or ""}"'
+        f' data-pixels="{view.url}">'
+        f'<canvas role="img" tabindex="0" aria-label="{escape(_spoken(view))}"></canvas>'
+        f'<figcaption>{escape(view.name)} <span class="explained"></span></figcaption></figure>'
+        for view in exam.views
+    )
+
+
+def _spoken(view: ShownView) -> str:
+    side = {Laterality.LEFT: "left breast", Laterality.RIGHT: "right breast"}.get(view.laterality)
+    return f"{side}, {view.view.value}" if side else view.name
+
+
+def maps_section(exam: Exam, maps: Mapping[int, Explanation]) -> str:
+    """Return maps of views as HTML for the page's script, with what they explain and a legend.
+
+    Args:
+        exam: The exam.
+        maps: By the number of the view; none: nothing is shown.
+    """
+    if not maps:
+        return ""
+    first = next(iter(maps.values()))
+    pictures = "".join(
+        f'<span hidden data-view="{number}" data-strength="{one.strength():.3f}" data-text="{escape(one.result())}"'
+        f' data-pixels="{_as_url(np.rint(on_screen(one, exam.views[number]) * 255).astype(np.uint8))}"></span>'
+        for number, one in maps.items()
+    )
+    (low, high), name = MAP_SCALE, method_name(first.explainer)
+    return (
+        f'<p class="legend" data-colours="{_palette()}" data-opacity="{OPACITY}">'
+        f"{escape(name)} for {escape(first.target[0])}, "
+        f'from {low} <span class="scale" aria-hidden="true"></span> to the {high} point of each view; '
+        f"as opaque as the score is high</p>{pictures}"
+    )
+
+
+def strip_section(view: ShownView, maps: Mapping[str, Explanation | str]) -> str:
+    """Return one view under the maps of several explainers side by side, as HTML.
+
+    Args:
+        view: The view.
+        maps: By the explainer's name: its map, or the reason why there is none.
+    """
+    panels, result = [], ""
+    for name, found in maps.items():
+        if isinstance(found, str):
+            shown = f'<p class="missing">{escape(found)}</p>'
+        else:
+            result = found.result()
+            picture = Pictures.fromarray(heat_overlay(view.intensity.astype(np.float32), on_screen(found, view)))
+            picture.thumbnail((500, 500))
+            alt = f"{method_name(name)} on {view.name}"
+            shown = f'<img alt="{escape(alt)}" src="{_as_url(np.asarray(picture), "webp")}">'
+        panels.append(f"<figure>{shown}<figcaption>{escape(method_name(name))}</figcaption></figure>")
+    return (
+        f"<h2>{escape(view.name)}, {escape(result)}: each method, at full strength</h2>"
+        f'<div class="strip" tabindex="0">{"".join(panels)}</div>'
+    )
+
+
+@cache
+def _palette() -> str:
+    """Return the colours of the maps' scale as JSON, 256 times red, green and blue."""
+    return json.dumps(np.rint(colours(np.arange(256) / 255) * 255).astype(int).tolist(), separators=(",", ":"))
+
+
+def _as_url(picture: np.ndarray, kind: str = "png") -> str:
+    file, options = io.BytesIO(), {"compress_level": 1} if kind == "png" else {"quality": 85}
+    Pictures.fromarray(picture).save(file, kind, **options)
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"

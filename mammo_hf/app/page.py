@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import io
+import logging
 import os
 import threading
+from collections.abc import Iterator
 from functools import cache
 from importlib import resources
 from importlib.metadata import version
@@ -14,38 +14,35 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from huggingface_hub.utils import HFValidationError, validate_repo_id
-from PIL import Image
 
 from .. import __version__
 from ..encoders.classifier import BagClassifier
 from ..errors import INSTALLED_FROM, MammoError, UsageError, install
-from ..explainers import explainers
+from ..explainers import Explanation, explainers
 from ..explainers.overlay import method_name
 from ..isolation import isolate_process
 from .exam import (
-    HINT,
-    PREDICTED,
     RESEARCH,
-    STANDARD,
     Exam,
-    clicked_point,
-    draw_view,
-    explanation_map,
+    explained_label,
+    explanation_of,
     facts_table,
+    maps_section,
     notes_list,
     phantom_exam,
     problem,
     read_exam,
     scores_table,
+    strip_section,
     targets_of,
+    views_section,
 )
 from .serving import LARGEST_UPLOAD, OwnVisitors, private_folder, remove_old_uploads
 
+logger = logging.getLogger(__name__)
 NONE = "none"
 _READERS, _WAITING = 8, 64  # visitors whose exams are read at the same time, and who may wait
-GRID = (("R", "MLO"), ("L", "MLO"), ("R", "CC"), ("L", "CC"))
 _LIFETIME = 600  # seconds after which the remains of uploads are deleted
 
 
@@ -86,71 +83,75 @@ class Page:
         self._lock = threading.Lock()  # an explainer hooks into the model: one visitor at a time
         isolate_process()
 
-    def read(self, files: list[str] | None, *controls: Any) -> tuple[Any, ...]:
-        """Show files that were dropped; they are deleted as soon as they are read."""
+    def read(self, files: list[tuple[str, str]] | None, *choices: Any) -> Iterator[list[Any]]:
+        """Show files that were dropped, scores first, then maps; they are deleted when the last one is read.
+
+        Args:
+            files: Path and name of each file.
+            choices: The arguments of `maps` after the exam.
+        """
+        paths, names = zip(*files, strict=True) if files else ((), ())
         try:
-            return self._show(read_exam(self._model, self._processor, files or [], lock=self._lock), controls)
+            yield from self._show(paths, names, choices)
         except MammoError as error:
-            return self._show(Exam(), controls, problem(str(error)))
+            yield [Exam(), None, problem(str(error)), "", "", "", "", ""]
         finally:
-            for file in files or []:
+            for path in paths:
                 with contextlib.suppress(OSError):
-                    Path(file).unlink()
+                    Path(path).unlink()
             remove_old_uploads(_LIFETIME)
 
-    def example(self, *controls: Any) -> tuple[Any, ...]:
+    def example(self, *choices: Any) -> Iterator[list[Any]]:
         """Show the phantom's exam."""
-        return self._show(read_exam(self._model, self._processor, phantom_exam(), lock=self._lock), controls)
+        yield from self._show(phantom_exam(), (), choices)
 
-    def draw(
-        self, exam: Exam, explainer: str, target: str, opacity: float, level: float, window: float, zoom: float
-    ) -> list[Any]:
-        """Draw the four standard views and the others; the arguments are the controls in their order on the page."""
-        pictures: dict[tuple[str, str], np.ndarray] = {}
-        others = []
-        for number, view in enumerate(exam.views):
-            values = self._map(exam, number, explainer, target)
-            picture = draw_view(
-                view.intensity,
-                level=level,
-                window=window,
-                values=values,
-                opacity=opacity,
-                zoom=zoom,
-                centre=exam.centre,
-            )
-            key = (view.laterality.value, view.view.value)
-            if (view.laterality, view.view) in STANDARD and key not in pictures:
-                pictures[key] = picture
+    def maps(self, exam: Exam, explainer: str, target: str, weak: bool) -> str:
+        """Return the maps of all views as HTML; a view without one is named.
+
+        Args:
+            exam: The exam.
+            explainer: Name of an explainer, or `NONE`.
+            target: The label to explain.
+            weak: Whether maps are drawn below the operating point too.
+        """
+        found, missing = {}, []
+        for number, view in enumerate(exam.views if explainer != NONE else ()):
+            one = self._explanation(exam, number, explainer, target, weak)
+            if isinstance(one, str):
+                missing.append(f"{view.name}: {one}")
             else:
-                others.append((picture, view.name))
-        gr = gradio()
-        grid = [gr.update(value=pictures.get(key), visible=bool(pictures)) for key in GRID]
-        return [*grid, gr.update(value=others, visible=bool(others))]
+                found[number] = one
+        return notes_list(missing) + maps_section(exam, found)
 
-    def click(self, exam: Exam, event: Any, *controls: Any) -> list[Any]:
-        """Move the enlarged part to the point that was clicked; the last control is the zoom."""
-        column, row = event.index
-        height, width = exam.views[0].intensity.shape if exam.views else (1, 1)
-        exam.centre = clicked_point((row, column), controls[-1], exam.centre, (height, width))
-        return [exam, *self.draw(exam, *controls)]
+    def compare(self, exam: Exam, target: str) -> Iterator[str]:
+        """Show the first view under the map of each explainer that is installed, as they are made."""
+        maps: dict[str, Explanation | str] = {}
+        for name in _installed() if exam.views else ():
+            maps[name] = self._explanation(exam, 0, name, target, True)
+            yield strip_section(exam.views[0], maps)
 
-    def _map(self, exam: Exam, number: int, explainer: str, target: str) -> np.ndarray | None:
-        if explainer == NONE:
-            return None
-        key = (number, explainer, target)
-        if key not in exam.maps:
-            view = exam.views[number]
-            label = None if target == PREDICTED else target
-            size = (view.intensity.shape[0], view.intensity.shape[1])
-            with self._lock:
-                exam.maps[key] = explanation_map(self._model, view, explainer, label, size)
+    def _show(self, images: Any, names: Any, choices: Any) -> Iterator[list[Any]]:
+        exam = Exam()
+        for exam in read_exam(self._model, self._processor, images, names, self._lock):
+            if exam.views:
+                scores = scores_table(exam, self._model.config, getattr(self._model, "own_figures", {}))
+                facts = facts_table(exam)
+                yield [exam, None, notes_list(exam.notes), scores, facts, views_section(exam), "", ""]
+        yield [exam, *[gradio().skip()] * 5, self.maps(exam, *choices), ""]
+
+    def _explanation(self, exam: Exam, number: int, explainer: str, target: str, weak: bool) -> Explanation | str:
+        """Return what an explainer finds, or the reason why it finds nothing."""
+        try:
+            key = number, explainer, explained_label(exam, self._model.config, target), weak
+            if key not in exam.maps:
+                with self._lock:
+                    exam.maps[key] = explanation_of(self._model, exam.views[number], *key[1:])
+        except MammoError as error:
+            return f"no map: {error}"
+        except Exception:  # a plug-in's own fault: the others go on
+            logger.exception("the explainer %s failed", explainer)
+            return "no map: the explainer failed"
         return exam.maps[key]
-
-    def _show(self, exam: Exam, controls: tuple[Any, ...], error: str = "") -> tuple[Any, ...]:
-        tables = (scores_table(exam, self._model.config), facts_table(exam)) if exam.views else ("", "")
-        hint = gradio().update(visible=not exam.views)
-        return exam, None, error + notes_list(exam.notes), hint, *tables, *self.draw(exam, *controls)
 
 
 def build_page(model: Any, processor: Any, *, name: str = "") -> Any:
@@ -171,34 +172,27 @@ def build_page(model: Any, processor: Any, *, name: str = "") -> Any:
         gr.Markdown(RESEARCH, elem_id="research")
         with gr.Row():
             with gr.Column(scale=1, min_width=300):
-                files = gr.File(label="DICOM files of one exam", file_count="multiple", elem_id="files", height=140)
-                example = gr.Button("Show a phantom exam", elem_id="example")
-                notes = gr.HTML(elem_id="said")
-                controls = _controls(gr, model)
-            with gr.Column(scale=2, min_width=320):
-                hint = gr.HTML(HINT, elem_id="hint")
-                pictures = _pictures(gr)
-        with gr.Row():
-            with gr.Column(scale=1, min_width=280, elem_classes="tables"):
-                scores = gr.HTML(elem_id="scores")
-            with gr.Column(scale=1, min_width=280, elem_classes="tables"):
-                facts = gr.HTML(elem_id="facts")
+                files = _uploads(gr)(
+                    label="DICOM files of one exam", file_count="multiple", elem_id="files", height=110
+                )
+                example = gr.Button("Show a phantom exam", elem_id="example", size="sm")
+                notes, scores = gr.HTML(elem_id="said"), gr.HTML(elem_id="scores")
+            with gr.Column(scale=3, min_width=320):
+                with gr.Row():
+                    choices = _choices(gr, model)
+                gr.HTML(resources.files("mammo_hf.app").joinpath("toolbar.html").read_text(encoding="utf-8"))
+                maps, views = gr.HTML(elem_id="maps"), gr.HTML(elem_id="views")
+                compare = gr.Button("Compare the explainers on the first view", elem_id="compare", size="sm")
+                strip, facts = gr.HTML(elem_id="strip"), gr.HTML(elem_id="facts")
         # a file that takes long to read holds up its visitor alone
         blocks.queue(default_concurrency_limit=_READERS, max_size=_WAITING)
         state = gr.State(Exam)
-        everything = [state, files, notes, hint, scores, facts, *pictures]
-        files.upload(page.read, [files, *controls], everything)
-        example.click(page.example, controls, everything)
-        for control in controls:
-            # while a slider moves only its last position counts
-            control.input(page.draw, [state, *controls], pictures, show_progress="hidden", trigger_mode="always_last")
-
-        def clicked(exam: Exam, event: Any, *values: Any) -> list[Any]:
-            return page.click(exam, event, *values)
-
-        clicked.__annotations__["event"] = gr.SelectData  # Gradio passes the event by this annotation
-        for picture in pictures[:-1]:
-            picture.select(clicked, [state, *controls], [state, *pictures], show_progress="hidden")
+        everything = [state, files, notes, scores, facts, views, maps, strip]
+        files.upload(page.read, [files, *choices], everything)
+        example.click(page.example, choices, everything)
+        for choice in choices:
+            choice.input(page.maps, [state, *choices], maps, show_progress="minimal")
+        compare.click(page.compare, [state, choices[1]], strip, show_progress="minimal")
     return blocks
 
 
@@ -236,90 +230,49 @@ def launch_options(host: str | None = None) -> dict[str, Any]:
 
     gr = gradio()
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
-    css = resources.files("mammo_hf.app").joinpath("page.css").read_text(encoding="utf-8")
-    style = {"theme": gr.themes.Default(**fonts), "css": css, "share": False, "footer_links": [], "quiet": True}
+    css, script = (
+        resources.files("mammo_hf.app").joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "viewer.js")
+    )
+    style = {"theme": gr.themes.Default(**fonts), "css": css, "head": f"<script>{script}</script>"}
+    style |= {"share": False, "footer_links": [], "quiet": True}
     limits = {"middleware": [Middleware(OwnVisitors, host=host)]} if host else {}
     return {**style, "max_file_size": LARGEST_UPLOAD, "app_kwargs": limits}
 
 
 @cache
-def _shown_components(gr: Any) -> tuple[type[Any], type[Any]]:
-    """Return Gradio's image and gallery with pictures that go to the browser as they are, and to no file."""
+def _uploads(gr: Any) -> type[Any]:
+    """Return Gradio's field for files, which gives the path of each file and the name that the browser has for it."""
     from gradio import component_meta
-    from gradio.components.gallery import GalleryData, GalleryImage
-    from gradio.data_classes import ImageData
 
     # Gradio would write a stub of each new component next to this file
     write_stub, component_meta.create_or_modify_pyi = component_meta.create_or_modify_pyi, lambda *_: None
     try:
 
-        class Picture(gr.Image):
+        class Uploads(gr.File):
             is_template = True  # drawn by the browser as its base class
 
-            def postprocess(self, value: np.ndarray | None) -> Any:
-                return None if value is None else ImageData(url=_as_url(value))
-
-        class Pictures(gr.Gallery):
-            is_template = True
-
-            def postprocess(self, value: list[tuple[np.ndarray, str]] | None) -> Any:
-                shown: list[Any] = [
-                    GalleryImage(image=ImageData(url=_as_url(one)), caption=name) for one, name in value or []
-                ]
-                return GalleryData(root=shown)
+            def preprocess(self, payload: Any) -> list[tuple[str, str]]:
+                return [(file.path, file.orig_name or Path(file.path).name) for file in payload or []]
     finally:
         component_meta.create_or_modify_pyi = write_stub
-    return Picture, Pictures
+    return Uploads
 
 
-def _as_url(picture: np.ndarray) -> str:
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, "webp", quality=90, method=2)
-    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
+def _installed() -> list[str]:
+    return [name for name, found in explainers().items() if found.reason is None]
 
 
-def _controls(gr: Any, model: Any) -> list[Any]:
-    """Return the controls in the order of the arguments of `Page.draw`."""
-    installed = [name for name, found in explainers().items() if found.reason is None]
+def _choices(gr: Any, model: Any) -> list[Any]:
+    """Return the fields for the arguments of `Page.maps` after the exam."""
     preferred = "bag_attention" if isinstance(model, BagClassifier) else "grad_cam"
-    chosen = next((name for name in (preferred, "grad_cam") if name in installed), NONE)
+    chosen = next((name for name in (preferred, "grad_cam") if name in _installed()), NONE)
+    names = [("no map", NONE), *((method_name(name), name) for name in _installed())]
+    targets = targets_of(model.config)
     return [
-        gr.Dropdown(
-            [(method_name(name), name) for name in (NONE, *installed)],
-            value=chosen,
-            label="Where the model looked, by",
-            elem_id="explainer",
-        ),
-        gr.Dropdown(targets_of(model.config), value=PREDICTED, label="for the label", elem_id="target"),
-        gr.Slider(0, 1, value=0.6, step=0.05, label="Opacity", elem_id="opacity"),
-        gr.Slider(0, 1, value=0.5, step=0.01, label="Level", elem_id="level"),
-        gr.Slider(0.05, 2, value=1.0, step=0.05, label="Window", elem_id="window"),
-        gr.Slider(1, 6, value=1, step=0.5, label="Zoom (click on an image to move there)", elem_id="zoom"),
+        gr.Dropdown(names, value=chosen, label="Where the model looked, by", elem_id="explainer"),
+        gr.Dropdown(targets, value=targets[0], label="for the label", elem_id="target"),
+        gr.Checkbox(False, label="also below the operating point", elem_id="weak"),
     ]
-
-
-def _pictures(gr: Any) -> list[Any]:
-    """Return the pictures of the four standard views, right and left back to back, and a gallery for others."""
-    found = []
-    for row in (GRID[:2], GRID[2:]):
-        with gr.Row(elem_classes="views"):
-            for side, view in row:
-                found.append(
-                    _shown_components(gr)[0](
-                        label=f"{side} {view}",
-                        interactive=False,
-                        visible=False,
-                        min_width=140,
-                        elem_id=f"{side}-{view}",
-                        elem_classes="view",
-                        buttons=["fullscreen", "download"],
-                        alt_text=f"{'right' if side == 'R' else 'left'} breast, {view}",
-                    )
-                )
-    found.append(
-        _shown_components(gr)[1](label="other images", visible=False, elem_id="others", columns=2, object_fit="contain")
-    )
-    return found
 
 
 # A Hugging Face Space of the page: a folder that is ready to be pushed.

@@ -125,7 +125,7 @@ def blend(image: np.ndarray, values: np.ndarray, opacity: float) -> np.ndarray:
         opacity: Opacity of the colours where the map is 1.
     """
     alpha = opacity * values[..., None] ** 1.5  # weak values hide no tissue
-    return np.asarray(image[..., None] * (1 - alpha) + _colours(values) * alpha)
+    return np.asarray(image[..., None] * (1 - alpha) + colours(values) * alpha)
 
 
 def contour_overlay(image: np.ndarray, values: np.ndarray, width: int = 1, strength: float = 1.0) -> np.ndarray:
@@ -149,7 +149,7 @@ def contour_overlay(image: np.ndarray, values: np.ndarray, width: int = 1, stren
         inside = values >= level
         line = inside & ~ndimage.binary_erosion(inside, iterations=width, border_value=1)
         rim = ndimage.binary_dilation(line) & ~inside
-        colour = _colours(LINES_FROM + (1 - LINES_FROM) * level) * 255
+        colour = colours(LINES_FROM + (1 - LINES_FROM) * level) * 255
         picture[rim] = np.rint(picture[rim] * (1 - strength * 2 / 3))
         picture[line] = np.rint(picture[line] * (1 - strength) + colour * strength)
     return picture
@@ -206,8 +206,8 @@ def side_by_side(
     return add_footer(page, None if mm is None else mm / scale, caption, ink="black", legend=_legend(outline))
 
 
-def _colours(values: np.ndarray | float) -> np.ndarray:
-    """Return the RGB colours in [0, 1] of values in [0, 1]."""
+def colours(values: np.ndarray | float) -> np.ndarray:
+    """Return the RGB colours in [0, 1] of a map's values in [0, 1]."""
     import matplotlib  # here, so that scoring loads nothing for figures
 
     return np.asarray(matplotlib.colormaps["inferno"](DARKEST + (LIGHTEST - DARKEST) * np.asarray(values)))[..., :3]

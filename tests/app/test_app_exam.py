@@ -1,10 +1,24 @@
+from base64 import b64decode
+from io import BytesIO
+
 import numpy as np
 import pytest
 from PIL import Image
 from small_archive import write_dicom
 
 from mammo_hf import MammoImageProcessor
-from mammo_hf.app.exam import explanation_map, phantom_exam, read_exam
+from mammo_hf.app.exam import (
+    MOST_FILES,
+    PREDICTED,
+    Exam,
+    explained_label,
+    explanation_of,
+    maps_section,
+    on_screen,
+    phantom_exam,
+    strip_section,
+)
+from mammo_hf.app.exam import read_exam as exams_as_read
 from mammo_hf.dicom import mammogram_dataset
 from mammo_hf.errors import DataError
 from mammo_hf.explainers import explain
@@ -15,6 +29,12 @@ from mammo_hf.testing import tiny_classifier
 @pytest.fixture(scope="module")
 def loaded():
     return tiny_classifier(), MammoImageProcessor(size=(112, 56))
+
+
+def read_exam(*arguments, **options):
+    """The whole exam: what is given last."""
+    *_, exam = exams_as_read(*arguments, **options)
+    return exam
 
 
 def breast(laterality, view, *, wall):
@@ -41,7 +61,7 @@ def test_chest_walls_meet_whatever_way_the_file_lies(loaded, side, wall):
     left, right = view.intensity[:, :20].mean(), view.intensity[:, -20:].mean()
     assert (left > right) == (side == "L")
     assert (view.orientation == "flip_left_right") == ({"L": "left", "R": "right"}[side] != wall)
-    shown = explanation_map(loaded[0], view, "grad_cam", "pathology:malignant", view.intensity.shape)
+    shown = on_screen(explanation_of(loaded[0], view, "grad_cam", 1), view)
     own = explain(loaded[0], view.pixel_values, "pathology:malignant", "grad_cam", geometry=[view.geometry]).in_source()
     assert shown == pytest.approx(oriented(own, view.orientation), abs=1e-5)
 
@@ -85,6 +105,63 @@ def test_a_broken_file_is_a_note_beside_others_and_an_error_alone(loaded, tmp_pa
     assert "Doe" not in exam.notes[0]
 
 
+def test_a_file_is_named_by_the_name_that_is_given(loaded, tmp_path):
+    (tmp_path / "1.dcm").write_bytes(b"nothing")
+    files = [breast("L", "CC", wall="left"), str(tmp_path / "1.dcm")]
+    exam = read_exam(*loaded, files, ["LCC.dcm", "notes <1>.dcm"])
+    assert exam.notes[0].startswith("notes <1>.dcm cannot be read")
+
+
+def test_scores_are_given_as_soon_as_an_image_is_read(loaded):
+    given = [breast("L", "CC", wall="left"), breast("R", "CC", wall="right")]
+    first, last = exams_as_read(*loaded, given)
+    assert [view.name for view in first.views] == ["L CC"]
+    assert (first.units, first.notes) == ({}, ("1 of 2 files are read.",))
+    assert set(last.units) == {"left", "right", "exam"}
+    assert last.notes == ("Of the four standard views, the exam lacks L MLO, R MLO.",)
+    with pytest.raises(DataError, match=f"more than the {MOST_FILES}"):
+        read_exam(*loaded, given * 20)
+
+
+def test_the_picture_for_the_script_keeps_sixteen_bits(loaded):
+    (view,) = read_exam(*loaded, [breast("L", "CC", wall="left")]).views
+    red, green, _ = np.asarray(Image.open(BytesIO(b64decode(view.url.split(",")[1])))).astype(int).transpose(2, 0, 1)
+    assert (256 * red + green) / 65535 == pytest.approx(view.intensity.astype(float), abs=1e-5)
+    assert view.mm == pytest.approx(0.1)  # as many pixels as the file has, of 0.1 mm
+
+
+def test_maps_and_comparison_say_what_they_show(loaded):
+    exam = read_exam(*loaded, [breast("L", "CC", wall="left")])
+    view, label = exam.views[0], explained_label(exam, loaded[0].config, "pathology:malignant")
+    found = explanation_of(loaded[0], view, "hires_cam", label)
+    assert found.score == (pytest.approx(view.scores["pathology"][1]),)
+    html = maps_section(exam, {0: found})
+    assert "HiResCAM for pathology:malignant" in html
+    assert f'data-text="{found.result()}"' in html
+    assert f'data-strength="{found.strength():.3f}"' in html
+    assert maps_section(exam, {}) == ""
+    strip = strip_section(view, {"hires_cam": found, "lesion_head": "no map: it has <none>"})
+    assert "HiResCAM on L CC" in strip
+    assert "no map: it has &lt;none&gt;" in strip
+
+
+def test_no_map_is_drawn_below_the_operating_point_unless_asked_for():
+    model, processor = tiny_classifier(), MammoImageProcessor(size=(112, 56))
+    points = {"pathology": {"image": {"specificity_95": {"threshold": 0.999}}}}
+    model.config.operating_points = points
+    exam = read_exam(model, processor, [breast("L", "CC", wall="left")])
+    assert explanation_of(model, exam.views[0], "grad_cam", 1).strength() == 0
+    assert explanation_of(model, exam.views[0], "grad_cam", 1, weak=True).strength() > 0
+
+
+def test_all_views_are_explained_for_one_label(loaded):
+    exam = read_exam(*loaded, phantom_exam())
+    config = loaded[0].config
+    assert explained_label(exam, config, PREDICTED) == 1  # of two labels the positive one
+    assert explained_label(exam, config, "density:a") == 2
+    assert explained_label(Exam(exam.views), config, PREDICTED) == 1
+
+
 def test_header_facts_name_nobody(loaded):
     dataset = breast("L", "CC", wall="left")
     planted = {"PatientName": "Doe^Jane", "PatientID": "4711", "StudyDate": "20190503", "InstitutionName": "St. Mary"}
@@ -118,6 +195,6 @@ def test_a_head_over_features_scores_breasts_and_exam_itself(tmp_path):
     for unit, results in (expected["breasts"] | {"exam": expected["exam"]}).items():
         malignant = next(one["score"] for one in results if one["label"] == "malignant")
         assert exam.units[unit]["pathology"][1] == pytest.approx(malignant, rel=1e-4)
-    shown = explanation_map(model, exam.views[0], "grad_cam", "pathology:malignant", exam.views[0].intensity.shape)
+    shown = on_screen(explanation_of(model, exam.views[0], "grad_cam", 1), exam.views[0])
     assert shown.shape == exam.views[0].intensity.shape
     assert shown.max() > 0

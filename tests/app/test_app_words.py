@@ -24,22 +24,28 @@ def model():
 
 @pytest.fixture(scope="module")
 def exam(model):
-    return read_exam(model, MammoImageProcessor(size=(112, 56)), phantom_exam())
+    *_, whole = read_exam(model, MammoImageProcessor(size=(112, 56)), phantom_exam())
+    return whole
 
 
 def test_every_label_can_be_explained(model):
-    assert targets_of(model.config) == [PREDICTED, *(model.config.id2label[index] for index in range(5))]
+    names = [model.config.id2label[index] for index in range(5)]
+    assert targets_of(model.config) == [names[1], names[0], *names[2:], PREDICTED]
 
 
 def test_scores_stand_for_exam_breasts_and_views(model, exam):
-    table = scores_table(exam, model.config)
+    table = scores_table(
+        exam, model.config, {"pathology": ("This model is not above chance on its test patients: x <y>.",)}
+    )
+    assert "this model is not above chance" in table.split("</caption>")[0]
+    assert "x &lt;y&gt;" in table
     for name in ("exam", "right breast", "left breast", "R MLO", "L CC"):
         assert f'<th scope="row">{name}</th>' in table
     shown = f"{100 * exam.units['exam']['pathology'][1]:.0f} %"
     assert shown in table
     assert "score, not calibrated" in table
     model.config.calibration = {"pathology": {"method": "temperature", "temperature": 2.0}}
-    assert scores_table(exam, model.config).count("calibrated probability") == 1
+    assert scores_table(exam, model.config, {}).count("calibrated probability") == 1
     model.config.calibration = None
 
 

@@ -1,4 +1,4 @@
-"""The page in Chromium: an exam dropped, scores, explanations, an error, dark and narrow, by keyboard too."""
+"""The page in Chromium: an exam dropped, scores, maps, an error, dark and narrow, by mouse and keyboard."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
+from base64 import b64decode
 from io import BytesIO
 
 import numpy as np
@@ -16,6 +16,9 @@ from PIL import Image
 from small_archive import write_dicom
 
 from mammo_hf import MammoImageProcessor
+from mammo_hf.app.exam import phantom_exam, read_exam
+from mammo_hf.explainers import explainers
+from mammo_hf.explainers.overlay import method_name
 from mammo_hf.testing import tiny_classifier
 
 pytestmark = pytest.mark.slow
@@ -65,34 +68,28 @@ def tab(browser, address):
 
 
 def picture(tab, name):
-    """What stands in a view's place, RGB."""
-    return np.asarray(Image.open(BytesIO(tab.locator(f"#{name} img").screenshot())).convert("RGB")).astype(int)
+    """The pixels of a view's canvas, RGB; the name is "L-CC" or the like."""
+    url = tab.evaluate(f"document.querySelector('#{name} canvas').toDataURL()")
+    return np.asarray(Image.open(BytesIO(b64decode(url.split(",")[1]))).convert("RGB")).astype(int)
 
 
-def settled(tab, name, before):
-    """The view's picture as soon as it is another."""
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        now = picture(tab, name)
-        if now.shape != before.shape or np.abs(now - before).mean() > 0.5:
-            return now
-        tab.wait_for_timeout(200)
-    raise AssertionError("the picture stays as it was")
+def drawn(tab, action):
+    """Do something after which the views are drawn again."""
+    before = tab.evaluate("document.body.dataset.drawn")
+    action()
+    tab.wait_for_function(f"document.body.dataset.drawn !== '{before}'", timeout=60_000)
 
 
 def shown_phantom(tab):
     tab.click("#example")
-    tab.wait_for_selector("#L-CC img", timeout=60_000)
-    tab.wait_for_selector("#scores table")
-    tab.wait_for_timeout(1000)
+    tab.wait_for_function("document.body.dataset.maps === '4'", timeout=90_000)
 
 
 def test_an_exam_is_dropped_scored_and_deleted(tab, address, tmp_path):
     sides = [("L", "CC"), ("R", "MLO")]
     files = [write_dicom(tmp_path / f"{side}{view}.dcm", laterality=side, view=view) for side, view in sides]
     tab.set_input_files("#files input[type=file]", [str(file) for file in files])
-    tab.wait_for_selector("#L-CC img", timeout=60_000)
-    tab.wait_for_selector("#scores table")
+    tab.wait_for_selector("#maps [data-view='1']", state="attached", timeout=60_000)
     assert "left breast" in tab.inner_text("#scores")
     assert "300 x 150" in tab.inner_text("#facts")
     assert not list(address[1].rglob("*.dcm"))
@@ -110,39 +107,112 @@ def test_right_and_left_hang_back_to_back(tab):
     assert left[:, :third].mean() > left[:, -third:].mean()
 
 
-def test_the_explanation_follows_its_controls(tab):
+def test_the_greys_are_those_of_the_image_and_the_map_can_be_hidden(tab):
     shown_phantom(tab)
     coloured = picture(tab, "L-CC")
     assert (np.ptp(coloured, axis=2) > 30).mean() > 0.02
-    tab.locator("#opacity input[type=range]").focus()
-    tab.keyboard.press("Home")
-    grey = settled(tab, "L-CC", coloured)
-    middle = grey[60:-60, 20:-20]  # apart from the buttons and the name
-    assert (np.ptp(middle, axis=2) < 12).all()
-    tab.locator("#window input[type=range]").focus()
-    tab.keyboard.press("Home")
-    hard = settled(tab, "L-CC", grey)
-    assert ((hard < 20) | (hard > 235)).mean() > 0.7
+    tab.locator("#L-CC canvas").focus()
+    drawn(tab, lambda: tab.keyboard.press("Space"))
+    grey = picture(tab, "L-CC")
+    bar = int(0.94 * len(grey))  # the scale bar is below
+    assert (np.ptp(grey, axis=2) == 0).all()
+    model, processor = tiny_classifier(image_size=(224, 112)), MammoImageProcessor(size=(224, 112))
+    *_, exam = read_exam(model, processor, phantom_exam())
+    (view,) = [view for view in exam.views if view.name == "L CC"]
+    assert np.abs(grey[:bar, :, 0] - 255 * view.intensity[:bar].astype(float)).max() <= 1
+    drawn(tab, lambda: tab.keyboard.press("Space"))
+    assert (picture(tab, "L-CC") == coloured).all()
 
 
-def test_a_click_moves_the_enlarged_part(tab):
+def test_window_and_level_follow_the_drag_and_the_presets(tab):
     shown_phantom(tab)
-    whole = picture(tab, "L-CC")
-    tab.locator("#zoom input[type=range]").focus()
-    tab.keyboard.press("End")
-    enlarged = settled(tab, "L-CC", whole)
-    box = tab.locator("#L-CC img").bounding_box()
-    tab.mouse.click(box["x"] + 0.1 * box["width"], box["y"] + 0.9 * box["height"])
-    settled(tab, "L-CC", enlarged)
+    tab.click("#show-map")
+    box = tab.locator("#L-CC canvas").bounding_box()
+    tab.mouse.move(box["x"] + 150, box["y"] + 50)
+    tab.mouse.down()
+    tab.mouse.move(box["x"] - 150, box["y"] + 50, steps=5)
+    tab.mouse.up()
+    tab.wait_for_timeout(300)
+    assert float(tab.input_value("#window")) == pytest.approx(0.05, abs=0.1)
+    hard = picture(tab, "L-CC")
+    assert ((hard < 20) | (hard > 235)).mean() > 0.7
+    drawn(tab, lambda: tab.click("text=dense tissue"))
+    assert (tab.input_value("#window"), tab.input_value("#level")) == ("0.5", "0.7")
+    drawn(tab, lambda: tab.click("#reset"))
+    assert (tab.input_value("#window"), tab.input_value("#level")) == ("1", "0.5")
 
 
-def test_a_file_that_is_no_image_is_told_of_and_the_page_goes_on(tab, tmp_path):
-    (tmp_path / "notes.dcm").write_bytes(b"no image")
-    tab.set_input_files("#files input[type=file]", [str(tmp_path / "notes.dcm")])
+def test_both_breasts_are_enlarged_at_the_same_distance_from_the_chest_wall(tab):
+    shown_phantom(tab)
+    tab.locator("#L-CC canvas").focus()
+    whole = {name: picture(tab, name) for name in ("L-CC", "R-CC")}
+    for key in ("+", "+", "+", "ArrowLeft", "ArrowUp"):
+        drawn(tab, lambda key=key: tab.keyboard.press(key))
+    zoom = float(tab.input_value("#zoom"))
+    assert zoom == pytest.approx(1.25**3, abs=0.25)
+    for name in whole:
+        assert np.abs(picture(tab, name) - whole[name]).mean() > 2
+    enlarged = picture(tab, "L-CC")
+    box = tab.locator("#L-CC canvas").bounding_box()
+    drawn(tab, lambda: tab.mouse.click(box["x"] + 30, box["y"] + 0.9 * box["height"]))
+    assert np.abs(picture(tab, "L-CC") - enlarged).mean() > 2
+
+
+def test_the_magnifier_shows_what_is_under_the_pointer(tab):
+    shown_phantom(tab)
+    tab.click("#magnifier")
+    box = tab.locator("#L-CC canvas").bounding_box()
+    tab.mouse.move(box["x"] + 60, box["y"] + box["height"] / 2)
+    tab.wait_for_selector("#lens", state="visible")
+    lens = tab.evaluate("[...document.getElementById('lens').getContext('2d').getImageData(90, 90, 1, 1).data]")
+    assert sum(lens[:3]) > 60
+    tab.keyboard.press("Tab")
+    tab.mouse.move(5, 5)
+    tab.wait_for_selector("#lens", state="hidden")
+
+
+def test_the_result_is_saved_and_printed_without_names(tab, tmp_path):
+    file = write_dicom(tmp_path / "Doe Jane 4711.dcm", laterality="L", view="CC")
+    tab.set_input_files("#files input[type=file]", [str(file)])
+    tab.wait_for_function("document.body.dataset.maps === '1'", timeout=90_000)
+    assert "Jane" not in tab.inner_text("body")
+    with tab.expect_download() as download:
+        tab.click("#save-picture")
+    assert download.value.suggested_filename == "result.png"
+    saved = np.asarray(Image.open(download.value.path()).convert("RGB"))
+    assert saved.shape[1] >= 900
+    assert (saved.max(axis=(1, 2)) > 60).mean() > 0.5
+    tab.emulate_media(media="print")
+    assert tab.locator("#scores table").first.is_visible()
+    assert not tab.locator("#toolbar").is_visible()
+
+
+def test_every_explainer_is_compared_on_one_view(tab):
+    shown_phantom(tab)
+    tab.click("#compare")
+    names = [method_name(name) for name, found in explainers().items() if found.reason is None]
+    tab.wait_for_function(f"document.querySelectorAll('.strip figure').length === {len(names)}", timeout=90_000)
+    assert tab.locator(".strip figcaption").all_inner_texts() == names
+    assert "attends to no tiles" in tab.inner_text(".strip")
+
+
+def test_a_file_that_is_no_image_is_named_here_alone_and_the_page_goes_on(tab, tmp_path):
+    (tmp_path / "<b>notes.dcm").write_bytes(b"no image")
+    tab.set_input_files("#files input[type=file]", [str(tmp_path / "<b>notes.dcm")])
     tab.wait_for_selector("[role=alert]", timeout=60_000)
-    assert "cannot be read" in tab.inner_text("[role=alert]")
+    assert "<b>notes.dcm cannot be read" in tab.inner_text("[role=alert]")
     shown_phantom(tab)
     assert tab.locator("[role=alert]").count() == 0
+
+
+def test_a_folder_dropped_by_mistake_is_refused_and_deleted(tab, address, tmp_path):
+    for number in range(60):
+        (tmp_path / f"{number}.dcm").write_bytes(b"no image")
+    tab.set_input_files("#files input[type=file]", [str(file) for file in sorted(tmp_path.glob("*.dcm"))])
+    tab.wait_for_selector("[role=alert]", timeout=60_000)
+    assert "60 files were given" in tab.inner_text("[role=alert]")
+    tab.wait_for_timeout(500)
+    assert not list(address[1].rglob("*.dcm"))
 
 
 @pytest.mark.parametrize(("width", "theme"), [(1280, "dark"), (390, "light"), (390, "dark")])
@@ -152,6 +222,26 @@ def test_nothing_runs_out_of_the_page(browser, address, width, theme):
     tab.wait_for_selector("#example")
     shown_phantom(tab)
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    table = tab.locator("#scores table").first.bounding_box()
+    assert table["y"] + table["height"] < 800, "scores are seen without scrolling"
     corner = np.asarray(Image.open(BytesIO(tab.screenshot())).convert("RGB"))[3, 3]
     assert (corner < 60).all() if theme == "dark" else (corner > 200).all()
+    tab.close()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_serious_in_our_markup(browser, address, theme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    tab = browser.new_page(viewport={"width": 1280, "height": 900})
+    tab.goto(f"{address[0]}?__theme={theme}")
+    tab.wait_for_selector("#example")
+    shown_phantom(tab)
+    ours = ["#said", "#scores", "#maps", "#views", "#facts", "#toolbar"]
+    found = axe.run(tab, context={"include": [[one] for one in ours]}).response["violations"]
+    serious = [
+        (one["id"], [node["html"][:120] for node in one["nodes"]])
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    ]
+    assert serious == []
     tab.close()

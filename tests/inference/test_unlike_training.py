@@ -71,7 +71,7 @@ def test_pipeline_and_page_say_so(checkpoint, archive, statistics):
     assert not any(CODE in one.get("notes", ()) for one in second)
     read.save_pretrained(checkpoint.with_name("saved"))
     assert pipeline("mammogram-classification", model=str(checkpoint.with_name("saved")))(archive / "0.dcm") == first
-    exam = read_exam(model, processor, [archive / "0.dcm", archive / "1.dcm"], Lock())
+    *_, exam = read_exam(model, processor, [archive / "0.dcm", archive / "1.dcm"], lock=Lock())
     assert [note for note in exam.notes if "not like the images that the model was trained on" in note]
     assert sum("not like" in note for note in exam.notes) == 1
 
