@@ -1,4 +1,4 @@
-"""Registration with transformers (processor, bag heads, pipeline) and `datasets` (a feature), without importing them.
+"""Registration with transformers (processor, models, pipeline) and `datasets` (a feature), without importing them.
 
 Importing their registries takes seconds, and a library should cost nothing at import. So each registration waits for
 the module that holds its registry: it runs at once if that module is loaded, and otherwise right after somebody loads
@@ -30,11 +30,15 @@ def _register_bag_config(module: ModuleType) -> None:
     module.AutoConfig.register(MammoBagConfig.model_type, MammoBagConfig, exist_ok=True)
 
 
-def _register_bag_model(module: ModuleType) -> None:
+def _register_models(module: ModuleType) -> None:
     from .encoders.bags import MammoBagForClassification
+    from .models.modeling_mammo_swin import MammoSwinForImageClassification, MammoSwinForMaskedImageModeling
 
-    config = MammoBagForClassification.config_class
-    module.AutoModelForImageClassification.register(config, MammoBagForClassification, exist_ok=True)
+    # by the class of the configuration: what a checkpoint's file of the type "swin" loads stays a stock Swin
+    for model in (MammoBagForClassification, MammoSwinForImageClassification):
+        module.AutoModelForImageClassification.register(model.config_class, model, exist_ok=True)
+    masked = MammoSwinForMaskedImageModeling
+    module.AutoModelForMaskedImageModeling.register(masked.config_class, masked, exist_ok=True)
 
 
 def _register_pipeline(module: ModuleType) -> None:
@@ -49,7 +53,7 @@ def _register_feature(module: ModuleType) -> None:
 
 _WAITING: dict[str, Callable[[ModuleType], None]] = {
     "transformers.models.auto.configuration_auto": _register_bag_config,
-    "transformers.models.auto.modeling_auto": _register_bag_model,
+    "transformers.models.auto.modeling_auto": _register_models,
     "transformers.models.auto.image_processing_auto": _register_image_processor,
     "transformers.pipelines": _register_pipeline,
     "datasets.features.features": _register_feature,

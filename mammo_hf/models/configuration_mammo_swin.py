@@ -28,19 +28,12 @@ SCORES = ("pooled", "lesion", "mean")
 class MammoSwinConfig(TaskConfig, SwinConfig):
     r"""The configuration of the mammo_hf models; ``model_type`` stays ``"swin"``, so stock transformers reads it.
 
+    The fields of tasks, their losses, calibration and operating points are those of `TaskConfig`.
+
     Args:
         image_size: (height, width) of the model's input in pixels.
         num_channels: Channels of the input; 1 for a mammogram.
-        tasks: Tasks of the classifier: a list of ``{"name": ..., "labels": [...]}``, or a dict from name to
-            labels, which becomes such a list. The list's order is the order of the classifier's rows. A list because
-            JSON configurations are written with sorted keys: a dict would come back in another order.
-        class_weights: Weights of the labels by task, w_c = N / (K * N_c) of the labelled training rows.
-        task_weights: Weights in the mean over tasks, by task; 1 for a task that is not named.
-        ordinal_tasks: Tasks whose labels have an order, trained with the ranked probability score.
-        label_smoothing: Fraction of a label that is spread evenly over all labels, in [0, 1); not in ordinal tasks.
         lesion_task: Task whose labels the lesion head predicts at each token; ``None``: no lesion head.
-        lesion_loss_weight: Weight of the lesion head's token loss and the classifier's evidence loss, which lesion
-            annotations give, against the image-level loss.
         score_from: Source of the lesion task's probabilities: "pooled", the classifier on the mean of the tokens;
             "lesion", the most certain token of the lesion head; or "mean" of both.
         lesion_background_weight: Weight of a token without a lesion in the token loss, against 1 for one with.
@@ -48,16 +41,11 @@ class MammoSwinConfig(TaskConfig, SwinConfig):
             of the name ``decoder`` as a configuration of its own.
         sparse_encoder: Whether masked image modelling runs the encoder on visible tokens if size and mask allow it.
         loss_region: Pixels of the loss of masked image modelling: "masked", "masked_breast" or "all".
-        calibration: Calibration of the probabilities by task: ``{"method": "temperature", "temperature": ...}`` or
-            ``{"method": "platt", "slope": ..., "intercept": ...}``; a task that is not named has the plain softmax.
-        operating_points: Thresholds by task that validation images fixed, as
-            ``evaluation.choose_operating_points`` returns them, by image, breast and patient.
         normalized_patch: Side in pixels of the patches that the target of masked image modelling is normalised by;
             ``None``: the target is the image.
         teacher: Settings of masked image modelling with a teacher, in training alone: ``channels`` of the teacher,
             ``tokens`` that it acts on ("hidden", "visible" or "all"), its ``weight`` and the ``l1_weight`` of the
             reconstruction; ``None``: no teacher.
-        mammo_hf_format: Version of these fields.
 
     Raises:
         UsageError: A task has no labels, two tasks have one name, weights do not fit the tasks, a decoder, region or

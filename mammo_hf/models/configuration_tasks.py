@@ -34,7 +34,8 @@ class TaskConfig(PreTrainedConfig):
         task_weights: Weights in the mean over tasks, by task; 1 for a task that is not named.
         ordinal_tasks: Tasks whose labels have an order, trained with the ranked probability score.
         label_smoothing: Fraction of a label that is spread evenly over all labels, in [0, 1); not in ordinal tasks.
-        lesion_loss_weight: Weight of the loss of lesion annotations against the image-level loss.
+        lesion_loss_weight: Weight of the losses that lesion annotations give (a Swin's lesion head and evidence, the
+            attention of a head over features) against the image-level loss.
         calibration: Calibration of the probabilities by task: ``{"method": "temperature", "temperature": ...}`` or
             ``{"method": "platt", "slope": ..., "intercept": ...}``; a task that is not named has the plain softmax.
         operating_points: Thresholds by task that validation images fixed, as
