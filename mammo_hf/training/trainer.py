@@ -660,6 +660,12 @@ class SwinTrainer(Trainer):
 class ClassificationTrainer(SwinTrainer):
     """Trainer of a classifier of several tasks with labels that are partly unknown."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.args.label_smoothing_factor:  # Trainer's own smoothing takes all tasks for one
+            remedy = f"give the model label_smoothing={self.args.label_smoothing_factor} in its configuration"
+            raise UsageError("has no effect on several tasks", source="label_smoothing_factor", remedy=remedy)
+
     def prediction_step(
         self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> Any:

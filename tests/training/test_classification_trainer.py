@@ -1,12 +1,19 @@
 """Stage 2's Trainer on images made up here: how an update may be split up, and what its losses are divided by."""
 
+import sys
+from types import SimpleNamespace
+
+import datasets
 import pytest
 import torch
 from made_labelled import classifier, images, trainer
+from transformers import TrainingArguments
+from transformers.hyperparameter_search import ALL_HYPERPARAMETER_SEARCH_BACKENDS, WandbBackend
+from transformers.trainer_utils import BestRun, HPSearchBackend
 
 from mammo_hf.data.torch_datasets import WithOtherBreast
-from mammo_hf.errors import DataError
-from mammo_hf.training.trainer import PairTrainer
+from mammo_hf.errors import DataError, UsageError
+from mammo_hf.training.trainer import ClassificationTrainer, PairTrainer
 
 # in each micro-batch of one another task is unknown, and one has none at all
 LABELS = [(0, -100), (1, 2), (-100, -100), (1, -100), (0, 1), (-100, 2), (1, 0), (0, 0)]
@@ -44,6 +51,68 @@ def test_four_micro_batches_of_one_equal_one_of_four(tmp_path, places):
 def test_a_plain_trainer_does_not_hand_the_model_a_count_of_its_own():
     # Trainer counts the labels of all tasks as one number, which no task's loss may be divided by
     assert classifier().accepts_loss_kwargs is False
+
+
+# As a transformers user has it: rows of their own, a search of hyperparameters.
+
+TWO = [{"pixel_values": torch.randn(1, 112, 56), "labels": [number % 2, number % 3]} for number in range(8)]
+
+
+def as_rows(kind):
+    rows = datasets.Dataset.from_list([{**row, "pixel_values": row["pixel_values"].numpy()} for row in TWO])
+    rows = rows.add_column("patient", [str(number) for number in range(8)]).with_format("torch")
+    return {"list": TWO, "columns that no model takes": rows, "stream": rows.to_iterable_dataset()}[kind]
+
+
+@pytest.mark.parametrize("kind", ["list", "columns that no model takes", "stream"])
+def test_rows_of_any_kind_train(tmp_path, kind):
+    rows = as_rows(kind)
+    run = trainer(tmp_path, classifier(), rows, remove_unused_columns=True, train_sampling_strategy="random")
+    assert run.train().global_step == 3
+    if kind != "stream":
+        prediction = run.predict(rows)
+        assert prediction.label_ids.tolist() == [row["labels"] for row in TWO]
+        assert prediction.metrics["test_loss"] > 0
+
+
+class TwoTrials(WandbBackend):
+    """A search of two learning rates, which needs no package."""
+
+    @staticmethod
+    def is_available():
+        return True
+
+    def run(self, trainer, n_trials, direction, **kwargs):
+        found = []
+        for number, trial in enumerate(trainer.hp_space(None)[:n_trials]):
+            trainer.train(trial=trial)
+            found.append(BestRun(str(number), trainer.objective, trial))
+        return min(found, key=lambda run: run.objective)
+
+
+def test_a_search_of_hyperparameters_trains_a_new_model_each_time(tmp_path, monkeypatch):
+    monkeypatch.setitem(ALL_HYPERPARAMETER_SEARCH_BACKENDS, HPSearchBackend.WANDB, TwoTrials)
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(run=SimpleNamespace(id="0", name="0")))
+    made = []
+
+    def make(trial=None):
+        made.append(weights(classifier())["classifier.weight"])
+        return classifier()
+
+    settings = {"use_cpu": True, "report_to": "none", "disable_tqdm": True, "num_train_epochs": 2}
+    settings |= {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}
+    arguments = TrainingArguments(str(tmp_path), **settings)
+    run = ClassificationTrainer(model_init=make, args=arguments, train_dataset=TWO, eval_dataset=TWO)
+    space = [{"learning_rate": 1e-6}, {"learning_rate": 1e-2}]
+    best = run.hyperparameter_search(lambda _: space, n_trials=2, backend="wandb", direction="minimize")
+    assert best.hyperparameters["learning_rate"] == 1e-2
+    assert len(made) >= 2
+    assert all(torch.equal(one, made[0]) for one in made)
+
+
+def test_smoothing_of_labels_is_the_models():
+    with pytest.raises(UsageError, match=r"label_smoothing_factor: .*; give the model label_smoothing=0\.1"):
+        ClassificationTrainer(classifier(), TrainingArguments(label_smoothing_factor=0.1, use_cpu=True))
 
 
 # The loss of pairs.
