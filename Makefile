@@ -7,7 +7,7 @@ PIP_FLAGS ?=
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: dist sbom chromium fuzz help install demo picture docs test test-common test-slow test-lowest lint format clean
+.PHONY: dist sbom chromium pacs fuzz help install demo picture docs test test-common test-slow test-lowest lint format clean
 
 help:
 	@echo "make demo | picture | docs | dist | sbom | fuzz | test | test-common | test-slow | test-lowest | lint | format | clean"
@@ -57,7 +57,13 @@ VERSION ?= $(shell $(BIN)/python -c "import transformers; print(transformers.__v
 test-common: install
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/common_tests.py --version $(VERSION)
 
-test-slow: install chromium
+# the plug-in for a PACS, and what its loop is tried with: Orthanc, dcmtk, dicom3tools; skipped where they cannot be had
+pacs: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt ./plugins/mammo-hf-pacs
+	command -v dciodvfy && command -v Orthanc || (apt-get update && \
+		apt-get install -y --no-install-recommends orthanc orthanc-dicomweb dcmtk dicom3tools) || true
+
+test-slow: install chromium pacs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) -m slow
 
 # damaged files by the thousand, of other seeds than the tests': DICOM by bytes, elements and frames, and pictures

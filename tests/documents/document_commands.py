@@ -14,6 +14,7 @@ from transformers import HfArgumentParser, TrainingArguments
 from mammo_hf.cli import COMMANDS
 from mammo_hf.cli.stages import parse_stage
 
+OF_PLUGINS = {"node": "mammo_hf_pacs.command"}
 SCRIPTS = {
     "mammogram_analysis": "analysis",
     "run_mim": "pretrain",
@@ -27,6 +28,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 
 def parser_of(command: str) -> argparse.ArgumentParser:
     """A command's own parser."""
+    if command in OF_PLUGINS:
+        return importlib.import_module(OF_PLUGINS[command]).parser()
     assert command in COMMANDS, f"mammo-hf has no command {command}"
     return importlib.import_module(f"mammo_hf.cli.{command.replace('-', '_')}").parser()
 
@@ -80,7 +83,7 @@ def _check_command(words: list[str]) -> None:
 
 
 def _check_python(words: list[str]) -> None:
-    if words[:2] == ["-m", "build"]:
+    if words[:2] in (["-m", "build"], ["-m", "mammo_hf_pacs.orthanc"]):
         return
     script = ROOT / words[0]
     assert script.is_file(), f"there is no {words[0]}"

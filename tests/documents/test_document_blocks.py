@@ -7,13 +7,15 @@ import shlex
 
 import pytest
 from document_blocks import LANGUAGES, PAGES, ROOT, blocks, page_name, prose, shell_lines, spans
-from document_commands import SCRIPTS, check_line, check_options, options_of, parser_of
+from document_commands import OF_PLUGINS, SCRIPTS, check_line, check_options, options_of, parser_of
 
 from mammo_hf.cli import COMMANDS
 
 NOT_RUN = {
     ("README.md", "tests/documents/test_ten_lines.py runs it"),
     ("docs/writing_an_explainer.md", "captum is not among the packages of the tests"),
+    ("docs/pacs.md", "installs Debian packages and starts servers"),
+    ("docs/pacs.md", "there is no PACS"),
 }
 PROGRAMS = ("mammo-hf", "python", "accelerate", "make", "pip")
 # Trainer's and accelerate's, pip's and pytest's own, which the sentences name
@@ -45,7 +47,7 @@ def test_each_command_in_a_sentence_is_one(words):
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_each_option_in_a_sentence_is_one_of_a_command(page):
-    known = {option for command in COMMANDS for option in options_of(parser_of(command))} | OTHERS
+    known = {option for command in (*COMMANDS, *OF_PLUGINS) for option in options_of(parser_of(command))} | OTHERS
     scripts = [path for folder in ("benchmarks", "scripts") for path in sorted((ROOT / folder).glob("*.py"))]
     sources = [path.read_text(encoding="utf-8") for path in scripts]
     for span in spans(page):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ from mammo_hf.errors import DataError
 from mammo_hf.inference.outputs import ScoredExam, ScoredImage
 
 from . import __version__, codes
+
+logging.getLogger("highdicom").setLevel(logging.WARNING)  # at INFO it logs the identifiers of studies
 
 REQUIRES = ("highdicom", "pydicom")
 MAKER = "mammo_hf"

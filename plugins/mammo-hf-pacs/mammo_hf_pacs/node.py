@@ -1,0 +1,314 @@
+"""The node: exams come in by C-STORE or DICOMweb, are scored as `mammo-hf predict` does, and objects go back.
+
+An exam goes through the states of `mammo_hf_pacs.queue`: "arriving" until it is whole, "scored" once its objects are on
+the disk, "done" once they are in the PACS, or "aside" with a reason. A kill at any moment leaves it in one of these;
+scoring again gives the same objects, which the PACS is asked for before any is sent.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pydicom
+from pydicom.dataset import Dataset
+
+from mammo_hf.errors import DataError, MammoError, UsageError
+from mammo_hf.files import read_record, write_record, write_whole, writing_errors
+from mammo_hf.inference.outputs import ScoredExam
+from mammo_hf.inference.predict import score_files
+
+from . import objects
+from .exchange import Dicomweb, LaterError, Peer
+from .queue import Queue
+from .receiver import CLASSES, take
+
+logger = logging.getLogger(__name__)
+
+TICK = 0.5  # seconds between two looks at the queue
+DAYS = 1  # of studies that are asked for before today
+
+
+class Scorer:
+    """A loaded model, and what is made of an exam with it.
+
+    Args:
+        model: A classifier, as `mammo_hf.inference.scoring.load_classifier` returns it.
+        processor: Its processor.
+        facts: Facts on it, from `mammo_hf.inference.outputs.facts_of_model`.
+        outputs: Modules of the objects by name, such as `mammo_hf_pacs.sr`.
+    """
+
+    def __init__(self, model: Any, processor: Any, facts: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
+        self.model, self.processor, self.facts, self.outputs = model, processor, facts, outputs
+
+    @property
+    def name(self) -> str:
+        """What distinguishes the results of this model and version from others."""
+        return f"{self.facts['sha256'][:16]} {self.facts['version']} {' '.join(sorted(self.outputs))}"
+
+    def score(
+        self, files: Sequence[str], work: Path, earlier: Mapping[str, list[dict[str, str]]]
+    ) -> tuple[dict[str, list[Dataset]], ScoredExam]:
+        """Score the files of one exam, and make its objects.
+
+        Args:
+            files: Paths of its images.
+            work: Empty folder to work in.
+            earlier: Objects that were sent for it before, by kind.
+
+        Raises:
+            MammoError: None of the images can be read, or an object cannot be made.
+        """
+        found: dict[str, list[Dataset]] = {}
+        failed: list[MammoError] = []
+        seen: list[ScoredExam] = []
+
+        def make(exam: ScoredExam) -> list[tuple[str, bytes]]:
+            seen.append(exam)
+            try:
+                study = str(objects.headers_of(exam)[0].StudyInstanceUID)
+                for kind, output in self.outputs.items():
+                    replaces = [{"study": study, **one} for one in earlier.get(kind, ())]
+                    found[kind] = output.datasets_of(exam, replaces)
+            except MammoError as error:
+                failed.append(error)
+            return []
+
+        made_by = SimpleNamespace(MAPS=any(one.MAPS for one in self.outputs.values()), files_of=make)
+        table = work / "scores.csv"
+        options: dict[str, Any] = {
+            "level": "exam",
+            "write": {"objects": made_by},
+            "facts": self.facts,
+            "num_workers": 0,
+        }
+        result = score_files(self.model, self.processor, files, table, **options)
+        if failed:
+            raise failed[0]
+        if not seen or result is None:
+            codes = ", ".join(sorted(result.refusals)) if result is not None else ""
+            raise DataError(f"none of its {len(files)} images can be read ({codes})", source="an exam")
+        if not found:
+            raise DataError("its objects could not be made; the log says why", source="an exam")
+        if len(seen) > 1:
+            raise DataError("its images are of several studies", source="an exam")
+        return found, seen[0]
+
+
+class Node:
+    """The loop over a queue.
+
+    Args:
+        queue: The queue.
+        scorer: The model.
+        peer: PACS that gets the objects.
+        web: PACS that images can be retrieved from, if it speaks DICOMweb.
+        quiet: Seconds without a new image after which an exam counts as whole.
+        quiet_of_four: Seconds for one with the four standard views.
+        poll: Seconds between two searches for new studies; 0: none.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        scorer: Scorer,
+        peer: Peer,
+        web: Dicomweb | None = None,
+        *,
+        quiet: float = 60.0,
+        quiet_of_four: float = 5.0,
+        poll: float = 0.0,
+    ) -> None:
+        self.queue, self.scorer, self.peer, self.web = queue, scorer, peer, web
+        self.quiet, self.quiet_of_four, self.poll = quiet, quiet_of_four, poll
+        self._polled = 0.0
+
+    def run(self, stop: Callable[[], bool] = lambda: False) -> None:
+        """Work until ``stop`` returns true; nothing that an exam or a peer does ends it."""
+        while not stop():
+            if not self.step():
+                time.sleep(TICK)
+
+    def step(self) -> bool:
+        """Do what is to be done now, and return whether there was anything."""
+        if self.queue.paused:
+            return False
+        if self.poll and self.web is not None and time.monotonic() - self._polled > self.poll:
+            self._polled = time.monotonic()
+            self._guarded("", self._search)
+        whole = self.queue.whole(self.quiet, self.quiet_of_four)
+        for study in whole:
+            self._guarded(study, lambda study=study: self.score(study))  # type: ignore[misc]
+        due = self.queue.due()
+        for study in due:
+            self._guarded(study, lambda study=study: self.send(study))  # type: ignore[misc]
+        return bool(whole or due)
+
+    def _guarded(self, study: str, action: Callable[[], object]) -> None:
+        """Run an action; what cannot be done now is done later, what can never be done is put aside with the reason."""
+        stamp = self.queue.stamp(study) if study else 0.0
+        try:
+            action()
+            return
+        except (LaterError, UsageError, OSError) as error:  # a peer that is away, a full disk
+            reason = error.problem if isinstance(error, MammoError) else f"{type(error).__name__}"
+            pause = self.queue.later(study, reason) if study else self.poll
+            logger.warning("%s: %s; tried again in %.0f s", study or "search", reason, pause)
+        except MammoError as error:
+            self._put_aside(study, stamp, error.problem)
+        except Exception as error:  # whatever a stranger's exam makes of a library
+            logger.info("%s", study, exc_info=True)
+            self._put_aside(study, stamp, f"failed with {type(error).__name__}")
+
+    def once(self, study_uid: str) -> int:
+        """Retrieve, score and send one study, and return the number of objects that it has now.
+
+        Returns:
+            0 if this model has scored the same images before.
+
+        Raises:
+            LaterError: The PACS is away; a running node sends the results later.
+            MammoError: It cannot be scored.
+        """
+        study = self.retrieve(study_uid)
+        stamp = self.queue.stamp(study)
+        try:
+            self.score(study)
+            if study not in self.queue.due():
+                return 0
+            self.send(study)
+        except LaterError:
+            raise
+        except MammoError as error:
+            self._put_aside(study, stamp, error.problem)
+            raise
+        return sum(map(len, self.queue.earlier(study).values()))
+
+    def _put_aside(self, study: str, stamp: float, reason: str) -> None:
+        logger.warning("%s: put aside: %s", study or "search", reason)
+        if study:
+            line = self._line(study, "aside", 0.0) | {"reason": reason}
+            self.queue.put_aside(study, stamp, reason, line)
+
+    def _search(self) -> None:
+        """Retrieve studies of today and yesterday that have not come before."""
+        assert self.web is not None
+        today = datetime.now().date()
+        for uid in self.web.studies(f"{today - timedelta(DAYS):%Y%m%d}-{today:%Y%m%d}"):
+            if not self.queue.known(uid):
+                try:
+                    self.retrieve(uid)
+                except MammoError as error:  # one study must not keep the others waiting
+                    logger.warning("a study was not retrieved: %s", error.problem)
+
+    def retrieve(self, study_uid: str) -> str:
+        """Retrieve the images of a study from the PACS into the queue, and return the study's name there."""
+        if self.web is None:
+            raise UsageError("needs the URL of a DICOMweb service", source="retrieving", remedy="give --url")
+        study = ""
+        for dataset in self.web.images(study_uid, CLASSES):
+            study = take(self.queue, objects.written(dataset)[1]) or study
+        if not study:
+            raise DataError("holds nothing but objects of mammo_hf", source="the study", remedy="check its UID")
+        return study
+
+    def score(self, study: str) -> None:
+        """Score an exam that is whole, and keep its objects on the disk until they are sent.
+
+        Raises:
+            MammoError: It cannot be scored.
+        """
+        if self.queue.scored_already(study, self.scorer.name):
+            self.queue.skip(study)
+            return
+        started, stamp = time.monotonic(), self.queue.stamp(study)
+        if self.queue.missing(study):
+            self._complete(study)
+            stamp = self.queue.stamp(study)
+        files = self.queue.files(study)
+        if not files:
+            raise DataError("its files are gone", source="an exam", remedy="send it again")
+        self.queue.remove_files(study)
+        work, folder = self.queue.files_folder(study, "work"), self.queue.files_folder(study, "objects")
+        with writing_errors(work):
+            work.mkdir(mode=0o700, parents=True)
+            folder.mkdir(mode=0o700, parents=True)
+        found, exam = self.scorer.score(files, work, self.queue.earlier(study))
+        for kind, datasets in found.items():
+            for number, dataset in enumerate(datasets):
+                write_whole(folder / f"{kind}-{number:03d}.dcm", objects.written(dataset)[1])
+        line = self._line(study, "done", time.monotonic() - started) | _results(exam)
+        write_record(line, folder / "line.json")
+        if not self.queue.scored(study, stamp):
+            self.queue.remove_files(study)  # an image has come meanwhile: all are scored again
+
+    def _complete(self, study: str) -> None:
+        """Retrieve the images of a study that were scored before, because another one has come late."""
+        uid = next(iter(_study_uids(self.queue.files(study))), "")
+        if self.web is None:
+            remedy = "send the whole exam again"
+            raise DataError("an image came late, and the others are no longer here", source="an exam", remedy=remedy)
+        self.retrieve(uid)
+
+    def send(self, study: str) -> None:
+        """Send the objects of an exam, and see that the PACS has them.
+
+        Raises:
+            LaterError: It cannot take them now.
+            DataError: It refuses one.
+        """
+        folder = self.queue.files_folder(study, "objects")
+        named = {path: pydicom.dcmread(path) for path in sorted(folder.glob("*.dcm"))}
+        if not named:
+            raise DataError("its objects are gone", source="an exam", remedy="send it again")
+        (uid,) = {str(one.StudyInstanceUID) for one in named.values()}
+        there = self.peer.stored(uid)
+        lacking = [one for one in named.values() if str(one.SOPInstanceUID) not in there]
+        if lacking:
+            self.peer.send(lacking)
+            left = {str(one.SOPInstanceUID) for one in named.values()} - self.peer.stored(uid)
+            if left:
+                raise LaterError(f"does not show {len(left)} objects that it has taken", source="the PACS")
+        sent: dict[str, list[dict[str, str]]] = {}
+        for path, one in named.items():
+            facts = {"series": one.SeriesInstanceUID, "class": one.SOPClassUID, "instance": one.SOPInstanceUID}
+            sent.setdefault(path.name.rpartition("-")[0], []).append({name: str(uid) for name, uid in facts.items()})
+        line = read_record(folder / "line.json")
+        line |= {"time": _now(), "objects": len(named), "sent": len(lacking)}
+        self.queue.finish(study, self.scorer.name, line, sent)
+        logger.info("%s: done, %d objects", study, len(named))
+
+    def _line(self, study: str, outcome: str, seconds: float) -> dict[str, Any]:
+        facts = self.scorer.facts
+        return {
+            "time": _now(),
+            "study": study,
+            "outcome": outcome,
+            "model": facts["name"],
+            "sha256": facts["sha256"],
+            "version": facts["version"],
+            "seconds": round(seconds, 3),
+        }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _results(exam: ScoredExam) -> dict[str, Any]:
+    """Return what the audit says of an exam: scores, and images by their salted hashes."""
+    images = [os.path.basename(image.file).rpartition(".")[0] for image in exam.images]
+    result = exam.units.get("exam") or exam.images[0].scores
+    rounded = {task: {label: round(value, 6) for label, value in of.items()} for task, of in result.items()}
+    return {"images": images, "result": rounded}
+
+
+def _study_uids(files: Sequence[str]) -> set[str]:
+    return {str(pydicom.dcmread(file, stop_before_pixels=True, force=True).StudyInstanceUID) for file in files}

@@ -1,0 +1,334 @@
+"""The node without a PACS: its queue, its receiver, what it does with what can go wrong, and its command."""
+
+import json
+import logging
+import sqlite3
+import stat
+import time
+
+import pytest
+
+pytest.importorskip("highdicom", reason="highdicom is not installed (plugins/mammo-hf-pacs)")
+pytest.importorskip("pynetdicom", reason="pynetdicom is not installed (plugins/mammo-hf-pacs)")
+pytest.importorskip("dicomweb_client", reason="dicomweb-client is not installed (plugins/mammo-hf-pacs)")
+
+from mammo_hf_pacs import command, node, objects, seg, sr
+from mammo_hf_pacs.exchange import Dimse, LaterError
+from mammo_hf_pacs.queue import Queue
+from mammo_hf_pacs.receiver import Receiver, take
+
+from mammo_hf import MammoImageProcessor
+from mammo_hf.dicom.writer import mammogram_dataset
+from mammo_hf.errors import DataError, UsageError
+from mammo_hf.testing import check_command, scored_exam, tiny_classifier
+from mammo_hf.testing.outputs import PATIENT
+
+FACTS = {"name": "tiny", "sha256": "ab" * 32, "version": "0.1.0", "calibration": {}, "operating_points": {}}
+PLANTED = [value.encode() for value in PATIENT.values()]
+
+
+@pytest.fixture(scope="module")
+def exam(tmp_path_factory):
+    """The datasets of an exam of four views."""
+    import pydicom
+
+    folder = tmp_path_factory.mktemp("exam")
+    return [pydicom.dcmread(image.file) for image in scored_exam(folder, maps=False).images]
+
+
+@pytest.fixture
+def queue(tmp_path):
+    found = Queue(tmp_path / "state")
+    yield found
+    found.close()
+
+
+class Pacs:
+    """A PACS in memory that can be told to fail."""
+
+    def __init__(self):
+        self.objects, self.problem = {}, None
+
+    def ping(self):
+        pass
+
+    def stored(self, study):
+        if isinstance(self.problem, LaterError):
+            raise self.problem
+        return set(self.objects)
+
+    def send(self, objects):
+        if self.problem is not None:
+            raise self.problem
+        for one in objects:
+            assert str(one.SOPInstanceUID) not in self.objects, "sent twice"
+            self.objects[str(one.SOPInstanceUID)] = one
+
+
+@pytest.fixture
+def working(queue):
+    def make(facts=FACTS, outputs=None, **options):
+        scorer = node.Scorer(tiny_classifier(), MammoImageProcessor(size=(112, 56)), facts, outputs or {"sr": sr})
+        return node.Node(queue, scorer, Pacs(), quiet=0.0, quiet_of_four=0.0, **options)
+
+    return make
+
+
+def come(queue, exam):
+    return [take(queue, objects.written(one)[1]) for one in exam]
+
+
+def audit(queue):
+    return [json.loads(line) for line in (queue.folder / "audit.jsonl").read_text().splitlines()]
+
+
+def test_an_exam_goes_through_once_and_leaves_no_trace_of_the_person(working, queue, exam, caplog):
+    caplog.set_level(logging.INFO)
+    one = working(outputs={"sr": sr, "seg": seg})
+    (study,) = set(come(queue, exam))
+    assert stat.S_IMODE(queue.folder.stat().st_mode) == 0o700
+    assert one.step()
+    report = next(found for found in one.peer.objects.values() if found.Modality == "SR")
+    assert report.PatientID == PATIENT["PatientID"]
+    (line,) = audit(queue)
+    assert line["outcome"] == "done"
+    assert line["study"] == study == queue.name_of(str(exam[0].StudyInstanceUID))
+    assert len(line["images"]) == 4
+    assert line["objects"] == line["sent"] == len(one.peer.objects) == 1 + 4 + 2 * 4  # a map per task
+    assert sum(line["result"]["pathology"].values()) == pytest.approx(1, abs=1e-5)
+    kept = b"".join(path.read_bytes() for path in queue.folder.rglob("*") if path.is_file())
+    for planted in [*PLANTED, str(exam[0].StudyInstanceUID).encode(), str(exam[0].SOPInstanceUID).encode()]:
+        assert planted not in kept
+        assert planted.decode() not in caplog.text
+    # the same exam again is neither scored nor sent
+    come(queue, exam)
+    one.step()
+    assert len(audit(queue)) == 1
+    assert queue.size() == 0
+
+
+@pytest.mark.slow
+def test_a_pacs_that_is_away_gets_the_results_later(working, queue, exam):
+    one = working()
+    come(queue, exam)
+    one.peer.problem = LaterError("answers 503", source="the PACS")
+    one.step()
+    assert (queue.open_exams(), queue.due()) == (1, [])
+    assert not one.step()
+    one.peer.problem = None
+    queue._database.execute("update exams set due = 0")
+    one.step()
+    assert queue.open_exams() == 0
+    assert [line["outcome"] for line in audit(queue)] == ["done"]
+
+
+@pytest.mark.slow
+def test_a_refused_result_is_put_aside_with_the_reason(working, queue, exam):
+    one = working()
+    come(queue, exam)
+    one.peer.problem = DataError("refuses an object (status C000)", source="the PACS")
+    one.step()
+    ((_, reason),) = queue.aside()
+    assert reason == "refuses an object (status C000)"
+    assert audit(queue)[0]["reason"] == reason
+    assert queue.size() == 0
+
+
+@pytest.mark.slow
+def test_what_cannot_be_scored_is_put_aside_and_the_next_exam_is_scored(working, queue, exam):
+    one = working()
+    chest = mammogram_dataset(exam[0].pixel_array, Modality="CT")
+    take(queue, objects.written(chest)[1])
+    other = mammogram_dataset(exam[1].pixel_array, PatientID="other", StudyInstanceUID=exam[0].StudyInstanceUID)
+    come(queue, [*exam, other])
+    one.step()
+    reasons = sorted(reason for _, reason in queue.aside())
+    assert len(reasons) == 2
+    assert reasons[0].startswith("its images are of several patients")
+    assert "not_a_breast" in reasons[1]
+    come(queue, exam)  # sent again, without the stranger
+    one.step()
+    assert len(one.peer.objects) == 1
+    assert queue.open_exams() == 0
+
+
+@pytest.mark.slow
+def test_a_late_image_waits_for_the_whole_exam_and_supersedes(working, queue, exam):
+    one = working()
+    come(queue, exam[:2])
+    one.step()
+    (first,) = one.peer.objects.values()
+    come(queue, exam[2:3])
+    one.step()
+    assert "came late" in queue.aside()[0][1]
+    come(queue, exam)
+    one.step()
+    second = list(one.peer.objects.values())[-1]
+    assert len(one.peer.objects) == 2
+    named = second.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
+    assert named.ReferencedSOPInstanceUID == first.SOPInstanceUID
+
+
+@pytest.mark.slow
+def test_another_model_scores_an_exam_again(working, queue, exam):
+    first = working()
+    come(queue, exam)
+    first.step()
+    second = working(FACTS | {"sha256": "cd" * 32})
+    come(queue, exam)
+    second.step()
+    (report,) = second.peer.objects.values()
+    (old,) = first.peer.objects.values()
+    assert [one.SeriesInstanceUID for one in report.RelatedSeriesSequence] == [old.SeriesInstanceUID]
+
+
+@pytest.mark.slow
+def test_an_image_that_comes_while_its_exam_is_scored_is_not_lost(working, queue, exam, monkeypatch):
+    one = working()
+    (study,) = set(come(queue, exam[:3]))
+    score = one.scorer.score
+
+    def slow(*arguments):
+        come(queue, exam[3:])
+        return score(*arguments)
+
+    monkeypatch.setattr(one.scorer, "score", slow)
+    one.score(study)
+    assert queue.due() == []
+    monkeypatch.setattr(one.scorer, "score", score)
+    one.step()
+    assert [len(line["images"]) for line in audit(queue)] == [4]
+
+
+@pytest.mark.slow
+def test_a_kill_between_any_two_steps_loses_and_repeats_nothing(working, queue, exam, monkeypatch, tmp_path):
+    one = working()
+    come(queue, exam)
+    for name, after in (("scored", False), ("scored", True), ("finish", False)):
+        true = getattr(Queue, name)
+
+        def killed(*arguments, true=true, after=after):
+            if after:
+                true(*arguments)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(Queue, name, killed)
+        with pytest.raises(KeyboardInterrupt):
+            one.step()
+        monkeypatch.setattr(Queue, name, true)
+        one.queue = Queue(queue.folder)  # as a new process opens it
+        assert one.queue.open_exams() == 1
+    one.step()
+    assert len(one.peer.objects) == 1
+    assert len(audit(queue)) == 1
+    # a kill between database and file, and in the middle of a line
+    (queue.folder / "audit.jsonl").write_text('{"a half')
+    Queue(queue.folder).close()
+    assert len(audit(queue)) == 1
+
+
+@pytest.mark.slow
+def test_what_a_kill_has_left_of_a_done_exam_is_removed(working, queue, exam):
+    one = working()
+    (study,) = set(come(queue, exam))
+    left = queue.files_folder(study).with_name("never-acknowledged")
+    left.mkdir()
+    one.step()
+    queue.files_folder(study).mkdir()
+    (queue.files_folder(study) / "a.dcm").write_bytes(b"left")
+    queue.sweep()
+    assert not list(queue.folder.glob("images/*"))
+
+
+def test_a_quota_and_a_full_disk_refuse_images(tmp_path, exam, monkeypatch):
+    small = Queue(tmp_path / "small", quota=1000)
+    with pytest.raises(UsageError, match="quota"):
+        come(small, exam)
+    small.quota = 1 << 30
+    monkeypatch.setattr("mammo_hf.files.os.fsync", lambda file: (_ for _ in ()).throw(OSError(28, "full")))
+    with pytest.raises(UsageError, match="disk is full"):
+        come(small, exam)
+    assert small.open_exams() == 0
+    small.close()
+
+
+def test_an_exam_is_whole_after_its_quiet_time_whatever_the_clock(queue, exam):
+    (study,) = set(come(queue, exam[:3]))
+    assert queue.whole(60, 5) == []
+    queue._database.execute("update exams set changed = changed - 10")
+    assert queue.whole(60, 5) == []
+    assert queue.whole(9, 5) == [study]
+    come(queue, exam[3:])
+    queue._database.execute("update exams set changed = changed - 6")
+    assert queue.whole(60, 5) == [study]  # four views
+    queue._database.execute("update exams set changed = ?", (time.time() + 1e6,))
+    assert queue.whole(60, 5) == [study]  # the clock was set back
+
+
+def test_pause_and_resume(working, queue, exam):
+    one = working()
+    come(queue, exam)
+    queue.pause(True)
+    assert not one.step()
+    queue.pause(False)
+    assert one.step()
+
+
+@pytest.fixture
+def receiver(queue):
+    made = []
+
+    def make(**options):
+        made.append(Receiver(queue, "127.0.0.1", 0, "MAMMOHF", **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def test_the_receiver_takes_images_from_those_it_knows(receiver, queue, exam):
+    port = receiver(titles=["DEVICE"]).port
+    Dimse("MAMMOHF", "127.0.0.1", port, "DEVICE").send_images(exam)
+    assert len(queue.files(queue.name_of(str(exam[0].StudyInstanceUID)))) == 4
+    for called, calling in (("MAMMOHF", "STRANGER"), ("OTHER", "DEVICE")):
+        with pytest.raises(LaterError, match="rejects the association"):
+            Dimse(called, "127.0.0.1", port, calling).ping()
+    elsewhere = receiver(hosts=["192.0.2.1"]).port
+    with pytest.raises(DataError, match="0124"):
+        Dimse("MAMMOHF", "127.0.0.1", elsewhere, "DEVICE").ping()
+
+
+def test_the_receiver_refuses_what_is_no_image_and_has_no_room(receiver, queue, exam):
+    device = Dimse("MAMMOHF", "127.0.0.1", receiver().port, "DEVICE")
+    nameless = mammogram_dataset(exam[0].pixel_array, StudyInstanceUID="")
+    with pytest.raises(DataError, match="C000"):
+        device.send_images([nameless])
+    queue.quota = 10
+    with pytest.raises(LaterError, match="A700"):
+        device.send_images(exam[:1])
+    assert queue.open_exams() == 0
+
+
+def test_a_pacs_that_nobody_is_at_is_tried_later():
+    with pytest.raises(LaterError, match="cannot be reached"):
+        Dimse("A", "127.0.0.1", 1, "B").ping()
+
+
+def test_the_command_keeps_the_contract_and_names_what_is_missing(tmp_path, capsys):
+    check_command(command, "node")
+    state = ["--state", str(tmp_path / "state")]
+    with pytest.raises(UsageError, match="no PACS is named"):
+        command.main(["model", *state])
+    with pytest.raises(UsageError, match="TITLE@HOST:PORT"):
+        command.main(["model", "--pacs", "somewhere", *state])
+    command.main(["model", "--pause", *state])
+    assert (tmp_path / "state" / "paused").exists()
+    command.main(["model", "--resume", *state])
+    assert "0 exams open" in capsys.readouterr().out
+
+
+def test_the_database_is_readable_with_sqlite(queue, exam):
+    come(queue, exam[:1])
+    with sqlite3.connect(queue.folder / "queue.sqlite") as other:
+        assert other.execute("select state from exams").fetchall() == [("arriving",)]
