@@ -1,6 +1,7 @@
 """The published results: runs every command, and writes its table and plot into docs/results.md.
 
-python benchmarks/results.py --work results --mini_mias mini-mias --ddsm ddsm-299 --cdd_cesm cdd-cesm
+python benchmarks/results.py --work results --mini_mias mini-mias --ddsm ddsm-299 --ddsm_films ddsm-films \
+    --cdd_cesm cdd-cesm
 python benchmarks/results.py ... --only tissue_head tables      # a part; what is there already is not run again
 """
 
@@ -34,6 +35,13 @@ MIM = (
     *("--eval_strategy", "steps", "--eval_steps", 300, "--logging_steps", 50, "--save_strategy", "no", *QUIET),
     *("--load_best_model_at_end", "false"),
 )
+# what within_patient.py compares: half of the breast hidden, the package's own schedule
+MIM_500 = (
+    *("--mask_ratio", 0.5, "--mask_within", "breast", "--per_device_train_batch_size", 32, "--learning_rate", 1e-3),
+    *("--max_steps", 500, "--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "false"),
+    *("--num_workers", 0, "--dataloader_pin_memory", "false", "--report_to", "none", "--seed", 0),
+)
+WITHIN = ("scanner and file format", "image statistics", "image statistics, boosted", "random", "teacher")
 # the demonstration's phantoms, scripts/demo.py
 PHANTOM = (
     *("--patients", 240, "--image_size", 448, 224, "--mass_fraction", 1, "--lesion_scale", 2.5),
@@ -56,8 +64,11 @@ def teacher(dataset: str, init: str, tune: str, updates: int, out: str) -> tuple
     return (*asked, "--tune", tune, "--semi_supervised", "none", "mean_teacher", *few)
 
 
-def commands(work: Path, mini_mias: Path, ddsm: Path) -> dict[str, tuple[Any, ...]]:
+def commands(work: Path, mini_mias: Path, ddsm: Path, ddsm_films: Path) -> dict[str, tuple[Any, ...]]:
     """From a result's name to the command that gives it, in the order in which they are run."""
+    mim = (*NANO, *MIM_500, "--test_fraction", 0.3, "--validation_fraction", 0.05, "--dataset", f"{work}/films")
+    within = ("within_patient.py", "--ddsm", ddsm_films, "--percentages", 10, 25, 50, 100, "--seeds", 2, "--folds", 3)
+    within += ("--only", *WITHIN, "--encoders", f"{work}/masked_500", f"{work}/taught_500")
     films, drawn, phantom = f"{work}/ddsm_mim", f"{work}/phantom_mim", f"{work}/phantom"
     mias, abnormal = f"mini-mias:{mini_mias}", f"{work}/tables/abnormal/abnormal.toml"
     dense, breasts = f"{work}/tables/dense/dense.toml", f"{work}/tables/breasts/breasts.toml"
@@ -68,6 +79,10 @@ def commands(work: Path, mini_mias: Path, ddsm: Path) -> dict[str, tuple[Any, ..
     last += ("--eval_strategy", "steps", "--eval_steps", 100, "--save_strategy", "steps", "--save_steps", 100)
     last += ("--load_best_model_at_end", "true", "--save_total_limit", 1, *QUIET)
     return {
+        "films": ("prepare", f"ddsm:{ddsm_films}", *SIZE),
+        "masked_500": ("pretrain", *mim),
+        "taught_500": ("pretrain", *mim, "--teacher", "efficientnet-lite0"),
+        "within_patient": (*within, "--work", f"{work}/within"),
         "ddsm_mim": ("pretrain", "--dataset", f"ddsm:{ddsm}", "--test_fraction", 0.3, "--validation_fraction", 0.05,
                      *NANO, *MIM, "--max_steps", 1200),
         "tissue_head": study(mias, "tissue", films, *FROZEN, "all_stages", *SHARES, "--seeds", 3, "--folds", 5),
@@ -104,14 +119,18 @@ def run(name: str, command: tuple[Any, ...], work: Path) -> None:
     done = work / "commands" / f"{name}.json"
     if done.is_file():
         return
-    words = [str(word) for word in (*command, *(() if "--output_dir" in command else ("--output_dir", work / name)))]
-    print(f"mammo-hf {shlex.join(words)}", flush=True)
+    script = str(command[0]).endswith(".py")
+    own_folder = script or "--output_dir" in command
+    words = [str(word) for word in (*command, *(() if own_folder else ("--output_dir", work / name)))]
+    print(("python " if script else "mammo-hf ") + shlex.join(words), flush=True)
     started, before = time.monotonic(), os.times()
-    subprocess.run([sys.executable, "-m", "mammo_hf", *words], check=True)
+    program = [Path(__file__).with_name(words[0]), *words[1:]] if script else ["-m", "mammo_hf", *words]
+    subprocess.run([sys.executable, *program], check=True)
     cpu = os.times().children_user - before.children_user
     done.parent.mkdir(exist_ok=True)
     folder = Path(words[-1])
-    for kept in ("summary.json", "metrics.json", "report.json", "label_efficiency.png"):  # the next may write there too
+    # the next may write there too
+    for kept in ("summary.json", "metrics.json", "report.json", "label_efficiency.png", "table.md", "sentences.json"):
         if (folder / kept).is_file():
             shutil.copyfile(folder / kept, done.with_name(f"{name}.{kept}"))
     done.write_text(json.dumps({"words": words, "seconds": time.monotonic() - started, "cpu_seconds": cpu}))
@@ -121,20 +140,21 @@ def main() -> None:
     """Run the chosen commands."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--work", type=Path, required=True, help="folder of all that is written")
-    for name in ("--mini_mias", "--ddsm", "--cdd_cesm"):
+    for name in ("--mini_mias", "--ddsm", "--ddsm_films", "--cdd_cesm"):
         parser.add_argument(name, type=Path, required=True, help="the collection's folder")
     parser.add_argument("--docs", type=Path, default=Path(__file__).parents[1] / "docs")
     parser.add_argument("--only", nargs="+", help="names of results, and tables; default: all")
     args = parser.parse_args()
     places = args.work, args.mini_mias, args.ddsm
-    every = commands(*places)
+    every = commands(*places, args.ddsm_films)
     args.work.mkdir(parents=True, exist_ok=True)
     write_tables(*places, args.cdd_cesm)
     for name, command in every.items():
         if args.only is None or name in args.only:
             run(name, command, args.work)
     if args.only is None or "tables" in args.only:
-        put_tables(args.docs, args.work, {"DDSM": args.ddsm, "MINI_MIAS": args.mini_mias, "WORK": args.work})
+        folders = {"DDSM": args.ddsm, "DDSM_FILMS": args.ddsm_films, "MINI_MIAS": args.mini_mias, "WORK": args.work}
+        put_tables(args.docs, args.work, folders)
 
 
 if __name__ == "__main__":

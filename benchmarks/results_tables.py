@@ -19,12 +19,15 @@ PLOTTED = ("tissue_head", "phantom_density_head", "phantom_full")
 def put_tables(docs: Path, work: Path, places: Mapping[str, Path]) -> None:
     """Fill each ``<!-- name --> ... <!-- end -->`` of results.md from the folder of that result, and copy the plots.
 
+    The text of a result that is not in the folder stays as it is.
+
     Args:
         docs: Holds results.md and img/.
         work: Folder of the studies.
         places: What stands for a folder in the commands that are shown, and the folder.
     """
-    fill(docs / "results.md", lambda name: _section(name, work, places))
+    before = filled(docs / "results.md")
+    fill(docs / "results.md", lambda name: _section(name, work, places) or before[name] or "Not run yet.\n")
     for name in PLOTTED:
         plot = work / "commands" / f"{name}.label_efficiency.png"
         if plot.is_file():
@@ -43,11 +46,18 @@ def filled(page: Path) -> dict[str, str]:
 
 
 def _section(name: str, work: Path, places: Mapping[str, Path]) -> str:
+    if name == "in_short":
+        path = work / "commands" / "within_patient.sentences.json"
+        lines = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+        return "".join(f"- {line}\n" for line in lines)
     done = work / "commands" / f"{name}.json"
     if not done.is_file():
-        return "Not run yet.\n"
+        return ""
     about = json.loads(done.read_text(encoding="utf-8"))
-    command = shlex.join(["mammo-hf", *about["words"]])
+    name_of_command, *words = about["words"]
+    is_script = name_of_command.endswith(".py")
+    program = ("python", f"benchmarks/{name_of_command}") if is_script else ("mammo-hf", name_of_command)
+    command = shlex.join([*program, *words])
     for short, folder in sorted(places.items(), key=lambda place: -len(str(place[1]))):
         command = command.replace(str(folder), short)
     text = f"\n```bash\n{_wrapped(command)}\n```\n\n"
@@ -55,6 +65,9 @@ def _section(name: str, work: Path, places: Mapping[str, Path]) -> str:
         path = done.with_name(f"{name}.{kept}.json")
         if path.is_file():
             text += told(json.loads(path.read_text(encoding="utf-8")))
+    table = done.with_name(f"{name}.table.md")
+    if is_script and table.is_file():  # its cells may be of earlier runs, so its time says little
+        return text + table.read_text(encoding="utf-8").split("\n- ")[0] + "\n"
     return f"{text}{about['cpu_seconds'] / 60:.1f} minutes of one core.\n\n"
 
 

@@ -1,13 +1,14 @@
 """Labels saved, without shortcuts: the malignant breast against the same woman's other breast, same view, on DDSM.
 
 python benchmarks/within_patient.py --ddsm ddsm-films --work within
-python benchmarks/within_patient.py --ddsm ddsm-films --work within --only masked taught --percentages 100
+python benchmarks/within_patient.py --ddsm ddsm-films --work within --encoders out/mim --only random teacher
 
 Frozen features of several encoders, each under the same regularised logistic regression on the differences between the
 breasts of a pair; scanner and volume of publication are the same in both. Each woman is tested once per seed, by
 cross-validation over patients. Stage 1 sees the films of women without such a pair alone, so that no fold tests a woman
-whose films an encoder was trained on. With all labels the regression is fitted on single breasts too, to be compared
-with what is published: malignant against the other breasts, pooled and within the scanner.
+whose films an encoder was trained on; of encoders that are given by ``--encoders`` the women whom they were trained on
+are not tested, and comparisons are over the others. With all labels the regression is fitted on single breasts too, to
+be compared with what is published: malignant against the other breasts, pooled and within the scanner.
 
 What is in ``--work`` already, images, features, encoders and the scores of cells, is not computed again; ``table.md``
 is written from the cells. The teacher is ``efficientnet-lite0`` of plugins/mammo-hf-efficientnet-lite unless
@@ -33,7 +34,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 import mammo_hf
 from mammo_hf.data.prepare.folder import open_prepared
 from mammo_hf.data.prepared_row import intensity_of
-from mammo_hf.data.splits import in_hash_order, save_split
+from mammo_hf.data.splits import in_hash_order, read_seen, save_split
 from mammo_hf.encoders import read_features
 from mammo_hf.encoders.logistic import fit_logistic
 from mammo_hf.files import write_record, write_whole
@@ -56,7 +57,8 @@ SIZE = (224, 112)
 STATISTICS = "image statistics"
 FREE = (SCANNER, STATISTICS, f"{STATISTICS}{BOOSTED}")
 PRETRAINED = ("masked, 25 % of the films", "masked", "taught")
-ARMS = (*FREE, "random", *PRETRAINED, "teacher")
+RANKS = "teacher, ranks equalised"
+ARMS = (*FREE, "random", *PRETRAINED, "teacher", RANKS)
 REFERENCES = ("best free baseline", "random")  # an arm is shown to be worth something above both
 TRAINING: dict[str, Any] = {
     **{"model": "nano", "image_size": [*SIZE], "validation_fraction": 0.05, "mask_ratio": 0.5},
@@ -121,7 +123,9 @@ def split_for_stage_1(pairs: Pairs, films: Path, path: Path, seed: int) -> None:
 def encoder_of(arm: str, work: Path, args: argparse.Namespace) -> str | Path:
     """Return the encoder of an arm, made unless it is there."""
     films, folder = work / "films", work / _file_name(arm)
-    if arm == "teacher":
+    if arm in args.encoders:
+        return Path(args.encoders[arm])
+    if arm in ("teacher", RANKS):
         return str(args.teacher)
     if arm == "random" and not (folder / "config.json").is_file():
         torch.manual_seed(0)
@@ -157,9 +161,12 @@ def features_of(arm: str, pairs: Pairs, work: Path, args: argparse.Namespace) ->
             return dict(zip(stored["images"].tolist(), stored["table"], strict=True))
     encoder, folder, chosen = encoder_of(arm, work, args), work / f"{_file_name(arm)}_features", set(wanted)
     if not (folder / "features.json").is_file():
-        some = mammo_hf.load(work / "films").where(lambda row: row["image_id"] in chosen)
-        size = SIZE if arm != "teacher" else tuple(-(-side // 32) * 32 for side in SIZE)
-        mammo_hf.embed(some, folder, encoder=encoder, tiles="whole", image_size=size)
+        size = SIZE if not arm.startswith("teacher") else tuple(-(-side // 32) * 32 for side in SIZE)
+        options: dict[str, Any] = {"encoder": encoder, "tiles": "whole", "image_size": size}
+        images = mammo_hf.load(work / "films")
+        if arm == RANKS:  # ranks are of what is read, not of what is prepared
+            images, options["processor_settings"] = mammo_hf.load("ddsm", args.ddsm), {"equalize_ranks": True}
+        mammo_hf.embed(images.where(lambda row: row["image_id"] in chosen), folder, **options)
     rows = read_features(folder).select_columns(["image_id", "features"])
     vectors = [np.frombuffer(one, np.float16).astype(np.float64) for one in rows["features"]]
     return dict(zip(rows["image_id"], vectors, strict=True))
@@ -179,7 +186,7 @@ def scored(arm: str, percentage: float, seed: int, args: argparse.Namespace, pai
         return read_json(path)
     features = features_of(arm, pairs, args.work, args)
     ill, other = (np.stack([features[image] for image in images]) for images in (pairs.ill, pairs.other))
-    differences = np.zeros(len(ill))
+    differences, seen = np.zeros(len(ill)), _seen(arm, pairs, args)
     single, counts = np.zeros((len(ill), 2)), []
     for test, train in _folds(pairs, percentage, seed, args.folds):
         # both directions, so that no side of the difference is the malignant one by itself
@@ -193,10 +200,17 @@ def scored(arm: str, percentage: float, seed: int, args: argparse.Namespace, pai
             both = np.stack([_decision(model, ill[test]), _decision(model, other[test])], 1)
             single[test] = (np.argsort(np.argsort(both, axis=None)) / both.size).reshape(both.shape)
     found: dict[str, Any] = {"arm": arm, "percentage": percentage, "seed": seed, "train_pairs": float(np.mean(counts))}
-    found |= {"scores": differences.tolist(), "single": single.tolist() if percentage == 100 else None}
+    scores = [None if known else score for known, score in zip(seen, differences.tolist(), strict=True)]
+    found |= {"scores": scores, "single": single.tolist() if percentage == 100 and not seen.any() else None}
     path.parent.mkdir(exist_ok=True)
     write_record(found, path)
     return found
+
+
+def _seen(arm: str, pairs: Pairs, args: argparse.Namespace) -> np.ndarray:
+    """Return which pairs are of women whose films an encoder was trained on."""
+    seen = read_seen(args.encoders[arm]) if arm in args.encoders else None
+    return np.isin(pairs.patients, sorted(seen or ()))
 
 
 def _folds(pairs: Pairs, percentage: float, seed: int, folds: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -230,32 +244,37 @@ def _decision(model: Any, rows: np.ndarray) -> np.ndarray:
 
 
 def concordance(cells: Sequence[dict[str, Any]]) -> np.ndarray:
-    """Return how often the malignant breast of each pair scores higher, the mean over the seeds; ties are a half."""
-    scores = np.array([cell["scores"] for cell in cells])
-    found: np.ndarray = ((scores > 0) + (scores == 0) / 2).mean(0)
+    """Return how often the malignant breast of each pair scores higher, the mean over the seeds; ties are a half.
+
+    NaN: the pair is not tested.
+    """
+    scores = np.array([cell["scores"] for cell in cells], np.float64)
+    found: np.ndarray = np.where(np.isnan(scores), np.nan, (scores > 0) + (scores == 0) / 2).mean(0)
     return found
 
 
 def table_of(cells: dict[tuple[str, float], list[dict[str, Any]]], pairs: Pairs, folds: int) -> tuple[str, list[str]]:
     """Return the table as Markdown, and the sentences that follow from it."""
-    groups, nothing = pairs.patients, np.zeros(len(pairs.patients))
+    groups = pairs.patients
     means = {key: concordance(of_seeds) for key, of_seeds in cells.items()}
     shown = "".join(f" minus {arm} |" for arm in REFERENCES)
-    lines = [f"| | labels | training pairs | AUC within patients |{shown}", "|---" * (4 + len(REFERENCES)) + "|"]
+    lines = [f"| | labels | training pairs | tested | AUC within patients |{shown}"]
+    lines.append("|---" * (5 + len(REFERENCES)) + "|")
     gains: dict[tuple[str, float, str], tuple[float, Any]] = {}
     for (arm, percentage), own in means.items():
-        interval = bootstrap_interval(mean_score, nothing, own, groups=groups)
+        kept = ~np.isnan(own)
+        interval = bootstrap_interval(mean_score, np.zeros(kept.sum()), own[kept], groups=groups[kept])
         trained = np.mean([cell["train_pairs"] for cell in cells[arm, percentage]])
-        line = f"| {arm} | {percentage:g} % | {trained:.0f} | {_text(own.mean(), interval)} |"
+        line = f"| {arm} | {percentage:g} % | {trained:.0f} | {kept.sum()} | {_text(own[kept].mean(), interval)} |"
         for name, reference in zip(REFERENCES, (_best_free(means, percentage), "random"), strict=True):
             if arm in FREE or arm == reference or (reference, percentage) not in means:
                 line += " |"
                 continue
-            other = means[reference, percentage]
-            gain = paired_interval(mean_score, nothing, other, own, groups=groups)
-            gains[arm, percentage, name] = float(own.mean() - other.mean()), gain
+            other = means[reference, percentage][kept]
+            gain = paired_interval(mean_score, np.zeros(len(other)), other, own[kept], groups=groups[kept])
+            gains[arm, percentage, name] = float(own[kept].mean() - other.mean()), gain
             seen = f" [{detectable_difference(gain):.3f}]" if gain[0] <= 0 <= gain[1] else ""
-            line += f" {_text(own.mean() - other.mean(), gain, '+.3f')}{seen} |"
+            line += f" {_text(gains[arm, percentage, name][0], gain, '+.3f')}{seen} |"
         lines.append(line)
     seeds = max(len(of_seeds) for of_seeds in cells.values())
     about = (
@@ -275,21 +294,29 @@ def _sentences(
     means: dict[tuple[str, float], np.ndarray], gains: dict[tuple[str, float, str], Any], groups: np.ndarray
 ) -> list[str]:
     most = max(percentage for _, percentage in means)
-    found = []
-    for arm in [arm for arm in ARMS if (arm, most) in means and arm not in FREE]:
-        above = [name for name in REFERENCES if (gain := gains.get((arm, most, name))) and gain[1][0] > 0]
+    best = _best_free(means, most)
+    found = [f"What costs nothing, the best of {len(FREE)} with all labels: {best}, {means[best, most].mean():.3f}."]
+    for arm in dict.fromkeys(arm for arm, _ in means if arm not in FREE):
         wanted = [name for name in REFERENCES if (arm, most, name) in gains]
-        what = "above " + " and ".join(wanted) if above == wanted else "not above " + " or ".join(
-            name for name in wanted if name not in above
-        )  # fmt: skip
-        found.append(f"{arm}, all labels: {means[arm, most].mean():.3f}, {what}")
+        shown = sorted(
+            p
+            for a, p in means
+            if a == arm and all(gains[arm, p, name][1][0] > 0 for name in wanted if (arm, p, name) in gains)
+        )
+        what = " and ".join(wanted)
+        at = (
+            f"above {what} with {', '.join(f'{p:g}' for p in shown)} % of the labels"
+            if shown
+            else f"never above {what}"
+        )
+        found.append(f"{arm[0].upper()}{arm[1:]}: {np.nanmean(means[arm, most]):.3f} with all labels; {at}.")
     if gains.get(("random", most, REFERENCES[0]), (0, (-1, 0)))[1][0] <= 0:
-        return [*found, "labels saved: no reference, as random features are not above the best free baseline"]
-    draws = {key: _draws(own, groups) for key, own in means.items()}
-    for arm in [arm for arm in (*PRETRAINED, "teacher") if (arm, most) in means]:
+        return [*found, "Labels saved: no reference, as random features are not above the best free baseline."]
+    draws = {key: _draws(own, groups) for key, own in means.items() if not np.isnan(own).any()}
+    for arm in [arm for arm in (*PRETRAINED, "teacher") if (arm, most) in draws]:
         own = {p: (float(means[a, p].mean()), draws[a, p]) for a, p in means if a == arm}
         percentage, ends = percentage_needed(own, (float(means["random", most].mean()), draws["random", most]))
-        found.append(f"labels saved: {arm} reaches random features' {most:g} % with {percentage} % ({ends})")
+        found.append(f"Labels saved: {arm} reaches random features' {most:g} % with {percentage} % ({ends}).")
     return found
 
 
@@ -327,7 +354,9 @@ def main() -> None:
     parser.add_argument("--percentages", type=float, nargs="+", default=[10, 25, 50, 100], help="labels by patient")
     parser.add_argument("--limit", type=int, help="cases of the collection, for a trial")
     parser.add_argument("--only", nargs="+", choices=ARMS, default=list(ARMS), help="arms; default: all")
+    parser.add_argument("--encoders", nargs="+", default=[], help="checkpoints, each an arm under its folder's name")
     args = parser.parse_args()
+    args.encoders = {Path(folder).name: folder for folder in args.encoders}
     films = args.work / "films"
     if not (films / "prepared.json").is_file():
         mammo_hf.prepare(mammo_hf.load("ddsm", args.ddsm), films, image_size=SIZE)
@@ -335,10 +364,10 @@ def main() -> None:
     if not (args.work / "split.json").is_file():
         split_for_stage_1(pairs, films, args.work / "split.json", seed=0)
     cells: dict[tuple[str, float], list[dict[str, Any]]] = {}
-    for arm in args.only:
+    for arm in [*args.only, *args.encoders]:
         for percentage in args.percentages:
             cells[arm, percentage] = [scored(arm, percentage, seed, args, pairs) for seed in range(args.seeds)]
-            print(arm, f"{percentage:g} %", f"{concordance(cells[arm, percentage]).mean():.3f}", flush=True)
+            print(arm, f"{percentage:g} %", f"{np.nanmean(concordance(cells[arm, percentage])):.3f}", flush=True)
     table, sentences = table_of(cells, pairs, args.folds)
     text = f"{table}\n{single_table(cells, pairs)}\n" + "".join(f"- {one}\n" for one in sentences)
     write_whole(args.work / "table.md", text)

@@ -104,7 +104,7 @@ def evaluate_free(name: str, home: Shown, tested: Shown, **draw: int) -> Evaluat
             found = logistic_probabilities(features[0][train], labels[train], patients[train], rows, classes)
         return np.log(np.clip(found, 1e-12, None))
 
-    config = SimpleNamespace(tasks=[home.task], calibration=None, operating_points=None)
+    config: Any = SimpleNamespace(tasks=[home.task], calibration=None, operating_points=None)
     fits = None
     if len(judge):
         fits = fit_on_validation(config.tasks, _scored(logits(features[0][judge]), home, judge))
@@ -192,7 +192,7 @@ def _frozen(folder: Path, shown: Shown, rows: np.ndarray, kept: Path) -> np.ndar
     network = load_model(MammoSwinForImageClassification, folder).eval()
     with pooled_features(network) as seen:
         score_images(network, images, load_processor(folder))
-    features = torch.cat(seen).numpy()
+    features: np.ndarray = torch.cat(seen).numpy()
     kept.mkdir(parents=True, exist_ok=True)
     np.savez(path, images=np.array(images["image_id"]), features=features)
     return features

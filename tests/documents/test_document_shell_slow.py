@@ -73,6 +73,7 @@ NOT_RUN = {
     r"\bWORK/": "hours, some on real collections; benchmarks/results.py runs them and prints these lines",
     r"benchmarks/": "a measurement of minutes; each has a test of its own where it has arithmetic",
     r"^mammo-hf download .*(?<!--dry_run)$": "fetches from the network",
+    r"scripts/clean_encoder": "measures a large model; tests/test_clean_encoder.py runs it whole on miniatures",
     r"facebook/": "fetches an encoder; tests/training/test_teacher.py runs it with a tiny one",
     r"--teacher data/taught": "needs that encoder's features",
     r"--ray_address": "needs a Ray cluster; tests/data/prepare starts one",
