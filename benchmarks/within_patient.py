@@ -297,18 +297,12 @@ def _sentences(
     best = _best_free(means, most)
     found = [f"What costs nothing, the best of {len(FREE)} with all labels: {best}, {means[best, most].mean():.3f}."]
     for arm in dict.fromkeys(arm for arm, _ in means if arm not in FREE):
-        wanted = [name for name in REFERENCES if (arm, most, name) in gains]
-        shown = sorted(
-            p
-            for a, p in means
-            if a == arm and all(gains[arm, p, name][1][0] > 0 for name in wanted if (arm, p, name) in gains)
-        )
-        what = " and ".join(wanted)
-        at = (
-            f"above {what} with {', '.join(f'{p:g}' for p in shown)} % of the labels"
-            if shown
-            else f"never above {what}"
-        )
+        parts = []
+        for name in [name for name in REFERENCES if (arm, most, name) in gains]:
+            shown = sorted(p for a, p in means if a == arm and (a, p, name) in gains and gains[a, p, name][1][0] > 0)
+            fractions = ", ".join(f"{p:g}" for p in shown)
+            parts.append(f"above {name} with {fractions} % of the labels" if shown else f"never above {name}")
+        at = "; ".join(parts)
         found.append(f"{arm[0].upper()}{arm[1:]}: {np.nanmean(means[arm, most]):.3f} with all labels; {at}.")
     if gains.get(("random", most, REFERENCES[0]), (0, (-1, 0)))[1][0] <= 0:
         return [*found, "Labels saved: no reference, as random features are not above the best free baseline."]

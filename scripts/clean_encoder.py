@@ -67,7 +67,7 @@ def train_encoder(args: argparse.Namespace) -> Path:
     start: str | Path = args.model
     for number, name in enumerate(SUBSETS, 1):
         out = args.work / f"stage_1_{number}_{name}"
-        _trained("pretrain", args, name, out, start, num_train_epochs=args.epochs)
+        _trained("pretrain", args, name, out, start, num_train_epochs=args.epochs, license=args.license)
         start = out
     return Path(start)
 
@@ -163,6 +163,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--num_workers", type=int, default=2, help="processes that read images (default %(default)s)")
     p.add_argument("--dry_run", action="store_true", help="say gigabytes and hours, and stop")
     p.add_argument("--without_download", action="store_true", help="the files are in WORK/data already")
+    p.add_argument("--license", help="licence of the encoder for its card, as cc-by-4.0; default: not stated")
     p.add_argument("--push_to", help="name on the Hub, OWNER/NAME, that the encoder is pushed to at the end")
     return p
 

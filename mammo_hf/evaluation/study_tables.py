@@ -18,6 +18,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from ..files import safe_cell
 from ..plotting import COLOURS, INK, LINES, MARKERS, QUIET, dress, new_figure, save_figure
 from .classifier import shown_count
+from .strata import FEWEST_PAIRS
 
 Figures = dict[str, Any]
 HEADINGS = {
@@ -352,7 +353,11 @@ def _estimate(of: Mapping[str, Any] | None, name: str, form: str = ".2f") -> str
 
 
 def _within(cell: Figures, kind: str) -> str:
-    return _estimate((cell.get("within") or {}).get(kind), "auroc")
+    found = (cell.get("within") or {}).get(kind)
+    if found is None or found.get("auroc") is None:
+        return ""
+    pairs = found.get("n_pairs", FEWEST_PAIRS)
+    return f"too few pairs ({pairs})" if pairs < FEWEST_PAIRS else f"{_estimate(found, 'auroc')}, {pairs:,} pairs"
 
 
 def _prevalence(cell: Figures) -> str:
