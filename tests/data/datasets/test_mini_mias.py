@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -89,3 +91,16 @@ def test_the_real_collection(real_data):
     with Image.open(by_name["mdb001"]["path"]) as picture:
         row, column, _ = (int(value) for value in by_name["mdb001"]["findings"][0]["circle"])
         assert np.asarray(picture)[row, column] > 100
+
+
+def test_the_whole_list_gives_the_published_counts(real_data, tmp_path):
+    info = real_data / "mini-mias" / "Info.txt"
+    (tmp_path / "Info.txt").write_bytes(info.read_bytes())
+    Image.new("L", (1024, 1024)).save(tmp_path / "mdb001.pgm")
+    for number in range(2, 323):  # the films are stand-ins: only their list is counted
+        (tmp_path / f"mdb{number:03d}.pgm").hardlink_to(tmp_path / "mdb001.pgm")
+    table = load("mini-mias", tmp_path)
+    assert (len(table), len(set(table.column("patient")))) == (322, 161)
+    # mdb144 has a benign and a malignant lesion, and counts as malignant
+    assert Counter(table.column("pathology")) == {None: 207, "benign": 63, "malignant": 52}
+    assert Counter(table.column("cancer")) == {"no": 270, "yes": 52}
