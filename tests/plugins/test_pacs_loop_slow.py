@@ -1,5 +1,6 @@
 """The whole loop with Debian's Orthanc: exams in by C-STORE and STOW, results back by QIDO and WADO, and kills."""
 
+import copy
 import csv
 import io
 import json
@@ -114,13 +115,20 @@ def test_what_comes_back_is_valid_and_equals_predict(pacs, model, tmp_path, real
         for one in found:
             assert one.PatientID == source.PatientID
             assert str(one.PatientName) == str(source.PatientName)
-            _check_object(one, tmp_path)
+            _check_object(one, tmp_path, source)
     kept = b"".join(path.read_bytes() for path in (tmp_path / "state").rglob("*") if path.is_file())
     for planted in [*PATIENT.values(), str(film.PatientID)]:
         assert not planted or planted.encode() not in kept
 
 
-def _check_object(one, folder):
+def _errors(dataset, path):
+    """What dciodvfy finds in the file of a dataset."""
+    path.write_bytes(objects.written(dataset)[1])
+    lines = subprocess.run(["dciodvfy", path], capture_output=True, text=True).stderr.splitlines()
+    return {line for line in lines if line.startswith("Error")}
+
+
+def _check_object(one, folder, source):
     """Read an object by highdicom, dsrdump and dciodvfy."""
     name, content = objects.written(one)
     path = folder / f"back-{name}"
@@ -135,9 +143,8 @@ def _check_object(one, folder):
         assert "UNVERIFIED" in shown.stdout
         assert "RESEARCH USE ONLY" in shown.stdout
     if shutil.which("dciodvfy"):
-        lines = subprocess.run(["dciodvfy", path], capture_output=True, text=True).stderr.splitlines()
-        # what remains: warnings on the private scheme, which the object declares, and on what the source lacks
-        assert [line for line in lines if line.startswith("Error")] == []
+        # what remains is of the source, such as a birth date of 00000000; and warnings on the private scheme
+        assert _errors(one, path) <= _errors(source, folder / "source")
 
 
 def test_many_exams_and_kills_give_each_result_once(tmp_path, model):
@@ -149,7 +156,7 @@ def test_many_exams_and_kills_give_each_result_once(tmp_path, model):
         template.SeriesInstanceUID = objects.uid_of("series", number)
         template.SOPInstanceUID = template.file_meta.MediaStorageSOPInstanceUID = objects.uid_of("image", number)
         template.PatientID = f"P{number}"
-        exams.append(template.copy())
+        exams.append(copy.deepcopy(template))
     options = ["--url", pacs.url, "--quiet", "1", "--write", "sr"]
     pacs.start()
     try:

@@ -127,6 +127,20 @@ def test_what_a_source_does_not_hold_stays_empty(explained):
             assert found.ContentDate == objects.NO_DATE[0]
 
 
+def test_values_that_are_not_valid_come_through_as_they_are_and_are_not_quoted(explained, recwarn):
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exam = explained(original(PatientBirthDate="00000000", PatientName="PLANTED-ONE", StudyDate="00000000"))
+    for output in (sr, seg, capture):
+        for _, content in output.files_of(exam):
+            found = read(content)
+            assert (found.PatientBirthDate, str(found.PatientName)) == ("00000000", "PLANTED-ONE")
+            assert found.ContentDate == objects.NO_DATE[0]
+    assert not [one for one in recwarn if "PLANTED" in str(one.message)]
+
+
 def test_another_model_gives_other_series_that_name_those_they_replace(explained):
     exam = explained()
     other = dataclasses.replace(exam, model=exam.model | {"sha256": "cd" * 32})

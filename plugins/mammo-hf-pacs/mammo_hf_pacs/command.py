@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,8 @@ def main(arguments: list[str]) -> None:
         queue.pause(args.pause)
         print(f"{'paused' if args.pause else 'resumed'}: {args.state}, {queue.open_exams()} exams open")
         return
-    os.environ["TQDM_DISABLE"] = "1"  # a bar per exam would fill the log
     quiet()
+    warnings.simplefilter("ignore")  # those of pydicom and highdicom quote headers
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     for name in ("pynetdicom", "dicomweb_client", "pydicom", "highdicom", "urllib3"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # they log identifiers

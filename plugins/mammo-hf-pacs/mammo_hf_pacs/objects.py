@@ -9,6 +9,8 @@ import hashlib
 import io
 import json
 import logging
+import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -33,7 +35,7 @@ SERIES_NUMBERS = {"sr": 9001, "seg_map": 9002, "seg_breast": 9003, "capture": 90
 NO_DATE = ("19000101", "000000")  # of an exam whose images bear no date: objects must have one
 # Patient, Clinical Trial Subject, General Study, Patient Study and Clinical Trial Study (PS3.3 C.7.1, C.7.2)
 PATIENT = (
-    *("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "OtherPatientIDs"),
+    *("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex"),
     *("OtherPatientIDsSequence", "EthnicGroup", "PatientIdentityRemoved", "DeidentificationMethod"),
     *("DeidentificationMethodCodeSequence", "ClinicalTrialSponsorName", "ClinicalTrialProtocolID"),
     *("ClinicalTrialProtocolName", "ClinicalTrialSiteID", "ClinicalTrialSiteName", "ClinicalTrialSubjectID"),
@@ -44,6 +46,8 @@ STUDY = (
     *("ReferringPhysicianName", "StudyID", "StudyDescription", "ProcedureCodeSequence", "PatientAge"),
     *("ClinicalTrialTimePointID", "ClinicalTrialTimePointDescription"),
 )
+_DATE = re.compile(r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
+_TIME = re.compile(r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?")
 _TYPE_2 = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime")
 _TYPE_2 += ("AccessionNumber", "ReferringPhysicianName", "StudyID")
 _DATES = (("ContentDate", "ContentTime"), ("AcquisitionDate", "AcquisitionTime"), ("SeriesDate", "SeriesTime"))
@@ -75,9 +79,22 @@ def _header(file: str) -> Dataset:
     if not whole:
         problem = "has no study, series or identifier of its own, so that nothing can be added to its study"
         raise DataError(problem, source=file, remedy="give the original DICOM file")
-    for keyword in _TYPE_2:
-        header.setdefault(keyword, "")  # highdicom asks for them
     return header
+
+
+def nameless(header: Dataset) -> Dataset:
+    """Return a header without patient and study, for highdicom, which refuses dates such as 00000000 and quotes names.
+
+    `finish` gives the object those of the source as they are.
+    """
+    copy = Dataset()
+    copy.update(header)
+    for keyword in {*PATIENT, *STUDY} - {"StudyInstanceUID"}:
+        if keyword in copy:
+            del copy[keyword]
+    for keyword in _TYPE_2:
+        setattr(copy, keyword, "")
+    return copy
 
 
 def uid_of(*parts: object) -> str:
@@ -180,11 +197,13 @@ def finish(dataset: Dataset, source: Dataset, description: str, replaces: Iterab
         description: Description of its series.
         replaces: Objects that it replaces, each with ``study``, ``series``, ``class`` and ``instance``.
     """
-    for keyword in (*PATIENT, *STUDY):
-        if keyword in source:
-            dataset[keyword] = source[keyword]
-        elif keyword in dataset:
-            del dataset[keyword]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom quotes what is not valid
+        for keyword in (*PATIENT, *STUDY):
+            if keyword in source:
+                dataset[keyword] = source[keyword]
+            elif keyword in dataset and keyword not in _TYPE_2:
+                del dataset[keyword]
     for keyword in ("SpecificCharacterSet", "TimezoneOffsetFromUTC"):
         if source.get(keyword):
             dataset[keyword] = source[keyword]
@@ -203,8 +222,9 @@ def finish(dataset: Dataset, source: Dataset, description: str, replaces: Iterab
 
 def _set_dates(dataset: Dataset, source: Dataset) -> None:
     """Replace the time of the run by that of the source: another run is to give the same bytes."""
-    found = next(((date, time) for date, time in _DATES if source.get(date)), None)
-    date, time = NO_DATE if found is None else (source.get(found[0]), source.get(found[1]) or NO_DATE[1])
+    given = ((str(source.get(date, "")), str(source.get(time, ""))) for date, time in _DATES)
+    date, time = next((pair for pair in given if _DATE.fullmatch(pair[0])), NO_DATE)
+    time = time if _TIME.fullmatch(time) else NO_DATE[1]
     dataset.ContentDate = dataset.InstanceCreationDate = date
     dataset.ContentTime = dataset.InstanceCreationTime = time
     if "DateOfSecondaryCapture" in dataset:

@@ -135,7 +135,7 @@ def _segmentation(
     from . import objects
 
     made = hd.seg.Segmentation(
-        source_images=[header],
+        source_images=[objects.nameless(header)],
         pixel_array=pixels,
         segmentation_type=kind,
         segment_descriptions=[described],

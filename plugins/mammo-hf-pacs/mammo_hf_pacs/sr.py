@@ -64,7 +64,7 @@ def datasets_of(exam: ScoredExam, replaces: Sequence[Mapping[str, str]] = ()) ->
     place = objects.placed(exam, headers, "sr", headers)
     earlier = [_earlier(one) for one in replaces if one["instance"] != place["sop_instance_uid"]]
     dataset = hd.sr.ComprehensiveSR(
-        evidence=headers,
+        evidence=[objects.nameless(header) for header in headers],
         content=report[0],
         is_complete=True,
         is_verified=False,
