@@ -108,8 +108,8 @@ def commands(work: Path, mini_mias: Path, ddsm: Path, ddsm_films: Path) -> dict[
         "phantom_full": study(phantom, "pathology", drawn, *TRAINED, "--lesion_loss", 0, 4, "--tune", "full", *many,
                               "--output_dir", full_folder),
         "phantom_full_teacher": teacher(phantom, drawn, "full", 400, full_folder),
-        "tissue_attentive": study(mias, "tissue", films, "--tune", "head", "--pool", "attentive", *ENDS, "--seeds", 3,
-                                  "--folds", 5),
+        "tissue_bag": study(mias, "tissue", "efficientnet-lite0", "--tune", "head", "bag", "--pool", "whole", "tiles",
+                            *ENDS, "--seeds", 1, "--folds", 5),
         "phantom_density_full": study(phantom, "density", drawn, *TRAINED, "--tune", "full", *many),
     }  # fmt: skip
 

@@ -56,8 +56,15 @@ def _add_grid(p: Parser) -> None:
     grid = p.add_argument_group("grid (every combination is a cell)")
     grid.add_argument("--percentages", type=float, nargs="+", default=[10, 25, 50, 100], help="default: 10 25 50 100")
     grid.add_argument("--seeds", type=int, default=3, help="number of seeds (default %(default)s)")
-    grid.add_argument("--init", nargs="+", default=[SCRATCH], help="scratch, and checkpoints (default: scratch)")
-    grid.add_argument("--tune", nargs="+", choices=TUNE, default=["head"], help="trained part (default: head)")
+    grid.add_argument(
+        "--init",
+        nargs="+",
+        default=[SCRATCH],
+        help="scratch, checkpoints, and any encoder that mammo-hf embed takes (default: scratch)",
+    )
+    grid.add_argument(
+        "--tune", nargs="+", choices=(*TUNE, "bag"), default=["head"], help="trained part (default: head)"
+    )
     grid.add_argument("--pool", nargs="+", choices=POOLS, default=["mean"], help="features of head (default: mean)")
     grid.add_argument("--lesion_loss", type=float, nargs="+", default=[0.0], help="weights of the lesion loss")
     grid.add_argument("--semi_supervised", nargs="+", choices=SEMI_SUPERVISED, default=["none"], help="default: none")
@@ -66,11 +73,13 @@ def _add_grid(p: Parser) -> None:
 def main(arguments: list[str]) -> None:
     """Run ``mammo-hf label-efficiency``."""
     args = parser().parse_args(arguments)
+    from ..studies.encoders import is_other_encoder
     from ..studies.label_efficiency import Results, run_cells
 
     settings = _settings(args)
     options = {"pools": args.pool, "lesion_losses": args.lesion_loss, "semi_supervised": args.semi_supervised}
-    chosen = arms(args.init, args.tune, **options)
+    others = [init for init in args.init if init != SCRATCH and is_other_encoder(init)]
+    chosen = arms(args.init, args.tune, **options, others=others)
     grid = list(cells(chosen, sorted(set(args.percentages)), args.seeds, args.folds))
     writable_folder(args.output_dir)
     log_to("console", args.output_dir)
@@ -100,8 +109,10 @@ def _settings(args: Namespace) -> StudySettings:
     from dataclasses import fields
 
     from ..data.training_data import training_processor
+    from ..encoders.encoder import load_encoder
     from ..models.checkpoint import check_model
     from ..processing.geometry import parse_size
+    from ..studies.encoders import is_other_encoder
     from ..studies.label_efficiency import StudySettings
     from .stages import check_dataset
 
@@ -119,7 +130,10 @@ def _settings(args: Namespace) -> StudySettings:
     asked = parse_size(args.image_size) if args.image_size else None
     size = training_processor(args.dataset, size=asked).canvas
     for init in args.init:
-        check_model(args.model if init == SCRATCH else init, size)
+        if init != SCRATCH and is_other_encoder(init):
+            load_encoder(init)
+        else:
+            check_model(args.model if init == SCRATCH else init, size)
     reading = reading_options(vars(args))
     names = {field.name for field in fields(StudySettings)} - {"size", "reading"}
     return StudySettings(**{name: getattr(args, name) for name in names}, size=size, reading=reading)
@@ -130,6 +144,7 @@ def _announce(settings: StudySettings, grid: list[Cell], results: Results, args:
     from ..data.prepare.folder import is_prepared
     from ..data.training_data import processor_differences, training_processor
     from ..models.checkpoint import locate
+    from ..studies.encoders import is_other_encoder
     from ..studies.label_efficiency import estimate_seconds
 
     left = [cell for cell in grid if cell not in results]
@@ -142,7 +157,8 @@ def _announce(settings: StudySettings, grid: list[Cell], results: Results, args:
             print(f"warning: with fewer than {ENOUGH_UPDATES} updates a network trained in full may stay at chance")
     processor = training_processor(settings.dataset, size=settings.size)
     for init in args.init:
-        for difference in [] if init == SCRATCH else processor_differences(locate(init), processor):
+        swin = init != SCRATCH and not is_other_encoder(init)
+        for difference in processor_differences(locate(init), processor) if swin else []:
             print(f"warning: {init} was trained on images of {difference}")
     if not is_prepared(settings.dataset):
         print("the collection is prepared first")

@@ -48,6 +48,11 @@ def parser() -> Parser:
     scores.add_argument(
         "--tta", action="store_true", help="average over five rotated and scaled views: five times slower"
     )
+    scores.add_argument(
+        "--plain_exams",
+        action="store_true",
+        help="write the StudyInstanceUID of each exam, not a salted hash of it: the table then identifies exams",
+    )
     p.add_encoder_options()
     p.add_processor_options()
     speed = p.add_argument_group("speed")
@@ -79,6 +84,7 @@ def main(arguments: list[str]) -> None:
         operating_point=args.operating_point,
         write=args.write,
         tta=args.tta,
+        plain_exams=args.plain_exams,
         batch_size=args.batch_size,
         num_workers=args.num_workers,
         device=None if args.device == "auto" else args.device,

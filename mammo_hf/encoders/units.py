@@ -31,14 +31,17 @@ def features_folder(images: Collection | str | os.PathLike[str]) -> str | None:
     return features_folder_of(images)
 
 
-def features_of(collection: Collection, tasks: Sequence[Mapping[str, Any]]) -> datasets.Dataset:
+def features_of(
+    collection: Collection, tasks: Sequence[Mapping[str, Any]], folder: str | None = None
+) -> datasets.Dataset:
     """Return the rows of a collection's feature store as the collection has them: its order, split and labels.
 
     Args:
         collection: Collection of a feature store, or a part of one.
         tasks: Tasks of ``labels``, in order; -100 if the collection has no such label.
+        folder: Feature store of these images; ``None``: the one that the collection was read from.
     """
-    rows = read_features(features_folder(collection) or "")
+    rows = read_features(folder or features_folder(collection) or "")
     ids = columns_of(rows, "image_id")[0]
     wanted = {image_id: place for place, image_id in enumerate(collection.column("image_id"))}
     split, labels = collection.column("split"), known_labels(collection, [dict(task) for task in tasks])

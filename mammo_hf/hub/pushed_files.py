@@ -186,7 +186,7 @@ def _of_prepared(folder: Path) -> Files:
 def _split_of_encoder(folder: Path) -> Files:
     """Return the split that the encoder of features was trained with, of the patients in the folder, who are known.
 
-    Without it a head over the features could be tested on patients whom its encoder was trained on.
+    Without it a head over the features could be tested on patients of the encoder's training.
     """
     patients, record = set(prepared_table(folder).column("patient")), read_json(folder / SPLIT_FILE)
     splits = {patient: split for patient, split in read_split(folder / SPLIT_FILE).items() if patient in patients}

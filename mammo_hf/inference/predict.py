@@ -91,6 +91,7 @@ def predict(
     operating_point: str = OPERATING_POINT,
     write: Sequence[str] = (),
     tta: bool = False,
+    plain_exams: bool = False,
     batch_size: int | None = None,
     num_workers: int | None = None,
     device: str | None = None,
@@ -128,6 +129,8 @@ def predict(
             that name in ``OUTPUT.written``. The table is then in the order of the exams, too. One that shows maps takes
             `MAPS_BY` if no explainer is named.
         tta: Whether to use test-time augmentation: the mean of the logits over five views of each image.
+        plain_exams: Whether ``exam`` in the table is the StudyInstanceUID itself, to find the exam in an archive, and
+            not a salted hash of it.
         batch_size: Number of images per batch; see `default_batch`.
         num_workers: Number of processes that read; by default one per core, and none for a few files.
         device: The device, "cpu" or "cuda"; by default a GPU if there is one.
@@ -174,6 +177,7 @@ def predict(
             raise UsageError("is for a Swin, and this is a head over features", source="tta", remedy="leave it out")
         processor = processor.with_settings(processor_settings)
         options: dict[str, Any] = {"explainer": explainer, "tta": tta, "batch_size": batch_size}
+        options["plain_exams"] = plain_exams
         options |= {"target": target, "operating_point": operating_point}
         options |= {"level": level or _level_of(loaded), "aggregate": aggregate}
         options |= {"num_workers": num_workers, "device": device, "name": f"{identity(folder)} {loaded.dtype}"}
@@ -286,6 +290,7 @@ def score_files(
     target: str | None = None,
     operating_point: str = OPERATING_POINT,
     tta: bool = False,
+    plain_exams: bool = False,
     batch_size: int | None = None,
     num_workers: int | None = None,
     device: str | None = None,
@@ -309,6 +314,7 @@ def score_files(
         target: Label to explain, see `predict`.
         operating_point: Rule below whose threshold no map is drawn.
         tta: Whether to use test-time augmentation.
+        plain_exams: Whether exams are not hashed, see `predict`.
         batch_size: Number of images per batch.
         num_workers: Number of processes that read.
         device: The device, see `predict`.
@@ -322,7 +328,7 @@ def score_files(
     size = batch_size or (1 if of_bags else default_batch(processor, state.device.type))
     made_by: Any = _BagScorer if of_bags else _Scorer
     options: dict[str, Any] = {"explainer": explainer, "target": target, "operating_point": operating_point}
-    options |= {"tta": tta, "level": level, "aggregate": aggregate, "size": size}
+    options |= {"plain_exams": plain_exams, "tta": tta, "level": level, "aggregate": aggregate, "size": size}
     options |= {"write": write or {}, "model_facts": facts or {}}
     scorer = made_by(model.to(state.device), processor, output, overrides or {}, **options)
     work = Work.of(files, size, scorer.by_exam)
@@ -382,13 +388,14 @@ class _Scorer:
         target: str | None,
         operating_point: str,
         tta: bool,
+        plain_exams: bool,
         level: str,
         aggregate: str,
         size: int,
         write: Mapping[str, Output],
         model_facts: Mapping[str, Any],
     ) -> None:
-        self.model, self.processor, self.tta = model, processor, tta
+        self.model, self.processor, self.tta, self.plain_exams = model, processor, tta, plain_exams
         self.level, self.aggregate, self.size, self.units = level, aggregate, size, level != "image"
         self.target = None if target is None else resolve(target, 1, model.config)
         self.operating_point = operating_point
@@ -414,6 +421,7 @@ class _Scorer:
             "target": self.target,
             "operating point": self.operating_point,
             "tta": self.tta,
+            "plain_exams": self.plain_exams,
             "level": self.level,
             "aggregate": self.aggregate,
             "outputs": sorted(self.write),
@@ -631,7 +639,9 @@ def _exam(
 
 
 def _exam_cell(scorer: _Scorer, image: ReadImage) -> str:
-    return salted_hash(image.study, scorer.salt) if image.study and scorer.salt else ""
+    if scorer.plain_exams or not image.study:
+        return image.study
+    return salted_hash(image.study, scorer.salt) if scorer.salt else ""
 
 
 def _first_indices(files: Sequence[str]) -> dict[int, int]:

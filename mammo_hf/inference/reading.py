@@ -95,14 +95,14 @@ def files_to_read(source: Source) -> list[str]:
 
     Args:
         source: An image, a folder of images, a list of paths (``.txt``, one per line), a table (``.csv``, ``.xlsx``)
-            with a column of paths, which is known by its name, or a sequence of these. Paths in a list are relative to
-            its own folder.
+            with a column of paths, which is known by its name, a collection, or a sequence of these. Paths in a list
+            are relative to its own folder.
 
     Raises:
         UsageError: A folder or list that contains no image, or a list that cannot be read.
         DataError: A table cannot be read, or no column names files.
     """
-    inputs = [os.fspath(one) for one in ([source] if isinstance(source, (str, os.PathLike)) else source)]
+    inputs = _named(source)
     found: list[str] = []
     for given in inputs:
         if os.path.isdir(given):
@@ -116,6 +116,22 @@ def files_to_read(source: Source) -> list[str]:
     if not found:
         raise UsageError("names no image", source="source", remedy="give at least one")
     return found
+
+
+def _named(source: Source) -> list[str]:
+    """Return what a source names, a collection by the paths of its images.
+
+    Raises:
+        UsageError: The collection is of prepared images or features.
+    """
+    column = getattr(source, "column", None)  # a collection, whose class brings `datasets`
+    if column is None:
+        return [os.fspath(one) for one in ([source] if isinstance(source, (str, os.PathLike)) else source)]
+    paths: list[str] = column("path")
+    if any("#" in path and not os.path.exists(path) for path in paths[:1]):
+        remedy = "give the files that they were made from, or use `evaluate`"
+        raise UsageError("lists prepared images or features, not files", source="source", remedy=remedy)
+    return paths
 
 
 def _listed(path: Path) -> list[str]:
@@ -170,7 +186,7 @@ class ReadImage:
 
 def folders_of(source: Source) -> list[str]:
     """Return the folders of a source that paths in an overrides file may be relative to."""
-    inputs = [os.fspath(one) for one in ([source] if isinstance(source, (str, os.PathLike)) else source)]
+    inputs = _named(source)
     return list(dict.fromkeys(given if os.path.isdir(given) else os.path.dirname(given) or "." for given in inputs))
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ..errors import UsageError
 
-POOLS = ("mean", "attentive", "all_stages")
+POOLS = ("mean", "all_stages", "whole", "tiles")
+EMBEDDED = {"whole": "whole view", "tiles": "whole view and tiles"}  # pools of the features that `embed` computes
 SCANNER, BOOSTED = "scanner and file format", ", boosted"
 BASELINES = (
     *("image statistics", f"image statistics{BOOSTED}", "acquisition statistics", "image and acquisition statistics"),
@@ -27,8 +28,10 @@ class Arm:
     Attributes:
         init: Start of the encoder: "scratch", "stock" (scratch without class weights and lesion loss: what plain
             transformers trains), "random" (a random encoder that stays frozen), a baseline's name, or a checkpoint.
-        tune: Trained part: "head" (a classifier on features of a frozen encoder), "last_stage", "full", or "baseline".
-        pool: Features made from tokens, with "head".
+        tune: Trained part: "head" (a logistic regression on features of a frozen encoder), "bag" (a head over the
+            features of the whole view and of tiles), "last_stage", "full", or "baseline".
+        pool: Features of "head": "mean" or "all_stages" of a Swin's tokens on the prepared image; or of any encoder,
+            mean and maximum of the "whole" view, or next to them the mean of those of the "tiles".
         lesion_loss: Weight of the loss of lesion tokens, if a network is trained.
         semi_supervised: Training on unlabelled images, if a network is trained.
     """
@@ -46,7 +49,9 @@ class Arm:
             return self.init
         start = Path(self.init).name
         if self.tune == "head":
-            return f"{start}, frozen, {self.pool.replace('_', ' ')} features"
+            return f"{start}, frozen, {EMBEDDED.get(self.pool, self.pool.replace('_', ' '))} features"
+        if self.tune == "bag":
+            return f"{start}, frozen, head over bags"
         parts = [start, self.tune.replace("_", " ")]
         if self.lesion_loss:
             parts.append(f"lesion loss {self.lesion_loss:g}")
@@ -58,6 +63,11 @@ class Arm:
     def trained(self) -> bool:
         """Whether a network is trained, rather than a head fitted on features."""
         return self.tune in ("last_stage", "full")
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the arm is over features that `embed` computes, of any encoder."""
+        return self.tune == "bag" or (self.tune == "head" and self.pool in EMBEDDED)
 
     @property
     def is_free(self) -> bool:
@@ -74,7 +84,7 @@ class Arm:
         """The same arm without the pre-training of its encoder; ``None`` if it has none."""
         if self.is_free or self.init in (SCRATCH, STOCK, FROZEN_RANDOM):
             return None
-        init = FROZEN_RANDOM if self.tune == "head" else SCRATCH
+        init = FROZEN_RANDOM if self.tune in ("head", "bag") else SCRATCH
         return Arm(init, self.tune, self.pool, self.lesion_loss, self.semi_supervised)
 
 
@@ -110,28 +120,51 @@ def arms(
     lesion_losses: Sequence[float] = (0.0,),
     semi_supervised: Sequence[str] = ("none",),
     baselines: Sequence[str] = BASELINES,
+    others: Sequence[str] = (),
 ) -> list[Arm]:
     """Combine the given options into arms, and add the baselines that they must be compared with.
 
+    Args:
+        inits: Starts of the encoder.
+        tunes: Trained parts.
+        pools: Features of "head".
+        lesion_losses: Weights of the lesion loss.
+        semi_supervised: Trainings on unlabelled images.
+        baselines: Names of baselines.
+        others: Those of the starts that are encoders other than a Swin: frozen, with features from `embed`.
+
     Raises:
-        UsageError: Two checkpoints would have the same name in the table.
+        UsageError: Two checkpoints would have the same name in the table, or there is nothing to do with an encoder.
     """
     checkpoints = [init for init in inits if init != SCRATCH]
     names = [Path(init).name for init in checkpoints]
     for name in names:
         if names.count(name) > 1 or name in (SCRATCH, STOCK, FROZEN_RANDOM, *BASELINES):
             raise UsageError(f"two arms would be called {name!r}", source="init", remedy="rename a checkpoint folder")
+    idle = [init for init in others if not {"head", "bag"} & set(tunes)]
+    if idle:
+        remedy = "give `tune` head or bag: an encoder that is not a Swin stays frozen"
+        raise UsageError("cannot be trained", source=idle[0], remedy=remedy)
     found: list[Arm] = []
     for tune in tunes:
         if tune == "head":
-            found += [Arm(init, tune, pool) for init in checkpoints for pool in pools]
+            found += [Arm(init, tune, pool) for init in checkpoints for pool in _pools(pools, init in others)]
+        elif tune == "bag":
+            found += [Arm(init, tune) for init in checkpoints]
         else:
-            options = product(inits, lesion_losses, semi_supervised)
+            options = product([init for init in inits if init not in others], lesion_losses, semi_supervised)
             found += [Arm(init, tune, "mean", loss, semi) for init, loss, semi in options]
     compared = [Arm(name, "baseline") for name in baselines]
-    compared += [Arm(FROZEN_RANDOM, "head", pool) for pool in (pools if "head" in tunes else ("mean",))]
-    compared += [Arm(STOCK, tune) for tune in tunes if tune != "head"]
+    used = list(dict.fromkeys(arm.pool for arm in found if arm.tune == "head"))
+    compared += [Arm(FROZEN_RANDOM, "head", pool) for pool in used or ["mean"]]
+    compared += [Arm(FROZEN_RANDOM, tune) for tune in tunes if tune == "bag"]
+    compared += [Arm(STOCK, tune) for tune in tunes if tune not in ("head", "bag")]
     return [*found, *(arm for arm in compared if arm not in found)]
+
+
+def _pools(pools: Sequence[str], other: bool) -> list[str]:
+    """Return the features that an encoder can have; of one that is not a Swin at least the whole view."""
+    return [pool for pool in pools if pool in EMBEDDED] or ["whole"] if other else list(pools)
 
 
 def cells(chosen: Sequence[Arm], percentages: Sequence[float], seeds: int, folds: int) -> Iterator[Cell]:

@@ -14,8 +14,6 @@ import numpy as np
 import torch
 from scipy.ndimage import uniform_filter
 from sklearn.ensemble import HistGradientBoostingClassifier
-from torch import nn
-from torch.nn import functional
 from tqdm.auto import tqdm
 from transformers import SwinModel
 from transformers.models.swin.modeling_swin import SwinModelOutput
@@ -68,17 +66,17 @@ def frozen_features(
 
     Returns:
         "mean": float32 (images, channels), the mean of the last tokens; "all_stages": float32 (images, channels of all
-        stages); "attentive": float16 (images, tokens, channels), memory-mapped.
+        stages).
     """
     wanted = _fingerprint(encoder, prepared)
-    paths = {name: folder / f"{name}.npy" for name in ("mean", "all_stages", "attentive")}
+    paths = {name: folder / f"{name}.npy" for name in ("mean", "all_stages")}
     marker = folder / "fingerprint"
     if not (marker.is_file() and marker.read_text() == wanted and all(path.is_file() for path in paths.values())):
         folder.mkdir(parents=True, exist_ok=True)
         marker.unlink(missing_ok=True)
         _compute(encoder, prepared, processor, paths)
         write_whole(marker, wanted)
-    return {name: np.load(path, mmap_mode="r" if name == "attentive" else None) for name, path in paths.items()}
+    return {name: np.load(path) for name, path in paths.items()}
 
 
 @torch.no_grad()
@@ -109,7 +107,6 @@ def _pooled(output: SwinModelOutput) -> dict[str, np.ndarray]:
     return {
         "mean": last.mean(1).cpu().numpy(),
         "all_stages": torch.cat([*between, last.mean(1)], 1).cpu().numpy(),
-        "attentive": last.half().cpu().numpy(),
     }
 
 
@@ -123,82 +120,13 @@ def _fingerprint(encoder: SwinModel, prepared: datasets.Dataset) -> str:
     return digest.hexdigest()
 
 
-# A head on frozen features: attentive pooling over tokens.
-
-
-class AttentivePooling(nn.Module):
-    """Linear classifier on tokens weighted by learned queries (Chen et al. 2022, arXiv 2202.03026, attentive probing).
-
-    Args:
-        channels: Number of channels of the tokens.
-        classes: Number of classes of the task.
-        queries: Number of queries; each pools once, and the pooled vectors are averaged before the classifier.
-    """
-
-    def __init__(self, channels: int, classes: int, queries: int = 4) -> None:
-        super().__init__()
-        self.queries = nn.Parameter(torch.randn(queries, channels) * channels**-0.5)
-        self.classifier = nn.Linear(channels, classes)
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Map tokens (batch, tokens, channels) to logits (batch, classes)."""
-        weights = (tokens @ self.queries.T / tokens.shape[-1] ** 0.5).softmax(1)
-        logits: torch.Tensor = self.classifier(torch.einsum("btq,btc->bqc", weights, tokens).mean(1))
-        return logits
-
-
-def attentive_probabilities(
-    train: np.ndarray,
-    labels: np.ndarray,
-    test: np.ndarray,
-    classes: int,
-    *,
-    seed: int,
-    updates: int = 600,
-    batch_size: int = 64,
-) -> np.ndarray:
-    """Fit attentive pooling, classes weighted by N / (K N_c), and predict.
-
-    Args:
-        train: Tokens of the training images, float (n, tokens, channels).
-        labels: Labels of the training images, int (n,).
-        test: Tokens of the test images, float (m, tokens, channels).
-        classes: Number of classes of the task.
-        seed: Random seed of weights and batches.
-        updates: Number of AdamW steps, with a cosine learning rate.
-        batch_size: Images per step.
-
-    Returns:
-        Probabilities of the test images, float64 (m, classes).
-    """
-    torch.manual_seed(seed)
-    tokens, targets = torch.from_numpy(np.asarray(train, np.float32)), torch.from_numpy(labels)
-    mean, deviation = tokens.mean((0, 1)), tokens.std((0, 1)).clamp(min=1e-6)
-    tokens = (tokens - mean) / deviation
-    counts = torch.bincount(targets, minlength=classes)
-    weights = torch.where(counts > 0, len(targets) / (classes * counts.clamp(min=1)), 0.0)
-    head = AttentivePooling(tokens.shape[-1], classes)
-    optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3, weight_decay=0.1)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, updates)
-    for _ in range(updates):
-        rows = torch.randint(len(tokens), (min(batch_size, len(tokens)),))
-        losses = functional.cross_entropy(head(tokens[rows]), targets[rows], weights, reduction="sum")
-        (losses / len(rows)).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        schedule.step()
-    with torch.no_grad():
-        parts = [
-            head((torch.from_numpy(np.asarray(test[i : i + 256], np.float32)) - mean) / deviation).softmax(-1)
-            for i in range(0, len(test), 256)
-        ]
-    return torch.cat(parts).double().numpy()
+# Heads on features.
 
 
 def boosted_probabilities(
     train: np.ndarray, labels: np.ndarray, test: np.ndarray, classes: int, *, seed: int
 ) -> np.ndarray:
-    """Fit boosted trees, classes weighted by N / (K N_c), and predict; arguments as of `attentive_probabilities`.
+    """Fit boosted trees, classes weighted by N / (K N_c), and predict; arguments as of `logistic_probabilities`.
 
     Trees also find what is not monotone in a statistic, or in two of them together.
     """

@@ -30,6 +30,7 @@ from ..data.prepare.folder import for_training
 from ..data.splits import in_hash_order, label_subset, strata
 from ..data.terms import Terms, read_terms, terms_of_model, united, write_terms
 from ..data.training_data import patients_trained_on, prepared_images, training_processor, usable_tasks
+from ..encoders.encoder import load_encoder
 from ..encoders.logistic import logistic_probabilities
 from ..errors import DataError, MammoError, UsageError
 from ..files import write_record, write_whole
@@ -42,8 +43,8 @@ from ..training.callbacks import freeze
 from ..training.classification import ClassificationConfig, fit_classifier
 from ..training.scoring import predicted_logits
 from .cells import BASELINES, BOOSTED, FROZEN_RANDOM, SCANNER, SCRATCH, STOCK, UPDATES, Arm, Cell
+from .encoders import bag_probabilities, embedded, is_plugin, pooled_features
 from .features import (
-    attentive_probabilities,
     boosted_probabilities,
     frozen_encoder,
     frozen_features,
@@ -217,6 +218,7 @@ class Study:
         # Arms share the split that was made last, and all percentages share an encoder's features
         self._last: tuple[Any, tuple[Collection, tuple[str, ...]]] | None = None
         self._features: dict[str, dict[str, np.ndarray]] = {}
+        self._stores: dict[str, str] = {}
         self._seen = cache(_patients_trained_on)  # cached, as it warns if it is not known
 
     @cached_property
@@ -252,6 +254,12 @@ class Study:
             if not self.statistics[name].shape[1]:
                 raise DataError("all images are of one scanner and one file format", source=arm.init)
             return self.statistics[name]
+        if arm.embedded:
+            pooled = self._features.setdefault(f"{arm.init} embedded", {})
+            if arm.pool not in pooled:
+                images = self.prepared["image_id"]
+                pooled[arm.pool] = pooled_features(self.store(arm), images, tiles=arm.pool == "tiles")
+            return pooled[arm.pool]
         # Each seed has another random encoder; a checkpoint is the same for all
         name = f"random_{self.settings.model}_{seed}" if arm.init == FROZEN_RANDOM else Path(arm.init).name
         if name not in self._features:
@@ -261,10 +269,20 @@ class Study:
             self._features[name] = frozen_features(encoder, self.prepared, self.processor, folder)
         return self._features[name][arm.pool]
 
+    def store(self, arm: Arm) -> str:
+        """Return the folder of the features of an arm's encoder, whole view and tiles, computed once for the grid."""
+        if arm.init not in self._stores:
+            folder = self.settings.output_dir / "features" / f"{Path(arm.init).name}_embedded"
+            model, workers = self.settings.model, self.settings.num_workers
+            self._stores[arm.init] = embedded(arm.init, model, self.table, self.processor, folder, num_workers=workers)
+        return self._stores[arm.init]
+
     def terms(self, arm: Arm) -> tuple[Terms, ...]:
         """Return the terms of the images and, of an arm that starts from a checkpoint, of all it was trained on."""
         if arm.is_free or arm.init in (SCRATCH, STOCK, FROZEN_RANDOM):
             return self.table.terms
+        if arm.embedded:
+            return united(self.table.terms, tuple(load_encoder(arm.init).terms))
         start = locate(arm.init)
         return united(self.table.terms, terms_of_model(start, name_of(start)))
 
@@ -294,6 +312,8 @@ class Study:
         test = np.flatnonzero((split == "test") & (labels >= 0))
         if cell.arm.trained:
             probabilities, facts = self._train(cell, chosen, prepared)
+        elif cell.arm.tune == "bag":
+            probabilities, facts = self._bag(cell, table, chosen, list(np.array(prepared["image_id"])[test]))
         else:
             train = np.flatnonzero((split != "test") & (labels >= 0) & np.isin(patients, chosen))
             probabilities = self._fit(cell, train, test, labels, patients)
@@ -314,8 +334,6 @@ class Study:
         features, classes = self.features(cell.arm, cell.seed), len(self.task["labels"])
         if cell.arm.init.endswith(BOOSTED) and cell.arm.is_free:
             return boosted_probabilities(features[train], labels[train], features[test], classes, seed=cell.seed)
-        if cell.arm.pool == "attentive" and cell.arm.tune == "head":
-            return attentive_probabilities(features[train], labels[train], features[test], classes, seed=cell.seed)
         return logistic_probabilities(features[train], labels[train], patients[train], features[test], classes)
 
     def _train(
@@ -334,6 +352,16 @@ class Study:
         logits = predicted_logits(fitted.trainer, fitted.images["test"])
         shutil.rmtree(folder, ignore_errors=True)
         return softmax(logits, axis=-1), fitted.figures
+
+    def _bag(
+        self, cell: Cell, table: Collection, patients: tuple[str, ...], tested: list[str]
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        folder = self.settings.output_dir / "trainer" / cell.key
+        shutil.rmtree(folder, ignore_errors=True)
+        run: dict[str, Any] = {"output_dir": folder, "seed": cell.seed}
+        found = bag_probabilities(self.store(cell.arm), table, self.task, patients, tested, **run)
+        shutil.rmtree(folder, ignore_errors=True)
+        return found
 
     def _config(self, cell: Cell, folder: Path) -> ClassificationConfig:
         """Return the recipe of every cell: as many updates and evaluations at each percentage of labels."""
@@ -367,7 +395,7 @@ class Study:
 def _patients_trained_on(init: str) -> frozenset[str]:
     """Return the patients that an arm's encoder was trained on before; none if it is not a checkpoint's."""
     made_here = init in (SCRATCH, STOCK, FROZEN_RANDOM, *BASELINES)
-    return frozenset() if made_here else patients_trained_on(locate(init))
+    return frozenset() if made_here or is_plugin(init) else patients_trained_on(locate(init))
 
 
 class Results:
@@ -485,7 +513,10 @@ def run_cells(settings: StudySettings, cells: Sequence[Cell], processes: int) ->
         for cell in tqdm(left, desc="cells", unit="cell"):
             _run(study, results, cell)
         return
-    study.prepared  # noqa: B018 (prepared once, before the processes would all begin to)
+    # made once, before the processes would all begin to
+    study.prepared  # noqa: B018
+    for arm in {cell.arm.init: cell.arm for cell in left if cell.arm.embedded}.values():
+        study.store(arm)
     context = multiprocessing.get_context("spawn")
     counter = context.Value("i", 0)
     with ProcessPoolExecutor(processes, context, _start_worker, (settings, counter, processes)) as pool:

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from families import save_family
 
 from mammo_hf.cli import main
 from mammo_hf.data.loading import load
@@ -14,6 +15,7 @@ from mammo_hf.models.configuration_mammo_swin import SIZES, MammoSwinConfig
 from mammo_hf.models.modeling_mammo_swin import MammoSwinForMaskedImageModeling
 from mammo_hf.phantom.writing import write_phantom
 from mammo_hf.processing.image_processing_mammo import MammoImageProcessor
+from mammo_hf.studies import encoders as studied
 from mammo_hf.studies import label_efficiency as running
 from mammo_hf.training.options import ENOUGH_UPDATES
 
@@ -53,6 +55,26 @@ def test_heads_and_baselines_end_in_a_table_and_are_not_run_twice(collection, ch
     assert _label_efficiency_rows(str(tmp_path / "summary.json")) == summary["rows"]
     monkeypatch.setattr(running, "Study", lambda settings: pytest.fail("everything is there"))
     assert main(arguments(collection, tmp_path, *grid, *pools)) == 0
+
+
+@pytest.mark.slow
+def test_any_encoder_is_an_arm_with_features_that_are_computed_once(collection, tmp_path, monkeypatch):
+    vit = save_family("vit", tmp_path / "vit")
+    grid = ("--init", "scratch", vit, "--tune", "head", "bag", "--pool", "whole", "tiles", "--seeds", 2, "--folds", 2)
+    grid = (*grid, "--percentages", 100)
+    computed = []
+    taken = studied.embed
+    monkeypatch.setattr(studied, "embed", lambda *a, **k: computed.append(k["encoder"]) or taken(*a, **k))
+    assert main(arguments(collection, tmp_path / "out", *grid)) == 0
+    assert len(computed) == 2  # the encoder and the random one, for all cells
+    rows = {row["arm"]: row for row in json.loads((tmp_path / "out" / "summary.json").read_text())["rows"]}
+    ways = ("whole view features", "whole view and tiles features", "head over bags")
+    for arm in (f"{start}, frozen, {way}" for start in ("vit", "random") for way in ways):
+        assert rows[arm]["auroc"] is not None
+    assert rows["vit, frozen, head over bags"]["gain_interval"] is not None
+    scored = [np.load(path) for path in (tmp_path / "out" / "cells").glob("*100pc_seed1_fold0.npz")]
+    assert all(np.array_equal(one["images"], scored[0]["images"]) for one in scored)
+    assert "vit" in (tmp_path / "out" / "terms.json").read_text()
 
 
 def test_every_labelled_image_is_scored_once_a_seed(collection, tmp_path):

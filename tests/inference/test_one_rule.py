@@ -14,6 +14,7 @@ import mammo_hf
 from mammo_hf.data.precedence import places_in_views
 from mammo_hf.encoders.store import read_features
 from mammo_hf.encoders.units import Bags, features_of
+from mammo_hf.errors import UsageError
 
 # by file: exam, side, view, further attributes; the second and third left CC of exam 0 do not count
 FILES = {
@@ -56,6 +57,18 @@ def test_an_image_has_the_place_that_the_rule_gives_it(collection):
     names = {row["image_id"]: name_of(row) for row in collection}
     places = {names[image]: place for image, place in places_in_views(collection).items()}
     assert places == {"0-late.dcm": 0, "0-early.dcm": 1, "0-raw.dcm": 2}
+
+
+def test_a_collection_is_predicted_by_its_files_with_exams_by_their_own_names_if_asked(
+    collection, checkpoint, tmp_path
+):
+    mammo_hf.predict(checkpoint, collection, tmp_path / "scores.csv", num_workers=0, device="cpu", plain_exams=True)
+    rows = list(csv.DictReader((tmp_path / "scores.csv").open()))
+    assert [row["file"] for row in rows] == collection.column("path")
+    assert {row["exam"] for row in rows} == {"1.2.3.0", "1.2.3.1"}
+    mammo_hf.prepare(collection, tmp_path / "prepared", image_size=(64, 32))
+    with pytest.raises(UsageError, match="lists prepared images or features, not files"):
+        mammo_hf.predict(checkpoint, mammo_hf.load(tmp_path / "prepared"), tmp_path / "no.csv")
 
 
 @pytest.mark.slow

@@ -7,10 +7,10 @@ from mammo_hf.studies.cells import BASELINES, Arm, Cell, arms, cells
 
 
 def test_every_grid_has_its_baselines():
-    names = [arm.name for arm in arms(["scratch", "out/mim"], ["head"], pools=["mean", "attentive"])]
-    assert names[:2] == ["mim, frozen, mean features", "mim, frozen, attentive features"]
+    names = [arm.name for arm in arms(["scratch", "out/mim"], ["head"], pools=["mean", "all_stages"])]
+    assert names[:2] == ["mim, frozen, mean features", "mim, frozen, all stages features"]
     assert set(BASELINES) <= set(names)
-    assert {"random, frozen, mean features", "random, frozen, attentive features"} <= set(names)
+    assert {"random, frozen, mean features", "random, frozen, all stages features"} <= set(names)
     trained = [arm.name for arm in arms(["scratch", "out/mim"], ["full"], lesion_losses=[0, 1], baselines=())]
     assert trained == [
         "scratch, full",
@@ -20,6 +20,29 @@ def test_every_grid_has_its_baselines():
         "random, frozen, mean features",
         "stock, full",
     ]
+
+
+def test_an_encoder_that_is_no_swin_is_frozen_and_has_the_features_that_embed_computes():
+    inits, tunes = ["scratch", "out/mim", "lab/vit@1"], ["head", "bag", "full"]
+    found = arms(inits, tunes, pools=["mean", "tiles"], baselines=(), others=["lab/vit@1"])
+    assert [arm.name for arm in found] == [
+        "mim, frozen, mean features",
+        "mim, frozen, whole view and tiles features",
+        "vit@1, frozen, whole view and tiles features",
+        "mim, frozen, head over bags",
+        "vit@1, frozen, head over bags",
+        "scratch, full",
+        "mim, full",
+        "random, frozen, mean features",
+        "random, frozen, whole view and tiles features",
+        "random, frozen, head over bags",
+        "stock, full",
+    ]
+    assert found[4].reference in found
+    assert [arm.embedded for arm in found[:4]] == [False, True, True, True]
+    assert [arm.pool for arm in arms(["lab/vit"], ["head"], baselines=(), others=["lab/vit"])] == ["whole"] * 2
+    with pytest.raises(UsageError, match="lab/vit: cannot be trained; give `tune` head or bag"):
+        arms(["scratch", "lab/vit"], ["full"], others=["lab/vit"])
 
 
 def test_two_checkpoints_of_one_name_are_refused():

@@ -4,7 +4,6 @@ import numpy as np
 
 from mammo_hf.encoders.logistic import logistic_probabilities
 from mammo_hf.metrics.classification import auroc
-from mammo_hf.studies.features import attentive_probabilities
 
 
 def made(n, channels=20, seed=0):
@@ -37,35 +36,9 @@ def test_rare_classes_weigh_as_much_as_common_ones():
     assert 0.4 < (shares[:, 1] > 0.5).mean() < 0.6
 
 
-def test_attentive_pooling_finds_the_one_token_that_tells():
-    generator = np.random.default_rng(0)
-
-    def tokens(n, seed):
-        generator = np.random.default_rng(seed)
-        labels = generator.integers(0, 2, n)
-        values = generator.standard_normal((n, 30, 8)).astype(np.float16)
-        place = generator.integers(0, 30, n)
-        values[np.arange(n), place, 0] = 6.0  # what marks the token
-        values[np.arange(n), place, 1] = 6.0 * labels - 3.0  # what it says
-        return values, labels
-
-    train, labels = tokens(200, 1)
-    test, truth = tokens(200, 2)
-    shares = attentive_probabilities(train, labels, test, 2, seed=0)
-    assert auroc(truth, shares[:, 1]) > 0.95
-    again = attentive_probabilities(train, labels, test, 2, seed=0)
-    np.testing.assert_array_equal(shares, again)
-    mean = logistic_probabilities(
-        train.astype(np.float32).mean(1), labels, generator.permutation(200).astype(str), test.mean(1), 2
-    )
-    assert auroc(truth, shares[:, 1]) >= auroc(truth, mean[:, 1])
-
-
 def test_64_images_are_overfitted():
     generator = np.random.default_rng(0)
     features, labels = generator.standard_normal((64, 200)), generator.integers(0, 2, 64)
-    tokens = generator.standard_normal((64, 20, 160)).astype(np.float32)
     patients = np.arange(64).astype(str)
     fitted = logistic_probabilities(features, labels, patients, features, 2)
     assert auroc(labels, fitted[:, 1]) == 1.0
-    assert auroc(labels, attentive_probabilities(tokens, labels, tokens, 2, seed=0)[:, 1]) == 1.0
