@@ -166,7 +166,7 @@ class Explanation:
             outline,
             scale,
             mm_per_pixel(self.geometry_of(index)),
-            self.text(index, method=style != "side_by_side"),
+            self.text(index) if style == "side_by_side" else self.caption(index),
             self.strength(index),
         )
 
@@ -228,9 +228,9 @@ class Explanation:
         """Return `result` with the name of the method, as it is shown with every map."""
         return f"{self.result(index)}; {method_name(self.explainer)}"
 
-    def text(self, index: int = 0, *, method: bool = True) -> str:
-        """Return the lines below a picture: the result, and what is known of the model and of its maps."""
-        return "\n".join([self.caption(index) if method else self.result(index), *self.remarks])
+    def text(self, index: int = 0) -> str:
+        """Return the lines below pictures side by side: the result, and what is known of the model and of its maps."""
+        return "\n".join([self.result(index), *self.remarks])
 
     def strength(self, index: int = 0) -> float:
         """Return how strongly the map is drawn, in [0, 1]: its score, or 0 below the operating point."""

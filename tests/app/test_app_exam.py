@@ -162,6 +162,13 @@ def test_all_views_are_explained_for_one_label(loaded):
     assert explained_label(Exam(exam.views), config, PREDICTED) == 1
 
 
+def test_what_the_model_has_no_figures_for_is_said(loaded):
+    dataset = breast("L", "CC", wall="left")
+    dataset.BreastImplantPresent = "YES"
+    *_, exam = read_exam(*loaded, [dataset])
+    assert "L CC: the breast holds an implant; the model has no figures on breasts with implants." in exam.notes
+
+
 def test_header_facts_name_nobody(loaded):
     dataset = breast("L", "CC", wall="left")
     planted = {"PatientName": "Doe^Jane", "PatientID": "4711", "StudyDate": "20190503", "InstitutionName": "St. Mary"}

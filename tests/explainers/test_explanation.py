@@ -166,7 +166,7 @@ def test_what_the_map_is_worth_is_said(explanation):
     doubted = dataclasses.replace(
         explanation, doubts=("at chance",), remarks=("Test AUC 0.51.",), predicted=(True, False)
     )
-    assert doubted.text() == "pathology:malignant (predicted) 75 %, at chance; Grad-CAM\nTest AUC 0.51."
+    assert doubted.text() == "pathology:malignant (predicted) 75 %, at chance\nTest AUC 0.51."
 
 
 def test_below_the_operating_point_no_map_is_drawn(explanation):
