@@ -165,7 +165,7 @@ def test_all_views_are_explained_for_one_label(loaded):
 def test_what_the_model_has_no_figures_for_is_said(loaded):
     dataset = breast("L", "CC", wall="left")
     dataset.BreastImplantPresent = "YES"
-    *_, exam = read_exam(*loaded, [dataset])
+    exam = read_exam(*loaded, [dataset])
     assert "L CC: the breast holds an implant; the model has no figures on breasts with implants." in exam.notes
 
 
