@@ -97,6 +97,9 @@ NOTES: Mapping[str, str] = {
         "its pooled features are further from those of the training images than all but {percent} % of validation "
         "patients'; the scores may mean nothing"
     ),
+    "left_to_a_person": (
+        "the highest probability of a task is below the threshold that --defer took from validation; a person decides"
+    ),
     # Tiles
     "spacing_unknown": "the size of a pixel is not known; tiles are cut from the pixels as they are stored",
     "tiles_coarser": "the pixels are coarser than was asked for; tiles are cut from them as they are stored",

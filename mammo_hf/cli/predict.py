@@ -46,6 +46,12 @@ def parser() -> Parser:
         "--write", metavar="NAME", nargs="+", default=[], help="outputs of plug-ins, by exam, into OUTPUT.written/NAME"
     )
     scores.add_argument(
+        "--defer",
+        type=float,
+        metavar="FRACTION",
+        help="note what is left to a person: the least sure, as many as this fraction of validation (default: none)",
+    )
+    scores.add_argument(
         "--tta", action="store_true", help="average over five rotated and scaled views: five times slower"
     )
     scores.add_argument(
@@ -82,6 +88,7 @@ def main(arguments: list[str]) -> None:
         explainer=args.explainer,
         target=args.target,
         operating_point=args.operating_point,
+        defer=args.defer,
         write=args.write,
         tta=args.tta,
         plain_exams=args.plain_exams,

@@ -120,6 +120,7 @@ class HasTasks(Protocol):
     tasks: Any
     calibration: dict[str, Any] | None
     operating_points: dict[str, Any] | None
+    confidences: dict[str, Any] | None
 
 
 def evaluate_classifier(
@@ -161,7 +162,8 @@ def evaluate_classifier(
         task = config.tasks[number]
         of_task = _task_scores(task["labels"], logits, images, number, (config.calibration or {}).get(name))
         result = _evaluate(config, task, images, of_task, number, resamples=resamples, seed=seed)
-        result |= _stored(config, task, (fits or {}).get(name, {}).get("reasons", {})) | {"would_choose": own[name]}
+        result |= _stored(config, task, (fits or {}).get(name, {}).get("reasons", {}))
+        result["would_choose"] = {key: value for key, value in own[name].items() if key != "confidences"}
         figures[name], scores[name] = result, of_task
         warnings += [f"{name}: {warning}" for warning in shortcut_warnings(result["within"])]
         if 0 < result["n_patients"] < FEW_PATIENTS:
@@ -196,11 +198,11 @@ def fit_on_validation(tasks: Tasks, images: Scored) -> dict[str, dict[str, Any]]
     Returns:
         By task's name ``calibration`` (`fit_calibration`), ``operating_points`` (for ``image``, ``breast``,
         ``patient`` and, if the model scores exams, ``exam``, `choose_operating_points`), each ``None`` if it could not
-        be fitted, and ``reasons`` why.
+        be fitted, ``confidences`` (the percentiles of the highest probability, by kind of unit), and ``reasons`` why.
     """
     fits: dict[str, dict[str, Any]] = {}
     for number, name in enumerate(slices_of(tasks)):
-        fit: dict[str, Any] = {"calibration": None, "operating_points": None, "reasons": {}}
+        fit: dict[str, Any] = {"calibration": None, "operating_points": None, "confidences": None, "reasons": {}}
         fits[name] = fit
         levels = _scored_levels(tasks, images, number)
         truth, logits, patients = levels.get(tasks[number].get("level", ""), levels["image"])
@@ -208,6 +210,7 @@ def fit_on_validation(tasks: Tasks, images: Scored) -> dict[str, dict[str, Any]]
             fit["calibration"] = fit_calibration(truth, logits, patients)
         except DataError as error:
             fit["reasons"]["calibration"] = error.problem
+        fit["confidences"] = _confidences(images, number, levels, fit["calibration"])
         if logits.shape[1] != 2:
             continue
         try:
@@ -229,6 +232,34 @@ def _scored_levels(tasks: Tasks, images: Scored, number: int) -> dict[str, tuple
         units = into_units(level, truth, logits, patients, keys, **options)
         levels[level] = (units.references, units.scores[HEAD], units.patients)
     return levels
+
+
+def _confidences(
+    images: Scored,
+    number: int,
+    levels: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
+    calibration: Mapping[str, Any] | None,
+) -> dict[str, list[float]] | None:
+    """Return percentiles 0 to 100 of the highest probability, by image, breast and exam.
+
+    Without scores of exams an exam's is that of the mean of all images of its patient, of whom most have one.
+    """
+    tables = {level: calibrated(logits, calibration) for level, (_, logits, _) in levels.items()}
+    truth, _, patients = levels["image"]
+    if not len(truth):
+        return None
+    known, counted = images.known(number), images.counted()
+    for unit, keys in images.groupings().items():
+        name = "exam" if unit == "patient" else unit
+        if name not in tables:
+            of_unit = np.asarray(keys)[known]
+            units = into_units(unit, truth, tables["image"], patients, of_unit, counted=counted[known])
+            tables[name] = units.scores["mean"]
+    return {
+        level: [round(float(value), 6) for value in np.percentile(table.max(axis=1), range(101))]
+        for level, table in tables.items()
+        if len(table)
+    }
 
 
 def _operating_points(
@@ -264,6 +295,7 @@ def store_fits(config: HasTasks, fits: Mapping[str, Mapping[str, Any]]) -> None:
         return {name: fit[what] for name, fit in fits.items() if fit[what] is not None} or None
 
     config.calibration, config.operating_points = found("calibration"), found("operating_points")
+    config.confidences = found("confidences")
     for name, fit in fits.items():
         for what, reason in fit["reasons"].items():
             logger.warning("%s has no %s: %s", name, what.replace("_", " "), reason)

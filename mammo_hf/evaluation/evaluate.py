@@ -197,7 +197,7 @@ def evaluate_after_training(
         UsageError: The report cannot be written.
     """
     config = model.config
-    config.calibration = config.operating_points = None
+    config.calibration = config.operating_points = config.confidences = None
     fits = None if validation is None else fit_on_validation(config.tasks, validation)
     if test is None:
         if fits is not None:

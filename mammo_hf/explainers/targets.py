@@ -180,6 +180,27 @@ def threshold_of(index: int, config: Any, operating_point: str) -> float | None:
     return None
 
 
+def deferral_thresholds(config: Any, fraction: float, level: str) -> dict[str, float]:
+    """Return for each task the highest probability below which a score is left to a person.
+
+    It is the percentile of validation images (or breasts, or exams) that would have left this fraction of them.
+
+    Args:
+        config: The model's configuration.
+        fraction: Fraction of validation that is left to a person, above 0 and below 1.
+        level: "image", "breast" or "exam".
+
+    Raises:
+        UsageError: The model holds no percentiles, as without validation images.
+    """
+    stored = getattr(config, "confidences", None) or {}
+    found = {name: of_task[level] for name, of_task in stored.items() if level in of_task}
+    if not found:
+        problem = f"holds no confidences of validation by {level}, from which the threshold is taken"
+        raise UsageError(problem, source="the model", remedy="train it with a validation split, or leave `defer` out")
+    return {name: float(np.interp(100 * fraction, range(len(values)), values)) for name, values in found.items()}
+
+
 def gradients_of(total: torch.Tensor, inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
     """Return the gradient of a score with respect to each tensor; zeros if the score does not depend on it.
 

@@ -40,7 +40,7 @@ from ..encoders.classifier import BagClassifier, units_of
 from ..errors import UsageError, check_choice, check_device, check_number, printable
 from ..explainers import Explanation, find_explainer
 from ..explainers.explain import OPERATING_POINT, OPERATING_POINTS
-from ..explainers.targets import calibrated_scores, fixed_target, label_names, resolve, task_slices
+from ..explainers.targets import calibrated_scores, deferral_thresholds, fixed_target, label_names, resolve, task_slices
 from ..files import safe_cell, whole_file, write_record, writing_errors
 from ..isolation import isolating
 from ..metrics import aggregation
@@ -89,6 +89,7 @@ def predict(
     explainer: str | None = None,
     target: str | None = None,
     operating_point: str = OPERATING_POINT,
+    defer: float | None = None,
     write: Sequence[str] = (),
     tta: bool = False,
     plain_exams: bool = False,
@@ -128,6 +129,8 @@ def predict(
         write: Names of outputs of plug-ins, such as "sr": what they make of each exam is written into a folder of
             that name in ``OUTPUT.written``. The table is then in the order of the exams, too. One that shows maps takes
             `MAPS_BY` if no explainer is named.
+        defer: Fraction of the validation images, or of its exams, that would be left to a person, above 0 and below 1:
+            images, breasts and exams that the model is less sure of have the note ``left_to_a_person``.
         tta: Whether to use test-time augmentation: the mean of the logits over five views of each image.
         plain_exams: Whether ``exam`` in the table is the StudyInstanceUID itself, to find the exam in an archive, and
             not a salted hash of it.
@@ -162,6 +165,8 @@ def predict(
     elif target is not None and not write:
         raise UsageError("needs an explainer", source="target", remedy="name one, or leave the target out")
     check_choice("operating_point", operating_point, OPERATING_POINTS)
+    if defer is not None:
+        check_number("defer", defer, 0 < defer < 1, "above 0 and below 1")
     written = find_outputs([write] if isinstance(write, str) else write)
     output = Path(output)
     _check_output(output)
@@ -178,7 +183,7 @@ def predict(
         processor = processor.with_settings(processor_settings)
         options: dict[str, Any] = {"explainer": explainer, "tta": tta, "batch_size": batch_size}
         options["plain_exams"] = plain_exams
-        options |= {"target": target, "operating_point": operating_point}
+        options |= {"target": target, "operating_point": operating_point, "defer": defer}
         options |= {"level": level or _level_of(loaded), "aggregate": aggregate}
         options |= {"num_workers": num_workers, "device": device, "name": f"{identity(folder)} {loaded.dtype}"}
         options |= {"write": written, "facts": facts_of_model(folder, loaded.config) if written else None}
@@ -289,6 +294,7 @@ def score_files(
     explainer: str | None = None,
     target: str | None = None,
     operating_point: str = OPERATING_POINT,
+    defer: float | None = None,
     tta: bool = False,
     plain_exams: bool = False,
     batch_size: int | None = None,
@@ -313,6 +319,7 @@ def score_files(
         explainer: Name of an explainer, see `predict`.
         target: Label to explain, see `predict`.
         operating_point: Rule below whose threshold no map is drawn.
+        defer: Fraction of validation that would be left to a person, see `predict`.
         tta: Whether to use test-time augmentation.
         plain_exams: Whether exams are not hashed, see `predict`.
         batch_size: Number of images per batch.
@@ -329,6 +336,7 @@ def score_files(
     made_by: Any = _BagScorer if of_bags else _Scorer
     options: dict[str, Any] = {"explainer": explainer, "target": target, "operating_point": operating_point}
     options |= {"plain_exams": plain_exams, "tta": tta, "level": level, "aggregate": aggregate, "size": size}
+    options["defer"] = defer
     options |= {"write": write or {}, "model_facts": facts or {}}
     scorer = made_by(model.to(state.device), processor, output, overrides or {}, **options)
     work = Work.of(files, size, scorer.by_exam)
@@ -387,6 +395,7 @@ class _Scorer:
         explainer: str | None,
         target: str | None,
         operating_point: str,
+        defer: float | None,
         tta: bool,
         plain_exams: bool,
         level: str,
@@ -398,7 +407,9 @@ class _Scorer:
         self.model, self.processor, self.tta, self.plain_exams = model, processor, tta, plain_exams
         self.level, self.aggregate, self.size, self.units = level, aggregate, size, level != "image"
         self.target = None if target is None else resolve(target, 1, model.config)
-        self.operating_point = operating_point
+        self.operating_point, self.defer = operating_point, defer
+        levels = dict.fromkeys(("image", level)) if defer is not None else {}
+        self.thresholds = {one: deferral_thresholds(model.config, defer or 0.0, one) for one in levels}
         self.overrides, self.salt = overrides, _salt()
         self.labels = label_names(model.config)
         self.pictures = output.with_name(f"{output.stem}.explanations") if explainer else None
@@ -420,6 +431,7 @@ class _Scorer:
             "explainer": self.explainer,
             "target": self.target,
             "operating point": self.operating_point,
+            "defer": self.defer,
             "tta": self.tta,
             "plain_exams": self.plain_exams,
             "level": self.level,
@@ -440,6 +452,12 @@ class _Scorer:
         tables, explained, noted = zip(*found, strict=True)
         scores = np.concatenate(tables)
         return scores, list(chain.from_iterable(explained)), list(chain.from_iterable(noted)), scores
+
+    def left_to_a_person(self, level: str, scores: np.ndarray) -> list[str]:
+        """Return the code of the note on scores (labels,) that are left to a person; nothing on others."""
+        parts, thresholds = task_slices(self.model.config), self.thresholds.get(level, {})
+        unsure = any(scores[parts[name]].max() < threshold for name, threshold in thresholds.items())
+        return ["left_to_a_person"] * unsure
 
     def unit(self, model: Any, images: Any, members: list[int]) -> np.ndarray:
         """Return the calibrated scores (labels,) of a breast or exam from those of its images."""
@@ -572,7 +590,7 @@ def _rows(scorer: _Scorer, model: Any, work: Work, batch: range, images: list[Re
         cells = [""] * (len(scorer.labels) + bool(scorer.pictures))
         if image.index in order:
             number = order[image.index]
-            own = noted[number]
+            own = [*noted[number], *scorer.left_to_a_person("image", scores[number])]
             cells = [f"{value:.6g}" for value in scores[number]] + ([pictures[number]] if scorer.pictures else [])
             if not np.isfinite(scores[number]).all():
                 reason, code = "its scores are not finite", "damaged"
@@ -612,7 +630,8 @@ def _unit_rows(scorer: _Scorer, number: int, units: list[Unit], exam: str) -> Ro
     rows: Rows = []
     for side, images, scores in units:
         cells = [f"{value:.6g}" for value in scores] + ([""] if scorer.pictures else [])
-        row = [scorer.level, str(images), "", exam, side, "", "", *cells, "[]", "", ""]
+        notes = ";".join(scorer.left_to_a_person(scorer.level, scores))
+        row = [scorer.level, str(images), "", exam, side, "", notes, *cells, "[]", "", ""]
         rows.append((number + len(rows), row))
     return rows
 

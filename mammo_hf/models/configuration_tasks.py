@@ -40,6 +40,8 @@ class TaskConfig(PreTrainedConfig):
             ``{"method": "platt", "slope": ..., "intercept": ...}``; a task that is not named has the plain softmax.
         operating_points: Thresholds by task that validation images fixed, as
             ``evaluation.choose_operating_points`` returns them, by kind of unit.
+        confidences: Percentiles 0 to 100 of the highest probability on validation images by task and kind of unit, from
+            which ``predict`` takes the threshold of ``defer``.
         mammo_hf_format: Version of these fields.
 
     Raises:
@@ -56,6 +58,7 @@ class TaskConfig(PreTrainedConfig):
     lesion_loss_weight: float | int = 1.0
     calibration: dict[str, Any] | None = None
     operating_points: dict[str, Any] | None = None
+    confidences: dict[str, Any] | None = None
     mammo_hf_format: int = FORMAT
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -231,7 +234,7 @@ class TaskConfig(PreTrainedConfig):
 
     def _check_calibration(self) -> None:
         labels = {task["name"]: task["labels"] for task in self._task_list()}
-        for name in {**(self.calibration or {}), **(self.operating_points or {})}:
+        for name in {**(self.calibration or {}), **(self.operating_points or {}), **(self.confidences or {})}:
             if name not in labels:
                 raise UsageError(f"calibration or operating points of {name!r}, which is not among {list(labels)}")
         for name, entry in (self.calibration or {}).items():
@@ -294,7 +297,7 @@ class TaskConfig(PreTrainedConfig):
         """Return the options of tasks in a stored configuration, without those of tasks that are no longer there."""
         kept = {task["name"] for task in stored.get("tasks") or () if task in (tasks or ())}
         options: dict[str, Any] = {}
-        for name in ("class_weights", "task_weights", "calibration", "operating_points"):
+        for name in ("class_weights", "task_weights", "calibration", "operating_points", "confidences"):
             found = {task: value for task, value in (stored.get(name) or {}).items() if task in kept}
             options[name] = found or None
         options["ordinal_tasks"] = [task for task in stored.get("ordinal_tasks") or () if task in kept] or None

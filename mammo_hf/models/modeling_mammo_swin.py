@@ -322,7 +322,7 @@ _PLACE_ARGUMENTS = (
 )
 _LABEL_FIELDS = (
     *("tasks", "id2label", "label2id", "class_weights", "task_weights", "ordinal_tasks", "label_smoothing"),
-    *("lesion_task", "score_from", "calibration", "operating_points"),
+    *("lesion_task", "score_from", "calibration", "operating_points", "confidences"),
 )
 
 
