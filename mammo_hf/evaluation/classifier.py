@@ -242,7 +242,7 @@ def _confidences(
 ) -> dict[str, list[float]] | None:
     """Return percentiles 0 to 100 of the highest probability, by image, breast and exam.
 
-    Without scores of exams an exam's is that of the mean of all images of its patient, of whom most have one.
+    Without scores of exams an exam's is that of the mean of all images of its patient; most patients have one exam.
     """
     tables = {level: calibrated(logits, calibration) for level, (_, logits, _) in levels.items()}
     truth, _, patients = levels["image"]
