@@ -13,6 +13,7 @@ from mammo_hf.cli import COMMANDS
 
 NOT_RUN = {
     ("README.md", "tests/documents/test_ten_lines.py runs it"),
+    ("docs/embed.md", "tests/documents/test_exam_lines.py runs it"),
     ("docs/writing_an_explainer.md", "captum is not among the packages of the tests"),
     ("docs/pacs.md", "installs Debian packages and starts servers"),
     ("docs/pacs.md", "there is no PACS"),
