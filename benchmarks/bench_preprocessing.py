@@ -4,6 +4,7 @@ One command prints every figure next to what it should be:
 
 python benchmarks/bench_preprocessing.py
 python benchmarks/bench_preprocessing.py --repeats 21 --dicom ../shared/dicom
+python benchmarks/bench_preprocessing.py --inspect 10000    # `inspect` on so many files and on ten times as many
 
 Each comparison alternates the two sides and takes the median of the pairs' ratios, so that a busy machine is busy for
 both; "cpu" is the time of the process, which others' work does not lengthen. Files are read from the page cache, as any
@@ -40,6 +41,8 @@ from mammo_hf.processing.breast import LONGEST_SIDE, find_breast
 ROWS, COLUMNS = 4096, 3328
 SIZE = (896, 448)
 LEAST_NAIVE, MOST_BARE, MOST_BARE_J2K, MOST_FRAMES, LEAST_WORKERS, MOST_FINDER = 5.0, 3.0, 1.1, 3.0, 1.8, 15.0
+
+MOST_GROWTH = 1.05
 
 processor = MammoImageProcessor(size=SIZE)
 
@@ -210,6 +213,37 @@ def _status(name: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(name + ":"))
 
 
+INSPECT = (
+    "import re, sys; from mammo_hf.cli import main; main(['inspect', sys.argv[1]]); "
+    "print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])"
+)
+
+
+def inspect_many(folder: Path, count: int) -> None:
+    """Print how many small files a second `inspect` reports, and how its peak memory grows with ten times as many."""
+    peaks = []
+    for number in (count, 10 * count):
+        place = folder / f"{number}"
+        for index in range(number):
+            if index % 1000 == 0:
+                # a file has a limited number of links
+                sub = place / f"{index // 1000}"
+                sub.mkdir(parents=True)
+                path = _small(sub / "first.dcm")
+            else:
+                (sub / f"{index}.dcm").hardlink_to(path)
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", INSPECT, place], capture_output=True, text=True, check=True)
+        seconds = time.perf_counter() - start
+        peaks.append(int(done.stdout.split()[-1]) / 1024)
+        print(
+            f"inspect, {number} files: {number / seconds:.0f} a second, peak memory {peaks[-1]:.0f} MB",
+            flush=True,
+        )
+    ratio = peaks[1] / peaks[0]
+    print(f"peak memory of ten times as many: {ratio:.3f}   at most {MOST_GROWTH:g}: {verdict(ratio <= MOST_GROWTH)}")
+
+
 def repeatedly(path: Path, count: int) -> None:
     for _ in range(count):
         ours(path)
@@ -265,12 +299,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--repeats", type=int, default=11, help="pairs of each comparison (default %(default)s)")
     parser.add_argument("--dicom", type=Path, help="a folder of real files, to be compared as well")
+    parser.add_argument("--inspect", type=int, metavar="FILES", help="measure `inspect` on so many files alone")
     parser.add_argument("--peak", nargs=2, metavar=("HOW", "FILE"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     if args.peak:
         return measure_peak(args.peak[0], Path(args.peak[1]))
+    if args.inspect:
+        with tempfile.TemporaryDirectory() as folder:
+            return inspect_many(Path(folder), args.inspect)
     print(f"{ROWS} x {COLUMNS}, 12 bits, to {SIZE[0]} x {SIZE[1]}; one thread; {args.repeats} pairs, medians")
     print(f"{'':<34}{'ours':>11}{'peer':>12}")
     with tempfile.TemporaryDirectory() as folder:

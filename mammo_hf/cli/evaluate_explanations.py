@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import check_number
-from .running import Parser, opened
+from .running import Parser, opened, processor_settings
 
 # without occlusion: it runs the model a hundred times and more for each image
 DEFAULT = (
@@ -23,8 +23,7 @@ def parser() -> Parser:
     p.add_argument(
         "--dataset",
         required=True,
-        help="folder of a collection with lesion annotations; its images are read as the model was trained: "
-        "explanations of others would not be of this model",
+        help="folder of a collection with lesion annotations",
     )
     p.add_argument("--output_dir", required=True, help="folder for table, plot and metrics.json")
     p.add_argument("--explainers", nargs="+", default=list(DEFAULT), help="default: all but occlusion")
@@ -38,6 +37,7 @@ def parser() -> Parser:
     images.add_argument("--faithfulness_images", type=int, default=24, help="default %(default)s; 0: not measured")
     images.add_argument("--sanity_images", type=int, default=16, help="default %(default)s; 0: not measured")
     p.add_reading_options()
+    p.add_processor_options(overrides=False)  # which is an option of reading too
     sanity = p.add_argument_group("second sanity check")
     sanity.add_argument(
         "--random_labels",
@@ -81,6 +81,7 @@ def main(arguments: list[str]) -> None:
         check_model(args.random_labels, load_processor(folder).canvas)
     check_outputs(out, out / "prepared")
     log_to("console", out)
-    collection = opened(args.dataset, vars(args), {})
+    settings = processor_settings(vars(args))
+    collection = opened(args.dataset, vars(args), settings)
     options = {name: value for name, value in vars(args).items() if name not in ("model", "dataset", "output_dir")}
-    print(study_explanations(folder, collection, out, **options))
+    print(study_explanations(folder, collection, out, processor_settings=settings, **options))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UsageError, check_file, check_number
 from ..studies.cells import POOLS, SCRATCH, UPDATES, Arm, Cell, arms, cells
 from ..training.options import ENOUGH_UPDATES, SEMI_SUPERVISED, TUNE
-from .running import Parser, log_to, reading_options, writable_folder
+from .running import Parser, log_to, processor_settings, reading_options, writable_folder
 
 if TYPE_CHECKING:
     from ..studies.label_efficiency import Results, StudySettings
@@ -29,8 +29,7 @@ def parser() -> Parser:
     p.add_argument(
         "--dataset",
         required=True,
-        help="folder of a collection, or one that mammo-hf prepare wrote, which alone can have other settings of how "
-        "images are read than the default ones: its cells must all see the same images",
+        help="folder of a collection, or one that mammo-hf prepare wrote",
     )
     p.add_argument("--output_dir", type=Path, required=True, help="folder of results, features, table and plot")
     p.add_argument("--task", default="pathology", help="task to learn (default %(default)s)")
@@ -39,6 +38,7 @@ def parser() -> Parser:
     p.add_argument("--num_workers", type=int, default=0, help="processes that read images (default %(default)s)")
     _add_grid(p)
     p.add_reading_options()
+    p.add_processor_options(overrides=False)  # which is an option of reading too
     split = p.add_argument_group("split")
     split.add_argument("--folds", type=int, default=0, help="cross-validation by patient; 0: the official test split")
     split.add_argument("--split_file", help="saved split, such as stage 1's split.json: its test patients are tested")
@@ -134,15 +134,16 @@ def _settings(args: Namespace) -> StudySettings:
             load_encoder(init)
         else:
             check_model(args.model if init == SCRATCH else init, size)
-    reading = reading_options(vars(args))
-    names = {field.name for field in fields(StudySettings)} - {"size", "reading"}
-    return StudySettings(**{name: getattr(args, name) for name in names}, size=size, reading=reading)
+    reading, processor = reading_options(vars(args)), processor_settings(vars(args))
+    names = {field.name for field in fields(StudySettings)} - {"size", "reading", "processor_settings"}
+    given = {name: getattr(args, name) for name in names}
+    return StudySettings(**given, size=size, reading=reading, processor_settings=processor)
 
 
 def _announce(settings: StudySettings, grid: list[Cell], results: Results, args: Namespace) -> None:
     """Print how much there is to do, and warn of what would spoil the comparison."""
     from ..data.prepare.folder import is_prepared
-    from ..data.training_data import processor_differences, training_processor
+    from ..data.training_data import processor_differences
     from ..models.checkpoint import locate
     from ..studies.encoders import is_other_encoder
     from ..studies.label_efficiency import estimate_seconds
@@ -155,10 +156,9 @@ def _announce(settings: StudySettings, grid: list[Cell], results: Results, args:
         print(f"each makes {settings.updates} updates of {settings.batch_size} images; about {hours:.2g} hours in all")
         if settings.updates < ENOUGH_UPDATES and any(cell.arm.tune == "full" for cell in trained):
             print(f"warning: with fewer than {ENOUGH_UPDATES} updates a network trained in full may stay at chance")
-    processor = training_processor(settings.dataset, size=settings.size)
     for init in args.init:
         swin = init != SCRATCH and not is_other_encoder(init)
-        for difference in processor_differences(locate(init), processor) if swin else []:
+        for difference in processor_differences(locate(init), settings.processor) if swin else []:
             print(f"warning: {init} was trained on images of {difference}")
     if not is_prepared(settings.dataset):
         print("the collection is prepared first")

@@ -72,6 +72,7 @@ def study_explanations(
     random_labels: str | None = None,
     random_label_updates: int = 1000,
     seed: int = 0,
+    processor_settings: Mapping[str, Any] | None = None,
     **measured: Any,
 ) -> str:
     """Measure explainers on the images of a collection with known lesions, and write table, plot and figures.
@@ -92,6 +93,8 @@ def study_explanations(
             permuted labels, for the second sanity check.
         random_label_updates: Optimiser steps of that training.
         seed: Random seed.
+        processor_settings: Settings of how images are read in place of the model's own, such as
+            ``{"orientation": "header"}``.
         measured: Keywords of `evaluate_explainers`: ``target``, ``faithfulness_images`` and ``sanity_images``.
 
     Returns:
@@ -102,7 +105,8 @@ def study_explanations(
         UsageError: There is no such model, target or explainer.
     """
     folder, out = locate(model), Path(output_dir)
-    network, processor = load_model(MammoSwinForImageClassification, folder).eval(), load_processor(folder)
+    network = load_model(MammoSwinForImageClassification, folder).eval()
+    processor = load_processor(folder).with_settings(processor_settings)
     collection = open_as_trained(images, folder, **reading_of(images, processor))
     # Prepare the images of the split; permuted labels need those of the training patients too
     asked = collection if split == "all" else collection.where(split=split)

@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 
 from ..data.collection import Collection
 from ..data.leaks import assert_no_leak
-from ..data.loading import load
+from ..data.loading import HEADER, load
 from ..data.prepare.folder import for_training
 from ..data.splits import in_hash_order, label_subset, strata
 from ..data.terms import Terms, read_terms, terms_of_model, united, write_terms
@@ -39,6 +39,7 @@ from ..metrics.inputs import UndefinedMetric
 from ..metrics.intervals import bca, detectable_difference, resampled, rows_of, without_each
 from ..models.checkpoint import locate, name_of, starting_config
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification
+from ..processing.image_processing_mammo import MammoImageProcessor
 from ..training.callbacks import freeze
 from ..training.classification import ClassificationConfig, fit_classifier
 from ..training.scoring import predicted_logits
@@ -81,6 +82,8 @@ class StudySettings:
         learning_rate: Highest learning rate of a training.
         num_workers: Number of processes that read and prepare images.
         reading: Options of `mammo_hf.load`, such as ``max_missing``.
+        processor_settings: Settings of how images are read, in place of those of a prepared folder's processor, or of
+            the default one.
     """
 
     dataset: str
@@ -96,6 +99,12 @@ class StudySettings:
     learning_rate: float = 5e-4
     num_workers: int = 0
     reading: Mapping[str, Any] = field(default_factory=dict)
+    processor_settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def processor(self) -> MammoImageProcessor:
+        """Processor of every cell's images."""
+        return training_processor(self.dataset, size=self.size, settings=self.processor_settings)
 
 
 # The split of a cell: by patient, nested, the same for every arm.
@@ -212,9 +221,11 @@ class Study:
 
     def __init__(self, settings: StudySettings) -> None:
         self.settings = settings
-        self.table: Collection = with_saved_test(load(settings.dataset, **settings.reading), settings.split_file)
+        header = {name: value for name, value in settings.processor_settings.items() if name in HEADER}
+        table = load(settings.dataset, **settings.reading, **header)
+        self.table: Collection = with_saved_test(table, settings.split_file)
         self.task = usable_tasks(self.table, (settings.task,))[0]
-        self.processor = training_processor(settings.dataset, size=settings.size)
+        self.processor = settings.processor
         # Arms share the split that was made last, and all percentages share an encoder's features
         self._last: tuple[Any, tuple[Collection, tuple[str, ...]]] | None = None
         self._features: dict[str, dict[str, np.ndarray]] = {}

@@ -2,13 +2,16 @@ import csv
 import json
 import shutil
 
+import numpy as np
 import pytest
 from PIL import Image
 from safetensors import safe_open
 from transformers import AutoModel, AutoModelForImageClassification
 
-from mammo_hf import MammoImageProcessor, MammoSwinForImageClassification
+from mammo_hf import MammoImageProcessor, MammoSwinForImageClassification, prepare
 from mammo_hf.cli import main
+from mammo_hf.data.prepare.folder import open_prepared
+from mammo_hf.data.prepared_row import pixels_of
 from mammo_hf.phantom.writing import write_phantom
 
 pytestmark = pytest.mark.slow
@@ -73,6 +76,23 @@ def test_later_stages_use_the_checkpoints_that_are_there(run, collection):
     before = (run / "prepared" / "prepared.json").stat().st_mtime_ns
     assert main(["analysis", *where, "--visualize", *QUICK]) == 0
     assert (run / "prepared" / "prepared.json").stat().st_mtime_ns == before  # nothing had changed
+
+
+def test_settings_of_how_images_are_read_reach_the_pixels(run, collection, tmp_path):
+    chosen = {"on_missing_window": "robust", "blank_pectoral_muscle": True}
+    flags = ["--on_missing_window", "robust", "--blank_pectoral_muscle"]
+    where = ["--root_dir", str(collection), "--output_dir", str(tmp_path / "run"), "--log_mode", "file"]
+    assert main(["analysis", *where, "--train_mim", "--mim_epochs", "1", *QUICK, *flags]) == 0
+    prepare(str(collection), tmp_path / "prepared", image_size=(112, 112), processor_settings=chosen)
+    usual, expected, found = (
+        {row["image_id"]: pixels_of(row) for row in open_prepared(folder)}
+        for folder in (run / "prepared", tmp_path / "prepared", tmp_path / "run" / "prepared")
+    )
+    assert len(found) >= 6
+    assert all(np.array_equal(image, expected[name]) for name, image in found.items())
+    assert not any(np.array_equal(image, usual[name]) for name, image in found.items())
+    saved = MammoImageProcessor.from_pretrained(tmp_path / "run" / "checkpoints" / "mim").to_dict()
+    assert {name: saved[name] for name in chosen} == chosen
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,13 @@ def test_writes_figures_table_and_plot(call, collection, tmp_path, capsys):
         assert picture.width > 1000
 
 
+def test_settings_of_how_images_are_read_take_the_place_of_the_models(call, tmp_path):
+    few = ["--faithfulness_images", 0, "--sanity_images", 0, "--explainers", "grad_cam", "--split", "all", "--count", 1]
+    assert call(*few, "--spacing_mm", 0.5, "--on_missing_window", "robust") == 0
+    prepared = MammoImageProcessor.from_pretrained(tmp_path / "out" / "prepared")
+    assert prepared.display.on_missing_window == "robust"
+
+
 def test_a_model_is_trained_on_permuted_labels_and_compared(call, classifier, tmp_path):
     few = ["--faithfulness_images", 0, "--sanity_images", 2, "--explainers", "grad_cam"]
     trained = ["--random_labels", classifier, "--random_label_updates", 2]

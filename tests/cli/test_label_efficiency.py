@@ -85,6 +85,12 @@ def test_every_labelled_image_is_scored_once_a_seed(collection, tmp_path):
     assert len(images) == len(set(images)) == 32
 
 
+def test_settings_of_how_images_are_read_belong_to_the_study(collection, tmp_path, capsys):
+    assert main(arguments(collection, tmp_path, "--dry_run", "--on_missing_window", "robust")) == 0
+    assert main(arguments(collection, tmp_path, "--dry_run")) == 2
+    assert "another processor_settings" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_trained_arm_reports_its_updates_and_leaves_no_checkpoint(collection, checkpoint, tmp_path):
     grid = ("--init", checkpoint, "--tune", "last_stage", "--percentages", 100, "--seeds", 1, "--updates", 2)

@@ -60,7 +60,11 @@ def test_what_is_no_setting_is_refused(name):
 
 
 @pytest.mark.parametrize(
-    "command", ["predict", "explain", "prepare", "inspect", "crops", "evaluate", "app", "analysis"]
+    "command",
+    [
+        *("predict", "explain", "prepare", "inspect", "crops", "evaluate", "app", "analysis"),
+        *("label-efficiency", "evaluate-explanations"),
+    ],
 )
 def test_commands_take_all_of_them(command, capsys):
     with pytest.raises(SystemExit):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -85,6 +87,8 @@ def test_a_study_reads_its_collection_with_them(table, tmp_path):
 
     settings = StudySettings(str(table), "pathology", tmp_path / "out", (112, 56), reading={"max_missing": 0.9})
     assert len(Study(settings).table) == 4
+    chosen = Study(replace(settings, processor_settings={"orientation": "header"}))
+    assert chosen.processor.orientation == "header"
 
 
 def test_several_sources_are_no_collection(tmp_path, capsys):
