@@ -567,7 +567,9 @@ DOUBTS = frozenset(
         "breast_much_smaller",
     }
 )
-ACROSS = 0.1  # of the rows: a breast that covers more of the side opposite its chest wall may be half a film
+# of the rows: a breast that covers more of the side opposite its chest wall may be half a film; one that fills its
+# image only touches that side
+ACROSS = 0.2
 BEYOND = 0.4  # of the way from the tone of the background to that of the rim of the mask: a brighter pixel is tissue
 # of the pixels next to the mask: if more are tissue, the mask lacks some, or the background is not even
 MOST_BEYOND = 0.08
@@ -608,7 +610,10 @@ def _doubts_outside(smooth: np.ndarray, tone: np.ndarray, mask: np.ndarray) -> l
     bright = (smooth[beside] - background > BEYOND * contrast).mean() > MOST_BEYOND
     uneven = False
     if far.any():
-        dark, *middle = np.percentile(smooth[far], [25, 25, 75])
+        dark = np.percentile(smooth[far], 25)
+        # brighter than the breast's rim are labels, and what is beyond the film; next to the mask they are `bright`
+        dimmer = smooth[far & (smooth <= max(background + contrast, dark))]
+        middle = np.percentile(dimmer, [25, 75])
         uneven = np.ptp(middle) > MOST_SPREAD * contrast or (smooth[beside] < dark).mean() > MOST_DARKER
         # a single level of a dark film may be its skin, which only the order of tones shows
         bright |= (tone[beside] > np.percentile(tone[far], BRIGHTEST)).mean() > MOST_BRIGHTER

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     BreastProjectionXRayImageStorageForPresentation,
+    BreastProjectionXRayImageStorageForProcessing,
     ComputedRadiographyImageStorage,
     CTImageStorage,
+    EnhancedCTImageStorage,
     SecondaryCaptureImageStorage,
 )
 
@@ -112,6 +114,27 @@ def test_parts_of_a_tomosynthesis_are_refused(more: dict[str, object], reason: s
     assert reason in str(refusal(dataset))
     assert refusal(dataset).code == "not_a_breast"
     assert read_mammogram(dataset, any_anatomy=True).header.rows == 8
+
+
+PARTS = (
+    *(CTImageStorage, EnhancedCTImageStorage, BreastProjectionXRayImageStorageForPresentation),
+    BreastProjectionXRayImageStorageForProcessing,
+)
+
+
+@given(
+    st.sampled_from(["MG", "CT", "DX", "OT", ""]),
+    st.sampled_from(PARTS),
+    st.sampled_from([None, ["DERIVED", "PRIMARY", "TOMOSYNTHESIS", "NONE"], ["ORIGINAL", "PRIMARY"]]),
+    st.sampled_from(["BREAST", ""]),
+    st.sampled_from(["", "CC", "MLO"]),
+)
+def test_no_part_of_a_tomosynthesis_is_scored_whatever_else_its_header_says(
+    modality: str, sop_class: str, image_type: list[str] | None, part: str, view: str
+) -> None:
+    more = {"SOPClassUID": sop_class} | ({} if image_type is None else {"ImageType": image_type})
+    error = refusal(image(modality, part, view, **more))
+    assert error.code == "not_a_breast"
 
 
 def test_the_container_of_a_volume_is_refused() -> None:

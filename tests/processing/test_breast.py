@@ -262,19 +262,19 @@ def grid(shape):
     return (np.linspace(0, 1, length).reshape(side) for length, side in zip(shape, ((-1, 1), (1, -1)), strict=True))
 
 
-def with_ramp(image, tissue, random):
+def with_ramp(image, tissue, random, strengths=(0.1, 0.4)):
     """A ramp of brightness across an image, in any direction."""
     down, across = grid(image.shape)
     angle = random.uniform(0, 2 * np.pi)
     ramp = np.cos(angle) * down + np.sin(angle) * across
-    return np.clip(image + random.uniform(0.1, 0.4) * (ramp - ramp.min()) / np.ptp(ramp), 0, 1)
+    return np.clip(image + random.uniform(*strengths) * (ramp - ramp.min()) / np.ptp(ramp), 0, 1)
 
 
-def with_grey(image, tissue, random):
+def with_grey(image, tissue, random, levels=(0.1, 0.8)):
     """One grey over half an image, or more or less, beginning at one of its sides."""
     down, across = grid(image.shape)
     part = [down, 1 - down, across, 1 - across][random.integers(4)] < random.uniform(0.3, 0.7)
-    return np.where(part, np.maximum(image, random.uniform(0.1, 0.8)), image)
+    return np.where(part, np.maximum(image, random.uniform(*levels)), image)
 
 
 def with_label(image, tissue, random):
@@ -290,7 +290,12 @@ def with_label(image, tissue, random):
 
 
 PAINTED = {"ramp": with_ramp, "grey": with_grey, "label": with_label}
-MOST_UNNOTICED = 0.08  # of the painted images: those whose faint rim is as bright as the grey next to it
+# What is always found or noted: a ramp below the contrast of the faint rim, grey above all tissue, and any label
+CERTAIN = {
+    "ramp": lambda image: {"strengths": (0, 0.08)},
+    "grey": lambda image: {"levels": (image.max() + 0.02, 1)},
+    "label": lambda image: {},
+}
 
 
 def unnoticed(painted, tissue, chest_wall):
@@ -301,6 +306,28 @@ def unnoticed(painted, tissue, chest_wall):
     return not right and not (DOUBTS | {"negative", "bright_edges"}) & set(codes(found.notes))
 
 
+@pytest.mark.parametrize("kind", sorted(PAINTED))
+@settings(max_examples=12)
+@given(
+    height=st.floats(0.5, 0.95),
+    width=st.floats(0.35, 0.85),
+    background=st.floats(0.02, 0.25),
+    gland=st.floats(0.1, 0.35),
+    mirrored=st.booleans(),
+    seed=st.integers(0, 999),
+)
+def test_a_breast_that_is_hard_to_find_is_found_or_noted(kind, height, width, background, gland, mirrored, seed):
+    image, tissue = soft(300, 240, height=height, width=width, background=background, gland=gland, seed=seed)
+    if mirrored:
+        image, tissue = image[:, ::-1], tissue[:, ::-1]
+    painted = PAINTED[kind](image, tissue, np.random.default_rng(seed), **CERTAIN[kind](image))
+    assert not unnoticed(painted, tissue, "right" if mirrored else "left")
+
+
+# Stronger ramps, and grey as bright as the faint rim next to it, are measured: of the images, at most so many unnoticed
+MOST_UNNOTICED = {"ramp": 0.04, "grey": 0.08, "label": 0.02}
+
+
 def share_unnoticed(kind, images):
     """Fraction of breasts that are unnoticed when each image is painted over four times."""
     random = np.random.default_rng(1)
@@ -308,17 +335,6 @@ def share_unnoticed(kind, images):
               for image, tissue, chest_wall in images for _ in range(4)]  # fmt: skip
     assert len(missed) >= 40
     return sum(missed) / len(missed)
-
-
-@pytest.mark.parametrize("kind", sorted(PAINTED))
-def test_a_breast_that_is_hard_to_find_is_found_or_noted(kind):
-    random = np.random.default_rng(0)
-    images = []
-    for seed in range(10):
-        height, width, background, gland = random.uniform([0.5, 0.35, 0.02, 0.1], [0.95, 0.85, 0.25, 0.35])
-        image, tissue = soft(300, 240, height=height, width=width, background=background, gland=gland, seed=seed)
-        images.append((image[:, ::-1], tissue[:, ::-1], "right") if seed % 2 else (image, tissue, "left"))
-    assert share_unnoticed(kind, images) <= MOST_UNNOTICED
 
 
 @pytest.mark.slow
@@ -333,7 +349,7 @@ def test_a_real_breast_that_is_hard_to_find_is_found_or_noted(real_data, kind):
             plain = find_breast(image)
             if not DOUBTS & set(codes(plain.notes)):
                 images.append((image, plain.mask, plain.chest_wall))
-    assert share_unnoticed(kind, images) <= MOST_UNNOTICED
+    assert share_unnoticed(kind, images) <= MOST_UNNOTICED[kind]
 
 
 def test_skin_of_one_grey_value_outside_the_mask_is_noted(real_data):
