@@ -129,6 +129,10 @@ PROCESSOR_OPTIONS: dict[str, dict[str, Any]] = {
         "help": "show pixels by their rank within the image, not their tone (default: false)",
     },
     "blank_pectoral_muscle": {**BOOLEAN, "help": "look for the pectoral muscle, and make it black (default: false)"},
+    "decode": {
+        "choices": ("exact", "fast"),
+        "help": "how JPEG 2000 and HTJ2K are read: exactly, or at 1/2, 1/4, ... if that is enough (default: exact)",
+    },
 }
 
 

@@ -20,10 +20,12 @@ Projection = Literal["maximum", "mean"]
 MissingWindow = Literal["robust", "full_range", "raise"]
 
 MissingEnd = Literal["raise", "note"]
+Decode = Literal["exact", "fast"]
 
 _PREFER = ("lut", "window")
 _MISSING = ("robust", "full_range", "raise")
 _MISSING_END = ("raise", "note")
+DECODES = ("exact", "fast")
 _SLICES = ("middle", "all")
 
 
@@ -38,6 +40,7 @@ class Display:
         on_missing_window: The rule for For Processing images and with files without a window: "robust",
             "full_range" or "raise".
         on_missing_end: The rule for compressed frames without their end marker: "raise" or "note".
+        decode: Whether JPEG 2000 and HTJ2K are read "exact", or "fast": at a fraction of their size if that is enough.
 
     Raises:
         UsageError: A choice is none of these.
@@ -47,6 +50,7 @@ class Display:
     prefer: str = "lut"
     on_missing_window: str = "robust"
     on_missing_end: str = "raise"
+    decode: str = "exact"
 
     def __post_init__(self) -> None:
         window = self.window
@@ -54,6 +58,7 @@ class Display:
         if window is not None and not index and not (isinstance(window, str) and window.strip()):
             raise UsageError(f"window is {window!r}", remedy='use an index from 0, or an explanation such as "NORMAL"')
         choices = {"prefer": _PREFER, "on_missing_window": _MISSING, "on_missing_end": _MISSING_END}
+        choices["decode"] = DECODES
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise UsageError(f"{name} is {getattr(self, name)!r}", remedy=f"use one of {', '.join(allowed)}")

@@ -46,6 +46,11 @@ class IntensityTable:
     source: str
     notes: tuple[Note, ...] = ()
 
+    @property
+    def largest_step(self) -> float:
+        """The largest difference between the intensities of two values that follow each other."""
+        return float(np.abs(np.diff(self.values)).max(initial=0.0))
+
 
 def intensity_tables(
     dataset: Dataset, image: ImagePixel, intent: PresentationIntent, display: Display, frames: StoredFrames
@@ -61,7 +66,10 @@ def intensity_tables(
     """
 
     def table(frame: int) -> IntensityTable:
-        return intensity_table(dataset, image, intent, display, lambda: frames[image.frames // 2], frame)
+        middle = image.frames // 2
+        return intensity_table(
+            dataset, image, intent, display, lambda: frames[middle], frame, lambda: frames.glance(_GLANCE)
+        )
 
     if image.frames == 1 or not differs_by_frame(dataset, "FrameVOILUTSequence", "PixelValueTransformationSequence"):
         return (table(0),)
@@ -78,6 +86,7 @@ def intensity_table(
     display: Display,
     sample: Callable[[], np.ndarray],
     frame: int = 0,
+    glance: Callable[[], np.ndarray] | None = None,
 ) -> IntensityTable:
     """Build the table of a dataset, or of one of its frames.
 
@@ -89,6 +98,7 @@ def intensity_table(
         display: The choices of the reader.
         sample: Function that returns the stored values ``(rows, columns)`` that a robust display is measured on.
         frame: Index of the frame that has the functional groups.
+        glance: Function that returns as much of them as shows whether anything is seen; ``None``: ``sample``.
 
     Raises:
         MammogramError: The window that is asked for does not exist, or there is none and the display refuses that.
@@ -121,7 +131,7 @@ def intensity_table(
     values = intensity.astype(np.float32)
     values.flags.writeable = False
     if image.frames == 1:
-        notes += _display_notes(values, _subsampled(sample(), first, _GLANCE), padding, source)
+        notes += _display_notes(values, _subsampled((glance or sample)(), first, _GLANCE), padding, source)
     return IntensityTable(values, first, f"{source}, For Processing" if raw else source, tuple(dict.fromkeys(notes)))
 
 

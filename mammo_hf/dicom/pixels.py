@@ -33,6 +33,7 @@ from ..isolation import isolated
 from ..notes import Note
 from .display import MAX_PIXELS
 from .parsing import COPY_AGAIN, FIX_OR_SKIP, PixelBytes, Place, optional_word, text, word
+from .reduced import halvings, low_band
 from .types import MammogramError, Photometric
 
 _MOST_FRAMES_OF_LARGEST = 16  # a volume has more frames, but smaller ones
@@ -163,6 +164,7 @@ class StoredFrames:
         lowest_bits: Whether the values are in the lowest bits, whatever HighBit says.
         notes: Contradictions between the pixel data and the header.
         on_missing_end: The rule for compressed frames without their end marker: "raise" or "note".
+        levels: Number of times that a single frame may be halved while it is decoded; 0: it is read whole.
     """
 
     image: ImagePixel
@@ -172,7 +174,8 @@ class StoredFrames:
     lowest_bits: bool
     notes: tuple[Note, ...]
     on_missing_end: str = "raise"
-    _last: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
+    levels: int = 0
+    _last: dict[tuple[int, int], np.ndarray] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return self.image.frames
@@ -186,17 +189,47 @@ class StoredFrames:
         Raises:
             MammogramError: The frame is damaged.
         """
-        found = self._last.get(index)
+        found = self._last.get((index, 0))
         if found is None:
             words, precision = self._words(index)
             found = _stored_values(words, precision, self.image, self.lowest_bits)
             self._keep(index, found)
         return found
 
-    def _keep(self, index: int, values: np.ndarray) -> None:
+    def at_level(self, level: int) -> np.ndarray:
+        """Return the only frame at 1 / 2 ** level of its size, read-only: the low band of its wavelet transform.
+
+        Raises:
+            MammogramError: The frame is damaged.
+        """
+        if not 0 < level <= self.levels:
+            return self[self.image.frames // 2]
+        found = self._last.get((0, level))
+        if found is None:
+            found = _reduced(self._codestream(0), self.image, self.syntax, level)
+            found = np.minimum(found, (1 << self.image.bits_stored) - 1, out=found)
+            self._keep(0, found, level)
+        return found
+
+    def glance(self, longest: int) -> np.ndarray:
+        """Return the middle frame, whole or at the smallest level whose longest side has so many pixels."""
+        middle = self.image.frames // 2
+        return self[middle] if self.is_read else self.at_level(self.level_of(longest))
+
+    def level_of(self, longest: int) -> int:
+        """Return the highest level at which the longest side of the frame has so many pixels."""
+        sides = max(self.image.rows, self.image.columns)
+        return max((level for level in range(1, self.levels + 1) if -(-sides >> level) >= longest), default=0)
+
+    @property
+    def is_read(self) -> bool:
+        """Whether a frame of full size has been read and is kept."""
+        return any(level == 0 for _, level in self._last)
+
+    def _keep(self, index: int, values: np.ndarray, level: int = 0) -> None:
         values.flags.writeable = False
         self._last.clear()
-        self._last[index] = values
+        self._last[index, level] = values
 
     def _may_overshoot(self, index: int) -> bool:
         """Return whether a frame is compressed with more bits than BitsStored."""
@@ -207,20 +240,49 @@ class StoredFrames:
         except (ValueError, IndexError, struct.error):
             return False  # reading the frame says what is wrong with it
 
+    def _halvings(self) -> int:
+        """Return how often the frame can be halved while it is decoded; 0 if it has to be read whole.
+
+        Frames of more bits than BitsStored are read whole unless they are lossless and a look at them shows no more.
+        """
+        image = self.image
+        if not self.places or image.frames > 1 or image.signed or _CODECS.get(self.syntax) not in _WAVELETS:
+            return 0
+        frame = self._codestream(0)
+        precision, (levels, reversible) = _check_codestream(frame, image, self.syntax), halvings(frame)
+        if not levels or get_j2k_parameters(frame)["is_signed"]:
+            return 0
+        if precision > image.bits_stored:
+            whole = replace(self, image=replace(image, bits_stored=precision), levels=levels, _last={})
+            if not reversible or image.high_bit + 1 != image.bits_stored:
+                return 0
+            if int(whole.glance(_LOOKED_AT).max()) >= (5 << image.bits_stored) // 4:
+                return 0
+        return levels
+
     def _words(self, index: int) -> tuple[np.ndarray, int | None]:
         """Return the words of a frame, and the bits of a compressed frame's values; ``None``: as the header says."""
         if not self.places:
             return _native(self.pixels, self.image, index), None
-        frame = _joined(self.pixels, self.places[index])
+        frame = self._codestream(index)
         if self.syntax == _ENCAPSULATED_RAW:
             size = self.image.nbytes // self.image.frames
             return _native(PixelBytes(frame, 0, size, False, None, True), self.image, 0), None
+        return _decoded(frame, self.image, self.syntax)
+
+    def _codestream(self, index: int) -> bytes:
+        """Return the bytes of a compressed frame.
+
+        Raises:
+            MammogramError: They have no end marker.
+        """
+        frame = _joined(self.pixels, self.places[index])
         if self.on_missing_end == "raise" and self._lacks_end(frame):
             raise MammogramError(
                 "its compressed pixel data are cut short: they have no end marker",
                 remedy=f"{COPY_AGAIN}, or allow it with on_missing_end if its sender never writes one",
             )
-        return _decoded(frame, self.image, self.syntax)
+        return frame
 
     def _lacks_end(self, frame: bytes) -> bool:
         return self.syntax in _CODECS and not _has_end(frame)
@@ -232,6 +294,7 @@ def stored_frames(
     image: ImagePixel,
     extended: tuple[bytes, bytes] | None = None,
     on_missing_end: str = "raise",
+    decode: str = "exact",
 ) -> StoredFrames:
     """Look for the frames of pixel data. A single one is read at once, those of a volume stay where they are.
 
@@ -241,6 +304,8 @@ def stored_frames(
         image: The Image Pixel module.
         extended: The Extended Offset Table and its lengths (PS3.3 C.7.6.3.1.8).
         on_missing_end: The rule for compressed frames without their end marker: "raise" or "note".
+        decode: Whether a single frame may be read at a fraction of its size, if it can, instead of at once: "exact" or
+            "fast".
 
     Raises:
         MammogramError: The pixels are cut short, too long, damaged, or compressed in a way that no installed decoder
@@ -270,6 +335,9 @@ def stored_frames(
         frames = replace(frames, notes=tuple(notes))
     if image.frames > 1 and image.high_bit + 1 == image.bits_stored and not frames._may_overshoot(middle):
         return frames
+    if decode == "fast" and (levels := frames._halvings()):
+        image, lowest = _locate_bits(np.empty((0, 0), image.dtype), 0, image, notes)  # few bits are in the lowest ones
+        return replace(frames, image=image, lowest_bits=lowest, notes=tuple(notes), levels=levels)
     words, precision = frames._words(middle)
     image, lowest = _locate_bits(words, precision, image, notes)
     frames = replace(frames, image=image, lowest_bits=lowest, notes=tuple(notes))
@@ -456,6 +524,8 @@ _CODECS: dict[str, str] = {
     **dict.fromkeys((uid.JPEG2000, uid.JPEG2000Lossless), "jpeg2k"),
     **dict.fromkeys((uid.HTJ2K, uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL), "htj2k"),
 }
+_LOOKED_AT = 256  # pixels of the longest side, at least, of what is looked at to know the values of a whole frame
+_WAVELETS = ("jpeg2k", "htj2k")  # of these, which can be read at a fraction of their size
 # Encapsulated Uncompressed Explicit VR Little Endian (PS3.5 A.4.11)
 _ENCAPSULATED_RAW = UID("1.2.840.10008.1.2.1.98")
 # Not gdcm, which ends the whole process on some damaged files
@@ -640,6 +710,23 @@ def _decoded(frame: bytes, image: ImagePixel, syntax: UID) -> tuple[np.ndarray, 
             remedy=_other_decoder(syntax),
         ) from None
     return _in_sign(words, max(precision, image.bits_stored), image, bool(jpeg_2000.get("is_signed"))), precision
+
+
+def _reduced(frame: bytes, image: ImagePixel, syntax: UID, level: int) -> np.ndarray:
+    """Return a frame's values at 1 / 2 ** level of its size, unsigned and within the bits that it is compressed with."""
+    precision = _check_codestream(frame, image, syntax)
+    try:
+        values = isolated(low_band, frame, _CODECS[syntax], level, precision, halvings(frame)[1])
+        if values.shape != (-(-image.rows >> level), -(-image.columns >> level)):
+            raise ValueError("another size")
+    except Exception as error:  # as of `_decoded`
+        if isinstance(error, MammoError) and error.code == "hostile":
+            raise
+        raise MammogramError(
+            f"its pixel data ({syntax.name}) cannot be decoded at 1/{1 << level} of their size",
+            remedy=f'read them with decode="exact", or {COPY_AGAIN}',
+        ) from None
+    return values.astype(image.dtype, copy=False)
 
 
 def _decoded_runs(frame: bytes, image: ImagePixel) -> np.ndarray:

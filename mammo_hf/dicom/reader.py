@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 
 from ..errors import DataError, refusing
 from ..notes import Note
-from .display import NORMAL, Display, MissingEnd, MissingWindow, Slab
+from .display import NORMAL, Decode, Display, MissingEnd, MissingWindow, Slab
 from .header import MammogramHeader, check_anatomy, find_intent, mammogram_header
 from .intensity import IntensityTable, intensity_tables
 from .parsing import parse, text
@@ -24,6 +24,9 @@ from .types import MammogramError
 # values looked up at a time: the index that numpy needs of them then stays in the processor's cache
 _BLOCK = 1 << 16
 _ALL = slice(None)
+_LARGEST_STEP = (
+    1 / 64
+)  # of the intensity, between neighbouring values of an image that is read at a fraction of its size
 # PS3.3 C.7.3.1.1.1. Everything else is accepted: film scans and anonymised files have OT, RG, CR or nothing.
 _OTHER_MODALITIES = {
     **{"CT": "a CT image", "MR": "an MR image", "PT": "a PET image", "NM": "a nuclear medicine image"},
@@ -43,6 +46,7 @@ def read_mammogram(
     window: int | str | None = NORMAL,
     on_missing_window: MissingWindow = "robust",
     on_missing_end: MissingEnd = "raise",
+    decode: Decode = "exact",
     use_descriptions: bool = True,
     any_anatomy: bool = False,
 ) -> Mammogram:
@@ -63,6 +67,8 @@ def read_mammogram(
             "raise" refuses. ``Mammogram.intensity_source`` says what was done.
         on_missing_end: The rule for compressed frames without their end marker: "raise" refuses them as cut short,
             "note" reads what is there, for senders that never write the marker, and adds a note.
+        decode: Whether a JPEG 2000 or HTJ2K frame is decoded at once ("exact"), or ("fast") at the fraction of its size
+            that is asked for, if ``Mammogram.levels`` allows one; damage to what is left out is not seen then.
         use_descriptions: Whether side and view may be taken from free text, such as SeriesDescription "R MLO", if no
             attribute of their own gives them.
         any_anatomy: Whether images are read that are not of a breast by their header, and projections and single slices
@@ -77,7 +83,7 @@ def read_mammogram(
             (CT, ultrasound, a chest, ...), is damaged, needs a decoder that is not installed, or does not have the
             window that is asked for.
     """
-    display = Display(window, prefer, on_missing_window, on_missing_end)
+    display = Display(window, prefer, on_missing_window, on_missing_end, decode)
     name = _name(source)
     with refusing(name, MammogramError):
         # Parse the header, and check what it says before any pixel is read
@@ -94,11 +100,15 @@ def read_mammogram(
             check_anatomy(dataset, notes)
         image = image_pixel(dataset, notes, max_pixels)
         # Find the frames, then how their values are displayed
-        frames = stored_frames(pixels.inflated(image.nbytes), syntax, image, _extended_offsets(dataset), on_missing_end)
+        content, offsets = pixels.inflated(image.nbytes), _extended_offsets(dataset)
+        frames = stored_frames(content, syntax, image, offsets, on_missing_end, decode)
         tables = intensity_tables(dataset, frames.image, find_intent(dataset, notes), display, frames)
         notes += frames.notes + tuple(note for table in tables for note in table.notes)
         header = mammogram_header(dataset, frames.image, tuple(notes), use_descriptions=use_descriptions)
-        return Mammogram(frames, tables, header, name, dataset)
+        # a frame that the display was measured on is there already; between values that are shown very differently, as
+        # padding next to white may be, there is no mean
+        smooth = not frames.is_read and all(table.largest_step <= _LARGEST_STEP for table in tables)
+        return Mammogram(frames, tables, header, name, dataset, frames.levels if smooth else 0)
 
 
 def read_header(
@@ -150,6 +160,7 @@ class Mammogram:
         header: The facts of the header.
         source: Name of what the mammogram was read from, for messages.
         dataset: The attributes that it was read by; they identify a person.
+        levels: Number of times that the image may be halved while it is decoded; 0: it is read whole.
     """
 
     stored: StoredFrames
@@ -157,6 +168,7 @@ class Mammogram:
     header: MammogramHeader
     source: str
     dataset: Dataset = field(repr=False)
+    levels: int = 0
 
     def __repr__(self) -> str:
         header = self.header
@@ -183,7 +195,7 @@ class Mammogram:
         """
         with refusing(self.source, MammogramError):
             tables = intensity_tables(self.dataset, self.stored.image, self.header.intent, display, self.stored)
-        return replace(self, tables=tables)
+        return replace(self, tables=tables, levels=0)
 
     @property
     def pixels(self) -> np.ndarray:
@@ -208,8 +220,12 @@ class Mammogram:
         """Rule that the table follows: "window 'NORMAL' (SIGMOID)", "VOI LUT", "full range (no window)", ..."""
         return self.tables[0].source
 
-    def frame(self, index: int) -> np.ndarray:
+    def frame(self, index: int, level: int = 0) -> np.ndarray:
         """Read and decode the stored integers of one frame, ``(rows, columns)``, read-only.
+
+        Args:
+            index: Index of the frame.
+            level: Number of times that it is halved, at most `levels`: value u is centred on pixel u * 2 ** level.
 
         Raises:
             MammogramError: There is no such frame, or it is damaged.
@@ -218,7 +234,7 @@ class Mammogram:
         if not -frames <= index < frames:
             raise MammogramError(f"there is no frame {index} among {frames}", source=self.source)
         try:
-            return self.stored[index % frames]
+            return self.stored.at_level(level) if level else self.stored[index % frames]
         except DataError as error:
             raise MammogramError(error.problem, source=self.source, remedy=error.remedy, code=error.code) from None
         except (OSError, ValueError):
@@ -227,7 +243,7 @@ class Mammogram:
             ) from None
 
     def intensity(
-        self, frame: int | slice | range | None = None, rows: slice = _ALL, columns: slice = _ALL
+        self, frame: int | slice | range | None = None, rows: slice = _ALL, columns: slice = _ALL, level: int = 0
     ) -> np.ndarray:
         """Return the displayed intensity, looked up only for the part that is asked for.
 
@@ -235,6 +251,7 @@ class Mammogram:
             frame: One frame, counted from 0 (or from the end if negative), or several; all of them by default.
             rows: Rows that are returned.
             columns: Columns that are returned.
+            level: Number of times that one frame is halved, as of `frame`; rows and columns are those of the result.
 
         Returns:
             A new float32 array in [0, 1]: ``(frames, rows, columns)``, or ``(rows, columns)`` for one frame.
@@ -243,7 +260,7 @@ class Mammogram:
             MammogramError: There is no such frame, or it is damaged.
         """
         if isinstance(frame, int):
-            return self._look_up(frame, rows, columns)
+            return self._look_up(frame, rows, columns, level=level)
         indices = frame if isinstance(frame, range) else range(len(self.stored))[_ALL if frame is None else frame]
         height = len(range(self.header.rows)[rows])
         width = len(range(self.header.columns)[columns])
@@ -283,9 +300,11 @@ class Mammogram:
             np.minimum(result, 1, out=result)  # rounding of a sum
         return result
 
-    def _look_up(self, frame: int, rows: slice, columns: slice, result: np.ndarray | None = None) -> np.ndarray:
+    def _look_up(
+        self, frame: int, rows: slice, columns: slice, result: np.ndarray | None = None, level: int = 0
+    ) -> np.ndarray:
         """Return the intensity of a part of a frame, in ``result`` if it is given."""
-        stored = self.frame(frame)[rows, columns]
+        stored = self.frame(frame, level)[rows, columns]
         result = np.empty(stored.shape, np.float32) if result is None else result
         table = self.tables[frame if len(self.tables) > 1 else 0]
         step = max(1, _BLOCK // max(1, stored.shape[1]))

@@ -45,6 +45,7 @@ def prepare(
     *,
     image_size: tuple[int, int] | None = None,
     processor: MammoImageProcessor | str | os.PathLike[str] | None = None,
+    decode: str | None = None,
     processor_settings: Mapping[str, Any] | None = None,
     lesion_task: str | None = None,
     num_workers: int = 0,
@@ -65,6 +66,7 @@ def prepare(
         output_dir: Folder, or fsspec URL such as ``s3://bucket/folder``.
         image_size: (height, width) of the canvas; ``None``: that of the processor if one is given, or else 896 x 448.
         processor: Processor, or folder with a ``preprocessor_config.json``: how images are read and cropped.
+        decode: Way of decoding JPEG 2000 and HTJ2K, "exact" or "fast"; ``None``: that of the processor.
         processor_settings: Settings of how images are read in place of the processor's own, such as
             ``{"any_anatomy": True}``; see `mammo_hf.processing.image_processing_mammo.SETTINGS`.
         lesion_task: Task that gives the findings their label in the lesion map; ``None``: the collection's first.
@@ -86,7 +88,8 @@ def prepare(
     """
     if ray_address and not ray:
         raise UsageError("is for a run on Ray", source="ray_address", remedy="give `ray` too")
-    made = _processor(processor, image_size).with_settings(processor_settings)
+    settings = dict(processor_settings or {}) | ({} if decode is None else {"decode": decode})
+    made = _processor(processor, image_size).with_settings(settings)
     if not isinstance(collection, Collection):
         collection = load(collection, **reading_of(collection, made) | reading)
     elif reading:

@@ -72,6 +72,7 @@ CPU_PIXELS = 2 * 448 * 224  # per batch on a CPU: with more, activations outgrow
 FEW = 16  # files that are read before a process would have started
 FACTS = ("file", "exam", "laterality", "view", "notes")
 MAPS_BY = ("grad_cam", "bag_attention")  # explainers of outputs that show maps: of a Swin, of a head over features
+DECODED = "decoded"  # column behind these if images are not all decoded exactly
 OF_UNITS = ("level", "images")  # columns in front of these if breasts or exams are scored too
 Rows = list[tuple[int, list[str]]]
 Explained = Mapping[int, Explanation]  # by the label's index into the logits
@@ -97,6 +98,7 @@ def predict(
     num_workers: int | None = None,
     device: str | None = None,
     dtype: str = "float32",
+    decode: str | None = None,
     processor_settings: Mapping[str, Any] | None = None,
     overrides: str | os.PathLike[str] | None = None,
     encoder: str | os.PathLike[str] | None = None,
@@ -138,6 +140,8 @@ def predict(
         num_workers: Number of processes that read; by default one per core, and none for a few files.
         device: The device, "cpu" or "cuda"; by default a GPU if there is one.
         dtype: The model's number format, "float32", "bfloat16" or "float16".
+        decode: Way of decoding JPEG 2000 and HTJ2K, "exact" or "fast"; ``None``: as the model was trained. With "fast"
+            the column ``decoded`` says what was done with each image; another way than in training warns.
         processor_settings: Settings of how images are read in place of the model's own, such as
             ``{"any_anatomy": True}``; see `mammo_hf.processing.image_processing_mammo.SETTINGS`.
         overrides: Table of files whose header is wrong, see `mammo_hf.data.overrides`.
@@ -180,7 +184,8 @@ def predict(
         loaded, processor = _loaded(folder, maps, dtype, encoder, trust_remote_code)
         if tta and isinstance(loaded, BagClassifier):
             raise UsageError("is for a Swin, and this is a head over features", source="tta", remedy="leave it out")
-        processor = processor.with_settings(processor_settings)
+        settings = dict(processor_settings or {}) | ({} if decode is None else {"decode": decode})
+        processor = _changed(processor, settings)
         options: dict[str, Any] = {"explainer": explainer, "tta": tta, "batch_size": batch_size}
         options["plain_exams"] = plain_exams
         options |= {"target": target, "operating_point": operating_point, "defer": defer}
@@ -191,6 +196,19 @@ def predict(
     if result is not None:
         logger.info("%s", result)
     return result
+
+
+def _changed(processor: MammoImageProcessor, settings: dict[str, Any] | None) -> MammoImageProcessor:
+    """Return a model's processor with other settings, with a warning if it decodes in another way than in training."""
+    changed = processor.with_settings(settings)
+    if changed.decode != processor.decode:
+        logger.warning(
+            "images are decoded by decode=%r, the model was trained with decode=%r: compare the scores of some images "
+            "both ways before you rely on them",
+            changed.decode,
+            processor.decode,
+        )
+    return changed
 
 
 def _loaded(
@@ -418,7 +436,8 @@ class _Scorer:
         by_default = MAPS_BY[isinstance(model, BagClassifier)] if any(one.MAPS for one in write.values()) else None
         self.explainer = explainer or by_default
         front = OF_UNITS if self.units else ()
-        self.columns = [*front, *FACTS, *self.labels, *(["explanation"] if explainer else [])]
+        self.decoded = [DECODED] if processor.decode == "fast" else []
+        self.columns = [*front, *FACTS, *self.decoded, *self.labels, *(["explanation"] if explainer else [])]
 
     def facts(self, files: Sequence[str], name: str) -> dict[str, Any]:
         """Return what must be the same in a run that resumes this one."""
@@ -596,6 +615,7 @@ def _rows(scorer: _Scorer, model: Any, work: Work, batch: range, images: list[Re
                 reason, code = "its scores are not finite", "damaged"
         file, exam = printable(work.files[image.index]), _exam_cell(scorer, image)
         facts = [file, exam, image.laterality, image.view, ";".join([*image.notes, *own])]
+        facts += [image.decoded for _ in scorer.decoded]
         front = ["image", "1"] if scorer.units else []
         rows.append((row, [*front, *facts, *cells, json.dumps(image.precedence), reason, code]))
     units = _units(scorer, model, good, of_units) if scorer.units and good else []
@@ -631,7 +651,8 @@ def _unit_rows(scorer: _Scorer, number: int, units: list[Unit], exam: str) -> Ro
     for side, images, scores in units:
         cells = [f"{value:.6g}" for value in scores] + ([""] if scorer.pictures else [])
         notes = ";".join(scorer.left_to_a_person(scorer.level, scores))
-        row = [scorer.level, str(images), "", exam, side, "", notes, *cells, "[]", "", ""]
+        facts = ["", exam, side, "", notes, *("" for _ in scorer.decoded)]
+        row = [scorer.level, str(images), *facts, *cells, "[]", "", ""]
         rows.append((number + len(rows), row))
     return rows
 

@@ -169,6 +169,7 @@ class ReadImage:
         notes: Codes of the notes on the image.
         reason: Why it could not be read.
         code: The reason's code, a key of `mammo_hf.notes.REFUSALS`.
+        decoded: Way that its pixels were decoded: "exact", "1/2", "1/4", ...
     """
 
     index: int
@@ -182,6 +183,7 @@ class ReadImage:
     notes: tuple[str, ...] = ()
     reason: str | None = None
     code: str = ""
+    decoded: str = ""
 
 
 def folders_of(source: Source) -> list[str]:
@@ -224,10 +226,10 @@ def read_image(
             facts = source.laterality, source.projection, study, precedence(source.mammogram)
             if cut is not None:
                 seen = drawn(Picture.of_image(source, processor), *cut)
-                return ReadImage(index, None, seen, seen.finest[1], *facts, seen.notes)
+                return ReadImage(index, None, seen, seen.finest[1], *facts, seen.notes, decoded=source.decoded)
             made = processor.preprocess(source, return_geometry=True, return_notes=True)
         pixels, geometry = np.asarray(made["pixel_values"][0]), made["geometry"][0]
-        return ReadImage(index, pixels, None, geometry, *facts, tuple(codes(made["notes"][0])))
+        return ReadImage(index, pixels, None, geometry, *facts, tuple(codes(made["notes"][0])), decoded=source.decoded)
     except MammoError as error:
         return ReadImage(index, reason=error.problem, code=error.code)
 

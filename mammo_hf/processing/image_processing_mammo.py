@@ -17,8 +17,8 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from ..dicom.display import MAX_PIXELS, Display, Slab
 from ..errors import DataError, UsageError, check_choice, did_you_mean, refusing
-from ..notes import Note
-from .breast import LONGEST_SIDE, MARGIN, Breast, sampled
+from ..notes import Note, codes
+from .breast import DOUBTS, LONGEST_SIDE, MARGIN, Breast, sampled
 from .geometry import ORIENTATIONS, Geometry, fitted
 from .image_source import ImageSource, open_image
 from .masking import BlockwiseMasking
@@ -33,9 +33,12 @@ _FILE = "preprocessor_config.json"
 SETTINGS = (
     *("window", "prefer", "on_missing_window", "on_missing_end", "on_useless_display", "orientation"),
     *("use_descriptions", "any_anatomy", "tomosynthesis", "invert_negatives", "blank_pectoral_muscle"),
-    *("equalize_ranks",),
+    *("equalize_ranks", "decode"),
 )
 _ON_USELESS = ("note", "robust", "raise")
+# pixels that are decoded per canvas pixel, at least, on each axis: at 1/2, and at 1/4 and less. The noise of real images
+# allows no less, if the picture is to be within rms .0015 at 1/2 and .004 at 1/4
+_FINER = (1.7, 1.3)
 _LEAST_SEEN = 0.0625  # fraction of the intensities, from the 5th to the 95th percentile of the breast
 # what transformers itself writes into a preprocessor_config.json or passes on loading
 _TRANSFORMERS_KEYS = {
@@ -83,6 +86,9 @@ class MammoImageProcessor(BaseImageProcessor):
             window (a picture: from its darkest to its brightest values), or "raise" to refuse it.
         tomosynthesis: Slices of a volume that make the picture: {"slices": ..., "projection": ...}, or the former
             alone. slices: "middle", "all", an index, or [start, stop]; projection of several: "maximum" or "mean".
+        decode: Way of reading JPEG 2000 and HTJ2K: "exact", or "fast" to leave out the finest levels of the wavelet
+            transform that the model's input does not show. Images of other kinds, and those where that could be seen,
+            are read exactly. ``ImageSource.decoded`` says what was done.
         mask_block_size: Side in pixels of the blocks that ``return_mask`` hides.
         mask_ratio: Fraction of the blocks that is hidden.
         patch_size: Side in pixels of the encoder's patches.
@@ -117,6 +123,7 @@ class MammoImageProcessor(BaseImageProcessor):
         prefer: str = "lut",
         on_useless_display: str = "note",
         tomosynthesis: dict[str, Any] | str | int = "middle",
+        decode: str = "exact",
         mask_block_size: int = 16,
         mask_ratio: float = 0.5,
         patch_size: int = 4,
@@ -147,7 +154,7 @@ class MammoImageProcessor(BaseImageProcessor):
         check_choice("orientation", orientation, POLICIES)
         self.orientation, self.use_descriptions, self.any_anatomy = orientation, use_descriptions, any_anatomy
         self.on_missing_window, self.on_missing_end = on_missing_window, on_missing_end
-        self.window, self.prefer = window, prefer
+        self.window, self.prefer, self.decode = window, prefer, decode
         _ = self.display  # raises if one of these makes no sense
         check_choice("on_useless_display", on_useless_display, _ON_USELESS)
         self.on_useless_display = on_useless_display
@@ -209,7 +216,7 @@ class MammoImageProcessor(BaseImageProcessor):
     @property
     def display(self) -> Display:
         """The display of the values of DICOM files."""
-        return Display(self.window, self.prefer, self.on_missing_window, self.on_missing_end)
+        return Display(self.window, self.prefer, self.on_missing_window, self.on_missing_end, self.decode)
 
     @property
     def of_headers(self) -> dict[str, bool]:
@@ -305,7 +312,8 @@ class MammoImageProcessor(BaseImageProcessor):
             Intensity float32 (height, width) in [0, 1]; 0 where it is blanked and in the padding.
         """
         shown = self._shown(breast)
-        intensity = geometry.place_strips(lambda rows: _strip(source, geometry, shown, rows))
+        level = source.level_for(max(geometry.scale), _FINER)
+        intensity = geometry.place_strips(lambda rows: _strip(source, geometry, shown, rows, level), level)
         if breast.negative and self.invert_negatives:
             intensity = 1 - intensity
         intensity *= self._kept(geometry, breast, shown)
@@ -323,6 +331,10 @@ class MammoImageProcessor(BaseImageProcessor):
         """
         source = self.open(image)
         breast, seen = self._find_breast(source)
+        if source.levels and (seen < 2 * _LEAST_SEEN or DOUBTS.intersection(codes(breast.notes))):
+            # without the noise of single pixels a background may look uneven
+            source.read_whole()
+            breast, seen = self._find_breast(source)
         if seen >= _LEAST_SEEN:
             return breast
         shown: dict[str, Any] = {"rule": source.rule, "percent": f"{100 * seen:.1f}"}
@@ -342,8 +354,7 @@ class MammoImageProcessor(BaseImageProcessor):
 
     def _find_breast(self, source: ImageSource) -> tuple[Breast, float]:
         """Return the breast, and the fraction of the intensities that it is spread over."""
-        stride = max(1, max(source.size) // LONGEST_SIDE)
-        view = source.view(slice(None, None, stride))
+        view, stride = source.glance(LONGEST_SIDE)
         breast = find_upright_breast(
             view,
             source.size,
@@ -430,17 +441,25 @@ def _check_keys(version: Any, keys: Iterable[str], source: str) -> None:
         raise UsageError(what, source=source, remedy="was it saved by a newer mammo_hf? Then upgrade this one")
 
 
-def _strip(source: ImageSource, geometry: Geometry, shown: Breast | None, rows: slice) -> tuple[np.ndarray, int]:
-    """Return some rows of the crop, without columns that are blanked, and the index of the first column."""
-    top, left, _, right = geometry.crop
+def _strip(
+    source: ImageSource, geometry: Geometry, shown: Breast | None, rows: slice, level: int
+) -> tuple[np.ndarray, int]:
+    """Return some rows of the crop, or of a source that was halved, without columns that are blanked.
+
+    Returns:
+        The pixels, and the index of the first column.
+    """
+    step = 1 << level
+    top, left, _, right = geometry.crop if not level else (0, 0, 0, -(-source.size[1] >> level))
     rows = slice(top + rows.start, top + rows.stop)
     if shown is None:
-        return source.view(rows, slice(left, right)), 0
+        return source.view(rows, slice(left, right), level), 0
     # a canvas pixel is kept by its centre; the source under it reaches half its size further
-    reach_down, reach_across = (math.ceil(1 / scale) for scale in geometry.scale)
-    columns = shown.columns_of(slice(max(0, rows.start - reach_down), rows.stop + reach_down))
-    first = min(max(left, columns.start - reach_across), right)
-    return source.view(rows, slice(first, max(first, min(right, columns.stop + reach_across)))), first - left
+    reach_down, reach_across = (math.ceil(1 / scale) + step - 1 for scale in geometry.scale)
+    columns = shown.columns_of(slice(max(0, rows.start * step - reach_down), rows.stop * step + reach_down))
+    first = min(max(left, (columns.start - reach_across) // step), right)
+    last = max(first, min(right, -(-(columns.stop + reach_across) // step)))
+    return source.view(rows, slice(first, last), level), first - left
 
 
 def _ranks(intensity: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,12 @@ from ..notes import Note
 from .upright import upright_by_header
 
 _GLANCE = 512  # pixels of the longest side of the view that is measured for a display
+# pixels of the longest side: a smaller image is decoded in little time, and on films of this size the breast that is
+# found depends on the noise, which a halved image has less of
+_LEAST_HALVED = 2048
+# pixels of the longest side in which the breast is looked for: at a smaller level the skin line is blurred, which the
+# notes on doubtful breasts take for tissue outside of the mask
+_LOOKED_AT = 1024
 _FORMATS = ("PNG", "JPEG", "PPM", "TIFF")
 _SPACE = rb"(?:\s|#[^\n]*\n)+"
 _PGM = re.compile(
@@ -49,6 +55,7 @@ class ImageSource:
         projection: View, such as "MLO"; "" if it is not known.
         spacing_mm: (row, column) size of a pixel in mm; ``None`` if the header does not give it.
         notes: Notes on the header; those on the picture are `Breast.notes`.
+        decoded: Way that the pixels were decoded that were drawn last: "exact", "1/2", "1/4", ...; "" before.
     """
 
     def __init__(
@@ -59,6 +66,7 @@ class ImageSource:
         name: str | None = None,
     ) -> None:
         self._slab = slab or Slab()
+        self.decoded = ""
         if mammogram is not None and mammogram.header.frames > 1:
             intensity = mammogram.slab(self._slab)  # once, not for each part that is read
         self._intensity = intensity
@@ -101,12 +109,64 @@ class ImageSource:
         """Whether the view is oblique, lateral or not known."""
         return self.projection in ("", *_OBLIQUE)
 
-    def view(self, rows: slice, columns: slice | None = None) -> np.ndarray:
-        """Return the intensity in [0, 1] of a part, float32 (rows, columns); one slice is for both."""
+    @property
+    def levels(self) -> int:
+        """Number of times that the image may be halved while it is decoded; 0: it is read whole."""
+        small = max(self.size) < _LEAST_HALVED
+        return 0 if self._intensity is not None or small else getattr(self.mammogram, "levels", 0)
+
+    def view(self, rows: slice, columns: slice | None = None, level: int = 0) -> np.ndarray:
+        """Return the intensity in [0, 1] of a part.
+
+        Args:
+            rows: Rows of the image at the level.
+            columns: Columns; ``None``: the same slice as for the rows.
+            level: Number of times that the image is halved, at most `levels`.
+
+        Returns:
+            float32 (rows, columns).
+        """
         columns = rows if columns is None else columns
         if self._intensity is not None:
             return self._intensity[rows, columns]
-        return np.asarray(self.mammogram.intensity(frame=0, rows=rows, columns=columns))
+        return np.asarray(self.mammogram.intensity(frame=0, rows=rows, columns=columns, level=level))
+
+    def level_for(self, scale: float, finer: tuple[float, float]) -> int:
+        """Return the highest level that is fine enough for a canvas, and remember it as `decoded`.
+
+        Args:
+            scale: Canvas pixels per pixel of the image.
+            finer: Pixels that are needed per canvas pixel when the image is halved once, and more often.
+        """
+        fine = [level for level in range(1, self._glanced + 1) if scale * finer[level > 1] * (1 << level) <= 1]
+        level = max(fine, default=0)
+        self.decoded = f"1/{1 << level}" if level else "exact"
+        return level
+
+    def glance(self, longest: int) -> tuple[np.ndarray, int]:
+        """Return every n-th pixel so that the longest side has ``longest`` or up to twice as many, and n.
+
+        Of an image that is halved while it is decoded they are the samples nearest to these pixels.
+        """
+        stride, level = max(1, max(self.size) // longest), self._glanced
+        every = slice(None, None, stride)
+        if not level:
+            return self.view(every), stride
+        low = self.view(slice(None), level=level)
+        rows, columns = (
+            np.minimum(np.rint(np.arange(0, side, stride) / (1 << level)).astype(np.intp), most - 1)
+            for side, most in zip(self.size, low.shape, strict=True)
+        )
+        return low[rows[:, None], columns], stride
+
+    def read_whole(self) -> None:
+        """Read the image exactly from now on."""
+        self.mammogram = replace(self.mammogram, levels=0)
+
+    @property
+    def _glanced(self) -> int:
+        """The level that the breast is looked for at; none that is smaller is drawn, as this one is decoded already."""
+        return self.mammogram.stored.level_of(_LOOKED_AT) if self.levels else 0
 
     @property
     def rule(self) -> str:

@@ -20,7 +20,7 @@ VALUES = {
     **{"window": "1", "prefer": "window", "on_missing_window": "full_range", "on_missing_end": "note"},
     **{"on_useless_display": "robust", "orientation": "header", "use_descriptions": "false", "any_anatomy": "true"},
     **{"tomosynthesis": "all", "invert_negatives": "false", "blank_pectoral_muscle": "true"},
-    **{"equalize_ranks": "true"},
+    **{"equalize_ranks": "true", "decode": "fast"},
 }
 FLAGS = [word for name, value in VALUES.items() for word in (f"--{name}", value)]
 
