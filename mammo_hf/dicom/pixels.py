@@ -713,7 +713,7 @@ def _decoded(frame: bytes, image: ImagePixel, syntax: UID) -> tuple[np.ndarray, 
 
 
 def _reduced(frame: bytes, image: ImagePixel, syntax: UID, level: int) -> np.ndarray:
-    """Return a frame's values at 1 / 2 ** level of its size, unsigned and within the bits that it is compressed with."""
+    """Return a frame's values at 1 / 2 ** level of its size, from 0 on and within the bits of the codestream."""
     precision = _check_codestream(frame, image, syntax)
     try:
         values = isolated(low_band, frame, _CODECS[syntax], level, precision, halvings(frame)[1])

@@ -24,9 +24,7 @@ from .types import MammogramError
 # values looked up at a time: the index that numpy needs of them then stays in the processor's cache
 _BLOCK = 1 << 16
 _ALL = slice(None)
-_LARGEST_STEP = (
-    1 / 64
-)  # of the intensity, between neighbouring values of an image that is read at a fraction of its size
+_LARGEST_STEP = 1 / 64  # of the intensity, between neighbouring values of an image that may be halved
 # PS3.3 C.7.3.1.1.1. Everything else is accepted: film scans and anonymised files have OT, RG, CR or nothing.
 _OTHER_MODALITIES = {
     **{"CT": "a CT image", "MR": "an MR image", "PT": "a PET image", "NM": "a nuclear medicine image"},

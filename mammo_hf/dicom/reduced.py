@@ -1,7 +1,7 @@
 """JPEG 2000 and HTJ2K frames at 1/2, 1/4, ... of their size: the finest levels of the wavelet transform are left out.
 
 What is left is the low band (ITU-T T.800 annex F): its sample u is centred on pixel u * 2 ** level of the frame, both
-counted from 0, and stands for 2 ** level pixels around it.
+counted from 0, and represents the 2 ** level pixels around it.
 
 JPEG 2000 is read by Pillow, which is installed anyway, takes bytes, and saturates what overshoots. Against imagecodecs'
 full decode of the same real mammograms (``python benchmarks/bench_fast.py``), Pillow 13 takes 0.27 to 0.44 of the

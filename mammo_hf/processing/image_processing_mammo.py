@@ -36,8 +36,8 @@ SETTINGS = (
     *("equalize_ranks", "decode"),
 )
 _ON_USELESS = ("note", "robust", "raise")
-# pixels that are decoded per canvas pixel, at least, on each axis: at 1/2, and at 1/4 and less. The noise of real images
-# allows no less, if the picture is to be within rms .0015 at 1/2 and .004 at 1/4
+# pixels that are decoded per canvas pixel, at least, on each axis: at 1/2, and at 1/4 and less. The noise of real
+# images allows no less, if the picture is to be within rms .0015 at 1/2 and .004 at 1/4
 _FINER = (1.7, 1.3)
 _LEAST_SEEN = 0.0625  # fraction of the intensities, from the 5th to the 95th percentile of the breast
 # what transformers itself writes into a preprocessor_config.json or passes on loading

@@ -1,4 +1,4 @@
-"""JPEG 2000 and HTJ2K at a fraction of their size: how far the picture is from the exact one, and what is read whole."""
+"""JPEG 2000 and HTJ2K at a fraction of their size: how far the picture is from the exact one; what is read whole."""
 
 from __future__ import annotations
 
