@@ -176,3 +176,14 @@ def test_an_overrides_file_changes_side_and_view_skips_and_belongs_to_the_run(
     fixes.write_text("path,laterality,view,skip\narchive/0.dcm,R,CC,\n")
     with pytest.raises(UsageError, match="another overrides file"):
         run(checkpoint, archive, tmp_path / "again.csv", overrides=fixes)
+
+
+def test_another_way_of_decoding_than_in_training_warns_and_is_in_the_table(checkpoint, archive, tmp_path, caplog):
+    run(checkpoint, archive, tmp_path / "fast.csv", decode="fast")
+    (warning,) = [record.getMessage() for record in caplog.records if "decode" in record.getMessage()]
+    assert "trained with decode='exact'" in warning
+    rows = list(csv.DictReader((tmp_path / "fast.csv").open()))
+    assert {row["decoded"] for row in rows} == {"exact"}  # small and not compressed
+    run(checkpoint, archive, tmp_path / "exact.csv")
+    exact = list(csv.DictReader((tmp_path / "exact.csv").open()))
+    assert exact == [{name: value for name, value in row.items() if name != "decoded"} for row in rows]
