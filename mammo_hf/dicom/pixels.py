@@ -716,7 +716,7 @@ def _reduced(frame: bytes, image: ImagePixel, syntax: UID, level: int) -> np.nda
     """Return a frame's values at 1 / 2 ** level of its size, from 0 on and within the bits of the codestream."""
     precision = _check_codestream(frame, image, syntax)
     try:
-        values = isolated(low_band, frame, _CODECS[syntax], level, precision, halvings(frame)[1])
+        values = isolated(_whole_low_band, frame, _CODECS[syntax], level, precision, halvings(frame)[1])
         if values.shape != (-(-image.rows >> level), -(-image.columns >> level)):
             raise ValueError("another size")
     except Exception as error:  # as of `_decoded`
@@ -727,6 +727,15 @@ def _reduced(frame: bytes, image: ImagePixel, syntax: UID, level: int) -> np.nda
             remedy=f'read them with decode="exact", or {COPY_AGAIN}',
         ) from None
     return values.astype(image.dtype, copy=False)
+
+
+def _whole_low_band(frame: bytes, codec: str, level: int, precision: int, reversible: bool) -> np.ndarray:
+    """Return what `low_band` does of a frame that is all there; this is what runs in a reader process."""
+    if _lacks_tile_parts(frame):
+        raise ValueError("tiles of the image are not there")
+    with _no_hidden_error():
+        ended = _with_last_length(frame) if codec == "htj2k" else frame
+        return low_band(ended, codec, level, precision, reversible)
 
 
 def _decoded_runs(frame: bytes, image: ImagePixel) -> np.ndarray:

@@ -60,7 +60,7 @@ def _is_one_tile(sizes: bytes) -> bool:
 
 
 def low_band(frame: bytes, codec: str, level: int, precision: int, reversible: bool) -> np.ndarray:
-    """Return the low band of a frame; this is what runs in a reader process.
+    """Return the low band of a frame.
 
     Args:
         frame: Codestream of one unsigned component for which `halvings` gives ``level`` or more.
