@@ -36,7 +36,7 @@ def test_a_list_names_files_from_its_own_folder_in_its_own_order(tmp_path, name,
         ("list.csv", b"colour\nred\n", "no column names the images' files"),
         ("list.csv", b"", "has no columns"),
         ("list.txt", b"\xff\xfe\xff", "is not a text"),
-        ("gone.txt", None, "No such file"),
+        ("gone.txt", None, "there is no such file"),
         ("gone", None, "no such file or folder"),
     ],
 )
