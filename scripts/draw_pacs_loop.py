@@ -6,6 +6,7 @@ python scripts/draw_pacs_loop.py docs/img/pacs.png
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
@@ -38,7 +39,7 @@ def main(path: str) -> None:
     figure, axes = plt.subplots(figsize=(10, 4.2), dpi=130)
     axes.set_axis_off()
     axes.set(xlim=(0, 0.9), ylim=(0, 0.95))
-    around = {"boxstyle": "round,pad=0.005", "fc": "#eef7f6", "ec": "#00796b", "ls": "--"}
+    around: dict[str, Any] = {"boxstyle": "round,pad=0.005", "fc": "#eef7f6", "ec": "#00796b", "ls": "--"}
     axes.add_patch(FancyBboxPatch((0.265, 0.04), 0.63, 0.40, **around))
     text = "mammo-hf node: nothing of a person is kept once an exam is done; one audit line per exam"
     axes.text(0.275, 0.055, text, size=8)

@@ -861,7 +861,8 @@ def _no_hidden_error() -> Iterator[None]:
         ValueError: The decoder has reported one.
     """
     global _hearers, _usual_hook
-    _hidden.errors = errors = []
+    errors: list[BaseException] = []
+    _hidden.errors = errors
     with _hearing:
         if not _hearers:
             _usual_hook, sys.unraisablehook = sys.unraisablehook, _hear

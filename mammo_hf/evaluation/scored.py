@@ -74,9 +74,9 @@ class Scored:
 
     def counted(self) -> np.ndarray:
         """Return bool ``(n,)``, which images count for the scores of their breast, exam and patient."""
-        columns = [self.facts.get(name, [None] * len(self)) for name in ("exam", "laterality", "view")]
+        exams, sides, views = (self.facts.get(name, [None] * len(self)) for name in ("exam", "laterality", "view"))
         places = self.precedence if len(self.precedence) else [None] * len(self)
-        return counted_images(self.patients, *columns, places)
+        return counted_images(self.patients, exams, sides, views, places)
 
     def taken(self, rows: Sequence[int]) -> Scored:
         """Return some of the images, with the logits of their units as they are."""

@@ -213,9 +213,9 @@ def csv_table(rows: Rows) -> str:
     writer.writeheader()
     for row in rows:
         ends = {"low": row["interval"], "gain_low": row.get("gain_interval"), "apart_low": row.get("apart_interval")}
-        flat = {name: None if pair is None else pair[0] for name, pair in ends.items()}
+        flat: dict[str, Any] = {name: None if pair is None else pair[0] for name, pair in ends.items()}
         flat |= {name.replace("low", "high"): None if pair is None else pair[1] for name, pair in ends.items()}
-        counts = row.get("class_counts") or ()
+        counts = list(row.get("class_counts") or ())
         flat["prevalence"] = counts[-1] / sum(counts) if len(counts) == 2 else None
         writer.writerow({name: safe_cell(value) for name, value in {**row, **flat}.items()})
     return text.getvalue()

@@ -247,8 +247,8 @@ def _prepared_exams(draw: _Drawing, prepared: datasets.Dataset, split: str, coun
     rows.sort(key=lambda row: prepared[row]["lesions"] is None)
     images = LabelledImages(prepared.select(rows[:count]), draw.processor)
     exams: dict[Any, list[int]] = {}
-    for index, row in enumerate(rows[:count]):
-        key = (prepared[row]["patient"], prepared[row].get("exam")) if draw.by_exam else index
+    for index, at in enumerate(rows[:count]):
+        key = (prepared[at]["patient"], prepared[at].get("exam")) if draw.by_exam else index
         exams.setdefault(key, []).append(index)
     for members in exams.values():
         found = []

@@ -130,7 +130,7 @@ def write_outputs_of(exam: ScoredExam, written: Mapping[str, Output], folder: Pa
             write_whole(folder / name / file, content)
 
 
-def scores_by_label(config: Any, scores: Sequence[float]) -> dict[str, dict[str, float]]:
+def scores_by_label(config: Any, scores: Iterable[float]) -> dict[str, dict[str, float]]:
     """Return the scores of an image or unit, one per label of all tasks, by task and label."""
     values = iter(scores)
     return {task: {label: float(next(values)) for label in labels} for task, labels in labels_by_task(config).items()}

@@ -65,7 +65,7 @@ def load_classifier(
         return head, processor
     if encoder is not None:
         raise UsageError("is for a head over features, and this is a Swin", source="encoder", remedy="leave it out")
-    network = load_model(MammoSwinForImageClassification, folder, **options).eval()
+    network: Any = load_model(MammoSwinForImageClassification, folder, **options).eval()
     check_processor(processor, network.config, model)
     network.training_statistics = read_statistics(folder)
     network.own_figures, network.map_tests = own_figures(folder), map_tests(folder)

@@ -602,7 +602,7 @@ def summarise(
             row["beats_free"] = _is_above(own, max(free, key=lambda one: one[0]))
     most = max(percentages)
     for row, arm in zip(rows, [arm for arm in arms for _ in percentages], strict=True):
-        if row["percentage"] == most and arm.reference in arms:
+        if row["percentage"] == most and arm.reference is not None and arm.reference in arms:
             (reference,) = [one for one in rows if (one["arm"], one["percentage"]) == (arm.reference.name, most)]
             row["labels_needed"] = _labels_needed(arm, reference, estimates)
     return rows

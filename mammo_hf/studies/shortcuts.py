@@ -79,7 +79,7 @@ class Shown:
 # Classifiers that need no network, trained on the home of a model and evaluated elsewhere.
 
 
-def evaluate_free(name: str, home: Shown, tested: Shown, **draw: int) -> Evaluation:
+def evaluate_free(name: str, home: Shown, tested: Shown, **draw: Any) -> Evaluation:
     """Fit one of `FREE` on the training images of a collection, and evaluate it on images of the same or another.
 
     Args:

@@ -110,8 +110,8 @@ def transfer(
     for dataset, collection in tested.items():
         for model, folder in folders.items():
             cell = _cell(folder, collection, tasks[model], out, f"{dataset}/{model}", how)
-            home = _is_home(folder, whole[dataset])
-            cells += [{"model": model, "dataset": dataset, "home": home, **of_task} for of_task in cell]
+            is_home = _is_home(folder, whole[dataset])
+            cells += [{"model": model, "dataset": dataset, "home": is_home, **of_task} for of_task in cell]
     # Find out what costs nothing, and how well features distinguish the collections
     probed: list[Figures] = []
     if baselines:

@@ -162,6 +162,7 @@ def _columns(rows: Rows, roles: Mapping[str, list[str]], is_wide: bool, problems
             columns[role] = f"{{{roles[role][0]}}}"
     if "view" in roles and not is_wide:
         columns |= _sided_views(rows, roles["view"][0], "laterality" in roles)
+    known: dict[str, tuple[str, Callable[[str], str | None]]]
     known = {"laterality": ("sides", partial(our_word, "laterality")), "view": ("views", view_word)}
     for role, (kind, translate) in known.items():
         if role in roles and columns[role] == f"{{{roles[role][0]}}}":

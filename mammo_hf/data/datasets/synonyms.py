@@ -7,6 +7,7 @@ import tomllib
 import unicodedata
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any
 
 from ...dicom import Laterality, View, ViewModifier
 
@@ -49,7 +50,7 @@ def is_unknown(word: str) -> bool:
 
 def our_word(kind: str, word: str) -> str | None:
     """Return our word for a value of ``laterality``, ``view`` or ``split``; ``None`` if no language knows it."""
-    header = {"laterality": Laterality, "view": View}.get(kind)
+    header: Any = {"laterality": Laterality, "view": View}.get(kind)
     return synonyms()[kind].get(plain(word)) or (header and header.from_dicom(word).value) or None
 
 

@@ -83,7 +83,7 @@ def _capture(
         patient_orientation=("L", "P"),  # replaced by the source's below: not all of these are admitted by highdicom
         **place,
     )
-    dataset.PatientOrientation = header.get("PatientOrientation") or ""
+    setattr(dataset, "PatientOrientation", header.get("PatientOrientation") or "")  # noqa: B010
     _describe(dataset, read, explanation, header)
     return objects.finish(dataset, header, f"{explanation.explainer} by {objects.model_name(exam)}", replaces)
 

@@ -250,7 +250,7 @@ class _Association:
             for syntax in syntaxes:
                 entity.add_requested_context(sop_class, syntax)
         context = peer._secrets.tls(ssl.Purpose.SERVER_AUTH)
-        tls = {} if context is None else {"tls_args": (context, peer.host)}
+        tls: dict[str, Any] = {} if context is None else {"tls_args": (context, peer.host)}
         self._association = entity.associate(peer.host, peer.port, ae_title=peer.title, **tls)
 
     def __enter__(self) -> Any:

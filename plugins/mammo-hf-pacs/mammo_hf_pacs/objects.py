@@ -48,10 +48,11 @@ STUDY = (
 )
 _DATE = re.compile(r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
 _TIME = re.compile(r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?")
-_TYPE_2 = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime")
-_TYPE_2 += ("AccessionNumber", "ReferringPhysicianName", "StudyID")
-_DATES = (("ContentDate", "ContentTime"), ("AcquisitionDate", "AcquisitionTime"), ("SeriesDate", "SeriesTime"))
-_DATES += (("StudyDate", "StudyTime"),)
+_TYPE_2 = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime"),
+    *("AccessionNumber", "ReferringPhysicianName", "StudyID"),
+)
+_DATES = tuple((f"{name}Date", f"{name}Time") for name in ("Content", "Acquisition", "Series", "Study"))
 
 
 def headers_of(exam: ScoredExam) -> list[Dataset]:

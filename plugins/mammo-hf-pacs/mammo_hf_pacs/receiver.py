@@ -115,14 +115,11 @@ class Receiver:
         entity.add_supported_context(Verification, list(SYNTAXES))
         for sop_class in CLASSES:
             entity.add_supported_context(sop_class, list(TAKEN))
-        handlers = [(evt.EVT_C_STORE, self._store), (evt.EVT_C_ECHO, self._echo)]
+        handlers: Any = [(evt.EVT_C_STORE, self._store), (evt.EVT_C_ECHO, self._echo)]
         context = (secrets or Secrets()).tls(ssl.Purpose.CLIENT_AUTH)
         try:
-            self._server = entity.start_server(
-                (host, port),
-                block=False,
-                evt_handlers=handlers,
-                ssl_context=context,  # type: ignore[arg-type]
+            self._server: Any = entity.start_server(
+                (host, port), block=False, evt_handlers=handlers, ssl_context=context
             )
         except OSError as error:
             problem = f"cannot be listened to ({error.strerror})"
