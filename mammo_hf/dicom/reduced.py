@@ -86,8 +86,8 @@ def _by_pillow(frame: bytes, level: int, precision: int) -> np.ndarray:
     with Image.open(io.BytesIO(frame), formats=["JPEG2000"]) as picture:
         # Pillow's own `reduce` refuses sizes that its rounding makes smaller than the low band
         picture._size = (-(-picture.width >> level), -(-picture.height >> level))
-        name, _, offset, (kind, _, layers, *rest) = picture.tile[0]
         tile: Any = picture.tile[0]
+        name, _, offset, (kind, _, layers, *rest) = tile
         picture.tile = [tile._replace(extents=(0, 0, *picture.size), args=(kind, level, layers, *rest))]
         picture.load()
         if picture.mode not in ("L", "I;16"):

@@ -60,7 +60,7 @@ def load_classifier(
     if config["model_type"] == BAG:
         if options.get("dtype", torch.float32) != torch.float32:
             raise UsageError("is for a Swin", source="dtype", remedy="leave it out: a head is computed in float32")
-        head = load_bag_classifier(folder, encoder=encoder, trust_remote_code=trust_remote_code)
+        head: Any = load_bag_classifier(folder, encoder=encoder, trust_remote_code=trust_remote_code)
         head.own_figures, head.map_tests = own_figures(folder), map_tests(folder)
         return head, processor
     if encoder is not None:

@@ -118,13 +118,12 @@ class Receiver:
         handlers: Any = [(evt.EVT_C_STORE, self._store), (evt.EVT_C_ECHO, self._echo)]
         context = (secrets or Secrets()).tls(ssl.Purpose.CLIENT_AUTH)
         try:
-            self._server: Any = entity.start_server(
-                (host, port), block=False, evt_handlers=handlers, ssl_context=context
-            )
+            server: Any = entity.start_server((host, port), block=False, evt_handlers=handlers, ssl_context=context)
         except OSError as error:
             problem = f"cannot be listened to ({error.strerror})"
             raise UsageError(problem, source=f"{host}:{port}", remedy="choose another --port") from error
-        self.port = int(self._server.server_address[1])
+        self._server = server
+        self.port = int(server.server_address[1])
 
     def close(self) -> None:
         """Stop listening."""
