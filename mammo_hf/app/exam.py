@@ -456,11 +456,12 @@ def maps_section(exam: Exam, maps: Mapping[int, Explanation]) -> str:
         for number, one in maps.items()
     )
     (low, high), name = MAP_SCALE, method_name(first.explainer)
+    tests = [line for line in first.remarks if line.startswith(f"{name}, ")]  # the model's figures are with its scores
     return (
         f'<p class="legend" data-colours="{_palette()}" data-opacity="{OPACITY}">'
         f"{escape(name)} for {escape(first.target[0])}, "
         f'from {low} <span class="scale" aria-hidden="true"></span> to the {high} point of each view; '
-        f"as opaque as the score is high</p>{pictures}"
+        f"as opaque as the score is high</p>{notes_list(tests)}{pictures}"
     )
 
 

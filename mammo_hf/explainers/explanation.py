@@ -26,6 +26,7 @@ Facts = Mapping[str, Sequence[float]]
 Values = tuple[float, ...]
 SUFFIXES = (".png", ".npz", ".json")
 APART = 14  # peaks are at least this part of the height apart: a token of the last stage at the usual sizes
+WEAKEST = 0.3  # strength of a map that is drawn whatever the score is
 SHOWN = 4  # images that a notebook shows of a batch
 
 
@@ -233,11 +234,16 @@ class Explanation:
         return "\n".join([self.result(index), *self.remarks])
 
     def strength(self, index: int = 0) -> float:
-        """Return how strongly the map is drawn, in [0, 1]: its score, or 0 below the operating point."""
+        """Return how strongly the map is drawn, in [0, 1]: its score, or 0 below the operating point.
+
+        Without an operating point it is drawn at `WEAKEST` or more, so that what was asked for can be seen.
+        """
         if not self.score:
             return 1.0
         score, threshold = self.score[self.check_index(index)], self.thresholds[index] if self.thresholds else None
-        return 0.0 if threshold is not None and score < threshold else score
+        if threshold is None:
+            return max(score, WEAKEST)
+        return 0.0 if score < threshold else score
 
     def geometry_of(self, index: int) -> Geometry | None:
         """Return one image's way back to source pixels, if it is known."""

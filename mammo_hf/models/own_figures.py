@@ -136,7 +136,8 @@ def _lines(row: Mapping[str, Any]) -> tuple[str, ...]:
     placement, sanity, faithfulness = (row[test] if _is_measured(row[test]) else None for test in _TESTS)
     lines = []
     if placement is not None:
-        better = "in the lesion more often than" if placement["interval"][0] > 0 else "no better than"
+        low, high = placement["interval"]
+        better = "no better than" if low <= 0 <= high else f"in the lesion {'more' if low > 0 else 'less'} often than"
         lines.append(f"peak {better} the brightest tissue, {_signed(placement)}, {of}")
     if sanity is not None:
         follows = sanity["interval"][1] < LIKE_RANDOM

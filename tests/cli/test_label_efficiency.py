@@ -47,7 +47,8 @@ def test_heads_and_baselines_end_in_a_table_and_are_not_run_twice(collection, ch
     assert main(arguments(collection, tmp_path, *grid, *pools)) == 0
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert {row["arm"] for row in summary["rows"]} >= {"mim, frozen, mean features", "image statistics"}
-    assert all(row["auroc"] is not None for row in summary["rows"])
+    # these images are of one scanner and one format, which therefore tell nothing
+    assert {row["arm"] for row in summary["rows"] if row["auroc"] is None} == {"scanner and file format"}
     assert len(summary["rows"][0]["by_seed"]) == 2
     assert (tmp_path / "label_efficiency.png").is_file()
     assert "| mim, frozen, mean features |" in (tmp_path / "table.md").read_text()
