@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from types import SimpleNamespace
 
@@ -181,17 +182,14 @@ def test_a_collection_without_labels_is_pre_trained_on_whole(films, untrained, t
     assert "the collection has no task" in capsys.readouterr().err
 
 
-def test_what_is_explained_are_the_test_patients_of_the_models_own_split(films, untrained, tmp_path, monkeypatch):
+def test_what_is_explained_are_the_test_patients_of_the_models_own_split(films, untrained, tmp_path):
     assert stage("finetune", films / "ours.toml", tmp_path / "cls") == 0
     tasks = [{"name": "pathology", "labels": ["benign", "malignant"]}]
     config = MammoSwinConfig(**SIZES["nano"], image_size=(112, 112), tasks=tasks)
     MammoSwinForImageClassification(config).save_pretrained(tmp_path / "cls")
     MammoImageProcessor(size=(112, 112)).save_pretrained(tmp_path / "cls")
-    shown = []
-    monkeypatch.setattr(
-        "mammo_hf.inference.explain._explain_prepared",
-        lambda model, processor, images, out, names, **options: shown.extend(images["image_id"]),
-    )
     where = [str(tmp_path / "cls"), str(films / "ours.toml"), "--output_dir", str(tmp_path / "pictures")]
     assert main(["explain", *where, "--num_workers", "0"]) == 0
+    with (tmp_path / "pictures" / "index.csv").open(encoding="utf-8") as file:
+        shown = {row["image"] for row in csv.DictReader(file)}
     assert sorted(shown) == sorted(image for image, split in untrained[0].items() if split == "test")

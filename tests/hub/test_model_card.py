@@ -149,7 +149,7 @@ EVIL = [
 def test_names_with_any_characters(checkpoint, name):
     config = json.loads((checkpoint / "config.json").read_text())
     labels = {"name": f"t{name}", "labels": ["no", f"yes{name}"]}
-    of_other_tasks = dict.fromkeys(("id2label", "label2id", "calibration", "operating_points"))
+    of_other_tasks = dict.fromkeys(("id2label", "label2id", "calibration", "operating_points", "confidences"))
     change_json(checkpoint / "config.json", tasks=[labels, config["tasks"][1]], **of_other_tasks)
     metrics = json.loads((checkpoint / "metrics.json").read_text())["classifier"]
     metrics["test"] = {f"t{name}": metrics["test"]["pathology"]}
@@ -214,7 +214,7 @@ def test_label_efficiency_and_explanations_where_they_were_measured(checkpoint):
 
 
 def test_a_stage_1_card_is_of_an_encoder(checkpoint):
-    of_tasks = dict.fromkeys(("tasks", "calibration", "operating_points"))
+    of_tasks = dict.fromkeys(("tasks", "calibration", "operating_points", "confidences"))
     change_json(checkpoint / "config.json", architectures=["MammoSwinForMaskedImageModeling"], **of_tasks)
     mim = {"train_images": 5, "validation_images": 3, "validation_loss": 0.25}
     mim["hidden_inside_the_breast"] = {"psnr": 20.123, "ssim": 0.5, "images": 3}

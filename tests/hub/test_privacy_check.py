@@ -80,7 +80,17 @@ def test_no_pushed_byte_holds_what_training_knew(hub, checkpoint, monkeypatch, t
     push(checkpoint, "lab/mammo", private_paths=[dataset])
     sent = b"".join(hub.received) + b"".join(hub.objects.values()) + "".join(hub.asked).encode()
     assert len(hub.files("lab/mammo")["model.safetensors"]) < len(sent)
-    for secret in ("Erika", "ERIKA", "MUSTERFRAU", "emuster", "mammo-pc", "1957", "1.2.840.113619", str(tmp_path)):
+    for secret in (
+        "Erika",
+        "ERIKA",
+        "MUSTERFRAU",
+        "emuster",
+        "mammo-pc",
+        "1957-03-12",
+        "19570312",
+        "1.2.840.113619",
+        str(tmp_path),
+    ):
         assert secret.encode() not in sent, secret
 
 
