@@ -7,6 +7,7 @@ it. Nothing that they already register is replaced.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from collections.abc import Callable, Sequence
@@ -31,14 +32,17 @@ def _register_bag_config(module: ModuleType) -> None:
 
 
 def _register_models(module: ModuleType) -> None:
-    from .encoders.bags import MammoBagForClassification
-    from .models.modeling_mammo_swin import MammoSwinForImageClassification, MammoSwinForMaskedImageModeling
+    # each module registers its models itself: if it is the one that loads transformers' registry, it is not whole yet
+    importlib.import_module(".encoders.bags", __package__)
+    # transformers may load the registry in the middle of its own Swin: then after our configuration, without which
+    # nobody asks for our model
+    with contextlib.suppress(ImportError):
+        importlib.import_module(".models.modeling_mammo_swin", __package__)
 
-    # by the class of the configuration: what a checkpoint's file of the type "swin" loads stays a stock Swin
-    for model in (MammoBagForClassification, MammoSwinForImageClassification):
-        module.AutoModelForImageClassification.register(model.config_class, model, exist_ok=True)
-    masked = MammoSwinForMaskedImageModeling
-    module.AutoModelForMaskedImageModeling.register(masked.config_class, masked, exist_ok=True)
+
+def _register_swin(module: ModuleType) -> None:
+    if _MODELS in sys.modules:
+        importlib.import_module(".models.modeling_mammo_swin", __package__)
 
 
 def _register_pipeline(module: ModuleType) -> None:
@@ -51,9 +55,11 @@ def _register_feature(module: ModuleType) -> None:
     importlib.import_module(".data.mammogram_image", __package__)
 
 
+_MODELS = "transformers.models.auto.modeling_auto"
 _WAITING: dict[str, Callable[[ModuleType], None]] = {
     "transformers.models.auto.configuration_auto": _register_bag_config,
-    "transformers.models.auto.modeling_auto": _register_models,
+    _MODELS: _register_models,
+    f"{__package__}.models.configuration_mammo_swin": _register_swin,
     "transformers.models.auto.image_processing_auto": _register_image_processor,
     "transformers.pipelines": _register_pipeline,
     "datasets.features.features": _register_feature,

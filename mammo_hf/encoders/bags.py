@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers import PreTrainedModel
+from transformers import AutoModelForImageClassification, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
@@ -334,3 +334,6 @@ def collate_bags(examples: Sequence[Mapping[str, Any]]) -> Batch:
     if examples[0].get("lesions"):
         batch["lesion_targets"] = targets
     return {name: torch.from_numpy(values) for name, values in batch.items()}
+
+
+AutoModelForImageClassification.register(MammoBagConfig, MammoBagForClassification, exist_ok=True)

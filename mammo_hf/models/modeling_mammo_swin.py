@@ -21,6 +21,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 from transformers import (
+    AutoModelForImageClassification,
+    AutoModelForMaskedImageModeling,
     PreTrainedConfig,
     SwinConfig,
     SwinForImageClassification,
@@ -797,3 +799,8 @@ def score_logits(
     both = torch.logaddexp(lesion, pooled) - math.log(2)
     chosen[:, part] = (lesion if config.score_from == "lesion" else both).to(logits.dtype)
     return chosen
+
+
+# By the class of the configuration: what a checkpoint's file of the type "swin" loads stays a stock Swin.
+AutoModelForImageClassification.register(MammoSwinConfig, MammoSwinForImageClassification, exist_ok=True)
+AutoModelForMaskedImageModeling.register(MammoSwinConfig, MammoSwinForMaskedImageModeling, exist_ok=True)

@@ -4,6 +4,9 @@ import copy
 import io
 import json
 import pickle
+import subprocess
+import sys
+import textwrap
 
 import numpy as np
 import pytest
@@ -69,6 +72,27 @@ def test_auto_classes_make_our_models_of_our_configuration_and_stock_ones_of_a_s
     assert type(AutoModelForMaskedImageModeling.from_config(ours)) is MammoSwinForMaskedImageModeling
     assert type(AutoModelForImageClassification.from_config(stock)) is SwinForImageClassification
     assert type(AutoModelForMaskedImageModeling.from_config(stock)) is SwinForMaskedImageModeling
+
+
+FIRST = [
+    "import mammo_hf.models.modeling_mammo_swin",
+    "import mammo_hf.encoders.bags",
+    "import mammo_hf; from transformers import PreTrainedModel, SwinConfig",
+    "import transformers.models.auto.modeling_auto, mammo_hf",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", FIRST)
+def test_our_models_are_found_whatever_is_imported_first(first):
+    script = f"""
+        {first}
+        from mammo_hf import MammoSwinConfig
+        from mammo_hf.encoders.configuration_mammo_bag import MammoBagConfig
+        from transformers import AutoModelForImageClassification
+        assert {{MammoBagConfig, MammoSwinConfig}} <= set(AutoModelForImageClassification._model_mapping.keys())
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True)
 
 
 @torch.no_grad()
