@@ -412,7 +412,8 @@ def facts_table(exam: Exam) -> str:
 
 def notes_list(notes: Sequence[str]) -> str:
     """Return notes as an HTML list; an empty text if there are none."""
-    return f"<ul class='notes' role='status'>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul>" * bool(notes)
+    items = "".join(f"<li>{escape(note)}</li>" for note in notes)
+    return f"<div role='status'><ul class='notes'>{items}</ul></div>" if notes else ""
 
 
 def problem(text: str) -> str:
