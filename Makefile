@@ -63,8 +63,10 @@ pacs: install
 	command -v dciodvfy && command -v Orthanc || (apt-get update && \
 		apt-get install -y --no-install-recommends orthanc orthanc-dicomweb dcmtk dicom3tools) || true
 
+# the quick tests of plug-ins are run here too: what they need is not installed for `make test`
 test-slow: install chromium pacs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) -m "not slow" tests/plugins
 
 # damaged files by the thousand, of other seeds than the tests': DICOM by bytes, elements and frames, and pictures
 COUNT ?= 20000

@@ -77,6 +77,7 @@ NOT_RUN = {
     r"facebook/": "fetches an encoder; tests/training/test_teacher.py runs it with a tiny one",
     r"--teacher data/taught": "needs that encoder's features",
     r"data/exams|exam-features|lab/exam-head": "tests/documents/test_exam_lines.py runs these lines in their order",
+    r"^mammo-hf node|mammo_hf_pacs": "needs a PACS; the plug-in's tests start one and run these",
     r"--ray_address": "needs a Ray cluster; tests/data/prepare starts one",
 }
 NEEDS = {"captum": "captum_", "ray": "--ray", "onnx": "export onnx", "idc_index": "mammo-hf download"}
