@@ -6,7 +6,6 @@ fewer by a whole factor, with the spacing that belongs to them. 'Research use on
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,16 +16,12 @@ from pydicom.dataset import Dataset
 from mammo_hf.explainers import Explanation
 from mammo_hf.inference.outputs import ScoredExam, ScoredImage
 
-from .objects import REQUIRES as REQUIRES
+from . import REQUIRES as REQUIRES
+from . import available as available
 
 MAPS = True
 LONGEST_SIDE = 2048  # a larger image is drawn smaller by a whole factor: in colour it takes three bytes per pixel
 BURNED_IN = ("RESEARCH USE ONLY", "NOT FOR DIAGNOSIS")
-
-
-def available() -> bool:
-    """Return whether highdicom is installed."""
-    return importlib.util.find_spec("highdicom") is not None
 
 
 def files_of(exam: ScoredExam) -> list[tuple[str, bytes]]:

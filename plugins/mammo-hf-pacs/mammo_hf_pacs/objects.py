@@ -27,7 +27,6 @@ from . import __version__, codes
 
 logging.getLogger("highdicom").setLevel(logging.WARNING)  # at INFO it logs the identifiers of studies
 
-REQUIRES = ("highdicom", "pydicom")
 MAKER = "mammo_hf"
 RESEARCH = "RESEARCH USE ONLY, NOT FOR DIAGNOSIS"
 RULE = "specificity_95"  # operating point that objects state

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,15 +12,11 @@ from pydicom.uid import RLELossless
 from mammo_hf.explainers import Explanation
 from mammo_hf.inference.outputs import ScoredExam, ScoredImage
 
-from .objects import REQUIRES as REQUIRES
+from . import REQUIRES as REQUIRES
+from . import available as available
 
 MAPS = True
 LEVELS = 255  # of the map's value from 0 to 1
-
-
-def available() -> bool:
-    """Return whether highdicom is installed."""
-    return importlib.util.find_spec("highdicom") is not None
 
 
 def files_of(exam: ScoredExam) -> list[tuple[str, bytes]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,14 +10,10 @@ from pydicom.dataset import Dataset
 
 from mammo_hf.inference.outputs import ScoredExam, ScoredImage, Scores
 
-from .objects import REQUIRES as REQUIRES
+from . import REQUIRES as REQUIRES
+from . import available as available
 
 MAPS = False
-
-
-def available() -> bool:
-    """Return whether highdicom is installed."""
-    return importlib.util.find_spec("highdicom") is not None
 
 
 def files_of(exam: ScoredExam) -> list[tuple[str, bytes]]:
