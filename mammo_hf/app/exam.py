@@ -29,7 +29,14 @@ from ..explainers.explain import OPERATING_POINT
 from ..explainers.overlay import MAP_SCALE, OPACITY, colours, heat_overlay, method_name, percent
 from ..explainers.targets import calibrated_scores, fixed_target, label_names, resolve, task_slices
 from ..inference.exams import into_exam
-from ..inference.scoring import explain_tasks, labels_by_task, logits_and_notes, targets_of_exam, units_of_head
+from ..inference.scoring import (
+    explain_tasks,
+    labels_by_task,
+    logits_and_notes,
+    sentences_on_scores,
+    targets_of_exam,
+    units_of_head,
+)
 from ..models.own_figures import AT_CHANCE, is_at_chance
 from ..phantom.exam import draw_exam
 from ..processing.geometry import Geometry, mirrored, oriented, resize_area
@@ -358,24 +365,18 @@ def targets_of(config: Any) -> list[str]:
     return [PREDICTED, *names] if fixed is None else [names.pop(fixed), *names, PREDICTED]
 
 
-def scores_table(exam: Exam, config: Any, own_figures: Mapping[str, Sequence[str]]) -> str:
-    """Return the scores of exam, breasts and views as HTML, one table per task, with what is known of the model.
-
-    Args:
-        exam: The exam.
-        config: The model's configuration.
-        own_figures: Sentences of `mammo_hf.models.own_figures.own_figures`.
-    """
-    calibrated = getattr(config, "calibration", None) or {}
+def scores_table(exam: Exam, model: Any) -> str:
+    """Return the scores of exam, breasts and views as HTML, one table per task, with what is known of the model."""
+    calibrated = getattr(model.config, "calibration", None) or {}
     rows: dict[str, Scores] = {}
     if exam.units:
         rows["exam"] = exam.units["exam"]
         rows |= {f"{side} breast": exam.units[side] for side in ("right", "left") if side in exam.units}
     rows |= {view.name: view.scores for view in exam.views}
     tables = []
-    for task, labels in labels_by_task(config).items():
+    for task, labels in labels_by_task(model.config).items():
         how = "calibrated probability" if task in calibrated else "score, not calibrated"
-        sentences = tuple(own_figures.get(task, own_figures.get("", ())))
+        sentences = sentences_on_scores(model, task)
         how += f"; {AT_CHANCE}" * is_at_chance(sentences)
         head = "".join(f'<th scope="col">{escape(label)}</th>' for label in labels)
         body = "".join(
@@ -441,12 +442,13 @@ def _spoken(view: ShownView) -> str:
     return f"{side}, {view.view.value}" if side else view.name
 
 
-def maps_section(exam: Exam, maps: Mapping[int, Explanation]) -> str:
+def maps_section(exam: Exam, maps: Mapping[int, Explanation], tests: Sequence[str] = ()) -> str:
     """Return maps of views as HTML for the page's script, with what they explain and a legend.
 
     Args:
         exam: The exam.
         maps: By the number of the view; none: nothing is shown.
+        tests: Sentences on the tests of such maps.
     """
     if not maps:
         return ""
@@ -457,7 +459,6 @@ def maps_section(exam: Exam, maps: Mapping[int, Explanation]) -> str:
         for number, one in maps.items()
     )
     (low, high), name = MAP_SCALE, method_name(first.explainer)
-    tests = [line for line in first.remarks if line.startswith(f"{name}, ")]  # the model's figures are with its scores
     return (
         f'<p class="legend" data-colours="{_palette()}" data-opacity="{OPACITY}">'
         f"{escape(name)} for {escape(first.target[0])}, "

@@ -21,6 +21,7 @@ from ..encoders.classifier import BagClassifier
 from ..errors import INSTALLED_FROM, MammoError, UsageError, install
 from ..explainers import Explanation, explainers
 from ..explainers.overlay import method_name
+from ..inference.scoring import sentences_on_maps
 from ..isolation import isolate_process
 from .exam import (
     RESEARCH,
@@ -121,7 +122,7 @@ class Page:
                 missing.append(f"{view.name}: {one}")
             else:
                 found[number] = one
-        return notes_list(missing) + maps_section(exam, found)
+        return notes_list(missing) + maps_section(exam, found, sentences_on_maps(self._model, explainer))
 
     def compare(self, exam: Exam, target: str) -> Iterator[str]:
         """Show the first view under the map of each explainer that is installed, as they are made."""
@@ -134,9 +135,10 @@ class Page:
         exam = Exam()
         for exam in read_exam(self._model, self._processor, images, names, self._lock):
             if exam.views:
-                scores = scores_table(exam, self._model.config, getattr(self._model, "own_figures", {}))
-                facts = facts_table(exam)
-                yield [exam, None, notes_list(exam.notes), scores, facts, views_section(exam), "", ""]
+                scores, facts = scores_table(exam, self._model), facts_table(exam)
+                yield [exam, None, notes_list(exam.notes), scores, facts, "", "", ""]
+        # the pictures go to the browser once, when all are there, and the maps after them
+        yield [exam, *[gradio().skip()] * 4, views_section(exam), "", ""]
         yield [exam, *[gradio().skip()] * 5, self.maps(exam, *choices), ""]
 
     def _explanation(self, exam: Exam, number: int, explainer: str, target: str, weak: bool) -> Explanation | str:

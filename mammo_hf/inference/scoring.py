@@ -316,10 +316,20 @@ def explain_tasks(
 
 
 def _remarked(model: Any, explanation: Explanation) -> Explanation:
-    """Return an explanation of one task with what the model's own records say of its scores."""
-    task = explanation.target[0].split(":", 1)[0]
+    """Return an explanation of one task with what the model's own records say of its scores and its maps."""
+    sentences = sentences_on_scores(model, explanation.target[0].split(":", 1)[0])
+    remarks = (*sentences, *sentences_on_maps(model, explanation.explainer))
+    return replace(explanation, doubts=(AT_CHANCE,) * is_at_chance(sentences), remarks=remarks)
+
+
+def sentences_on_scores(model: Any, task: str) -> tuple[str, ...]:
+    """Return what the records of a loaded model say of its scores of a task, see `own_figures`."""
     known: Any = getattr(model, "own_figures", {})
-    sentences = known.get(task) or known.get("") or ()
-    tested = getattr(model, "map_tests", {}).get(explanation.explainer) or NOT_TESTED
-    lines = [f"{method_name(explanation.explainer)}, {line}" for line in tested]
-    return replace(explanation, doubts=(AT_CHANCE,) * is_at_chance(sentences), remarks=(*sentences, *lines))
+    found: tuple[str, ...] = known.get(task) or known.get("") or ()
+    return found
+
+
+def sentences_on_maps(model: Any, explainer: str) -> tuple[str, ...]:
+    """Return one line on each test of the maps that an explainer gives of a loaded model, see `map_tests`."""
+    tested = getattr(model, "map_tests", {}).get(explainer) or NOT_TESTED
+    return tuple(f"{method_name(explainer)}, {line}" for line in tested)

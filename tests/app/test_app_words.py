@@ -34,9 +34,8 @@ def test_every_label_can_be_explained(model):
 
 
 def test_scores_stand_for_exam_breasts_and_views(model, exam):
-    table = scores_table(
-        exam, model.config, {"pathology": ("This model is not above chance on its test patients: x <y>.",)}
-    )
+    model.own_figures = {"pathology": ("This model is not above chance on its test patients: x <y>.",)}
+    table = scores_table(exam, model)
     assert "this model is not above chance" in table.split("</caption>")[0]
     assert "x &lt;y&gt;" in table
     for name in ("exam", "right breast", "left breast", "R MLO", "L CC"):
@@ -45,7 +44,7 @@ def test_scores_stand_for_exam_breasts_and_views(model, exam):
     assert shown in table
     assert "score, not calibrated" in table
     model.config.calibration = {"pathology": {"method": "temperature", "temperature": 2.0}}
-    assert scores_table(exam, model.config, {}).count("calibrated probability") == 1
+    assert scores_table(exam, model).count("calibrated probability") == 1
     model.config.calibration = None
 
 
