@@ -20,7 +20,7 @@ from ..metrics.inputs import UndefinedMetric
 from ..metrics.intervals import FEW_PATIENTS, bootstrap_interval
 from ..metrics.operating_points import at_operating_point, choose_operating_points
 from ..models.configuration_tasks import slices_of
-from ..models.own_figures import auc_text, main_figures
+from ..models.own_figures import FEWEST_PATIENTS, auc_text, main_figures
 from .scored import HEAD, Scored, into_units
 from .strata import POOLED, shortcut_warnings, within_strata
 from .task_figures import evaluate_task
@@ -378,7 +378,6 @@ def _or_none(metric: Any, scores: TaskScores) -> float | None:
 
 # Subgroups: by view, side, density, age, vendor, and the lesion's type and size.
 
-FEWEST_PATIENTS = 10  # a smaller subgroup is not shown: its figure is imprecise, and might identify somebody
 FACTS = {
     "view": "view",
     "laterality": "side",

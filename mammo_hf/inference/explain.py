@@ -26,7 +26,7 @@ from ..errors import DataError, UsageError, check_choice, check_device, check_nu
 from ..explainers import Explanation, find_explainer
 from ..explainers.explain import OPERATING_POINT, OPERATING_POINTS
 from ..explainers.explanation import mm_per_pixel
-from ..explainers.overlay import method_name, percent, side_by_side
+from ..explainers.overlay import method_name, percent, render
 from ..explainers.targets import calibrated_scores, fixed_target, task_slices
 from ..files import is_remote, safe_cell, whole_file, write_whole, writing_errors
 from ..models.checkpoint import locate, read_tasks
@@ -398,9 +398,8 @@ class _Drawing:
         remarks = dict.fromkeys(line for one in found.values() for line in one.remarks)
         text = "\n".join([first.result(), *remarks])
         mm, name = mm_per_pixel(shown.geometry), f"{shown.number:03d}.png"
-        picture = side_by_side(
-            first.images[0], maps, shown.lesion, _scale(first), mm=mm, caption=text, strength=first.strength()
-        )
+        look: dict[str, Any] = {"outline": shown.lesion, "mm": mm, "caption": text, "strength": first.strength()}
+        picture = render(first.images[0], maps, "side_by_side", **look)
         with writing_errors(self.out / name), whole_file(self.out / name) as part:
             picture.save(part)
         self.remarks |= remarks
@@ -467,10 +466,6 @@ def by_each(names: Sequence[str], run: Callable[[str], Explanation]) -> dict[str
             if name == names[-1] and not found:
                 raise
     return found
-
-
-def _scale(explanation: Explanation) -> int:
-    return max(1, -(-448 // explanation.map.shape[1]))
 
 
 def _write_table(path: Path, columns: list[str], rows: list[list[Any]]) -> None:

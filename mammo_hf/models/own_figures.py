@@ -14,7 +14,7 @@ from ..metrics.intervals import detectable_difference
 from .checkpoint import MAP_TESTS, Checkpoint, read_checkpoint, read_json
 
 NO_FIGURES = "How good this model is on test patients is not known: its folder holds no such figures."
-FEWEST = 10  # a smaller count might identify a patient, and so might a percentage of it
+FEWEST_PATIENTS = 10  # a smaller count, or a percentage of it, might identify a patient, and its figure is imprecise
 AT_CHANCE = "this model is not above chance on its test patients"
 OwnFigures = dict[str, tuple[str, ...]]  # by task's name, the first sentence on the test
 
@@ -70,7 +70,7 @@ def _calibration(checkpoint: Checkpoint, task: Mapping[str, Any]) -> str:
         return "Its scores are not calibrated: they are no probabilities."
     text = f"Calibrated on {fit.get('n_patients', 'unknown')} validation patients"
     counts = ((checkpoint.figures.get("validation") or {}).get(name) or {}).get("class_counts")
-    if not counts or any(count is None or 0 < count < FEWEST for count in counts.values()):
+    if not counts or any(count is None or 0 < count < FEWEST_PATIENTS for count in counts.values()):
         return f"{text}; how many of their images had each label is not stated."
     total, labels = sum(counts.values()), [label for label in counts if counts[label]]
     named = labels[-1:] if len(task["labels"]) == 2 else labels

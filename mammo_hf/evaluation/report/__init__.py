@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from ...files import write_whole, writing_errors
-from ..classifier import FACTS, FEWEST_PATIENTS, Evaluation, published
+from ...models.own_figures import FEWEST_PATIENTS
+from ..classifier import FACTS, Evaluation, published
 from ..scored import HEAD, RULES
 from ..study_tables import plot_label_efficiency
 from ..task_figures import OF_PREDICTIONS, OF_SEVERAL_CLASSES, OF_TWO_CLASSES
