@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +93,7 @@ def pooled_features(folder: str, image_ids: Sequence[str], *, tiles: bool) -> np
         bag = bag_of_row(row)
         features, of_tiles = bag.features.astype(np.float32), bag.scales == TILE
         found[row["image_id"]] = np.concatenate([features[0], *([features[of_tiles].mean(0)] if tiles else [])])
-    missing = sum(image_id not in found for image_id in image_ids)
-    if missing:
-        raise DataError(f"{missing} images have no features", source=folder, remedy="see its rejected.csv")
+    _check_all_there(image_ids, found, folder)
     return np.stack([found[image_id] for image_id in image_ids])
 
 
@@ -134,8 +132,12 @@ def bag_probabilities(
     fitted = BagFit(rows, tasks, patients, features_about(folder), config)
     fitted.train([], None)
     place = {image_id: row for row, image_id in enumerate(rows["image_id"])}
-    missing = sum(image_id not in place for image_id in tested)
-    if missing:
-        raise DataError(f"{missing} test images have no features", source=folder, remedy="see its rejected.csv")
+    _check_all_there(tested, place, folder)
     bags = Bags(rows.select([place[image_id] for image_id in tested]), tasks, level="image")
     return softmax(score_bags(fitted.network, bags), axis=-1), fitted.figures
+
+
+def _check_all_there(image_ids: Sequence[str], found: Container[str], folder: str) -> None:
+    missing = sum(image_id not in found for image_id in image_ids)
+    if missing:
+        raise DataError(f"{missing} images have no features", source=folder, remedy="see its rejected.csv")

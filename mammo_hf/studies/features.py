@@ -236,10 +236,15 @@ def statistics_table(prepared: datasets.Dataset, paths: Sequence[str], folder: P
     except MammoError as error:
         logger.warning("no baseline of acquisition statistics: %s", error)
     folder.mkdir(parents=True, exist_ok=True)
-    content = io.BytesIO()
-    np.savez(content, allow_pickle=False, images=images, **found)
-    write_whole(path, content.getvalue())
+    write_arrays(path, images=images, **found)
     return found
+
+
+def write_arrays(path: Path, **arrays: np.ndarray) -> None:
+    """Write arrays by name into an .npz file, whole or not at all."""
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, **arrays)
+    write_whole(path, content.getvalue())
 
 
 def _of_row(row: dict[str, Any]) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import multiprocessing
@@ -51,6 +50,7 @@ from .features import (
     frozen_features,
     scanner_features,
     statistics_table,
+    write_arrays,
 )
 
 logger = logging.getLogger(__name__)
@@ -129,7 +129,7 @@ def split_cell(
     folds: int,
     validation_fraction: float,
 ) -> tuple[Collection, tuple[str, ...]]:
-    """Split a collection for a cell, and choose the training patients whose labels are used.
+    """Split a collection for a cell, and choose the training patients of the used labels.
 
     Labels that choose the epoch are labels that are used: validation patients are taken from the chosen ones, and all
     other patients who are not tested train. If too few patients are chosen, none validates, and the last epoch is kept.
@@ -442,9 +442,7 @@ class Results:
 
     def save(self, cell: Cell, result: CellResult) -> None:
         """Write a result."""
-        content = io.BytesIO()
-        np.savez(content, **(result | {"facts": np.array(json.dumps(result["facts"]))}))
-        write_whole(self._path(cell), content.getvalue())
+        write_arrays(self._path(cell), **(result | {"facts": np.array(json.dumps(result["facts"]))}))
 
     def fail(self, cell: Cell, reason: str) -> None:
         """Write the reason why a cell has no result; it is not tried again."""
@@ -720,7 +718,7 @@ def _labels_needed(
 def percentage_needed(
     own: Mapping[float, tuple[float, np.ndarray]], aim: tuple[float, np.ndarray]
 ) -> tuple[float | None, tuple[float | None, float | None]]:
-    """Find the smallest percentage of the labels whose figure is at least another one.
+    """Find the smallest percentage of the labels with a figure that is at least another one.
 
     Args:
         own: From each percentage to its figure, and the figure on each resample.

@@ -31,7 +31,7 @@ from ..models.checkpoint import load_model, load_processor
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification
 from ..models.training_statistics import pooled_features
 from .cells import BOOSTED, SCANNER
-from .features import boosted_probabilities, scanner_features, statistics_table
+from .features import boosted_probabilities, scanner_features, statistics_table, write_arrays
 
 STATISTICS = "image statistics"
 FREE = (STATISTICS, f"{STATISTICS}{BOOSTED}", SCANNER)
@@ -194,7 +194,7 @@ def _frozen(folder: Path, shown: Shown, rows: np.ndarray, kept: Path) -> np.ndar
         score_images(network, images, load_processor(folder))
     features: np.ndarray = torch.cat(seen).numpy()
     kept.mkdir(parents=True, exist_ok=True)
-    np.savez(path, images=np.array(images["image_id"]), features=features)
+    write_arrays(path, images=np.array(images["image_id"]), features=features)
     return features
 
 

@@ -214,11 +214,7 @@ def _masked_images(
         stream.masking, stream.needs_breast, stream.augmentation = masking, needs_breast, augmentation
     common["teacher"] = teacher
     training = stream or MaskedImages(
-        prepared.select(trained_on),
-        processor,
-        augmentation=Augmentation(curve=config.tone_curves),
-        fresh=True,
-        **common,
+        prepared.select(trained_on), processor, augmentation=augmentation, fresh=True, **common
     )
     check_batch(config, len(training), "pre-training images")
     validation = MaskedImages(prepared.select(rows_of(prepared, ("validation",))), processor, fresh=False, **common)
