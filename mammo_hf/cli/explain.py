@@ -29,12 +29,7 @@ def parser() -> Parser:
     what.add_argument(
         "--write", metavar="NAME", nargs="+", default=[], help="outputs of plug-ins, of files, into OUTPUT_DIR/NAME"
     )
-    what.add_argument(
-        "--target",
-        metavar="LABEL",
-        help="label such as pathology:malignant (default: of two labels the positive one, of more the predicted one)",
-    )
-    p.add_operating_point(what)
+    p.add_shown_label(what)
     what.add_argument(
         "--split",
         choices=("test", "validation", "train", "unlabelled", "all"),

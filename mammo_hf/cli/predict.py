@@ -23,6 +23,22 @@ def parser() -> Parser:
         "source", metavar="SOURCE", nargs="+", help="images, folders, .txt lists, or .csv tables with a column path"
     )
     p.add_argument("--output", metavar="FILE", required=True, help="table to write: scores.csv or scores.parquet")
+    _add_scores(p)
+    p.add_encoder_options()
+    p.add_processor_options()
+    speed = p.add_argument_group("speed")
+    speed.add_argument(
+        "--batch_size", type=int, help="images per batch (default: 32 on a GPU; on a CPU by their size, 2 of 448 x 224)"
+    )
+    speed.add_argument("--num_workers", type=int, help="processes that read (default: one per core)")
+    speed.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: %(default)s)")
+    speed.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="(default: %(default)s)"
+    )
+    return p
+
+
+def _add_scores(p: Parser) -> None:
     scores = p.add_argument_group("scores and explanations")
     scores.add_argument(
         "--level",
@@ -36,12 +52,7 @@ def parser() -> Parser:
         help="rule that combines images if the model scores images alone (default: %(default)s)",
     )
     scores.add_argument("--explainer", metavar="NAME", help="draw where the model looked into OUTPUT.explanations")
-    scores.add_argument(
-        "--target",
-        metavar="LABEL",
-        help="label that is drawn (default: the positive of two, the predicted of more)",
-    )
-    p.add_operating_point(scores)
+    p.add_shown_label(scores)
     scores.add_argument(
         "--write", metavar="NAME", nargs="+", default=[], help="outputs of plug-ins, by exam, into OUTPUT.written/NAME"
     )
@@ -59,18 +70,6 @@ def parser() -> Parser:
         action="store_true",
         help="write the StudyInstanceUID of each exam, not a salted hash of it: the table then identifies exams",
     )
-    p.add_encoder_options()
-    p.add_processor_options()
-    speed = p.add_argument_group("speed")
-    speed.add_argument(
-        "--batch_size", type=int, help="images per batch (default: 32 on a GPU; on a CPU by their size, 2 of 448 x 224)"
-    )
-    speed.add_argument("--num_workers", type=int, help="processes that read (default: one per core)")
-    speed.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: %(default)s)")
-    speed.add_argument(
-        "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="(default: %(default)s)"
-    )
-    return p
 
 
 def main(arguments: list[str]) -> None:

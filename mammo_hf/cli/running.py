@@ -209,8 +209,13 @@ class Parser(argparse.ArgumentParser):
         if overrides and "--overrides" not in self._option_string_actions:
             _add_reading(group, "overrides")
 
-    def add_operating_point(self, group: Any) -> None:
-        """Add the option that names the operating point below which no map is drawn."""
+    def add_shown_label(self, group: Any) -> None:
+        """Add the options that name the label of maps, and the operating point below which none is drawn."""
+        group.add_argument(
+            "--target",
+            metavar="LABEL",
+            help="label such as pathology:malignant (default: of two labels the positive one, of more the predicted)",
+        )
         group.add_argument(
             "--operating_point",
             choices=("specificity_95", "specificity_90", "sensitivity_90", "none"),

@@ -673,13 +673,8 @@ def _exam(
         facts = work.files[image.index], image.laterality, image.view
         found.append(ScoredImage(*facts, scores_by_label(config, scores), notes, maps))
     of_units = {side or "exam": scores_by_label(config, scores) for side, _, scores in units}
-    options: dict[str, Any] = {
-        "tta": scorer.tta,
-        "explainer": scorer.explainer,
-        "level": scorer.level,
-        "aggregate": scorer.aggregate,
-    }
-    options |= {"target": scorer.target, "operating_point": scorer.operating_point}
+    names = ("tta", "explainer", "level", "aggregate", "target", "operating_point")
+    options = {name: getattr(scorer, name) for name in names}
     return ScoredExam(tuple(found), of_units, scorer.model_facts, options, scorer.processor)
 
 
