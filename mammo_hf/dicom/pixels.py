@@ -212,7 +212,7 @@ class StoredFrames:
         return found
 
     def glance(self, longest: int) -> np.ndarray:
-        """Return the middle frame, whole or at the smallest level whose longest side has so many pixels."""
+        """Return the middle frame, whole or halved as often as leaves so many pixels on its longest side."""
         middle = self.image.frames // 2
         return self[middle] if self.is_read else self.at_level(self.level_of(longest))
 
@@ -1078,7 +1078,7 @@ def _lacks_tile_parts(frame: bytes) -> bool:
 
 
 def _with_last_length(frame: bytes) -> bytes:
-    """Return a JPEG 2000 codestream whose last tile part has its length; without it, a decoder misses its end."""
+    """Write the length of the last tile part into a JPEG 2000 codestream; without it, a decoder misses its end."""
     for position, _, length, _ in _tile_parts(frame):
         if length == 0:
             end = frame.find(_END_OF_IMAGE, position)

@@ -187,7 +187,7 @@ def _sided_views(rows: Rows, name: str, has_side: bool) -> dict[str, Any]:
 def _values(
     rows: Rows, name: str, kind: str, translate: Callable[[str], str | None], problems: list[str]
 ) -> dict[str, Any]:
-    """Return the field of a column whose words are known; one that is not becomes "?", to be corrected."""
+    """Translate the words of a column into a field; a word that is not known becomes "?", to be corrected."""
     words = counted(rows, name)
     values = {word: translate(word) for word in words}
     unread = [word for word, ours in values.items() if ours is None]

@@ -86,7 +86,7 @@ def _is_header(columns: list[str], cells: list[str]) -> bool:
 
 
 def _refuse_second_header(columns: list[str], cells: list[str], path: str | Path) -> None:
-    """Refuse a table whose first row names columns again, as below a title or below merged cells of a spreadsheet."""
+    """Refuse a second line of column names, as below a title or below merged cells of a spreadsheet."""
     if _is_header(columns, cells):
         again = ", ".join(cell.strip() for cell in cells if cell.strip())
         problem = f"names columns again ({again}) below a line with {', '.join(filter(None, columns))}"
