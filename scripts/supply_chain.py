@@ -72,7 +72,7 @@ def shipped(root: str = "mammo-hf", left_out: set[str] = DEVELOPMENT) -> dict[st
 
 
 def licence_of(package: Distribution) -> str:
-    """Return the licence of a package as an SPDX expression; an empty text if its metadata do not say."""
+    """Return the licence of a package as an SPDX expression; an empty text if neither metadata nor licence file say."""
     metadata: Any = package.metadata
     stated = metadata.get("License-Expression")
     if stated:
@@ -81,7 +81,9 @@ def licence_of(package: Distribution) -> str:
     if re.search(r"\b(AND|OR)\b", given) and "\n" not in given:
         return given
     classifiers = [one.rpartition(" :: ")[2] for one in metadata.get_all("Classifier") or () if "License ::" in one]
-    texts = [*classifiers, given.partition("\n")[0]]
+    files = [one for one in package.files or () if one.name in metadata.get_all("License-File", [])]
+    headings = [] if classifiers or given else [one.read_text().strip().partition("\n")[0] for one in files]
+    texts = [*classifiers, given.partition("\n")[0], *headings]
     named = [next((spdx for word, spdx in _IN_WORDS.items() if word in text.lower()), "") for text in texts]
     known = list(dict.fromkeys(filter(None, named)))
     return " AND ".join(known[:1] if not classifiers else known)
