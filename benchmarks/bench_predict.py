@@ -33,7 +33,7 @@ from transformers import SwinConfig, SwinForImageClassification, ViTImageProcess
 
 from mammo_hf import MammoImageProcessor, MammoSwinConfig, MammoSwinForImageClassification
 from mammo_hf.inference.onnx import export_onnx, load_exported
-from mammo_hf.inference.predict import default_batch, score_files
+from mammo_hf.inference.predict import ScoringOptions, default_batch, score_files
 from mammo_hf.inference.reading import SideBySide, read_image, replicas
 from mammo_hf.models.configuration_mammo_swin import SIZES
 from mammo_hf.phantom.writing import write_phantom
@@ -129,9 +129,10 @@ def _pass(model: torch.nn.Module, pixels: torch.Tensor) -> torch.Tensor:
     return model(pixels).logits.cpu()
 
 
-def predict_speed(model: Any, processor: Any, files: list[str], folder: Path, **options: Any) -> float:
+def predict_speed(model: Any, processor: Any, files: list[str], folder: Path, batch: int | None = None) -> float:
+    options = ScoringOptions(batch_size=batch)
     with tempfile.TemporaryDirectory(dir=folder) as out:
-        return run_speed(lambda: score_files(model, processor, files, Path(out) / "scores.csv", **options))
+        return run_speed(lambda: score_files(model, processor, files, Path(out) / "scores.csv", options))
 
 
 def against_bound(
@@ -142,7 +143,7 @@ def against_bound(
         t_decode = statistics.median(seconds(lambda f=file: read_image(processor, 0, f)) for file in files[:8])
         t_model = model_alone(model, batch)
         bound = 1 / (t_model + t_decode / cores)
-        speed = predict_speed(model, processor, files, folder, batch_size=batch, num_workers=cores)
+        speed = predict_speed(model, processor, files, folder, batch)
         shares.append(speed / bound)
         parts.append((t_model, t_decode, bound, speed))
     t_model, t_decode, bound, speed = np.median(parts, axis=0)

@@ -1,9 +1,6 @@
 """An archive's scores as one table: files are read ahead, scored in batches, and sharded over devices.
 
-A run that was interrupted at any moment is resumed by the same call. What has been read so far is on the disk:
-
-    scores.csv.part/run.json             what is run: a resumed run must be the same
-    scores.csv.part/0000-00000.csv       rows as they come; one file per run and process, written by it alone
+A run that was interrupted at any moment is resumed by the same call, see `journal`.
 
 Where breasts or exams are scored too, a batch is an exam: its files are found by a pass over the headers, read
 together, and forgotten when its rows are written.
@@ -11,19 +8,14 @@ together, and forgotten when its rows are written.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import heapq
-import io
 import json
 import logging
 import os
-import shutil
-import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import chain, islice
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,17 +33,17 @@ from ..errors import UsageError, check_choice, check_device, check_number, print
 from ..explainers import Explanation, find_explainer
 from ..explainers.explain import OPERATING_POINT, OPERATING_POINTS
 from ..explainers.targets import calibrated_scores, deferral_thresholds, fixed_target, label_names, resolve, task_slices
-from ..files import safe_cell, whole_file, write_record, writing_errors
+from ..files import writing_errors
 from ..isolation import isolating
 from ..metrics import aggregation
 from ..metrics.aggregation import LEVELS, RULES
 from ..models.checkpoint import locate, repository_of
-from ..notes import codes, codes_in
+from ..notes import codes
 from ..processing.image_processing_mammo import MammoImageProcessor
+from .journal import Journal, rejects_path, write_tables
 from .onnx import is_exported, load_exported
 from .outputs import Output, ScoredExam, ScoredImage, facts_of_model, find_outputs, scores_by_label, write_outputs_of
 from .reading import (
-    REJECTED,
     Cut,
     ImageReader,
     InferenceResult,
@@ -77,6 +69,33 @@ OF_UNITS = ("level", "images")  # columns in front of these if breasts or exams 
 Rows = list[tuple[int, list[str]]]
 Explained = Mapping[int, Explanation]  # by the label's index into the logits
 BatchScores = tuple[np.ndarray, Sequence[Explained], list[list[str]], Any]
+
+
+@dataclass(frozen=True)
+class ScoringOptions:
+    """Options that the rows of a table depend on, see `predict`; a run that resumes another one has the same."""
+
+    level: str | None = None
+    aggregate: str = "mean"
+    explainer: str | None = None
+    target: str | None = None
+    operating_point: str = OPERATING_POINT
+    defer: float | None = None
+    tta: bool = False
+    plain_exams: bool = False
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch_size is not None:
+            check_number("batch_size", self.batch_size, self.batch_size >= 1, "1 or more")
+        if self.level is not None:
+            check_choice("level", self.level, LEVELS)
+        check_choice("aggregate", self.aggregate, RULES)
+        if self.explainer is not None:
+            find_explainer(self.explainer)
+        check_choice("operating_point", self.operating_point, OPERATING_POINTS)
+        if self.defer is not None:
+            check_number("defer", self.defer, 0 < self.defer < 1, "above 0 and below 1")
 
 
 @isolating()
@@ -157,20 +176,12 @@ def predict(
         DataError: The model cannot be read.
     """
     # Check everything that can be checked before the model is loaded
-    for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
-        if value is not None:
-            check_number(name, value, value >= least, f"{least} or more")
+    options = ScoringOptions(level, aggregate, explainer, target, operating_point, defer, tta, plain_exams, batch_size)
+    if num_workers is not None:
+        check_number("num_workers", num_workers, num_workers >= 0, "0 or more")
     check_device(device)
-    if level is not None:
-        check_choice("level", level, LEVELS)
-    check_choice("aggregate", aggregate, RULES)
-    if explainer is not None:
-        find_explainer(explainer)
-    elif target is not None and not write:
+    if target is not None and explainer is None and not write:
         raise UsageError("needs an explainer", source="target", remedy="name one, or leave the target out")
-    check_choice("operating_point", operating_point, OPERATING_POINTS)
-    if defer is not None:
-        check_number("defer", defer, 0 < defer < 1, "above 0 and below 1")
     written = find_outputs([write] if isinstance(write, str) else write)
     output = Path(output)
     _check_output(output)
@@ -186,13 +197,19 @@ def predict(
             raise UsageError("is for a Swin, and this is a head over features", source="tta", remedy="leave it out")
         settings = dict(processor_settings or {}) | ({} if decode is None else {"decode": decode})
         processor = _changed(processor, settings)
-        options: dict[str, Any] = {"explainer": explainer, "tta": tta, "batch_size": batch_size}
-        options["plain_exams"] = plain_exams
-        options |= {"target": target, "operating_point": operating_point, "defer": defer}
-        options |= {"level": level or _level_of(loaded), "aggregate": aggregate}
-        options |= {"num_workers": num_workers, "device": device, "name": f"{identity(folder)} {loaded.dtype}"}
-        options |= {"write": written, "facts": facts_of_model(folder, loaded.config) if written else None}
-        result = score_files(loaded, processor, files, output, overrides=given, **options)
+        result = score_files(
+            loaded,
+            processor,
+            files,
+            output,
+            options,
+            overrides=given,
+            write=written,
+            facts=facts_of_model(folder, loaded.config) if written else None,
+            num_workers=num_workers,
+            device=device,
+            name=f"{identity(folder)} {loaded.dtype}",
+        )
     if result is not None:
         logger.info("%s", result)
     return result
@@ -306,22 +323,14 @@ def score_files(
     processor: MammoImageProcessor,
     files: Sequence[str],
     output: Path,
+    options: ScoringOptions = ScoringOptions(),
     *,
-    level: str = "image",
-    aggregate: str = "mean",
-    explainer: str | None = None,
-    target: str | None = None,
-    operating_point: str = OPERATING_POINT,
-    defer: float | None = None,
-    tta: bool = False,
-    plain_exams: bool = False,
-    batch_size: int | None = None,
-    num_workers: int | None = None,
-    device: str | None = None,
-    name: str = "",
     overrides: Overrides | None = None,
     write: Mapping[str, Output] | None = None,
     facts: Mapping[str, Any] | None = None,
+    num_workers: int | None = None,
+    device: str | None = None,
+    name: str = "",
 ) -> InferenceResult | None:
     """Score files with a loaded classifier; `predict` with a model and files that are found already.
 
@@ -332,32 +341,18 @@ def score_files(
         processor: The model's processor.
         files: Paths of the images.
         output: The table to write.
-        level: "image", "breast" or "exam".
-        aggregate: Rule that combines images, see `predict`.
-        explainer: Name of an explainer, see `predict`.
-        target: Label to explain, see `predict`.
-        operating_point: Rule below whose threshold no map is drawn.
-        defer: Fraction of validation that would be left to a person, see `predict`.
-        tta: Whether to use test-time augmentation.
-        plain_exams: Whether exams are not hashed, see `predict`.
-        batch_size: Number of images per batch.
-        num_workers: Number of processes that read.
-        device: The device, see `predict`.
-        name: Identity of the model: an unfinished run is not resumed with another one.
+        options: Options that the rows depend on.
         overrides: What the user says of files in place of their headers.
         write: Outputs by name, see `predict`.
         facts: Facts on the model that they state, from `mammo_hf.inference.outputs.facts_of_model`.
+        num_workers: Number of processes that read.
+        device: The device, see `predict`.
+        name: Identity of the model: an unfinished run is not resumed with another one.
     """
     state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
-    of_bags = isinstance(model, BagClassifier)
-    size = batch_size or (1 if of_bags else default_batch(processor, state.device.type))
-    made_by: Any = _BagScorer if of_bags else _Scorer
-    options: dict[str, Any] = {"explainer": explainer, "target": target, "operating_point": operating_point}
-    options |= {"plain_exams": plain_exams, "tta": tta, "level": level, "aggregate": aggregate, "size": size}
-    options["defer"] = defer
-    options |= {"write": write or {}, "model_facts": facts or {}}
-    scorer = made_by(model.to(state.device), processor, output, overrides or {}, **options)
-    work = Work.of(files, size, scorer.by_exam)
+    made_by = _BagScorer if isinstance(model, BagClassifier) else _Scorer
+    scorer = made_by(model.to(state.device), processor, output, options, overrides or {}, write or {}, facts or {})
+    work = Work.of(files, scorer.size, scorer.by_exam)
     journal = Journal(output.with_name(f"{output.name}.part"), len(scorer.columns) + 3, len(files) * (1 + work.by_exam))
     # Find out which batches an earlier run has left to do, and which of those are this process's
     with state.main_process_first():
@@ -380,7 +375,7 @@ def score_files(
         return None
     # not a barrier of torch's, which would give up after half an hour: the processes may need very different times
     journal.wait_for(number, state.num_processes)
-    images, notes, refusals = write_outputs(journal, output, scorer.columns, scorer.labels)
+    images, notes, refusals = write_tables(journal, output, scorer.columns, scorer.labels)
     journal.remove()
     rejects = rejects_path(output) if refusals else None
     resumed = sum(len(batch) for batch, was_done in zip(work.batches, done, strict=True) if was_done)
@@ -393,11 +388,6 @@ def default_batch(processor: MammoImageProcessor, device: str) -> int:
     return GPU_BATCH if device != "cpu" else max(1, CPU_PIXELS // (height * width))
 
 
-def rejects_path(output: Path) -> Path:
-    """Return the table in which the rejected files of an output are listed."""
-    return output.with_name(f"{output.stem}.rejected.csv")
-
-
 class _Scorer:
     """A classifier of images and what is done with it: rows of scores, and pictures of explanations."""
 
@@ -408,36 +398,27 @@ class _Scorer:
         model: Any,
         processor: MammoImageProcessor,
         output: Path,
+        options: ScoringOptions,
         overrides: Overrides,
-        *,
-        explainer: str | None,
-        target: str | None,
-        operating_point: str,
-        defer: float | None,
-        tta: bool,
-        plain_exams: bool,
-        level: str,
-        aggregate: str,
-        size: int,
         write: Mapping[str, Output],
         model_facts: Mapping[str, Any],
     ) -> None:
-        self.model, self.processor, self.tta, self.plain_exams = model, processor, tta, plain_exams
-        self.level, self.aggregate, self.size, self.units = level, aggregate, size, level != "image"
-        self.target = None if target is None else resolve(target, 1, model.config)
-        self.operating_point, self.defer = operating_point, defer
-        levels = dict.fromkeys(("image", level)) if defer is not None else {}
-        self.thresholds = {one: deferral_thresholds(model.config, defer or 0.0, one) for one in levels}
+        level = options.level or _level_of(model)
+        by_default = MAPS_BY[isinstance(model, BagClassifier)] if any(one.MAPS for one in write.values()) else None
+        self.options = replace(options, level=level, explainer=options.explainer or by_default)
+        self.model, self.processor, self.level, self.units = model, processor, level, level != "image"
+        self.size = options.batch_size or self._default_size()
+        self.target = None if options.target is None else resolve(options.target, 1, model.config)
+        levels = dict.fromkeys(("image", level)) if options.defer is not None else {}
+        self.thresholds = {one: deferral_thresholds(model.config, options.defer or 0.0, one) for one in levels}
         self.overrides, self.salt = overrides, _salt()
         self.labels = label_names(model.config)
-        self.pictures = output.with_name(f"{output.stem}.explanations") if explainer else None
+        self.pictures = output.with_name(f"{output.stem}.explanations") if options.explainer else None
         self.by_exam = self.units or bool(write)
         self.write, self.written, self.model_facts = write, output.with_name(f"{output.stem}.written"), model_facts
-        by_default = MAPS_BY[isinstance(model, BagClassifier)] if any(one.MAPS for one in write.values()) else None
-        self.explainer = explainer or by_default
         front = OF_UNITS if self.units else ()
         self.decoded = [DECODED] if processor.decode == "fast" else []
-        self.columns = [*front, *FACTS, *self.decoded, *self.labels, *(["explanation"] if explainer else [])]
+        self.columns = [*front, *FACTS, *self.decoded, *self.labels, *(["explanation"] if options.explainer else [])]
 
     def facts(self, files: Sequence[str], name: str) -> dict[str, Any]:
         """Return what must be the same in a run that resumes this one."""
@@ -446,17 +427,12 @@ class _Scorer:
             "processor": _digest(self.processor.to_json_string()),
             "list of files": _digest("\n".join(files)),
             "overrides file": _digest(json.dumps(sorted(self.overrides.items()))),
-            "batch size": self.size,
-            "explainer": self.explainer,
-            "target": self.target,
-            "operating point": self.operating_point,
-            "defer": self.defer,
-            "tta": self.tta,
-            "plain_exams": self.plain_exams,
-            "level": self.level,
-            "aggregate": self.aggregate,
+            **asdict(replace(self.options, batch_size=self.size)),
             "outputs": sorted(self.write),
         }
+
+    def _default_size(self) -> int:
+        return default_batch(self.processor, self.model.device.type)
 
     def score(self, model: Any, images: list[ReadImage]) -> BatchScores:
         """Score images.
@@ -467,7 +443,7 @@ class _Scorer:
         """
         batches = [images[first : first + self.size] for first in range(0, len(images), self.size)]
         target = self.target or self._target_of_exam(model, batches)
-        found = [self._batch(model, batch, self.explainer, target) for batch in batches]
+        found = [self._batch(model, batch, self.options.explainer, target) for batch in batches]
         tables, explained, noted = zip(*found, strict=True)
         scores = np.concatenate(tables)
         return scores, list(chain.from_iterable(explained)), list(chain.from_iterable(noted)), scores
@@ -483,12 +459,12 @@ class _Scorer:
         together = np.zeros(len(members), np.int64)
         parts = task_slices(model.config).values()
         return np.concatenate(
-            [aggregation.aggregate(self.aggregate, images[members][:, part], together, 1)[0] for part in parts]
+            [aggregation.aggregate(self.options.aggregate, images[members][:, part], together, 1)[0] for part in parts]
         )
 
     def _target_of_exam(self, model: Any, batches: Sequence[list[ReadImage]]) -> list[int] | None:
         """Return what is explained on all images of an exam; they are scored for it only if that is needed."""
-        if self.explainer is None or not self.by_exam:
+        if self.options.explainer is None or not self.by_exam:
             return None
         slices, scores = task_slices(model.config), {}
         if any(fixed_target(model.config, name) is None for name in slices):
@@ -506,8 +482,8 @@ class _Scorer:
             torch.from_numpy(np.stack([np.asarray(image.pixel_values) for image in images])),
             explainer=explainer,
             target=target,
-            operating_point=self.operating_point,
-            tta=self.tta,
+            operating_point=self.options.operating_point,
+            tta=self.options.tta,
             geometry=[image.geometry for image in images if image.geometry is not None],
         )
         by_task = calibrated_scores(model.config, logits.double().cpu().numpy())
@@ -534,23 +510,26 @@ class _BagScorer(_Scorer):
         super().__init__(model, *arguments, **options)
         self.cut = Cut(model.views, model.encoder.tile)
 
+    def _default_size(self) -> int:
+        return 1
+
     def score(self, model: BagClassifier, images: list[ReadImage]) -> BatchScores:
         """Encode and score images, each alone; see `_Scorer.score`."""
         of_units, scores = [], []
         explained: list[Explained] = []
-        wanted: dict[str, Any] = {"target": self.target, "operating_point": self.operating_point}
+        wanted: dict[str, Any] = {"target": self.target, "operating_point": self.options.operating_point}
         for image in images:
             assert image.views is not None
             _, bag = model.bag(image.views, image.laterality, image.view)
             of_units.append(bag)
             scores.append(self.unit(model, [bag], [0]))
-        if self.explainer is not None and self.target is None and self.by_exam:
+        if self.options.explainer is not None and self.target is None and self.by_exam:
             of_exam = self.unit(model, of_units, list(range(len(of_units))))
             by_task = {name: of_exam[part] for name, part in task_slices(model.config).items()}
             wanted["target"] = targets_of_exam(model.config, by_task)
         for image, bag in zip(images, of_units, strict=True):
-            if self.explainer is not None and image.views is not None:
-                found = explain_bag(model, image.views, self.explainer, **wanted)
+            if self.options.explainer is not None and image.views is not None:
+                found = explain_bag(model, image.views, self.options.explainer, **wanted)
                 explained.append(as_reported(found, torch.from_numpy(model.unit_logits([bag])), model.config))
         return np.stack(scores), explained, [[]] * len(images), of_units
 
@@ -578,7 +557,7 @@ def _read_batches(
 
     first = _first_indices(work.files)
     # explainers hook into the model and draw, which one thread does alone
-    alone = state.device.type != "cpu" or scorer.explainer is not None
+    alone = state.device.type != "cpu" or scorer.options.explainer is not None
     scoring: SideBySide[tuple[range, list[ReadImage]], Rows] = SideBySide(
         lambda model, batch: _rows(scorer, model, work, *batch),
         replicas(scorer.model, 1 if alone else torch.get_num_threads()),
@@ -674,12 +653,12 @@ def _exam(
         found.append(ScoredImage(*facts, scores_by_label(config, scores), notes, maps))
     of_units = {side or "exam": scores_by_label(config, scores) for side, _, scores in units}
     names = ("tta", "explainer", "level", "aggregate", "target", "operating_point")
-    options = {name: getattr(scorer, name) for name in names}
+    options = {name: getattr(scorer.options, name) for name in names}
     return ScoredExam(tuple(found), of_units, scorer.model_facts, options, scorer.processor)
 
 
 def _exam_cell(scorer: _Scorer, image: ReadImage) -> str:
-    if scorer.plain_exams or not image.study:
+    if scorer.options.plain_exams or not image.study:
         return image.study
     return salted_hash(image.study, scorer.salt) if scorer.salt else ""
 
@@ -717,194 +696,3 @@ def _digest(text: str) -> str:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-# What has been read so far, on the disk.
-#
-# A row is an index into the list, the file, what was found, the scores, the rank among the images of its view, and the
-# reason with its code if there are no scores.
-# Rows are written one batch at a time. A batch that was cut short is scored again as a whole, so that its scores come
-# from the same batch as in a run that was never interrupted.
-
-_RUN = "run.json"
-POLL = 0.2  # seconds between two looks
-
-
-class Journal:
-    """The rows of a run and of those before it.
-
-    Args:
-        folder: The folder of the journal; created if it does not exist.
-        columns: Number of cells in a row.
-        total: Number of files in the list.
-    """
-
-    def __init__(self, folder: Path, columns: int, total: int) -> None:
-        self.folder, self._columns, self._total = folder, columns, total
-        self._file: Any = None
-
-    def open(self, run: Mapping[str, Any]) -> None:
-        """Start a run, or resume what is there.
-
-        Raises:
-            UsageError: What is there belongs to another run.
-        """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / _RUN
-        if not path.exists():
-            write_record(dict(run), path)
-            return
-        try:
-            before = dict(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError):
-            before = {}
-        other = [name for name, value in run.items() if before.get(name) != value]
-        if other:
-            raise UsageError(
-                f"holds an unfinished run with another {', '.join(other)}",
-                source=self.folder,
-                remedy="give the same arguments to resume it, or remove the folder to start again",
-            )
-
-    def done(self, batches: Sequence[range]) -> np.ndarray:
-        """Return which batches, given as the numbers of their last rows, have all of these, bool (batches,)."""
-        present = np.zeros(self._total, bool)
-        for path in self._files():
-            for index, _ in self._rows(path):
-                present[index] = True
-        return np.array([present[batch.start : batch.stop].all() for batch in batches], bool)
-
-    def next_run(self) -> int:
-        """Return the number that a new run's files get."""
-        return 1 + max((int(path.name[:4]) for path in self._files()), default=-1)
-
-    def begin(self, run: int, process: int) -> None:
-        """Open this process's own file."""
-        self._file = (self.folder / f"{run:04d}-{process:05d}.csv").open("w", encoding="utf-8", newline="")
-
-    def write(self, rows: Sequence[tuple[int, Sequence[Any]]]) -> None:
-        """Write a batch's rows, each with its index in the list, in rising order."""
-        text = io.StringIO(newline="")
-        csv.writer(text).writerows([index, *row] for index, row in rows)
-        self._file.write(text.getvalue())
-        self._file.flush()
-
-    def close(self) -> None:
-        """Close this process's file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def mark_finished(self, run: int, process: int) -> None:
-        """Record that a process has finished its batches."""
-        (self.folder / f"{run:04d}-{process:05d}.done").touch()
-
-    def wait_for(self, run: int, processes: int) -> None:
-        """Wait until each process of a run has finished; the launcher ends all of them if one fails."""
-        while len(list(self.folder.glob(f"{run:04d}-*.done"))) < processes:
-            time.sleep(POLL)
-
-    def rows(self) -> Iterator[tuple[int, list[str]]]:
-        """Yield every row once, in the list's order; the later one of a row that was written twice."""
-        # each file rises, and a later run's rows come before an earlier's
-        streams = [self._keyed(path, -number) for number, path in enumerate(self._files())]
-        last = -1
-        for index, _, row in heapq.merge(*streams):
-            if index != last:
-                yield index, row
-            last = index
-
-    def remove(self) -> None:
-        """Remove the folder, when its content has been written elsewhere."""
-        shutil.rmtree(self.folder)
-
-    def _files(self) -> list[Path]:
-        return sorted(self.folder.glob("[0-9][0-9][0-9][0-9]-*.csv"))
-
-    def _keyed(self, path: Path, order: int) -> Iterator[tuple[int, int, list[str]]]:
-        for index, row in self._rows(path):
-            yield index, order, row
-
-    def _rows(self, path: Path) -> Iterator[tuple[int, list[str]]]:
-        """Yield a file's whole rows; one that a kill has cut short is its last, and is left out."""
-        # split at line feeds alone: the name of a file may hold a carriage return
-        with path.open(encoding="utf-8", newline="\n") as file:
-            for cells in csv.reader(line for line in file if line.endswith("\n")):
-                if len(cells) == self._columns + 1 and cells[0].isdigit() and int(cells[0]) < self._total:
-                    yield int(cells[0]), cells[1:]
-
-
-# The files that a finished run leaves: scores in the list's order, and rejected files with the reason.
-
-_GROUP = 4096  # rows of a parquet file that are held at a time
-
-
-def write_outputs(
-    journal: Journal, output: Path, columns: list[str], labels: list[str]
-) -> tuple[int, Counter[str], Counter[str]]:
-    """Write the scores, as parquet or CSV by the output's suffix, and the rejected files, each whole or not at all.
-
-    Returns:
-        The number of images with scores, of these by code of a note, and of the rejected files by code of the reason.
-    """
-    rejects, notes, refusals = rejects_path(output), Counter[str](), Counter[str]()
-    file_at, notes_at = columns.index("file"), columns.index("notes")
-    images, others = 0, _not_counting(journal, columns)
-    with whole_file(output) as table, whole_file(rejects) as part, part.open("w", encoding="utf-8", newline="") as file:
-        rejected = csv.writer(file)
-        rejected.writerow(REJECTED)
-
-        def scored() -> Iterator[list[str]]:
-            nonlocal images
-            for index, (*cells, _, reason, code) in journal.rows():
-                if reason:
-                    refusals[code] += 1
-                    rejected.writerow(map(safe_cell, (cells[file_at], reason, code)))
-                else:
-                    images += bool(cells[file_at])
-                    found = [*codes_in(cells[notes_at]), *(["another_image_counts"] if index in others else [])]
-                    cells[notes_at] = ";".join(found)
-                    notes.update(found)
-                    yield cells
-
-        (_write_parquet if output.suffix == ".parquet" else _write_csv)(table, columns, labels, scored())
-    if not refusals:
-        rejects.unlink()
-    return images, notes, refusals
-
-
-def _not_counting(journal: Journal, names: list[str]) -> set[int]:
-    """Return the images that do not count for their exam, because another one of the same view does."""
-    columns = [names.index(name) for name in ("exam", "laterality", "view")]
-    ranked = (
-        (index, tuple(cells[column] for column in columns), tuple(json.loads(rank)))
-        for index, (*cells, rank, reason, _) in journal.rows()
-        if not reason
-    )
-    return set(not_counting(one for one in ranked if all(one[1])))
-
-
-def _write_csv(path: Path, columns: list[str], labels: list[str], rows: Iterator[list[str]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerows(map(safe_cell, row) for row in chain([columns], rows))
-
-
-def _write_parquet(path: Path, columns: list[str], labels: list[str], rows: Iterator[list[str]]) -> None:
-    import pyarrow as pa  # here, because most tables are CSV
-    import pyarrow.parquet as pq
-
-    numbers = {"images", *labels}
-    schema = pa.schema([(name, pa.float64() if name in numbers else pa.string()) for name in columns])
-    with pq.ParquetWriter(path, schema) as writer:
-        while True:
-            group = list(islice(rows, _GROUP))
-            arrays = [
-                pa.array(
-                    [float(row[column]) if field.type == pa.float64() else row[column] for row in group], field.type
-                )
-                for column, field in enumerate(schema)
-            ]
-            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
-            if len(group) < _GROUP:
-                break

@@ -4,7 +4,7 @@ import time
 import pytest
 
 from mammo_hf.errors import UsageError
-from mammo_hf.inference.predict import Journal
+from mammo_hf.inference.journal import Journal
 
 PAIRS = [range(0, 2), range(2, 4), range(4, 6)]
 

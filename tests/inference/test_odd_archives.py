@@ -18,7 +18,8 @@ from mammo_hf.data.prepare.running import prepare_images
 from mammo_hf.dicom import mammogram_dataset
 from mammo_hf.errors import printable
 from mammo_hf.files import walk
-from mammo_hf.inference.predict import Journal, predict
+from mammo_hf.inference.journal import Journal
+from mammo_hf.inference.predict import predict
 from mammo_hf.inference.reading import ImageReader, files_below, read_image
 
 BAD_NAME = os.fsdecode(b"caf\xe9.dcm")

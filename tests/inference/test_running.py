@@ -7,7 +7,8 @@ import torch
 from mammo_hf import MammoImageProcessor
 from mammo_hf.errors import UsageError
 from mammo_hf.inference import predict as running
-from mammo_hf.inference.predict import Journal, predict, score_files
+from mammo_hf.inference.journal import Journal
+from mammo_hf.inference.predict import predict, score_files
 from mammo_hf.inference.scoring import load_classifier
 from mammo_hf.notes import NOTES
 
@@ -74,7 +75,7 @@ def test_an_unfinished_run_is_not_gone_on_with_by_another(checkpoint, archive, t
     monkeypatch.setattr(running, "_rows", ends)
     with pytest.raises(KeyboardInterrupt):
         run(checkpoint, archive, tmp_path / "scores.csv")
-    with pytest.raises(UsageError, match="unfinished run with another batch size, tta"):
+    with pytest.raises(UsageError, match="unfinished run with another tta, batch_size"):
         run(checkpoint, archive, tmp_path / "scores.csv", batch_size=3, tta=True)
 
 
@@ -170,7 +171,7 @@ def test_an_overrides_file_changes_side_and_view_skips_and_belongs_to_the_run(
     assert rejected["8.dcm"] == "skipped"
     assert (finished.notes["overridden"], finished.refusals["skipped"]) == (1, 1)
     # A run that was interrupted is resumed with the same overrides alone
-    monkeypatch.setattr(running, "write_outputs", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(running, "write_tables", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         run(checkpoint, archive, tmp_path / "again.csv", overrides=fixes)
     fixes.write_text("path,laterality,view,skip\narchive/0.dcm,R,CC,\n")

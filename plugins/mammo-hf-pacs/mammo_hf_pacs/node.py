@@ -22,7 +22,7 @@ from pydicom.dataset import Dataset
 from mammo_hf.errors import DataError, MammoError, UsageError
 from mammo_hf.files import read_record, write_record, write_whole, writing_errors
 from mammo_hf.inference.outputs import ScoredExam
-from mammo_hf.inference.predict import score_files
+from mammo_hf.inference.predict import ScoringOptions, score_files
 
 from . import objects
 from .exchange import Dicomweb, LaterError, Peer
@@ -83,13 +83,9 @@ class Scorer:
 
         made_by = SimpleNamespace(MAPS=any(one.MAPS for one in self.outputs.values()), files_of=make)
         table = work / "scores.csv"
-        options: dict[str, Any] = {
-            "level": "exam",
-            "write": {"objects": made_by},
-            "facts": self.facts,
-            "num_workers": 0,
-        }
-        result = score_files(self.model, self.processor, files, table, **options)
+        options = ScoringOptions(level="exam")
+        written: dict[str, Any] = {"write": {"objects": made_by}, "facts": self.facts, "num_workers": 0}
+        result = score_files(self.model, self.processor, files, table, options, **written)
         if failed:
             raise failed[0]
         if not seen or result is None:
