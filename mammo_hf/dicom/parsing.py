@@ -7,13 +7,16 @@ stay where they are, and what a header may cost is bounded: in bytes, in steps, 
 from __future__ import annotations
 
 import io
+import logging
 import math
 import os
 import re
 import struct
+import threading
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, MutableSequence
-from contextlib import contextmanager
+from contextlib import ContextDecorator, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -177,6 +180,42 @@ class _BoundedFile:
         return self._file.read(size)
 
 
+class _SilentParser(ContextDecorator):
+    """Have pydicom's parser warn of nothing, on all threads.
+
+    Of a character set that it does not know it quotes the bytes, which in a damaged file may be a person's; here text is
+    not decoded by it.
+    """
+
+    def __init__(self) -> None:
+        self._changing, self._open = threading.Lock(), 0
+        self._logger = logging.getLogger("pydicom")
+        self._warnings = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._changing:
+            if not self._open:
+                self._warnings = warnings.catch_warnings()
+                self._warnings.__enter__()
+                warnings.filterwarnings("ignore", module=r"pydicom\.")
+                self._logger.addFilter(_quotes_nothing)
+            self._open += 1
+
+    def __exit__(self, *exception: object) -> None:
+        with self._changing:
+            self._open -= 1
+            if not self._open:
+                self._logger.removeFilter(_quotes_nothing)
+                self._warnings.__exit__(None, None, None)
+
+
+def _quotes_nothing(record: logging.LogRecord) -> bool:
+    return record.module != "misc"  # where pydicom's warnings are both raised and logged
+
+
+_silent_parser = _SilentParser()
+
+
 def _transfer_syntax(header: _BoundedFile, size: int) -> UID:
     """Read the file meta information, or guess for a file without one; the file is then at its data set."""
     if not size:
@@ -204,6 +243,7 @@ def _guessed_syntax(header: _BoundedFile) -> UID:
     return uid.ExplicitVRLittleEndian if struct.unpack("<H", start[:2])[0] < 0x0400 else uid.ExplicitVRBigEndian
 
 
+@_silent_parser
 def _parsed(
     header: _BoundedFile,
     syntax: UID,
@@ -444,6 +484,7 @@ def optional_word(dataset: Dataset, keyword: str, notes: list[Note]) -> int | No
         return None
 
 
+@_silent_parser
 def items(dataset: Dataset, keyword: str) -> tuple[Dataset, ...]:
     """Return the items of a sequence; empty if it is missing or empty.
 
@@ -487,6 +528,7 @@ class _FrameGroups:
     def __len__(self) -> int:
         return len(self._places)
 
+    @_silent_parser
     def __getitem__(self, index: int) -> Dataset:
         start, length = self._places[index]
         content = io.BytesIO(cast(bytes, self._element.value)[start : start + length])

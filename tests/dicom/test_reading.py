@@ -230,6 +230,11 @@ def broken_files() -> list[bytes]:
         (b"CS\x02\0MG", b"SQ\x02\0MG"),
     ]
     broken = [whole[:-200], whole[:600], whole[200:], *(whole.replace(old, new, 1) for old, new in swaps)]
+    # a character set that pydicom does not know, which it would quote, of the file and of an item
+    charset = b"\x08\0\x05\0CS\x10\0Zyxwvut^Quentin "
+    table = b"\x28\0\x10\x30SQ\0\0\x20\0\0\0\xfe\xff\0\xe0\x18\0\0\0" + charset
+    for following, added in ((b"\x08\0\x60\0CS", charset), (b"\xe0\x7f\x10\0OW", table)):
+        broken.append(whole.replace(following, added + following, 1))
     for keyword in ("WindowCenter", "VOILUTFunction", "NumberOfFrames", "PresentationIntentType"):
         for value in ("Zyxwvut", "20190817", "IDENT-90210", "1.2.777.888.999"):
             with warnings.catch_warnings():
