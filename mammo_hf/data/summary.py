@@ -69,15 +69,20 @@ class Summary(dict[str, Any]):
         ]
         sizes = [
             {"column": what, "value": "all", **{split: counts[what] for split, counts in self["splits"].items()}}
-            for what in ("patients", "exams", "breasts", "images")
+            for what in self._counted()
         ]
         return pd.DataFrame([*sizes, *rows])
+
+    def _counted(self) -> list[str]:
+        """Return what is counted of the splits: without sides there are no breasts to count."""
+        counts = self["splits"].values()
+        return [what for what in ("patients", "exams", "breasts", "images") if any(one[what] for one in counts)]
 
     def __str__(self) -> str:
         splits = self["splits"]
         images, patients = (sum(one[what] for one in splits.values()) for what in ("images", "patients"))
         lines = [f"{self['name'] or 'empty collection'}: {images} images of {patients} patients", ""]
-        lines += _table("split", splits, ("patients", "exams", "breasts", "images"))
+        lines += _table("split", splits, self._counted())
         for name, counts in self["tasks"].items():
             if set(counts["images"]) != {UNKNOWN}:
                 lines += ["", *_table(f"images by {name}", counts["images"], tuple(splits))]

@@ -183,8 +183,8 @@ class _BoundedFile:
 class _SilentParser(ContextDecorator):
     """Have pydicom's parser warn of nothing, on all threads.
 
-    Of a character set that it does not know it quotes the bytes, which in a damaged file may be a person's; here text is
-    not decoded by it.
+    Of a character set that it does not know it quotes the bytes, which in a damaged file may be a person's. Text is not
+    decoded by it here.
     """
 
     def __init__(self) -> None:

@@ -46,6 +46,13 @@ def test_the_text_says_what_the_collection_holds_and_its_terms():
     assert "CC BY 9.9" in table.where(split="test")._repr_html_()
 
 
+def test_what_nothing_is_known_of_is_not_counted():
+    rows = [make_row("a", laterality=None), make_row("b", laterality=None)]
+    summary = Collection.from_rows(rows, tasks=TASKS, salt_name="s").summary()
+    assert "breasts" not in str(summary)
+    assert list(summary.to_pandas()["column"][:3]) == ["patients", "exams", "images"]
+
+
 def test_an_empty_collection_has_a_text_too():
     assert str(cohort().where(split="validation").summary()).startswith("empty collection: 0 images of 0 patients")
 

@@ -32,7 +32,7 @@ from .contents import Contents, Files, files_below, find_tables, has_picture_suf
 from .identity import check_identity
 from .mapping import FOLLOW_UP, HEADER_COLUMNS, TABLE_COLUMN, Field, Join, Mapping, Record, read_mapping
 from .own_table import listed, unfolded
-from .synonyms import is_null, our_word, view_word
+from .synonyms import is_null, is_unknown, our_word, view_word
 from .tables import read_columns, read_table
 
 MAPPINGS = Path(__file__).parent / "mappings"
@@ -494,13 +494,13 @@ def _header_of(context: Mapped[str, str]) -> dict[str, str | None]:
 
 
 def _side(word: str) -> str:
-    """Return L or R; empty for both breasts on one image; any other word as it is, to be refused."""
+    """Return L or R; empty for both breasts on one image and for what is not known; any other word is to be refused."""
     side = our_word("laterality", word) or word
-    return "" if side == Laterality.BOTH.value else side
+    return "" if side == Laterality.BOTH.value or is_unknown(side) else side
 
 
 def _view(word: str) -> str:
-    return view_word(word) or word.upper()
+    return view_word(word) or ("" if is_unknown(word) else word.upper())
 
 
 def _split(word: str) -> str:

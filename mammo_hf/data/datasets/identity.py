@@ -18,7 +18,7 @@ from .mapping import Mapping as TableMapping
 from .synonyms import is_null
 
 _ROUNDED = re.compile(r"\d[.,]?\d*E\+?\d+", re.IGNORECASE)
-_NUMBER = re.compile(r"0*(\d+)(?:[.,]0+)?")
+_WHOLE = re.compile(r"(\d+)[.,]0+")
 _SHOWN = 5
 Images = list[list[Record]]
 
@@ -107,17 +107,23 @@ def _refuse_rounded(rows: Mapping[str, list[Record]], field: Field) -> None:
 def _refuse_spellings(rows: Mapping[str, list[Record]], field: Field) -> None:
     by_number: dict[str, list[list[Record]]] = {}
     for text, found in rows.items():
-        matched = _NUMBER.fullmatch(text)
-        by_number.setdefault(matched[1] if matched else text, []).append(found)
+        by_number.setdefault(_spelling(text), []).append(found)
     wrong = [groups for groups in by_number.values() if len(groups) > 1]
     if wrong:
         listed = "; ".join(_places([found[0] for found in groups]) for groups in wrong[:_SHOWN])
         raise DataError(
-            f"column {_names(field)} writes {len(wrong)} patient numbers in several ways, as 1, 1.0 and 0001 are: "
-            f"{listed}{'; ...' if len(wrong) > _SHOWN else ''}",
+            f"column {_names(field)} writes {len(wrong)} patient numbers in several ways, as 1, 1.0 and 0001 are, or P-1 "
+            f"and p_01: {listed}{'; ...' if len(wrong) > _SHOWN else ''}",
             source=_table(wrong[0][0][0]),
             remedy='write them alike; if they are different patients, `accept="patient_spellings"`',
         )
+
+
+def _spelling(text: str) -> str:
+    """Return what all spellings of a patient's number have in common: case, zeros before it and separators are not."""
+    matched = _WHOLE.fullmatch(text)
+    without_zeros = re.sub(r"(?<!\d)0+(?=\d)", "", matched[1] if matched else text)
+    return re.sub(r"[\W_]+", "-", without_zeros).casefold()
 
 
 def _refuse_one_patient(mapping: TableMapping, images: Images, field: Field) -> None:

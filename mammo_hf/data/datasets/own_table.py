@@ -31,7 +31,10 @@ _ROMAN = {"i": "1", "ii": "2", "iii": "3", "iv": "4", "v": "5", "vi": "6"}
 _FIRST_ROW = ", first in row "
 _OF_ONE_LINE = ("patient", "exam", "laterality", "view", "split")  # roles whose values have no line breaks
 _HIDDEN = ("patient", "exam", "birth")  # roles whose values are never shown
-_SIDE_WORD = r"left|right|links|rechts|gauche|droite|izquierda|derecha|esquerda|direita|[lrLR]"
+_SIDE_WORD = (
+    r"left|right|links|rechts|gauche|droite|izquierda|izq|derecha|der|esquerda|esq|direita|dir|sin|dex|li|re|[lrgdie]"
+)
+_NUMBERED = re.compile(r"(.+?)[\W_]*(?:\d{1,2}|[a-d])", re.IGNORECASE)  # columns such as "image 1" and "image_2"
 
 
 # The draft: roles by the columns' names, tasks by their words.
@@ -52,7 +55,7 @@ def draft(
         loaded. Without labels all images are unlabelled, and then the patient may be missing.
     """
     given = given or {}
-    views = {} if given else wide_columns(rows[0])
+    views = {} if given else wide_columns(rows, finds)
     rows = [one for row in rows for one in unfolded(row, views)] if views else rows
     taken = {name for field in given.values() for name in _columns_of(field)}
     roles = _roles(name for name in rows[0] if name not in taken)
@@ -62,7 +65,7 @@ def draft(
         content["images"]["views"] = views
     else:
         content["images"]["path"] = given.get("path") or _path(rows, roles, finds, problems)
-    columns = _columns(rows, roles, bool(views), problems)
+    columns = _columns(rows, roles, views, problems)
     columns |= {name: field for name, field in given.items() if name in COLUMNS}
     tasks, found = _tasks(rows, roles, taken)
     problems += [problem for problem in found if not any(f"column '{name}'" in problem for name in taken)]
@@ -91,10 +94,10 @@ def image_files(rows: Rows, table: Path) -> list[str]:
     """
     if not rows:
         return []
-    views = wide_columns(rows[0])
+    find = Files([table.parent], [], is_own=True).find
+    views = wide_columns(rows, find)
     rows = [one for row in rows for one in unfolded(row, views)] if views else rows
     problems: list[str] = []
-    find = Files([table.parent], [], is_own=True).find
     template = Field("{path}" if views else _path(rows, _roles(rows[0]), find, problems))
     if problems:
         raise DataError("; ".join(problems), source=table, remedy="name the column of the files 'path'")
@@ -146,8 +149,11 @@ def _leads(finds: Callable[[str], object], path: str) -> bool:
         return False
 
 
-def _columns(rows: Rows, roles: Mapping[str, list[str]], is_wide: bool, problems: list[str]) -> dict[str, Any]:
+def _columns(
+    rows: Rows, roles: Mapping[str, list[str]], views: Mapping[str, str], problems: list[str]
+) -> dict[str, Any]:
     columns: dict[str, Any] = {}
+    stated = {name for key in views for name, word in zip(("laterality", "view"), projection(key), strict=True) if word}
     for role in ("patient", "age", "vendor"):
         if role in roles:
             columns[role] = f"{{{roles[role][0]}}}"
@@ -156,11 +162,11 @@ def _columns(rows: Rows, roles: Mapping[str, list[str]], is_wide: bool, problems
     elif "exam_date" in roles and "patient" in columns:
         columns["exam"] = f"{columns['patient']} {{{roles['exam_date'][0]}}}"  # a day has exams of many patients
     for role in ("laterality", "view"):
-        if is_wide:
+        if role in stated:
             columns[role] = f"{{{role}}}"
         elif role in roles:
             columns[role] = f"{{{roles[role][0]}}}"
-    if "view" in roles and not is_wide:
+    if "view" in roles and "view" not in stated:
         columns |= _sided_views(rows, roles["view"][0], "laterality" in roles)
     known: dict[str, tuple[str, Callable[[str], str | None]]]
     known = {"laterality": ("sides", partial(our_word, "laterality")), "view": ("views", view_word)}
@@ -314,7 +320,7 @@ def _label(task: str, word: str, is_named: bool = True) -> str | None:
         word: Value of a column.
         is_named: Whether the column's name is the task's; otherwise a bare number or letter says nothing.
     """
-    name, words = plain(word), synonyms()
+    name, words = plain(_whole(word)), synonyms()
     if task == "pathology":
         return words["pathology"].get(name) if is_named or len(name) > 1 or name in "bm" else None
     if task == "cancer":
@@ -330,17 +336,21 @@ def _label(task: str, word: str, is_named: bool = True) -> str | None:
         return None
     grade = _ROMAN.get(grade, grade)
     if task == "birads":
-        return grade[0] if re.fullmatch(r"[0-6][abc]?0?", grade) and grade[1:] in ("", "a", "b", "c", "0") else None
-    return {"1": "a", "2": "b", "3": "c", "4": "d", "10": "a", "20": "b", "30": "c", "40": "d"}.get(
-        grade, grade if grade in TASKS["density"] else None
-    )
+        return grade[0] if re.fullmatch(r"[0-6][abc]?", grade) else None
+    grade = dict(zip("1234", "abcd", strict=True)).get(grade, grade)
+    return grade if grade in TASKS["density"] else None
+
+
+def _whole(word: str) -> str:
+    """Return a whole number that was written as a decimal, such as "1.0" or "1,00", without its fraction."""
+    return re.sub(r"^(\d+)[.,]0+$", r"\1", word)
 
 
 def _own_task(name: str, words: Counter[str]) -> dict[str, dict[str, str]]:
     """Return a task of the column's own name if its words have an order: no and yes, or whole numbers."""
     task = re.sub(r"\W+", "_", name.strip().lower())
-    answers = {word: synonyms()["cancer"].get(plain(word)) for word in words}
-    numbers = {word: word.removesuffix(".0") for word in words}
+    answers = {word: synonyms()["cancer"].get(plain(_whole(word))) for word in words}
+    numbers = {word: _whole(word) for word in words}
     if all(re.fullmatch(r"\d{1,2}", number) for number in numbers.values()):
         return {task: {word: numbers[word] for word in sorted(words, key=lambda word: int(numbers[word]))}}
     if all(answers.values()):
@@ -367,18 +377,51 @@ def _unread_words(rows: Rows, name: str, words: Mapping[str, int], unread: AnyCo
     return f"{listed(words, unread)}{_FIRST_ROW}{rows.index(first) + 1}"
 
 
-# Wide tables: one row per exam, with a column of files for each side and view.
+# Wide tables: one row per exam or breast, with several columns of files.
 
 
-def wide_columns(names: Iterable[str]) -> dict[str, str]:
-    """Return the template of each side and view, such as ``{"L CC": "{LCC}"}``; empty unless two columns are views."""
-    found: dict[str, str] = {}
-    for name in names:
+def wide_columns(rows: Rows, finds: Callable[[str], object]) -> dict[str, str]:
+    """Return the template of each file of a row, empty unless there are two or more.
+
+    Args:
+        rows: Rows of the table, one or more.
+        finds: Function that returns whether a path leads to a file.
+
+    Returns:
+        From side and view, such as "L CC", from the view alone, or, of columns such as "image 1", from their names.
+    """
+    sided: dict[str, str] = {}
+    others: dict[str, dict[str, str]] = {"view": {}}
+    for name in rows[0]:
         side, base = side_of(name)
-        view = our_word("view", re.sub(r"(?i)[\W_]*(path|file|image|img|dicom)$", "", base)) if side else None
-        if view:
-            found.setdefault(f"{side} {view}", f"{{{name}}}")
-    return found if len(found) > 1 else {}
+        view = our_word("view", re.sub(r"(?i)[\W_]*(path|file|image|img|dicom)$", "", base))
+        numbered = _NUMBERED.fullmatch(name)
+        if view and side:
+            sided.setdefault(f"{side} {view}", f"{{{name}}}")
+        elif view:
+            others["view"].setdefault(view, f"{{{name}}}")
+        elif numbered and synonyms()["columns"].get(heading(numbered[1])) in ("path", "image_id"):
+            others.setdefault(heading(numbered[1]), {})[name] = f"{{{name}}}"
+    if len(sided) > 1:
+        return sided
+    sample = rows[:: max(len(rows) // _SAMPLE, 1)]
+    return next((found for found in others.values() if len(found) > 1 and _hold_files(sample, found, finds)), {})
+
+
+def _hold_files(rows: Rows, columns: Mapping[str, str], finds: Callable[[str], object]) -> bool:
+    """Return whether each of some columns leads to files in most rows that have a value."""
+    for template in columns.values():
+        paths = [path for row in rows if not is_unknown(path := Field(template).text(row))]
+        if sum(_leads(finds, path) for path in paths) * 2 <= len(paths):
+            return False
+    return True
+
+
+def projection(key: str) -> tuple[str, str]:
+    """Return the side and the view that a file of a wide row is of: "L CC", "CC"; empty where it says neither."""
+    side, _, view = key.rpartition(" ")
+    known = (side in ("L", "R") or not side) and our_word("view", view)
+    return (side, view) if known else ("", "")
 
 
 def side_of(name: str) -> tuple[str, str]:
@@ -399,24 +442,26 @@ def unfolded(row: dict[str, str], views: Mapping[str, str]) -> list[dict[str, st
 
     Args:
         row: Row of an exam.
-        views: From side and view, such as "L CC", to the template of the file.
+        views: From side and view, such as "L CC", from the view alone or from any other name to the template of the
+            file.
 
     Returns:
-        For each view with a file the row with ``laterality`` and ``view``; a column of one side, such as
-        "left result", is there as "result" for the images of that side.
+        For each file the row with ``path`` and what is known of ``laterality`` and ``view``; a column of one side, such
+        as "left result", is there as "result" for the images of that side.
     """
     result = []
     for key, template in views.items():
-        side, _, view = key.partition(" ")
+        side, view = projection(key)
         path = Field(template).text(row)
         if is_unknown(path):
             continue
         own = {}
         for name, value in row.items():
-            of, base = side_of(name)
+            of, base = side_of(name) if side else ("", name)
             if of in ("", side):
                 own[base if of else name] = value
-        result.append(own | {"path": path, "laterality": side, "view": view})
+        stated = {"path": path, "laterality": side, "view": view}
+        result.append(own | {name: value for name, value in stated.items() if value})
     return result
 
 

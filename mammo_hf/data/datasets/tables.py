@@ -6,6 +6,7 @@ import csv
 import datetime
 import io
 import itertools
+import re
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,7 @@ def _lines(path: str | Path) -> Iterator[list[str]]:
         problem = "is an old Excel workbook (.xls)"
         raise DataError(problem, source=path, remedy="open it and save it as .xlsx or as CSV")
     text = _decode(content, path)
-    if text[:1000].lstrip().lower().startswith(("<!doctype", "<html", "<?xml", "<head")):
+    if re.match(r"\s*<[!?a-z]", text[:1000], re.IGNORECASE):
         problem = "is a web page, not a table"
         raise DataError(problem, source=path, remedy="download the table itself: a login may have come in its place")
     if text[:1000].lstrip().startswith(("{", "[{", "[[")):

@@ -124,6 +124,23 @@ READ = {
     "empty lines above the header": lambda f: table(
         f, "\n\r\n" + rows_of("path,patient,label", NAMES, PATIENTS, RESULTS)
     ),
+    "UTF-16 without its mark, tabs": lambda f: table(
+        f, rows_of("path\tpatient\tlabel", NAMES, PATIENTS, RESULTS, separator="\t"), encoding="utf-16-le"
+    ),
+    "sep= with a tab": lambda f: table(
+        f, "sep=\t\r\n" + rows_of("path\tpatient\tlabel", NAMES, PATIENTS, RESULTS, separator="\t")
+    ),
+    "patients and sides as people write them": lambda f: table(
+        f,
+        rows_of(
+            "path,patient,side,view,label",
+            NAMES,
+            [f'="{patient}"' for patient in PATIENTS],
+            ["Right breast", "left breast", "SIN", "dextra", "unknown", "?", "rt", "mamma links"],
+            ["unknown", "n/a", *["CC"] * 6],
+            RESULTS,
+        ),
+    ),
     "two patients' columns": lambda f: table(
         f, rows_of("path,case,patient_id,label", NAMES, "abcdefgh", PATIENTS, RESULTS)
     ),
@@ -166,11 +183,19 @@ REFUSED = {
     ),
     "numbers of a spreadsheet": (
         rows_of("path,patient,label", NAMES, ["1", "1.0", "0001", "2", "2", "3", "4", "4"], RESULTS),
-        "'patient' writes 1 patient numbers in several ways, as 1, 1.0 and 0001 are: row 1 and row 2 and row 3; write",
+        "'patient' writes 1 patient numbers in several ways, as 1, 1.0 and 0001 are, or .*: row 1 and row 2 and row 3; write",
     ),
     "numbers without zeros": (
         rows_of("path,patient,label", NAMES, ["007", "7", "8", "008", "3", "3", "4", "4"], RESULTS),
         "writes 2 patient numbers in several ways",
+    ),
+    "numbers in two cases": (
+        rows_of("path,patient,label", NAMES, ["a1", "A1", "B2", "b2", "c", "c", "d", "d"], RESULTS),
+        "writes 2 patient numbers in several ways",
+    ),
+    "numbers with signs in between": (
+        rows_of("path,patient,label", NAMES, ["P-0001", "p_1", "P-11", "P-11", *PATIENTS[4:]], RESULTS),
+        "writes 1 patient numbers in several ways, .* or P-1 and p_01: row 1 and row 2;",
     ),
     "rounded numbers": (
         rows_of("path,patient,label", NAMES, [*["1.23457E+11"] * 4, *["9.87654E+11"] * 4], RESULTS),
@@ -249,6 +274,7 @@ REFUSED = {
         "row 8: column 'path' names a file outside",
     ),
     "a web page": ("<!DOCTYPE html>\n<html><body>Log in</body></html>", "is a web page, not a table"),
+    "a table of a web page": ("<table><tr><td>path</td></tr></table>", "is a web page, not a table"),
     "a web page in capitals": ("\n\n<HTML>Not found</HTML>", "is a web page, not a table"),
     "nothing": ("", "has no columns"),
     "a header alone": ("path,patient,label\n", "has no rows"),
@@ -390,11 +416,19 @@ def test_the_exam_is_hashed_alone_so_that_a_leak_shows(folder):
     assert one[0]["exam"] == other[0]["exam"]
 
 
-def test_rows_of_one_image_that_name_two_sides_are_left_out_and_listed(folder):
-    text = rows_of("path,patient,side,label", ["0.png", *NAMES[:7]], ["p1", "p1", *PATIENTS[2:]], "LRLRLRLR", RESULTS)
+@pytest.mark.parametrize(
+    ("column", "words", "fact"),
+    [
+        ("side", "LRLRLRLR", "laterality"),
+        ("view", ["CC", "MLO"] * 4, "view"),
+        ("exam", ["e1", "e2", "e3", "e3", "e4", "e4", "e5", "e5"], "exam"),
+    ],
+)
+def test_rows_of_one_image_that_contradict_each_other_are_left_out_and_listed(folder, column, words, fact):
+    text = rows_of(f"path,patient,{column},label", ["0.png", *NAMES[:7]], ["p1", "p1", *PATIENTS[2:]], words, RESULTS)
     collection = load(table(folder, text))
     assert len(collection) == 6
-    assert [reason for _, reason, _ in collection.rejected] == ["gives its image another laterality: row 1 and row 2"]
+    assert [reason for _, reason, _ in collection.rejected] == [f"gives its image another {fact}: row 1 and row 2"]
     assert "1 images are left out: their rows name two exams, sides or views" in collection.notes
 
 
@@ -413,6 +447,8 @@ def test_what_stands_for_unknown_is_unknown(folder):
 LABELS = {
     "cancer by its name": ("cancer", "0 1 0 1 0 1 0 1", {"cancer": ["no", "yes"]}),
     "malignant, yes and no": ("malignant", "nein ja nein ja nein ja nein ja", {"cancer": ["no", "yes"]}),
+    "cancer in decimals": ("cancer", "0.0 1.0 0.0 1.0 0.00 1.0 0 1", {"cancer": ["no", "yes"]}),
+    "density in decimals": ("density", "1.0 2.0 3.0 4.0 1.0 2.0 3.0 4.0", {"density": ["a", "b", "c", "d"]}),
     "a label of numbers": ("label", "0 1 0 1 0 1 0 1", {"label": ["0", "1"]}),
     "a class of several numbers": ("class", "2 1 0 1 0 1 0 2", {"class": ["0", "1", "2"]}),
     "normal breasts too": ("label", "normal benign malignant normal benign malignant normal normal", {
@@ -459,6 +495,39 @@ def test_a_row_per_exam_with_a_column_per_view(tmp_path):
         text.replace("1-RCC.png", "").replace("L CC,R CC", "left_cc_file,right_cc_file")
     )
     assert len(load(tmp_path / "labels.csv")) == 11
+
+
+EXAMS = {
+    "spanish": "Paciente;I CC;D CC;I MLO;D MLO;Diagnóstico",
+    "french": "Patiente;G face;D face;G oblique;D oblique;Diagnostic",
+    "german": "Patientin;li CC;re CC;li MLO;re MLO;Befund",
+    "numbered": "patient;image 1;image 2;image 3;image 4;label",
+}
+
+
+@pytest.mark.parametrize("way", EXAMS)
+def test_a_row_per_exam_in_other_languages_or_with_numbered_columns(tmp_path, capsys, way):
+    films(tmp_path, [f"{n}-{view}.png" for n in range(3) for view in range(4)])
+    lines = [f"p{n};{';'.join(f'{n}-{view}.png' for view in range(4))};{'BM'[n % 2]}" for n in range(3)]
+    path = table(tmp_path, "\n".join([EXAMS[way], *lines]))
+    collection = load(path)
+    assert [Path(path).name for path in collection.column("path")] == [
+        f"{n}-{v}.png" for n in range(3) for v in range(4)
+    ]
+    known = [("L", "CC"), ("R", "CC"), ("L", "MLO"), ("R", "MLO")]
+    assert summary(collection, "laterality", "view")[:4] == ([(None, None)] * 4 if way == "numbered" else known)
+    assert collection.column("pathology").count("malignant") == 4
+    assert main(["mapping", str(path)]) == 0
+    (tmp_path / "own.toml").write_text(capsys.readouterr().out)
+    assert list(load(tmp_path / "own.toml")) == list(collection)
+
+
+def test_a_row_per_breast_with_a_column_per_view(tmp_path):
+    films(tmp_path, [f"{n}{side}{view}.png" for n in range(3) for side in "LR" for view in ("cc", "mlo")])
+    lines = [f"p{n},{side},{n}{side}cc.png,{n}{side}mlo.png,{'BM'[n % 2]}" for n in range(3) for side in "LR"]
+    collection = load(table(tmp_path, "\n".join(["patient,side,CC file,MLO file,label", *lines])))
+    assert summary(collection, "laterality", "view")[:4] == [("L", "CC"), ("L", "MLO"), ("R", "CC"), ("R", "MLO")]
+    assert collection.column("pathology").count("malignant") == 4
 
 
 def test_a_row_per_breast_with_a_folder_or_a_pattern(tmp_path):
