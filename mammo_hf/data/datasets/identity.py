@@ -112,8 +112,8 @@ def _refuse_spellings(rows: Mapping[str, list[Record]], field: Field) -> None:
     if wrong:
         listed = "; ".join(_places([found[0] for found in groups]) for groups in wrong[:_SHOWN])
         raise DataError(
-            f"column {_names(field)} writes {len(wrong)} patient numbers in several ways, as 1, 1.0 and 0001 are, or P-1 "
-            f"and p_01: {listed}{'; ...' if len(wrong) > _SHOWN else ''}",
+            f"column {_names(field)} writes {len(wrong)} patient numbers in several ways, as 1, 1.0 and 0001 are, or "
+            f"P-1 and p_01: {listed}{'; ...' if len(wrong) > _SHOWN else ''}",
             source=_table(wrong[0][0][0]),
             remedy='write them alike; if they are different patients, `accept="patient_spellings"`',
         )
