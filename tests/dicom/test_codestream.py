@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mammo_hf.dicom.pixels import codestream_header
+from mammo_hf.dicom.codestream import codestream_header
 
 GRAY = (37, 53, 8, 1)
 

@@ -13,7 +13,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import HTJ2KLossless, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLosslessSV1, JPEGLSLossless
 
 from mammo_hf.dicom import MammogramError, mammogram_dataset, read_mammogram
-from mammo_hf.dicom.pixels import _ends_early, codestream_header
+from mammo_hf.dicom.codestream import codestream_header, ends_early
 from mammo_hf.notes import codes
 
 imagecodecs = pytest.importorskip("imagecodecs")
@@ -174,7 +174,7 @@ def test_a_jpeg_that_got_an_end_marker_after_it_was_cut_short_is_known(coder: st
 
     frame = encode(pixels)
     whole = decode(frame)
-    assert not _ends_early(frame, whole, decode)
+    assert not ends_early(frame, whole, decode)
     # a background needs no second look
     assert len(decoded) == 1
     start = frame.rfind(b"\xff\xda")
@@ -182,7 +182,7 @@ def test_a_jpeg_that_got_an_end_marker_after_it_was_cut_short_is_known(coder: st
         cut = frame[: start + 12 + int(part * (len(frame) - start - 12))] + b"\xff\xd9"
         read = imagecodecs.jpeg8_decode(cut)
         # what is lost may be background that the decoder fills in as it was
-        assert _ends_early(cut, read, decode) or np.array_equal(read, whole), part
+        assert ends_early(cut, read, decode) or np.array_equal(read, whole), part
 
 
 def test_a_file_with_such_a_frame_is_refused() -> None:
