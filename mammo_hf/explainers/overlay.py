@@ -294,7 +294,7 @@ def add_footer(
         legend: Colours of outlines with what they are, next to the bar.
     """
     width = max(picture.width, NARROWEST)
-    size = max(12, min(18, width // 30))
+    size = max(12, min(18, width // 38))
     font = ImageFont.load_default(size=size)
     lines, step = _lines(text, font, width - 8), size + 6
     top = picture.height + 2

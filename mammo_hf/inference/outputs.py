@@ -13,6 +13,7 @@ from ..errors import MammoError, UsageError
 from ..explainers import Explanation
 from ..files import write_whole, writing_errors
 from ..models.checkpoint import INDEX, ONNX_MODEL, name_of, read_checkpoint
+from ..models.own_figures import map_warrants
 from ..plugins import Plugin, find_plugin, pass_over, plugin_errors, plugins
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .onnx import is_exported
@@ -144,8 +145,9 @@ def facts_of_model(folder: Path, config: Any) -> dict[str, Any]:
         config: Configuration of the model.
 
     Returns:
-        The ``name``, the ``sha256`` of its weights, the ``version`` of mammo_hf, and by task ``calibration`` and
-        ``operating_points``.
+        The ``name``, the ``sha256`` of its weights, the ``version`` of mammo_hf, by task ``calibration`` and
+        ``operating_points``, and by explainer the ``warrant`` of its maps, see
+        `mammo_hf.models.own_figures.map_warrants`.
     """
     names = (
         [ONNX_MODEL] if is_exported(folder) else [name for name in read_checkpoint(folder).weights() if name != INDEX]
@@ -160,4 +162,5 @@ def facts_of_model(folder: Path, config: Any) -> dict[str, Any]:
         "version": version("mammo-hf"),
         "calibration": getattr(config, "calibration", None) or {},
         "operating_points": getattr(config, "operating_points", None) or {},
+        "warrant": map_warrants(folder),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -120,40 +120,63 @@ def map_tests(folder: str | os.PathLike[str]) -> dict[str, tuple[str, ...]]:
     Args:
         folder: Folder of the model.
     """
+    return _of_each(folder, _lines)
+
+
+def map_warrants(folder: str | os.PathLike[str]) -> dict[str, dict[str, bool | None]]:
+    """Return by the explainer's name, for each test of a model's maps, whether they passed it; ``None``: not measured.
+
+    Args:
+        folder: Folder of the model.
+    """
+    return _of_each(folder, _passed)
+
+
+def _of_each(folder: str | os.PathLike[str], read: Callable[[Mapping[str, Any]], Any]) -> dict[str, Any]:
     path = Path(folder) / MAP_TESTS
     try:
         found = read_json(path)["explainers"] if path.is_file() else {}
-        return {str(name): _lines(row) for name, row in found.items()}
-    except (DataError, KeyError, TypeError, ValueError, AttributeError):  # from any value in a foreign folder
+        return {str(name): read(row) for name, row in found.items()}
+    except (
+        DataError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        IndexError,
+    ):  # of a foreign folder
         return {}
+
+
+def _passed(row: Mapping[str, Any]) -> dict[str, bool | None]:
+    ends = {test: row[test]["interval"] if _is_measured(row[test]) else None for test in _TESTS}
+    passes: dict[str, Callable[[float, float], bool]] = {
+        "placement": lambda low, _: low > 0,
+        "sanity": lambda _, high: high < LIKE_RANDOM,
+        "faithfulness": lambda _, high: high < 0,
+    }
+    return {test: None if interval is None else passes[test](*interval) for test, interval in ends.items()}
 
 
 NOT_TESTED = (f"{', '.join(_TESTS)} of its maps: not measured.",)
 
 
 def _lines(row: Mapping[str, Any]) -> tuple[str, ...]:
-    of = f"{row['images']} images of {row['patients']} patients of {row['collection']}"
-    placement, sanity, faithfulness = (row[test] if _is_measured(row[test]) else None for test in _TESTS)
-    lines = []
-    if placement is not None:
-        low, high = placement["interval"]
-        better = "no better than" if low <= 0 <= high else f"in the lesion {'more' if low > 0 else 'less'} often than"
-        lines.append(f"peak {better} the brightest tissue, {_signed(placement)}, {of}")
-    if sanity is not None:
-        follows = sanity["interval"][1] < LIKE_RANDOM
-        how = "another map" if follows else "much the same map"
-        lines.append(f"{how} with a random classifier, rank correlation {_signed(sanity, sign='')}")
-    if faithfulness is not None:
-        better = "faster than" if faithfulness["interval"][1] < 0 else "no faster than"
-        lines.append(f"hiding what it marks lowers the score {better} by a random map, {_signed(faithfulness)}")
-    measured = iter(lines)
-    tested = (placement, sanity, faithfulness)
-    texts = [
-        f"{test}: {'not measured' if one is None else next(measured)}."
-        for test, one in zip(_TESTS, tested, strict=True)
-    ]
+    passed = _passed(row)
+    found: dict[str, str] = {}
+    if passed["placement"] is not None:
+        how = "better" if passed["placement"] else "worse" if row["placement"]["interval"][1] < 0 else "no better"
+        found["placement"] = f"{how} than the brightest tissue, {_signed(row['placement'])}"
+    if passed["sanity"] is not None:
+        how = "another map" if passed["sanity"] else "much the same map"
+        found["sanity"] = f"{how} with a random classifier, rank correlation {_signed(row['sanity'], sign='')}"
+    if passed["faithfulness"] is not None:
+        how = "better" if passed["faithfulness"] else "no better"
+        found["faithfulness"] = f"{how} than a random map, deletion {_signed(row['faithfulness'])}"
     named = {"predicted": "the predicted label", "label": "the true label"}
-    return (*texts, f"tested on maps for {named.get(row['target'], row['target'])}.")
+    target, images = named.get(row["target"], row["target"]), f"{row['images']} images"
+    tested = f"tested for {target} on {images} of {row['patients']} patients of {row['collection']}."
+    return (*(f"{test}: {found.get(test, 'not measured')}." for test in _TESTS), tested)
 
 
 def _is_measured(found: Mapping[str, Any] | None) -> bool:

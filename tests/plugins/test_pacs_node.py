@@ -1,10 +1,12 @@
 """The node without a PACS: its queue, its receiver, what it does with what can go wrong, and its command."""
 
+import copy
 import json
 import logging
 import sqlite3
 import stat
 import time
+from pathlib import Path
 
 import pytest
 
@@ -87,6 +89,9 @@ def test_an_exam_goes_through_once_and_leaves_no_trace_of_the_person(working, qu
     one = working(outputs={"sr": sr, "seg": seg})
     (study,) = set(come(queue, exam))
     assert stat.S_IMODE(queue.folder.stat().st_mode) == 0o700
+    assert queue.size() == sum(Path(file).stat().st_size for file in queue.files(study))
+    one.score(study)
+    assert queue.size() == sum(path.stat().st_size for path in queue.folder.glob("*/*/*.dcm"))
     assert one.step()
     report = next(found for found in one.peer.objects.values() if found.Modality == "SR")
     assert report.PatientID == PATIENT["PatientID"]
@@ -108,18 +113,28 @@ def test_an_exam_goes_through_once_and_leaves_no_trace_of_the_person(working, qu
 
 
 @pytest.mark.slow
-def test_a_pacs_that_is_away_gets_the_results_later(working, queue, exam):
-    one = working()
+def test_a_pacs_that_is_away_for_an_hour_gets_all_results_later(working, queue, exam, monkeypatch):
+    one, now = working(), [time.time()]
+    monkeypatch.setattr("mammo_hf_pacs.queue.time.time", lambda: now[0])
+    other = [copy.deepcopy(image) for image in exam]
+    for image in other:
+        image.StudyInstanceUID = f"{image.StudyInstanceUID}.1"
+    one.peer.problem, tries, start = LaterError("answers 503", source="the PACS"), 0, now[0]
     come(queue, exam)
-    one.peer.problem = LaterError("answers 503", source="the PACS")
-    one.step()
-    assert (queue.open_exams(), queue.due()) == (1, [])
-    assert not one.step()
+    while now[0] < start + 3600:
+        tries += one.step()
+        now[0] += 1
+        if now[0] == start + 1800:
+            come(queue, other)
+    assert queue.open_exams() == 2
+    assert tries < 40  # 2, 4, 8, ... up to 600 s apart
     one.peer.problem = None
-    queue._database.execute("update exams set due = 0")
-    one.step()
-    assert queue.open_exams() == 0
-    assert [line["outcome"] for line in audit(queue)] == ["done"]
+    while queue.open_exams():
+        one.step()
+        now[0] += 1
+    assert now[0] < start + 3600 + 605
+    assert [line["outcome"] for line in audit(queue)] == ["done", "done"]
+    assert len(one.peer.objects) == 2
 
 
 @pytest.mark.slow
@@ -141,7 +156,8 @@ def test_what_cannot_be_scored_is_put_aside_and_the_next_exam_is_scored(working,
     take(queue, objects.written(chest)[1])
     other = mammogram_dataset(exam[1].pixel_array, PatientID="other", StudyInstanceUID=exam[0].StudyInstanceUID)
     come(queue, [*exam, other])
-    one.step()
+    while one.step():
+        pass
     reasons = sorted(reason for _, reason in queue.aside())
     assert len(reasons) == 2
     assert reasons[0].startswith("its images are of several patients")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 import shutil
 import subprocess
 
@@ -17,9 +18,10 @@ from mammo_hf import MammoImageProcessor
 from mammo_hf.dicom.writer import mammogram_dataset
 from mammo_hf.errors import DataError
 from mammo_hf.explainers import Explanation
-from mammo_hf.inference.outputs import ScoredExam, ScoredImage
+from mammo_hf.inference.outputs import ScoredExam, ScoredImage, facts_of_model
+from mammo_hf.models.checkpoint import MAP_TESTS
 from mammo_hf.processing.geometry import Geometry
-from mammo_hf.testing import check_output, scored_exam
+from mammo_hf.testing import check_output, scored_exam, tiny_classifier
 
 IDENTITY = {
     "PatientName": "Doe^Jane",
@@ -177,19 +179,27 @@ def test_the_report_holds_the_scores_and_what_made_them(explained):
     assert not found.content.get_planar_roi_measurement_groups()
 
 
-def test_the_peak_is_a_point_only_where_the_map_has_its_warrant(explained):
-    exam = explained()
-    passed, failed = {"placement": True, "sanity": True}, {"placement": True, "sanity": False}
-    for tests, expected in ((passed, 1), (failed, 0), ({}, 0)):
-        model = exam.model | {"warrant": {"grad_cam": tests}}
-        (dataset,) = sr.datasets_of(dataclasses.replace(exam, model=model))
+def test_the_peak_is_a_point_only_where_the_map_has_its_warrant(explained, tmp_path):
+    exam, model, seen = explained(), tmp_path / "model", set()
+    tiny_classifier().save_pretrained(model)
+    good, bad = {"value": -0.2, "interval": [-0.3, -0.1]}, {"value": 0.7, "interval": [0.6, 0.8]}
+    row = {"placement": bad, "sanity": good, "faithfulness": good, "target": "predicted", "collection": "x"}
+    row |= {"images": 9, "patients": 9}
+    untested = None, row | {"faithfulness": None}, row | {"sanity": bad}
+    for tests, expected in (*((one, 0) for one in untested), (row, 1)):  # as evaluate-explanations keeps them
+        if tests is not None:
+            (model / MAP_TESTS).write_text(json.dumps({"explainers": {"grad_cam": tests}}))
+        warrant = facts_of_model(model, None)["warrant"]
+        (dataset,) = sr.datasets_of(dataclasses.replace(exam, model=exam.model | {"warrant": warrant}))
         found = hd.sr.srread(io.BytesIO(objects.written(dataset)[1]))
+        seen.add(dataset.SOPInstanceUID)
         groups = found.content.get_planar_roi_measurement_groups()
         assert len(groups) == expected
         for group in groups:
             (column, row) = group.roi.value[0]
             assert 200 <= row < 240
             assert 144 <= column < 184
+    assert len(seen) == 2  # other content has another identifier
 
 
 def test_the_segmentations_are_in_the_pixels_of_the_source(explained):

@@ -7,6 +7,7 @@ scoring again gives the same objects, which the PACS is asked for before any is 
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
@@ -50,8 +51,10 @@ class Scorer:
 
     @property
     def name(self) -> str:
-        """What distinguishes the results of this model and version from others."""
-        return f"{self.facts['sha256'][:16]} {self.facts['version']} {' '.join(sorted(self.outputs))}"
+        """What distinguishes the results of this model, with its tests of maps, and version from others."""
+        tests = json.dumps(self.facts.get("warrant", {}), sort_keys=True)
+        about = self.facts["sha256"][:16], self.facts["version"], *sorted(self.outputs), tests
+        return " ".join(about)
 
     def score(
         self, files: Sequence[str], work: Path, earlier: Mapping[str, list[dict[str, str]]]
@@ -139,7 +142,8 @@ class Node:
         if self.poll and self.web is not None and time.monotonic() - self._polled > self.poll:
             self._polled = time.monotonic()
             self._guarded("", self._search)
-        whole = self.queue.whole(self.quiet, self.quiet_of_four)
+        # one exam is scored and sent before the next is scored: the first of many does not wait for the last
+        whole = self.queue.whole(self.quiet, self.quiet_of_four)[:1]
         for study in whole:
             self._guarded(study, lambda study=study: self.score(study))  # type: ignore[misc]
         due = self.queue.due()
@@ -237,12 +241,15 @@ class Node:
             work.mkdir(mode=0o700, parents=True)
             folder.mkdir(mode=0o700, parents=True)
         found, exam = self.scorer.score(files, work, self.queue.earlier(study))
+        size = 0
         for kind, datasets in found.items():
             for number, dataset in enumerate(datasets):
-                write_whole(folder / f"{kind}-{number:03d}.dcm", objects.written(dataset)[1])
+                content = objects.written(dataset)[1]
+                write_whole(folder / f"{kind}-{number:03d}.dcm", content)
+                size += len(content)
         line = self._line(study, "done", time.monotonic() - started) | _results(exam)
         write_record(line, folder / "line.json")
-        if not self.queue.scored(study, stamp):
+        if not self.queue.scored(study, stamp, size):
             self.queue.remove_files(study)  # an image has come meanwhile: all are scored again
 
     def _complete(self, study: str) -> None:

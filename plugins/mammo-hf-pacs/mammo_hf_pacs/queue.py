@@ -23,13 +23,20 @@ from mammo_hf.files import whole_file, writing_errors
 
 TABLES = """
 create table if not exists exams (
-    study text primary key, state text, changed real, attempts integer default 0, due real default 0, reason text
+    study text primary key, state text, changed real, attempts integer default 0, due real default 0, reason text,
+    object_bytes integer default 0
 );
-create table if not exists images (study text, image text, view text, done text default '', primary key (study, image));
+create table if not exists images (
+    study text, image text, view text, done text default '', bytes integer, primary key (study, image)
+);
 create table if not exists objects (
     study text, kind text, series text, class text, instance text primary key, made real
 );
 create table if not exists audit (number integer primary key, line text);
+create index if not exists exams_by_state on exams (state, due);
+create index if not exists exams_with_objects on exams (object_bytes) where object_bytes > 0;
+create index if not exists images_that_are_here on images (bytes) where bytes > 0;
+create index if not exists objects_by_study on objects (study);
 """
 STATES = ("arriving", "scored", "done", "aside")  # of an exam; "scored": its objects are to be sent
 STANDARD = {"RCC", "RMLO", "LCC", "LMLO"}
@@ -57,6 +64,7 @@ class Queue:
         self._database.execute("pragma journal_mode=wal")
         self._database.execute("pragma synchronous=full")
         self._database.executescript(TABLES)
+        self._audited = (0, 0)  # lines and bytes of the audit's file when it was last written
         self._write_audit()
 
     def close(self) -> None:
@@ -116,7 +124,9 @@ class Queue:
                     part.write_bytes(content)
             with self._changing() as database:
                 database.execute(
-                    "insert or ignore into images (study, image, view) values (?, ?, ?)", (study, image, view)
+                    "insert into images (study, image, view, bytes) values (?, ?, ?, ?) on conflict (study, image) do"
+                    " update set bytes = max(bytes, excluded.bytes)",
+                    (study, image, view, len(content)),
                 )
                 database.execute(
                     "insert into exams (study, state, changed) values (?, 'arriving', ?) on conflict (study) do update"
@@ -126,8 +136,12 @@ class Queue:
         return study
 
     def size(self) -> int:
-        """Return the bytes of all files that are kept."""
-        return sum(path.stat().st_size for path in self.folder.glob("*/*/*") if path.is_file())
+        """Return the bytes of all images and objects that are kept."""
+        ((images, made),) = self._rows(
+            "select (select total(bytes) from images where bytes > 0),"
+            " (select total(object_bytes) from exams where object_bytes > 0)"
+        )
+        return int(images + made)
 
     def known(self, study_uid: str) -> bool:
         """Return whether a study has come before."""
@@ -136,18 +150,21 @@ class Queue:
     # What is to be done
 
     def whole(self, quiet: float, quiet_of_four: float) -> list[str]:
-        """Return the exams that are to be scored: nothing has come for them for some seconds.
+        """Return the exams that are to be scored, as nothing has come for them for some seconds; the oldest first.
 
         Args:
             quiet: Seconds after which an exam counts as whole.
             quiet_of_four: Seconds after which one with the four standard views does.
         """
         now, found = time.time(), []
-        for study, changed in self._rows("select study, changed from exams where state = 'arriving' and due <= ?", now):
-            views = {view for (view,) in self._rows("select view from images where study = ?", study)}
+        for study, changed, views in self._rows(
+            "select study, changed, group_concat(view) from exams left join images using (study)"
+            " where state = 'arriving' and due <= ? group by study order by changed",
+            now,
+        ):
             waited = now - changed
             # a clock that was set back must not keep an exam waiting
-            if waited < 0 or waited >= (quiet_of_four if views >= STANDARD else quiet):
+            if waited < 0 or waited >= (quiet_of_four if set((views or "").split(",")) >= STANDARD else quiet):
                 found.append(study)
         return found
 
@@ -200,11 +217,17 @@ class Queue:
 
     # What was done
 
-    def scored(self, study: str, stamp: float) -> bool:
-        """Note that the objects of an exam are on the disk, to be sent; not if an image has come since its stamp."""
+    def scored(self, study: str, stamp: float, size: int) -> bool:
+        """Note that the objects of an exam are on the disk, to be sent; not if an image has come since its stamp.
+
+        Args:
+            study: The study.
+            stamp: What `stamp` returned before it was scored.
+            size: Bytes of its objects.
+        """
+        change = "update exams set state = 'scored', attempts = 0, due = 0, object_bytes = ?"
         with self._changing() as database:
-            change = "update exams set state = 'scored', attempts = 0, due = 0 where study = ? and changed = ?"
-            return bool(database.execute(change, (study, stamp)).rowcount)
+            return bool(database.execute(f"{change} where study = ? and changed = ?", (size, study, stamp)).rowcount)
 
     def later(self, study: str, reason: str) -> float:
         """Note that an exam could not be sent, and return the seconds until it is tried again."""
@@ -268,32 +291,41 @@ class Queue:
 
     def remove_files(self, study: str, more: Iterable[str] = ()) -> None:
         """Remove an exam's objects and what scoring has left, and what else is named."""
-        for kind in ("objects", "work", *more):
+        kinds = ("objects", "work", *more)
+        for kind in kinds:
             shutil.rmtree(self.files_folder(study, kind), ignore_errors=True)
+        with self._changing() as database:
+            database.execute("update exams set object_bytes = 0 where study = ?", (study,))
+            if "images" in kinds:
+                database.execute("update images set bytes = 0 where study = ?", (study,))
 
     def sweep(self) -> None:
         """Remove files that a kill has left of exams that are done or unknown; call it before any can come."""
         open_exams = {study for (study,) in self._rows("select study from exams where state in ('arriving', 'scored')")}
         for folder in self.folder.glob("*/*"):
             if folder.is_dir() and folder.name not in open_exams:
-                shutil.rmtree(folder, ignore_errors=True)
+                self.remove_files(folder.name, ("images",))
+        with self._changing() as database:  # a kill between the removal of files and its note
+            ended = "(select study from exams where state in ('done', 'aside'))"
+            database.execute(f"update images set bytes = 0 where bytes > 0 and study in {ended}")
+            database.execute("update exams set object_bytes = 0 where state in ('done', 'aside')")
 
     def _write_audit(self) -> None:
         """Append the lines of the audit that its file lacks: a kill may have come between database and file."""
         path = self.folder / "audit.jsonl"
-        there = path.read_bytes() if path.exists() else b""
-        whole = there[: there.rfind(b"\n") + 1]
-        lines = [
-            line
-            for (line,) in self._rows("select line from audit order by number limit -1 offset ?", whole.count(b"\n"))
-        ]
-        if lines or whole != there:
-            with open(path, "r+b" if path.exists() else "wb") as file:
-                file.truncate(len(whole))
-                file.seek(len(whole))
-                file.write("".join(f"{line}\n" for line in lines).encode())
-                file.flush()
-                os.fsync(file.fileno())
+        count, size = self._audited
+        if not path.exists() or path.stat().st_size != size:  # of a killed process, or another one has written
+            there = path.read_bytes() if path.exists() else b""
+            count, size = there.count(b"\n"), there.rfind(b"\n") + 1
+        rows = self._rows("select line from audit where number > ? order by number", count)
+        lines = "".join(f"{line}\n" for (line,) in rows).encode()
+        with open(path, "r+b" if path.exists() else "wb") as file:
+            file.truncate(size)
+            file.seek(size)
+            file.write(lines)
+            file.flush()
+            os.fsync(file.fileno())
+        self._audited = count + len(rows), size + len(lines)
 
     # Pause and resume, by another process too
 

@@ -13,7 +13,7 @@ from mammo_hf.inference.outputs import ScoredExam, ScoredImage, Scores
 from . import REQUIRES as REQUIRES
 from . import available as available
 
-MAPS = False
+MAPS = True  # their peaks, if they have their warrant
 
 
 def files_of(exam: ScoredExam) -> list[tuple[str, bytes]]:
@@ -56,7 +56,9 @@ def datasets_of(exam: ScoredExam, replaces: Sequence[Mapping[str, str]] = ()) ->
     observer = hd.sr.ObserverContext(codes.DCM.Device, device)
     context = hd.sr.ObservationContext(observer_device_context=observer)
     report = hd.sr.MeasurementReport(context, codes.PROCEDURE, groups, codes.REPORT)
-    place = objects.placed(exam, headers, "sr", headers)
+    # the tests of maps may be made after a first report
+    passed = sorted(name for name in exam.model.get("warrant", {}) if warranted(exam.model, name))
+    place = objects.placed(exam, headers, "sr", headers, *passed)
     earlier = [_earlier(one) for one in replaces if one["instance"] != place["sop_instance_uid"]]
     dataset = hd.sr.ComprehensiveSR(
         evidence=[objects.nameless(header) for header in headers],
@@ -148,7 +150,7 @@ def warranted(model: Mapping[str, Any], explainer: str) -> bool:
         model: Facts on the model; those without a ``warrant`` of the explainer give none.
         explainer: Name of the explainer.
     """
-    tests = (model.get("warrant") or {}).get(explainer) or {}
+    tests = model.get("warrant", {}).get(explainer, {})
     return bool(tests) and all(passed is True for passed in tests.values())
 
 
