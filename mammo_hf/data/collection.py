@@ -108,7 +108,7 @@ class Collection:
         self.notes = list(notes)
         self.rejected = list(rejected)
         self.moved = list(moved)
-        self._tasks = [{"name": task["name"], "labels": list(task["labels"])} for task in tasks]
+        self._tasks = [{**task, "labels": list(task["labels"])} for task in tasks]
 
     @classmethod
     def from_rows(
@@ -149,7 +149,7 @@ class Collection:
     @property
     def tasks(self) -> list[dict[str, Any]]:
         """Tasks of the collection: ``[{"name": "pathology", "labels": ["benign", "malignant"]}, ...]``."""
-        return [{"name": task["name"], "labels": list(task["labels"])} for task in self._tasks]
+        return [{**task, "labels": list(task["labels"])} for task in self._tasks]
 
     def __len__(self) -> int:
         return len(self.dataset)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from datasets import Features, Value
@@ -55,14 +55,20 @@ COLUMNS = tuple(DESCRIPTIONS)
 OPTIONAL = ("age_band", "vendor", "stratum")  # the rows of a source may leave them out; they become null
 
 
-def task_list(tasks: Iterable[str] | Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+def task_list(
+    tasks: Iterable[str] | Mapping[str, Sequence[str]], severity: Collection[str] = ()
+) -> list[dict[str, Any]]:
     """Return tasks in the form of a model's ``config.tasks``: ``[{"name": ..., "labels": [...]}, ...]``.
 
     Args:
         tasks: Names of common tasks, or a mapping from the name of each task to its labels.
+        severity: Names of the tasks whose last label, the most severe one, is explained of every image.
     """
     named = tasks if isinstance(tasks, Mapping) else {name: TASKS[name] for name in tasks}
-    return [{"name": name, "labels": list(labels)} for name, labels in named.items()]
+    return [
+        {"name": name, "labels": list(labels)} | ({"severity": True} if name in severity else {})
+        for name, labels in named.items()
+    ]
 
 
 def describe(tasks: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -29,7 +29,8 @@ class TaskConfig(PreTrainedConfig):
     Args:
         tasks: Tasks of the classifier: a list of ``{"name": ..., "labels": [...]}``, or a dict from name to
             labels, which becomes such a list. The list's order is the order of the classifier's rows. A list because
-            JSON configurations are written with sorted keys: a dict would come back in another order.
+            JSON configurations are written with sorted keys: a dict would come back in another order. A task with
+            ``"severity": True`` is explained for its last label, whatever the model predicts.
         class_weights: Weights of the labels by task, w_c = N / (K * N_c) of the labelled training rows.
         task_weights: Weights in the mean over tasks, by task; 1 for a task that is not named.
         ordinal_tasks: Tasks whose labels have an order, trained with the ranked probability score.
@@ -263,7 +264,8 @@ class TaskConfig(PreTrainedConfig):
     def _task(name: str, task: Any) -> dict[str, Any]:
         """Return a task as the configuration keeps it, from its dict or its labels."""
         labels = task["labels"] if isinstance(task, Mapping) else task
-        return {"name": name, "labels": [str(label) for label in labels]}
+        severity = isinstance(task, Mapping) and task.get("severity", False)
+        return {"name": name, "labels": [str(label) for label in labels]} | ({"severity": True} if severity else {})
 
     @classmethod
     def _changed(cls, stored: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from dense_swin import stock_classifier
 
 from mammo_hf import MammoSwinConfig
 from mammo_hf.errors import UsageError
-from mammo_hf.explainers.targets import label_names, predicted, resolve, score, task_slices
+from mammo_hf.explainers.targets import fixed_target, label_names, predicted, resolve, score, task_slices
 from mammo_hf.testing import tiny_classifier
 
 
@@ -30,6 +30,14 @@ def test_one_for_each_image(config, each):
 def test_what_is_no_label_is_refused_with_those_that_are(config, wrong):
     with pytest.raises(UsageError, match=r"pathology:benign|one per image"):
         resolve(wrong, 2, config)
+
+
+def test_the_most_severe_of_several_labels_is_explained_if_the_mapping_says_so(tmp_path):
+    labels = {"labels": ["a", "b", "c"]}
+    tasks = [{"name": "density", **labels}, {"name": "birads", **labels, "severity": True}]
+    MammoSwinConfig(tasks=tasks).save_pretrained(tmp_path)
+    config = MammoSwinConfig.from_pretrained(tmp_path)
+    assert (fixed_target(config, "density"), fixed_target(config, "birads")) == (None, 5)
 
 
 def test_a_label_of_several_tasks_is_refused():

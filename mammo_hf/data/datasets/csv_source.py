@@ -237,7 +237,7 @@ class MappedSource:
             notes = [*notes, Note("images_without_label", count=unlabelled, total=len(rows))]
         collection = Collection.from_rows(
             rows,
-            tasks=task_list(mapping.tasks),
+            tasks=task_list(mapping.tasks, mapping.severity),
             salt_name=PRIVATE if mapping.is_private else self.NAME,
             notes=notes,
             rejected=rejected,

@@ -157,6 +157,7 @@ class Mapping:
         self.tasks: dict[str, tuple[str, ...]] = {}
         self.labels: dict[str, Field] = {}
         self.by_breast: set[str] = set()
+        self.severity: set[str] = set()
         self.follow_up: dict[str, Any] = {}  # fields by the keys of the task, and texts of date_format and table
         for name, given in content.get("tasks", {}).items():
             self._read_task(name, given)
@@ -180,12 +181,15 @@ class Mapping:
         if name == FOLLOW_UP and "from" not in given:
             self.tasks[name], self.follow_up = TASKS[name], _follow_up(given)
             return
-        _check_keys(given, (*_FIELD, "labels", "by_breast"), f"tasks.{name}.")
-        template = {key: value for key, value in given.items() if key not in ("labels", "by_breast")}
+        others = ("labels", "by_breast", "severity")
+        _check_keys(given, (*_FIELD, *others), f"tasks.{name}.")
+        template = {key: value for key, value in given.items() if key not in others}
         self.labels[name] = as_field(template, f"tasks.{name}")
         self.tasks[name] = _labels(name, given, self.labels[name])
         if given.get("by_breast"):
             self.by_breast.add(name)
+        if given.get("severity"):
+            self.severity.add(name)
 
     def tables(self) -> list[str]:
         """Return the tables that must exist."""

@@ -234,3 +234,10 @@ def test_a_mapping_by_name_and_none_at_all(tmp_path):
         load("csv", tmp_path)
     with pytest.raises(DataError, match=r"has no table index\.csv"):
         load("csv", tmp_path, mapping="ddsm")
+
+
+def test_a_task_whose_most_severe_label_is_explained_says_so_to_the_last(tmp_path):
+    mapping = MAPPING.replace('unknown = ["?"]', 'unknown = ["?"]\nseverity = true')
+    table = read(write(tmp_path, {}, mapping=mapping))
+    expected = [{"name": "pathology", "labels": ["benign", "malignant"], "severity": True}]
+    assert table.tasks == table.where(split="train").tasks == expected

@@ -42,6 +42,7 @@ def test_a_mapping_in_full(tmp_path):
     mapping = read(tmp_path, SMALL)
     assert (mapping.name, mapping.table, mapping.is_private) == ("mine", "t.csv", False)
     assert mapping.tasks == {"density": ("a", "b", "c", "d")}
+    assert (mapping.severity, read(tmp_path, SMALL + "severity = true\n").severity) == (set(), {"density"})
 
 
 @pytest.mark.parametrize("path", sorted(MAPPINGS.glob("*.toml")), ids=lambda path: path.stem)
