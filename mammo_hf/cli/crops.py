@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> None:
         raise UsageError("a sheet needs pictures", remedy="give --columns and --rows from 1, and --tile from 16")
     from ..data.overrides import read_overrides
     from ..models.checkpoint import load_processor
-    from ..processing.contact_sheet import sheets
+    from ..processing.contact_sheet import LEGEND, LESION_COLOUR, sheets
     from ..processing.image_processing_mammo import MammoImageProcessor
 
     processor = load_processor(args.processor) if args.processor else MammoImageProcessor()
@@ -67,7 +67,8 @@ def main(arguments: list[str]) -> None:
         facts = _drawn(images, folder, processor, args.tile, pictures, overrides)
         shown = _ordered([fact for fact in facts if "error" not in fact], args.columns * args.rows)
         tiles = _tiles(shown, pictures, args.tile)
-        for number, sheet in enumerate(sheets(tiles, args.columns, args.rows)):
+        legend = {colour: text for colour, text in LEGEND.items() if args.lesions or colour != LESION_COLOUR}
+        for number, sheet in enumerate(sheets(tiles, args.columns, args.rows, legend)):
             sheet.save(out / _sheet_name(number))
     failed = [fact for fact in facts if "error" in fact]
     with (out / "crops.csv").open("w", newline="", encoding="utf-8") as file:
@@ -121,14 +122,14 @@ def _drawn(
     overrides: Overrides,
 ) -> list[Facts]:
     """Return the facts of each image, and append the picture of each that is read to a file."""
-    from tqdm import tqdm
+    from tqdm.auto import tqdm
 
     from ..data.findings import cut_fraction, lesion_masks
     from ..data.overrides import SKIPPED, override_of
     from ..processing.contact_sheet import tile
 
     facts: list[Facts] = []
-    for path in tqdm(images, desc="crops", unit="image", leave=False):
+    for path in tqdm(images, desc="crops", unit=" images", leave=False, disable=None):
         fact: Facts = {"file": str(path.relative_to(folder) if path.is_relative_to(folder) else path)}
         facts.append(fact)
         override = override_of(overrides, path)
@@ -182,10 +183,9 @@ def _tiles(facts: list[Facts], pictures: IO[bytes], side: int) -> Iterator[Image
     from ..processing.contact_sheet import captioned
 
     for fact in facts:
-        mark = " CUT" if _cuts(fact) else " !" if fact["notes"] else ""
-        caption = f"{fact['number']}{mark} {Path(fact['file']).stem[-side // 7 :]}"
+        notes = [*["cuts a lesion"] * _cuts(fact), *codes(fact["notes"])]
         pictures.seek(fact["position"])
-        yield captioned(pictures, caption, side)
+        yield captioned(pictures, f"{fact['number']}: {fact['file']}", notes, side)
 
 
 def _described(breast: Breast) -> Facts:
