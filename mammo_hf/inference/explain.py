@@ -14,7 +14,7 @@ from functools import partial
 from html import escape
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -49,6 +49,7 @@ SHOWN = ("attention", "grad_cam", "grad_cam_attention")
 SHOWN_OF_BAGS = ("bag_attention", "grad_cam")  # by a head over features
 PARTS = ("test", "validation", "train", "unlabelled", "all")  # of a collection
 COUNT = 12  # test images of a collection that are drawn
+Found = TypeVar("Found")
 
 
 def explain(
@@ -332,6 +333,8 @@ class _Drawing:
         self.first = next(iter(task_slices(network.config)))
         self.by_prediction = target is None and fixed_target(network.config, self.first) is None
         self.by_exam = self.by_prediction or bool(write)
+        # explainers score the pooled features of the image
+        self.scored_apart = getattr(network.config, "score_from", "pooled") != "pooled"
         self.write, self.facts = write, dict[str, Any]()
         self.rows: list[list[Any]] = []
         self.remarks: dict[str, None] = {}
@@ -353,10 +356,12 @@ class _Drawing:
         with self.bar, writing_errors(self.out):
             for exam in exams:
                 self.out.mkdir(parents=True, exist_ok=True)
-                target: Any = self._target_of(exam) if self.by_prediction and len(exam) > 1 else self.target
+                of_exam = self.by_prediction and len(exam) > 1
+                logits = [self._logits(shown) if of_exam or self.scored_apart else None for shown in exam]
+                target: Any = self._target_of(logits) if of_exam else self.target
                 found = []
-                for shown in exam:
-                    found.append(self._draw(shown, target))
+                for shown, own in zip(exam, logits, strict=True):
+                    found.append(self._draw(shown, target, own))
                     self.bar.update()
                 if self.write and found:
                     self._write(exam, found)
@@ -371,29 +376,34 @@ class _Drawing:
         counts: dict[str, Any] = {"notes": self.noted, "refusals": refusals}
         return InferenceResult(self.out, len(self.rows), len(self.rejected), rejects, **counts)
 
-    def _target_of(self, exam: Sequence[_Shown]) -> list[int]:
-        """Return the label that is explained on all views of an exam."""
+    def _logits(self, shown: _Shown) -> torch.Tensor:
+        """Return the logits (1, labels) that the scores of an image are made of."""
         with torch.inference_mode():
-            pixels = [shown.pixels.to(self.network.device) for shown in exam]
-            logits = torch.cat([image_logits(self.network, one) for one in pixels]).double().cpu().numpy()
-        scores = calibrated_scores(self.network.config, logits)
+            return image_logits(self.network, shown.pixels.to(self.network.device)).float().cpu()
+
+    def _target_of(self, logits: Sequence[Any]) -> list[int]:
+        """Return the label that is explained on all views of an exam, from the logits of each."""
+        scores = calibrated_scores(self.network.config, torch.cat(list(logits)).double().numpy())
         return targets_of_exam(self.network.config, {self.first: scores[self.first].mean(axis=0)}, [self.first])
 
-    def _write(self, exam: Sequence[_Shown], found: Sequence[Mapping[str, Explanation]]) -> None:
-        """Write the outputs of an exam."""
+    def _write(self, exam: Sequence[_Shown], found: Sequence[tuple[torch.Tensor, Mapping[str, Explanation]]]) -> None:
+        """Write the outputs of an exam, from the logits and the explanations of each image."""
         config, images = self.network.config, []
-        for shown, explanations in zip(exam, found, strict=True):
-            with torch.inference_mode():
-                logits = image_logits(self.network, shown.pixels.to(self.network.device)).double().cpu().numpy()
-            scores = np.concatenate([table[0] for table in calibrated_scores(config, logits).values()])
-            facts = shown.name, *shown.view, scores_by_label(config, scores), tuple(shown.notes)
+        for shown, (logits, explanations) in zip(exam, found, strict=True):
+            of_tasks = calibrated_scores(config, logits.double().numpy())
+            scores = scores_by_label(config, np.concatenate([table[0] for table in of_tasks.values()]))
+            facts = shown.name, *shown.view, scores, tuple(shown.notes)
             images.append(ScoredImage(*facts, tuple(explanations.values())))
         options = {"explainer": " ".join(self.names), "target": self.target, "operating_point": self.operating_point}
         write_outputs_of(ScoredExam(tuple(images), {}, self.facts, options, self.processor), self.write, self.out)
 
-    def _draw(self, shown: _Shown, target: Any) -> dict[str, Explanation]:
-        found = by_each(self.names, partial(self._explained, shown, target))
-        first = next(iter(found.values()))
+    def _draw(
+        self, shown: _Shown, target: Any, logits: torch.Tensor | None
+    ) -> tuple[torch.Tensor, dict[str, Explanation]]:
+        """Draw an image, and return its logits and explanations."""
+        explained = by_each(self.names, partial(self._explained, shown, target, logits))
+        found = {name: one for name, (_, one) in explained.items()}
+        logits, first = next(iter(explained.values()))
         maps = {name: explanation.map[0] for name, explanation in found.items()}
         remarks = dict.fromkeys(line for one in found.values() for line in one.remarks)
         text = "\n".join([first.result(), *remarks])
@@ -405,7 +415,7 @@ class _Drawing:
         self.remarks |= remarks
         self.noted.update(shown.notes)
         self.rows.append(self._row(name, shown, first))
-        return found
+        return logits, found
 
     def _row(self, picture: str, shown: _Shown, first: Explanation) -> list[Any]:
         drawn = "below the operating point" if first.strength() == 0 else "empty" if first.flat[0] else "drawn"
@@ -415,18 +425,17 @@ class _Drawing:
         front = [picture, shown.name, shown.split, first.target[0], f"{first.score[0]:.6g}", truth]
         return [*front, drawn, *place, ";".join(shown.notes)]
 
-    def _explained(self, shown: _Shown, target: Any, name: str) -> Explanation:
-        """Explain an image by one explainer, with the score that is reported of it."""
-        pixels = shown.pixels.to(self.network.device)
+    def _explained(
+        self, shown: _Shown, target: Any, logits: torch.Tensor | None, name: str
+    ) -> tuple[torch.Tensor, Explanation]:
+        """Explain an image by one explainer; return its logits, and the explanation with the score that is reported."""
         geometry = None if shown.geometry is None else [shown.geometry]
         options: dict[str, Any] = {"images": shown.image, "geometry": geometry, "tasks": [self.first]}
         options |= {"target": target, "operating_point": self.operating_point}
-        logits, explained = explain_tasks(self.network, pixels, name, **options)
-        if getattr(self.network.config, "score_from", "pooled") != "pooled":
-            with torch.inference_mode():
-                logits = image_logits(self.network, pixels).float()
+        own, explained = explain_tasks(self.network, shown.pixels.to(self.network.device), name, **options)
+        logits = own if logits is None else logits
         (found,) = as_reported(explained[0], logits[0], self.network.config).values()
-        return found
+        return logits, found
 
     def _page(self) -> str:
         """Return the page that shows the pictures, with what is known of the model above them."""
@@ -451,13 +460,13 @@ class _Drawing:
         return page
 
 
-def by_each(names: Sequence[str], run: Callable[[str], Explanation]) -> dict[str, Explanation]:
-    """Return the explanation of each explainer; one that fails is named in a warning and passed over.
+def by_each(names: Sequence[str], run: Callable[[str], Found]) -> dict[str, Found]:
+    """Return what is found by each explainer; one that fails is named in a warning and passed over.
 
     Raises:
         PluginError: All of them failed.
     """
-    found: dict[str, Explanation] = {}
+    found: dict[str, Found] = {}
     for name in names:
         try:
             found[name] = run(name)

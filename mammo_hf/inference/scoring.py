@@ -332,4 +332,4 @@ def sentences_on_scores(model: Any, task: str) -> tuple[str, ...]:
 def sentences_on_maps(model: Any, explainer: str) -> tuple[str, ...]:
     """Return one line on each test of the maps that an explainer gives of a loaded model, see `map_tests`."""
     tested = getattr(model, "map_tests", {}).get(explainer) or NOT_TESTED
-    return tuple(f"{method_name(explainer)}, {line}" for line in tested)
+    return tuple(f"{method_name(explainer)} {line}" for line in tested)
