@@ -10,6 +10,7 @@ import datasets
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
 
 from ..data.prepared_row import ACQUISITION, CELL, geometry_of, lesions_of
 from ..data.torch_datasets import LabelledImages
@@ -281,11 +282,12 @@ def score_images(
     config = cast(MammoSwinConfig, model.config)
     model.eval()
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), tqdm(total=len(prepared), desc="scoring", unit=" images", disable=None) as bar:
             for batch in loader:
                 output = model(pixel_values=batch["pixel_values"].to(model.device))
                 chosen = score_logits(config, output.logits, output.lesion_scores)
                 found.append(chosen.double().cpu().numpy())
+                bar.update(len(chosen))
     finally:
         model.train(training)
     logits = np.concatenate(found) if found else np.zeros((0, int(model.config.num_labels or 0)))

@@ -90,7 +90,7 @@ def write_phantom(
         _clear(folder)
         write_record({"patients": patients, "test_fraction": test_fraction, **settings}, folder / MARKER)
         written = _write_all(folder, jobs, settings, num_workers or min(_cores(), patients))
-        bar = tqdm(written, total=patients, desc="phantom", unit="patient", disable=not progress)
+        bar = tqdm(written, total=patients, desc="phantom", unit="patient", disable=None if progress else True)
         write_tables(folder, (row for rows in bar for row in rows))
     return {split: [case for case, of in jobs if of == split] for split in SPLITS}
 

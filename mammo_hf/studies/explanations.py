@@ -12,6 +12,7 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from ..data.collection import Collection
@@ -285,9 +286,11 @@ def _maps_of(
     for name in names:
         found: list[np.ndarray] = []
         try:
-            for batch in _batches(cases):
-                of_batch = targets[len(found) : len(found) + len(batch)]
-                found.extend(explain(model, _stack(batch), list(of_batch), name).map)
+            with tqdm(total=len(cases), desc=f"maps of {name}", unit=" images", leave=False, disable=None) as bar:
+                for batch in _batches(cases):
+                    of_batch = targets[len(found) : len(found) + len(batch)]
+                    found.extend(explain(model, _stack(batch), list(of_batch), name).map)
+                    bar.update(len(batch))
         except Exception as error:
             # A plug-in may raise anything on this model; the others are still measured, and the reason is kept
             reasons[name] = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
@@ -322,7 +325,7 @@ def _faithfulness(
 ) -> dict[str, np.ndarray]:
     """Measure the faithfulness of maps; NaN on images that are not chosen."""
     result = {name: np.full(len(cases), np.nan) for name in FAITHFULNESS}
-    for place in chosen:
+    for place in tqdm(chosen, desc="hiding parts of", unit=" images", leave=False, disable=None):
         index, pixels = targets[place], cases[place].pixel_values
 
         def probability(images: torch.Tensor, index: int = index) -> torch.Tensor:

@@ -85,7 +85,7 @@ def _compute(
 ) -> None:
     images = PreparedImages(prepared, processor)
     arrays: dict[str, np.memmap] = {}
-    for start in tqdm(range(0, len(images), BATCH_SIZE), desc="features", unit="batch", leave=False):
+    for start in tqdm(range(0, len(images), BATCH_SIZE), desc="features", unit="batch", leave=False, disable=None):
         rows = range(start, min(start + BATCH_SIZE, len(images)))
         pixels = torch.stack([images.normalized(images.intensity_and_lesions(index)[0]) for index in rows])
         for name, values in _pooled(encoder(pixels.to(encoder.device), output_hidden_states=True)).items():
@@ -253,5 +253,5 @@ def _of_row(row: dict[str, Any]) -> np.ndarray:
 
 
 def _bar(values: Iterable[Any], what: str) -> Iterable[Any]:
-    bar: Iterable[Any] = tqdm(values, desc=what, leave=False)
+    bar: Iterable[Any] = tqdm(values, desc=what, leave=False, disable=None)
     return bar

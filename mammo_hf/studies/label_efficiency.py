@@ -519,7 +519,7 @@ def run_cells(settings: StudySettings, cells: Sequence[Cell], processes: int) ->
     earlier = read_terms(settings.output_dir) or ()
     write_terms(settings.output_dir, earlier, *(study.terms(arm) for arm in {cell.arm for cell in left}))
     if processes < 2:
-        for cell in tqdm(left, desc="cells", unit="cell"):
+        for cell in tqdm(left, desc="cells", unit="cell", disable=None):
             _run(study, results, cell)
         return
     # made once, before the processes would all begin to
@@ -529,7 +529,7 @@ def run_cells(settings: StudySettings, cells: Sequence[Cell], processes: int) ->
     context = multiprocessing.get_context("spawn")
     counter = context.Value("i", 0)
     with ProcessPoolExecutor(processes, context, _start_worker, (settings, counter, processes)) as pool:
-        for _ in tqdm(pool.map(_run_here, left), total=len(left), desc="cells", unit="cell"):
+        for _ in tqdm(pool.map(_run_here, left), total=len(left), desc="cells", unit="cell", disable=None):
             pass
 
 

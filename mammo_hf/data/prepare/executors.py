@@ -28,7 +28,7 @@ class Progress:
 
     def __init__(self, total: int, doing: str = "preparing") -> None:
         self._lock = threading.Lock()
-        self.bar = tqdm(total=total, desc=doing, unit=" images", leave=False, smoothing=0.05)
+        self.bar = tqdm(total=total, desc=doing, unit=" images", leave=False, smoothing=0.05, disable=None)
 
     def __enter__(self) -> Progress:
         return self
