@@ -93,6 +93,8 @@ NOTES: Mapping[str, str] = {
     "display_replaced": (
         "{rule} spread the breast over {percent} % of the intensities; on_useless_display shows it by another rule"
     ),
+    "kind_not_trained_on": "is of a kind ({kind}) that the model was not trained on: it has no figures on such images",
+    "implant_present": "the breast holds an implant; the model has no figures on breasts with implants",
     "unlike_training_images": (
         "its pooled features are further from those of the training images than all but {percent} % of validation "
         "patients'; the scores may mean nothing"
@@ -105,6 +107,7 @@ NOTES: Mapping[str, str] = {
     "tiles_coarser": "the pixels are coarser than was asked for; tiles are cut from them as they are stored",
     # Among the images of an exam
     "another_image_counts": "another image of this view counts for breast and exam: {reason}",
+    "views_missing": "of the four standard views, the exam lacks {views}",
     # Collections
     "images_left_out": "{count} {kind} are left out",
     "images_overridden": "{count} images have their side or view from the overrides file",

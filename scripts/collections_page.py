@@ -17,6 +17,8 @@ SOURCES = (
 )
 INTRODUCTION = """# Collections
 
+After this page you can say what a known collection holds, on which terms, and how it is split.
+
 What each collection holds, its terms, its split and its peculiarities, as its own file in `mammo_hf/data/datasets`
 says: a module, or a mapping in `mappings`. `mammo-hf load FOLDER` recognises a collection by its files, and counts what
 is there.

@@ -17,9 +17,8 @@ import torch
 from PIL import Image as Pictures
 
 from ..data.precedence import NO_HEADER, Precedence, not_counting, precedence
-from ..dicom import Implant, Laterality, View, mammogram_dataset
+from ..dicom import Laterality, View, mammogram_dataset
 from ..dicom.report import mammogram_report
-from ..dicom.types import ImageKind
 from ..encoders.bags import Image
 from ..encoders.classifier import BagClassifier
 from ..encoders.views import Picture, drawn
@@ -28,7 +27,7 @@ from ..explainers import Explanation
 from ..explainers.explain import OPERATING_POINT
 from ..explainers.overlay import MAP_SCALE, OPACITY, colours, heat_overlay, method_name, percent
 from ..explainers.targets import calibrated_scores, fixed_target, label_names, resolve, task_slices
-from ..inference.exams import into_exam
+from ..inference.exams import into_exam, missing_views
 from ..inference.scoring import (
     explain_tasks,
     labels_by_task,
@@ -38,19 +37,14 @@ from ..inference.scoring import (
     units_of_head,
 )
 from ..models.own_figures import AT_CHANCE, is_at_chance
+from ..notes import Note
 from ..phantom.exam import draw_exam
 from ..processing.geometry import Geometry, mirrored, oriented, resize_area
 
 TALLEST = 1400  # height of a view on the page in pixels: what a screen shows
 MOST_FILES = 32  # per exam: a folder dropped by mistake is refused before it is read
 STANDARD = {(side, view) for side in (Laterality.LEFT, Laterality.RIGHT) for view in (View.CC, View.MLO)}
-# kinds of images that no figures of a model are recorded for; its card says that what is not named was not measured
-_LIMITS = {
-    ImageKind.TOMOSYNTHESIS: "it is drawn from a tomosynthesis volume, for which the model has no figures.",
-    ImageKind.TOMOSYNTHESIS_PROJECTION: "it is a projection of a tomosynthesis, for which the model has no figures.",
-    ImageKind.SYNTHETIC: "it is a synthetic image of a tomosynthesis, for which the model has no figures.",
-    Implant.PRESENT: "the breast holds an implant; the model has no figures on breasts with implants.",
-}
+_LIMITS = ("kind_not_trained_on", "implant_present")  # notes on what the model has no figures for
 # the fields of a header that are shown, with their headings; none of them identifies anybody
 _FACTS = {
     "kind": "image",
@@ -88,7 +82,7 @@ class ShownView:
         bag: The image as one of a bag, for a head over features; ``None`` for any other model.
         unlike_training: Whether it is unlike the images that the model was trained on.
         mm: Side of a pixel of `intensity` in mm; ``None`` if the file does not say.
-        limits: Sentences on what the model has no figures for.
+        limits: Notes on what the model has no figures for.
     """
 
     name: str
@@ -105,7 +99,7 @@ class ShownView:
     bag: Image | None = None
     unlike_training: bool = False
     mm: float | None = None
-    limits: tuple[str, ...] = ()
+    limits: tuple[Note, ...] = ()
 
     @cached_property
     def url(self) -> str:
@@ -185,16 +179,14 @@ def _whole_exam(model: Any, views: list[ShownView], notes: list[str]) -> Exam:
         for view in views
         if view.unlike_training
     ]
-    notes += [f"{view.name}: {limit}" for view in views for limit in view.limits]
+    notes += [f"{view.name}: {limit}." for view in views for limit in view.limits]
     counted = [view for index, view in enumerate(views) if index not in others]
     if any(view.laterality not in sides for view in counted):
         notes.append("Some files do not say which breast they show: there are no scores of breasts and exam.")
         return Exam(views, notes=notes)
-    missing = sorted(
-        f"{side.value} {view.value}" for side, view in STANDARD - {(one.laterality, one.view) for one in counted}
-    )
-    if missing:
-        notes.append(f"Of the four standard views, the exam lacks {', '.join(missing)}.")
+    notes += [
+        f"{note[0].upper()}{note[1:]}." for note in missing_views((v.laterality.value, v.view.value) for v in counted)
+    ]
     return Exam(views, _units(model, counted), notes)
 
 
@@ -298,13 +290,9 @@ def _read(model: Any, processor: Any, image: Any, number: int, lock: AbstractCon
         precedence=precedence(mammogram),
         bag=bag,
         unlike_training=unlike,
-        limits=() if mammogram is None else _limits(mammogram.header),
+        limits=tuple(note for note in source.notes if note.code in _LIMITS),
         mm=None if mammogram is None else _pixel_side(mammogram.header.spacing_mm, intensity.shape, shown.shape),
     )
-
-
-def _limits(header: Any) -> tuple[str, ...]:
-    return tuple(_LIMITS[one] for one in (header.kind, header.implant) if one in _LIMITS)
 
 
 def _pixel_side(spacing: tuple[float, float] | None, source: tuple[int, ...], shown: tuple[int, ...]) -> float | None:

@@ -31,7 +31,8 @@ SCHEMA = pa.schema(
         ("geometry", pa.string()),  # from the source's pixels to the canvas, as JSON
         ("notes", pa.string()),  # codes of the notes on the image, joined by semicolons
         ("breast", pa.binary()),  # one bit for each cell of 4 x 4 pixels
-        ("device", pa.string()),  # model of the machine in lower case, null if not known
+        ("kind", pa.string()),  # kind of image by the header, such as "2D" or "film", null if not known; so "device"
+        ("device", pa.string()),  # model of the machine in lower case
         ("kvp_band", pa.string()),  # one of BANDS, null if not known, as for films; so the next two
         ("exposure_band", pa.string()),
         ("thickness_band", pa.string()),
@@ -42,7 +43,7 @@ _LONGEST_NAME = 40  # characters of a machine's name that are kept
 # Borders of the bands of what the header says of an exposure, in its unit: kV, mAs and mm of compressed breast. A
 # band tells less of a person than the value.
 BANDS = {"kvp_band": (27, 29, 31), "exposure_band": (50, 100, 150), "thickness_band": (40, 60, 80)}
-ACQUISITION = ("device", *BANDS)  # columns of what the header says of the machine and the exposure
+ACQUISITION = ("kind", "device", *BANDS)  # columns of what the header says of image, machine and exposure
 FULL_SCALE = 65535  # stored value of the intensity 1
 CELL = 4  # pixels per side of a cell of the lesion and breast maps: the patch of every Swin size
 UNKNOWN_PATHOLOGY = 255  # in a lesion map: there is a finding here, its label is not known
@@ -62,12 +63,13 @@ def packed_breast(breast: Breast, geometry: Geometry) -> bytes:
 
 
 def acquisition_columns(header: MammogramHeader | None) -> dict[str, str | None]:
-    """Return what the header says of machine and exposure, the numbers as bands; all ``None`` for a picture."""
+    """Return what the header says of image, machine and exposure, the numbers as bands; all ``None`` for a picture."""
     if header is None:
         return dict.fromkeys(ACQUISITION)
     values = zip(BANDS, (header.kvp, header.exposure_mas, header.thickness_mm), strict=True)
     device = " ".join(header.model_name.lower().split())[:_LONGEST_NAME]
-    return {"device": device or None} | {name: band(value, BANDS[name]) for name, value in values}
+    named = {"kind": header.kind.value or None, "device": device or None}
+    return named | {name: band(value, BANDS[name]) for name, value in values}
 
 
 def band(value: float | None, borders: Sequence[float]) -> str | None:

@@ -16,6 +16,7 @@ from ..errors import DataError, UsageError
 from ..files import MARKER
 from ..models.checkpoint import load_processor, repository_of
 from ..models.configuration_mammo_swin import SIZES
+from ..models.own_figures import FEWEST_PATIENTS
 from ..processing.geometry import parse_size
 from ..processing.image_processing_mammo import MammoImageProcessor
 from . import TEST_FRACTION, VALIDATION_FRACTION
@@ -411,7 +412,17 @@ def training_processor(
         found = MammoImageProcessor(size=SIZE)
     if size:
         changes["size"] = parse_size(list(size))
-    return MammoImageProcessor.from_dict(found.with_settings(settings).to_dict() | changes)
+    return MammoImageProcessor.from_dict(found.with_settings(settings).to_dict() | {"image_kinds": None} | changes)
+
+
+def image_kinds(prepared: datasets.Dataset) -> list[str]:
+    """Return the kinds of image, such as "2D" or "film", that prepared images have by their headers, ten or more each.
+
+    Args:
+        prepared: Images of one split; without their kind, as features are, none is known.
+    """
+    counts = Counter(prepared["kind"]) if "kind" in prepared.column_names else Counter()
+    return sorted(kind for kind, count in counts.items() if kind is not None and count >= FEWEST_PATIENTS)
 
 
 def processor_differences(start: str | Path, processor: MammoImageProcessor) -> list[str]:

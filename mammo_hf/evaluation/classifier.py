@@ -384,6 +384,7 @@ FACTS = {
     "density": "density",
     "age_band": "age in years",
     "vendor": "vendor",
+    "kind": "kind of image",
     "device": "machine",
     "kvp_band": "tube voltage in kV",
     "exposure_band": "exposure in mAs",

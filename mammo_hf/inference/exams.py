@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,6 +65,20 @@ def views_of(exam: Mapping[Any, Any]) -> list[ExamView]:
     if not found:
         raise UsageError("holds no view", source="exam", remedy="give at least one, as {'LCC': path}")
     return [one for views in found.values() for one in views]
+
+
+_STANDARD = tuple((side, view) for side in ("L", "R") for view in ("CC", "MLO"))
+
+
+def missing_views(views: Iterable[tuple[str, str]]) -> list[Note]:
+    """Return a note on the standard views that an exam lacks; none if it has all four, or a side is not known.
+
+    Args:
+        views: Side and view of each image, such as ("L", "CC").
+    """
+    there = set(views)
+    lacking = ", ".join(" ".join(one) for one in _STANDARD if one not in there)
+    return [Note("views_missing", views=lacking)] if lacking and all(side in ("L", "R") for side, _ in there) else []
 
 
 def check_header(named: ExamView, mammogram: Any) -> None:

@@ -40,6 +40,7 @@ from ..metrics.aggregation import LEVELS, RULES
 from ..models.checkpoint import locate, repository_of
 from ..notes import codes
 from ..processing.image_processing_mammo import MammoImageProcessor
+from .exams import missing_views
 from .journal import Journal, rejects_path, write_tables
 from .onnx import is_exported, load_exported
 from .outputs import Output, ScoredExam, ScoredImage, facts_of_model, find_outputs, scores_by_label, write_outputs_of
@@ -544,7 +545,11 @@ def _read_batches(
 ) -> None:
     """Read and score this process's batches."""
     count, rejected = sum(map(len, batches)), 0
-    position = {"total": len(work.files), "initial": len(work.files) - count, "disable": not state.is_main_process}
+    position = {
+        "total": len(work.files),
+        "initial": len(work.files) - count,
+        "disable": None if state.is_main_process else True,
+    }
     bar = tqdm(desc="reading", unit=" images", smoothing=0.02, **position)
 
     def note(rows: Rows) -> None:
@@ -603,7 +608,8 @@ def _rows(scorer: _Scorer, model: Any, work: Work, batch: range, images: list[Re
     return [*_unit_rows(scorer, 2 * batch.start, units, _exam_cell(scorer, good[0]) if good else ""), *rows]
 
 
-Unit = tuple[str, int, np.ndarray]  # its side, "" if it is not one breast, the number of its images, its scores
+# its side, "" if it is not one breast; the side and view of each of its images; its scores
+Unit = tuple[str, list[tuple[str, str]], np.ndarray]
 
 
 def _counted(images: list[ReadImage]) -> list[int]:
@@ -618,20 +624,22 @@ def _units(scorer: _Scorer, model: Any, images: list[ReadImage], of_units: Any) 
     counted = _counted(images)
     found = []
     for side, members in units_of(scorer.level, [images[at].laterality for at in counted]):
-        scores = scorer.unit(model, of_units, [counted[member] for member in members])
+        own = [counted[member] for member in members]
+        scores = scorer.unit(model, of_units, own)
         if np.isfinite(scores).all():
-            found.append((side, len(members), scores))
+            found.append((side, [(images[at].laterality, images[at].view) for at in own], scores))
     return found
 
 
 def _unit_rows(scorer: _Scorer, number: int, units: list[Unit], exam: str) -> Rows:
     """Return the rows of units; ``number`` is that of the first."""
     rows: Rows = []
-    for side, images, scores in units:
+    for side, views, scores in units:
         cells = [f"{value:.6g}" for value in scores] + ([""] if scorer.pictures else [])
-        notes = ";".join(scorer.left_to_a_person(scorer.level, scores))
+        missing = codes(missing_views(views)) if scorer.level == "exam" else []
+        notes = ";".join([*missing, *scorer.left_to_a_person(scorer.level, scores)])
         facts = ["", exam, side, "", notes, *("" for _ in scorer.decoded)]
-        row = [scorer.level, str(images), *facts, *cells, "[]", "", ""]
+        row = [scorer.level, str(len(views)), *facts, *cells, "[]", "", ""]
         rows.append((number + len(rows), row))
     return rows
 

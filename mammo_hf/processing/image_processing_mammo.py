@@ -39,6 +39,7 @@ _ON_USELESS = ("note", "robust", "raise")
 # pixels that are decoded per canvas pixel, at least, on each axis: at 1/2, and at 1/4 and less. The noise of real
 # images allows no less, if the picture is to be within rms .0015 at 1/2 and .004 at 1/4
 _FINER = (1.7, 1.3)
+_USUAL_KINDS = ("2D", "film")  # of a model whose training images do not say their kind
 _LEAST_SEEN = 0.0625  # fraction of the intensities, from the 5th to the 95th percentile of the breast
 # what transformers itself writes into a preprocessor_config.json or passes on loading
 _TRANSFORMERS_KEYS = {
@@ -92,6 +93,9 @@ class MammoImageProcessor(BaseImageProcessor):
         mask_block_size: Side in pixels of the blocks that ``return_mask`` hides.
         mask_ratio: Fraction of the blocks that is hidden.
         patch_size: Side in pixels of the encoder's patches.
+        image_kinds: Kinds of DICOM image that the model was trained on, such as "2D" or "film"; an image of another
+            kind, or of a breast with an implant, is noted. Empty if they are not known, as of pictures without a
+            header; ``None`` before training, without notes.
         format_version: Version of the ``preprocessor_config.json`` that is read; any other than the present one is
             refused.
 
@@ -127,6 +131,7 @@ class MammoImageProcessor(BaseImageProcessor):
         mask_block_size: int = 16,
         mask_ratio: float = 0.5,
         patch_size: int = 4,
+        image_kinds: Sequence[str] | None = None,
         format_version: int = FORMAT_VERSION,
         **kwargs: Any,
     ) -> None:
@@ -162,6 +167,7 @@ class MammoImageProcessor(BaseImageProcessor):
         self.mask_block_size = mask_block_size
         self.mask_ratio = mask_ratio
         self.patch_size = patch_size
+        self.image_kinds = None if image_kinds is None else list(image_kinds)
         self.format_version = FORMAT_VERSION
         self.masking()  # raises if block, ratio and patch do not fit together
 
@@ -380,7 +386,17 @@ class MammoImageProcessor(BaseImageProcessor):
         """
         if isinstance(image, ImageSource):
             return image
-        return open_image(image, display=self.display, slab=Slab.from_policy(self.tomosynthesis), **self.of_headers)
+        source = open_image(image, display=self.display, slab=Slab.from_policy(self.tomosynthesis), **self.of_headers)
+        if self.image_kinds is not None and source.mammogram is not None:
+            source.notes += self._beyond_training(source.mammogram.header)
+        return source
+
+    def _beyond_training(self, header: Any) -> tuple[Note, ...]:
+        """Return notes on what a model has no figures for, by an image's header."""
+        kind, notes = header.kind.value, ()
+        if kind and kind not in (self.image_kinds or _USUAL_KINDS):
+            notes += (Note("kind_not_trained_on", kind=kind),)
+        return (*notes, Note("implant_present")) if header.implant.value == "YES" else notes
 
     def _shown(self, breast: Breast) -> Breast | None:
         """Return the breast with its margin, outside of which all is blanked; ``None`` if nothing is."""

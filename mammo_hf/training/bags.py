@@ -409,6 +409,7 @@ def _evaluate_and_save(fitted: BagFit, figures: dict[str, Any], collection: Coll
     figures = figures | {"baselines": fitted.baselines()}
     rows = {name: fitted.rows.select(fitted.split[name]) for name in ("validation", "test")}
     processor = load_processor(folder)
+    processor.image_kinds = []  # features do not say of what kind their images are
     figures = figures | evaluate(
         network,
         {name: scored_units(network, part, collection) for name, part in rows.items() if len(fitted.units[name])},

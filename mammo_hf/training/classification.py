@@ -20,6 +20,7 @@ from ..data.torch_datasets import EpochOfDatasets, LabelledImages, WithOtherBrea
 from ..data.training_data import (
     check_near_duplicates,
     collection_facts,
+    image_kinds,
     prepared_images,
     training_processor,
 )
@@ -277,6 +278,7 @@ def _evaluate_and_save(
         return figures | {"validation": {}, "test": {}}
     network = trainer.accelerator.unwrap_model(trainer.model)
     table, test = of_collection.get("table"), images["test"].prepared
+    processor.image_kinds = image_kinds(images["train"].prepared)
     figures = figures | evaluate(
         network,
         {name: scored(values, images[name].prepared, table) for name, values in logits.items()},

@@ -4,6 +4,7 @@ from io import BytesIO
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom.uid import SecondaryCaptureImageStorage
 from small_archive import write_dicom
 
 from mammo_hf import MammoImageProcessor
@@ -163,10 +164,14 @@ def test_all_views_are_explained_for_one_label(loaded):
 
 
 def test_what_the_model_has_no_figures_for_is_said(loaded):
+    model, processor = loaded
     dataset = breast("L", "CC", wall="left")
     dataset.BreastImplantPresent = "YES"
-    exam = read_exam(*loaded, [dataset])
-    assert "L CC: the breast holds an implant; the model has no figures on breasts with implants." in exam.notes
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+    trained = MammoImageProcessor.from_dict(processor.to_dict() | {"image_kinds": ["2D"]})
+    notes = read_exam(model, trained, [dataset]).notes
+    assert "L CC: the breast holds an implant; the model has no figures on breasts with implants." in notes
+    assert any(note.startswith("L CC: is of a kind (film) that the model was not trained on") for note in notes)
 
 
 def test_header_facts_name_nobody(loaded):

@@ -54,6 +54,7 @@ def test_a_header_gives_machine_and_bands_and_a_picture_nothing():
         ManufacturerModelName="Lorad  Selenia",
     )
     assert acquisition_columns(read_mammogram(dataset).header) == {
+        "kind": "2D",
         "device": "lorad selenia",
         "kvp_band": "29-31",
         "exposure_band": "50-100",

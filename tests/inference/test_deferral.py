@@ -45,6 +45,7 @@ def test_the_least_sure_are_noted_by_image_and_exam(checkpoint, archive, tmp_pat
     found = scores(checkpoint, archive, tmp_path / "found.csv", defer=0.5, level="exam")
     assert {level for _, _, level in found} == {"exam", "image"}
     assert {"left_to_a_person" in notes for _, notes, _ in found} == {True, False}
+    assert all(("views_missing" in notes) == (level == "exam") for _, notes, level in found)  # no exam has four views
     for highest, notes, _ in found:
         assert ("left_to_a_person" in notes) == (highest < middle)
 

@@ -389,3 +389,18 @@ def test_a_folder_that_was_prepared_before_ranks_came_stays_valid():
     before = fit_parameters(MammoImageProcessor(size=(112, 56)))
     assert "equalize_ranks" not in before
     assert fit_parameters(MammoImageProcessor(size=(112, 56), equalize_ranks=True))["equalize_ranks"] is True
+
+
+def test_a_models_processor_notes_what_the_model_was_not_trained_on(pixels):
+    def codes_of(kinds, **keywords):
+        source = MammoImageProcessor(image_kinds=kinds).open(mammogram_dataset(pixels, **keywords))
+        return [note.code for note in source.notes if note.code in ("kind_not_trained_on", "implant_present")]
+
+    film = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}  # Secondary Capture
+    synthetic = {"ImageType": ["DERIVED", "PRIMARY", "", "GENERATED_2D"]}
+    assert codes_of(None, **film, BreastImplantPresent="YES") == []  # before training
+    assert codes_of(["2D"], **film, BreastImplantPresent="YES") == ["kind_not_trained_on", "implant_present"]
+    assert codes_of(["film"], **film) == codes_of([], **film) == codes_of([]) == []
+    for kinds, keywords in ((["film"], {}), ([], synthetic), (["2D", "film"], synthetic)):
+        assert codes_of(kinds, **keywords) == ["kind_not_trained_on"]
+    assert codes_of(["synthetic 2D"], **synthetic) == []

@@ -48,7 +48,9 @@ FINISHED, FEATURES = (
 SETTINGS = "encoder.json"  # of features, written first: what their rows are made with
 # paths name a person or a machine, and findings hold paths: neither is copied
 _NOT_COPIED = ("path", "findings")
-_AFTER_THE_FIT = {"num_channels", "image_mean", "image_std", "mask_block_size", "mask_ratio", "patch_size"}
+_AFTER_THE_FIT = {
+    *("num_channels", "image_mean", "image_std", "mask_block_size", "mask_ratio", "patch_size", "image_kinds"),
+}
 _NAMES = {"image_processor_type", "feature_extractor_type", "processor_class", "_processor_class", "auto_map"}
 # columns that the file and the processor decide
 _OF_THE_FILE = ("pixels", "size", "geometry", "notes", "breast", *ACQUISITION)
