@@ -43,7 +43,7 @@ class Progress:
 
     def add_found(self, result: ShardResult) -> None:
         """Count the images of a shard if it was up to date."""
-        if not result.written:
+        if not (result.written or self.bar.disable):  # a bar that nobody sees holds no counts
             self.bar.initial += result.rows
             self.bar.n += result.rows
             self.bar.refresh()
