@@ -224,7 +224,9 @@ def read_about(folder: Folder) -> dict[str, Any]:
         about: dict[str, Any] = json.loads(text)
         if about["format"] not in FORMATS or not about["shards"] > 0 < about["images"]:
             raise ValueError
-        dict(about, tasks=[(task["name"], task["labels"]) for task in about["tasks"]])
+        for task in about["tasks"]:
+            if not all(isinstance(text, str) for text in (task["name"], *task["labels"])):
+                raise TypeError
     return about
 
 
@@ -346,6 +348,10 @@ def prepared_table(folder: str | os.PathLike[str]) -> Collection:
         rows = _light_columns(place, about)
         if len(rows) != about["images"]:
             raise EOFError
+        for task in about["tasks"]:
+            known = rows.column(task["name"]).unique().to_pylist() if task["name"] in rows.column_names else []
+            if not {None, *task["labels"]}.issuperset(known):
+                raise ValueError
     ids = rows.column("image_id").to_pylist()
     columns: dict[str, Any] = {name: rows.column(name).to_pylist() for name in rows.column_names}
     columns["path"] = [f"{place.url}#{image_id}" for image_id in ids]

@@ -93,3 +93,13 @@ def test_what_is_damaged_is_refused_or_unneeded_and_prepared_again(
         prepare_images(collection, small, folder, format=form, shard_size=5)
         assert content(folder) == expected, path
         assert opened(folder) == sound
+
+
+@pytest.mark.parametrize("labels", [None, [[1]], {"a": 1}, ["benign"], "x", 5])
+def test_labels_that_are_not_those_of_the_rows_are_damage(whole, tmp_path, labels):
+    folder = shutil.copytree(whole / "arrow", tmp_path / "copy")
+    about = json.loads((folder / "prepared.json").read_text())
+    about["tasks"][0]["labels"] = labels
+    (folder / "prepared.json").write_text(json.dumps(about))
+    with pytest.raises(MammoError, match=r"is damaged: .* run mammo-hf prepare again"):
+        prepared_table(folder)
