@@ -14,7 +14,7 @@ from transformers import Pipeline, PreTrainedConfig, SwinForImageClassification
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from ..data.precedence import NO_HEADER, not_counting, precedence
-from ..dicom import Laterality, View
+from ..dicom import Laterality, Mammogram, View
 from ..encoders.bags import MammoBagForClassification
 from ..encoders.classifier import BagClassifier, load_bag_classifier
 from ..encoders.views import Drawn, Picture, drawn
@@ -30,6 +30,7 @@ from ..models.own_figures import map_tests, own_figures
 from ..models.training_statistics import read_statistics
 from ..notes import codes
 from ..processing.image_processing_mammo import MammoImageProcessor
+from ..processing.image_source import is_undecoded
 from .exams import ExamView, check_header, into_exam, views_of
 from .reading import Source, exams_of, files_below, files_to_read
 from .scoring import (
@@ -51,7 +52,8 @@ class MammogramClassificationPipeline(Pipeline):
     """A pipeline that scores each label of each task of a mammogram, calibrated if ``config.calibration`` says how.
 
     ``pipeline("mammogram-classification", model=...)(image)``: ``image`` is anything that ``MammoImageProcessor``
-    takes: a path, bytes, a pydicom ``Dataset``, a PIL image, an array. The result is a list of ``{"task", "label",
+    takes: a path, bytes, a pydicom ``Dataset``, a PIL image, an array, a value of a column of images in `datasets`,
+    decoded or not. The result is a list of ``{"task", "label",
     "score"}``, within a task by falling score, each with ``"notes"`` if there are any on the image: their codes, keys
     of `mammo_hf.notes.NOTES`. Other inputs:
 
@@ -185,7 +187,7 @@ class MammogramClassificationPipeline(Pipeline):
 
     def __call__(self, inputs: Any, *, aggregate: str = "mean", exams: bool = False, **kwargs: Any) -> Any:
         """Score the given images; see the class."""
-        if isinstance(inputs, Mapping):
+        if _is_exam(inputs):
             return self._read_exam(views_of(inputs), aggregate, **kwargs)
         if exams:
             return [
@@ -198,7 +200,7 @@ class MammogramClassificationPipeline(Pipeline):
             return [[{"file": file, **one} for one in results] for file, results in zip(files, read, strict=True)]
         if isinstance(inputs, Sequence) and not isinstance(inputs, (str, bytes, list)):
             inputs = list(inputs)  # a tuple, or a column of a data set
-        if isinstance(inputs, list) and any(isinstance(one, Mapping) for one in inputs):
+        if isinstance(inputs, list) and any(map(_is_exam, inputs)):
             return [self(one, aggregate=aggregate, **kwargs) for one in inputs]
         if isinstance(inputs, Iterator):
             return self._read_stream(inputs, aggregate, **kwargs)
@@ -207,7 +209,7 @@ class MammogramClassificationPipeline(Pipeline):
     def _read_stream(self, inputs: Iterator[Any], aggregate: str, **kwargs: Any) -> Iterator[Any]:
         """Yield results of images in batches, or of exams one by one, as the first one decides."""
         for first in inputs:
-            if isinstance(first, Mapping):
+            if _is_exam(first):
                 for exam in chain([first], inputs):
                     yield self(exam, aggregate=aggregate, **kwargs)
             else:
@@ -378,6 +380,10 @@ class MammogramClassificationPipeline(Pipeline):
             problem = f"{unknown[0]!r} is not a task of this model" if unknown else "names no task"
             raise UsageError(problem, source="tasks", remedy=f"use {', '.join(known)}")
         return tasks
+
+
+def _is_exam(inputs: Any) -> bool:
+    return isinstance(inputs, Mapping) and not isinstance(inputs, Mammogram) and not is_undecoded(inputs)
 
 
 def _is_nested(notes: Sequence[Any]) -> bool:

@@ -191,7 +191,8 @@ def open_image(image: Any, *, display: Display | None = None, slab: Slab | None 
     """Open an image.
 
     Args:
-        image: Path, bytes, ``Mammogram``, pydicom ``Dataset``, array, tensor or PIL image.
+        image: Path, bytes, ``Mammogram``, pydicom ``Dataset``, array, tensor, PIL image, or a dict of ``path`` and
+            ``bytes``, as `datasets` gives a file that it does not decode.
         display: Display of the values of a DICOM file; a ``Mammogram`` is taken as it was read.
         slab: Slices of a volume that make the picture; ``None``: the middle one.
         choices: Further options of `mammo_hf.read_mammogram`: ``use_descriptions``, ``any_anatomy``.
@@ -200,6 +201,8 @@ def open_image(image: Any, *, display: Display | None = None, slab: Slab | None 
         UsageError: The kind of image is not known, or its shape or values are impossible.
         MammoError: A file cannot be read.
     """
+    if is_undecoded(image):
+        image = image["path"] if image.get("bytes") is None else image["bytes"]
     picture = _open_picture(image)
     if picture is not None:
         return picture
@@ -216,6 +219,11 @@ def open_image(image: Any, *, display: Display | None = None, slab: Slab | None 
         f"an image of type {type(image).__name__} cannot be read",
         remedy="give a path, bytes, a Mammogram, a pydicom Dataset, an array, a tensor or a PIL image",
     )
+
+
+def is_undecoded(image: Any) -> bool:
+    """Return whether an image is a file that `datasets` has not decoded: a dict of ``path`` and ``bytes``."""
+    return isinstance(image, dict) and set(image) <= {"path", "bytes"} and any(map(image.get, image))
 
 
 def _open_picture(image: Any) -> ImageSource | None:

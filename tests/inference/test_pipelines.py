@@ -1,6 +1,7 @@
 import subprocess
 import sys
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -8,7 +9,7 @@ from PIL import Image
 from small_archive import write_dicom
 from transformers import ViTImageProcessor, pipeline
 
-from mammo_hf import Explanation, MammoImageProcessor
+from mammo_hf import Explanation, MammogramImage, MammoImageProcessor
 from mammo_hf.dicom import read_mammogram
 from mammo_hf.errors import DataError, MammoError, UsageError
 from mammo_hf.testing import TASKS, tiny_classifier
@@ -63,6 +64,15 @@ def test_an_image_may_come_in_many_forms(read, file, pixels):
     for form in (file, file.read_bytes(), pydicom.dcmread(file), read_mammogram(file)):
         assert scores_of(read(form)) == expected
     assert scores_of(read(pixels)) == scores_of(read(Image.fromarray(pixels)))
+    # a column of files of `datasets`, decoded or not
+    films = datasets.Dataset.from_dict({"film": [str(file)] * 2})
+    for feature in (MammogramImage(), MammogramImage(decode=False)):
+        column = films.cast_column("film", feature)["film"]
+        for found in ([read(column[0])], read(list(column)), list(read(one for one in column))):
+            assert {str(scores_of(one)) for one in found} == {str(expected)}
+    assert scores_of(read({"bytes": file.read_bytes(), "path": None})) == expected
+    with pytest.raises(UsageError, match="'image' is not a view of a breast"):
+        read({"image": str(file)})
 
 
 def test_notes_on_an_image_are_with_its_scores(read, tmp_path):
