@@ -16,6 +16,11 @@ def parser() -> Parser:
         required=True,
         help="folder to write: model.onnx, preprocessor_config.json, tasks.json",
     )
+    p.add_argument(
+        "--encoder",
+        metavar="ENCODER",
+        help="encoder of a head over features, to write it too; one that was trained by mammo_hf always is",
+    )
     return p
 
 
@@ -27,6 +32,7 @@ def main(arguments: list[str]) -> None:
     from .running import quiet
 
     quiet()
-    difference = export_onnx(*load_classifier(args.model), args.output_dir)
+    loaded = load_classifier(args.model, encoder=args.encoder)
+    difference = export_onnx(*loaded, args.output_dir, with_encoder=args.encoder is not None)
     print(f"written: {args.output_dir}; its logits differ by at most {difference:.1g} from PyTorch's")
     print(f"next: mammo-hf predict {args.output_dir} IMAGES --output scores.csv")

@@ -32,6 +32,7 @@ from ..models.checkpoint import (
     INDEX,
     MAP_TESTS,
     METRICS,
+    ONNX_ENCODER,
     ONNX_MODEL,
     ONNX_TASKS,
     OWN_ENCODER,
@@ -167,6 +168,9 @@ def _of_export(folder: Path) -> Files:
     card = folder / CARD
     content = card.read_bytes() if card.is_file() else export_card(tasks, processor, read_terms(folder) or ()).encode()
     files: Files = {ONNX_MODEL: folder / ONNX_MODEL, ONNX_TASKS: (folder / ONNX_TASKS).read_bytes(), CARD: content}
+    if (folder / CONFIG).is_file():  # of a head over features
+        files[CONFIG] = _config(read_json(folder / CONFIG))
+        files |= {path.name: path for path in sorted(folder.glob(ONNX_ENCODER.format("*", "*")))}
     return files | _processor(processor)
 
 

@@ -18,18 +18,22 @@ import torch
 from torch import nn
 
 from ..data.terms import Terms, read_terms, write_terms
-from ..encoders.classifier import BagClassifier
+from ..encoders.bags import TILE, WHOLE, MammoBagOutput
+from ..encoders.classifier import BagClassifier, check_encoder, encoder_name
+from ..encoders.configuration_mammo_bag import MammoBagConfig
+from ..encoders.encoder import Encoder, load_encoder
 from ..errors import DataError, UsageError, install
 from ..files import as_new_files
-from ..models.checkpoint import ONNX_MODEL, ONNX_TASKS, load_processor
+from ..models.checkpoint import CONFIG, ONNX_ENCODER, ONNX_MODEL, ONNX_TASKS, load_processor
 from ..models.configuration_mammo_swin import MammoSwinConfig
 from ..models.modeling_mammo_swin import MammoSwinImageClassifierOutput
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .scoring import image_logits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from ..encoders.bags import MammoBagForClassification
     from ..models.modeling_mammo_swin import MammoSwinForImageClassification
 
 TOLERANCE = 1e-4  # largest difference of a logit from PyTorch's
@@ -39,28 +43,37 @@ _EXTRA = install("onnx")
 
 
 def export_onnx(
-    model: MammoSwinForImageClassification, processor: MammoImageProcessor, out: str | os.PathLike[str]
+    model: MammoSwinForImageClassification | BagClassifier,
+    processor: MammoImageProcessor,
+    out: str | os.PathLike[str],
+    *,
+    with_encoder: bool = False,
 ) -> float:
     """Write ``model.onnx``, processor, ``tasks.json`` and ``terms.json`` into a new folder, all or nothing.
 
-    The model takes ``pixel_values``, float32 (batch, channels, height, width), and returns ``logits``, (batch, labels
-    of all tasks), for any batch size. ``tasks.json`` holds each task's labels, its slice of the logits, and its
-    calibration: a score is the softmax over the slice, after "temperature" or "platt" if that is not null.
+    The model of a Swin takes ``pixel_values``, float32 (batch, channels, height, width), and returns ``logits``,
+    (batch, labels of all tasks), for any batch size. That of a head over features takes what
+    `MammoBagForClassification.forward` does, ``features`` in float32, and returns ``logits`` and ``attentions``, for
+    any number of units, images and vectors; its ``config.json`` says what the features are of. An encoder that was
+    trained by mammo_hf is written with it, ``encoder_HEIGHTxWIDTH.onnx`` for each size of its pictures: from
+    ``intensity`` in [0, 1], float32 (pictures, 1, height, width), to ``grid``, (pictures, channels, rows, columns).
+
+    ``tasks.json`` holds each task's labels, its slice of the logits, and its calibration: a score is the softmax over
+    the slice, after "temperature" or "platt" if that is not null.
 
     Args:
-        model: A classifier.
+        model: A classifier: a Swin, or a head over features with its encoder.
         processor: The model's processor.
         out: Folder to write, which must not exist yet or be empty.
+        with_encoder: Whether an encoder of others is written with its head, too.
 
     Returns:
-        The largest difference of a logit from PyTorch's, on images of noise, in batches of 1 and 3.
+        The largest difference of a logit from PyTorch's, on noise, in batches of two sizes.
 
     Raises:
         UsageError: The extra is not installed, or the folder is not empty.
         DataError: The written model returns other logits.
     """
-    if isinstance(model, BagClassifier):
-        raise UsageError("is a head over features, which is not exported", source="model", remedy="give a Swin")
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(f"{missing[0]} is not installed", remedy=_EXTRA)
@@ -70,15 +83,18 @@ def export_onnx(
     out.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
-        difference = _export(model.float(), part / ONNX_MODEL)
+        if isinstance(model, BagClassifier):
+            difference = _export_head(model.float(), part, with_encoder=with_encoder)
+        else:
+            difference = _export(model.float(), part / ONNX_MODEL)
         if difference > TOLERANCE:
             raise DataError(f"its logits differ by {difference:.2g} from PyTorch's", source=out / ONNX_MODEL)
         processor.save_pretrained(part)
         (part / ONNX_TASKS).write_text(json.dumps(task_facts(model.config), indent=2) + "\n", encoding="utf-8")
         # a model that was made here has no folder: its terms are not known
-        source = Path(model.name_or_path) if model.name_or_path else None
-        known = read_terms(source) if source is not None and source.is_dir() else None
-        write_terms(part, known or (Terms("a model without a name" if source is None else source.name, ""),))
+        name = str((model.head if isinstance(model, BagClassifier) else model).name_or_path or "")
+        known = read_terms(Path(name)) if name and Path(name).is_dir() else None
+        write_terms(part, known or (Terms(Path(name).name or "a model without a name", ""),))
         as_new_files(part)
         part.replace(out)
     finally:
@@ -87,34 +103,102 @@ def export_onnx(
 
 
 def _export(model: MammoSwinForImageClassification, path: Path) -> float:
-    """Write a model as ONNX, and return the largest difference of a logit."""
-    with exportable(model) as (graph, example, shapes), _quiet(), torch.no_grad():
+    """Write a Swin as ONNX, and return the largest difference of a logit."""
+    with exportable(model) as (graph, example, shapes):
+        _write(graph, {"pixel_values": example}, shapes, ["logits"], path)
+        return _difference(path, graph, [{"pixel_values": _noise(count, *example.shape[1:])} for count in (1, 3)])
+
+
+def _export_head(model: BagClassifier, folder: Path, *, with_encoder: bool) -> float:
+    """Write a head and, if it may be copied, its encoder; return the largest difference of a logit or a feature."""
+    config: Any = model.config
+    config.save_pretrained(folder)
+    axes = {"features": 3, "scales": 3, "sides": 2, "views": 2}
+    free = [torch.export.Dim(name, min=1, max=LARGEST_BATCH) for name in ("units", "images", "vectors")]
+    shapes = {name: dict(enumerate(free[:count])) for name, count in axes.items()}
+    graph = HeadOutputs(model.head).eval()
+    batches = [_bags(*sizes, config.feature_size) for sizes in ((2, 3, 5), (1, 1, 9))]
+    _write(graph, batches[0], shapes, ["logits", "attentions"], folder / ONNX_MODEL)
+    difference = _difference(folder / ONNX_MODEL, graph, batches)
+    if not with_encoder and model.encoder.processor is None:
+        return difference
+    views, side = model.views, model.encoder.tile
+    sizes = {*([views.image_size] * (views.tiles != "native")), *([(side, side)] * (views.tiles != "whole"))}
+    return max([difference, *(_export_encoder(model.encoder, size, folder) for size in sizes)])
+
+
+def _export_encoder(encoder: Encoder, size: tuple[int, int], folder: Path) -> float:
+    """Write an encoder for pictures of one size, and return the largest difference as a fraction of a feature's."""
+    path, tower = folder / ONNX_ENCODER.format(*size), encoder.tower
+    attention = getattr(getattr(tower, "config", None), "_attn_implementation", None)
+    if attention is not None:
+        tower.set_attn_implementation("eager")  # as for a Swin, see `exportable`
+    try:
+        shapes = {"intensity": {0: torch.export.Dim("pictures", min=1, max=LARGEST_BATCH)}}
+        _write(encoder, {"intensity": torch.rand(2, 1, *size)}, shapes, ["grid"], path)
+        batches = [{"intensity": torch.rand(count, 1, *size)} for count in (1, 3)]
+        with torch.no_grad():
+            largest = float(encoder(batches[0]["intensity"]).abs().max())
+        return _difference(path, encoder, batches) / max(largest, 1)
+    finally:
+        if attention is not None:
+            tower.set_attn_implementation(attention)
+
+
+def _bags(units: int, images: int, vectors: int, size: int) -> dict[str, torch.Tensor]:
+    """Return units of noise, each image with a whole view and tiles, the last one with padding."""
+    scales = torch.full((units, images, vectors), TILE)
+    scales[..., 0] = WHOLE
+    scales[-1, -1, vectors // 2 + 1 :] = 0
+    sides, views = torch.arange(images).expand(units, -1) % 3, torch.arange(images).expand(units, -1) % 4
+    return {"features": _noise(units, images, vectors, size), "scales": scales, "sides": sides + 0, "views": views + 0}
+
+
+def _noise(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+def _write(
+    graph: nn.Module, inputs: dict[str, torch.Tensor], shapes: dict[str, Any], outputs: Sequence[str], path: Path
+) -> None:
+    """Write a module as ONNX.
+
+    Args:
+        graph: Module.
+        inputs: Example of its arguments by their names, in their order.
+        shapes: Axes of these that may vary.
+        outputs: Names of what it returns.
+        path: File to write.
+    """
+    device = next((one.device for one in graph.parameters()), torch.device("cpu"))
+    with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             graph,
-            (example,),
+            tuple(one.to(device) for one in inputs.values()),
             dynamo=True,
-            input_names=["pixel_values"],
-            output_names=["logits"],
+            input_names=list(inputs),
+            output_names=list(outputs),
             dynamic_shapes=shapes,
             verbose=False,
         )
-        assert program is not None
-        for node in program.model.graph.all_nodes():  # the exporter notes each one's lines of code, with their paths
-            node.metadata_props.clear()
-        program.save(path)
-        return _difference(path, graph, example)
+    assert program is not None
+    for node in program.model.graph.all_nodes():  # the exporter notes each one's lines of code, with their paths
+        node.metadata_props.clear()
+    program.save(path)
 
 
-def _difference(path: Path, graph: torch.nn.Module, example: torch.Tensor) -> float:
+def _difference(path: Path, graph: nn.Module, batches: Sequence[dict[str, torch.Tensor]]) -> float:
+    """Return the largest difference of the first output of a written model from the module's."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    generator = torch.Generator().manual_seed(0)
-    largest = 0.0
-    for count in (1, 3):
-        pixels = torch.randn(count, *example.shape[1:], generator=generator)
-        (found,) = session.run(None, {"pixel_values": pixels.numpy()})
-        largest = max(largest, float(np.abs(found - graph(pixels.to(example.device)).cpu().numpy()).max()))
+    device, largest = next(graph.parameters()).device, 0.0
+    for batch in batches:
+        found = session.run(None, {name: one.numpy() for name, one in batch.items()})[0]
+        with torch.no_grad():
+            expected = graph(*(one.to(device) for one in batch.values()))
+        expected = expected[0] if isinstance(expected, tuple) else expected
+        largest = max(largest, float(np.abs(found - expected.cpu().numpy()).max()))
     return largest
 
 
@@ -139,6 +223,7 @@ def task_facts(config: Any) -> list[dict[str, Any]]:
         {
             "name": task["name"],
             "labels": list(task["labels"]),
+            **({"level": task["level"]} if "level" in task else {}),
             "logits": [config.task_slices[task["name"]].start, config.task_slices[task["name"]].stop],
             "calibration": calibrations.get(task["name"]),
         }
@@ -163,6 +248,25 @@ class ScoreLogits(nn.Module):
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Return logits (batch, labels of all tasks) of normalised images (batch, channels, height, width)."""
         return image_logits(self.model, pixel_values)
+
+
+class HeadOutputs(nn.Module):
+    """A head over features that returns logits and attentions alone.
+
+    Args:
+        head: Head over bags.
+    """
+
+    def __init__(self, head: MammoBagForClassification) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(
+        self, features: torch.Tensor, scales: torch.Tensor, sides: torch.Tensor, views: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return logits (units, labels of all tasks) and attentions (units, images, vectors)."""
+        found = self.head(features, scales, sides, views)
+        return found.logits, found.attentions
 
 
 def export_program(model: MammoSwinForImageClassification) -> torch.export.ExportedProgram:
@@ -219,19 +323,9 @@ class OnnxClassifier(nn.Module):
 
     def __init__(self, folder: str | os.PathLike[str], threads: int | None = None) -> None:
         super().__init__()
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise UsageError("onnxruntime is not installed", remedy=_EXTRA) from error
         self.folder = folder = Path(folder)
         self.config = _config(folder / ONNX_TASKS)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or torch.get_num_threads()
-        path = folder / ONNX_MODEL
-        try:
-            self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's errors have no common class of their own
-            raise DataError("cannot be read", source=path, remedy="export the classifier again") from error
+        self.session = _session(folder / ONNX_MODEL, threads)
 
     def forward(self, pixel_values: torch.Tensor) -> MammoSwinImageClassifierOutput:
         """Return the logits of all tasks, with ``score_from`` applied already, of normalised images."""
@@ -243,19 +337,89 @@ class OnnxClassifier(nn.Module):
         return OnnxClassifier(self.folder, threads=1)
 
 
+class _OnnxHead(nn.Module):
+    """Head over features that ``mammo-hf export onnx`` wrote."""
+
+    device = torch.device("cpu")
+    dtype = torch.float32
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.config = MammoBagConfig.from_pretrained(folder)
+        self.session = _session(folder / ONNX_MODEL)
+
+    def forward(self, **inputs: torch.Tensor) -> MammoBagOutput:
+        given = {name: inputs[name].numpy() for name in ("features", "scales", "sides", "views")}
+        given |= {"features": given["features"].astype(np.float32)}
+        given |= {name: given[name].astype(np.int64) for name in ("scales", "sides", "views")}
+        logits, attentions = map(torch.from_numpy, self.session.run(None, given))
+        return MammoBagOutput(logits=logits, attentions=attentions)
+
+
+class _OnnxEncoder(nn.Module):
+    """Encoder that was exported with its head, in the place of `Encoder` where features of pictures are computed."""
+
+    def __init__(self, folder: Path, tile: int) -> None:
+        super().__init__()
+        self.tile, self.mean = tile, torch.zeros(1)
+        self.sessions = {path.name: _session(path, threads=1) for path in sorted(folder.glob(ONNX_ENCODER.format("*", "*")))}
+
+    def forward(self, intensity: torch.Tensor) -> torch.Tensor:
+        """Return the grid (pictures, channels, rows, columns) of intensities (pictures, 1, height, width)."""
+        size = int(intensity.shape[-2]), int(intensity.shape[-1])
+        (grid,) = self.sessions[ONNX_ENCODER.format(*size)].run(None, {"intensity": intensity.numpy()})
+        return torch.from_numpy(grid)
+
+
+def _session(path: Path, threads: int | None = None) -> Any:
+    """Open a graph on the CPU, by default with as many threads of an operation as torch uses."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UsageError("onnxruntime is not installed", remedy=_EXTRA) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or torch.get_num_threads()
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors have no common class of their own
+        raise DataError("cannot be read", source=path, remedy="export the classifier again") from error
+
+
 def is_exported(folder: str | os.PathLike[str]) -> bool:
     """Return whether a folder was written by ``mammo-hf export onnx``."""
     return (Path(folder) / ONNX_MODEL).is_file()
 
 
-def load_exported(folder: str | os.PathLike[str]) -> tuple[OnnxClassifier, MammoImageProcessor]:
+def load_exported(
+    folder: str | os.PathLike[str],
+    *,
+    encoder: str | os.PathLike[str] | None = None,
+    trust_remote_code: bool = False,
+) -> tuple[Any, MammoImageProcessor]:
     """Load an exported classifier and its processor.
 
+    Args:
+        folder: Folder that ``mammo-hf export onnx`` wrote.
+        encoder: Encoder of a head over features that was exported without it, if it is no longer where the head says.
+        trust_remote_code: Whether code of the encoder's own repository may be run.
+
     Raises:
-        UsageError: See `OnnxClassifier`.
+        UsageError: See `OnnxClassifier`, or the encoder is not there or another one.
         DataError: A file is missing or damaged.
     """
-    return OnnxClassifier(folder), load_processor(folder)
+    folder = Path(folder)
+    if not (folder / CONFIG).is_file():
+        if encoder is not None:
+            raise UsageError("is for a head over features, and this is a Swin", source="encoder", remedy="leave it out")
+        return OnnxClassifier(folder), load_processor(folder)
+    head: Any = _OnnxHead(folder)
+    if encoder is None and any(folder.glob(ONNX_ENCODER.format("*", "*"))):
+        found: Any = _OnnxEncoder(folder, int(head.config.encoder_record["tile"]))
+    else:
+        named = encoder_name(head.config, folder, encoder)
+        found = load_encoder(named, trust_remote_code=trust_remote_code)
+        check_encoder(head.config, found.record, named)
+    return BagClassifier(head, found), load_processor(folder)
 
 
 def _config(path: Path) -> MammoSwinConfig:

@@ -236,14 +236,14 @@ def _loaded(
     encoder: str | os.PathLike[str] | None,
     trust_remote_code: bool,
 ) -> tuple[Any, MammoImageProcessor]:
+    options: dict[str, Any] = {"encoder": encoder, "trust_remote_code": trust_remote_code}
     if not is_exported(folder):
-        options: dict[str, Any] = {"encoder": encoder, "trust_remote_code": trust_remote_code}
         return load_classifier(folder, dtype=getattr(torch, dtype), **options)
     for name, unsupported in (("explainer", maps), ("dtype", dtype != "float32")):
         if unsupported:
             remedy = "give the checkpoint that it was exported from, or leave this out"
             raise UsageError("is not available for an exported model", source=name, remedy=remedy)
-    return load_exported(folder)
+    return load_exported(folder, **options)
 
 
 def _level_of(model: Any) -> str:

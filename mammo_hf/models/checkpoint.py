@@ -41,6 +41,7 @@ NO_CLASSIFIER = "is a pre-trained encoder, which has no classifier"  # what a st
 MAP_TESTS = "map_tests.json"  # tests of the model's maps, which mammo-hf evaluate-explanations writes
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 ONNX_MODEL, ONNX_TASKS = "model.onnx", "tasks.json"  # what an export has in their place
+ONNX_ENCODER = "encoder_{}x{}.onnx"  # the encoder of an exported head, by height and width of its pictures
 PICTURES = "card"  # the folder of the card's pictures
 BAG = "mammo_bag"  # the model type of a head over features of a frozen encoder
 OWN_ENCODER = "encoder"  # the folder of an encoder that is kept with its head

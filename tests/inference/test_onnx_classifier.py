@@ -8,6 +8,7 @@ import shutil
 
 import numpy as np
 import pytest
+from bag_heads import write_exams, write_head
 from PIL import Image
 
 from mammo_hf import MammoImageProcessor
@@ -80,3 +81,24 @@ def test_a_damaged_export_is_named(folders, tmp_path, name):
     (broken / name).write_text(json.dumps([{"weather": 1}]))
     with pytest.raises(DataError):
         load_exported(broken)
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_a_head_over_features_scores_exams_with_its_encoder_copied_or_named(tmp_path, copied):
+    head, films, encoder = write_head(tmp_path / "head"), write_exams(tmp_path / "films"), str(tmp_path / "vit")
+    line = ["export", "onnx", str(head), "--output_dir", str(tmp_path / "onnx")]
+    assert main([*line, *(["--encoder", encoder] if copied else [])]) == 0
+    graphs = {path.name for path in (tmp_path / "onnx").glob("encoder_*")}
+    assert graphs == ({"encoder_64x32.onnx", "encoder_64x64.onnx"} if copied else set())
+    assert [task["level"] for task in json.loads((tmp_path / "onnx" / "tasks.json").read_text())] == ["exam", "exam"]
+    tables = []
+    for model in ("head", "onnx"):
+        output = tmp_path / f"{model}.csv"
+        assert main(["predict", str(tmp_path / model), str(films), "--output", str(output)]) == 0
+        tables.append(list(csv.DictReader(output.open())))
+        if copied:  # the graphs are enough
+            (tmp_path / "vit").rename(tmp_path / "away") if model == "head" else None
+    assert [row["level"] for row in tables[0]] == [row["level"] for row in tables[1]]
+    for one, other in zip(*tables, strict=True):
+        scores = [[float(value) for name, value in row.items() if ":" in name] for row in (one, other)]
+        assert scores[0] == pytest.approx(scores[1], abs=1e-3)
