@@ -5,12 +5,6 @@ from __future__ import annotations
 from ..errors import check_number
 from .running import Parser, opened, processor_settings
 
-# without occlusion: it runs the model a hundred times and more for each image
-DEFAULT = (
-    *("attention", "attention_rollout", "grad_cam", "grad_cam_attention", "hires_cam", "layer_cam", "legrad"),
-    "lesion_head",
-)
-
 
 def parser() -> Parser:
     """Return the command's arguments."""
@@ -26,7 +20,7 @@ def parser() -> Parser:
         help="folder of a collection with lesion annotations",
     )
     p.add_argument("--output_dir", required=True, help="folder for table, plot and metrics.json")
-    p.add_argument("--explainers", nargs="+", default=list(DEFAULT), help="default: all but occlusion")
+    p.add_argument("--explainers", nargs="+", help="default: all of such a model but occlusion")
     p.add_argument("--target", default="predicted", help="explained label: predicted (default), label, or its name")
     p.add_argument("--seed", type=int, default=0, help="random seed (default %(default)s)")
     p.add_argument("--num_workers", type=int, default=2, help="processes that prepare images (default %(default)s)")
@@ -37,6 +31,7 @@ def parser() -> Parser:
     images.add_argument("--faithfulness_images", type=int, default=24, help="default %(default)s; 0: not measured")
     images.add_argument("--sanity_images", type=int, default=16, help="default %(default)s; 0: not measured")
     p.add_reading_options()
+    p.add_encoder_options()
     p.add_processor_options(overrides=False)  # which is an option of reading too
     sanity = p.add_argument_group("second sanity check")
     sanity.add_argument(
@@ -74,7 +69,7 @@ def main(arguments: list[str]) -> None:
 
     # Whatever can be wrong is found before images are prepared
     check_dataset(args.dataset, "--dataset")
-    for name in args.explainers:
+    for name in args.explainers or ():
         find_explainer(name)
     folder, out = locate(args.model), Path(args.output_dir)
     if args.random_labels is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from datasets import Value
 from PIL import Image, ImageDraw
 
 from ..dicom import read_mammogram
+from ..files import readable
 from ..processing.image_source import is_picture, read_levels
 
 if TYPE_CHECKING:
@@ -83,22 +84,26 @@ def broken_rule(findings: object) -> str | None:
 
 
 def read_mask(source: str | bytes) -> np.ndarray:
-    """Read a mask file, DICOM or picture, given by its path or its content, as bool (rows, columns).
+    """Read a mask file, DICOM or picture, given by its path, its URL or its content, as bool (rows, columns).
 
     A JPEG has rings around the edges of a mask, so pictures are true above half of their range.
 
     Raises:
         MammoError: The file cannot be read.
     """
+    source = readable(source) if isinstance(source, str) else source
     if is_picture(source):
         values = read_levels(source)
         return values > values.max() / 2
     return read_mammogram(source).pixels[0] > 0
 
 
-def finding_mask(
-    entry: Finding, size: tuple[int, int], read: Callable[[str], np.ndarray] = read_mask
-) -> np.ndarray | None:
+def has_location(entry: Finding) -> bool:
+    """Return whether a finding says where it is."""
+    return any(entry.get(name) for name in ("mask_path", "polygon", "circle", "box"))
+
+
+def finding_mask(entry: Finding, size: tuple[int, int]) -> np.ndarray | None:
     """Return the mask of a finding in its source image.
 
     A pixel belongs to a circle if its centre does; a polygon is filled as Pillow does it, its outline included. Parts
@@ -107,7 +112,6 @@ def finding_mask(
     Args:
         entry: Finding to draw.
         size: Size (rows, columns) of the source image.
-        read: Function that reads a mask file, given its path.
 
     Returns:
         Mask, bool (rows, columns), or ``None`` if the location is not known or the mask file has another size.
@@ -117,7 +121,7 @@ def finding_mask(
     """
     rows, columns = size
     if entry.get("mask_path"):
-        mask = read(entry["mask_path"])
+        mask = read_mask(entry["mask_path"])
         # some collections hold masks of another size than the image: without a common frame they say nothing
         return mask if mask.shape == (rows, columns) else None
     if entry.get("polygon"):

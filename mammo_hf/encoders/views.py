@@ -260,7 +260,6 @@ def findings_covered(findings: list[dict[str, Any]], size: tuple[int, int], boxe
     Raises:
         MammoError: A mask file cannot be read.
     """
-    from ..data.findings import finding_mask, read_mask  # brings `datasets`, which scoring does not need
+    from ..data.findings import lesion_masks  # brings `datasets`, which scoring does not need
 
-    masks = (finding_mask(one, size, read=lambda path: read_mask(readable(path))) for one in findings)
-    return covered((mask for mask in masks if mask is not None), boxes)
+    return covered(lesion_masks(findings, size), boxes)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -223,28 +224,42 @@ def _in_batches(probability: Probability, images: torch.Tensor) -> np.ndarray:
 
 
 def cascade(model: PreTrainedModel, seed: int = 0) -> Iterator[tuple[str, PreTrainedModel]]:
-    """Yield copies of a Swin classifier, each with one part more randomised, from the classifier down to the patches.
+    """Yield copies of a classifier, each with one part more randomised, from the classifier down to the pixels.
 
     Args:
-        model: The classifier; it is not changed.
+        model: A Swin, or a head over features with its encoder; it is not changed.
         seed: Random seed of the new weights.
 
     Yields:
         The name of the part that was randomised last, and the copy, which is the same object each time.
     """
     other = copy.deepcopy(model)
-    parts = [("classifier", [other.classifier, other.swin.layernorm])]
-    stages = list(enumerate(other.swin.encoder.layers, start=1))
-    parts += [(f"stage {number}", [stage]) for number, stage in reversed(stages)]
-    parts += [("patches", [other.swin.embeddings])]
-    if getattr(other, "lesion_head", None) is not None:
-        parts[0][1].append(other.lesion_head)
-    for step, (name, modules) in enumerate(parts):
+    for step, (name, modules) in enumerate(_parts_of(other)):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + step)
             for module in modules:
                 _randomise(module)
         yield name, other
+
+
+def _parts_of(model: Any) -> list[tuple[str, list[torch.nn.Module]]]:
+    """Return the parts of a Swin classifier, or of a head over features with its encoder, from the classifier down."""
+    if not hasattr(model, "swin"):
+        head = model.head
+        attention = [head.tile_attention, head.image_attention, head.side, head.view]
+        return [
+            ("classifier", [head.classifier]),
+            ("attention", attention),
+            ("projection", [head.projection]),
+            ("encoder", [model.encoder.tower]),
+        ]
+    parts = [("classifier", [model.classifier, model.swin.layernorm])]
+    stages = list(enumerate(model.swin.encoder.layers, start=1))
+    parts += [(f"stage {number}", [stage]) for number, stage in reversed(stages)]
+    parts += [("patches", [model.swin.embeddings])]
+    if getattr(model, "lesion_head", None) is not None:
+        parts[0][1].append(model.lesion_head)
+    return parts
 
 
 def untrained(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
@@ -268,8 +283,11 @@ def _randomise(module: torch.nn.Module) -> None:
         if isinstance(part, torch.nn.LayerNorm):
             part.reset_parameters()
             continue
-        for parameter in part.parameters(recurse=False):
-            parameter.normal_(0.0, float(parameter.std()) or 0.02) if parameter.ndim > 1 else parameter.zero_()
+        for name, parameter in part.named_parameters(recurse=False):
+            if name == "bias":
+                parameter.zero_()
+            elif name != "weight" or parameter.ndim > 1:  # and not the scale of another norm, which is like all others
+                parameter.normal_(0.0, float(parameter.std()) or 0.02)
 
 
 # Baselines: maps that ignore the model, which an explainer must outperform.

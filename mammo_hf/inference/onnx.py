@@ -164,7 +164,7 @@ def _write(
     """Write a module as ONNX.
 
     Args:
-        graph: Module.
+        graph: Module to write.
         inputs: Example of its arguments by their names, in their order.
         shapes: Axes of these that may vary.
         outputs: Names of what it returns.
@@ -362,7 +362,9 @@ class _OnnxEncoder(nn.Module):
     def __init__(self, folder: Path, tile: int) -> None:
         super().__init__()
         self.tile, self.mean = tile, torch.zeros(1)
-        self.sessions = {path.name: _session(path, threads=1) for path in sorted(folder.glob(ONNX_ENCODER.format("*", "*")))}
+        self.sessions = {
+            path.name: _session(path, threads=1) for path in sorted(folder.glob(ONNX_ENCODER.format("*", "*")))
+        }
 
     def forward(self, intensity: torch.Tensor) -> torch.Tensor:
         """Return the grid (pictures, channels, rows, columns) of intensities (pictures, 1, height, width)."""

@@ -16,11 +16,16 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from ..data.collection import Collection
+from ..data.findings import has_location, lesion_masks
+from ..data.prepare.folder import folder_of
+from ..data.prepare.row import labels_of, overridden
 from ..data.prepared_row import breast_of, enlarged, geometry_of, lesion_mask, relabelled
 from ..data.terms import terms_of_model, write_terms
 from ..data.torch_datasets import LabelledImages, rows_of
 from ..data.training_data import open_as_trained, prepared_images, public_name, reading_of
-from ..errors import DataError, UsageError
+from ..encoders.classifier import BagClassifier
+from ..encoders.views import Picture, drawn
+from ..errors import DataError, UsageError, refusing
 from ..evaluation.study_tables import explanation_table, plot_study, sanity_table
 from ..explainers import explainers as installed_explainers
 from ..explainers import find_explainer, is_supervised
@@ -42,10 +47,11 @@ from ..explainers.measures import (
     untrained,
 )
 from ..explainers.targets import predicted, probabilities, resolve
-from ..files import write_whole
+from ..files import readable, write_whole
+from ..inference.scoring import load_classifier
 from ..metrics.inputs import UndefinedMetric
 from ..metrics.intervals import bootstrap_interval, mean_score
-from ..models.checkpoint import load_model, load_processor, locate, name_of, repository_of, write_metrics
+from ..models.checkpoint import locate, name_of, repository_of, write_metrics
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification
 from ..models.own_figures import write_map_tests
 from ..processing.geometry import Geometry
@@ -58,13 +64,21 @@ NEAR_MM = 10.0  # a peak this close to a lesion would lead a reader to it
 PLACEMENT = ("pointing_game", "energy_over_chance", "pixel_auroc", "best_iou", "within_10_mm")
 FAITHFULNESS = ("deletion", "insertion", "sensitivity_n")
 Figures = dict[str, Any]
+# explainers of a Swin, and of a head over features, without occlusion: it runs the model a hundred times for each image
+DEFAULTS = (
+    (
+        *("attention", "attention_rollout", "grad_cam", "grad_cam_attention", "hires_cam", "layer_cam", "legrad"),
+        "lesion_head",
+    ),
+    ("bag_attention", "grad_cam", "hires_cam", "layer_cam"),
+)
 
 
 def study_explanations(
     model: str | Path,
     images: Collection | str | Path,
     output_dir: str | Path,
-    explainers: Sequence[str],
+    explainers: Sequence[str] | None = None,
     *,
     split: str = "test",
     count: int | None = None,
@@ -74,18 +88,21 @@ def study_explanations(
     random_label_updates: int = 1000,
     seed: int = 0,
     processor_settings: Mapping[str, Any] | None = None,
+    encoder: str | None = None,
+    trust_remote_code: bool = False,
     **measured: Any,
 ) -> str:
     """Measure explainers on the images of a collection with known lesions, and write table, plot and figures.
 
     Args:
-        model: Folder or Hub name of a classifier.
+        model: Folder or Hub name of a classifier: a Swin, or a head over features, whose maps are on the pixels at the
+            spacing of its tiles.
         images: Collection that states where lesions are, as in `mammo_hf.load`; one that the classifier was trained on
             keeps the training's split.
         output_dir: Folder of ``explanations.md``, ``explanations.png``, ``metrics.json`` and the prepared images. The
             tests that are shown below maps go into the folder of the model, ``map_tests.json``; of
             a model on the Hub into this one.
-        explainers: Names of the explainers.
+        explainers: Names of the explainers; by default all built-in ones of such a model but occlusion.
         split: Split whose images are explained, or "all".
         count: Highest number of images, spread over all; by default every image.
         spacing_mm: Side of a source pixel in mm, for files that do not state it.
@@ -96,6 +113,8 @@ def study_explanations(
         seed: Random seed.
         processor_settings: Settings of how images are read in place of the model's own, such as
             ``{"orientation": "header"}``.
+        encoder: Encoder of a head over features, if it is no longer where the head says.
+        trust_remote_code: Whether code of the encoder's own repository may be run.
         measured: Keywords of `evaluate_explainers`: ``target``, ``faithfulness_images`` and ``sanity_images``.
 
     Returns:
@@ -106,24 +125,32 @@ def study_explanations(
         UsageError: There is no such model, target or explainer.
     """
     folder, out = locate(model), Path(output_dir)
-    network = load_model(MammoSwinForImageClassification, folder).eval()
-    processor = load_processor(folder).with_settings(processor_settings)
+    network, processor = load_classifier(folder, encoder=encoder, trust_remote_code=trust_remote_code)
+    of_bags = isinstance(network, BagClassifier)
+    if of_bags and random_labels is not None:
+        raise UsageError(
+            "is for a Swin, and this is a head over features", source="random_labels", remedy="leave it out"
+        )
+    processor = processor.with_settings(processor_settings)
     collection = open_as_trained(images, folder, **reading_of(images, processor))
-    # Prepare the images of the split; permuted labels need those of the training patients too
     asked = collection if split == "all" else collection.where(split=split)
     if not len(asked):
         raise DataError(f"there is no image of the split {split!r}", remedy="use `split=all`")
-    table, tasks = asked if random_labels is None else collection, network.config.tasks
-    prepared = prepared_images(table, processor, out / "prepared", tasks=tasks, num_workers=num_workers)
-    splits = sorted(set(prepared["split"])) if split == "all" else [split]
-    rows = [row for row in rows_of(prepared, splits) if prepared[row]["lesions"] is not None]
-    chosen = [rows[place] for place in _spread(len(rows), len(rows) if count is None else count)]
-    cases = lesion_cases(LabelledImages(prepared.select(chosen), processor), spacing_mm)
-    if random_labels is not None:
-        start, updates = random_labels, random_label_updates
-        measured["random_labels"] = train_on_random_labels(network, prepared, processor, start, updates, seed)
+    if of_bags:
+        cases = bag_cases(network, asked, processor, count=count, spacing_mm=spacing_mm)
+    else:
+        # Prepare the images of the split; permuted labels need those of the training patients too
+        table, tasks = asked if random_labels is None else collection, network.config.tasks
+        prepared = prepared_images(table, processor, out / "prepared", tasks=tasks, num_workers=num_workers)
+        splits = sorted(set(prepared["split"])) if split == "all" else [split]
+        rows = [row for row in rows_of(prepared, splits) if prepared[row]["lesions"] is not None]
+        chosen = [rows[place] for place in _spread(len(rows), len(rows) if count is None else count)]
+        cases = lesion_cases(LabelledImages(prepared.select(chosen), processor), spacing_mm)
+        if random_labels is not None:
+            start, updates = random_labels, random_label_updates
+            measured["random_labels"] = train_on_random_labels(network, prepared, processor, start, updates, seed)
     # Measure, and write what was found
-    figures = evaluate_explainers(network, cases, explainers, seed=seed, **measured)
+    figures = evaluate_explainers(network, cases, explainers or DEFAULTS[of_bags], seed=seed, **measured)
     write_terms(out, collection.terms, terms_of_model(folder, name_of(folder)))
     write_metrics(out, "explanations", figures)
     kept = write_map_tests(folder if repository_of(folder) is None else out, figures, public_name(collection))
@@ -170,7 +197,7 @@ def evaluate_explainers(
     """Measure localisation, faithfulness and sanity of explainers.
 
     Args:
-        model: A Swin classifier in evaluation mode.
+        model: A classifier in evaluation mode: a Swin, or a head over features with its encoder.
         cases: The images.
         names: Names of the explainers; one that fails on this model is left out with its reason.
         target: Label that is explained: "predicted", the first task's prediction; "label", the image's own label; or a
@@ -372,8 +399,9 @@ def _sanity(
 
 
 def _batches(cases: Sequence[Case]) -> Iterator[Sequence[Case]]:
-    for start in range(0, len(cases), BATCH):
-        yield cases[start : start + BATCH]
+    size = BATCH if len({case.image.shape for case in cases}) == 1 else 1  # images at a spacing have sizes of their own
+    for start in range(0, len(cases), size):
+        yield cases[start : start + size]
 
 
 def _stack(cases: Sequence[Case]) -> torch.Tensor:
@@ -408,6 +436,53 @@ def lesion_cases(images: LabelledImages, spacing_mm: float | None = None) -> lis
                 mm_per_pixel=_mm_per_pixel(geometry, spacing_mm),
             )
         )
+    return cases
+
+
+def bag_cases(
+    model: BagClassifier,
+    images: Collection,
+    processor: MammoImageProcessor,
+    *,
+    count: int | None = None,
+    spacing_mm: float | None = None,
+) -> list[Case]:
+    """Return a case for each image that has a lesion with a known location, at the spacing of the tiles of a head.
+
+    Args:
+        model: A head over features with its encoder.
+        images: Collection of files.
+        processor: Processor of the head.
+        count: Highest number of images, spread over all.
+        spacing_mm: Side of a pixel of the source images in mm, for files that do not state it.
+
+    Raises:
+        UsageError: The images were prepared, so that their own pixels are not there.
+        MammoError: A file cannot be read.
+    """
+    if folder_of(images) is not None:
+        remedy = "give the collection that they were prepared from"
+        raise UsageError("holds prepared images, and a head is explained on the files", source="images", remedy=remedy)
+    rows = [row for row in images if any(has_location(finding) for finding in row["findings"] or [])]
+    cases = []
+    for place in _spread(len(rows), len(rows) if count is None else count):
+        row = rows[place]
+        with refusing(row["path"]):
+            picture = Picture.of_image(readable(row["path"]), processor, **overridden(row))
+            pixels, geometry = drawn(picture, model.views, model.encoder.tile).finest
+            masks = lesion_masks(row["findings"], geometry.source_size)
+        if masks:
+            cases.append(
+                Case(
+                    image=pixels,
+                    pixel_values=torch.from_numpy(pixels)[None],
+                    lesion=geometry.mask_to_model(np.any(masks, axis=0)) >= 0.5,
+                    breast=pixels > 0,
+                    patient=row["patient"],
+                    label=labels_of(row, model.config.tasks[:1])[0],
+                    mm_per_pixel=_mm_per_pixel(geometry, spacing_mm),
+                )
+            )
     return cases
 
 

@@ -1,7 +1,8 @@
 """Stage 2 on features of a frozen encoder: a head over bags, trained in minutes on a CPU.
 
 It starts from a regularised logistic regression on mean features, and an epoch of training is kept only if it is better
-on validation patients. The same regressions are the baselines that it is reported next to.
+on validation patients; without any, its attention alone is trained. The same regressions are the baselines that it is
+reported next to.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def finetune_bags(
     # patients whom the encoder was trained on, if it is a checkpoint of ours, must not be tested
     start = folder if (Path(folder) / SPLIT_FILE).is_file() else None
     opening: dict[str, Any] = {"model": None, "start": start, "processor": load_processor(folder)}
-    collection, tasks, patients, target = begin_classifier(images, config, **opening, resumed=checkpoint is not None)
+    collection, tasks, patients, target = begin_classifier(images, config, **opening, checkpoint=checkpoint)
     tasks = with_levels(tasks, config.level, collection)
     rows, about = features_of(collection, tasks), features_about(folder)
     fitted = BagFit(rows, tasks, patients, about, config)
@@ -198,6 +199,12 @@ class BagFit:
         """Start from logistic regressions, train, and keep the best epoch, or the start if no epoch is better."""
         fit_standardisation(self.network, self.units["train"])
         self.start_from_logistic()
+        attention_alone = not len(self.units["validation"])
+        if attention_alone:
+            # with no patients to choose an epoch by, all that changes the regression itself makes it worse
+            logger.warning("no unit to validate on: the regression stays as it is, and its attention alone is trained")
+            for name, parameter in self.network.named_parameters():
+                parameter.requires_grad_("attention" in name)
         check_batch(self.config, len(self.units["train"]), "training units")
         self.trainer = self._trainer()
         start = copy.deepcopy(self.network.state_dict())
@@ -215,7 +222,9 @@ class BagFit:
         if kept:
             logger.info("no epoch was better on validation than the logistic regression that it started from")
             self.network.load_state_dict(start)
+        self.network.requires_grad_(True)
         updates = {"updates": self.trainer.state.global_step, "run": card.facts, "start_is_kept": kept}
+        updates |= {"attention_alone": attention_alone}
         self.figures |= {**updates, "parameters": self.network.num_parameters()}
 
     def _trainer(self) -> ClassificationTrainer:

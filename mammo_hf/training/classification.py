@@ -144,7 +144,7 @@ def finetune(
     check_model(start, processor.canvas, window_size=config.window_size)
     # Open the collection: split by patient, no test patient whom the start was trained on; choose the labels
     opening: dict[str, Any] = {"model": str(model), "start": start, "processor": processor}
-    collection, tasks, patients, target = begin_classifier(images, config, **opening, resumed=checkpoint is not None)
+    collection, tasks, patients, target = begin_classifier(images, config, **opening, checkpoint=checkpoint)
     # From here on the output folder is written to
     folder = config.prepared_folder()
     prepared = prepared_images(collection, processor, folder, tasks=tasks, num_workers=config.num_workers)

@@ -23,6 +23,7 @@ from ..evaluation.task_figures import evaluate_task
 from ..hub.push import take_over_push
 from ..metrics.classification import accuracy, auroc_of
 from ..metrics.inputs import UndefinedMetric
+from ..models.checkpoint import BAG, read_tasks
 from ..models.configuration_tasks import TaskConfig
 from ..models.modeling_mammo_swin import probabilities, score_logits
 from ..models.own_figures import auc_text, main_figures
@@ -44,7 +45,7 @@ def begin_classifier(
     *,
     model: str | None,
     start: str | None,
-    resumed: bool,
+    checkpoint: str | None,
     processor: MammoImageProcessor,
 ) -> tuple[Collection, Tasks, tuple[str, ...], Any]:
     """Open a collection for a classifier, choose the labels, and take over the output folder.
@@ -54,15 +55,21 @@ def begin_classifier(
         config: Configuration; its ``output_dir`` is written to once all checks have passed.
         model: What training starts from, as it was given; ``None``: nothing.
         start: The same as a size or a folder; no patient that it was trained on may be tested.
-        resumed: Whether an earlier training is resumed.
+        checkpoint: Checkpoint of Trainer that is resumed; ``None``: a new start.
         processor: Processor of the images.
 
     Returns:
         The collection, split by patient; the tasks, the main one first; the patients whose labels are used; and where
         to push to, from `take_over_push`.
+
+    Raises:
+        UsageError: The checkpoint is of other tasks.
     """
+    resumed = checkpoint is not None
     collection = open_stage(images, config, start=start, resumed=resumed, processor=processor)
     tasks = usable_tasks(collection, config.tasks)
+    if checkpoint is not None:
+        _check_resumed(checkpoint, tasks)
     check_labels(collection, tasks)
     check_metric(config, tasks)
     labels = {"percentage": config.label_percentage, "seed": config.seed}
@@ -75,6 +82,15 @@ def begin_classifier(
     if config.process_index == 0:
         save_subset(patients, out / "label_subset.json", task=tasks[0]["name"], **labels)
     return collection, tasks, patients, target
+
+
+def _check_resumed(checkpoint: str, tasks: Tasks) -> None:
+    """Refuse to resume a training with other tasks, or with the same in another order: its rows would be theirs."""
+    before = [(task["name"], list(task["labels"])) for task in read_tasks(checkpoint, ("swin", BAG))]
+    if before != [(task["name"], list(task["labels"])) for task in tasks]:
+        were, are = (", ".join(names) for names in ([name for name, _ in before], [task["name"] for task in tasks]))
+        problem = f"is of the tasks {were}, with their labels in this order, and not of {are}"
+        raise UsageError(problem, source=checkpoint, remedy="resume it with its own tasks, or start again")
 
 
 def sentence(metrics: dict[str, Any], task: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from bag_heads import write_head
 from PIL import Image
 
 from mammo_hf import MammoImageProcessor, MammoSwinForImageClassification
@@ -55,6 +56,28 @@ def test_writes_figures_table_and_plot(call, collection, tmp_path, capsys):
     assert "Left out: lesion_head: model: has no lesion head" in printed
     with Image.open(tmp_path / "out" / "explanations.png") as picture:
         assert picture.width > 1000
+
+
+@pytest.mark.slow
+def test_maps_of_a_head_over_features_are_measured_alike(call, tmp_path, capsys):
+    head = write_head(tmp_path / "head", tiles="both", level="image")
+    few = ["--faithfulness_images", 1, "--sanity_images", 2, "--spacing_mm", 0.5]
+    assert call("--split", "all", "--count", 4, *few, model=head) == 0
+    figures = json.loads((tmp_path / "out" / "metrics.json").read_text())["explanations"]
+    assert figures["images"] == 4
+    assert not figures["failed"]
+    assert list(figures["explainers"])[:4] == ["bag_attention", "grad_cam", "hires_cam", "layer_cam"]
+    for name, row in figures["explainers"].items():
+        assert all(row[measure]["value"] is not None for measure in ("pixel_auroc", "deletion", "within_10_mm")), name
+    sanity = figures["sanity"]
+    assert sanity["parts"] == ["classifier", "attention", "projection", "encoder"]
+    # attention does not depend on the classifier, and changes with its own weights
+    of_attention = sanity["rank_correlation"]["bag_attention"]
+    assert of_attention["classifier"]["value"] == pytest.approx(1)
+    assert of_attention["attention"]["value"] < 0.99
+    assert "bag_attention" in json.loads((head / "map_tests.json").read_text())["explainers"]
+    assert call("--random_labels", "nano", "--split", "all", model=head) == 2
+    assert "random_labels" in capsys.readouterr().err
 
 
 def test_settings_of_how_images_are_read_take_the_place_of_the_models(call, tmp_path):

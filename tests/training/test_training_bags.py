@@ -139,6 +139,21 @@ def test_it_starts_as_the_regression_and_keeps_that_start_if_no_epoch_is_better(
     np.testing.assert_allclose(score_bags(found.network, found.units["test"]), expected, atol=1e-4)
 
 
+def test_without_validation_the_attention_alone_is_trained(store, tmp_path):
+    found = fit(store, tmp_path, learning_rate=0.1)
+    found.units["validation"] = Bags(found.rows.select([]), found.tasks)
+    found.train([], None)
+    assert found.figures["attention_alone"]
+    assert found.network.tile_attention.score.any()
+    start = fit(store, tmp_path)
+    fit_standardisation(start.network, start.units["train"])
+    start.start_from_logistic()
+    for name, value in start.network.state_dict().items():
+        if "attention" not in name:
+            torch.testing.assert_close(found.network.state_dict()[name], value)
+    assert all(parameter.requires_grad for parameter in found.network.parameters())
+
+
 def test_lesions_are_trained_on_where_they_are_located(store, tmp_path):
     found = fit(store, tmp_path)
     assert found.figures["lesion_loss_weight"] == 1
@@ -194,6 +209,9 @@ def test_a_resumed_training_ends_where_an_uninterrupted_one_does(store, tmp_path
     mammo_hf.finetune(store, tmp_path / "whole", **options)
     with pytest.raises(KeyboardInterrupt):
         mammo_hf.finetune(store, tmp_path / "cut", callbacks=[StopAfter()], **options)
+    other = options | {"tasks": ["density", "pathology"]}
+    with pytest.raises(UsageError, match=r"is of the tasks pathology, .* and not of density, pathology"):
+        mammo_hf.finetune(store, tmp_path / "cut", resume_from_checkpoint=True, **other)
     mammo_hf.finetune(store, tmp_path / "cut", resume_from_checkpoint=True, **options)
     models = [MammoBagForClassification.from_pretrained(tmp_path / name) for name in ("whole", "cut")]
     for first, second in zip(*(model.state_dict().values() for model in models), strict=True):

@@ -19,7 +19,7 @@ from ...isolation import read_apart
 from ...notes import codes_cell
 from ...processing.geometry import Geometry
 from ..collection import Rejected
-from ..findings import finding_mask, read_mask
+from ..findings import finding_mask
 from ..precedence import places_in_views
 from ..prepared_row import (
     ACQUISITION,
@@ -267,7 +267,7 @@ def lesion_map(findings: list[dict[str, Any]], geometry: Geometry, labels: list[
     height, width = geometry.size
     cells = np.zeros((height // CELL, width // CELL), np.uint8)
     for finding in sorted(findings, key=lambda finding: order.get(finding["pathology"], -1)):
-        mask = finding_mask(finding, geometry.source_size, read=lambda path: read_mask(readable(path)))
+        mask = finding_mask(finding, geometry.source_size)
         if mask is None:
             return None
         coverage = geometry.mask_to_model(mask)[: cells.shape[0] * CELL, : cells.shape[1] * CELL]
