@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> None:
     from pathlib import Path
 
     from ..explainers import find_explainer
-    from ..models.checkpoint import check_model, load_processor, locate
+    from ..models.checkpoint import check_model, is_bag, load_processor, locate
     from ..studies.explanations import study_explanations
     from .running import check_outputs, log_to
     from .stages import check_dataset
@@ -72,7 +72,7 @@ def main(arguments: list[str]) -> None:
     for name in args.explainers or ():
         find_explainer(name)
     folder, out = locate(args.model), Path(args.output_dir)
-    if args.random_labels is not None:
+    if args.random_labels is not None and not is_bag(folder):
         check_model(args.random_labels, load_processor(folder).canvas)
     check_outputs(out, out / "prepared")
     log_to("console", out)

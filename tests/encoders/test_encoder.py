@@ -105,6 +105,8 @@ def test_from_the_hub_a_revision_is_resolved_to_its_commit(hub, tmp_path, monkey
     assert pinned["weights"] == record["weights"]
     with pytest.raises(MammoError, match="has no revision 'gone'"):
         load_encoder("lab/convnext@gone")
+    with pytest.raises(MammoError, match=f"lab/convnext has no revision '{'0' * 40}'"):  # a commit that is gone
+        load_encoder(f"lab/convnext@{'0' * 40}")
 
 
 def test_pooled_is_the_mean_and_maximum_over_the_breast():

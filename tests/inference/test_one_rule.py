@@ -7,6 +7,7 @@ import csv
 import numpy as np
 import pytest
 from bag_heads import write_head
+from pydicom import Dataset
 from scipy.special import softmax
 from small_archive import write_dicom
 
@@ -16,7 +17,19 @@ from mammo_hf.encoders.store import read_features
 from mammo_hf.encoders.units import Bags, features_of
 from mammo_hf.errors import UsageError
 
-# by file: exam, side, view, further attributes; the second and third left CC of exam 0 do not count
+
+def displaced():
+    """Code of a craniocaudal view with the implant displaced."""
+    view, modifier = Dataset(), Dataset()
+    view.CodeValue, view.CodingSchemeDesignator, view.CodeMeaning = "399162004", "SCT", "cranio-caudal"
+    modifier.CodeValue, modifier.CodingSchemeDesignator = "399209000", "SCT"
+    modifier.CodeMeaning = "Implant displaced"
+    view.ViewModifierCodeSequence = [modifier]
+    return [view]
+
+
+# by file: exam, side, view, further attributes; the second and third left CC of exam 0 do not count, nor does the later
+# one of exam 1 with the implant displaced
 FILES = {
     "0-early.dcm": (0, "L", "CC", {"AcquisitionTime": "10"}),
     "0-raw.dcm": (0, "L", "CC", {"AcquisitionTime": "12", "PresentationIntentType": "FOR PROCESSING"}),
@@ -26,8 +39,9 @@ FILES = {
     "0-mlo.dcm": (0, "R", "MLO", {"AcquisitionTime": "10"}),
     "1-left.dcm": (1, "L", "CC", {"AcquisitionTime": "10"}),
     "1-right.dcm": (1, "R", "CC", {"AcquisitionTime": "10"}),
+    "1-implant.dcm": (1, "L", "CC", {"AcquisitionTime": "12", "ViewCodeSequence": displaced()}),
 }
-OTHERS = {"0-early.dcm", "0-raw.dcm"}
+OTHERS = {"0-early.dcm", "0-raw.dcm", "1-implant.dcm"}
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +70,7 @@ def name_of(row):
 def test_an_image_has_the_place_that_the_rule_gives_it(collection):
     names = {row["image_id"]: name_of(row) for row in collection}
     places = {names[image]: place for image, place in places_in_views(collection).items()}
-    assert places == {"0-late.dcm": 0, "0-early.dcm": 1, "0-raw.dcm": 2}
+    assert places == {"0-late.dcm": 0, "0-early.dcm": 1, "0-raw.dcm": 2, "1-left.dcm": 0, "1-implant.dcm": 1}
 
 
 def test_a_collection_is_predicted_by_its_files_with_exams_by_their_own_names_if_asked(
@@ -84,7 +98,7 @@ def test_predict_and_evaluate_give_an_exam_the_same_score(archive, collection, t
         found = mammo_hf.evaluate(head, images, tmp_path / f"report{number}", **options).images
         evaluated = softmax(found.of_units["exam"][:, :2], axis=-1)[:, 1]
         exams = {exam: evaluated[row] for row, exam in enumerate(found.facts["exam"])}
-        assert found.counted().tolist().count(False) == 2
+        assert found.counted().tolist().count(False) == 3
         if not number:  # of a prepared folder the prepared pixels are encoded
             np.testing.assert_allclose(sorted(exams.values()), np.sort(np.concatenate(predicted)), rtol=1e-4)
     noted = {row["file"].rpartition("/")[2] for row in rows if "another_image_counts" in row["notes"]}
@@ -107,8 +121,8 @@ def test_units_are_trained_on_the_images_that_count_and_the_rest_take_over(colle
         sorted(name for name in FILES if name[0] == "0" and name not in OTHERS),
         ["1-left.dcm", "1-right.dcm"],
     ]
-    assert [len(unit) for unit in bags.members] == [6, 2]
-    assert len(bags_of(store, "image")[0]) == 8
+    assert [len(unit) for unit in bags.members] == [6, 3]
+    assert len(bags_of(store, "image")[0]) == 9
     without = store.where(lambda row: names[row["image_id"]] != "0-late.dcm")
     assert "0-early.dcm" in bags_of(without, "exam")[0][0]
     # a file that joins its view later changes its shard alone, and no feature is computed again
