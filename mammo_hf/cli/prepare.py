@@ -17,6 +17,11 @@ def parser() -> Parser:
     images.add_argument(
         "--image_size", type=int, nargs="+", help="height and width in pixels (default: the processor's, or 896 448)"
     )
+    images.add_argument(
+        "--store",
+        choices=("fixed", "native"),
+        help="fixed: images of this size; native: stored values, from which any size is drawn (default: fixed)",
+    )
     images.add_argument("--lesion_task", help="task that gives the lesions their label (default: the first)")
     p.add_preparing_options(images)
     return p

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,6 +50,7 @@ UNKNOWN_PATHOLOGY = 255  # in a lesion map: there is a finding here, its label i
 # a lesion that covers less of a token or tile than this fraction only grazes it: what is seen there is mostly something
 # else, and a map with its peak there misses the lesion
 GRAZED = 0.5
+_COVERED = 0.5  # part of a pixel that a lesion must cover to count there
 
 
 def packed_pixels(intensity: np.ndarray) -> bytes:
@@ -84,11 +85,15 @@ def band(value: float | None, borders: Sequence[float]) -> str | None:
 
 def pixels_of(row: Mapping[str, Any]) -> np.ndarray:
     """Return the stored values of a row, uint16 (height, width), read-only."""
+    if isinstance(row["pixels"], np.ndarray):  # drawn from a native store
+        return np.rint(row["pixels"] * FULL_SCALE).astype(np.uint16)
     return np.frombuffer(row["pixels"], np.uint16).reshape(row["size"])
 
 
 def intensity_of(row: Mapping[str, Any]) -> np.ndarray:
     """Return the intensity of a row, float32 (height, width) from 0 to 1."""
+    if isinstance(row["pixels"], np.ndarray):
+        return row["pixels"]
     # in one pass: touching new memory costs more here than arithmetic
     return np.divide(pixels_of(row), FULL_SCALE, dtype=np.float32)
 
@@ -103,16 +108,50 @@ def lesions_of(row: Mapping[str, Any]) -> np.ndarray | None:
     return None if row["lesions"] is None else np.frombuffer(row["lesions"], np.uint8).reshape(_cells(row))
 
 
+# the value of a lesion in the map, the row and column of its first pixel in the source, and its mask from there on
+LesionMask = tuple[int, tuple[int, int], np.ndarray]
+
+
+def lesion_cells(lesions: Iterable[LesionMask], geometry: Geometry) -> np.ndarray:
+    """Draw lesions on a canvas, in cells of 4 x 4 pixels.
+
+    Args:
+        lesions: Masks of the lesions in the source's pixels; a later one covers an earlier one.
+        geometry: Geometry from the source's pixels to the canvas.
+
+    Returns:
+        uint8 (height / 4, width / 4): 0, or the value of the lesion of which a pixel of the cell shows half or more.
+    """
+    height, width = geometry.size
+    cells = np.zeros((height // CELL, width // CELL), np.uint8)
+    for value, corner, mask in lesions:
+        coverage = _coverage(corner, mask, geometry)[: cells.shape[0] * CELL, : cells.shape[1] * CELL]
+        peak = coverage.reshape(cells.shape[0], CELL, cells.shape[1], CELL).max(axis=(1, 3))
+        cells[peak >= _COVERED] = value
+    return cells
+
+
+def _coverage(corner: tuple[int, int], mask: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """Return the fraction of each canvas pixel that a mask covers, as `Geometry.mask_to_model` does of a whole one."""
+    top, left, _, right = geometry.crop
+    first, start = corner[0] - top, corner[1] - left
+    # the part of the mask within the crop's columns
+    kept = mask[:, max(0, -start) : max(0, right - left - start)]
+
+    def read(rows: slice) -> tuple[np.ndarray, int]:
+        strip = np.zeros((rows.stop - rows.start, kept.shape[1]), bool)
+        above, below = max(rows.start, first), min(rows.stop, first + len(kept))
+        if above < below:
+            strip[above - rows.start : below - rows.start] = kept[above - first : below - first]
+        return strip, max(0, start) if kept.shape[1] else 0
+
+    return geometry.place_strips(read)
+
+
 def lesion_mask(row: Mapping[str, Any]) -> np.ndarray | None:
     """Return the lesions of a row at the size of the image, bool (height, width); ``None`` if no location is known."""
     cells = lesions_of(row)
     return None if cells is None or not cells.any() else enlarged(cells > 0)
-
-
-def relabelled(lesions: bytes, label: int) -> bytes:
-    """Give all lesions of a packed lesion map one label, by its index; -1: not known."""
-    cells = np.frombuffer(lesions, np.uint8)
-    return np.where(cells > 0, UNKNOWN_PATHOLOGY if label < 0 else label + 1, 0).astype(np.uint8).tobytes()
 
 
 def breast_of(row: Mapping[str, Any]) -> np.ndarray:

@@ -20,8 +20,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from ..errors import DataError, UsageError
 from ..models.sparse_encoder import packed_for
 from .augmentation import Augmentation
-from .prepare.folder import stream_prepared, streamed_counts
-from .prepared_row import CELL, GRAZED, SCHEMA, UNKNOWN_PATHOLOGY, breast_of, geometry_of, intensity_of, lesions_of
+from .prepare.folder import drawn_by, stream_prepared, streamed_counts
+from .prepared_row import CELL, GRAZED, UNKNOWN_PATHOLOGY, breast_of, geometry_of, intensity_of, lesions_of
 
 if TYPE_CHECKING:
     from ..models.configuration_mammo_swin import MammoSwinConfig
@@ -501,7 +501,8 @@ class StreamedMaskedImages(IterableDataset[Example]):
         self.seed = seed
         # numbers, not texts: eight bytes per image in every worker
         self._wanted = np.sort(np.array([int(image_id, 16) for image_id in image_ids], np.uint64))
-        stream = stream_prepared(folder, SCHEMA.names)
+        self._drawn = drawn_by(folder, processor)
+        stream = stream_prepared(folder)
         stream = stream.filter(self._is_wanted).shuffle(seed=seed, buffer_size=shuffle_buffer)
         rank = state.process_index if rank is None else rank
         self._stream: datasets.IterableDataset = split_dataset_by_node(stream, rank, self.world_size)
@@ -532,7 +533,7 @@ class StreamedMaskedImages(IterableDataset[Example]):
     def __iter__(self) -> Iterator[Example]:
         for row in self._stream:
             yield masked_example(
-                row,
+                self._drawn(row),
                 processor=self.processor,
                 masking=self.masking,
                 augmentation=self.augmentation,

@@ -28,6 +28,7 @@ from .leaks import assert_no_leak
 from .loading import load, on_this_machine, with_stated_terms
 from .prepare.folder import (
     check_canvas,
+    drawn_by,
     folder_of,
     for_training,
     is_features,
@@ -144,9 +145,10 @@ def check_near_duplicates(table: Collection, prepared: datasets.Dataset | None =
     if not PartialState().is_main_process:
         return
     if prepared is None:
-        rows = stream_prepared(folder_of(table) or "", ["image_id", "size", "pixels"])
+        folder = folder_of(table) or ""
+        rows: Any = map(drawn_by(folder, prepared_processor(folder)), stream_prepared(folder))
     else:
-        rows = prepared.select_columns(["image_id", "size", "pixels"])
+        rows = prepared
     logger.info("looking for near duplicates among %d images", len(table))
     assert_no_leak(table, prepared=rows)
     logger.info("no near duplicates in two splits")
@@ -287,7 +289,8 @@ def prepared_images(
     else:
         check_canvas(folder, processor)
     lesions = bool(tasks) and prepared_lesion_task(folder) == tasks[0]["name"]
-    return for_training(open_prepared(folder, table.column("image_id")), table, tasks, lesions=lesions)
+    rows = open_prepared(folder, table.column("image_id"), processor)
+    return for_training(rows, table, tasks, lesions=lesions)
 
 
 def streamed_images(table: Collection, processor: MammoImageProcessor, *, seed: int) -> StreamedMaskedImages:

@@ -27,6 +27,7 @@ _MISSING = ("robust", "full_range", "raise")
 _MISSING_END = ("raise", "note")
 DECODES = ("exact", "fast")
 _SLICES = ("middle", "all")
+_LARGEST_STEP = 1 / 64  # of the intensity, between neighbouring values of an image that may be halved
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,17 @@ class Slab:
         if not found:
             raise DataError(f"there are no slices {self.slices} among {frames}", remedy="ask for slices it has")
         return found
+
+
+def is_smooth(table: np.ndarray) -> bool:
+    """Return whether an image that is displayed by a table may be halved while it is decoded.
+
+    Between values that are shown very differently, as padding next to white may be, there is no mean.
+
+    Args:
+        table: Intensity of each value, in order.
+    """
+    return bool(np.abs(np.diff(table)).max(initial=0.0) <= _LARGEST_STEP)
 
 
 def otsu(counts: np.ndarray, centres: np.ndarray) -> int:

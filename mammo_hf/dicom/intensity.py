@@ -46,11 +46,6 @@ class IntensityTable:
     source: str
     notes: tuple[Note, ...] = ()
 
-    @property
-    def largest_step(self) -> float:
-        """The largest difference between the intensities of two values that follow each other."""
-        return float(np.abs(np.diff(self.values)).max(initial=0.0))
-
 
 def intensity_tables(
     dataset: Dataset, image: ImagePixel, intent: PresentationIntent, display: Display, frames: StoredFrames

@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 
 from ..errors import DataError, refusing
 from ..notes import Note
-from .display import NORMAL, Decode, Display, MissingEnd, MissingWindow, Slab
+from .display import NORMAL, Decode, Display, MissingEnd, MissingWindow, Slab, is_smooth
 from .header import MammogramHeader, check_anatomy, find_intent, mammogram_header
 from .intensity import IntensityTable, intensity_tables
 from .parsing import parse, text
@@ -24,7 +24,6 @@ from .types import MammogramError
 # values looked up at a time: the index that numpy needs of them then stays in the processor's cache
 _BLOCK = 1 << 16
 _ALL = slice(None)
-_LARGEST_STEP = 1 / 64  # of the intensity, between neighbouring values of an image that may be halved
 # PS3.3 C.7.3.1.1.1. Everything else is accepted: film scans and anonymised files have OT, RG, CR or nothing.
 _OTHER_MODALITIES = {
     **{"CT": "a CT image", "MR": "an MR image", "PT": "a PET image", "NM": "a nuclear medicine image"},
@@ -103,9 +102,8 @@ def read_mammogram(
         tables = intensity_tables(dataset, frames.image, find_intent(dataset, notes), display, frames)
         notes += frames.notes + tuple(note for table in tables for note in table.notes)
         header = mammogram_header(dataset, frames.image, tuple(notes), use_descriptions=use_descriptions)
-        # a frame that the display was measured on is there already; between values that are shown very differently, as
-        # padding next to white may be, there is no mean
-        smooth = not frames.is_read and all(table.largest_step <= _LARGEST_STEP for table in tables)
+        # a frame that the display was measured on is there already
+        smooth = not frames.is_read and all(is_smooth(table.values) for table in tables)
         return Mammogram(frames, tables, header, name, dataset, frames.levels if smooth else 0)
 
 

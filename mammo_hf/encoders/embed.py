@@ -28,6 +28,7 @@ from scipy import ndimage
 
 from ..data.collection import Collection, Rejected
 from ..data.loading import load
+from ..data.native_row import source_masks
 from ..data.precedence import places_in_views
 from ..data.prepare.executors import ray_executor
 from ..data.prepare.folder import LAYOUT, features_folder_of, folder_of, open_prepared, prepared_processor
@@ -203,7 +204,7 @@ class Embedding(Preparation):
             OSError: The source file cannot be read either.
         """
         if self.prepared_folder is not None:
-            return Picture.of_prepared(self._prepared_row(row))
+            return Picture.of_prepared(self._prepared_row(row), self.processor)
         with refusing(row["path"]):
             return Picture.of_image(readable(row["path"]), self.processor, **overridden(row))
 
@@ -235,6 +236,8 @@ class Embedding(Preparation):
     def _lesions(self, row: Row, boxes: np.ndarray, made: Row) -> np.ndarray | None:
         if self.prepared_folder is not None:
             stored = self._prepared_row(row)
+            if "table" in stored:
+                return None if stored["lesions"] is None else covered(source_masks(stored), boxes)
             cells, geometry = lesions_of(stored), geometry_of(stored)
             if cells is None or geometry is None:
                 return None
@@ -250,7 +253,7 @@ class Embedding(Preparation):
     @cached_property
     def _rows(self) -> datasets.Dataset:
         assert self.prepared_folder is not None
-        return open_prepared(self.prepared_folder)
+        return open_prepared(self.prepared_folder).with_format(None)  # a native store's as they are stored
 
     @cached_property
     def _stored(self) -> dict[str, tuple[int, str, str]]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..data.native_row import NativeImage
 from ..data.prepared_row import geometry_of, intensity_of
 from ..errors import check_choice, check_number, refusing
 from ..files import readable
@@ -93,8 +94,12 @@ class Picture:
         return cls(stored, lambda geometry: processor.draw(source, breast, geometry), notes)
 
     @classmethod
-    def of_prepared(cls, row: Mapping[str, Any]) -> Picture:
-        """Return the picture of a prepared row; it has no other pixels than its own."""
+    def of_prepared(cls, row: Mapping[str, Any], processor: MammoImageProcessor) -> Picture:
+        """Return the picture of a prepared row, which has no other pixels than its own, or of one of a native store."""
+        notes = filter(None, (row["notes"] or "").split(";"))
+        if "table" in row:
+            native = NativeImage(row, processor.decode)
+            return cls(native.geometry, lambda geometry: processor.draw(native, native.breast, geometry), notes)
         geometry = geometry_of(row)
         assert geometry is not None  # every row that is prepared has one
         (top, left), (height, width) = geometry.offset, geometry.resized
@@ -107,7 +112,7 @@ class Picture:
             return canvas
 
         stored = replace(geometry, offset=(0, 0), size=geometry.resized)
-        return cls(stored, draw, filter(None, (row["notes"] or "").split(";")))
+        return cls(stored, draw, notes)
 
     def whole(self, size: tuple[int, int]) -> Geometry:
         """Return the geometry that fits the picture on a canvas of (height, width)."""

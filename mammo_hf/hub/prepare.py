@@ -22,7 +22,8 @@ from ..data.prepare.folder import (
     prepared_table,
     read_about,
 )
-from ..data.prepare.running import SHARD_SIZE, PreparedCollection, prepare_images
+from ..data.prepare.row import FINISHED, FIXED
+from ..data.prepare.running import SHARD_SIZE, PreparedCollection, collection_digest, prepare_images
 from ..data.terms import read_terms
 from ..data.training_data import collection_facts, reading_of
 from ..encoders.configuration_mammo_bag import public_record
@@ -44,6 +45,7 @@ def prepare(
     output_dir: str | Path,
     *,
     image_size: tuple[int, int] | None = None,
+    store: str = FIXED,
     processor: MammoImageProcessor | str | os.PathLike[str] | None = None,
     decode: str | None = None,
     processor_settings: Mapping[str, Any] | None = None,
@@ -65,6 +67,9 @@ def prepare(
         collection: Collection, or anything that `mammo_hf.load` takes.
         output_dir: Folder, or fsspec URL such as ``s3://bucket/folder``.
         image_size: (height, width) of the canvas; ``None``: that of the processor if one is given, or else 896 x 448.
+        store: "fixed" for images on this canvas, in 16 bits; or "native" for the stored values of the breast, all
+            of them, from which training, evaluation and embedding draw images of any size. It needs the extra
+            ``codecs``; ``image_size`` is then what they take if they ask for none.
         processor: Processor, or folder with a ``preprocessor_config.json``: how images are read and cropped.
         decode: Way of decoding JPEG 2000 and HTJ2K, "exact" or "fast"; ``None``: that of the processor.
         processor_settings: Settings of how images are read in place of the processor's own, such as
@@ -103,6 +108,8 @@ def prepare(
         raise UsageError(
             "is prepared already", source=folder_of(collection), remedy="train on it, or name what it was made from"
         )
+    if store == FIXED:
+        _suggest_native(collection, output_dir, made.canvas)
     executor: Executor | None = ray_executor(ray_address, num_cpus=num_workers or None) if ray else None
     summary = prepare_images(
         collection,
@@ -115,10 +122,38 @@ def prepare(
         shard_size=shard_size,
         max_rejected_fraction=max_rejected_fraction,
         executor=executor,
+        store=store,
     )
     write_dataset_card(output_dir)
     logger.info("%s", summary)
     return PreparedCollection.of(load(output_dir), summary)
+
+
+def _suggest_native(collection: Collection, out: str | Path, size: tuple[int, int]) -> None:
+    """Log what serves a second size of the same images, if a folder next to this one, or this one, holds a first."""
+    here, wanted = Folder(out), collection_digest(collection)
+    if here.is_remote:
+        return
+    found = [held for path in Path(here.path("")).absolute().parent.glob(f"*/{FINISHED}") if (held := _held(path))]
+    others = [(path, store, held) for path, images, store, held in sorted(found) if images == wanted]
+    if (here_path := Path(here.path("")).absolute(), FIXED, size) in others or not others:
+        return
+    path, store, held = next((one for one in others if one[1] != FIXED), others[0])
+    if store == FIXED and held != size:
+        advice = "prepared once with --store native, images of any size are drawn from one folder"
+        logger.warning("%s holds the same images at %d x %d: %s", path, *held, advice)
+    elif store != FIXED and path != here_path:
+        logger.warning("%s is a native store of the same images: train on it at any --image_size", path)
+
+
+def _held(path: Path) -> tuple[Path, str, str, tuple[int, int]] | None:
+    """Return folder, digest of the images, kind of store and size of a prepared folder; ``None`` if it is damaged."""
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        size = json.loads((path.parent / PROCESSOR).read_text(encoding="utf-8"))["size"]
+        return path.parent, about["collection"], about["store"], (size["height"], size["width"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _processor(

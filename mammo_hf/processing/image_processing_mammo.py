@@ -6,7 +6,6 @@ installed package alone.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,7 +19,7 @@ from ..errors import DataError, UsageError, check_choice, did_you_mean, refusing
 from ..notes import Note, codes
 from .breast import DOUBTS, LONGEST_SIDE, MARGIN, Breast, sampled
 from .geometry import ORIENTATIONS, Geometry, fitted
-from .image_source import ImageSource, open_image
+from .image_source import Drawable, ImageSource, open_image
 from .masking import BlockwiseMasking
 from .upright import POLICIES, find_upright_breast
 
@@ -36,9 +35,6 @@ SETTINGS = (
     *("equalize_ranks", "decode"),
 )
 _ON_USELESS = ("note", "robust", "raise")
-# pixels that are decoded per canvas pixel, at least, on each axis: at 1/2, and at 1/4 and less. The noise of real
-# images allows no less, if the picture is to be within rms .0015 at 1/2 and .004 at 1/4
-_FINER = (1.7, 1.3)
 _USUAL_KINDS = ("2D", "film")  # of a model whose training images do not say their kind
 _LEAST_SEEN = 0.0625  # fraction of the intensities, from the 5th to the 95th percentile of the breast
 # what transformers itself writes into a preprocessor_config.json or passes on loading
@@ -293,9 +289,7 @@ class MammoImageProcessor(BaseImageProcessor):
         """Fit one image as `fit` does, and return the breast too."""
         source = self.open(image)
         breast = self.find_breast(source)
-        stored = self.stored_geometry(source, breast)
-        resized, offset = fitted(stored.size, self.canvas)
-        geometry = replace(stored, resized=resized, offset=offset, size=self.canvas)
+        geometry = self.fitted_geometry(self.stored_geometry(source, breast))
         return self.draw(source, breast, geometry), geometry, breast
 
     def stored_geometry(self, source: ImageSource, breast: Breast) -> Geometry:
@@ -306,20 +300,24 @@ class MammoImageProcessor(BaseImageProcessor):
         crop = (top, left, bottom, right)
         return Geometry(source.size, crop, breast.orientation, sides, (0, 0), sides, source.spacing_mm)
 
-    def draw(self, source: ImageSource, breast: Breast, geometry: Geometry) -> np.ndarray:
+    def fitted_geometry(self, stored: Geometry) -> Geometry:
+        """Return the geometry that fits what is kept of an image, from `stored_geometry`, to the model's canvas."""
+        resized, offset = fitted(stored.size, self.canvas)
+        return replace(stored, resized=resized, offset=offset, size=self.canvas)
+
+    def draw(self, source: Drawable, breast: Breast, geometry: Geometry) -> np.ndarray:
         """Draw an image on the canvas of any geometry, as `fit` does on the model's.
 
         Args:
-            source: Opened image.
+            source: Opened image, or one of a native store.
             breast: Breast in the image, from `find_breast`.
             geometry: Geometry with the crop and orientation of `stored_geometry`, of any size.
 
         Returns:
             Intensity float32 (height, width) in [0, 1]; 0 where it is blanked and in the padding.
         """
-        shown = self._shown(breast)
-        level = source.level_for(max(geometry.scale), _FINER)
-        intensity = geometry.place_strips(lambda rows: _strip(source, geometry, shown, rows, level), level)
+        shown = self.shown(breast)
+        intensity = source.placed(geometry, shown)
         if breast.negative and self.invert_negatives:
             intensity = 1 - intensity
         intensity *= self._kept(geometry, breast, shown)
@@ -398,7 +396,7 @@ class MammoImageProcessor(BaseImageProcessor):
             notes += (Note("kind_not_trained_on", kind=kind),)
         return (*notes, Note("implant_present")) if header.implant.value == "YES" else notes
 
-    def _shown(self, breast: Breast) -> Breast | None:
+    def shown(self, breast: Breast) -> Breast | None:
         """Return the breast with its margin, outside of which all is blanked; ``None`` if nothing is."""
         if not (self.blank_outside_breast and breast.mask.any()):
             return None
@@ -415,7 +413,7 @@ class MammoImageProcessor(BaseImageProcessor):
         Returns:
             bool (height, width): one entry for each pair of a row and a column.
         """
-        kept = self._unblanked(breast, self._shown(breast), rows, columns)
+        kept = self._unblanked(breast, self.shown(breast), rows, columns)
         if self.crop_to_breast:
             top, left, bottom, right = breast.box
             kept &= ((rows >= top) & (rows < bottom))[:, None] & ((columns >= left) & (columns < right))
@@ -455,27 +453,6 @@ def _check_keys(version: Any, keys: Iterable[str], source: str) -> None:
     if unknown or version != FORMAT_VERSION:
         what = f"unknown keys {', '.join(unknown)}" if unknown else f"format_version {version!r}"
         raise UsageError(what, source=source, remedy="was it saved by a newer mammo_hf? Then upgrade this one")
-
-
-def _strip(
-    source: ImageSource, geometry: Geometry, shown: Breast | None, rows: slice, level: int
-) -> tuple[np.ndarray, int]:
-    """Return some rows of the crop, or of a source that was halved, without columns that are blanked.
-
-    Returns:
-        The pixels, and the index of the first column.
-    """
-    step = 1 << level
-    top, left, _, right = geometry.crop if not level else (0, 0, 0, -(-source.size[1] >> level))
-    rows = slice(top + rows.start, top + rows.stop)
-    if shown is None:
-        return source.view(rows, slice(left, right), level), 0
-    # a canvas pixel is kept by its centre; the source under it reaches half its size further
-    reach_down, reach_across = (math.ceil(1 / scale) + step - 1 for scale in geometry.scale)
-    columns = shown.columns_of(slice(max(0, rows.start * step - reach_down), rows.stop * step + reach_down))
-    first = min(max(left, (columns.start - reach_across) // step), right)
-    last = max(first, min(right, -(-(columns.stop + reach_across) // step)))
-    return source.view(rows, slice(first, last), level), first - left
 
 
 def _ranks(intensity: np.ndarray) -> np.ndarray:

@@ -17,9 +17,10 @@ from transformers import PreTrainedModel
 
 from ..data.collection import Collection
 from ..data.findings import has_location, lesion_masks
+from ..data.native_row import relabelled
 from ..data.prepare.folder import folder_of
 from ..data.prepare.row import labels_of, overridden
-from ..data.prepared_row import breast_of, enlarged, geometry_of, lesion_mask, relabelled
+from ..data.prepared_row import breast_of, enlarged, geometry_of, lesion_mask
 from ..data.terms import terms_of_model, write_terms
 from ..data.torch_datasets import LabelledImages, rows_of
 from ..data.training_data import open_as_trained, prepared_images, public_name, reading_of

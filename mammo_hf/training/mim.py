@@ -227,7 +227,7 @@ def _check_breasts(prepared: datasets.Dataset, rows: list[int]) -> None:
     Raises:
         DataError: Names the first of them.
     """
-    chosen = prepared.select(rows).select_columns(["image_id", "breast"])
+    chosen = prepared.select(rows).select_columns(["image_id", "breast", "geometry"])
     without = [row["image_id"] for row in chosen if not any(row["breast"])]
     if without:
         raise DataError(

@@ -126,7 +126,7 @@ class Teacher:
         """
         chosen = np.unique(np.linspace(0, len(prepared) - 1, min(ENOUGH, len(prepared))).astype(int))
         cells, images = [], []
-        for row in prepared.select(chosen).select_columns(["image_id", "breast", "size"]):
+        for row in prepared.select(chosen).select_columns(["image_id", "breast", "size", "geometry"]):
             grid, whole = self(row["image_id"])
             breast = torch.from_numpy(breast_of(row).astype(np.float32))[None]
             shown = functional.adaptive_avg_pool2d(breast, self.grid)[0] > 0

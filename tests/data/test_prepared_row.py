@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mammo_hf.data.native_row import relabelled
 from mammo_hf.data.prepared_row import (
     BANDS,
     acquisition_columns,
@@ -18,7 +19,6 @@ from mammo_hf.data.prepared_row import (
     packed_breast,
     packed_pixels,
     pixels_of,
-    relabelled,
 )
 from mammo_hf.dicom import mammogram_dataset, read_mammogram
 from mammo_hf.processing.breast import Breast

@@ -22,7 +22,7 @@ import json
 import os
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -35,9 +35,23 @@ from ...errors import DataError, MammoError, UsageError
 from ...files import Folder, safe_cell
 from ...processing.image_processing_mammo import FORMAT_VERSION, MammoImageProcessor
 from ..collection import Collection, Rejected
+from ..native_row import NATIVE, OnCanvas, require_codec
 from ..prepared_row import ACQUISITION, SCHEMA
 from ..schema import features
-from .row import FEATURES, FINISHED, KEYS, SETTINGS, Preparation, differences, fit_parameters
+from .row import (
+    FEATURES,
+    FINISHED,
+    FIXED,
+    KEYS,
+    NATIVE_STORE,
+    SETTINGS,
+    STORE_VERSION,
+    STORES,
+    Preparation,
+    Row,
+    differences,
+    fit_parameters,
+)
 
 FORMATS = ("arrow", "parquet")
 LAYOUT, REJECTED = "layout.json", "rejected.csv"
@@ -48,7 +62,7 @@ _STATE, _INFO = "state.json", "dataset_info.json"
 # columns that the table of a prepared folder leaves on the disk
 _HEAVY = (
     *("pixels", "size", "lesions", "geometry", "notes", "breast", "labels", "features", "boxes", "scales"),
-    *(*ACQUISITION, *KEYS, "precedence"),
+    *(*ACQUISITION, *KEYS, *NATIVE.names, "precedence"),
 )
 
 # Written.
@@ -227,6 +241,9 @@ def read_about(folder: Folder) -> dict[str, Any]:
         for task in about["tasks"]:
             if not all(isinstance(text, str) for text in (task["name"], *task["labels"])):
                 raise TypeError
+    if about.get("store", FIXED) not in STORES or about.get("store_version", STORE_VERSION) != STORE_VERSION:
+        problem = f"is a store of version {about.get('store_version')}, and this mammo_hf reads {STORE_VERSION}"
+        raise UsageError(problem, source=folder, remedy="upgrade mammo_hf, or prepare again with this one")
     return about
 
 
@@ -261,29 +278,43 @@ def prepared_lesion_task(folder: str | os.PathLike[str]) -> str:
     return task
 
 
+def is_native(folder: str | os.PathLike[str]) -> bool:
+    """Tell whether a finished prepared folder is a native store, from which images of any size are drawn."""
+    return bool(read_about(Folder(folder)).get("store") == NATIVE_STORE)
+
+
 def check_canvas(folder: str | os.PathLike[str], processor: MammoImageProcessor) -> None:
-    """Refuse a processor that would have put the images on another canvas.
+    """Refuse a processor that would have put the images on another canvas, or read them otherwise for a native store.
 
     Raises:
         UsageError: Names the first parameter that differs.
     """
-    found = differences(fit_parameters(prepared_processor(folder)), fit_parameters(processor))
+    store = NATIVE_STORE if is_native(folder) else FIXED
+    found = differences(fit_parameters(prepared_processor(folder), store), fit_parameters(processor, store))
     if found:
-        raise UsageError(
-            f"was prepared with {found[0]}", source=folder, remedy="use that, or prepare the collection again"
-        )
+        of_size = f" (once with `store={NATIVE_STORE}` for any size)" if found[0].startswith("size ") else ""
+        remedy = f"use that, or prepare the collection again{of_size}"
+        raise UsageError(f"was prepared with {found[0]}", source=folder, remedy=remedy)
 
 
-def open_prepared(folder: str | os.PathLike[str], images: Sequence[str] | None = None) -> datasets.Dataset:
+def open_prepared(
+    folder: str | os.PathLike[str],
+    images: Sequence[str] | None = None,
+    processor: MammoImageProcessor | None = None,
+) -> datasets.Dataset:
     """Open the rows of a prepared folder: arrow is memory-mapped; parquet is unpacked into the cache of `datasets`.
+
+    Rows of a native store are drawn on the processor's canvas when they are read; ``with_format(None)`` gives them as
+    they are stored.
 
     Args:
         folder: Prepared folder.
         images: The image_ids that are wanted; ``None``: all. Only these are unpacked from a parquet folder; nothing is
             unpacked from an arrow folder, and all rows are returned.
+        processor: Processor that draws the rows of a native store; ``None``: the folder's own.
 
     Raises:
-        UsageError: The folder is not finished.
+        UsageError: The folder is not finished, or it is a native store and its codec is not installed.
     """
     place = Folder(folder)
     about = read_about(place)
@@ -302,11 +333,18 @@ def open_prepared(folder: str | os.PathLike[str], images: Sequence[str] | None =
             )
         if not some and len(loaded) != about["images"]:
             raise EOFError
-    return loaded
+    return loaded if about.get("store") != NATIVE_STORE else loaded.with_transform(_on_canvas(folder, processor))
 
 
-def stream_prepared(folder: str | os.PathLike[str], columns: Sequence[str]) -> datasets.IterableDataset:
-    """Open some columns of a prepared parquet folder as a stream: nothing is unpacked, nothing kept.
+def _on_canvas(folder: str | os.PathLike[str], processor: MammoImageProcessor | None) -> OnCanvas:
+    require_codec(folder)
+    return OnCanvas(processor or prepared_processor(folder))
+
+
+def stream_prepared(folder: str | os.PathLike[str]) -> datasets.IterableDataset:
+    """Open the columns of a prepared parquet folder that training reads as a stream: nothing is unpacked, nothing kept.
+
+    Rows of a native store are as they are stored: `drawn_by` draws them.
 
     Raises:
         UsageError: The folder is not finished, or has another format.
@@ -317,9 +355,18 @@ def stream_prepared(folder: str | os.PathLike[str], columns: Sequence[str]) -> d
         data_files={SPLIT_NAME: [place.url_of(name) for name in layout.data_files()]},
         split=SPLIT_NAME,
         streaming=True,
-        columns=list(columns),
+        columns=[*SCHEMA.names, *(NATIVE.names if is_native(folder) else ())],
     )
     return stream
+
+
+def drawn_by(folder: str | os.PathLike[str], processor: MammoImageProcessor) -> Callable[[Row], Row]:
+    """Return the function that draws a row of a prepared folder on the processor's canvas; a fitted one is there.
+
+    Raises:
+        UsageError: It is a native store, and its codec is not installed.
+    """
+    return _on_canvas(folder, processor).row if is_native(folder) else lambda row: row
 
 
 def streamed_counts(folder: str | os.PathLike[str], image_ids: Sequence[str]) -> list[int]:
@@ -419,7 +466,8 @@ def for_training(
     }
     if not lesions:
         columns["lesions"] = ([None] * len(found), datasets.Value("binary"))
-    prepared = prepared.select_columns([name for name in SCHEMA.names if name not in columns])
+    native = [name for name in NATIVE.names if name in prepared.column_names]
+    prepared = prepared.select_columns([name for name in (*SCHEMA.names, *native) if name not in columns])
     for name, (values, feature) in columns.items():
         prepared = prepared.add_column(name, values, feature=feature)
     order = sorted((index, row) for row, index in enumerate(found) if index is not None)

@@ -20,20 +20,24 @@ from ...notes import codes_cell
 from ...processing.geometry import Geometry
 from ..collection import Rejected
 from ..findings import finding_mask
+from ..native_row import NATIVE, native_columns, packed_lesions
 from ..precedence import places_in_views
 from ..prepared_row import (
     ACQUISITION,
-    CELL,
     SCHEMA,
     UNKNOWN_PATHOLOGY,
+    LesionMask,
     acquisition_columns,
     geometry_of,
+    lesion_cells,
     packed_breast,
     packed_pixels,
 )
 
 if TYPE_CHECKING:
+    from ...processing.breast import Breast
     from ...processing.image_processing_mammo import MammoImageProcessor
+    from ...processing.image_source import ImageSource
     from ..collection import Collection
     from ..terms import Terms
 
@@ -54,7 +58,12 @@ _AFTER_THE_FIT = {
 _NAMES = {"image_processor_type", "feature_extractor_type", "processor_class", "_processor_class", "auto_map"}
 # columns that the file and the processor decide
 _OF_THE_FILE = ("pixels", "size", "geometry", "notes", "breast", *ACQUISITION)
-_COVERED = 0.5  # part of a pixel that a finding must cover to count there
+_OF_NATIVE = (*_OF_THE_FILE, *NATIVE.names)
+# kinds of stores: each image fitted to the processor's canvas, or its stored values, from which any canvas is drawn
+FIXED, NATIVE_STORE = STORES = ("fixed", "native")
+STORE_VERSION = 1  # of the rows of a native store; files of a later one are refused
+# parameters that the canvas depends on and the rows of a native store do not
+_OF_THE_CANVAS = {"size", "decode", "equalize_ranks"}
 Row = dict[str, Any]
 
 
@@ -68,6 +77,7 @@ class Preparation:
         lesion_task: Task that gives the findings their label in the lesion map.
         copied: Names and types of the collection's columns that are copied unchanged.
         precedence: Place of each image that shares its view with others, see `mammo_hf.data.precedence`.
+        store: Kind of rows, one of `STORES`.
     """
 
     processor: MammoImageProcessor
@@ -75,13 +85,16 @@ class Preparation:
     lesion_task: dict[str, Any]
     copied: tuple[tuple[str, pa.DataType], ...]
     precedence: Mapping[str, int] = field(default_factory=dict, kw_only=True)
+    store: str = field(default=FIXED, kw_only=True)
 
     # What another kind of rows has of its own, as features have.
     finished: ClassVar[str] = FINISHED
     doing: ClassVar[str] = "preparing"
 
     @classmethod
-    def of(cls, collection: Collection, processor: MammoImageProcessor, lesion_task: str | None) -> Preparation:
+    def of(
+        cls, collection: Collection, processor: MammoImageProcessor, lesion_task: str | None, store: str = FIXED
+    ) -> Preparation:
         """Return the preparation of a collection; without a lesion task its first one is taken, if it has any.
 
         Raises:
@@ -95,20 +108,20 @@ class Preparation:
                 remedy=f"use {', '.join(tasks)}" if tasks else "leave it out",
             )
         chosen = tasks[lesion_task] if lesion_task else next(iter(tasks.values()), {"name": "", "labels": []})
-        return cls(
-            processor, tuple(tasks.values()), chosen, copied_columns(collection), precedence=places_in_views(collection)
-        )
+        kind: dict[str, Any] = {"precedence": places_in_views(collection), "store": store}
+        return cls(processor, tuple(tasks.values()), chosen, copied_columns(collection), **kind)
 
     @cached_property
     def fit(self) -> dict[str, Any]:
         """Parameters of the processor that decide the pixels."""
-        return fit_parameters(self.processor)
+        return fit_parameters(self.processor, self.store)
 
     @cached_property
     def schema(self) -> pa.Schema:
         """Columns of a prepared folder, with the features that `datasets` reads from the schema."""
         fields = {name: kind for name, kind in self.copied if name not in SCHEMA.names}
         fields |= {field.name: field.type for field in SCHEMA}
+        fields |= {field.name: field.type for field in NATIVE} if self.store == NATIVE_STORE else {}
         fields |= dict.fromkeys(KEYS, pa.string())
         schema: pa.Schema = datasets.Features.from_arrow_schema(pa.schema(list(fields.items()))).arrow_schema
         return schema
@@ -137,7 +150,8 @@ class Preparation:
 
     def about(self, parts: Callable[[], Iterator[pa.Table]]) -> dict[str, Any]:
         """Return entries of the file that says that a folder is finished; ``parts`` reads the rows that are there."""
-        return {"tasks": list(self.tasks), "lesion_task": self.lesion_task["name"]}
+        kind = {"store": self.store} | ({"store_version": STORE_VERSION} if self.store == NATIVE_STORE else {})
+        return {"tasks": list(self.tasks), "lesion_task": self.lesion_task["name"], **kind}
 
     @property
     def terms(self) -> tuple[Terms, ...]:
@@ -146,7 +160,9 @@ class Preparation:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of a row, about."""
+        """Bytes of a row, about; 0 of a native store, as what its compression leaves is not known before."""
+        if self.store == NATIVE_STORE:
+            return 0
         height, width = self.processor.canvas
         return height * width * 2  # 16 bits per pixel
 
@@ -166,12 +182,14 @@ def stamped_findings(row: Row) -> list[dict[str, Any]]:
     ]
 
 
-def fit_parameters(processor: MammoImageProcessor) -> dict[str, Any]:
-    """Return the processor's parameters that the canvas depends on; a parameter that is new here counts."""
-    left_out = _AFTER_THE_FIT | _NAMES
+def fit_parameters(processor: MammoImageProcessor, store: str = FIXED) -> dict[str, Any]:
+    """Return the processor's parameters that the rows of a store depend on; a parameter that is new here counts."""
+    native = store == NATIVE_STORE
+    left_out = _AFTER_THE_FIT | _NAMES | (_OF_THE_CANVAS if native else set())
     if not processor.equalize_ranks:  # came later: what was prepared before it stays valid
         left_out = left_out | {"equalize_ranks"}
-    return {name: value for name, value in processor.to_dict().items() if name not in left_out}
+    found = {name: value for name, value in processor.to_dict().items() if name not in left_out}
+    return found | ({"store": f"{store} {STORE_VERSION}"} if native else {})
 
 
 def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
@@ -210,28 +228,30 @@ def prepared_row(
         MammoError: The image cannot be read.
         OSError: The source file cannot be read either.
     """
+    native = preparation.store == NATIVE_STORE
     prepared = {name: row.get(name) for name, _ in preparation.copied}
     prepared["labels"] = labels_of(row, preparation.tasks)
     prepared["precedence"] = preparation.precedence.get(row["image_id"])
     prepared.update(zip(KEYS, keys, strict=True))
     if before is not None and before["pixels_key"] == keys[0] and before.get("notes") is not None:
-        prepared |= {name: before[name] for name in _OF_THE_FILE}
+        prepared |= {name: before[name] for name in (_OF_NATIVE if native else _OF_THE_FILE)}
         if before["lesions_key"] == keys[1]:
             return prepared | {"lesions": before["lesions"]}, []
         geometry = geometry_of(before)
         assert geometry is not None  # every row that is prepared has one
     else:
         with refusing(row["path"]):
-            image, geometry = read_apart(_read, preparation.processor, row["path"], overridden(row))
+            read = _read_native if native else _read
+            image, geometry = read_apart(read, preparation.processor, row["path"], overridden(row))
         prepared |= image
     try:
         with refusing(row["path"]):
             findings, labels = row["findings"] or [], preparation.lesion_task["labels"]
-            cells = read_apart(lesion_map, findings, geometry, labels) if findings else None
+            packed = read_apart(_packed_lesions, findings, geometry, labels, native) if findings else None
     except (MammoError, OSError) as error:
         # no key: it is tried again in the next run
         return prepared | {"lesions": None, "lesions_key": ""}, [problem_of(error, row["path"])]
-    return prepared | {"lesions": None if cells is None else cells.tobytes()}, []
+    return prepared | {"lesions": packed}, []
 
 
 def _read(processor: MammoImageProcessor, path: str, given: dict[str, str]) -> tuple[Row, Geometry]:
@@ -241,14 +261,28 @@ def _read(processor: MammoImageProcessor, path: str, given: dict[str, str]) -> t
         source.override(**given)
         intensity, geometry, breast = processor.fit_breast(source)
     image: Row = {
-        "notes": codes_cell([*source.notes, *breast.notes]),
         "breast": packed_breast(breast, geometry),
-        **acquisition_columns(source.mammogram and source.mammogram.header),
         "pixels": packed_pixels(intensity),
         "size": list(intensity.shape),
+    }
+    return image | _facts(source, breast, geometry), geometry
+
+
+def _read_native(processor: MammoImageProcessor, path: str, given: dict[str, str]) -> tuple[Row, Geometry]:
+    """Do as `_read` for a native store, which is read exactly."""
+    with refusing(path):
+        source = processor.with_settings({"decode": "exact"}).open(readable(path))
+        source.override(**given)
+        image, breast, geometry = native_columns(processor, source)
+    return image | _facts(source, breast, geometry), geometry
+
+
+def _facts(source: ImageSource, breast: Breast, geometry: Geometry) -> Row:
+    return {
+        "notes": codes_cell([*source.notes, *breast.notes]),
+        **acquisition_columns(source.mammogram and source.mammogram.header),
         "geometry": json.dumps(geometry.to_dict()),
     }
-    return image, geometry
 
 
 def lesion_map(findings: list[dict[str, Any]], geometry: Geometry, labels: list[str]) -> np.ndarray | None:
@@ -263,18 +297,34 @@ def lesion_map(findings: list[dict[str, Any]], geometry: Geometry, labels: list[
         uint8 (height / 4, width / 4): 0 none, 1 + label, 255 if a finding's label is not known; ``None`` if there is no
         finding or one without a known location.
     """
+    lesions = _lesions(findings, geometry.source_size, labels)
+    return None if lesions is None else lesion_cells(lesions, geometry)
+
+
+def _packed_lesions(
+    findings: list[dict[str, Any]], geometry: Geometry, labels: list[str], native: bool
+) -> bytes | None:
+    """Return the findings as the column ``lesions`` holds them: their map, or in a native store their masks."""
+    if not native:
+        cells = lesion_map(findings, geometry, labels)
+        return None if cells is None else cells.tobytes()
+    lesions = _lesions(findings, geometry.source_size, labels)
+    return None if lesions is None else packed_lesions(lesions)
+
+
+def _lesions(findings: list[dict[str, Any]], size: tuple[int, int], labels: list[str]) -> list[LesionMask] | None:
     order = {label: index for index, label in enumerate(labels)}
-    height, width = geometry.size
-    cells = np.zeros((height // CELL, width // CELL), np.uint8)
+    found: list[LesionMask] = []
     for finding in sorted(findings, key=lambda finding: order.get(finding["pathology"], -1)):
-        mask = finding_mask(finding, geometry.source_size)
+        mask = finding_mask(finding, size)
         if mask is None:
             return None
-        coverage = geometry.mask_to_model(mask)[: cells.shape[0] * CELL, : cells.shape[1] * CELL]
-        peak = coverage.reshape(cells.shape[0], CELL, cells.shape[1], CELL).max(axis=(1, 3))
+        rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+        top, left = (int(where[0]) if len(where) else 0 for where in (rows, columns))
         index = order.get(finding["pathology"], -1)
-        cells[peak >= _COVERED] = UNKNOWN_PATHOLOGY if index < 0 else index + 1
-    return cells if findings else None
+        cut = mask[top : rows[-1] + 1, left : columns[-1] + 1] if len(rows) else mask[:0, :0]
+        found.append((UNKNOWN_PATHOLOGY if index < 0 else index + 1, (top, left), cut))
+    return found or None
 
 
 def labels_of(row: Row, tasks: Sequence[Mapping[str, Any]]) -> list[int]:

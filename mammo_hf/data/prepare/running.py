@@ -21,10 +21,11 @@ from ...files import MARKER, Folder, size_text, writing_errors
 from ...isolation import isolating
 from ...notes import counts_text
 from ..collection import Collection, Rejected
+from ..native_row import require_codec
 from ..terms import write_terms
 from .executors import Executor, Progress, here, pool
 from .folder import FORMATS, Layout, finish
-from .row import Preparation, digest
+from .row import FIXED, STORES, Preparation, digest
 from .shard import Shard, ShardResult, ShardWriter
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ def prepare_images(
     shard_size: int = SHARD_SIZE,
     max_rejected_fraction: float = 0.5,
     executor: Executor | None = None,
+    store: str = FIXED,
 ) -> RunSummary:
     """Run the processor once over each image of a collection and keep the results as a dataset.
 
@@ -100,14 +102,19 @@ def prepare_images(
         max_rejected_fraction: Fraction of unreadable images above which the run ends in an error.
         executor: Function that runs the shards instead of this machine's processes; see
             `mammo_hf.data.prepare.executors`.
+        store: "fixed" for images on the processor's canvas, or "native" for their stored values, from which canvases of
+            any size are drawn later.
 
     Raises:
         DataError: No image could be read, or more than ``max_rejected_fraction`` of them could not.
         UsageError: ``out`` cannot be written or its disk is full, or an argument is out of its range.
     """
+    check_choice("store", store, STORES)
+    if store != FIXED:
+        require_codec(out)
     return run_rows(
         collection,
-        Preparation.of(collection, processor, lesion_task),
+        Preparation.of(collection, processor, lesion_task, store),
         out,
         num_workers=num_workers,
         format=format,
@@ -181,6 +188,11 @@ def _check_arguments(format: str, shard_size: int, num_workers: int, max_rejecte
     check_number("max_rejected_fraction", max_rejected_fraction, 0 <= max_rejected_fraction <= 1, "from 0 to 1")
 
 
+def collection_digest(collection: Collection) -> str:
+    """Return 16 hexadecimal digits that depend on which images a collection lists."""
+    return digest(sorted(collection.column("image_id")))
+
+
 def _finish(collection: Collection, writer: ShardWriter, results: list[ShardResult], started: float) -> RunSummary:
     """Write what makes the shards a dataset, and sum up the run."""
     # loading may have found the same already
@@ -190,6 +202,7 @@ def _finish(collection: Collection, writer: ShardWriter, results: list[ShardResu
     images, size = sum(result.images for result in results), sum(result.size for result in results)
     facts = {
         "fingerprint": digest(sorted(result.key for result in results)),
+        "collection": collection_digest(collection),
         **{"images": images, "rejected": len(rejected), "bytes": size, "salt_name": collection.salt_name},
         **{"notes": notes, "refusals": refusals},
     }
