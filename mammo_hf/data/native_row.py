@@ -1,6 +1,6 @@
 """The row of a native store: an image's values as they are stored, from which any canvas is drawn without its file.
 
-``pixels`` is a lossless HTJ2K codestream of the breast's box, upright, with what lies outside the breast and its margin
+``pixels`` is a lossless HTJ2K codestream of the breast's box, upright, with what is outside the breast and its margin
 blanked; ``table`` has the intensity of each of its values. Masks of lesions and breast are kept in the source's pixels.
 So a canvas of any size is drawn by the steps, and in the order, that draw it from the file, and codestreams are read at
 1/2, 1/4, ... if that is enough and the processor decodes "fast".
