@@ -104,7 +104,7 @@ def bound(images: mammo_hf.Collection, out: Path, encoder: Encoder, views: Views
     for row in images:
         started = processor_time()
         stored = rows.get(row["image_id"])
-        picture = Picture.of_prepared(stored) if stored else Picture.of_image(row["path"], processor)
+        picture = Picture.of_prepared(stored, processor) if stored else Picture.of_image(row["path"], processor)
         seen = drawn(picture, views, encoder.tile)
         reading.append(processor_time() - started)
         started = processor_time()

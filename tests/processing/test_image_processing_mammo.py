@@ -177,7 +177,7 @@ def test_leaving_out_what_is_blanked_changes_no_pixel(pixels, blank, margin, sid
         processor = MammoImageProcessor(size=size, blank_outside_breast=blank, crop_margin=margin)
         intensity, geometry, breast = processor.fit_breast(film)
         whole = geometry.map_to_model(film / np.float32(65535))
-        kept = processor._kept(geometry, breast, processor._shown(breast))
+        kept = processor._kept(geometry, breast, processor.shown(breast))
         np.testing.assert_allclose(intensity, np.clip(whole * kept, 0, 1), atol=1e-6)
 
 

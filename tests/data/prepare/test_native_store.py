@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mammo_hf import MammoImageProcessor
-from mammo_hf.data.native_row import NativeImage, OnCanvas, unpacked_lesions, native_columns, relabelled, source_masks
+from mammo_hf.data.native_row import NativeImage, OnCanvas, native_columns, relabelled, source_masks, unpacked_lesions
 from mammo_hf.data.prepare.folder import check_canvas, for_training, open_prepared
 from mammo_hf.data.prepare.row import lesion_map
 from mammo_hf.data.prepare.running import prepare_images
