@@ -26,7 +26,7 @@ import numpy as np
 
 from ..data.precedence import not_counting
 from ..errors import UsageError
-from ..files import safe_cell, whole_file, write_record
+from ..files import safe_cell, whole_file, write_record, writing_errors
 from ..notes import codes_in
 from .reading import REJECTED
 
@@ -53,7 +53,8 @@ class Journal:
         Raises:
             UsageError: What is there belongs to another run.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with writing_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / _RUN
         if not path.exists():
             write_record(dict(run), path)
@@ -84,24 +85,30 @@ class Journal:
 
     def begin(self, run: int, process: int) -> None:
         """Open this process's own file."""
-        self._file = (self.folder / f"{run:04d}-{process:05d}.csv").open("w", encoding="utf-8", newline="")
+        path = self.folder / f"{run:04d}-{process:05d}.csv"
+        with writing_errors(path):
+            self._file = path.open("w", encoding="utf-8", newline="")
 
     def write(self, rows: Sequence[tuple[int, Sequence[Any]]]) -> None:
         """Write a batch's rows, each with its index in the list, in rising order."""
         text = io.StringIO(newline="")
         csv.writer(text).writerows([index, *row] for index, row in rows)
-        self._file.write(text.getvalue())
-        self._file.flush()
+        with writing_errors(self.folder):
+            self._file.write(text.getvalue())
+            self._file.flush()
 
     def close(self) -> None:
         """Close this process's file."""
         if self._file is not None:
-            self._file.close()
-            self._file = None
+            file, self._file = self._file, None
+            with writing_errors(self.folder):
+                file.close()
 
     def mark_finished(self, run: int, process: int) -> None:
         """Record that a process has finished its batches."""
-        (self.folder / f"{run:04d}-{process:05d}.done").touch()
+        path = self.folder / f"{run:04d}-{process:05d}.done"
+        with writing_errors(path):
+            path.touch()
 
     def wait_for(self, run: int, processes: int) -> None:
         """Wait until each process of a run has finished; the launcher ends all of them if one fails."""
@@ -155,11 +162,19 @@ def write_tables(
 
     Returns:
         The number of images with scores, of these by code of a note, and of the rejected files by code of the reason.
+
+    Raises:
+        UsageError: The disk is full, or the files cannot be written for another reason.
     """
     rejects, notes, refusals = rejects_path(output), Counter[str](), Counter[str]()
     file_at, notes_at = columns.index("file"), columns.index("notes")
     images, others = 0, _not_counting(journal, columns)
-    with whole_file(output) as table, whole_file(rejects) as part, part.open("w", encoding="utf-8", newline="") as file:
+    with (
+        writing_errors(output),
+        whole_file(output) as table,
+        whole_file(rejects) as part,
+        part.open("w", encoding="utf-8", newline="") as file,
+    ):
         rejected = csv.writer(file)
         rejected.writerow(REJECTED)
 

@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save_file
 from transformers.utils.hub import cached_file
 
 from ..errors import DataError
-from ..files import whole_file
+from ..files import whole_file, writing_errors
 
 STATISTICS = "training_statistics.safetensors"
 FEWEST_PATIENTS = 50  # of fewer training patients no statistics are kept: they would say too little, and too much
@@ -79,7 +79,8 @@ class TrainingStatistics:
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write them into the folder of a model."""
         arrays = {"mean": self.mean, "precision": self.precision, "threshold": np.float32([self.threshold])}
-        with whole_file(Path(folder) / STATISTICS) as part:
+        target = Path(folder) / STATISTICS
+        with writing_errors(target), whole_file(target) as part:
             save_file(arrays, part)
 
 

@@ -1,10 +1,11 @@
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from mammo_hf.errors import UsageError
-from mammo_hf.inference.journal import Journal
+from mammo_hf.inference.journal import Journal, write_tables
 
 PAIRS = [range(0, 2), range(2, 4), range(4, 6)]
 
@@ -59,3 +60,17 @@ def test_another_run_s_rows_are_not_gone_on_with(tmp_path):
     journal(tmp_path)
     with pytest.raises(UsageError, match="another model, tta"):
         Journal(tmp_path / "scores.csv.part", 2, 6).open({"model": "other", "tta": True})
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_said_in_one_sentence_that_names_the_output(tmp_path):
+    journal = Journal(tmp_path / "scores.csv.part", 2, 6)
+    journal.open({"model": "one"})
+    (journal.folder / "0000-00000.csv").symlink_to("/dev/full")
+    journal.begin(0, 0)
+    for action in (lambda: journal.write([(0, ["a", "b"])]), journal.close):
+        with pytest.raises(UsageError, match=r"scores\.csv\.part: the disk is full \(.* are free\); free space"):
+            action()
+    (journal.folder / "0000-00000.csv").unlink()  # reading from that device never ends
+    with pytest.raises(UsageError, match=r"absent/scores\.csv: cannot be written to \(No such file"):
+        write_tables(journal, tmp_path / "absent" / "scores.csv", ["file", "exam", "laterality", "view", "notes"], [])
