@@ -46,7 +46,7 @@ lint: install
 	$(BIN)/mypy
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m "not slow"
 
 # the pages are looked at in Debian's Chromium; where it is not there and cannot be installed those tests are skipped
 chromium:

@@ -17,6 +17,7 @@ from sklearn.metrics import roc_auc_score
 
 from mammo_hf.metrics.classification import auroc
 from mammo_hf.metrics.comparisons import delong
+from mammo_hf.metrics.inputs import UndefinedMetric
 from mammo_hf.metrics.intervals import bca, bootstrap_interval, resampled, rows_of, without_each
 
 IMAGES = 2
@@ -29,6 +30,7 @@ def main() -> None:
     parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument("--patients", type=int, nargs="+", default=[20, 50, 100, 200])
     parser.add_argument("--auc", type=float, nargs="+", default=[0.7, 0.8, 0.9])
+    parser.add_argument("--ill", type=int, nargs="+", default=[2, 3, 4, 5, 8, 10], help="of the last table")
     args = parser.parse_args()
     print(
         f"coverage of 95 % intervals of the AUC: {args.trials} trials, {args.resamples} resamples, {IMAGES} images of"
@@ -42,7 +44,30 @@ def main() -> None:
     print(
         "\npercentile by image (every fourth trial) shows what it costs to take the images of a patient for independent"
     )
+    print("\nhow often the BCa interval of a classifier at chance excludes 0.5 (5 % is right), by number of patients:")
+    for ill in args.ill:
+        rates = [(healthy, _false_verdicts(ill, healthy, args.trials, args.resamples)) for healthy in (ill, 20, 60)]
+        print(
+            f"{ill:>3} ill: " + ", ".join(f"{rate:.1%} with {healthy} healthy" for healthy, rate in rates), flush=True
+        )
     _speed()
+
+
+def _false_verdicts(ill: int, healthy: int, trials: int, resamples: int) -> float:
+    """Return the fraction of trials in which scores that do not depend on the label seem to."""
+    patients, wrong, defined = ill + healthy, 0, 0
+    groups, rows = np.repeat(np.arange(patients), IMAGES), {"": rows_of(auroc)}
+    for trial in range(trials):
+        _, scores, _ = draw(np.random.default_rng([ill, healthy, trial]), patients, 0.5)
+        labels = (groups < ill).astype(np.int64)
+        draws = resampled(rows, labels, scores, groups=groups, resamples=resamples, seed=trial)[""]
+        left_out = without_each(rows, labels, scores, groups=groups)[""]
+        try:
+            low, high = bca(draws, auroc(labels, scores), left_out, patients)
+        except UndefinedMetric:  # on most of the resamples
+            continue
+        defined, wrong = defined + 1, wrong + (low > 0.5 or high < 0.5)
+    return wrong / max(defined, 1)
 
 
 def _row(patients: int, area: float, trials: int, resamples: int) -> str:

@@ -160,16 +160,17 @@ def auroc_difference(
         **draw: Resamples and seed of the bootstrap.
 
     Returns:
-        ``difference`` and ``interval``; null, with a ``reason``, if undefined.
+        ``difference`` and ``interval``; what is undefined is null, with a ``reason``.
     """
     metric, before = auroc_of(first)
     _, after = auroc_of(second)
+    found: dict[str, Any] = {"difference": None, "interval": None}
     try:
-        difference = metric(references, after) - metric(references, before)
-        interval = paired_interval(metric, references, before, after, groups=patients, **draw)
+        found["difference"] = metric(references, after) - metric(references, before)
+        found["interval"] = list(paired_interval(metric, references, before, after, groups=patients, **draw))
     except UndefinedMetric as error:
-        return {"difference": None, "interval": None, "reason": error.reason}
-    return {"difference": difference, "interval": list(interval)}
+        found["reason"] = error.reason
+    return found
 
 
 def _risk_coverage(truth: np.ndarray, table: np.ndarray, patients: np.ndarray, **draw: int) -> list[dict[str, Any]]:

@@ -631,3 +631,8 @@ ROWS: dict[Callable[..., Any], Rows] = {
     sensitivity_at_specificity: sensitivity_rows,
     specificity_at_sensitivity: specificity_rows,
 }
+
+# Metrics of two classes that are as uncertain as the rarer one is rare, however many images the other one has.
+NEED_BOTH_CLASSES = frozenset(
+    {auprc, auroc, auroc_within, partial_auc, pf1, sensitivity_at_specificity, specificity_at_sensitivity}
+)

@@ -15,7 +15,7 @@ from scipy import stats
 
 from ..errors import UsageError
 from .inputs import UndefinedMetric, Weighted, check_binary
-from .intervals import Groups, Interval, Metric, group_codes, rows_of
+from .intervals import FEWEST_OF_A_CLASS, Groups, Interval, Metric, group_codes, rows_of
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def delong(references: ArrayLike, scores: ArrayLike, *, groups: Groups | None = 
         level: Coverage of the interval, between 0 and 1.
 
     Raises:
-        UndefinedMetric: In the cases of `auroc`, or with fewer than two patients with images of either class.
+        UndefinedMetric: In the cases of `auroc`, or fewer than `FEWEST_OF_A_CLASS` patients have images of a class.
         DataError: In the cases of `auroc`.
         UsageError: ``level`` is out of range.
     """
@@ -138,8 +138,8 @@ def _areas(references: ArrayLike, models: list[ArrayLike], groups: Groups | None
     areas = np.array([of_positives.mean() for of_positives, _ in components])
     sums = []
     for part, members in enumerate((positive, ~positive)):
-        if len(np.unique(keys[members])) < 2:
-            raise UndefinedMetric("fewer than two patients with images of either class")
+        if len(np.unique(keys[members])) < FEWEST_OF_A_CLASS:
+            raise UndefinedMetric(f"fewer than {FEWEST_OF_A_CLASS} patients with images of either class")
         centred = [pair[part] - area for pair, area in zip(components, areas, strict=True)]
         sums.append(np.stack([np.bincount(keys[members], weights=c, minlength=n_groups) for c in centred]))
     counts = positive.sum(), (~positive).sum()

@@ -18,13 +18,15 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
 
 from ..errors import DataError, UsageError
-from .classification import ROWS
+from .classification import NEED_BOTH_CLASSES, ROWS
 from .inputs import Ranking, Rows, UndefinedMetric, Weighted
 
 Metric = Callable[..., float]
 Groups = Sequence[object] | np.ndarray
 Interval = tuple[float, float]
 FEW_PATIENTS = 50  # below this an interval covers less than it says; see benchmarks/bench_intervals.py
+# With fewer patients of a class there is no interval: that of a classifier at chance would too often exclude 0.5
+FEWEST_OF_A_CLASS = 5
 _BLOCK = 100_000  # weights held at once (resamples x images): few enough to stay in the processor's cache
 _PARTS = 500  # parts of the patients that are left out in turn: the acceleration does not need more
 
@@ -59,7 +61,8 @@ def bootstrap_interval(
         ``(low, high)``.
 
     Raises:
-        UndefinedMetric: The metric is undefined on the data, on more than half of the resamples, or there is one group.
+        UndefinedMetric: The metric is undefined on the data, on more than half of the resamples, there is one group,
+            or fewer than `FEWEST_OF_A_CLASS` have images of either class, if the metric needs both.
         DataError: The lengths differ, or an image has no group.
         UsageError: ``resamples`` or ``level`` is out of range.
     """
@@ -102,7 +105,20 @@ def bootstrap_intervals(
     """
     truth, values = np.asarray(references), np.asarray(scores)
     rows = {name: rows_of(metric) for name, metric in metrics.items()}
-    return row_intervals(rows, truth, values, groups=groups, resamples=resamples, seed=seed, level=level)
+    found = row_intervals(rows, truth, values, groups=groups, resamples=resamples, seed=seed, level=level)
+    undefined = {name: _too_few(metric, truth, groups) for name, metric in metrics.items()}
+    return found | {name: error for name, error in undefined.items() if error is not None}
+
+
+def _too_few(metric: Metric, references: np.ndarray, groups: Groups) -> UndefinedMetric | None:
+    """Return the error of a metric of two classes of which one has too few groups for an interval."""
+    if (metric.func if isinstance(metric, partial) else metric) not in NEED_BOTH_CLASSES:
+        return None
+    codes, _ = group_codes(groups, len(references))
+    fewest = min(len(np.unique(codes[references == label])) for label in (0, 1))
+    if fewest >= FEWEST_OF_A_CLASS:
+        return None
+    return UndefinedMetric(f"fewer than {FEWEST_OF_A_CLASS} patients with images of either class")
 
 
 def row_intervals(
@@ -168,6 +184,9 @@ def paired_interval(
         UsageError: In the cases of `bootstrap_interval`.
     """
     truth, rows = np.asarray(references), {"": rows_of(metric)}
+    error = _too_few(metric, truth, groups)
+    if error is not None:
+        raise error
     values, draws, left_out = [], [], []
     for scores in (np.asarray(first), np.asarray(second)):
         values.append(metric(truth, scores))

@@ -208,7 +208,8 @@ def auc_text(figures: Mapping[str, Any]) -> str:
         return f"AUC not defined ({figures['auroc_reason']})"
     interval = figures["auroc_interval"]
     if interval is None:
-        return f"AUC {figures['auroc']:.2f}, without an interval"
+        reason = figures.get("auroc_interval_reason")
+        return f"AUC {figures['auroc']:.2f}, without an interval" + (f" ({reason})" if reason else "")
     low, high = interval
     verdict = "above chance" if low > 0.5 else "below chance" if high < 0.5 else "not distinguishable from chance"
     if low <= 0.5 <= high:

@@ -272,7 +272,7 @@ class BagFit:
         """Return the AUC of logistic regressions on the test units, by task and by what they were fitted on.
 
         Each has ``auroc`` and ``interval`` by patient, and the head's AUC minus its own as ``difference`` and
-        ``difference_interval``; null with a ``reason`` if undefined.
+        ``difference_interval``; what is undefined is null, with a ``reason``.
         """
         found: dict[str, dict[str, Any]] = {}
         for place, task in enumerate(self.tasks):
@@ -320,14 +320,15 @@ def _compared(
 ) -> dict[str, Any]:
     metric, values = auroc_of(table)
     difference = auroc_difference(truth, table, head, patients, seed=seed)
-    try:
-        area, interval = metric(truth, values), bootstrap_interval(metric, truth, values, groups=patients, seed=seed)
-    except UndefinedMetric as error:
-        undefined = dict.fromkeys(("auroc", "interval", "difference", "difference_interval"))
-        return {**undefined, "reason": error.reason, "n_units": len(truth)}
-    found = {"auroc": area, "interval": list(interval), "n_units": len(truth)}
+    found: dict[str, Any] = {"auroc": None, "interval": None, "n_units": len(truth)}
     found |= {"difference": difference["difference"], "difference_interval": difference["interval"]}
-    return found | ({"reason": difference["reason"]} if "reason" in difference else {})
+    found |= {"reason": difference["reason"]} if "reason" in difference else {}
+    try:
+        found["auroc"] = metric(truth, values)
+        found["interval"] = list(bootstrap_interval(metric, truth, values, groups=patients, seed=seed))
+    except UndefinedMetric as error:
+        found["reason"] = error.reason
+    return found
 
 
 def _configuration(

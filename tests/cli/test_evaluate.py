@@ -51,7 +51,8 @@ def test_any_collection_is_read_as_the_checkpoint_says(checkpoint, collection, t
     found = report["tasks"]["pathology"]
     assert found["calibration"] == {"method": "platt", "slope": 0.5, "intercept": -0.25}
     assert found["operating_points"]["sensitivity_90"]["threshold"] == 0.4
-    assert f"test pathology AUC {found['auroc']:.2f} (" in printed
+    few = "without an interval (fewer than 5 patients with images of either class)"
+    assert f"test pathology AUC {found['auroc']:.2f}, {few}" in printed
     assert report["collection"] == "mammo_hf phantoms"  # in the layout of another collection
     # the phantom's density d is no label of this model
     assert report["tasks"]["density"]["class_counts"].keys() == {"a", "b", "c"}

@@ -36,7 +36,14 @@ def run_page(page: Path, world: Path) -> dict[str, Any]:
     return names
 
 
-@pytest.mark.parametrize("page", WITH_PYTHON, ids=page_name)
+LONG = ("docs/evaluation.md", "docs/scale.md")  # they train, draw and score whole collections
+
+
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=[pytest.mark.slow] * (page_name(page) in LONG)) for page in WITH_PYTHON],
+    ids=page_name,
+)
 def test_the_pages_blocks_run(page, world, monkeypatch):
     monkeypatch.chdir(world)
     monkeypatch.syspath_prepend(world)

@@ -55,7 +55,9 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("where", PLACES)
+@pytest.mark.parametrize(
+    "where", [pytest.param(one, marks=[pytest.mark.slow] * ("json" in one and "escaped" not in one)) for one in PLACES]
+)
 def test_a_planted_identifier_stops_the_push_and_is_not_told(hub, checkpoint, where):
     for kind, planted in PLANTED.items():
         write(checkpoint, where, planted)

@@ -115,7 +115,7 @@ def test_the_fast_permutation_equals_the_exchange_written_out() -> None:
 
 
 def test_what_cannot_be_compared_says_why() -> None:
-    with pytest.raises(UndefinedMetric, match="fewer than two patients"):
+    with pytest.raises(UndefinedMetric, match="fewer than 5 patients"):
         delong([0, 0, 1, 1], [1, 2, 3, 4], groups=["a", "b", "c", "c"])
     with pytest.raises(UndefinedMetric, match="NaN"):
         paired_delong([0, 1], [0.1, 0.2], [0.1, np.nan])
@@ -124,4 +124,4 @@ def test_what_cannot_be_compared_says_why() -> None:
     with pytest.raises(UsageError, match="permutations"):
         paired_permutation(auroc, [0, 1], [0.1, 0.2], [0.1, 0.2], groups=["a", "b"], permutations=0)
     with pytest.raises(UsageError, match="level"):
-        delong([0, 0, 1, 1], [1, 2, 3, 4], level=95)
+        delong([0] * 5 + [1] * 5, range(10), level=95)

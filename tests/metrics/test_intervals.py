@@ -50,9 +50,9 @@ def _cohort(patients: int, images: int, seed: int = 0) -> tuple[np.ndarray, np.n
 @given(st.integers(0, 1000))
 def test_the_fast_path_equals_the_metric_on_each_resample(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    labels = np.append([0, 1], rng.integers(0, 2, 28))
+    labels = np.append([0, 1] * 5, rng.integers(0, 2, 20))
     scores = rng.integers(0, 6, 30) / 5
-    groups = np.append([0, 1], rng.integers(0, 12, 28))
+    groups = np.append(np.repeat(np.arange(5), 2), rng.integers(0, 12, 20))
     fast = bootstrap_interval(auroc, labels, scores, groups=groups, resamples=60, seed=seed)
     slow = bootstrap_interval(lambda y, s: auroc(y, s), labels, scores, groups=groups, resamples=60, seed=seed)
     assert fast == pytest.approx(slow, abs=1e-12)
@@ -64,8 +64,8 @@ OF_SCORES = (auprc, brier, ece, partial_auc, pf1, sensitivity_at_specificity, sp
 @given(st.integers(0, 1000), st.sampled_from(OF_SCORES))
 def test_every_metric_of_scores_has_a_fast_path_that_equals_it(seed: int, metric: Callable[..., float]) -> None:
     rng = np.random.default_rng(seed)
-    labels, scores = np.append([0, 1], rng.integers(0, 2, 28)), rng.integers(0, 11, 30) / 10
-    groups = np.append([0, 1], rng.integers(0, 12, 28))
+    labels, scores = np.append([0, 1] * 5, rng.integers(0, 2, 20)), rng.integers(0, 11, 30) / 10
+    groups = np.append(np.repeat(np.arange(5), 2), rng.integers(0, 12, 20))
     # a resample of few images may be too small for the bins, which the weights do not know
     options = {"bins": 2} if metric is ece else {}
     fast = bootstrap_interval(partial(metric, **options), labels, scores, groups=groups, resamples=40, seed=seed)
@@ -188,8 +188,22 @@ def test_any_metric_may_be_given() -> None:
 def test_resamples_without_a_value_are_left_out() -> None:
     # the two positives are absent from one resample in seven, where the AUROC does not exist
     labels, scores = np.array([1, 1] + [0] * 8), np.arange(10) / 10
-    low, high = bootstrap_interval(auroc, labels, scores, groups=np.arange(10), resamples=400)
+    own = lambda references, values: auroc(references, values)  # noqa: E731 (a metric that is not the package's)
+    low, high = bootstrap_interval(own, labels, scores, groups=np.arange(10), resamples=400)
     assert 0 <= low <= high < 0.5
+
+
+@pytest.mark.parametrize("rarer", [0, 1])
+def test_a_class_of_few_patients_has_no_interval_however_many_its_images_are(rarer: int) -> None:
+    scores, patients = np.arange(60) / 60, np.arange(60) // 3
+    for count in (4, 5):
+        labels = np.where(patients < count, rarer, 1 - rarer)
+        found = bootstrap_intervals({"a": auroc, "b": brier}, labels, scores, groups=patients, resamples=50)
+        assert isinstance(found["b"], tuple)
+        assert isinstance(found["a"], tuple) == (count == 5)
+        if count == 4:
+            with pytest.raises(UndefinedMetric, match="fewer than 5 patients with images of either class"):
+                paired_interval(auroc, labels, scores, scores**2, groups=patients, resamples=50)
 
 
 def test_undefined_on_most_resamples_is_an_error() -> None:

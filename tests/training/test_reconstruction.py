@@ -119,6 +119,7 @@ def test_each_evaluation_writes_a_panel_without_any_tracker(tmp_path):
         assert min(picture.size) > 200
 
 
+@pytest.mark.slow
 def test_the_panel_reaches_tensorboard(tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     panels = trained(tmp_path, report_to="tensorboard")
@@ -132,6 +133,7 @@ def test_the_panel_reaches_tensorboard(tmp_path):
     assert log.Scalars("eval/loss")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["wandb", "trackio"])
 def test_the_panel_reaches_trackers_through_their_own_callbacks(name, tmp_path, monkeypatch):
     tracker = MagicMock(__version__="0")

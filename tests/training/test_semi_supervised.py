@@ -67,6 +67,7 @@ def test_the_weight_grows_and_then_stays():
     assert ramp(40, 100) == ramp(100, 100) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["pseudo_label", "mean_teacher"])
 def test_four_micro_batches_of_one_equal_one_of_four(tmp_path, method):
     results = []
@@ -151,6 +152,7 @@ def test_the_teacher_is_the_average_and_leaves_the_model_as_it_was(tmp_path):
     assert model.training
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path):
     ends = []
     for name, resumes in (("whole", False), ("broken", True)):
