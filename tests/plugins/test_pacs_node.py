@@ -1,10 +1,14 @@
 """The node without a PACS: its queue, its receiver, what it does with what can go wrong, and its command."""
 
 import copy
+import http.server
 import json
 import logging
+import shutil
 import sqlite3
 import stat
+import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -15,7 +19,7 @@ pytest.importorskip("pynetdicom", reason="pynetdicom is not installed (plugins/m
 pytest.importorskip("dicomweb_client", reason="dicomweb-client is not installed (plugins/mammo-hf-pacs)")
 
 from mammo_hf_pacs import command, node, objects, seg, sr
-from mammo_hf_pacs.exchange import Dimse, LaterError
+from mammo_hf_pacs.exchange import Dicomweb, Dimse, LaterError, Secrets
 from mammo_hf_pacs.queue import Queue
 from mammo_hf_pacs.receiver import Receiver, take
 
@@ -348,3 +352,59 @@ def test_the_database_is_readable_with_sqlite(queue, exam):
     come(queue, exam[:1])
     with sqlite3.connect(queue.folder / "queue.sqlite") as other:
         assert other.execute("select state from exams").fetchall() == [("arriving",)]
+
+
+def certificate(folder, name):
+    """Write a key and a certificate for this machine that certifies itself."""
+    key, found = folder / f"{name}.key", folder / f"{name}.pem"
+    line = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}"]
+    line += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(found)]
+    subprocess.run(line, check=True, capture_output=True)
+    return {"certificate": found, "key": key}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_tls_lets_in_whom_the_authority_knows_and_nobody_else(receiver, queue, exam, tmp_path):
+    node_, device, stranger = (certificate(tmp_path, name) for name in ("node", "device", "stranger"))
+    known = tmp_path / "known.pem"
+    known.write_text(node_["certificate"].read_text() + device["certificate"].read_text())
+    port = receiver(secrets=Secrets(ca=known, **node_)).port
+
+    def at(**secrets):
+        return Dimse("MAMMOHF", "127.0.0.1", port, "DEVICE", Secrets(**secrets))
+
+    at(ca=known, **device).send_images(exam[:1])
+    assert queue.open_exams() == 1
+    for secrets in ({"ca": known, **stranger}, {}, {"ca": stranger["certificate"], **device}):
+        with pytest.raises(LaterError):  # unknown to the node, without TLS, and a node that is unknown to it
+            at(**secrets).ping()
+
+
+def test_a_token_is_sent_read_at_each_request_and_an_expired_one_is_tried_again(tmp_path):
+    seen = []
+
+    class Service(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            seen.append(self.headers["Authorization"])
+            body = b"[]" if seen[-1] == "Bearer fresh" else b""
+            self.send_response(200 if body else 401)
+            self.send_header("Content-Type", "application/dicom+json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Service)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    token = tmp_path / "token"
+    token.write_text("expired\n")
+    web = Dicomweb(f"http://127.0.0.1:{server.server_address[1]}", Secrets(token=token))
+    with pytest.raises(LaterError, match="answers 401"):
+        web.ping()
+    token.write_text("fresh\n")
+    web.ping()
+    assert seen == ["Bearer expired", "Bearer fresh"]
+    server.shutdown()
