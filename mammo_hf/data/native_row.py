@@ -159,11 +159,21 @@ class OnCanvas:
         rows = [self.row(dict(zip(batch, values, strict=True))) for values in zip(*batch.values(), strict=True)]
         return {name: [row[name] for row in rows] for name in batch}
 
-    def row(self, row: Row) -> Row:
-        """Return a row drawn, in those of its columns that it has."""
+    def row(self, row: Row, generator: np.random.Generator | None = None) -> Row:
+        """Return a row drawn, in those of its columns that it has.
+
+        Args:
+            row: Row of a native store.
+            generator: Random generator that places a crop, if the processor is of crops: around a lesion in half of
+                the draws if one's location is known, else anywhere in the breast. ``None``: around the first lesion,
+                or at a place that the ``image_id`` decides.
+        """
         stored = geometry_of(row)
         assert stored is not None  # every row of a native store has one
-        geometry = self.processor.fitted_geometry(stored)
+        if self.processor.native_crops:
+            geometry = crop_geometry(row, self.processor.canvas, generator)
+        else:
+            geometry = self.processor.fitted_geometry(stored)
         made = row | {"geometry": json.dumps(geometry.to_dict())}
         if "size" in row:
             made["size"] = list(geometry.size)
@@ -175,6 +185,47 @@ class OnCanvas:
             image = NativeImage(row, self.processor.decode)
             made["pixels"] = self.processor.draw(image, image.breast, geometry)
         return made
+
+
+def crop_geometry(row: Row, size: tuple[int, int], generator: np.random.Generator | None) -> Geometry:
+    """Return the geometry of a crop at the image's own resolution; for the arguments see `OnCanvas.row`.
+
+    Raises:
+        UsageError: The image is smaller.
+    """
+    stored = geometry_of(row)
+    assert stored is not None  # every row of a native store has one
+    check_crop(stored, size, row["image_id"])
+    chosen = generator or np.random.default_rng(int(row["image_id"], 16))
+    lesions = unpacked_lesions(row["lesions"]) if row["lesions"] is not None else []
+    lesions = [lesion for lesion in lesions if lesion[2].any()]
+    if lesions and (generator is None or generator.random() < 0.5):
+        _, corner, mask = lesions[int(chosen.integers(len(lesions))) if generator else 0]
+        centre = stored.to_model(np.add(corner, np.divide(mask.shape, 2)))
+        # the lesion's centre is in the middle half of the crop
+        centre = centre + (chosen.uniform(-0.25, 0.25, 2) * size if generator else 0)
+    else:
+        breast = _breast_of(row["breast"], stored)
+        cells = np.argwhere(breast.mask) if breast.mask.any() else np.argwhere(~breast.mask)
+        centre = stored.to_model((cells[chosen.integers(len(cells))] + 0.5) * breast.stride)
+    sides = np.minimum(size, stored.size)
+    top, left = np.clip(np.rint(centre - sides / 2), 0, np.subtract(stored.size, sides)).astype(int).tolist()
+    height, width = sides.tolist()
+    box = np.rint(stored.boxes_to_source([top, left, top + height, left + width])).astype(int).tolist()
+    crop = (box[0], box[1], box[2], box[3])
+    return replace(stored, crop=crop, resized=(height, width), offset=(0, 0), size=size)
+
+
+def check_crop(stored: Geometry, size: tuple[int, int], image_id: str) -> None:
+    """Refuse crops that are larger than an image.
+
+    Raises:
+        UsageError: Names the image and both sizes.
+    """
+    sides = sorted(stored.source_size)
+    if any(side > most for side, most in zip(sorted(size), sides, strict=True)):
+        problem = "crops of {} x {} are larger than image {} of {} x {}".format(*size, image_id, *stored.source_size)
+        raise UsageError(problem, source="crop", remedy="give a smaller size, or leave the image out")
 
 
 # How breast and lesions are packed.

@@ -20,6 +20,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from ..errors import DataError, UsageError
 from ..models.sparse_encoder import packed_for
 from .augmentation import Augmentation
+from .native_row import OnCanvas
 from .prepare.folder import drawn_by, stream_prepared, streamed_counts
 from .prepared_row import CELL, GRAZED, UNKNOWN_PATHOLOGY, breast_of, geometry_of, intensity_of, lesions_of
 
@@ -57,15 +58,25 @@ class PreparedImages(Dataset[Example]):
         self.prepared = prepared
         self.processor = processor
         self.augmentation = augmentation
+        # crops of training are placed again in each epoch; of evaluation where the row draws them
+        self._stored = prepared.with_format(None) if processor.native_crops and augmentation is not None else None
         self.seed = seed
         self.epoch = 0
 
     def __len__(self) -> int:
         return len(self.prepared)
 
+    def row(self, index: int) -> dict[str, Any]:
+        """Return a prepared row."""
+        if self._stored is None:
+            found: dict[str, Any] = self.prepared[index]
+            return found
+        generator = np.random.default_rng([self.seed, self.epoch, index, 2])
+        return OnCanvas(self.processor).row(self._stored[index], generator)
+
     def intensity_and_lesions(self, index: int) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
         """Return intensity (1, height, width) in [0, 1], lesion map (1, height / 4, width / 4) and the prepared row."""
-        row = self.prepared[index]
+        row = self.row(index)
         generator = np.random.default_rng([self.seed, self.epoch, index])
         intensity, lesions = augmented(row, self.augmentation, generator)
         return intensity, lesions, row
@@ -159,7 +170,10 @@ class LabelledImages(PreparedImages):
 
     def __getitem__(self, index: int) -> Example:
         intensity, lesions, row = self.intensity_and_lesions(self.row_of(index))
-        example = {"pixel_values": self.normalized(intensity), "labels": torch.tensor(row["labels"])}
+        labels = torch.tensor(row["labels"])
+        if self.processor.native_crops and row["lesions"] is not None and not any(row["lesions"]):
+            labels[0] = -100  # the lesions that decide the first task are elsewhere in the image
+        example = {"pixel_values": self.normalized(intensity), "labels": labels}
         if self.lesion_grid is not None:
             example["lesion_targets"] = lesion_tokens(lesions, self.lesion_grid)
         return example
@@ -319,7 +333,7 @@ class MaskedImages(PreparedImages):
 
     def __getitem__(self, index: int) -> Example:
         return masked_example(
-            self.prepared[index],
+            self.row(index),
             processor=self.processor,
             masking=self.masking,
             augmentation=self.augmentation,
@@ -533,7 +547,7 @@ class StreamedMaskedImages(IterableDataset[Example]):
     def __iter__(self) -> Iterator[Example]:
         for row in self._stream:
             yield masked_example(
-                self._drawn(row),
+                self._drawn(row, np.random.default_rng([self.seed, self.epoch, int(row["image_id"], 16)])),
                 processor=self.processor,
                 masking=self.masking,
                 augmentation=self.augmentation,

@@ -26,6 +26,7 @@ from .datasets.discovery import looked_for
 from .datasets.folder import NAME as FOLDER
 from .leaks import assert_no_leak
 from .loading import load, on_this_machine, with_stated_terms
+from .native_row import check_crop
 from .prepare.folder import (
     check_canvas,
     drawn_by,
@@ -38,8 +39,9 @@ from .prepare.folder import (
     prepared_processor,
     stream_prepared,
 )
-from .prepare.row import differences
+from .prepare.row import NATIVE_STORE, differences
 from .prepare.running import prepare_images
+from .prepared_row import geometry_of
 from .privacy import PRIVATE
 from .splits import SPLIT_FILE, complete_split, label_subset, nearest, read_seen, read_split, read_subset, strata
 from .torch_datasets import StreamedMaskedImages
@@ -147,6 +149,9 @@ def check_near_duplicates(table: Collection, prepared: datasets.Dataset | None =
     if prepared is None:
         folder = folder_of(table) or ""
         rows: Any = map(drawn_by(folder, prepared_processor(folder)), stream_prepared(folder))
+    elif folder_of(table) is not None:
+        folder = str(folder_of(table))
+        rows = map(drawn_by(folder, prepared_processor(folder)), prepared.with_format(None))
     else:
         rows = prepared
     logger.info("looking for near duplicates among %d images", len(table))
@@ -279,6 +284,9 @@ def prepared_images(
         DataError: No image could be read, or too many could not.
     """
     folder = folder_of(table)
+    if folder is None and processor.native_crops:
+        problem, remedy = "crops are cut from a native store, and these images are in none", "prepare them"
+        raise UsageError(problem, source="crop", remedy=f"{remedy} with `store={NATIVE_STORE}` first")
     if folder is None:
         folder = str(out)
         state = PartialState()
@@ -289,8 +297,13 @@ def prepared_images(
     else:
         check_canvas(folder, processor)
     lesions = bool(tasks) and prepared_lesion_task(folder) == tasks[0]["name"]
-    rows = open_prepared(folder, table.column("image_id"), processor)
-    return for_training(rows, table, tasks, lesions=lesions)
+    rows = for_training(open_prepared(folder, table.column("image_id"), processor), table, tasks, lesions=lesions)
+    if processor.native_crops:
+        for row in rows.select_columns(["image_id", "geometry"]).with_format(None):
+            stored = geometry_of(row)
+            assert stored is not None  # every row of a native store has one
+            check_crop(stored, processor.canvas, row["image_id"])
+    return rows
 
 
 def streamed_images(table: Collection, processor: MammoImageProcessor, *, seed: int) -> StreamedMaskedImages:
@@ -383,6 +396,7 @@ def training_processor(
     start: str | Path | None = None,
     named: str | Path | None = None,
     size: Sequence[int] | None = None,
+    crop: Sequence[int] | None = None,
     settings: Mapping[str, Any] | None = None,
     **changes: Any,
 ) -> MammoImageProcessor:
@@ -396,6 +410,7 @@ def training_processor(
         start: What training starts from: a checkpoint's folder or a size.
         named: Folder with a ``preprocessor_config.json``, which takes precedence over all others.
         size: Height and width, or one number for both, in place of the processor's own.
+        crop: Height and width of crops at the images' own resolution in place of whole images, or one number for both.
         settings: Settings of how images are read in place of the processor's own.
         **changes: Further arguments of `MammoImageProcessor` in place of its own.
 
@@ -413,8 +428,11 @@ def training_processor(
         found = load_processor(start)
     else:
         found = MammoImageProcessor(size=SIZE)
-    if size:
-        changes["size"] = parse_size(list(size))
+    if not crop and start is not None and _is_ours(Path(start) / PROCESSOR_FILE) and load_processor(start).native_crops:
+        logger.info("%s was trained on crops at the images' own resolution: a start for whole images", Path(start).name)
+    if size or crop:
+        changes["size"] = parse_size(list(crop or size or ()))
+    changes["native_crops"] = bool(crop)
     return MammoImageProcessor.from_dict(found.with_settings(settings).to_dict() | {"image_kinds": None} | changes)
 
 

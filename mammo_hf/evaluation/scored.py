@@ -222,7 +222,7 @@ def lesion_type(findings: Sequence[dict[str, object]]) -> str | None:
 
 
 def _lesion_sizes(prepared: datasets.Dataset) -> Column:
-    found = [_diameter(row) for row in prepared.select_columns(["lesions", "size", "geometry"])]
+    found = [_diameter(row) for row in prepared.select_columns(["image_id", "breast", "lesions", "size", "geometry"])]
     known = [diameter for diameter in found if diameter is not None]
     if not known:
         return [None] * len(found)

@@ -469,18 +469,27 @@ def starting_config(
     return config
 
 
-def check_model(model: str | os.PathLike[str], image_size: tuple[int, int], **changes: Any) -> None:
+def check_model(
+    model: str | os.PathLike[str], image_size: tuple[int, int], *, crops: bool = False, **changes: Any
+) -> None:
     """Refuse a model that is not there, or with windows that do not fit the image, before an image is read.
 
     Args:
         model: The name of a size, or a model as in `locate`.
         image_size: (height, width) of the input in pixels.
+        crops: Whether the input is crops, whose size can be chosen so that no window is padded, and has to be.
         **changes: Values of the configuration to change, as in `starting_config`.
 
     Raises:
         UsageError: There is no such model, or the image does not fit its windows; the nearest size that does is named.
     """
-    starting_config(model, image_size, **changes).check_image_size(*image_size)
+    config = starting_config(model, image_size, **changes)
+    config.check_image_size(*image_size)
+    grid = config.stage_grids(*image_size)[-1]
+    if crops and any(extent % config.window_size for extent in grid):
+        problem = "crops of {} x {} are not of whole windows".format(*image_size)
+        sides = [config.window_size * side // extent for side, extent in zip(image_size, grid, strict=True)]
+        raise UsageError(problem, source="crop", remedy="give multiples of {} and {}".format(*sides))
 
 
 def kind_of_start(model: str | os.PathLike[str]) -> str:

@@ -86,6 +86,8 @@ class MammoImageProcessor(BaseImageProcessor):
         decode: Way of reading JPEG 2000 and HTJ2K: "exact", or "fast" to leave out the finest levels of the wavelet
             transform that the model's input does not show. Images of other kinds, and those where that could be seen,
             are read exactly. ``ImageSource.decoded`` says what was done.
+        native_crops: Whether ``size`` is that of crops at the image's own resolution, which training takes from a
+            native store; images of files are refused then.
         mask_block_size: Side in pixels of the blocks that ``return_mask`` hides.
         mask_ratio: Fraction of the blocks that is hidden.
         patch_size: Side in pixels of the encoder's patches.
@@ -124,6 +126,7 @@ class MammoImageProcessor(BaseImageProcessor):
         on_useless_display: str = "note",
         tomosynthesis: dict[str, Any] | str | int = "middle",
         decode: str = "exact",
+        native_crops: bool = False,
         mask_block_size: int = 16,
         mask_ratio: float = 0.5,
         patch_size: int = 4,
@@ -160,6 +163,7 @@ class MammoImageProcessor(BaseImageProcessor):
         check_choice("on_useless_display", on_useless_display, _ON_USELESS)
         self.on_useless_display = on_useless_display
         self.tomosynthesis = Slab.from_policy(tomosynthesis).to_policy()
+        self.native_crops = native_crops
         self.mask_block_size = mask_block_size
         self.mask_ratio = mask_ratio
         self.patch_size = patch_size
@@ -379,9 +383,14 @@ class MammoImageProcessor(BaseImageProcessor):
         """Open an image with what its header says; every method that takes images takes the result, and reads no more.
 
         Raises:
-            UsageError: The kind of the image is not known.
+            UsageError: The kind of the image is not known, or the processor is of crops.
             MammogramError: A file cannot be read.
         """
+        if self.native_crops:
+            raise UsageError(
+                "the model was trained on crops at the images' own resolution, and sees no whole image",
+                remedy="start from it: train it on whole images with image_size",
+            )
         if isinstance(image, ImageSource):
             return image
         source = open_image(image, display=self.display, slab=Slab.from_policy(self.tomosynthesis), **self.of_headers)

@@ -140,8 +140,8 @@ def finetune(
         raise UsageError("a Swin scores images", source="level", remedy="leave it out, or give features from embed")
     start = str(locate(model))
     as_asked: dict[str, Any] = {"named": config.processor, "settings": config.processor_settings}
-    processor = training_processor(images, start=start, size=config.image_size, **as_asked)
-    check_model(start, processor.canvas, window_size=config.window_size)
+    processor = training_processor(images, start=start, size=config.image_size, crop=config.crop, **as_asked)
+    check_model(start, processor.canvas, crops=bool(config.crop), window_size=config.window_size)
     # Open the collection: split by patient, no test patient whom the start was trained on; choose the labels
     opening: dict[str, Any] = {"model": str(model), "start": start, "processor": processor}
     collection, tasks, patients, target = begin_classifier(images, config, **opening, checkpoint=checkpoint)

@@ -111,8 +111,8 @@ def pretrain(
     start = str(locate(model))
     blocks = {"mask_block_size": config.mask_block_size, "mask_ratio": config.mask_ratio}
     as_asked: dict[str, Any] = {"named": config.processor, "settings": config.processor_settings}
-    processor = training_processor(images, start=start, size=config.image_size, **as_asked, **blocks)
-    check_model(start, processor.canvas, **_model_changes(config))
+    processor = training_processor(images, start=start, size=config.image_size, crop=config.crop, **as_asked, **blocks)
+    check_model(start, processor.canvas, crops=bool(config.crop), **_model_changes(config))
     processor.masking()(processor.canvas, seed=0)  # refuses blocks that do not tile the image
     teacher = None if config.teacher is None else Teacher(config.teacher, config.model_terms)
     seen: dict[str, Any] = {"resumed": checkpoint is not None, "teachers": teacher.folders if teacher else []}
@@ -227,7 +227,7 @@ def _check_breasts(prepared: datasets.Dataset, rows: list[int]) -> None:
     Raises:
         DataError: Names the first of them.
     """
-    chosen = prepared.select(rows).select_columns(["image_id", "breast", "geometry"])
+    chosen = prepared.select(rows).select_columns(["image_id", "breast", "lesions", "geometry"])
     without = [row["image_id"] for row in chosen if not any(row["breast"])]
     if without:
         raise DataError(

@@ -41,6 +41,12 @@ class StageOptions:
     image_size: list[int] | None = option(
         "data", None, "height and width in pixels, or one number; default: the processor's, or else 448 224"
     )
+    crop: list[int] | None = option(
+        "data",
+        None,
+        "height and width of crops at the images' own resolution, around lesions and at random, in place of whole "
+        "images; from a native store",
+    )
     processor: str | None = option(
         "data",
         None,
@@ -129,6 +135,8 @@ class StageOptions:
             ("learning_rate", 0 < self.learning_rate < float("inf"), "above 0"),
         ):
             check_number(name, getattr(self, name), holds, rule)
+        if self.crop and self.image_size:
+            raise UsageError("crops have a size of their own", source="image_size", remedy="leave one of the two out")
         check_file("split_file", self.split_file)
         check_hub_name("results_dataset", self.results_dataset)
         check_file("dicom_path", self.dicom_path, "a text file with one path per line")
@@ -187,6 +195,8 @@ class MimOptions(StageOptions):
             raise UsageError("there is no teacher to weigh", source="teacher", remedy="name an encoder")
         if self.teacher is not None and self.streaming:
             raise UsageError("has no features of streamed images", source="teacher", remedy="leave `streaming` out")
+        if self.teacher is not None and self.crop:
+            raise UsageError("has no features of crops", source="teacher", remedy="leave `crop` out")
         for probe in self.probes:
             check_choice("probes", probe, PROBES)
 

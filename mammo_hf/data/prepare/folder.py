@@ -290,6 +290,9 @@ def check_canvas(folder: str | os.PathLike[str], processor: MammoImageProcessor)
         UsageError: Names the first parameter that differs.
     """
     store = NATIVE_STORE if is_native(folder) else FIXED
+    if processor.native_crops and store == FIXED:
+        problem = "holds images of one size, and crops at their own resolution cannot be cut from them"
+        raise UsageError(problem, source=folder, remedy=f"prepare the collection with `store={NATIVE_STORE}`")
     found = differences(fit_parameters(prepared_processor(folder), store), fit_parameters(processor, store))
     if found:
         of_size = f" (once with `store={NATIVE_STORE}` for any size)" if found[0].startswith("size ") else ""
@@ -360,13 +363,13 @@ def stream_prepared(folder: str | os.PathLike[str]) -> datasets.IterableDataset:
     return stream
 
 
-def drawn_by(folder: str | os.PathLike[str], processor: MammoImageProcessor) -> Callable[[Row], Row]:
-    """Return the function that draws a row of a prepared folder on the processor's canvas; a fitted one is there.
+def drawn_by(folder: str | os.PathLike[str], processor: MammoImageProcessor) -> Callable[..., Row]:
+    """Return the function that draws a row of a prepared folder, as `OnCanvas.row`; it returns a fitted one as it is.
 
     Raises:
         UsageError: It is a native store, and its codec is not installed.
     """
-    return _on_canvas(folder, processor).row if is_native(folder) else lambda row: row
+    return _on_canvas(folder, processor).row if is_native(folder) else lambda row, generator=None: row
 
 
 def streamed_counts(folder: str | os.PathLike[str], image_ids: Sequence[str]) -> list[int]:

@@ -53,7 +53,8 @@ SETTINGS = "encoder.json"  # of features, written first: what their rows are mad
 # paths name a person or a machine, and findings hold paths: neither is copied
 _NOT_COPIED = ("path", "findings")
 _AFTER_THE_FIT = {
-    *("num_channels", "image_mean", "image_std", "mask_block_size", "mask_ratio", "patch_size", "image_kinds"),
+    *("num_channels", "image_mean", "image_std", "mask_block_size", "mask_ratio", "patch_size"),
+    *("image_kinds", "native_crops"),
 }
 _NAMES = {"image_processor_type", "feature_extractor_type", "processor_class", "_processor_class", "auto_map"}
 # columns that the file and the processor decide

@@ -4,16 +4,20 @@ import json
 import numpy as np
 import pytest
 
-from mammo_hf import MammoImageProcessor
+from mammo_hf import MammoImageProcessor, load
+from mammo_hf.data.augmentation import Augmentation
 from mammo_hf.data.native_row import NativeImage, OnCanvas, native_columns, relabelled, source_masks, unpacked_lesions
 from mammo_hf.data.prepare.folder import check_canvas, for_training, open_prepared
 from mammo_hf.data.prepare.row import lesion_map
 from mammo_hf.data.prepare.running import prepare_images
-from mammo_hf.data.prepared_row import intensity_of, pixels_of
+from mammo_hf.data.prepared_row import geometry_of, intensity_of, pixels_of
 from mammo_hf.data.torch_datasets import LabelledImages, StreamedMaskedImages
+from mammo_hf.data.training_data import prepared_images
 from mammo_hf.encoders.views import Picture
 from mammo_hf.errors import UsageError
 from mammo_hf.hub.prepare import prepare
+from mammo_hf.models.checkpoint import check_model
+from mammo_hf.processing.geometry import oriented
 
 imagecodecs = pytest.importorskip("imagecodecs")
 PROCESSOR = MammoImageProcessor(size=(64, 32))
@@ -74,6 +78,49 @@ def test_lesions_are_kept_in_the_pixels_of_the_source(collection, native):
             assert whole.shape == (224, 112)
             assert whole.sum() == cut.sum() > 0
         assert [one[0] for one in unpacked_lesions(relabelled(row["lesions"], -1))] == [255] * len(masks)
+
+
+def test_crops_are_the_image_at_its_own_resolution_around_lesions_and_anywhere(collection, native):
+    processor = MammoImageProcessor(size=(56, 56), native_crops=True)
+    files = {row["image_id"]: row["path"] for row in collection}
+    rows = for_training(open_prepared(native, processor=processor), collection, collection.tasks[:1])
+    training = LabelledImages(rows, processor, augmentation=Augmentation(), lesion_grid=(1, 1))
+    with_lesion, places = 0, set()
+    for index, drawn in enumerate(rows):
+        geometry = geometry_of(drawn)
+        top, left, bottom, right = geometry.crop
+        assert geometry.scale == (1, 1)
+        opened = PROCESSOR.open(files[drawn["image_id"]])
+        breast = PROCESSOR.find_breast(opened)
+        own = opened.view(slice(top, bottom), slice(left, right))
+        shown = PROCESSOR.kept_at(breast, np.arange(top, bottom) + 0.5, np.arange(left, right) + 0.5)
+        expected = np.zeros((56, 56), np.float32)
+        expected[: bottom - top, : right - left] = oriented(own * shown, geometry.orientation)
+        assert np.abs(intensity_of(drawn) - expected).max() <= 1e-6
+        if drawn["lesions"] is not None:
+            assert any(drawn["lesions"])
+            with_lesion += 1
+        for training.epoch in range(4):
+            placed = training.row(index)
+            places.add((index, geometry_of(placed).crop))
+            label = training[index]["labels"][0]
+            assert label == (
+                -100 if placed["lesions"] is not None and not any(placed["lesions"]) else drawn["labels"][0]
+            )
+    assert 0 < with_lesion < len(rows)
+    assert len(places) > 3 * len(rows)
+
+
+def test_crops_that_cannot_be_had_are_refused(collection, native, tmp_path):
+    crops = MammoImageProcessor(size=(300, 100), native_crops=True)
+    with pytest.raises(UsageError, match=r"crop: crops of 300 x 100 are larger than image \w+ of 224 x 112"):
+        prepared_images(load(native), crops, tmp_path, tasks=[])
+    with pytest.raises(UsageError, match="these images are in none; prepare them with `store=native`"):
+        prepared_images(collection, crops, tmp_path, tasks=[])
+    with pytest.raises(UsageError, match="sees no whole image"):
+        crops(np.zeros((300, 200), np.uint16))
+    with pytest.raises(UsageError, match="not of whole windows; give multiples of 224 and 224"):
+        check_model("tiny", (448, 256), crops=True)
 
 
 def test_what_is_outside_the_breast_is_not_kept():
