@@ -30,6 +30,7 @@ from ..explainers.overlay import method_name, percent, render
 from ..explainers.targets import calibrated_scores, fixed_target, task_slices
 from ..files import is_remote, safe_cell, whole_file, write_whole, writing_errors
 from ..models.checkpoint import locate, read_tasks
+from ..models.own_figures import map_warrants
 from ..plugins import PluginError, pass_over
 from ..processing.geometry import Geometry
 from ..processing.image_processing_mammo import MammoImageProcessor
@@ -74,8 +75,9 @@ def explain(
 
     Images are drawn into ``001.png`` and so on: of a collection those of one split, those with a lesion's outline
     first; of files each. ``index.csv`` lists of each picture the file, or the key of an image of a collection, the
-    explained label, its score, the truth if it is known, and where the first map is strongest; ``index.html`` shows
-    them. ``rejected.csv`` lists the files that could not be read, with the reason.
+    explained label, its score, the truth if it is known, where the first map is strongest, and which tests such maps
+    have passed; ``index.html`` shows the pictures. ``rejected.csv`` lists the files that could not be read, with the
+    reason.
 
     Args:
         model: A classifier, as in `mammo_hf.models.checkpoint.locate`.
@@ -125,6 +127,7 @@ def explain(
     network.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
     draw = _Drawing(network, processor, out, names, target, operating_point, written)
     draw.facts = facts_of_model(folder, network.config) if written else {}
+    draw.warrants = map_warrants(folder)
     if _is_labelled(images) and of_bags:
         images = _files_of_split(images, folder, processor, split, count or COUNT, overrides)
     if _is_labelled(images) and written:
@@ -301,7 +304,11 @@ def _pixels(image: ReadImage, processor: MammoImageProcessor) -> tuple[torch.Ten
     return torch.from_numpy(pixels), processor.denormalize(pixels)
 
 
-_COLUMNS = ("picture", "image", "split", "label", "score", "truth", "map", "peak_row_mm", "peak_column_mm", "notes")
+_COLUMNS = (
+    *("picture", "image", "split", "label", "score", "truth", "map", "peak_row_mm", "peak_column_mm", "warrant"),
+    "notes",
+)
+_PASSED = {True: "passed", False: "not passed", None: "not measured"}  # a test of maps
 
 
 class _Drawing:
@@ -336,6 +343,7 @@ class _Drawing:
         # explainers score the pooled features of the image
         self.scored_apart = getattr(network.config, "score_from", "pooled") != "pooled"
         self.write, self.facts = write, dict[str, Any]()
+        self.warrants: Mapping[str, Mapping[str, bool | None]] = {}
         self.rows: list[list[Any]] = []
         self.remarks: dict[str, None] = {}
         self.rejected: list[list[str]] = []
@@ -423,7 +431,8 @@ class _Drawing:
         place = ["", ""] if peak is None or peak.mm is None else [f"{value:.1f}" for value in peak.mm]
         truth = (shown.truth or {}).get(first.target[0].split(":", 1)[0], "")
         front = [picture, shown.name, shown.split, first.target[0], f"{first.score[0]:.6g}", truth]
-        return [*front, drawn, *place, ";".join(shown.notes)]
+        warrant = "; ".join(f"{test} {_PASSED[one]}" for test, one in self.warrants.get(first.explainer, {}).items())
+        return [*front, drawn, *place, warrant or "not measured", ";".join(shown.notes)]
 
     def _explained(
         self, shown: _Shown, target: Any, logits: torch.Tensor | None, name: str
@@ -440,7 +449,7 @@ class _Drawing:
     def _page(self) -> str:
         """Return the page that shows the pictures, with what is known of the model above them."""
         cards = []
-        for picture, name, split, label, score, truth, drawn, *place, notes in self.rows:
+        for picture, name, split, label, score, truth, drawn, *place, _, notes in self.rows:
             facts = [f"<b>{escape(label)} {percent(float(score))}</b>"]
             facts += [f"truth: {escape(truth)}"] if truth else []
             facts += ["no map: below the operating point"] if drawn.startswith("below") else []

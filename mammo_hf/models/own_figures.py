@@ -169,10 +169,10 @@ def _lines(row: Mapping[str, Any]) -> tuple[str, ...]:
         found["placement"] = f"{how} than the brightest tissue, {_signed(row['placement'])}"
     if passed["sanity"] is not None:
         how = "another map" if passed["sanity"] else "much the same map"
-        found["sanity"] = f"{how} with a random classifier, rank correlation {_signed(row['sanity'], sign='')}"
+        found["sanity"] = f"{how} with a random classifier, correlation {_signed(row['sanity'], sign='')}"
     if passed["faithfulness"] is not None:
         how = "better" if passed["faithfulness"] else "no better"
-        found["faithfulness"] = f"{how} than a random map, deletion {_signed(row['faithfulness'])}"
+        found["faithfulness"] = f"{how} than a random map, deletion {_signed(row['faithfulness'], digits=3)}"
     named = {"predicted": "the predicted label", "label": "the true label"}
     target, images = named.get(row["target"], row["target"]), f"{row['images']} images"
     tested = f"tested for {target} on {images} of {row['patients']} patients of {row['collection']}."
@@ -183,9 +183,9 @@ def _is_measured(found: Mapping[str, Any] | None) -> bool:
     return bool(found) and found["value"] is not None and found["interval"] is not None
 
 
-def _signed(found: Mapping[str, Any], sign: str = "+") -> str:
+def _signed(found: Mapping[str, Any], sign: str = "+", digits: int = 2) -> str:
     value, (low, high) = found["value"], found["interval"]
-    return f"{value:{sign}.2f} ({low:{sign}.2f} to {high:{sign}.2f})"
+    return f"{value:{sign}.{digits}f} ({low:{sign}.{digits}f} to {high:{sign}.{digits}f})"
 
 
 # The figures of a task in a record, as `mammo_hf.evaluation.evaluate_task` gives them.

@@ -15,6 +15,7 @@ def test_files_are_drawn_and_listed(checkpoint, archive, tmp_path):
     assert (result.images, result.rejected) == (9, 1)
     assert str(result).startswith(f"9 images in {tmp_path / 'out'}; 1 files rejected")
     rows = list(csv.DictReader((tmp_path / "out" / "index.csv").open()))
+    assert {row["warrant"] for row in rows} == {"not measured"}
     names = sorted(path.name for path in archive.iterdir())
     drawn = [name for name in names if name != "4-cut.dcm"]
     assert [row["image"] for row in rows] == [str(archive / name) for name in drawn]

@@ -81,8 +81,8 @@ def test_each_test_of_a_map_has_a_line_and_none_a_verdict(tmp_path):
     write_map_tests(tmp_path, good, "CBIS-DDSM")
     placement, sanity, faithfulness, target = map_tests(tmp_path)["grad_cam"]
     assert placement == "placement: better than the brightest tissue, +0.20 (+0.10 to +0.30)."
-    assert sanity == "sanity: another map with a random classifier, rank correlation 0.10 (-0.10 to 0.30)."
-    assert faithfulness == "faithfulness: better than a random map, deletion -0.10 (-0.20 to -0.05)."
+    assert sanity == "sanity: another map with a random classifier, correlation 0.10 (-0.10 to 0.30)."
+    assert faithfulness == "faithfulness: better than a random map, deletion -0.100 (-0.200 to -0.050)."
     assert target == "tested for the predicted label on 60 images of 50 patients of CBIS-DDSM."
     assert map_warrants(tmp_path)["grad_cam"] == {"placement": True, "sanity": True, "faithfulness": True}
 
