@@ -35,7 +35,7 @@ from ..evaluation.task_figures import auroc_difference
 from ..metrics.classification import auroc_of
 from ..metrics.inputs import UndefinedMetric
 from ..metrics.intervals import bootstrap_interval
-from ..models.checkpoint import load_processor
+from ..models.checkpoint import MAP_TESTS, load_processor
 from .callbacks import ModelCardCallback, WeightAverage
 from .scoring import (
     Tasks,
@@ -431,6 +431,7 @@ def _evaluate_and_save(fitted: BagFit, figures: dict[str, Any], collection: Coll
         training=figures,
         processor=processor.to_dict(),
     )
+    (out / MAP_TESTS).unlink(missing_ok=True)  # of an earlier head in this folder
     network.save_pretrained(out)
     processor.save_pretrained(out)
     test = fitted.units["test"]

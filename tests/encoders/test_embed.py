@@ -2,6 +2,9 @@
 
 import os
 import shutil
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -261,3 +264,43 @@ def test_the_split_of_an_encoder_that_was_trained_here_goes_with_its_features(co
         mammo_hf.embed(collection, out, encoder=encoder, tiles="whole", limit=1)
         assert (out / "split.json").is_file() is expected
     assert (tmp_path / "features-trained" / "split.json").read_text() == record
+
+
+def embed_command(phantom_folder, vit, out, *more):
+    line = [sys.executable, "-m", "mammo_hf", "embed", str(phantom_folder), "--encoder", str(vit), *more]
+    return [*line, "--output_dir", str(out), "--spacing", "0.4", "--shard_size", "4"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_killed_within_a_shard_and_resumed_it_ends_with_the_same_bytes(
+    phantom_folder, embedded, vit, tmp_path, content, workers
+):
+    command = embed_command(phantom_folder, vit, tmp_path / "out", "--num_workers", workers)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not list(tmp_path.glob("out/shards/*")) and process.poll() is None:
+        time.sleep(0.01)
+    assert process.poll() is None
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "out" / "features.json").exists()
+    subprocess.run(command, check=True, timeout=400, capture_output=True)
+    assert content(tmp_path / "out") == content(embedded)
+
+
+@pytest.mark.slow
+def test_two_processes_of_a_launch_give_the_same_bytes(phantom_folder, embedded, vit, tmp_path, content):
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv_backend", "c10d"]
+    launch += ["--rdzv_endpoint", "localhost:0", *embed_command(phantom_folder, vit, tmp_path / "out")[1:]]
+    subprocess.run(launch, check=True, timeout=400, capture_output=True)
+    assert content(tmp_path / "out") == content(embedded)
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_features(collection, embedded, vit, tmp_path):
+    pytest.importorskip("ray")
+    mammo_hf.embed(collection, tmp_path / "out", encoder=vit, spacing=0.4, shard_size=4, ray=True, num_workers=2)
+    for one, other in zip(read_features(embedded), read_features(tmp_path / "out"), strict=True):
+        assert one["image_id"] == other["image_id"]
+        assert one["features"] == other["features"]
+        assert one["boxes"] == other["boxes"]

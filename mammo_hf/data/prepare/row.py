@@ -234,8 +234,10 @@ def prepared_row(
     prepared["labels"] = labels_of(row, preparation.tasks)
     prepared["precedence"] = preparation.precedence.get(row["image_id"])
     prepared.update(zip(KEYS, keys, strict=True))
-    if before is not None and before["pixels_key"] == keys[0] and before.get("notes") is not None:
-        prepared |= {name: before[name] for name in (_OF_NATIVE if native else _OF_THE_FILE)}
+    of_the_file = _OF_NATIVE if native else _OF_THE_FILE
+    known = before is not None and all(name in before for name in of_the_file)  # an earlier version may have had fewer
+    if before is not None and known and before["pixels_key"] == keys[0] and before.get("notes") is not None:
+        prepared |= {name: before[name] for name in of_the_file}
         if before["lesions_key"] == keys[1]:
             return prepared | {"lesions": before["lesions"]}, []
         geometry = geometry_of(before)
