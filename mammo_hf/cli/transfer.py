@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .running import Parser, log_to
+from .running import Parser, log_to, reading_options
 
 
 def parser() -> Parser:
@@ -36,6 +36,7 @@ def parser() -> Parser:
         action="store_true",
         help="leave out classifiers without a network, and the probe of how well features distinguish collections",
     )
+    p.add_reading_options("stratum", "max_missing", "accept")
     p.add_argument("--output_dir", default="transfer", help="folder of tables and reports (default: %(default)s)")
     p.add_scoring_options()
     return p
@@ -53,6 +54,7 @@ def main(arguments: list[str]) -> None:
     out = Path(given["output_dir"])
     given["near_duplicates"] = not given.pop("keep_near_duplicates")
     given["baselines"] = not given.pop("without_baselines")
+    given["reading"] = reading_options(given)
     figures = transfer(given.pop("models"), given.pop("datasets"), **given)
     table = transfer_table(figures)
     write_whole(out / "transfer.md", table)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -395,13 +396,16 @@ def _transfer_remarks(cells: Sequence[Figures], differences: Sequence[Figures]) 
     lines = []
     for one in differences:
         if one["difference"] is None:
-            lines.append(f"- {one['dataset']}: {one['first']} and {one['second']}: {one['difference_reason']}")
             continue
         text = f"- {one['dataset']}: {one['second']} minus {one['first']}: {_estimate(one, 'difference', '+.3f')}"
         text += f", p {one['p_adjusted']:.3g} (adjusted)" if one["p_adjusted"] is not None else ""
         text += f"; within patients {_estimate(one, 'within_patient', '+.3f')}" if one.get("within_patient") else ""
         text += _not_shown(one.get("detectable"))
         lines.append(text)
+    undefined = Counter((one["dataset"], one["difference_reason"]) for one in differences if one["difference"] is None)
+    lines += [
+        f"- {dataset}: {count} pairs are not compared: {reason}" for (dataset, reason), count in undefined.items()
+    ]
     reasons = {(cell["model"], cell["dataset"]): cell["auroc_reason"] for cell in cells if cell.get("auroc_reason")}
     lines += [f"- {model} on {dataset}: {reason}" for (model, dataset), reason in reasons.items()]
     return [*lines, ""] if lines else []

@@ -54,6 +54,7 @@ def transfer(
     output_dir: str | Path,
     *,
     task_map: Sequence[str] = (),
+    reading: Mapping[str, Any] | None = None,
     near_duplicates: bool = True,
     baselines: bool = True,
     resamples: int = 2000,
@@ -73,6 +74,7 @@ def transfer(
         output_dir: Folder of the reports and of ``transfer.json``.
         task_map: What a model's task is called elsewhere: "pathology=cancer:no=benign,yes=malignant" for the model's
             task pathology, which is cancer in a collection without pathology, with its labels and the model's.
+        reading: Options of `mammo_hf.load` for each of the collections, such as ``{"stratum": "scanner"}``.
         near_duplicates: Whether films that are among a model's training images under another name are left out, by
             their perceptual hash; each file of the collections is read once more for that.
         baselines: Whether classifiers that need no network (statistics of the image, the scanner alone), trained on the
@@ -101,7 +103,8 @@ def transfer(
     translations = [_translation(text) for text in task_map]
     out = writable_folder(Path(output_dir))
     # Choose the images, the same for every model
-    whole = {name: _opened(place, list(folders.values()), translations) for name, place in places.items()}
+    opened = {name: load(place, **(reading or {})) for name, place in places.items()}
+    whole = {name: _as_trained(one, list(folders.values()), translations) for name, one in opened.items()}
     tested, left_out = _tested(whole, list(folders.values()), near_duplicates)
     # Score and evaluate them
     how: dict[str, Any] = {"resamples": resamples, "seed": seed, "batch_size": batch_size}
@@ -163,9 +166,8 @@ def _translation(text: str) -> Translation:
     return task, other, {theirs: ours for theirs, _, ours in pairs}
 
 
-def _opened(place: str | Path, models: Sequence[Path], translations: Sequence[Translation]) -> Collection:
-    """Open a collection with the split of the model that was trained on it, and its tasks under the models' names."""
-    collection = load(place)
+def _as_trained(collection: Collection, models: Sequence[Path], translations: Sequence[Translation]) -> Collection:
+    """Return a collection with the split of the model that was trained on it, and its tasks under the models' names."""
     for model in models:
         collection = open_as_trained(collection, model)
     names = {task["name"] for task in collection.tasks}
@@ -222,7 +224,7 @@ def _cell(
     if not common:
         return missing
     folder = out / "cells" / name
-    labels = [collection.column(task) for task in ("image_id", *common)]
+    labels = [collection.column(task) for task in ("image_id", "stratum", *common)]
     wanted = digest([identity(model), labels, how["resamples"], how["seed"]])
     record = json.loads((folder / SCORES).read_text()) if (folder / SCORES).is_file() else {}
     if record.get("made_of") != wanted:
@@ -316,14 +318,17 @@ class _Shelf:
         how: Figures,
     ) -> None:
         self.whole, self.tested, self.model, self.out, self.how = whole, tested, model, out, how
+        self._prepared: dict[tuple[str, str], Collection] = {}
 
     def shown(self, dataset: str, task: Figures, *, training: bool = False) -> Shown:
         collection, name = self.tested[dataset], dataset
         if training:
             collection, name = self.whole[dataset].where(split=("train", "validation")), f"{dataset} training"
             collection = collection.where(lambda row: row[task["name"]] in task["labels"])
-        prepared = _prepared(self.model, collection, name, self.out, self.how)
-        return Shown(prepared, collection, task, self.out / "features" / name)
+        key = (name, task["name"] if training else "")
+        if key not in self._prepared:
+            self._prepared[key] = _prepared(self.model, collection, name, self.out, self.how)
+        return Shown(self._prepared[key], collection, task, self.out / "features" / name)
 
     def probe(self, models: Mapping[str, Path], tasks: Mapping[str, Sequence[Figures]]) -> list[Figures]:
         any_task = next(iter(tasks.values()))[0]
@@ -355,7 +360,8 @@ def _free_cell(name: str, shelf: _Shelf, trained: Shown, folder: Path, task: Fig
     draw = {of_draw: shelf.how[of_draw] for of_draw in ("resamples", "seed")}
     of_task, dataset = str(task["name"]), folder.parent.name
     tables = (trained.collection, shelf.tested[dataset])
-    made_of = digest([name, draw, [one.column(c) for one in tables for c in ("image_id", "split", of_task)]])
+    columns = ("image_id", "split", "stratum", of_task)
+    made_of = digest([name, draw, [one.column(column) for one in tables for column in columns]])
     path = folder / f"{of_task}.json"
     record = json.loads(path.read_text()) if path.is_file() else {}
     if record.get("made_of") != made_of:
@@ -377,7 +383,9 @@ def _away(cell: Figures, cells: Sequence[Figures]) -> Figures:
     try:
         here, there = (_delong(one) for one in (cell, same[0]))
     except UndefinedMetric as error:
-        return {"drop": None, "drop_reason": error.reason}
+        areas = same[0]["auroc"], cell["auroc"]
+        drop = None if None in areas else areas[0] - areas[1]
+        return {"drop": drop, "drop_interval": None, "drop_reason": error.reason}
     reach = float(ndtri(0.975) * np.hypot(here.standard_error, there.standard_error))
     drop = there.value - here.value
     return {"drop": drop, "drop_interval": [drop - reach, drop + reach], "home_dataset": same[0]["dataset"]}

@@ -26,7 +26,7 @@ def test_a_trial_then_all_then_nothing(films, checkpoint, tmp_path, capsys):
     assert main(command) == 0
     assert f"next: mammo-hf finetune --dataset {tmp_path / 'out'}" in capsys.readouterr().out
     assert main(command) == 0
-    assert "0 read now" in capsys.readouterr().out
+    assert "none read now" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def test_prepared_once_and_then_trained_on_by_name(collection, tmp_path, capsys)
     assert main(["prepare", str(collection), "--output_dir", str(out), *SMALL]) == 0
     assert "32 images" in capsys.readouterr().out
     assert main(["prepare", str(collection), "--output_dir", str(out), *SMALL]) == 0
-    assert "0 read now" in capsys.readouterr().out
+    assert "none read now" in capsys.readouterr().out
     where = ["--root_dir", str(out), "--output_dir", str(tmp_path / "run"), "--log_mode", "file"]
     options = ["--train_mim", "--model", "nano", "--mim_epochs", "1", "--use_cpu", "--num_workers", "0"]
     assert main(["analysis", *where, *options, "--batch_size", "8"]) == 0

@@ -29,16 +29,18 @@ MAP = "pathology=cancer:no=benign,yes=malignant"
 def place(tmp_path_factory):
     """Collections `here` and `there`, a model trained on the former, and one that says nothing of its training."""
     root = tmp_path_factory.mktemp("transfer")
-    write_phantom(root / "here", patients=16, seed=0, size=(224, 112), num_workers=1, progress=False)
-    write_phantom(root / "drawn", patients=10, seed=1, size=(224, 112), num_workers=1, progress=False)
+    options = {"size": (224, 112), "num_workers": 1, "progress": False}
+    write_phantom(root / "here", patients=20, seed=0, test_fraction=0.6, **options)
+    write_phantom(root / "drawn", patients=10, seed=1, **options)
     here, drawn = load(root / "here"), load(root / "drawn")
     (root / "there").mkdir()
     with (root / "there" / "labels.csv").open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["path", "patient", "side", "view", "cancer"])
+        writer.writerow(["path", "patient", "side", "view", "cancer", "machine"])
         for row in drawn:
             cancer = "yes" if row["pathology"] == "malignant" else "no"
-            writer.writerow([row["path"], f"P{row['patient']}", row["laterality"], row["view"], cancer])
+            side, machine = row["laterality"], "AB"[int(row["patient"], 16) % 2]
+            writer.writerow([row["path"], f"P{row['patient']}", side, row["view"], cancer, machine])
     for seed, name in enumerate(("trained", "stranger")):
         model = tiny_classifier()
         torch.manual_seed(seed)
@@ -141,7 +143,7 @@ def test_films_that_a_model_was_trained_on_under_another_name_are_left_out(place
     rows = (place / "there" / "labels.csv").read_text().splitlines()
     folder = tmp_path / "there"
     folder.mkdir()
-    (folder / "labels.csv").write_text("\n".join([*rows, f"{film['path']},Another,L,CC,yes"]) + "\n")
+    (folder / "labels.csv").write_text("\n".join([*rows, f"{film['path']},Another,L,CC,yes,A"]) + "\n")
     found = transfer(
         [place / "trained"],
         [place / "here", folder / "labels.csv"],
@@ -153,6 +155,13 @@ def test_films_that_a_model_was_trained_on_under_another_name_are_left_out(place
     )
     assert found["left_out"]["there"] == 1
     assert _cell(found, "trained", "there")["n_images"] == 40
+
+
+def test_a_column_of_own_tables_is_the_stratum(place, tmp_path):
+    how = {"task_map": [MAP], "resamples": 100, "num_workers": 0, "near_duplicates": False, "baselines": False}
+    table, reading = place / "there" / "labels.csv", {"stratum": "machine"}
+    cell = _cell(transfer([place / "trained"], [table], tmp_path, reading=reading, **how), "trained", "there")
+    assert cell["within"]["stratum"]["n_pairs"] < cell["class_counts"]["benign"] * cell["class_counts"]["malignant"]
 
 
 def test_the_command_prints_the_table_and_draws_a_heat_map(place, tmp_path, capsys):

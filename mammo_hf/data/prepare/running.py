@@ -66,9 +66,9 @@ class RunSummary:
     def __str__(self) -> str:
         why = " (rejected.csv says why)" if self.rejected else ""
         speed = self.read / max(self.seconds, 1e-9)
+        now = f"{self.read} read now in {self.seconds:.1f} s ({speed:.1f} images/s)" if self.read else "none read now"
         return (
-            f"{self.images} images in {self.folder}, {self.rejected} left out{why}; "
-            f"{self.read} read now in {self.seconds:.1f} s ({speed:.1f} images/s), "
+            f"{self.images} images in {self.folder}, {self.rejected} left out{why}; {now}, "
             f"{self.size / max(self.images, 1) / 1e3:.0f} kB on disk per image"
             f"{counts_text(self.notes, self.refusals)}" + (f"\n{self.forecast}" if self.forecast else "")
         )
