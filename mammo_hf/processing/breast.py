@@ -296,7 +296,7 @@ def smoothed(view: np.ndarray) -> np.ndarray:
 
 
 def breast_region(smooth: np.ndarray) -> np.ndarray:
-    """Return the mask of the region that is most like a breast, not always one of a breast's shape.
+    """Return the mask of the region that is most like a breast, not always of its shape; empty if tones do not differ.
 
     Args:
         smooth: Intensity (height, width) without noise, 256 to 511 pixels on its longer side; tissue is brighter than
@@ -306,6 +306,8 @@ def breast_region(smooth: np.ndarray) -> np.ndarray:
     # the square root makes the faint skin line count as much as edges inside the gland
     steepness = _steepness(np.sqrt(coarse - coarse.min()))
     thresholds = _skin_thresholds(coarse)
+    if not thresholds:
+        return np.zeros(smooth.shape, bool)
     masks = [_largest_region(coarse > threshold) for threshold in thresholds]
     shaped = [
         (_outline_score(mask, steepness), np.count_nonzero(mask), threshold)
@@ -345,6 +347,8 @@ def _skin_thresholds(smooth: np.ndarray) -> list[float]:
     of its brighter side separates film and tissue.
     """
     low, high = float(smooth.min()), float(smooth.max())
+    if low == high:
+        return []
     bins = ((smooth - low) * (BINS / (high - low))).astype(np.uint16)
     counts = np.bincount(bins.ravel(), minlength=BINS)
     centres = low + (np.arange(len(counts)) + 0.5) * (high - low) / BINS

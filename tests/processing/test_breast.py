@@ -385,3 +385,18 @@ def test_real_dark_films_keep_their_breast(real_data):
         find_breast(np.asarray(Image.open(path).convert("L")) / np.float32(255)).mask.mean() for path in films[::60]
     ]
     assert sum(fraction < 0.2 for fraction in found) <= 0.1 * len(found)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.tuples(st.integers(1, 60), st.integers(1, 60)),
+    st.lists(st.tuples(st.integers(0, 59), st.integers(0, 59), st.sampled_from([0.0, 0.5, 1.0])), max_size=6),
+)
+def test_pictures_of_hardly_any_tone_have_no_breast_and_no_error(size, spots):
+    picture = np.full(size, 0.2, np.float32)
+    for row, column, value in spots:
+        picture[row % size[0], column % size[1]] = value
+    found = find_breast(picture)
+    assert found.mask.shape == size
+    if not spots:
+        assert codes(found.notes) == ["breast_not_found"]
