@@ -4,6 +4,7 @@ All in one run, printed as ratios, with the targets where there are any:
 
 python benchmarks/bench_prepare.py                        frames of 4096 x 3328 and phantoms of 1024 x 512
 python benchmarks/bench_prepare.py --only processes --rounds 5
+python benchmarks/bench_prepare.py --only stores --dataset FOLDER       which store for whom, on own images
 
 Both sides give the tensor that the model takes, at 896 x 448. "cpu" is the processor time that the work itself used,
 which others' work does not lengthen; two processes can only be compared by the clock, and only on free cores. Files are
@@ -30,10 +31,12 @@ from mammo_hf.data.prepare.folder import for_training, open_prepared
 from mammo_hf.data.prepare.running import prepare_images
 from mammo_hf.data.prepare.shard import ShardResult
 from mammo_hf.data.torch_datasets import LabelledImages
+from mammo_hf.dicom.reduced import low_band
 from mammo_hf.phantom.writing import write_phantom
 
 SIZE = (896, 448)
-PARTS = ("frames", "phantoms", "processes", "memory")
+PARTS = ("frames", "phantoms", "processes", "memory", "stores")
+SIZES = ((896, 448), (448, 224))
 FRAMES_TARGET, PROCESSES_TARGET = 20, 1.8
 
 
@@ -41,6 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--rounds", type=int, default=3, help="of either side, in turn")
+    parser.add_argument("--dataset", help="collection of DICOM files for the stores; default: the drawn frames")
     parser.add_argument("--work", help="folder to keep the drawn files in; default: a temporary one")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -49,7 +53,10 @@ def main() -> None:
         if "frames" in args.only:
             frames = drawn(work / "frames", patients=1, size=(4096, 3328))
             against_dicom("4096 x 3328", frames, work / "frames-prepared", args.rounds, FRAMES_TARGET)
-        if set(args.only) - {"frames"}:
+        if "stores" in args.only:
+            own = load(args.dataset) if args.dataset else drawn(work / "frames", patients=1, size=(4096, 3328))
+            stores(own, work, args.rounds)
+        if set(args.only) - {"frames", "stores"}:
             phantoms = drawn(work / "phantoms", 10, (1024, 512))
         if "phantoms" in args.only:
             against_dicom("1024 x 512", phantoms, work / "phantoms-prepared", args.rounds)
@@ -117,6 +124,62 @@ def against_dicom(name: str, table: Collection, out: Path, rounds: int, target: 
     print(
         f"{name}: bytes an image: DICOM {file_bytes / 1e6:.2f} MB, arrow {sizes['arrow'] / 1e3:.0f} kB, "
         f"parquet {sizes['parquet'] / 1e3:.0f} kB",
+        flush=True,
+    )
+
+
+def stores(table: Collection, work: Path, rounds: int) -> None:
+    """Print bytes per image, and images per second and core as tensors of two sizes, by kind of store."""
+    files = np.mean([Path(path).stat().st_size for path in table.column("path")])
+    print(
+        "| store | MB per image | " + " | ".join(f"images/s at {h} x {w}" for h, w in SIZES) + " |\n|---|---|---|---|"
+    )
+    processors = [MammoImageProcessor(size=size) for size in SIZES]
+    seconds = [spent(lambda p=p: [p(path) for path in table.column("path")], rounds) for p in processors]
+    print(line("none: the files", files, len(table), seconds), flush=True)
+    for form in ("arrow", "parquet"):
+        sizes, seconds = [], []
+        for processor in processors:
+            out = work / f"fixed-{form}-{processor.canvas[0]}"
+            sizes.append(prepare_images(table, processor, out, format=form).size / len(table))
+            rows = LabelledImages(open_prepared(out), processor)
+            seconds.append(spent(lambda rows=rows: [rows[index] for index in range(len(rows))], rounds))
+        print(line(f"fixed, {form}: one of each size", sum(sizes), len(table), seconds), flush=True)
+    size = prepare_images(table, processors[0], work / "native", store="native").size / len(table)
+    for decode in ("exact", "fast"):
+        seconds = []
+        for processor in (one.with_settings({"decode": decode}) for one in processors):
+            rows = LabelledImages(open_prepared(work / "native", processor=processor), processor)
+            seconds.append(spent(lambda rows=rows: [rows[index] for index in range(len(rows))], rounds))
+        print(line(f"native, {decode}", size, len(table), seconds), flush=True)
+    codec(work / "native")
+
+
+def spent(work: Callable[[], Any], rounds: int) -> float:
+    """Processor seconds of some work, the median of several rounds after a first."""
+    work()
+    return float(np.median([timed(work)[1] for _ in range(rounds)]))
+
+
+def line(name: str, size: float, images: int, seconds: list[float]) -> str:
+    """Return a row of the table of stores."""
+    return f"| {name} | {size / 1e6:.2f} | " + " | ".join(f"{images / each:.0f}" for each in seconds) + " |"
+
+
+def codec(folder: Path) -> None:
+    """Print the bytes of native pixels against JPEG-LS, and what reading a fraction takes of reading all."""
+    import imagecodecs
+
+    found = []
+    for row in open_prepared(folder).with_format(None):
+        values = imagecodecs.htj2k_decode(row["pixels"])
+        whole = spent(lambda row=row: imagecodecs.htj2k_decode(row["pixels"]), 5)
+        parts = [spent(lambda row=row, n=n: low_band(row["pixels"], "htj2k", n, 16, True), 5) / whole for n in (1, 2)]
+        found.append([len(row["pixels"]) / len(imagecodecs.jpegls_encode(values)), *parts])
+    size, half, quarter = np.median(found, axis=0)
+    print(
+        f"native pixels: {size:.3f} of JPEG-LS' bytes (target at most 1.1); of the whole codestream's time 1/2 takes "
+        f"{half:.2f} (target at most 0.3), 1/4 {quarter:.2f} (target at most 0.1)",
         flush=True,
     )
 
