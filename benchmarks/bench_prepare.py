@@ -4,7 +4,7 @@ All in one run, printed as ratios, with the targets where there are any:
 
 python benchmarks/bench_prepare.py                        frames of 4096 x 3328 and phantoms of 1024 x 512
 python benchmarks/bench_prepare.py --only processes --rounds 5
-python benchmarks/bench_prepare.py --only stores --dataset FOLDER       which store for whom, on own images
+python benchmarks/bench_prepare.py --only stores --dataset FOLDER       which store to choose, on own images
 
 Both sides give the tensor that the model takes, at 896 x 448. "cpu" is the processor time that the work itself used,
 which others' work does not lengthen; two processes can only be compared by the clock, and only on free cores. Files are
