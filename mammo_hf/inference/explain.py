@@ -243,12 +243,13 @@ def _prepared_exams(draw: _Drawing, prepared: datasets.Dataset, split: str, coun
     from ..notes import codes_in
 
     rows = list(range(len(prepared))) if split == "all" else rows_of(prepared, (split,))
+    small = prepared.select_columns(["labels", "lesions"])  # whole rows of a native store are drawn when they are read
     if split in ("test", "validation", "train"):
-        rows = [row for row in rows if max(prepared[row]["labels"]) >= 0]
+        rows = [row for row in rows if max(small[row]["labels"]) >= 0]
     if not rows:
         raise DataError(f"there is no {'' if split == 'all' else split + ' '}image to explain", remedy=_OTHER_SPLIT)
     draw.found(min(len(rows), count))
-    rows.sort(key=lambda row: prepared[row]["lesions"] is None)
+    rows.sort(key=lambda row: small[row]["lesions"] is None)
     images = LabelledImages(prepared.select(rows[:count]), draw.processor)
     exams: dict[Any, list[int]] = {}
     for index, at in enumerate(rows[:count]):

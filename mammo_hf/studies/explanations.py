@@ -144,7 +144,8 @@ def study_explanations(
         table, tasks = asked if random_labels is None else collection, network.config.tasks
         prepared = prepared_images(table, processor, out / "prepared", tasks=tasks, num_workers=num_workers)
         splits = sorted(set(prepared["split"])) if split == "all" else [split]
-        rows = [row for row in rows_of(prepared, splits) if prepared[row]["lesions"] is not None]
+        lesions = prepared.select_columns(["lesions"])  # whole rows of a native store are drawn when they are read
+        rows = [row for row in rows_of(prepared, splits) if lesions[row]["lesions"] is not None]
         chosen = [rows[place] for place in _spread(len(rows), len(rows) if count is None else count)]
         cases = lesion_cases(LabelledImages(prepared.select(chosen), processor), spacing_mm)
         if random_labels is not None:
