@@ -216,35 +216,3 @@ def test_other_tasks_are_refused_once_it_is_built(tmp_path):
     model.config.tasks = TASKS[:1]
     with pytest.raises(UsageError, match="has 5 rows"):
         model.save_pretrained(tmp_path)
-
-
-@pytest.mark.slow
-def test_it_exports_to_onnx_with_any_number_of_units_images_and_tiles(tmp_path):
-    onnxruntime = pytest.importorskip("onnxruntime")
-    model = head()
-
-    class Plain(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.model = model
-
-        def forward(self, features, scales, sides, views):
-            found = self.model(features, scales, sides, views)
-            return found.logits, found.attentions
-
-    batch = collate_bags([{"images": EXAM}, {"images": EXAM[:1]}])
-    inputs = tuple(batch[name].float() if name == "features" else batch[name] for name in batch)
-    axes = {"features": 3, "scales": 3, "sides": 2, "views": 2}
-    free = [torch.export.Dim(name, max=1000) for name in ("units", "images", "vectors")]
-    shapes = {name: dict(enumerate(free[:count])) for name, count in axes.items()}
-    path = tmp_path / "head.onnx"
-    with torch.no_grad():
-        program = torch.onnx.export(Plain(), inputs, dynamo=True, dynamic_shapes=shapes, input_names=list(axes))
-    program.save(path)
-    session = onnxruntime.InferenceSession(str(path))
-    other = collate_bags([{"images": EXAM[1:]}, {"images": EXAM[2:]}, {"images": [image(9, 6)]}])
-    given_ = {name: (other[name].float() if name == "features" else other[name]).numpy() for name in axes}
-    logits, attentions = session.run(None, given_)
-    plain = model(**other)
-    np.testing.assert_allclose(logits, plain.logits.detach().numpy(), atol=1e-4)
-    np.testing.assert_allclose(attentions, plain.attentions.detach().numpy(), atol=1e-5)

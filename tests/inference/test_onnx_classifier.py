@@ -14,6 +14,7 @@ from PIL import Image
 from mammo_hf import MammoImageProcessor
 from mammo_hf.cli import main
 from mammo_hf.errors import DataError
+from mammo_hf.hub.pushed_files import files_to_push
 from mammo_hf.inference.onnx import export_onnx, load_exported
 from mammo_hf.inference.predict import identity
 from mammo_hf.testing import tiny_classifier
@@ -91,6 +92,9 @@ def test_a_head_over_features_scores_exams_with_its_encoder_copied_or_named(tmp_
     graphs = {path.name for path in (tmp_path / "onnx").glob("encoder_*")}
     assert graphs == ({"encoder_64x32.onnx", "encoder_64x64.onnx"} if copied else set())
     assert [task["level"] for task in json.loads((tmp_path / "onnx" / "tasks.json").read_text())] == ["exam", "exam"]
+    pushed = files_to_push(tmp_path / "onnx")
+    assert graphs | {"model.onnx", "config.json"} <= set(pushed)
+    assert b"a head over features" in pushed["README.md"]
     tables = []
     for model in ("head", "onnx"):
         output = tmp_path / f"{model}.csv"
