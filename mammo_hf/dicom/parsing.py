@@ -304,7 +304,8 @@ def _from_deflated(file: BinaryIO, tags: list[BaseTag | int]) -> tuple[Dataset, 
     header = _BoundedFile(cast(BinaryIO, io.BytesIO(content)), len(content))
     dataset, pixels = _parsed(header, uid.ExplicitVRLittleEndian, content, len(content), tags, unpack)
     if pixels is not None:
-        packed, position = packed[position:] + file.read(_MOST_DEFLATED), 0
+        # deflate at its worst stores bytes as they are, with a few around each block (RFC 1951 3.2.4)
+        packed, position = packed[position:] + file.read(min(_MOST_DEFLATED, 2 * pixels.length + _MOST_BYTES)), 0
     return dataset, uid.DeflatedExplicitVRLittleEndian, pixels
 
 

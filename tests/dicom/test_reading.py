@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import traceback
+import tracemalloc
 import warnings
 from io import BytesIO
 from pathlib import Path
@@ -217,6 +218,17 @@ def test_a_mutated_file_is_read_or_refused_and_nothing_else(
         return
     intensity = mammogram.intensity()
     assert 0 <= intensity.min() <= intensity.max() <= 1
+
+
+def test_what_follows_a_deflated_data_set_costs_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "long.dcm"
+    path.write_bytes(file_of(TransferSyntaxUID=DeflatedExplicitVRLittleEndian))
+    os.truncate(path, 300 << 20)
+    tracemalloc.start()
+    assert np.array_equal(read_mammogram(path).pixels[0], PIXELS)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200e6
 
 
 def broken_files() -> list[bytes]:
