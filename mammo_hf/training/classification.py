@@ -158,7 +158,8 @@ def finetune(
     facts["collection"] = collection_facts(collection, tasks)
     missing = [one.reason for one in unreadable(collection.where(split="test"), prepared, folder)]
     metrics = _evaluate_and_save(fitted, processor, config, facts, table=collection, unreadable=missing)
-    result = TrainingResult(out, metrics, sentence(metrics, tasks[0]["name"]))
+    of_crops = ", of crops that lesion annotations place, not of images" if config.crop else ""
+    result = TrainingResult(out, metrics, sentence(metrics, tasks[0]["name"]) + of_crops)
     end_stage("classifier", result, config, collection, start=start, target=target)
     return result
 
