@@ -198,6 +198,7 @@ def predict(
             raise UsageError("is for a Swin, and this is a head over features", source="tta", remedy="leave it out")
         settings = dict(processor_settings or {}) | ({} if decode is None else {"decode": decode})
         processor = _changed(processor, settings)
+        processor.check_whole_images()
         result = score_files(
             loaded,
             processor,

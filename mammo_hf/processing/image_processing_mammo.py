@@ -379,6 +379,18 @@ class MammoImageProcessor(BaseImageProcessor):
         low, high = np.percentile(values, (5, 95))
         return breast, float(high - low)
 
+    def check_whole_images(self) -> None:
+        """Refuse a processor of crops where whole images are wanted.
+
+        Raises:
+            UsageError: It is of crops.
+        """
+        if self.native_crops:
+            raise UsageError(
+                "the model was trained on crops at the images' own resolution, and sees no whole image",
+                remedy="start from it: train it on whole images with `image_size`",
+            )
+
     def open(self, image: Any) -> ImageSource:
         """Open an image with what its header says; every method that takes images takes the result, and reads no more.
 
@@ -386,11 +398,7 @@ class MammoImageProcessor(BaseImageProcessor):
             UsageError: The kind of the image is not known, or the processor is of crops.
             MammogramError: A file cannot be read.
         """
-        if self.native_crops:
-            raise UsageError(
-                "the model was trained on crops at the images' own resolution, and sees no whole image",
-                remedy="start from it: train it on whole images with image_size",
-            )
+        self.check_whole_images()
         if isinstance(image, ImageSource):
             return image
         source = open_image(image, display=self.display, slab=Slab.from_policy(self.tomosynthesis), **self.of_headers)
