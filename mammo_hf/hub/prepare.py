@@ -138,10 +138,10 @@ def _suggest_native(collection: Collection, out: str | Path, size: tuple[int, in
     others = [(path, store, held) for path, images, store, held in sorted(found) if images == wanted]
     if (here_path := Path(here.path("")).absolute(), FIXED, size) in others or not others:
         return
-    path, store, held = next((one for one in others if one[1] != FIXED), others[0])
-    if store == FIXED and held != size:
+    path, store, (height, width) = next((one for one in others if one[1] != FIXED), others[0])
+    if store == FIXED and (height, width) != size:
         advice = "prepared once with --store native, images of any size are drawn from one folder"
-        logger.warning("%s holds the same images at %d x %d: %s", path, *held, advice)
+        logger.warning("%s holds the same images at %d x %d: %s", path, height, width, advice)
     elif store != FIXED and path != here_path:
         logger.warning("%s is a native store of the same images: train on it at any --image_size", path)
 

@@ -11,7 +11,7 @@ import tempfile
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -129,7 +129,7 @@ def _export_head(model: BagClassifier, folder: Path, *, with_encoder: bool) -> f
 
 def _export_encoder(encoder: Encoder, size: tuple[int, int], folder: Path) -> float:
     """Write an encoder for pictures of one size, and return the largest difference as a fraction of a feature's."""
-    path, tower = folder / ONNX_ENCODER.format(*size), encoder.tower
+    path, tower = folder / ONNX_ENCODER.format(*size), cast(Any, encoder.tower)
     attention = getattr(getattr(tower, "config", None), "_attn_implementation", None)
     if attention is not None:
         tower.set_attn_implementation("eager")  # as for a Swin, see `exportable`

@@ -408,10 +408,12 @@ class MammoImageProcessor(BaseImageProcessor):
 
     def _beyond_training(self, header: Any) -> tuple[Note, ...]:
         """Return notes on what a model has no figures for, by an image's header."""
-        kind, notes = header.kind.value, ()
+        kind, notes = header.kind.value, []
         if kind and kind not in (self.image_kinds or _USUAL_KINDS):
-            notes += (Note("kind_not_trained_on", kind=kind),)
-        return (*notes, Note("implant_present")) if header.implant.value == "YES" else notes
+            notes.append(Note("kind_not_trained_on", kind=kind))
+        if header.implant.value == "YES":
+            notes.append(Note("implant_present"))
+        return tuple(notes)
 
     def shown(self, breast: Breast) -> Breast | None:
         """Return the breast with its margin, outside of which all is blanked; ``None`` if nothing is."""

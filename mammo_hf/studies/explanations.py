@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import datasets
 import numpy as np
@@ -466,7 +466,7 @@ def bag_cases(
         remedy = "give the collection that they were prepared from"
         raise UsageError("holds prepared images, and a head is explained on the files", source="images", remedy=remedy)
     rows = [row for row in images if any(has_location(finding) for finding in row["findings"] or [])]
-    cases = []
+    cases, tasks = [], cast(Any, model.config.tasks)
     for place in _spread(len(rows), len(rows) if count is None else count):
         row = rows[place]
         with refusing(row["path"]):
@@ -481,7 +481,7 @@ def bag_cases(
                     lesion=geometry.mask_to_model(np.any(masks, axis=0)) >= 0.5,
                     breast=pixels > 0,
                     patient=row["patient"],
-                    label=labels_of(row, model.config.tasks[:1])[0],
+                    label=labels_of(row, tasks[:1])[0],
                     mm_per_pixel=_mm_per_pixel(geometry, spacing_mm),
                 )
             )
