@@ -20,7 +20,13 @@ def parser() -> Parser:
         help="folder of a collection with lesion annotations",
     )
     p.add_argument("--output_dir", required=True, help="folder for table, plot and metrics.json")
-    p.add_argument("--explainers", nargs="+", help="default: all of such a model but occlusion")
+    p.add_argument(
+        "--explainer",
+        nargs="+",
+        dest="explainers",
+        metavar="NAME",
+        help="explainers (default: all of such a model but occlusion)",
+    )
     p.add_argument("--target", default="predicted", help="explained label: predicted (default), label, or its name")
     p.add_argument("--seed", type=int, default=0, help="random seed (default %(default)s)")
     p.add_argument("--num_workers", type=int, default=2, help="processes that prepare images (default %(default)s)")

@@ -202,7 +202,6 @@ class BagFit:
         attention_alone = not len(self.units["validation"])
         if attention_alone:
             # with no patients to choose an epoch by, all that changes the regression itself makes it worse
-            logger.warning("no unit to validate on: the regression stays as it is, and its attention alone is trained")
             for name, parameter in self.network.named_parameters():
                 parameter.requires_grad_("attention" in name)
         check_batch(self.config, len(self.units["train"]), "training units")
@@ -231,7 +230,7 @@ class BagFit:
         config, validation = self.config, self.units["validation"]
         config.label_names, config.dataloader_num_workers = ["labels"], 0  # one access to the store makes a batch
         if not len(validation):
-            without_validation(config)
+            without_validation(config, "the regression stays as it is, and its attention alone is trained")
         elif config.eval_strategy != "no":
             choose_metric(config, validation.labels, self.tasks)
         decay = config.weight_average

@@ -369,9 +369,11 @@ def check_batch(config: StageConfig, images: int, what: str) -> None:
     logger.warning("a batch of %d is larger than the %d %s: each batch holds them all", batch, images, what)
 
 
-def without_validation(config: StageConfig) -> None:
-    """Train without evaluation if there is no image to validate on, which Trainer would refuse."""
-    logger.warning("no image to validate on: the last epoch is kept, even if an earlier one was better")
+def without_validation(
+    config: StageConfig, kept: str = "the last epoch is kept, even if an earlier one was better"
+) -> None:
+    """Set a training without evaluation up, which Trainer would refuse without an image to validate on, and say so."""
+    logger.warning("no image to validate on: %s", kept)
     config.eval_strategy = IntervalStrategy.NO
     config.load_best_model_at_end = False
 

@@ -43,7 +43,7 @@ def call(collection, classifier, tmp_path):
 
 
 def test_writes_figures_table_and_plot(call, collection, tmp_path, capsys):
-    few = ["--faithfulness_images", 1, "--sanity_images", 1, "--explainers", "grad_cam", "attention", "lesion_head"]
+    few = ["--faithfulness_images", 1, "--sanity_images", 1, "--explainer", "grad_cam", "attention", "lesion_head"]
     named = ["--dataset", f"cbis-ddsm:{collection}"]
     assert call("--split", "all", "--count", 4, "--spacing_mm", 0.5, *few, *named) == 0
     figures = json.loads((tmp_path / "out" / "metrics.json").read_text())["explanations"]
@@ -81,14 +81,14 @@ def test_maps_of_a_head_over_features_are_measured_alike(call, tmp_path, capsys)
 
 
 def test_settings_of_how_images_are_read_take_the_place_of_the_models(call, tmp_path):
-    few = ["--faithfulness_images", 0, "--sanity_images", 0, "--explainers", "grad_cam", "--split", "all", "--count", 1]
+    few = ["--faithfulness_images", 0, "--sanity_images", 0, "--explainer", "grad_cam", "--split", "all", "--count", 1]
     assert call(*few, "--spacing_mm", 0.5, "--on_missing_window", "robust") == 0
     prepared = MammoImageProcessor.from_pretrained(tmp_path / "out" / "prepared")
     assert prepared.display.on_missing_window == "robust"
 
 
 def test_a_model_is_trained_on_permuted_labels_and_compared(call, classifier, tmp_path):
-    few = ["--faithfulness_images", 0, "--sanity_images", 2, "--explainers", "grad_cam"]
+    few = ["--faithfulness_images", 0, "--sanity_images", 2, "--explainer", "grad_cam"]
     trained = ["--random_labels", classifier, "--random_label_updates", 2]
     assert call("--split", "test", *few, *trained) == 0
     figures = json.loads((tmp_path / "out" / "metrics.json").read_text())["explanations"]
@@ -99,7 +99,7 @@ def test_a_model_is_trained_on_permuted_labels_and_compared(call, classifier, tm
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        (["--explainers", "gradcam"], "did you mean grad_cam"),
+        (["--explainer", "gradcam"], "did you mean grad_cam"),
         (["--target", "maligant"], "is not a label of this model"),
         (["--count", "0"], "--count: is 0"),
         (["--spacing_mm", "0"], "--spacing_mm: is 0"),
