@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import shutil
@@ -189,8 +190,8 @@ def _check_arguments(format: str, shard_size: int, num_workers: int, max_rejecte
 
 
 def collection_digest(collection: Collection) -> str:
-    """Return 16 hexadecimal digits that depend on which images a collection lists."""
-    return digest(sorted(collection.column("image_id")))
+    """Return the SHA-256 of the keys of a collection's images, in whatever order it lists them."""
+    return hashlib.sha256("\n".join(sorted(collection.column("image_id"))).encode()).hexdigest()
 
 
 def _finish(collection: Collection, writer: ShardWriter, results: list[ShardResult], started: float) -> RunSummary:
