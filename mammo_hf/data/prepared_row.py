@@ -13,6 +13,8 @@ import pyarrow as pa
 from ..processing.geometry import Geometry
 
 if TYPE_CHECKING:
+    import datasets
+
     from ..dicom.header import MammogramHeader
     from ..processing.breast import Breast
 
@@ -51,6 +53,11 @@ UNKNOWN_PATHOLOGY = 255  # in a lesion map: there is a finding here, its label i
 # else, and a map with its peak there misses the lesion
 GRAZED = 0.5
 _COVERED = 0.5  # part of a pixel that a lesion must cover to count there
+
+
+def without_pixels(prepared: datasets.Dataset) -> datasets.Dataset:
+    """Return prepared rows without what takes long to read; a row of a native store is still placed on its canvas."""
+    return prepared.select_columns([name for name in prepared.column_names if name not in ("pixels", "table")])
 
 
 def packed_pixels(intensity: np.ndarray) -> bytes:

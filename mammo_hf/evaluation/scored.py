@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from ..data.prepared_row import ACQUISITION, CELL, geometry_of, lesions_of
+from ..data.prepared_row import ACQUISITION, CELL, geometry_of, lesions_of, without_pixels
 from ..data.torch_datasets import LabelledImages
 from ..encoders.bags import MammoBagForClassification
 from ..encoders.units import Bags, columns_of, score_bags
@@ -222,7 +222,7 @@ def lesion_type(findings: Sequence[dict[str, object]]) -> str | None:
 
 
 def _lesion_sizes(prepared: datasets.Dataset) -> Column:
-    found = [_diameter(row) for row in prepared.select_columns(["image_id", "breast", "lesions", "size", "geometry"])]
+    found = [_diameter(row) for row in without_pixels(prepared)]
     known = [diameter for diameter in found if diameter is not None]
     if not known:
         return [None] * len(found)

@@ -19,6 +19,7 @@ from ..data.augmentation import Augmentation
 from ..data.collection import Collection
 from ..data.loading import load
 from ..data.prepare.folder import folder_of
+from ..data.prepared_row import without_pixels
 from ..data.terms import united
 from ..data.torch_datasets import (
     EpochOfDatasets,
@@ -227,8 +228,7 @@ def _check_breasts(prepared: datasets.Dataset, rows: list[int]) -> None:
     Raises:
         DataError: Names the first of them.
     """
-    chosen = prepared.select(rows).select_columns(["image_id", "breast", "lesions", "geometry"])
-    without = [row["image_id"] for row in chosen if not any(row["breast"])]
+    without = [row["image_id"] for row in without_pixels(prepared.select(rows)) if not any(row["breast"])]
     if without:
         raise DataError(
             f"no breast was found in it, nor in {len(without) - 1} other images",

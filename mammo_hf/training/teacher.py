@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from ..data.collection import Collection
 from ..data.prepare.folder import is_features
-from ..data.prepared_row import breast_of
+from ..data.prepared_row import breast_of, without_pixels
 from ..data.splits import SPLIT_FILE
 from ..data.terms import read_terms
 from ..data.torch_datasets import MaskedCollator, MaskedImages
@@ -126,7 +126,7 @@ class Teacher:
         """
         chosen = np.unique(np.linspace(0, len(prepared) - 1, min(ENOUGH, len(prepared))).astype(int))
         cells, images = [], []
-        for row in prepared.select(chosen).select_columns(["image_id", "breast", "size", "geometry"]):
+        for row in without_pixels(prepared.select(chosen)):
             grid, whole = self(row["image_id"])
             breast = torch.from_numpy(breast_of(row).astype(np.float32))[None]
             shown = functional.adaptive_avg_pool2d(breast, self.grid)[0] > 0

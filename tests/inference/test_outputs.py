@@ -4,6 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mammo_hf.data.datasets.tables import read_table
+from mammo_hf.errors import UsageError
 from mammo_hf.inference.journal import Journal, rejects_path, write_tables
 
 LABELS = ["pathology:benign", "pathology:malignant"]
@@ -69,7 +70,7 @@ def test_a_disk_that_fills_leaves_no_table_and_no_part_of_one(journal, tmp_path,
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("mammo_hf.inference.journal._write_csv", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(UsageError, match="the disk is full"):
         write_tables(journal, tmp_path / "scores.csv", COLUMNS, LABELS)
     assert [path.name for path in tmp_path.iterdir()] == ["part"]
 
