@@ -50,7 +50,7 @@ def test_processor_and_pipeline_are_known_whichever_is_imported_first():
         assert done.stdout.strip() == "True", done.stderr
 
 
-@pytest.mark.parametrize("command", ["--help", "explainers"])
+@pytest.mark.parametrize("command", ["--help", pytest.param("explainers", marks=pytest.mark.slow)])
 def test_a_reader_that_has_gone_is_no_error(command):
     read, write = os.pipe()
     os.close(read)

@@ -107,6 +107,7 @@ def test_a_collection_takes_sides_and_views_and_leaves_out_what_is_skipped(tmp_p
     assert sorted(zip(files.column("laterality"), files.column("view"), strict=True)) == [("L", "CC"), ("R", "MLO")]
 
 
+@pytest.mark.slow
 def test_prepared_images_are_read_with_them_and_again_only_if_their_row_changes(tmp_path, archive):
     processor, out = MammoImageProcessor(size=(112, 56)), tmp_path / "prepared"
     plain = prepare_images(mammo_hf.load(archive), processor, out)

@@ -26,7 +26,7 @@ def test_a_frozen_model(name, pixels):
     assert not any(parameter.requires_grad for parameter in frozen.parameters())
 
 
-@pytest.mark.parametrize("name", ["grad_cam", "attention"])
+@pytest.mark.parametrize("name", ["attention", pytest.param("grad_cam", marks=pytest.mark.slow)])
 def test_a_compiled_model(name, pixels):
     expected = explain(tiny_classifier(), pixels, 1, name).map
     wrapped = torch.compile(tiny_classifier(), backend="eager")

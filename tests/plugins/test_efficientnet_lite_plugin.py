@@ -6,9 +6,12 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 PLUGIN = Path(__file__).resolve().parents[2] / "plugins" / "mammo-hf-efficientnet-lite"
 
 
+@pytest.mark.slow
 def test_it_is_listed_with_what_it_lacks_and_hinders_nothing(tmp_path):
     # what pip leaves, written by hand from the plugin's own pyproject, without the package of the weights
     project = tomllib.loads((PLUGIN / "pyproject.toml").read_text())["project"]

@@ -203,7 +203,7 @@ def without_fsync(monkeypatch):
 
 
 @pytest.mark.usefixtures("without_fsync")
-@pytest.mark.parametrize("goes_on_with", ["the same processor", "the one before"])
+@pytest.mark.parametrize("goes_on_with", ["the same processor", pytest.param("the one before", marks=pytest.mark.slow)])
 def test_a_death_at_any_step_loses_and_doubles_nothing(collection, small, tmp_path, monkeypatch, content, goes_on_with):
     table, out, sizes = collection.where(view="CC", laterality="L"), tmp_path / "out", {(64, 32), (32, 16)}
     other = MammoImageProcessor(size=(32, 16))
