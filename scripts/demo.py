@@ -30,6 +30,7 @@ from mammo_hf.explainers.overlay import heat_overlay
 from mammo_hf.files import writable_folder
 from mammo_hf.inference.explain import SHOWN
 from mammo_hf.models.checkpoint import read_tasks, write_metrics
+from mammo_hf.models.own_figures import auc_text
 from mammo_hf.phantom.writing import write_phantom
 from mammo_hf.training.mim import reconstruct
 
@@ -115,6 +116,7 @@ def _explain(out: Path, figures: dict[str, Any]) -> dict[str, Any]:
     names = [name for name in CAPTIONS if name in figures]
     models = {name: MammoSwinForImageClassification.from_pretrained(out / name).eval() for name in names}
     scores = {CAPTIONS[name]: _scores(model, test) for name, model in models.items()}
+    found = {CAPTIONS[name]: figures[name]["test"]["pathology"]["auroc_interval"] for name in names}
     labels = np.array(test.prepared["labels"])[:, 0]
     chosen = int(np.where(labels == 1, scores[CAPTIONS["classifier"]], -1).argmax())
     intensity, _, row = test.intensity_and_lesions(chosen)
@@ -127,7 +129,7 @@ def _explain(out: Path, figures: dict[str, Any]) -> dict[str, Any]:
         reconstructions=rebuilt,
         references=labels,
         scores=scores,
-        intervals={CAPTIONS[name]: figures[name]["test"]["pathology"]["auroc_interval"] for name in names},
+        intervals={name: interval for name, interval in found.items() if interval is not None},
         image=image,
         lesion=lesion_mask(row),
         overlays={name: heat_overlay(image, values) for name, values in maps.items()},
@@ -160,12 +162,7 @@ def _sum_up(out: Path, table: Collection, figures: dict[str, Any], seconds: floa
     )
     for name in (name for name in CAPTIONS if name in figures):
         result, training = figures[name]["test"]["pathology"], figures[name]["train_images"]
-        low, high = result["auroc_interval"]
-        verdict = "above chance" if low > 0.5 else "not distinguishable from chance"
-        print(
-            f"  stage 2, {CAPTIONS[name]} ({training} training images): test AUC {result['auroc']:.2f}, "
-            f"95 % interval by patient {low:.2f} to {high:.2f}, {verdict}"
-        )
+        print(f"  stage 2, {CAPTIONS[name]} ({training} training images): test {auc_text(result)}; interval by patient")
     print("  (lesion annotations of training rows supervise the tokens; those of test rows are never trained on)")
     pointing = figures["explanations"]["grad_cam"]
     print(
