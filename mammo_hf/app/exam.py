@@ -27,7 +27,7 @@ from ..explainers import Explanation
 from ..explainers.explain import OPERATING_POINT
 from ..explainers.overlay import MAP_SCALE, OPACITY, colours, heat_overlay, method_name, percent
 from ..explainers.targets import calibrated_scores, fixed_target, label_names, resolve, task_slices
-from ..inference.exams import into_exam, missing_views
+from ..inference.exams import STANDARD, into_exam, missing_views
 from ..inference.scoring import (
     explain_tasks,
     labels_by_task,
@@ -43,7 +43,6 @@ from ..processing.geometry import Geometry, mirrored, oriented, resize_area
 
 TALLEST = 1400  # height of a view on the page in pixels: what a screen shows
 MOST_FILES = 32  # per exam: a folder dropped by mistake is refused before it is read
-STANDARD = {(side, view) for side in (Laterality.LEFT, Laterality.RIGHT) for view in (View.CC, View.MLO)}
 _LIMITS = ("kind_not_trained_on", "implant_present")  # notes on what the model has no figures for
 # the fields of a header that are shown, with their headings; none of them identifies anybody
 _FACTS = {
@@ -320,7 +319,7 @@ def _screen_size(size: tuple[int, ...]) -> tuple[int, int]:
 def _display_order(view: ShownView) -> tuple[bool, int, bool, str]:
     """Sort oblique views above cranio-caudal ones, right before left, all others after them."""
     order = [View.MLO, View.CC]
-    standard = (view.laterality, view.view) in STANDARD
+    standard = (view.laterality.value, view.view.value) in STANDARD
     return not standard, order.index(view.view) if standard else 0, view.laterality is Laterality.LEFT, view.name
 
 
@@ -417,7 +416,7 @@ def views_section(exam: Exam) -> str:
     """Return the views as HTML figures, the four standard ones first; the page's script draws them."""
     return "".join(
         f'<figure class="view" id="{escape(view.name.replace(" ", "-"))}" data-side="{view.laterality.value}"'
-        f' data-standard="{int((view.laterality, view.view) in STANDARD)}" data-mm="{view.mm or ""}"'
+        f' data-standard="{int((view.laterality.value, view.view.value) in STANDARD)}" data-mm="{view.mm or ""}"'
         f' data-pixels="{view.url}">'
         f'<canvas role="img" tabindex="0" aria-label="{escape(_spoken(view))}"></canvas>'
         f'<figcaption>{escape(view.name)} <span class="explained"></span></figcaption></figure>'

@@ -7,7 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import datasets
 from accelerate import PartialState
@@ -146,14 +146,10 @@ def check_near_duplicates(table: Collection, prepared: datasets.Dataset | None =
     """
     if not PartialState().is_main_process:
         return
-    if prepared is None:
-        folder = folder_of(table) or ""
-        rows: Any = map(drawn_by(folder, prepared_processor(folder)), stream_prepared(folder))
-    elif folder_of(table) is not None:
-        folder = str(folder_of(table))
-        rows = map(drawn_by(folder, prepared_processor(folder)), prepared.with_format(None))
-    else:
-        rows = prepared
+    folder, rows = folder_of(table), cast(Any, prepared)
+    if folder is not None:  # compared at the folder's own size
+        stored: Any = stream_prepared(folder) if prepared is None else prepared.with_format(None)
+        rows = map(drawn_by(folder, prepared_processor(folder)), stored)
     logger.info("looking for near duplicates among %d images", len(table))
     assert_no_leak(table, prepared=rows)
     logger.info("no near duplicates in two splits")

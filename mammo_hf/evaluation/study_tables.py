@@ -394,9 +394,7 @@ _TRANSFER_COLUMNS = {
 
 def _transfer_remarks(cells: Sequence[Figures], differences: Sequence[Figures]) -> list[str]:
     lines = []
-    for one in differences:
-        if one["difference"] is None:
-            continue
+    for one in (one for one in differences if one["difference"] is not None):
         text = f"- {one['dataset']}: {one['second']} minus {one['first']}: {_estimate(one, 'difference', '+.3f')}"
         text += f", p {one['p_adjusted']:.3g} (adjusted)" if one["p_adjusted"] is not None else ""
         text += f"; within patients {_estimate(one, 'within_patient', '+.3f')}" if one.get("within_patient") else ""

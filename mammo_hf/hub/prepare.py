@@ -131,27 +131,28 @@ def prepare(
 
 def _suggest_native(collection: Collection, out: str | Path, size: tuple[int, int]) -> None:
     """Log what serves a second size of the same images, if a folder next to this one, or this one, holds a first."""
-    here, wanted = Folder(out), collection_digest(collection)
-    if here.is_remote:
+    folder, images = Folder(out), collection_digest(collection)
+    if folder.is_remote:
         return
-    found = [held for path in Path(here.path("")).absolute().parent.glob(f"*/{FINISHED}") if (held := _held(path))]
-    others = [(path, store, held) for path, images, store, held in sorted(found) if images == wanted]
-    if (here_path := Path(here.path("")).absolute(), FIXED, size) in others or not others:
+    here = Path(folder.path("")).absolute()
+    found = sorted(held for path in here.parent.glob(f"*/{FINISHED}") if (held := _held(path, images)))
+    if not found or (here, FIXED, size) in found:
         return
-    path, store, (height, width) = next((one for one in others if one[1] != FIXED), others[0])
+    path, store, (height, width) = next((one for one in found if one[1] != FIXED), found[0])
     if store == FIXED and (height, width) != size:
         advice = "prepared once with --store native, images of any size are drawn from one folder"
         logger.warning("%s holds the same images at %d x %d: %s", path, height, width, advice)
-    elif store != FIXED and path != here_path:
+    elif store != FIXED and path != here:
         logger.warning("%s is a native store of the same images: train on it at any --image_size", path)
 
 
-def _held(path: Path) -> tuple[Path, str, str, tuple[int, int]] | None:
-    """Return folder, digest of the images, kind of store and size of a prepared folder; ``None`` if it is damaged."""
+def _held(path: Path, images: str) -> tuple[Path, str, tuple[int, int]] | None:
+    """Return folder, kind of store and size of a prepared folder; ``None`` if it is of other images, or damaged."""
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
         size = json.loads((path.parent / PROCESSOR).read_text(encoding="utf-8"))["size"]
-        return path.parent, about["collection"], about["store"], (size["height"], size["width"])
+        held = path.parent, about["store"], (size["height"], size["width"])
+        return held if about["collection"] == images else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -67,7 +67,7 @@ def views_of(exam: Mapping[Any, Any]) -> list[ExamView]:
     return [one for views in found.values() for one in views]
 
 
-_STANDARD = tuple((side, view) for side in ("L", "R") for view in ("CC", "MLO"))
+STANDARD = tuple((side, view) for side in ("L", "R") for view in ("CC", "MLO"))
 
 
 def missing_views(views: Iterable[tuple[str, str]]) -> list[Note]:
@@ -77,7 +77,7 @@ def missing_views(views: Iterable[tuple[str, str]]) -> list[Note]:
         views: Side and view of each image, such as ("L", "CC").
     """
     there = set(views)
-    lacking = ", ".join(" ".join(one) for one in _STANDARD if one not in there)
+    lacking = ", ".join(" ".join(one) for one in STANDARD if one not in there)
     return [Note("views_missing", views=lacking)] if lacking and all(side in ("L", "R") for side, _ in there) else []
 
 

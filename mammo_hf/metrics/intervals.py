@@ -111,7 +111,7 @@ def bootstrap_intervals(
 
 
 def _too_few(metric: Metric, references: np.ndarray, groups: Groups) -> UndefinedMetric | None:
-    """Return the error of a metric of two classes of which one has too few groups for an interval."""
+    """Return why a metric that needs both classes has no interval, if a class has too few groups; else ``None``."""
     if (metric.func if isinstance(metric, partial) else metric) not in NEED_BOTH_CLASSES:
         return None
     codes, _ = group_codes(groups, len(references))

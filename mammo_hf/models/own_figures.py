@@ -137,14 +137,7 @@ def _of_each(folder: str | os.PathLike[str], read: Callable[[Mapping[str, Any]],
     try:
         found = read_json(path)["explainers"] if path.is_file() else {}
         return {str(name): read(row) for name, row in found.items()}
-    except (
-        DataError,
-        KeyError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        IndexError,
-    ):  # of a foreign folder
+    except (DataError, KeyError, TypeError, ValueError, AttributeError, IndexError):  # of a foreign folder
         return {}
 
 
