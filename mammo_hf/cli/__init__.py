@@ -60,11 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run_command(lambda _: print(usage()), given)
     if given[:1] == ["--version"]:
         return run_command(lambda _: print(f"mammo-hf {__version__}"), given)
-    known = [*COMMANDS, *offered(GROUP)]
-    if not given or given[0] not in known:
+    if not given or (given[0] not in COMMANDS and given[0] not in offered(GROUP)):
         print(usage(), file=sys.stderr)
         if given:
-            near = did_you_mean(given[0], known).rstrip()
+            near = did_you_mean(given[0], [*COMMANDS, *offered(GROUP)]).rstrip()
             hint = f"; {near}" if near else ""
             print(f"error: {given[0]!r} is not a command of mammo-hf{hint}", file=sys.stderr)
         return 2

@@ -176,11 +176,10 @@ def _prepared(folder: str, options: dict[str, Any]) -> Collection:
         name = next(name for name in options if name not in stratum)
         raise UsageError("has no effect on prepared images", source=name, remedy="give it to mammo-hf prepare")
     collection = prepared_table(folder)
-    known = sorted(set(collection.column("source")).intersection(source_names()))
     collection.root = folder
     found = read_terms(folder)
     if found is None:  # prepared before terms were recorded
-        sources = [find_source(name) for name in known]
+        sources = [find_source(name) for name in sorted({*collection.column("source")}.intersection(source_names()))]
         found = tuple(terms_of_source(one.NAME, one.LICENCE, getattr(one, "TERMS", None)) for one in sources)
     collection.terms = found
     return _completed(collection, stratum)
