@@ -12,19 +12,17 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from results_tables import fill
+from transformers import pipeline
 
 from mammo_hf.cli.running import quiet
 from mammo_hf.data.splits import SPLIT_FILE
 from mammo_hf.data.training_data import open_collection
 from mammo_hf.errors import MammoError
-from mammo_hf.inference.scoring import load_classifier, logits_and_notes
 from mammo_hf.metrics.inputs import UndefinedMetric
 from mammo_hf.metrics.intervals import bootstrap_interval
 
@@ -39,8 +37,8 @@ def main() -> None:
     args = parser.parse_args()
     logging.getLogger("mammo_hf").setLevel(logging.ERROR)
     quiet()
-    model, processor = load_classifier(args.model)
-    if model.training_statistics is None:
+    read = pipeline("mammogram-classification", model=str(args.model))
+    if read.model.training_statistics is None:
         parser.error(f"{args.model} keeps no statistics: it had fewer than 50 training patients, or no validation")
     lines = ["| collection | images | patients | unlike the training images |", "|---|---|---|---|"]
     for number, given in enumerate(args.collections):
@@ -50,36 +48,26 @@ def main() -> None:
         if number == 0:
             collection = collection.where(split="test")
         rows = list(collection)[:: max(1, len(collection) // args.limit)][: args.limit]
-        lines.append(_line(name, *_flagged(model, processor, rows, inverted=False)))
+        lines.append(_line(name, *_flagged(read, rows, inverted=False)))
         if number == 0:
-            lines.append(_line(f"{name}, inverted", *_flagged(model, processor, rows, inverted=True)))
+            lines.append(_line(f"{name}, inverted", *_flagged(read, rows, inverted=True)))
     print(table := "\n".join(lines))
     if args.write:
         fill(args.write, lambda _: f"{table}\n")
 
 
-def _flagged(model: Any, processor: Any, rows: list[dict[str, Any]], *, inverted: bool) -> tuple[list[bool], list[str]]:
+def _flagged(read: Any, rows: list[dict[str, Any]], *, inverted: bool) -> tuple[list[bool], list[str]]:
     """Return whether each readable image is flagged, and its patient."""
     flags, patients = [], []
-    for row, pixels in _pixels(processor, rows, inverted):
-        with torch.inference_mode():
-            _, (notes,) = logits_and_notes(model, pixels)
-        flags.append(bool(notes))
-        patients.append(row["patient"])
-    return flags, patients
-
-
-def _pixels(
-    processor: Any, rows: list[dict[str, Any]], inverted: bool
-) -> Iterator[tuple[dict[str, Any], torch.Tensor]]:
     for row in rows:
         try:
-            image: Any = row["path"]
-            if inverted:
-                image = 1 - processor.open(image).view(slice(None))
-            yield row, processor(image, return_tensors="pt")["pixel_values"]
+            image = 1 - read.image_processor.open(row["path"]).view(slice(None)) if inverted else row["path"]
+            found = read(image)
         except MammoError:  # a damaged file is no image of the collection
             continue
+        flags.append("unlike_training_images" in found[0].get("notes", ()))
+        patients.append(row["patient"])
+    return flags, patients
 
 
 def _line(name: str, flags: list[bool], patients: list[str]) -> str:

@@ -29,6 +29,7 @@ from ..explainers.overlay import MAP_SCALE, OPACITY, colours, heat_overlay, meth
 from ..explainers.targets import calibrated_scores, fixed_target, label_names, resolve, task_slices
 from ..inference.exams import STANDARD, into_exam, missing_views
 from ..inference.scoring import (
+    bag_logits_and_notes,
     explain_tasks,
     labels_by_task,
     logits_and_notes,
@@ -255,14 +256,14 @@ def _read(model: Any, processor: Any, image: Any, number: int, lock: AbstractCon
         source = processor.open(image)
         mammogram, intensity = source.mammogram, source.view(slice(None))
         shown_to, pixels, geometry = _model_input(model, processor, source)
-    bag, unlike = None, False
+    bag = None
     with lock, torch.inference_mode():
         if isinstance(model, BagClassifier):
             bag = model.bag(shown_to, source.laterality, source.projection)[1]
-            logits = model.unit_logits([bag])[None]
+            of_bag, noted = bag_logits_and_notes(model, bag)
+            logits = of_bag[None]
         else:
             found, (noted,) = logits_and_notes(model, pixels)
-            unlike = bool(noted)
             logits = found.double().cpu().numpy()
     laterality = Laterality.UNKNOWN if mammogram is None else mammogram.header.laterality
     view = View.UNKNOWN if mammogram is None else mammogram.header.view
@@ -288,7 +289,7 @@ def _read(model: Any, processor: Any, image: Any, number: int, lock: AbstractCon
         facts={} if mammogram is None else _facts(mammogram),
         precedence=precedence(mammogram),
         bag=bag,
-        unlike_training=unlike,
+        unlike_training=bool(noted),
         limits=tuple(note for note in source.notes if note.code in _LIMITS),
         mm=None if mammogram is None else _pixel_side(mammogram.header.spacing_mm, intensity.shape, shown.shape),
     )

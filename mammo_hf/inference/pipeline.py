@@ -31,11 +31,12 @@ from ..models.training_statistics import read_statistics
 from ..notes import codes
 from ..processing.image_processing_mammo import MammoImageProcessor
 from ..processing.image_source import is_undecoded
-from .exams import ExamView, check_header, into_exam, views_of
+from .exams import ExamView, check_header, into_exam, missing_views, views_of
 from .reading import Source, exams_of, files_below, files_to_read
 from .scoring import (
     Targets,
     as_reported,
+    bag_logits_and_notes,
     explain_bag,
     label_of,
     labels_by_task,
@@ -63,7 +64,8 @@ class MammogramClassificationPipeline(Pipeline):
     - an exam, as ``{"LCC": image, "LMLO": image, "RCC": image, "RMLO": image}``: ``{"views": {...}, "breasts":
       {"left": [...], "right": [...]}, "exam": [...]}``, each a list as for one image. Of a list of images of one view
       the one counts that `mammo_hf.data.precedence.precedence` puts first; the results of the rest are in ``"others"``.
-      A head over features scores breasts and exam itself, any other model by a rule that combines the views;
+      A head over features scores breasts and exam itself, any other model by a rule that combines the views. The
+      scores of an exam that lacks one of the four standard views have the note ``views_missing``;
     - a folder or a list of paths with ``exams=True``: a list of the results of its exams, which the headers tell, each
       with its ``"files"``.
 
@@ -134,6 +136,7 @@ class MammogramClassificationPipeline(Pipeline):
             encoded: dict[str, Any] = {"encoder": encoder, "trust_remote_code": trust_encoder_code}
             self.model = load_bag_classifier(folder, head=self.model, **encoded)
             self.model.own_figures, self.model.map_tests = own_figures(folder), map_tests(folder)
+            self.model.training_statistics = read_statistics(folder)
         if hasattr(self.model.config, "image_size"):
             check_processor(self.image_processor, self.model.config, self.model.name_or_path or "the model")
 
@@ -239,13 +242,14 @@ class MammogramClassificationPipeline(Pipeline):
         else:
             units = into_exam(lateralities, of_views, aggregate)
         ranked = {unit: self._ranked(of_unit, top_k) for unit, of_unit in units.items()}
+        missing = codes(missing_views((views[row].laterality.value, views[row].view.value) for row in counted))
         others: dict[str, list[Any]] = {}
         for view, results in zip(views, each, strict=True):
             if view.note is not None:
                 others.setdefault(view.key, []).append(_cut(results, top_k))
         return {
             "views": {views[row].key: _cut(each[row], top_k) for row in counted},
-            "exam": ranked.pop("exam"),
+            "exam": _with_notes(ranked.pop("exam"), missing),
             "breasts": ranked,
         } | ({"others": others} if others else {})
 
@@ -329,11 +333,13 @@ class MammogramClassificationPipeline(Pipeline):
         model: Any = self.model
         bags = [model.bag(one, *facts)[1] for one, facts in zip(views, given["facts"], strict=True)]
         explained: list[dict[int, Explanation]] = [{} for _ in views]
-        logits = torch.from_numpy(np.stack([model.unit_logits([bag]) for bag in bags]))
+        each, own = zip(*(bag_logits_and_notes(model, bag) for bag in bags), strict=True)
+        logits = torch.from_numpy(np.stack(each))
+        notes = [[*read, *codes(more)] for read, more in zip(given["notes"], own, strict=True)]
         if explainer is not None:
             found = [explain_bag(model, one, explainer, **wanted) for one in views]
             explained = [as_reported(*one, model.config) for one in zip(found, logits, strict=True)]
-        return {"logits": logits, "explanations": explained, "notes": list(map(list, given["notes"])), "bags": bags}
+        return {"logits": logits, "explanations": explained, "notes": notes, "bags": bags}
 
     def postprocess(
         self,
@@ -352,7 +358,7 @@ class MammogramClassificationPipeline(Pipeline):
             {name: table[0] for name, table in scores.items() if tasks is None or name in tasks}, top_k, found
         )
         (named,) = model_outputs["notes"][:1] if _is_nested(model_outputs["notes"]) else [model_outputs["notes"]]
-        results = [one | {"notes": list(named)} for one in results] if named else results
+        results = _with_notes(results, named)
         if not with_bags:
             return results
         bags = model_outputs.get("bags")
@@ -380,6 +386,10 @@ class MammogramClassificationPipeline(Pipeline):
             problem = f"{unknown[0]!r} is not a task of this model" if unknown else "names no task"
             raise UsageError(problem, source="tasks", remedy=f"use {', '.join(known)}")
         return tasks
+
+
+def _with_notes(results: list[Result], notes: Sequence[str]) -> list[Result]:
+    return [one | {"notes": list(notes)} for one in results] if notes else results
 
 
 def _is_exam(inputs: Any) -> bool:

@@ -56,7 +56,7 @@ from .reading import (
     folders_of,
     replicas,
 )
-from .scoring import as_reported, explain_bag, load_classifier, score_and_explain, targets_of_exam
+from .scoring import as_reported, bag_logits_and_notes, explain_bag, load_classifier, score_and_explain, targets_of_exam
 
 logger = logging.getLogger(__name__)
 
@@ -517,14 +517,16 @@ class _BagScorer(_Scorer):
 
     def score(self, model: BagClassifier, images: list[ReadImage]) -> BatchScores:
         """Encode and score images, each alone; see `_Scorer.score`."""
-        of_units, scores = [], []
+        of_units, scores, noted = [], [], []
         explained: list[Explained] = []
         wanted: dict[str, Any] = {"target": self.target, "operating_point": self.options.operating_point}
         for image in images:
             assert image.views is not None
             _, bag = model.bag(image.views, image.laterality, image.view)
+            logits, notes = bag_logits_and_notes(model, bag)
             of_units.append(bag)
-            scores.append(self.unit(model, [bag], [0]))
+            scores.append(_calibrated(model, logits))
+            noted.append(codes(notes))
         if self.options.explainer is not None and self.target is None and self.by_exam:
             of_exam = self.unit(model, of_units, list(range(len(of_units))))
             by_task = {name: of_exam[part] for name, part in task_slices(model.config).items()}
@@ -533,12 +535,15 @@ class _BagScorer(_Scorer):
             if self.options.explainer is not None and image.views is not None:
                 found = explain_bag(model, image.views, self.options.explainer, **wanted)
                 explained.append(as_reported(found, torch.from_numpy(model.unit_logits([bag])), model.config))
-        return np.stack(scores), explained, [[]] * len(images), of_units
+        return np.stack(scores), explained, noted, of_units
 
     def unit(self, model: BagClassifier, images: Any, members: list[int]) -> np.ndarray:
         """Return the calibrated scores (labels,) that the head gives to the images of a unit."""
-        logits = model.unit_logits([images[member] for member in members])
-        return np.concatenate([table[0] for table in calibrated_scores(model.config, logits[None]).values()])
+        return _calibrated(model, model.unit_logits([images[member] for member in members]))
+
+
+def _calibrated(model: BagClassifier, logits: np.ndarray) -> np.ndarray:
+    return np.concatenate([table[0] for table in calibrated_scores(model.config, logits[None]).values()])
 
 
 def _read_batches(

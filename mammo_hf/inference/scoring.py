@@ -61,6 +61,7 @@ def load_classifier(
         if options.get("dtype", torch.float32) != torch.float32:
             raise UsageError("is for a Swin", source="dtype", remedy="leave it out: a head is computed in float32")
         head: Any = load_bag_classifier(folder, encoder=encoder, trust_remote_code=trust_remote_code)
+        head.training_statistics = read_statistics(folder)
         head.own_figures, head.map_tests = own_figures(folder), map_tests(folder)
         return head, processor
     if encoder is not None:
@@ -107,9 +108,27 @@ def logits_and_notes(
         return image_logits(model, pixel_values, processor, tta=tta), [[] for _ in range(len(pixel_values))]
     with pooled_features(model) as seen:
         logits = image_logits(model, pixel_values, processor, tta=tta)
-    unlike = statistics.unlike(seen[0].numpy())  # of several views the first is the unchanged image
+    return logits, _notes(statistics, seen[0])  # of several views the first is the unchanged image
+
+
+def bag_logits_and_notes(model: BagClassifier, bag: Image) -> tuple[np.ndarray, list[Note]]:
+    """Return the logits of an image alone, float64 (labels of all tasks,), and the notes that the head makes on it.
+
+    Args:
+        model: A head with its encoder.
+        bag: The image as one of a bag, from `BagClassifier.bag`.
+    """
+    statistics: TrainingStatistics | None = getattr(model, "training_statistics", None)
+    if statistics is None:
+        return model.unit_logits([bag]), []
+    with pooled_features(model.head) as seen:
+        logits = model.unit_logits([bag])
+    return logits, _notes(statistics, seen[0])[0]
+
+
+def _notes(statistics: TrainingStatistics, features: torch.Tensor) -> list[list[Note]]:
     note = Note("unlike_training_images", percent=f"{100 * (1 - QUANTILE):g}")
-    return logits, [[note] * bool(one) for one in unlike]
+    return [[note] * bool(one) for one in statistics.unlike(features.numpy())]
 
 
 def _logits(model: Any, pixel_values: torch.Tensor) -> torch.Tensor:

@@ -25,6 +25,7 @@ from ..files import whole_file, writing_errors
 
 STATISTICS = "training_statistics.safetensors"
 FEWEST_PATIENTS = 50  # of fewer training patients no statistics are kept: they would say too little, and too much
+MOST_COMPARED = 4000  # images of a split whose features are compared: more would change little
 QUANTILE = 0.975  # of the distances of validation images, each patient counting as one
 
 
@@ -113,7 +114,11 @@ def read_statistics(model: str | os.PathLike[str], commit: str | None = None) ->
 
 @contextmanager
 def pooled_features(model: Any) -> Iterator[list[torch.Tensor]]:
-    """Collect the pooled features (batch, channels) that a Swin's classifier is given, one tensor for each call."""
+    """Collect the pooled features (batch, channels) that a model's linear classifier is given, one tensor per call.
+
+    Args:
+        model: A Swin, or a head over features.
+    """
     seen: list[torch.Tensor] = []
     hook = model.classifier.register_forward_pre_hook(lambda _, inputs: _keep(seen, inputs[0]))
     try:

@@ -36,6 +36,7 @@ from ..metrics.classification import auroc_of
 from ..metrics.inputs import UndefinedMetric
 from ..metrics.intervals import bootstrap_interval
 from ..models.checkpoint import MAP_TESTS, load_processor
+from ..models.training_statistics import MOST_COMPARED, STATISTICS, TrainingStatistics, pooled_features
 from .callbacks import ModelCardCallback, WeightAverage
 from .scoring import (
     Tasks,
@@ -295,6 +296,19 @@ class BagFit:
             }
         return found
 
+    def training_statistics(self) -> TrainingStatistics | None:
+        """Return what tells apart images that are not like the training images, if there are enough patients."""
+        features: list[Any] = []
+        for name in ("train", "validation"):
+            rows = self.rows.select(self.split[name][:: -(-len(self.split[name]) // MOST_COMPARED) or 1])
+            with pooled_features(self.network) as seen:
+                score_bags(self.network, Bags(rows, self.tasks, level="image"), batch_size=START_BATCH)
+            features += [
+                torch.cat(seen).numpy() if seen else np.zeros((0, 1), np.float32),
+                columns_of(rows, "patient")[0],
+            ]
+        return TrainingStatistics.of(*features)
+
     def _level_features(self, split: str, place: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return of the labelled units of a task their mean features, left-right differences, labels and patients."""
         level = self.tasks[place]["level"]
@@ -430,7 +444,11 @@ def _evaluate_and_save(fitted: BagFit, figures: dict[str, Any], collection: Coll
         training=figures,
         processor=processor.to_dict(),
     )
-    (out / MAP_TESTS).unlink(missing_ok=True)  # of an earlier head in this folder
+    for name in (STATISTICS, MAP_TESTS):  # of an earlier head in this folder
+        (out / name).unlink(missing_ok=True)
+    statistics = fitted.training_statistics()
+    if statistics is not None:
+        statistics.save(out)
     network.save_pretrained(out)
     processor.save_pretrained(out)
     test = fitted.units["test"]

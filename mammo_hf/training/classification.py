@@ -40,7 +40,7 @@ from ..models.checkpoint import (
 )
 from ..models.configuration_mammo_swin import SCORES, SIZES, MammoSwinConfig
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification, probabilities
-from ..models.training_statistics import STATISTICS, TrainingStatistics, pooled_features
+from ..models.training_statistics import MOST_COMPARED, STATISTICS, TrainingStatistics, pooled_features
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .bags import DEFAULTS, finetune_bags
 from .callbacks import HeadFirst, ModelCardCallback, WeightAverage, freeze
@@ -78,7 +78,6 @@ from .trainer import (
 
 logger = logging.getLogger(__name__)
 
-MOST_COMPARED = 4000  # images of a split whose features are compared: more would change little
 TEACHER_DECAY = 0.99  # for a training of few updates; Tarvainen & Valpola 2017 take 0.99 at first and 0.999 later
 REFUSED_HERE = REFUSED | {
     "prediction_loss_only": "leave it out: the scores choose the best epoch",

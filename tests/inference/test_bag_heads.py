@@ -10,14 +10,17 @@ import pytest
 import torch
 from bag_heads import write_exams, write_head
 from small_archive import write_dicom
+from transformers import pipeline
 
 import mammo_hf
 from mammo_hf import MammoImageProcessor
+from mammo_hf.app.exam import read_exam
 from mammo_hf.encoders.bags import collate_bags
 from mammo_hf.encoders.classifier import load_bag_classifier
 from mammo_hf.encoders.views import Picture, drawn
 from mammo_hf.errors import UsageError
-from mammo_hf.inference.scoring import calibrated_scores
+from mammo_hf.inference.scoring import calibrated_scores, load_classifier
+from mammo_hf.models.training_statistics import TrainingStatistics, pooled_features
 
 
 @pytest.fixture(scope="module")
@@ -134,8 +137,6 @@ def by_label(results):
 
 
 def test_the_pipeline_gives_the_scores_of_images_breasts_and_exam(head, exams, tmp_path):
-    from transformers import pipeline
-
     run(head, exams, tmp_path / "exam.csv")
     run(head, exams, tmp_path / "breast.csv", level="breast")
     read = pipeline("mammogram-classification", model=str(head))
@@ -153,8 +154,37 @@ def test_the_pipeline_gives_the_scores_of_images_breasts_and_exam(head, exams, t
     exam = {name: exams / f"{number}-1.dcm" for number, name in enumerate(["LCC", "RCC", "LMLO", "RMLO"])}
     named = read(exam)
     assert by_label(named["exam"]) == pytest.approx(by_label(second["exam"]))
+    assert not any("notes" in one for one in named["exam"])
+    del exam["RCC"]
+    assert {tuple(one["notes"]) for one in read(exam)["exam"]} == {("views_missing",)}
     single = read([str(exams / "1-0.dcm"), str(exams / "3-0.dcm")], batch_size=2)
     assert same(single[1], next(row for row in rows if row["file"].endswith("3-0.dcm")))
+
+
+def test_images_unlike_those_of_training_are_noted_at_every_door(head, exams, tmp_path):
+    own = shutil.copytree(head, tmp_path / "head")
+    model, processor = load_classifier(own)
+    files, features = [exams / name for name in ("0-0.dcm", "1-0.dcm", "2-0.dcm")], []
+    for file in files:
+        source = processor.open(file)
+        seen = drawn(Picture.of_image(source, processor), model.views, model.encoder.tile)
+        with pooled_features(model.head) as given:
+            model.unit_logits([model.bag(seen, source.laterality, source.projection)[1]])
+        features.append(given[0][0].numpy())
+    run(own, files, tmp_path / "before.csv")
+    identity = np.eye(len(features[0]), dtype=np.float32)
+    away = np.linalg.norm(np.array(features) - features[1], axis=1)
+    TrainingStatistics(features[1], identity, float(np.sort(away)[1:].mean())).save(own)
+    expected = [bool(one) for one in away > np.sort(away)[1:].mean()]
+    assert sorted(expected) == [False, False, True]
+    run(own, files, tmp_path / "after.csv")
+    before, after = table(tmp_path / "before.csv"), table(tmp_path / "after.csv")
+    assert ["unlike_training_images" in row["notes"] for row in after] == [False, *expected]  # an exam's row is first
+    assert [{**row, "notes": ""} for row in after] == [{**row, "notes": ""} for row in before]
+    of_pipeline = pipeline("mammogram-classification", model=str(own))([str(file) for file in files])
+    assert ["unlike_training_images" in one[0].get("notes", ()) for one in of_pipeline] == expected
+    *_, exam = read_exam(*load_classifier(own), files)
+    assert sum(view.unlike_training for view in exam.views) == 1
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from mammo_hf.encoders.store import features_about
 from mammo_hf.encoders.units import Bags, features_of, score_bags
 from mammo_hf.errors import DataError, UsageError
 from mammo_hf.models.checkpoint import read_checkpoint
+from mammo_hf.models.training_statistics import STATISTICS, pooled_features
 from mammo_hf.training import bags as training
 from mammo_hf.training.bags import BagFit, breast_features, fit_standardisation, left_right_differences, unit_means
 from mammo_hf.training.classification import ClassificationConfig
@@ -67,6 +68,25 @@ def test_everything_that_a_training_writes_is_there(trained):
 def test_the_head_is_not_worse_than_the_regression_that_it_starts_from(trained):
     for of_task in trained.metrics["baselines"].values():
         assert of_task["logistic regression"]["difference"] > -0.1
+
+
+def test_it_keeps_what_training_images_have_in_common_if_there_are_fifty_patients(trained, tmp_path):
+    assert not (trained.output_dir / STATISTICS).exists()  # 24 patients
+    fitted = fit(made_store(tmp_path / "many", patients=100), tmp_path / "out")
+    found = fitted.training_statistics()
+    hidden = fitted.network.config.hidden_size
+    assert found.mean.shape == (4 * hidden,)
+    assert (found.mean[2 * hidden :] == 0).all()  # one image has no left-right difference
+    other = fit(made_store(tmp_path / "other", patients=10, signal=30.0), tmp_path / "out")
+    flags = []
+    for rows in (fitted.rows, other.rows):
+        bags = Bags(rows, fitted.tasks, level="image")
+        with pooled_features(fitted.network) as seen:
+            score_bags(fitted.network, bags)
+        shifted = (bags.labels[:, 0] == 1) if rows is other.rows else np.ones(len(bags), bool)
+        flags.append(found.unlike(torch.cat(seen).numpy())[shifted].mean())
+    assert flags[0] < 0.1
+    assert flags[1] == 1
 
 
 def test_it_is_evaluated_from_its_folder(trained, store, tmp_path):
