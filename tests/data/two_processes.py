@@ -12,6 +12,12 @@ from mammo_hf.cli.stages import leave_together
 leave_together()
 """
 
+RUN = """
+import sys
+for case in sys.argv[3:]:
+    train(sys.argv[1] + "/" + case, int(sys.argv[2]), case)
+"""
+
 
 def launch(script, *arguments, processes=2):
     """Runs a script to its end."""
@@ -22,22 +28,28 @@ def launch(script, *arguments, processes=2):
     subprocess.run([*start, str(script), *map(str, arguments)], check=True, timeout=400)
 
 
-def trained_by_one_and_by_two(code, folder, *arguments):
-    """The output folders of a worker's code, run as ``worker.py OUT PROCESSES *arguments``; their models are equal.
+def trained_by_one_and_by_two(code, folder, *cases):
+    """The output folders of a worker's code, by case, of one process and of two; their models are equal.
+
+    All cases are run by the same processes, since their start takes longer than what they train.
 
     Args:
-        code: Writes its model to OUT; ``{tests!r}`` in it becomes the folder of the tests of training.
+        code: Defines ``train(out, processes, case)``, which writes its model to the existing folder ``out``;
+            ``{tests!r}`` in it becomes the folder of the tests of training.
         folder: For the worker and its outputs.
-        arguments: Words that follow.
+        cases: Words that name what is trained.
     """
     worker = folder / "worker.py"
-    worker.write_text(code.format(tests=str(Path(__file__).parents[1] / "training")) + END)
-    outs = [folder / str(processes) for processes in (1, 2)]
-    for processes, out in enumerate(outs, start=1):
-        out.mkdir()
-        launch(worker, out, processes, *arguments, processes=processes)
-    one, two = (load_file(out / "model.safetensors") for out in outs)
-    assert one.keys() == two.keys()
-    for name in one:
-        assert (one[name] - two[name]).abs().max() < 1e-5, name
+    worker.write_text(code.format(tests=str(Path(__file__).parents[1] / "training")) + RUN + END)
+    outs = {case: (folder / "1" / case, folder / "2" / case) for case in cases}
+    for both in outs.values():
+        for out in both:
+            out.mkdir(parents=True)
+    for processes in (1, 2):
+        launch(worker, folder / str(processes), processes, *cases, processes=processes)
+    for case, both in outs.items():
+        one, two = (load_file(out / "model.safetensors") for out in both)
+        assert one.keys() == two.keys()
+        for name in one:
+            assert (one[name] - two[name]).abs().max() < 1e-5, (case, name)
     return outs
