@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import logging
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -422,7 +423,7 @@ def subgroup_figures(
     Returns:
         For each fact ``cells``, by value in order: ``n_images``, ``n_patients``, ``class_counts``, ``auroc``,
         ``auroc_interval`` and, with a threshold, ``sensitivity``, ``specificity`` and their intervals, null with a
-        reason if undefined; and ``not_shown``: the number of values with fewer than ten patients.
+        reason if undefined, and ``confusion``; and ``not_shown``: the number of values with fewer than ten patients.
     """
     found: dict[str, dict[str, Any]] = {}
     for fact in FACTS:
@@ -463,7 +464,7 @@ def _cell(scores: TaskScores, inside: np.ndarray, threshold: float | None, **boo
         cell |= {"auroc_interval": None, "auroc_reason": reason}
     if len(labels) == 2 and threshold is not None and not np.isnan(values).any():
         at = at_operating_point(references, values, threshold, **draw)
-        kept = ("sensitivity", "specificity")
+        kept = ("sensitivity", "specificity", "confusion")
         cell |= {key: value for key, value in at.items() if key.startswith(kept)}
     return cell
 
@@ -491,14 +492,46 @@ def shown_count(count: int | None) -> str:
 
 
 def published(figures: Any) -> Any:
-    """Return a copy of figures without the counts below ten.
+    """Return a copy of figures without the counts below ten, and without fractions that they are computed from.
+
+    Such a fraction is null, and ``<name>_within`` is the step of ten counts that it is in, ``[low, high]``.
 
     Args:
         figures: Figures of `evaluate_classifier`, or any part of them.
     """
     if isinstance(figures, list):
         return [published(one) for one in figures]
-    return {name: _published(name, one) for name, one in figures.items()} if isinstance(figures, Mapping) else figures
+    if not isinstance(figures, Mapping):
+        return figures
+    return {name: _published(name, one) for name, one in figures.items()} | _in_steps(figures)
+
+
+def _in_steps(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is published instead of the fractions of a confusion matrix with a count that is left out."""
+    if not figures.get("confusion"):
+        return {}
+    table = np.array(figures["confusion"])
+    hidden = np.array([[count is None for count in row] for row in _published("confusion", table.tolist())])
+    # the cells that a fraction is computed from, and the counts that 1 is
+    parts: dict[str, tuple[np.ndarray, int]] = {
+        "accuracy": (hidden, table.sum()),
+        "balanced_accuracy": (hidden, len(table) * table.sum(1).min()),
+        "sensitivity": (hidden[-1], table[-1].sum()),
+        "specificity": (hidden[0], table[0].sum()),
+        "positive_predictive_value": (hidden[:, -1], table[:, -1].sum()),
+        "negative_predictive_value": (hidden[:, 0], table[:, 0].sum()),
+    }
+    found: dict[str, Any] = {}
+    for name, (cells, total) in parts.items():
+        if figures.get(name) is None or not cells.any():
+            continue
+        step = min(FEWEST_PATIENTS / max(total, 1), 1.0)
+        low = min(math.floor(figures[name] / step + 1e-9) * step, 1 - step)
+        found |= {name: None, f"{name}_interval": None, f"{name}_within": [low, low + step]}
+        found[f"{name}_interval_reason"] = "a count below ten could be computed from the figure"
+    if "accuracy" in found and "risk_coverage" in figures:  # the error on all images is 1 minus the accuracy
+        found["risk_coverage"] = [one for one in figures["risk_coverage"] if one["coverage"] < 1]
+    return found
 
 
 def _published(name: str, value: Any) -> Any:

@@ -349,7 +349,9 @@ def _by_collection(cells: Sequence[Figures], text: Any) -> list[str]:
 
 
 def _estimate(of: Mapping[str, Any] | None, name: str, form: str = ".2f") -> str:
-    """Return a figure with its interval; empty if it is not defined."""
+    """Return a figure with its interval, or the step of ten counts that it is in; empty if it is not defined."""
+    if of is not None and of.get(f"{name}_within"):
+        return " to ".join(f"{end:{form}}" for end in of[f"{name}_within"])
     return "" if of is None else _with_interval(of.get(name), of.get(f"{name}_interval"), form)
 
 

@@ -123,7 +123,8 @@ def test_the_threshold_is_that_of_home_and_probabilities_are_judged_before_and_a
     assert np.sum(counts) == away["n_images"]
     published = [list(without_few(dict(enumerate(row))).values()) for row in counts]
     assert away["operating_point"]["confusion"] == published
-    assert away["operating_point"]["sensitivity"] == pytest.approx(counts[1][1] / sum(counts[1]))
+    low, high = away["operating_point"]["sensitivity_within"]  # a count is below ten
+    assert low <= counts[1][1] / sum(counts[1]) <= high
     assert all("None" not in text for text in (path.read_text() for path in written.glob("*.md")))
     # a quarter of ten patients is too few to recalibrate on
     assert away["recalibration"] is None

@@ -158,7 +158,7 @@ def metrics_table(figures: Mapping[str, Any]) -> dict[str, Any]:
     for name in (name for name in order if name in figures):
         cells = []
         for (unit, rule), part in parts.items():
-            cells.append((part[name], part[f"{name}_interval"]))
+            cells.append((part.get(f"{name}_within") or part[name], part[f"{name}_interval"]))
             reason, no_interval = part.get(f"{name}_reason"), part.get(f"{name}_interval_reason")
             where = f"{METRIC_NAMES[name]}, {unit} {rule}".strip()
             if reason is not None:
@@ -170,7 +170,9 @@ def metrics_table(figures: Mapping[str, Any]) -> dict[str, Any]:
     return {"columns": list(parts), "groups": groups, "rows": rows, "notes": notes}
 
 
-def _figure(value: float | None, digits: int = 2) -> str:
+def _figure(value: float | Sequence[float] | None, digits: int = 2) -> str:
+    if isinstance(value, Sequence):  # the step of ten counts that it is in
+        return " to ".join(f"{end:.{digits}f}" for end in value)
     return "\N{EN DASH}" if value is None else f"{value:.{digits}f}"
 
 

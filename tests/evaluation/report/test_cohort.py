@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import datasets
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from made_scores import TASKS, made_scores
@@ -54,6 +55,28 @@ def test_figures_are_published_without_small_counts() -> None:
     assert shown["confusion"] == [[None, None], [0, 30]]
     assert shown["subgroups"] == figures["pathology"]["subgroups"]
     assert shown_count(None) == "not shown"
+
+
+@given(st.lists(st.integers(0, 60), min_size=4, max_size=4))
+def test_no_fraction_that_is_published_gives_a_small_count_away(counts: list[int]) -> None:
+    table = np.array(counts).reshape(2, 2)
+    right, sums = np.diag(table), (table.sum(1), table.sum(0))
+    with np.errstate(invalid="ignore"):
+        values = [*(right / sums[0])[::-1], *(right / sums[1])[::-1], right.sum() / table.sum()]
+    names = ["sensitivity", "specificity", "positive_predictive_value", "negative_predictive_value", "accuracy"]
+    figures = {name: None if np.isnan(value) else float(value) for name, value in zip(names, values, strict=True)}
+    shown = published({"confusion": table.tolist(), **figures})
+    totals = dict(zip(names, [*sums[0][::-1], *sums[1][::-1], table.sum()], strict=True))
+    for name, value in figures.items():
+        within = shown.get(f"{name}_within")
+        assert (shown[name] is None) == (value is None or within is not None)
+        if within is not None:
+            assert within[0] - 1e-9 <= value <= within[1] + 1e-9
+            fitting = np.arange(totals[name] + 1) / totals[name]
+            assert ((fitting >= within[0] - 1e-9) & (fitting <= within[1] + 1e-9)).sum() >= min(10, totals[name])
+        elif value is not None and name in ("sensitivity", "specificity"):
+            row = table[1 if name == "sensitivity" else 0]
+            assert not ((row > 0) & (row < 10)).any()
 
 
 def _table() -> Collection:
