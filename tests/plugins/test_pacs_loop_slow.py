@@ -75,7 +75,7 @@ def real_film(real_dicom):
 
 def results(web, study):
     """The objects in a study, each read as a viewer gets it."""
-    return list(web.images(study, SENT))
+    return list(web.images(study, web.found(study, SENT)))
 
 
 def test_what_comes_back_is_valid_and_equals_predict(pacs, model, tmp_path, real_dicom):

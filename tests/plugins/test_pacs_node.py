@@ -189,6 +189,55 @@ def test_a_late_image_waits_for_the_whole_exam_and_supersedes(working, queue, ex
     assert named.ReferencedSOPInstanceUID == first.SOPInstanceUID
 
 
+class Web:
+    """A PACS in memory by DICOMweb."""
+
+    def __init__(self, images):
+        self.there, self.asked, self.retrieved = list(images), 0, []
+
+    def studies(self, dates):
+        return {str(one.StudyInstanceUID): str(len(self.there)) for one in self.there}
+
+    def found(self, study, classes):
+        self.asked += 1
+        return {str(one.SOPInstanceUID): str(one.SeriesInstanceUID) for one in self.there}
+
+    def images(self, study, found):
+        self.retrieved.append(len(found))
+        return [one for one in self.there if str(one.SOPInstanceUID) in found]
+
+
+@pytest.mark.slow
+def test_a_search_finds_the_late_image_of_a_study_that_was_done(working, queue, exam):
+    web = Web(exam[:2])
+    one = working(web=web, poll=1e-9)
+    one.step()
+    (first,) = one.peer.objects.values()
+    one.step()
+    assert (web.asked, web.retrieved) == (1, [2])  # the same number of instances: nothing is asked
+    web.there.append(exam[2])
+    one.step()
+    second = list(one.peer.objects.values())[-1]
+    assert len(one.peer.objects) == 2
+    assert web.retrieved == [2, 1, 3]  # the new one, then all for the new result
+    named = second.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
+    assert named.ReferencedSOPInstanceUID == first.SOPInstanceUID
+    # a node that is started again asks once, and retrieves nothing
+    again = working(web=web, poll=1e-9)
+    assert not again.step()
+    assert web.retrieved == [2, 1, 3, 0]
+    # what is put aside stays there until it has another image
+    chest = [mammogram_dataset(exam[0].pixel_array, Modality="CT", StudyInstanceUID="1.2.3", SOPInstanceUID="1.2.4")]
+    other = Web(chest)
+    one.web = other
+    for _ in range(3):
+        one.step()
+    assert (other.retrieved, len(queue.aside())) == ([1], 1)
+    again.web = Web(chest)
+    assert not again.step()
+    assert again.web.retrieved == [0]
+
+
 @pytest.mark.slow
 def test_another_model_scores_an_exam_again(working, queue, exam):
     first = working()

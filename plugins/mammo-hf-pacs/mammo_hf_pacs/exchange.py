@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -123,28 +123,40 @@ class Dicomweb:
         """Search for a study that does not exist."""
         self.call("search_for_studies", search_filters={"StudyInstanceUID": "1.2.3.4.5.6.7.8.9"})
 
-    def studies(self, dates: str) -> list[str]:
-        """Return the StudyInstanceUIDs of mammography studies of a range of dates, such as 20240101-20240131."""
-        found = self.call("search_for_studies", search_filters={"ModalitiesInStudy": "MG", "StudyDate": dates})
-        return [uid for one in found if (uid := _value(one, "0020000D"))]
+    def studies(self, dates: str) -> dict[str, str]:
+        """Search for mammography studies.
+
+        Args:
+            dates: Range of dates, such as 20240101-20240131.
+
+        Returns:
+            By StudyInstanceUID the number of instances of each; "" if the PACS does not say.
+        """
+        filters, fields = {"ModalitiesInStudy": "MG", "StudyDate": dates}, ["NumberOfStudyRelatedInstances"]
+        found = self.call("search_for_studies", search_filters=filters, fields=fields)
+        return {uid: _value(one, "00201208") for one in found if (uid := _value(one, "0020000D"))}
 
     def stored(self, study: str) -> set[str]:
         """Return the SOP Instance UIDs that it has of a study, by QIDO."""
         return {uid for one in self._instances(study) if (uid := _value(one, "00080018"))}
 
-    def images(self, study: str, classes: Sequence[str]) -> Iterator[Dataset]:
-        """Retrieve the images of a study of some SOP classes, by WADO.
+    def found(self, study: str, classes: Sequence[str]) -> dict[str, str]:
+        """Return the SeriesInstanceUID of each image of a study of some SOP classes by its SOPInstanceUID, by QIDO."""
+        images = [one for one in self._instances(study) if _value(one, "00080016") in classes]
+        return {_value(one, "00080018"): _value(one, "0020000E") for one in images}
+
+    def images(self, study: str, found: Mapping[str, str]) -> Iterator[Dataset]:
+        """Retrieve images of a study, by WADO.
+
+        Args:
+            study: StudyInstanceUID.
+            found: SeriesInstanceUID of each by its SOPInstanceUID, from `found`.
 
         Raises:
             LaterError: It cannot be reached now.
-            DataError: It has no such study.
         """
-        found = [one for one in self._instances(study) if _value(one, "00080016") in classes]
-        if not found:
-            raise DataError("has no mammogram", source="the study", remedy="check its UID and the SOP classes")
-        for one in found:
-            names = [_value(one, tag) for tag in ("0020000E", "00080018")]
-            yield self.call("retrieve_instance", study, *names, media_types=(("application/dicom", "*"),))
+        for image, series in found.items():
+            yield self.call("retrieve_instance", study, series, image, media_types=(("application/dicom", "*"),))
 
     def _instances(self, study: str) -> list[dict[str, Any]]:
         return self.call("search_for_instances", study, fields=["SOPClassUID"])

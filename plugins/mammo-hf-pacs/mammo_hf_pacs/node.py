@@ -128,6 +128,8 @@ class Node:
         self.queue, self.scorer, self.peer, self.web = queue, scorer, peer, web
         self.quiet, self.quiet_of_four, self.poll = quiet, quiet_of_four, poll
         self._polled = 0.0
+        # of the studies that a search has found: how many instances they had then, and which images
+        self._seen: dict[str, tuple[str, set[str]]] = {}
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> None:
         """Work until ``stop`` returns true; nothing that an exam or a peer does ends it."""
@@ -198,22 +200,40 @@ class Node:
             self.queue.put_aside(study, stamp, reason, line)
 
     def _search(self) -> None:
-        """Retrieve studies of today and yesterday that have not come before."""
+        """Retrieve the images of yesterday's and today's studies that have not come before."""
         assert self.web is not None
         today = datetime.now().date()
-        for uid in self.web.studies(f"{today - timedelta(DAYS):%Y%m%d}-{today:%Y%m%d}"):
-            if not self.queue.known(uid):
-                try:
-                    self.retrieve(uid)
-                except MammoError as error:  # one study must not keep the others waiting
-                    logger.warning("a study was not retrieved: %s", error.problem)
+        studies = self.web.studies(f"{today - timedelta(DAYS):%Y%m%d}-{today:%Y%m%d}")
+        self._seen = {uid: seen for uid, seen in self._seen.items() if uid in studies}
+        for uid, count in studies.items():
+            try:
+                if not count or count != self._seen.get(uid, ("",))[0]:
+                    self._seen[uid] = count, self._retrieve_new(uid)
+            except MammoError as error:  # one study must not keep the others waiting
+                logger.warning("a study was not retrieved: %s", error.problem)
+
+    def _retrieve_new(self, study_uid: str) -> set[str]:
+        """Retrieve the images of a study that have not come before, and return all that it has.
+
+        One that was put aside before this node was started is retrieved once it has another image.
+        """
+        assert self.web is not None
+        found = self.web.found(study_uid, CLASSES)
+        before = self._seen.get(study_uid, ("", set(found) if self.queue.is_aside(study_uid) else set()))[1]
+        new = {uid: found[uid] for uid in self.queue.not_come(study_uid, set(found) - before)}
+        for dataset in self.web.images(study_uid, new):
+            take(self.queue, objects.written(dataset)[1])
+        return set(found)
 
     def retrieve(self, study_uid: str) -> str:
         """Retrieve the images of a study from the PACS into the queue, and return the study's name there."""
         if self.web is None:
             raise UsageError("needs the URL of a DICOMweb service", source="retrieving", remedy="give --url")
+        found = self.web.found(study_uid, CLASSES)
+        if not found:
+            raise DataError("has no mammogram", source="the study", remedy="check its UID and the SOP classes")
         study = ""
-        for dataset in self.web.images(study_uid, CLASSES):
+        for dataset in self.web.images(study_uid, found):
             study = take(self.queue, objects.written(dataset)[1]) or study
         if not study:
             raise DataError("holds nothing but objects of mammo_hf", source="the study", remedy="check its UID")

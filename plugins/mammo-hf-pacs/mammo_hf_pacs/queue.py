@@ -143,9 +143,14 @@ class Queue:
         )
         return int(images + made)
 
-    def known(self, study_uid: str) -> bool:
-        """Return whether a study has come before."""
-        return bool(self._rows("select 1 from exams where study = ?", self.name_of(study_uid)))
+    def not_come(self, study_uid: str, image_uids: Iterable[str]) -> list[str]:
+        """Return those of some images of a study that have not come before."""
+        came = {image for (image,) in self._rows("select image from images where study = ?", self.name_of(study_uid))}
+        return sorted(uid for uid in image_uids if self.name_of(uid) not in came)
+
+    def is_aside(self, study_uid: str) -> bool:
+        """Return whether a study is put aside."""
+        return bool(self._rows("select 1 from exams where study = ? and state = 'aside'", self.name_of(study_uid)))
 
     # What is to be done
 
