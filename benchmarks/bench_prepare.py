@@ -174,7 +174,8 @@ def codec(folder: Path) -> None:
     for row in open_prepared(folder).with_format(None):
         values = imagecodecs.htj2k_decode(row["pixels"])
         whole = spent(lambda row=row: imagecodecs.htj2k_decode(row["pixels"]), 5)
-        parts = [spent(lambda row=row, n=n: low_band(row["pixels"], "htj2k", n, 16, True), 5) / whole for n in (1, 2)]
+        given = {"frame": row["pixels"], "codec": "htj2k", "highest": int(values.max()), "reversible": True}
+        parts = [spent(lambda n=n, given=given: low_band(level=n, **given), 5) / whole for n in (1, 2)]
         found.append([len(row["pixels"]) / len(imagecodecs.jpegls_encode(values)), *parts])
     size, half, quarter = np.median(found, axis=0)
     print(

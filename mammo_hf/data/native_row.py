@@ -40,7 +40,6 @@ NATIVE = pa.schema(
 )
 _ARCHIVE = b"PK\x03\x04"  # start of what numpy packs arrays in
 _MOST_HALVED = 2  # times: at 1/8 pictures of noisy images differ by more than rms .004
-_BITS = 16  # of the codestream's values
 # cells of the breast's mask, which has at most 511 per side, that are kept around what is shown: so far reaches half a
 # pixel of a canvas of 86 pixels per side
 _REACH = 3
@@ -134,7 +133,7 @@ class NativeImage:
 
     def _values(self, level: int) -> np.ndarray:
         if level:
-            return low_band(self._codestream, "htj2k", level, _BITS, True)
+            return low_band(self._codestream, "htj2k", level, len(self._table) - 1, True)
         values: np.ndarray = importlib.import_module("imagecodecs").htj2k_decode(self._codestream)
         return values
 

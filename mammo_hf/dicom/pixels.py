@@ -687,7 +687,7 @@ def _reduced(frame: bytes, image: ImagePixel, syntax: UID, level: int) -> np.nda
     """Return a frame's values at 1 / 2 ** level of its size, from 0 on and within the bits of the codestream."""
     precision = _check_codestream(frame, image, syntax)
     try:
-        values = isolated(_whole_low_band, frame, _CODECS[syntax], level, precision, halvings(frame)[1])
+        values = isolated(_whole_low_band, frame, _CODECS[syntax], level, (1 << precision) - 1, halvings(frame)[1])
         if values.shape != (-(-image.rows >> level), -(-image.columns >> level)):
             raise ValueError("another size")
     except Exception as error:  # as of `_decoded`
@@ -700,13 +700,13 @@ def _reduced(frame: bytes, image: ImagePixel, syntax: UID, level: int) -> np.nda
     return values.astype(image.dtype, copy=False)
 
 
-def _whole_low_band(frame: bytes, codec: str, level: int, precision: int, reversible: bool) -> np.ndarray:
+def _whole_low_band(frame: bytes, codec: str, level: int, highest: int, reversible: bool) -> np.ndarray:
     """Return what `low_band` does of a frame that is all there; this is what runs in a reader process."""
     if lacks_tile_parts(frame):
         raise ValueError("tiles of the image are not there")
     with _no_hidden_error():
         ended = with_last_length(frame) if codec == "htj2k" else frame
-        return low_band(ended, codec, level, precision, reversible)
+        return low_band(ended, codec, level, highest, reversible)
 
 
 def _decoded_runs(frame: bytes, image: ImagePixel) -> np.ndarray:

@@ -23,7 +23,10 @@ _START = b"\xff\x4f\xff\x51"  # SOC and SIZ of ITU-T T.800 Table A.2
 _CODING, _OTHERS = 0xFF52, (0xFF53, 0xFF5E)  # COD; COC and RGN, which make exceptions from it
 _TILE_PART, _DATA = 0xFF90, 0xFF93  # SOT, SOD
 _MOST_LEVELS = 32  # T.800 Table A.15
-_WIDE = 20  # bits that a low band of 16 bits fits in, whatever overshoots
+_BITS_AT = 42  # place of Ssiz in a codestream of one component: its bits, less one (T.800 Table A.9)
+# Beyond its values, from 0 to R, a low band goes by at most 0.98 R, as the absolute weights of the 5/3 filter of many
+# levels add up to less than 1.72 (squared for two directions): 14 bits fit in signed words of 16, 16 bits in 20
+_NARROW, _WIDE = 1 << 14, 20
 
 
 def halvings(frame: bytes) -> tuple[int, bool]:
@@ -59,28 +62,24 @@ def _is_one_tile(sizes: bytes) -> bool:
     return not (left or top or tile_left or tile_top) and width >= right and height >= bottom
 
 
-def low_band(frame: bytes, codec: str, level: int, precision: int, reversible: bool) -> np.ndarray:
+def low_band(frame: bytes, codec: str, level: int, highest: int, reversible: bool) -> np.ndarray:
     """Return the low band of a frame.
 
     Args:
         frame: Codestream of one unsigned component for which `halvings` gives ``level`` or more.
         codec: Name of the codec, "jpeg2k" or "htj2k".
         level: Number of levels that are left out.
-        precision: Bits of its values.
+        highest: Largest value that the frame has or can have; the least is 0.
         reversible: Whether its transform is reversible.
 
     Returns:
-        Integers (rows, columns) from 0 to 2 ** precision - 1: what overshoots is saturated.
+        Integers (rows, columns) from 0 to ``highest``: what overshoots is saturated.
     """
     frame = frame[frame.find(_START, 0, 4096) :]
-    return (
-        _by_pillow(frame, level, precision)
-        if codec == "jpeg2k"
-        else _by_imagecodecs(frame, level, precision, reversible)
-    )
+    return _by_pillow(frame, level) if codec == "jpeg2k" else _by_imagecodecs(frame, level, highest, reversible)
 
 
-def _by_pillow(frame: bytes, level: int, precision: int) -> np.ndarray:
+def _by_pillow(frame: bytes, level: int) -> np.ndarray:
     from PIL import Image  # only this way of reading needs it
 
     with Image.open(io.BytesIO(frame), formats=["JPEG2000"]) as picture:
@@ -93,16 +92,23 @@ def _by_pillow(frame: bytes, level: int, precision: int) -> np.ndarray:
         if picture.mode not in ("L", "I;16"):
             raise ValueError(f"{name} at {offset} is of mode {picture.mode}")
         values = np.asarray(picture)
-    return values >> ((8 if picture.mode == "L" else 16) - precision)
+    return values >> ((7 if picture.mode == "L" else 15) - frame[_BITS_AT])
 
 
-def _by_imagecodecs(frame: bytes, level: int, precision: int, reversible: bool) -> np.ndarray:
+def _by_imagecodecs(frame: bytes | bytearray, level: int, highest: int, reversible: bool) -> np.ndarray:
     decode = importlib.import_module("imagecodecs").htj2k_decode
     if not reversible:
         return np.asarray(decode(frame, skipres=level))  # saturated by OpenJPH
     # An overshoot wraps around in words of the frame's own bits. The bits in the header (SIZ, T.800 A.5.1) decide the
     # words and the offset that makes values unsigned, and nothing else of a reversible transform
-    wide = frame[:42] + bytes([_WIDE - 1]) + frame[43:]
-    values = decode(wide, skipres=level).astype(np.int32)
-    values -= (1 << (_WIDE - 1)) - (1 << (precision - 1))
-    return np.clip(values, 0, (1 << precision) - 1, out=values)
+    bits = 16 if highest < _NARROW else _WIDE
+    offset = (1 << (bits - 1)) - (1 << frame[_BITS_AT])
+    if offset:  # the frame is not copied without need
+        frame = bytearray(frame)
+        frame[_BITS_AT] = bits - 1
+    values: np.ndarray = decode(frame, skipres=level)
+    if offset:
+        values -= values.dtype.type(offset)
+    signed = values.view(np.int16 if bits == 16 else np.int32)  # no copy: what is below 0 wrapped around
+    np.clip(signed, 0, highest, out=signed)
+    return values

@@ -12,7 +12,15 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from .explain import explainer
-from .swin import attention_tap, attention_taps, before_merging, preserve_state, stage_grids
+from .swin import (
+    Windows,
+    attention_gradients,
+    attention_tap,
+    attention_taps,
+    before_merging,
+    preserve_state,
+    stage_grids,
+)
 from .targets import gradients_of, score
 
 
@@ -105,6 +113,7 @@ def legrad(
     Equations 5 to 8 of the paper, with the classifier's own score at each block. The paper sums over the layers of a
     plain vision transformer, which all have the same tokens. In Swin a token of a later stage covers several of an
     earlier one: what it receives is spread over this area, so that each stage counts by its sum, whatever its grid.
+    Blocks are computed twice, one at a time, so that little more memory is needed than for a forward pass.
 
     Args:
         model: A Swin classifier.
@@ -115,17 +124,20 @@ def legrad(
     Returns:
         (batch, rows, columns), mean over heads and queries, summed over blocks and stages.
     """
-    with preserve_state(model), attention_taps(model, _size(pixel_values), stage, gradients=True) as stages:
-        logits = model(pixel_values).logits
-        taps = [tap for blocks in stages for tap in blocks]
-        gradients = gradients_of(score(logits, target, model.config), [tap.weights for tap in taps])
-    grid = taps[0].windows.grid
-    total = pixel_values.new_zeros((len(pixel_values), *grid), dtype=torch.float32)
-    for tap, gradient in zip(taps, gradients, strict=True):
-        received = tap.windows.received(gradient.float().relu()).mean(dim=1, keepdim=True)
-        area = received[0].numel() / total[0].numel()
-        total += area * functional.interpolate(received, size=grid, mode="bilinear", align_corners=False)[:, 0]
-    return total
+    received: dict[tuple[int, int], torch.Tensor] = {}  # by the stage's grid, summed over its blocks
+
+    def add(windows: Windows, gradient: torch.Tensor) -> None:
+        found = windows.received(gradient.float().relu()).mean(dim=1, keepdim=True)
+        received[windows.grid] = received[windows.grid] + found if windows.grid in received else found
+
+    with preserve_state(model), attention_gradients(model, _size(pixel_values), stage, add) as leaves:
+        gradients_of(score(model(pixel_values).logits, target, model.config), leaves)
+    grid = max(received)
+    total = torch.zeros_like(received[grid])
+    for found in received.values():
+        area = found[0].numel() / total[0].numel()
+        total += area * functional.interpolate(found, size=grid, mode="bilinear", align_corners=False)
+    return total[:, 0]
 
 
 def _size(pixel_values: torch.Tensor) -> tuple[int, int]:

@@ -8,14 +8,16 @@ from __future__ import annotations
 import copy
 import operator
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel, SwinConfig
 
 from ..errors import UsageError
@@ -255,16 +257,13 @@ def attention_tap(
 
 
 @contextmanager
-def attention_taps(
-    model: PreTrainedModel, size: tuple[int, int], first: int = 0, *, gradients: bool = False
-) -> Iterator[list[list[AttentionTap]]]:
+def attention_taps(model: PreTrainedModel, size: tuple[int, int], first: int = 0) -> Iterator[list[list[AttentionTap]]]:
     """Record the attention weights of every block from a stage on, as one list per stage.
 
     Args:
         model: A Swin classifier.
         size: The input's (height, width) in pixels.
         first: Index of the stage to begin with.
-        gradients: Whether the graph starts at the first of these blocks.
 
     Raises:
         UsageError: See ``swin_of`` and ``checked_stage``.
@@ -272,15 +271,65 @@ def attention_taps(
     first = checked_stage(model, first)
     with ExitStack() as stack:
         yield [
-            [
-                stack.enter_context(
-                    attention_tap(model, size, stage, block, gradients=gradients and (stage, block) == (first, 0))
-                )
-                for block in range(depth)
-            ]
+            [stack.enter_context(attention_tap(model, size, stage, block)) for block in range(depth)]
             for stage, depth in enumerate(model.config.depths)
             if stage >= first
         ]
+
+
+@contextmanager
+def attention_gradients(
+    model: PreTrainedModel, size: tuple[int, int], first: int, take: Callable[[Windows, torch.Tensor], None]
+) -> Iterator[list[torch.Tensor]]:
+    """Pass on the gradient of each block's attention weights as soon as a backward pass has it, and keep none.
+
+    Of the forward pass only the blocks' inputs are kept: what is inside a block is computed again when the backward
+    pass gets there (Chen et al. 2016, arXiv 1604.06174), so that the values of one block at a time are held.
+
+    Args:
+        model: A Swin classifier.
+        size: The input's (height, width) in pixels.
+        first: Index of the stage to begin with; the graph starts at its first block.
+        take: Function of the way a block cuts its grid, and the gradient (batch * windows, heads, window^2, window^2).
+
+    Yields:
+        The input of the first block per forward pass: a leaf, to which the score is to be differentiated.
+
+    Raises:
+        UsageError: See ``swin_of`` and ``checked_stage``.
+    """
+    first, leaves = checked_stage(model, first), []
+    blocks = [block for stage in swin_of(model, *size).encoder.layers[first:] for block in stage.blocks]
+
+    def begin(block: nn.Module, inputs: tuple) -> tuple:
+        leaves.append(_leaf(inputs[0]))
+        return (leaves[-1], *inputs[1:])
+
+    with attention_taps(model, size, first) as taps, ExitStack() as stack:
+        for block, tap in zip(blocks, (tap for stage in taps for tap in stage), strict=True):
+
+            def give(module: nn.Module, inputs: tuple, output: tuple, tap: AttentionTap = tap) -> None:
+                weights, windows = tap.__dict__.pop("weights"), tap.windows
+                if weights.requires_grad:
+                    weights.register_hook(lambda gradient: take(windows, gradient))
+
+            stack.callback(block.attention.register_forward_hook(give).remove)
+            stack.enter_context(_recomputed(block))
+        stack.callback(blocks[0].register_forward_pre_hook(begin).remove)
+        yield leaves
+
+
+@contextmanager
+def _recomputed(block: nn.Module) -> Iterator[None]:
+    """Let a block keep its inputs alone for the backward pass, and compute the rest again in it."""
+    own = block.__dict__.get("forward")  # accelerate's hooks put one there
+    block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
+    try:
+        yield
+    finally:
+        del block.forward
+        if own is not None:
+            block.forward = own
 
 
 @contextmanager

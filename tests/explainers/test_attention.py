@@ -205,6 +205,7 @@ def test_legrad_sums_over_blocks_and_stages_and_each_stage_counts_by_its_sum():
     found = legrad.explain_map(model, pixels, [1])
     assert found.shape == (1, 28, 14)
     assert float(found.sum()) == pytest.approx(whole, rel=1e-3)
+    assert all("forward" not in block.__dict__ for stage in model.swin.encoder.layers for block in stage.blocks)
     late = legrad.explain_map(model, pixels, [1], stage=-1)
     spread = functional.interpolate(late[:, None], size=(28, 14), mode="bilinear")[:, 0] / 4
     assert (found - spread).min() > -1e-7
