@@ -41,7 +41,12 @@ MIM_500 = (
     *("--max_steps", 500, "--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "false"),
     *("--num_workers", 0, "--dataloader_pin_memory", "false", "--report_to", "none", "--seed", 0),
 )
-WITHIN = ("scanner and file format", "image statistics", "image statistics, boosted", "random", "teacher")
+WITHIN = (
+    *("scanner and file format", "image statistics", "image statistics, boosted", "random", "teacher"),
+    # what is done about tone
+    *("image statistics, ranks equalised", "image statistics, ranks equalised, boosted"),
+    *("image statistics, tone curves, boosted", "teacher, ranks equalised", "teacher, tone curves"),
+)
 # the demonstration's phantoms, scripts/demo.py
 PHANTOM = (
     *("--patients", 240, "--image_size", 448, 224, "--mass_fraction", 1, "--lesion_scale", 2.5),
@@ -67,7 +72,7 @@ def teacher(dataset: str, init: str, tune: str, updates: int, out: str) -> tuple
 def commands(work: Path, mini_mias: Path, ddsm: Path, ddsm_films: Path) -> dict[str, tuple[Any, ...]]:
     """From a result's name to the command that gives it, in the order in which they are run."""
     mim = (*NANO, *MIM_500, "--test_fraction", 0.3, "--validation_fraction", 0.05, "--dataset", f"{work}/films")
-    within = ("within_patient.py", "--ddsm", ddsm_films, "--percentages", 10, 25, 50, 100, "--seeds", 2, "--folds", 3)
+    within = ("within_patient.py", "--ddsm", ddsm_films, "--percentages", 1, 5, *SHARES[1:], "--seeds", 2, "--folds", 3)
     within += ("--only", *WITHIN, "--encoders", f"{work}/masked_500", f"{work}/taught_500")
     films, drawn, phantom = f"{work}/ddsm_mim", f"{work}/phantom_mim", f"{work}/phantom"
     mias, abnormal = f"mini-mias:{mini_mias}", f"{work}/tables/abnormal/abnormal.toml"

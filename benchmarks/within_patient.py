@@ -10,6 +10,11 @@ whose films an encoder was trained on; of encoders that are given by ``--encoder
 are not tested, and comparisons are over the others. With all labels the regression is fitted on single breasts too, to
 be compared with what is published: malignant against the other breasts, pooled and within the scanner.
 
+``, ranks equalised`` shows the encoder the rank of each intensity within its image, ``, tone curves`` fits the
+regression on copies of the training films with random monotone curves too. ``--tuned "NAME, RECIPE"`` trains a network
+from an encoder of ``--encoders``, or from scratch, by a recipe of within_patient_tuned.py, on the women of the given
+encoders; it is tested on the women whom none of them has seen.
+
 What is in ``--work`` already, images, features, encoders and the scores of cells, is not computed again; ``table.md``
 is written from the cells. The teacher is ``efficientnet-lite0`` of plugins/mammo-hf-efficientnet-lite unless
 ``--teacher`` names another encoder.
@@ -30,13 +35,15 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.ensemble import HistGradientBoostingClassifier
+from within_patient_tuned import RECIPES, figures_of_training, tuned
 
 import mammo_hf
+from mammo_hf.data.augmentation import Augmentation
 from mammo_hf.data.prepare.folder import open_prepared
-from mammo_hf.data.prepared_row import intensity_of
 from mammo_hf.data.splits import in_hash_order, read_seen, save_split
-from mammo_hf.encoders import read_features
+from mammo_hf.encoders import load_encoder, read_features
 from mammo_hf.encoders.logistic import fit_logistic
+from mammo_hf.encoders.views import Picture
 from mammo_hf.files import write_record, write_whole
 from mammo_hf.metrics.classification import auroc, auroc_within
 from mammo_hf.metrics.intervals import (
@@ -48,18 +55,25 @@ from mammo_hf.metrics.intervals import (
     rows_of,
 )
 from mammo_hf.models.checkpoint import load_processor, read_json, starting_config
-from mammo_hf.models.modeling_mammo_swin import MammoSwinForMaskedImageModeling
+from mammo_hf.models.modeling_mammo_swin import MammoSwinForMaskedImageModeling, pooled
+from mammo_hf.processing.image_processing_mammo import as_ranks
 from mammo_hf.studies.cells import BOOSTED, SCANNER
-from mammo_hf.studies.features import image_statistics, scanner_features
+from mammo_hf.studies.features import image_statistics, scanner_features, write_arrays
 from mammo_hf.studies.label_efficiency import percentage_needed
 
 SIZE = (224, 112)
 STATISTICS = "image statistics"
 FREE = (SCANNER, STATISTICS, f"{STATISTICS}{BOOSTED}")
 PRETRAINED = ("masked, 25 % of the films", "masked", "taught")
-RANKS = "teacher, ranks equalised"
-ARMS = (*FREE, "random", *PRETRAINED, "teacher", RANKS)
-REFERENCES = ("best free baseline", "random")  # an arm is shown to be worth something above both
+RANKED, CURVED = ", ranks equalised", ", tone curves"  # what is done about the tone of the films
+CURVE, COPIES = Augmentation(rotation=0, scale=0, shift=0, gamma=0, flip=False, curve=0.5), 1
+TONED = (
+    *(f"{STATISTICS}{RANKED}", f"{STATISTICS}{RANKED}{BOOSTED}", f"{STATISTICS}{CURVED}{BOOSTED}"),
+    *(f"random{RANKED}", f"teacher{RANKED}", f"teacher{CURVED}"),
+)
+ARMS = (*FREE, "random", *PRETRAINED, "teacher", *TONED)
+BEST_FREE, SAME = "best free baseline", "the same without"
+REFERENCES = (BEST_FREE, "random")  # an arm is shown to be worth something above both
 TRAINING: dict[str, Any] = {
     **{"model": "nano", "image_size": [*SIZE], "validation_fraction": 0.05, "mask_ratio": 0.5},
     **{"mask_within": "breast", "per_device_train_batch_size": 32, "learning_rate": 1e-3, "eval_strategy": "no"},
@@ -125,7 +139,7 @@ def encoder_of(arm: str, work: Path, args: argparse.Namespace) -> str | Path:
     films, folder = work / "films", work / _file_name(arm)
     if arm in args.encoders:
         return Path(args.encoders[arm])
-    if arm in ("teacher", RANKS):
+    if arm == "teacher":
         return str(args.teacher)
     if arm == "random" and not (folder / "config.json").is_file():
         torch.manual_seed(0)
@@ -146,30 +160,57 @@ def encoder_of(arm: str, work: Path, args: argparse.Namespace) -> str | Path:
 
 
 def features_of(arm: str, pairs: Pairs, work: Path, args: argparse.Namespace) -> dict[str, np.ndarray]:
-    """Return the features of each image of a pair, computed unless they are there."""
+    """Return the features (versions, channels) of each image of a pair, computed unless they are there.
+
+    The first version is tested; the regression is fitted on all of them.
+    """
     wanted = sorted({*pairs.ill, *pairs.other})
     if arm == SCANNER:
         vendors, strata, paths = zip(*(pairs.images[image] for image in wanted), strict=True)
-        return dict(zip(wanted, scanner_features(vendors, strata, paths), strict=True))
-    if arm in FREE:
-        path = work / "statistics.npz"
+        return dict(zip(wanted, scanner_features(vendors, strata, paths)[:, None], strict=True))
+    if arm in FREE or arm in TONED:
+        path = work / f"{_file_name(arm.removesuffix(BOOSTED))}.npz"
         if not path.is_file():
-            rows = open_prepared(work / "films", wanted)
-            table = np.stack([image_statistics(intensity_of(row)) for row in rows])
-            np.savez(path, images=np.array(rows["image_id"]), table=table)
+            write_arrays(path, images=np.array(wanted), table=_in_tones(arm, wanted, work, args))
         with np.load(path) as stored:
-            return dict(zip(stored["images"].tolist(), stored["table"], strict=True))
+            return dict(zip(stored["images"].tolist(), stored["table"].astype(np.float64), strict=True))
     encoder, folder, chosen = encoder_of(arm, work, args), work / f"{_file_name(arm)}_features", set(wanted)
     if not (folder / "features.json").is_file():
-        size = SIZE if not arm.startswith("teacher") else tuple(-(-side // 32) * 32 for side in SIZE)
-        options: dict[str, Any] = {"encoder": encoder, "tiles": "whole", "image_size": size}
-        images = mammo_hf.load(work / "films")
-        if arm == RANKS:  # ranks are of what is read, not of what is prepared
-            images, options["processor_settings"] = mammo_hf.load("ddsm", args.ddsm), {"equalize_ranks": True}
-        mammo_hf.embed(images.where(lambda row: row["image_id"] in chosen), folder, **options)
+        size = SIZE if arm != "teacher" else tuple(-(-side // 32) * 32 for side in SIZE)
+        images = mammo_hf.load(work / "films").where(lambda row: row["image_id"] in chosen)
+        mammo_hf.embed(images, folder, encoder=encoder, tiles="whole", image_size=size)
     rows = read_features(folder).select_columns(["image_id", "features"])
-    vectors = [np.frombuffer(one, np.float16).astype(np.float64) for one in rows["features"]]
+    vectors = [np.frombuffer(one, np.float16).astype(np.float64)[None] for one in rows["features"]]
     return dict(zip(rows["image_id"], vectors, strict=True))
+
+
+def _in_tones(arm: str, wanted: list[str], work: Path, args: argparse.Namespace) -> np.ndarray:
+    """Compute the features (images, versions, channels) of statistics, or of an encoder that sees what embed draws."""
+    rows, processor = open_prepared(work / "films", wanted), load_processor(work / "films")
+    encoder, size = None, SIZE
+    if not arm.startswith(STATISTICS):
+        encoder = load_encoder(encoder_of(arm.partition(", ")[0], work, args)).eval()
+        size = -(-SIZE[0] // encoder.multiple) * encoder.multiple, -(-SIZE[1] // encoder.multiple) * encoder.multiple
+    found = {}
+    for index, row in enumerate(rows):
+        picture = Picture.of_prepared(row, processor)
+        versions = _toned(arm, picture.draw(picture.whole(size)), np.random.default_rng(index))
+        if encoder is None:
+            found[row["image_id"]] = np.stack([image_statistics(one) for one in versions])
+            continue
+        with torch.inference_mode():
+            pixels = torch.from_numpy(np.stack(versions))[:, None]
+            found[row["image_id"]] = pooled(encoder(pixels), pixels > 0).numpy()
+    return np.stack([found[image] for image in wanted])
+
+
+def _toned(arm: str, intensity: np.ndarray, generator: np.random.Generator) -> list[np.ndarray]:
+    """Return an image as an arm is tested on it, and then the copies that it is trained on too."""
+    if RANKED in arm:
+        return [as_ranks(intensity)]
+    image = torch.from_numpy(intensity)[None]
+    bent = range(COPIES if CURVED in arm else 0)
+    return [intensity, *(CURVE(image, view=None, generator=generator)[0][0].numpy() for _ in bent)]
 
 
 def _file_name(text: str) -> str:
@@ -184,33 +225,61 @@ def scored(arm: str, percentage: float, seed: int, args: argparse.Namespace, pai
     path = args.work / "cells" / f"{_file_name(f'{arm} {percentage:g} {seed}')}.json"
     if path.is_file():
         return read_json(path)
-    features = features_of(arm, pairs, args.work, args)
-    ill, other = (np.stack([features[image] for image in images]) for images in (pairs.ill, pairs.other))
-    differences, seen = np.zeros(len(ill)), _seen(arm, pairs, args)
-    single, counts = np.zeros((len(ill), 2)), []
-    for test, train in _folds(pairs, percentage, seed, args.folds):
-        # both directions, so that no side of the difference is the malignant one by itself
-        rows = np.concatenate([ill[train] - other[train], other[train] - ill[train]])
-        model = _fitted(arm, rows, pairs.patients[train], seed)
-        there, back = (_decision(model, sign * (ill[test] - other[test])) for sign in (1, -1))
-        differences[test] = (there - back) / 2
-        counts.append(int(train.sum()))
-        if percentage == 100:
-            model = _fitted(arm, np.concatenate([ill[train], other[train]]), pairs.patients[train], seed)
-            both = np.stack([_decision(model, ill[test]), _decision(model, other[test])], 1)
-            single[test] = (np.argsort(np.argsort(both, axis=None)) / both.size).reshape(both.shape)
-    found: dict[str, Any] = {"arm": arm, "percentage": percentage, "seed": seed, "train_pairs": float(np.mean(counts))}
-    scores = [None if known else score for known, score in zip(seen, differences.tolist(), strict=True)]
-    found |= {"scores": scores, "single": single.tolist() if percentage == 100 and not seen.any() else None}
+    found: dict[str, Any] = {"arm": arm, "percentage": percentage, "seed": seed}
+    found |= (_tuned if arm in args.tuned else _frozen)(arm, percentage, seed, args, pairs)
     path.parent.mkdir(exist_ok=True)
     write_record(found, path)
     return found
 
 
-def _seen(arm: str, pairs: Pairs, args: argparse.Namespace) -> np.ndarray:
-    """Return which pairs are of women whose films an encoder was trained on."""
-    seen = read_seen(args.encoders[arm]) if arm in args.encoders else None
-    return np.isin(pairs.patients, sorted(seen or ()))
+def _frozen(arm: str, percentage: float, seed: int, args: argparse.Namespace, pairs: Pairs) -> dict[str, Any]:
+    features = features_of(arm, pairs, args.work, args)
+    ill, other = (np.stack([features[image] for image in images]) for images in (pairs.ill, pairs.other))
+    differences, seen = np.zeros(len(ill)), _seen([arm], pairs, args)
+    single, counts = np.zeros((len(ill), 2)), []
+    for test, train in _folds(pairs, percentage, seed, args.folds):
+        # both directions, so that no side of the difference is the malignant one by itself
+        rows, patients = _versions(ill[train] - other[train]), np.tile(pairs.patients[train], ill.shape[1])
+        model = _fitted(arm, np.concatenate([rows, -rows]), patients, seed)
+        there, back = (_decision(model, sign * (ill[test, 0] - other[test, 0])) for sign in (1, -1))
+        differences[test] = (there - back) / 2
+        counts.append(int(train.sum()))
+        if percentage == 100:
+            rows = np.concatenate([_versions(ill[train]), _versions(other[train])])
+            model = _fitted(arm, rows, patients, seed)
+            both = np.stack([_decision(model, ill[test, 0]), _decision(model, other[test, 0])], 1)
+            single[test] = (np.argsort(np.argsort(both, axis=None)) / both.size).reshape(both.shape)
+    scores = [None if known else score for known, score in zip(seen, differences.tolist(), strict=True)]
+    shown = single.tolist() if percentage == 100 and not seen.any() else None
+    return {"train_pairs": float(np.mean(counts)), "scores": scores, "single": shown}
+
+
+def _tuned(arm: str, percentage: float, seed: int, args: argparse.Namespace, pairs: Pairs) -> dict[str, Any]:
+    """Train a network on women whom the encoders have seen, or on a part of them, and test it on the others."""
+    start, _, recipe = arm.partition(", ")
+    seen = _seen(list(args.encoders), pairs, args)
+    order = in_hash_order(set(pairs.patients[seen].tolist()), purpose="labels", seed=seed)
+    used = set(order[: max(2, round(percentage / 100 * len(order)))])
+    sides = dict.fromkeys(used, "train") | dict.fromkeys(pairs.patients[~seen].tolist(), "test")
+    where: dict[str, Any] = {"ddsm": args.ddsm, "films": args.work / "films", "out": args.work / "trainer"}
+    where["images"] = [*pairs.ill, *pairs.other]
+    odds, facts = tuned(args.encoders.get(start, "nano"), recipe, sides, seed=seed, updates=args.updates, **where)
+    of_pair = [odds.get(one, np.nan) - odds.get(two, np.nan) for one, two in zip(pairs.ill, pairs.other, strict=True)]
+    learned = np.array(of_pair)[np.isin(pairs.patients, sorted(used))]
+    facts |= {"train_pairs": float(len(learned)), "own": float(np.mean((learned > 0) + (learned == 0) / 2))}
+    scores = [None if known else score for known, score in zip(seen, of_pair, strict=True)]
+    return facts | {"scores": scores, "single": None}
+
+
+def _versions(values: np.ndarray) -> np.ndarray:
+    """Return all first versions (pairs, versions, channels), then all second ones."""
+    return values.swapaxes(0, 1).reshape(-1, values.shape[-1])
+
+
+def _seen(arms: Sequence[str], pairs: Pairs, args: argparse.Namespace) -> np.ndarray:
+    """Return which pairs are of women whose films one of the given encoders was trained on."""
+    seen = [read_seen(args.encoders[arm]) or frozenset() for arm in arms if arm in args.encoders]
+    return np.isin(pairs.patients, sorted(frozenset().union(*seen)))
 
 
 def _folds(pairs: Pairs, percentage: float, seed: int, folds: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -257,16 +326,20 @@ def table_of(cells: dict[tuple[str, float], list[dict[str, Any]]], pairs: Pairs,
     """Return the table as Markdown, and the sentences that follow from it."""
     groups = pairs.patients
     means = {key: concordance(of_seeds) for key, of_seeds in cells.items()}
-    shown = "".join(f" minus {arm} |" for arm in REFERENCES)
+    changed = any((_without(arm), p) in means for arm, p in means if arm not in FREE)
+    names = (*REFERENCES, SAME) if changed else REFERENCES
+    shown = "".join(f" minus {name} |" for name in names)
     lines = [f"| | labels | training pairs | tested | AUC within patients |{shown}"]
-    lines.append("|---" * (5 + len(REFERENCES)) + "|")
+    lines.append("|---" * (5 + len(names)) + "|")
     gains: dict[tuple[str, float, str], tuple[float, Any]] = {}
     for (arm, percentage), own in means.items():
         kept = ~np.isnan(own)
         interval = bootstrap_interval(mean_score, np.zeros(kept.sum()), own[kept], groups=groups[kept])
         trained = np.mean([cell["train_pairs"] for cell in cells[arm, percentage]])
         line = f"| {arm} | {percentage:g} % | {trained:.0f} | {kept.sum()} | {_text(own[kept].mean(), interval)} |"
-        for name, reference in zip(REFERENCES, (_best_free(means, percentage), "random"), strict=True):
+        compared = {BEST_FREE: _best_free(means, percentage), "random": "random", SAME: _without(arm)}
+        for name in names:
+            reference = compared[name]
             if arm in FREE or arm == reference or (reference, percentage) not in means:
                 line += " |"
                 continue
@@ -282,7 +355,17 @@ def table_of(cells: dict[tuple[str, float], list[dict[str, Any]]], pairs: Pairs,
         "95 % by patient. In square brackets, next to a difference that is not shown: the smallest one that these "
         "women would have shown with a power of 80 %."
     )
+    if SAME in names:
+        about += f' "{SAME[0].upper()}{SAME[1:]}" is the arm without what its name ends with.'
     return f"{about}\n\n" + "\n".join(lines) + "\n", _sentences(means, gains, groups)
+
+
+def _without(arm: str) -> str:
+    """Return the arm without what was done about tone, or without the last part of its name; "" if it has one part."""
+    for tone in (RANKED, CURVED):
+        if tone in arm:
+            return arm.replace(tone, "")
+    return arm.rpartition(", ")[0]
 
 
 def _best_free(means: dict[tuple[str, float], np.ndarray], percentage: float) -> str:
@@ -296,7 +379,8 @@ def _sentences(
     most = max(percentage for _, percentage in means)
     best = _best_free(means, most)
     found = [f"What costs nothing, the best of {len(FREE)} with all labels: {best}, {means[best, most].mean():.3f}."]
-    for arm in dict.fromkeys(arm for arm, _ in means if arm not in FREE):
+    changes = {arm for arm, p, name in gains if name == SAME}
+    for arm in dict.fromkeys(arm for arm, _ in means if arm not in FREE and arm not in changes):
         parts = []
         for name in [name for name in REFERENCES if (arm, most, name) in gains]:
             shown = sorted(p for a, p in means if a == arm and (a, p, name) in gains and gains[a, p, name][1][0] > 0)
@@ -304,7 +388,8 @@ def _sentences(
             parts.append(f"above {name} with {fractions} % of the labels" if shown else f"never above {name}")
         at = "; ".join(parts)
         found.append(f"{arm[0].upper()}{arm[1:]}: {np.nanmean(means[arm, most]):.3f} with all labels; {at}.")
-    if gains.get(("random", most, REFERENCES[0]), (0, (-1, 0)))[1][0] <= 0:
+    found += _changes({arm: gains[arm, most, SAME] for arm in sorted(changes) if (arm, most, SAME) in gains})
+    if gains.get(("random", most, BEST_FREE), (0, (-1, 0)))[1][0] <= 0:
         return [*found, "Labels saved: no reference, as random features are not above the best free baseline."]
     draws = {key: _draws(own, groups) for key, own in means.items() if not np.isnan(own).any()}
     for arm in [arm for arm in (*PRETRAINED, "teacher") if (arm, most) in draws]:
@@ -312,6 +397,15 @@ def _sentences(
         percentage, ends = percentage_needed(own, (float(means["random", most].mean()), draws["random", most]))
         found.append(f"Labels saved: {arm} reaches random features' {most:g} % with {percentage} % ({ends}).")
     return found
+
+
+def _changes(gains: dict[str, tuple[float, Any]]) -> list[str]:
+    """Say which changes of an arm helped with all labels, which harmed, and of which neither is shown."""
+    kinds: dict[str, list[str]] = {"help": [], "harm": [], "change nothing that is shown": []}
+    for arm, (gain, (low, high)) in gains.items():
+        kind = "help" if low > 0 else "harm" if high < 0 else "change nothing that is shown"
+        kinds[kind].append(f"{arm} ({gain:+.3f})")
+    return [f"Additions that {kind}, with all labels: {'; '.join(arms)}." for kind, arms in kinds.items() if arms]
 
 
 def _draws(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
@@ -346,11 +440,19 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2, help="number of seeds of folds and labels")
     parser.add_argument("--folds", type=int, default=3, help="folds by patient")
     parser.add_argument("--percentages", type=float, nargs="+", default=[10, 25, 50, 100], help="labels by patient")
+    of_changes = "those of arms that change another: its tone, or tuned"
+    parser.add_argument("--changes_at", type=float, nargs="+", default=[10, 100], help=of_changes)
     parser.add_argument("--limit", type=int, help="cases of the collection, for a trial")
     parser.add_argument("--only", nargs="+", choices=ARMS, default=list(ARMS), help="arms; default: all")
     parser.add_argument("--encoders", nargs="+", default=[], help="checkpoints, each an arm under its folder's name")
+    parser.add_argument("--tuned", nargs="+", default=[], help='arms "NAME, RECIPE", of an encoder\'s name or scratch')
+    parser.add_argument("--updates", type=int, default=300, help="updates of 16 of each tuned network")
     args = parser.parse_args()
     args.encoders = {Path(folder).name: folder for folder in args.encoders}
+    for arm in args.tuned:
+        start, _, recipe = arm.partition(", ")
+        if not args.encoders or start not in (*args.encoders, "scratch") or recipe not in RECIPES:
+            parser.error(f"--tuned {arm!r}: an encoder of --encoders or scratch, and one of {'; '.join(RECIPES)}")
     films = args.work / "films"
     if not (films / "prepared.json").is_file():
         mammo_hf.prepare(mammo_hf.load("ddsm", args.ddsm), films, image_size=SIZE)
@@ -358,12 +460,13 @@ def main() -> None:
     if not (args.work / "split.json").is_file():
         split_for_stage_1(pairs, films, args.work / "split.json", seed=0)
     cells: dict[tuple[str, float], list[dict[str, Any]]] = {}
-    for arm in [*args.only, *args.encoders]:
-        for percentage in args.percentages:
+    for arm in [*args.only, *args.encoders, *args.tuned]:
+        for percentage in args.percentages if arm not in (*TONED, *args.tuned) else args.changes_at:
             cells[arm, percentage] = [scored(arm, percentage, seed, args, pairs) for seed in range(args.seeds)]
             print(arm, f"{percentage:g} %", f"{np.nanmean(concordance(cells[arm, percentage])):.3f}", flush=True)
     table, sentences = table_of(cells, pairs, args.folds)
-    text = f"{table}\n{single_table(cells, pairs)}\n" + "".join(f"- {one}\n" for one in sentences)
+    text = f"{table}\n{figures_of_training(cells)}\n{single_table(cells, pairs)}\n"
+    text += "".join(f"- {one}\n" for one in sentences)
     write_whole(args.work / "table.md", text)
     write_whole(args.work / "sentences.json", json.dumps(sentences))
     print(f"\n{text}")

@@ -207,10 +207,14 @@ class WithOtherBreast(Dataset[Example]):
                 pairs = [r for r in rows if keys[r][2] != keys[row][2] and self.classes[r] != self.classes[row]]
                 self.others |= {row: pairs} if pairs else {}
         if not self.others:
+            placed = sum(len(rows) for rows in at.values())
             raise DataError(
-                "no training patient has one breast of each class in the same view",
+                "no training patient has one breast of each class in the same view: "
+                f"{placed} of {len(keys)} training images have view, side and a label of the first task",
                 source="pair_loss",
-                remedy="leave it out, or name a task in which the other breast has a label",
+                remedy="leave it out, or name a task in which the other breast has a label"
+                if placed
+                else "leave it out, or give view and laterality in the table",
             )
 
     @property

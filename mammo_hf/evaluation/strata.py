@@ -15,7 +15,7 @@ import numpy as np
 
 from ..metrics.classification import auroc, auroc_within, pairs_within
 from ..metrics.inputs import UndefinedMetric, Weighted
-from ..metrics.intervals import Metric, bca, resampled, rows_of, without_each
+from ..metrics.intervals import Metric, bca, resampled, rows_of, too_few_patients, without_each
 
 if TYPE_CHECKING:
     from .classifier import TaskScores
@@ -93,14 +93,19 @@ def _within(scores: TaskScores, strata: np.ndarray, *, nested: bool, **bootstrap
     tables: list[dict[str, Any]] = [own, draws, left]
     for table in tables:
         table["pooled_minus_within"] = table["pooled"] - table["auroc"]
+    too_few = too_few_patients(metrics["auroc"], truth, groups)
     for name in ("auroc", "pooled_minus_within"):
         found[name] = float(own[name])
-        found |= _interval(name, draws[name], own[name], left[name], len(set(groups.tolist())))
+        found |= _interval(name, draws[name], own[name], left[name], len(set(groups.tolist())), too_few)
     return found
 
 
-def _interval(name: str, draws: np.ndarray, own: float, left: np.ndarray, patients: int) -> dict[str, Any]:
+def _interval(
+    name: str, draws: np.ndarray, own: float, left: np.ndarray, patients: int, too_few: UndefinedMetric | None
+) -> dict[str, Any]:
     try:
+        if too_few is not None:
+            raise too_few
         return {f"{name}_interval": list(bca(draws, own, left, patients))}
     except UndefinedMetric as error:
         return {f"{name}_interval": None, f"{name}_interval_reason": error.reason}

@@ -106,19 +106,27 @@ def bootstrap_intervals(
     truth, values = np.asarray(references), np.asarray(scores)
     rows = {name: rows_of(metric) for name, metric in metrics.items()}
     found = row_intervals(rows, truth, values, groups=groups, resamples=resamples, seed=seed, level=level)
-    undefined = {name: _too_few(metric, truth, groups) for name, metric in metrics.items()}
+    undefined = {name: too_few_patients(metric, truth, groups) for name, metric in metrics.items()}
     return found | {name: error for name, error in undefined.items() if error is not None}
 
 
-def _too_few(metric: Metric, references: np.ndarray, groups: Groups) -> UndefinedMetric | None:
-    """Return why a metric that needs both classes has no interval, if a class has too few groups; else ``None``."""
-    if (metric.func if isinstance(metric, partial) else metric) not in NEED_BOTH_CLASSES:
+def too_few_patients(metric: Metric, references: np.ndarray, groups: Groups) -> UndefinedMetric | None:
+    """Return why a metric that needs both classes has no interval, if a class has too few groups; else ``None``.
+
+    Of an AUC within strata the groups count that are in a stratum with both classes.
+    """
+    function, options = (metric.func, metric.keywords) if isinstance(metric, partial) else (metric, {})
+    if function not in NEED_BOTH_CLASSES:
         return None
     codes, _ = group_codes(groups, len(references))
-    fewest = min(len(np.unique(codes[references == label])) for label in (0, 1))
-    if fewest >= FEWEST_OF_A_CLASS:
+    of_class = [references == label for label in (0, 1)]
+    if "strata" in options:
+        compared = [np.isin(options["strata"], options["strata"][other]) for other in reversed(of_class)]
+        of_class = [rows & inside for rows, inside in zip(of_class, compared, strict=True)]
+    if min(len(np.unique(codes[rows])) for rows in of_class) >= FEWEST_OF_A_CLASS:
         return None
-    return UndefinedMetric(f"fewer than {FEWEST_OF_A_CLASS} patients with images of either class")
+    where = "in strata with both classes" if "strata" in options else "with images of either class"
+    return UndefinedMetric(f"fewer than {FEWEST_OF_A_CLASS} patients {where}")
 
 
 def row_intervals(
@@ -184,7 +192,7 @@ def paired_interval(
         UsageError: In the cases of `bootstrap_interval`.
     """
     truth, rows = np.asarray(references), {"": rows_of(metric)}
-    error = _too_few(metric, truth, groups)
+    error = too_few_patients(metric, truth, groups)
     if error is not None:
         raise error
     values, draws, left_out = [], [], []

@@ -326,7 +326,7 @@ class MammoImageProcessor(BaseImageProcessor):
             intensity = 1 - intensity
         intensity *= self._kept(geometry, breast, shown)
         np.clip(intensity, 0, 1, out=intensity)
-        return _ranks(intensity) if self.equalize_ranks else intensity
+        return as_ranks(intensity) if self.equalize_ranks else intensity
 
     def find_breast(self, image: Any) -> Breast:
         """Find the breast in an image, without resizing it.
@@ -474,7 +474,7 @@ def _check_keys(version: Any, keys: Iterable[str], source: str) -> None:
         raise UsageError(what, source=source, remedy="was it saved by a newer mammo_hf? Then upgrade this one")
 
 
-def _ranks(intensity: np.ndarray) -> np.ndarray:
+def as_ranks(intensity: np.ndarray) -> np.ndarray:
     """Return for each intensity above 0 the fraction of those that are not above it, float32; 0 stays."""
     seen = intensity > 0
     values = np.sort(intensity[seen])

@@ -240,6 +240,7 @@ def _figures_of_run(
     return {
         "train_images": len(images["train"]),
         "train_images_with_places": annotated,
+        "train_images_in_pairs": len(getattr(trainer.train_dataset, "others", ())),
         "train_patients": len(set(images["train"].prepared["patient"])),
         "class_weights": weights,
         "lesion_loss_weight": lesion_loss,
@@ -439,6 +440,7 @@ def _trainer(
     if config.pair_loss:
         _check_task(tasks[0])
         training = WithOtherBreast(images["train"])
+        logger.info("%d of %d training images are in a pair", len(training.others), len(training))
     if unlabelled is not None:
         training = WithUnlabelled(images["train"], unlabelled, config.unlabelled_ratio)
     decay = config.weight_average or (TEACHER_DECAY if config.semi_supervised == "mean_teacher" else 0.0)

@@ -62,3 +62,38 @@ def test_an_encoder_is_compared_on_the_women_whom_it_has_not_seen(within, pairs)
     table, _ = within.table_of(cells, pairs, folds=3)
     (line,) = (line for line in table.splitlines() if line.startswith("| own"))
     assert "| 120 | 0." in line
+
+
+def test_what_changes_an_arm_is_compared_with_the_arm_without_it(within, pairs):
+    shares = {within.STATISTICS: 0.5, "random": 0.5, "teacher": 0.7}
+    shares |= {f"teacher{within.RANKED}": 0.3, f"teacher{within.CURVED}": 0.9}
+    cells = {(arm, 100.0): cell(100.0, share) for arm, share in shares.items()}
+    own = {"own": (0.5, 0), "own, last stage": (0.5, 1), "own, last stage, pairs": (0.9, 1)}
+    cells |= {(arm, 100.0): cell(100.0, share, seed=seed) for arm, (share, seed) in own.items()}
+    table, sentences = within.table_of(cells, pairs, folds=3)
+    (line,) = (line for line in table.splitlines() if line.startswith("| teacher, ranks"))
+    assert "| -0.400 (" in line
+    (line,) = (line for line in table.splitlines() if line.startswith("| own, last stage, pairs"))
+    assert "| +0.400 (" in line
+    text = " ".join(sentences)
+    assert "that help, with all labels: own, last stage, pairs (+0.400); teacher, tone curves (+0.200)." in text
+    assert "that harm, with all labels: teacher, ranks equalised (-0.400)." in text
+    assert "nothing that is shown, with all labels: own, last stage (+0.000)." in text
+
+
+def test_a_training_says_whether_it_has_left_chance(within):
+    learned = {"updates": 300, "loss": [1.4, 0.7], "own": 0.9}
+    found = within.figures_of_training({("own, whole", 100.0): [learned], ("own", 100.0): [{"scores": []}]})
+    assert found.splitlines()[2:] == ["| own, whole | 100 % | 300 | 1.400 to 0.700 | 0.900 |"]
+    assert within.figures_of_training({("own", 100.0): [{}]}) == ""
+
+
+def test_tones_are_of_what_is_read_and_versions_are_kept_apart(within):
+    image = np.linspace(0, 1, 32, dtype=np.float32).reshape(4, 8)
+    draw = np.random.default_rng(0)
+    assert [len(within._toned(f"x{tone}", image, draw)) for tone in ("", within.RANKED, within.CURVED)] == [1, 1, 2]
+    seen, bent = within._toned(f"x{within.CURVED}", image, draw)
+    assert (seen == image).all()
+    assert not np.allclose(bent, image, atol=0.01)
+    assert (np.diff(bent.ravel()) >= 0).all()
+    assert within._versions(np.arange(4).reshape(2, 2, 1))[:, 0].tolist() == [0, 2, 1, 3]

@@ -60,6 +60,16 @@ def test_pairs_within_a_patient_are_of_one_view() -> None:
     assert within_strata(scores, {}, resamples=100, seed=0)["patient"]["auroc"] == 0.75
 
 
+def test_few_patients_with_both_breasts_have_no_interval() -> None:
+    """Twenty patients, four of whom have a diseased and another breast: too few to state how sure their pairs are."""
+    truth = np.array([1, 0] * 4 + [1, 1] * 8 + [0, 0] * 8)
+    scores = _scores(truth, np.linspace(0.1, 0.9, 40), np.repeat(np.arange(20), 2))
+    found = within_strata(scores, {}, resamples=100, seed=0)["patient"]
+    assert (found["n_pairs"], found["auroc"], found["auroc_interval"]) == (4, 0.0, None)
+    assert found["auroc_interval_reason"] == "fewer than 5 patients in strata with both classes"
+    assert found["pooled_minus_within_interval"] is None
+
+
 def test_the_text_of_a_comparison() -> None:
     from types import SimpleNamespace
 

@@ -133,8 +133,12 @@ def test_an_image_brings_the_other_breast_of_its_patient_along_and_says_which_is
     assert [int(example["pair_signs"]) for example in examples] == [-1, 1, 1, -1, 0, 0]
     assert torch.equal(examples[0]["other_breasts"], examples[1]["pixel_values"])
     assert not examples[4]["other_breasts"].any()
-    with pytest.raises(DataError, match="one breast of each class in the same view"):
-        WithOtherBreast(images([(0, -100), (1, -100)]))  # of two patients
+    alone = images([(0, -100), (1, -100)])  # of two patients
+    with pytest.raises(DataError, match="each class in the same view: 2 of 2 training images have view, side and a"):
+        WithOtherBreast(alone)
+    alone.prepared = alone.prepared.remove_columns("view").add_column("view", [None, None])
+    with pytest.raises(DataError, match=r"0 of 2 training images have view, side .*; .*give view and laterality"):
+        WithOtherBreast(alone)
 
 
 def test_the_loss_of_pairs_is_that_of_their_order_and_may_be_split_up(tmp_path):
