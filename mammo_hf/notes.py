@@ -124,6 +124,7 @@ NOTES: Mapping[str, str] = {
     "images_twice": "{count} films exist more than once (mass and calcification set); each file has all findings",
     "images_jpeg": "{count} films are JPEG: 8 of 16 bits are left, with loss",
     "files_missing": "{problem}; their rows are left out",
+    "files_elsewhere": "{count} files are outside the folders of table and images, by their whole paths",
     "tables_missing": (
         "tables not found: {tables}; images that only they describe have no labels (TCIA has them, the Imaging Data "
         "Commons does not: put them into the folder csv of the collection)"

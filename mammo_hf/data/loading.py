@@ -283,24 +283,25 @@ def _load_rows(rows: list[Row], source: str, folders: list[Path], options: dict[
         wanted = names & {*COLUMNS, *tasks}
         kept = [{name: row[name] for name in wanted} for row in rows]
         return _completed(Collection.from_rows(kept, tasks=task_list(tasks), salt_name=PRIVATE), options)
-    texts = [{name: _text(value, source) for name, value in row.items()} for row in rows]
+    for row in rows:  # in place: a million rows take a gigabyte
+        row.update({name: _text(value, source) for name, value in row.items() if not isinstance(value, str)})
     about = {name: options[name] for name in ("max_missing", "accept") if name in options}
     rest: dict[str, Any] = {name: value for name, value in options.items() if name not in ("mapping", *about)}
     if isinstance(mapping, str | os.PathLike):
         mapped = MappedSource.from_toml(os.fspath(mapping))
     else:
         find = Files(folders, [], is_own=True).find
-        content, problems = draft(texts, find, _given(names, mapping))
+        content, problems = draft(rows, find, _given(names, mapping))
         _refuse_problems(problems, source)
         if "patient" not in content["columns"]:  # and no labels: a list of files
             template = Field(content["images"].get("path", "{path}"))
-            paths = [template.text(row) for row in texts]
+            paths = [template.text(row) for row in rows]
             found = [path for name in paths for path in find(name) or [name]]
             return _completed(_load_files([Path(path) for path in found], folders[-1], rest), rest)
         if rest.get("stratum") in names and rest["stratum"] not in COLUMNS:
             content["columns"]["stratum"] = f"{{{rest.pop('stratum')}}}"
         mapped = MappedSource(parse_mapping(content, source))
-    return _completed(mapped.load_rows(texts, source, folders, **about), rest)
+    return _completed(mapped.load_rows(rows, source, folders, **about), rest)
 
 
 def _given(names: set[str], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -39,6 +39,7 @@ _TAGS: list[str | BaseTag] = [
 # JPEG-LS less
 _MASK_BYTES_PER_PIXEL = 0.25
 _PROBE = 1 << 16
+_SEPARATORS = re.compile(r"[;|,\n]")  # of several files in one cell of a table
 _SMALL = 1 << 16  # bytes; below, the header is a large part of the file, and decoding is cheap
 
 
@@ -339,12 +340,15 @@ class Files:
     """Search for the files of rows: below one of the folders, or with ``**/`` in front anywhere below the last.
 
     Paths are taken as people write them: with backslashes, in the wrong case, with the drive or folders of another
-    machine in front, and a folder for all images in it.
+    machine in front, a folder for all images in it, and several files in one cell.
 
     Args:
         folders: Folders that paths are relative to, in this order.
         rejected: List that receives the folders that cannot be listed.
         is_own: Whether the table is the user's own: then a file may be elsewhere if its whole path is given.
+
+    Attributes:
+        elsewhere: Number of files that were found outside the folders, by their whole paths.
     """
 
     def __init__(self, folders: Iterable[Path], rejected: list[Rejected], *, is_own: bool = False) -> None:
@@ -352,6 +356,7 @@ class Files:
         self._is_own = is_own
         self._rejected = rejected
         self._below: dict[str, dict[str, list[str]]] = {}  # below the last folder, by lower-case name and path
+        self.elsewhere = 0
         self._cut = 0  # parts of another machine in front of the last path that was found
 
     def find(self, wanted: str) -> list[str]:
@@ -360,16 +365,25 @@ class Files:
         Raises:
             DataError: The path leaves the folder.
         """
-        wanted = wanted.replace("\n", "").replace("\\", "/").strip().strip("\"'")
+        given, wanted = wanted, wanted.replace("\n", "").replace("\\", "/").strip().strip("\"'")
         if not wanted:
             return []
         if wanted.startswith("**/"):
             return self._anywhere(wanted.removeprefix("**/").lower())
-        leaves = ".." in wanted.split("/") or (not self._is_own and os.path.isabs(wanted) and os.path.exists(wanted))
-        if leaves and not self._is_inside(wanted):
+        is_whole = os.path.isabs(wanted)
+        leaves = (is_whole or ".." in wanted.split("/")) and not self._is_inside(wanted)
+        if leaves and not (is_whole and (self._is_own or not os.path.exists(wanted))):
             problem = f"names a file outside its folder: {wanted}"
             raise DataError(problem, remedy="give the folder that holds both, as in TABLE:FOLDER")
-        return self._direct(wanted) or self._elsewhere(wanted)
+        found = self._direct(wanted)
+        self.elsewhere += len(found) if leaves else 0
+        return found or self._elsewhere(wanted) or self._several(given)
+
+    def _several(self, cell: str) -> list[str]:
+        """Return the files of a cell that names several, such as ``a.png;b.png``; empty if one of them is missing."""
+        parts = [part for part in _SEPARATORS.split(cell) if part.strip()]
+        found = [self.find(part) for part in parts] if len(parts) > 1 else []
+        return list(dict.fromkeys(path for paths in found for path in paths)) if all(found) else []
 
     def _is_inside(self, wanted: str) -> bool:
         roots = [os.path.abspath(folder) for folder in self._folders]

@@ -15,6 +15,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Mapping as Mapped
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +199,8 @@ class MappedSource:
                     missing.append(wanted)
                     rejected.append(Rejected(place, f"there is no file {wanted}", "missing"))
                 records += [self._record(path, wanted, place, row, len(found)) for path in found]
-        return records, missing_files(missing, total, max_missing, table)
+        outside = [Note("files_elsewhere", count=files.elsewhere)] if files.elsewhere else []
+        return records, [*missing_files(missing, total, max_missing, table), *outside]
 
     def _record(self, path: str, wanted: str, place: str, row: dict[str, str], files: int) -> Record:
         """Return the record of one file of a row; of several each is named by itself, and asked for side and view."""
@@ -206,9 +208,10 @@ class MappedSource:
         if self.mapping.pattern is not None:
             matched = self.mapping.pattern.search(os.path.basename(path))
             groups = {} if matched is None else {key: value or "" for key, value in matched.groupdict().items()}
+        row = {**row, **groups} if groups else row
         if files == 1:
-            return Record(path, wanted, place, [{**row, **groups}])
-        return Record(path, f"{wanted} {os.path.basename(path)}", place, [{**row, **groups, FILE_OF_MANY: path}])
+            return Record(path, wanted, place, [row])
+        return Record(path, f"{wanted} {os.path.basename(path)}", place, [{**row, FILE_OF_MANY: path}])
 
     def _collection(
         self,
@@ -228,6 +231,8 @@ class MappedSource:
         rows, found = image_rows(
             mapping, kept, root, rejected, events, exam_alone="exam_within_patient" not in accepted
         )
+        for done in (images, kept, records):  # a million rows take a gigabyte
+            done.clear()
         notes = [*notes, *more, *found]
         if not rows:
             reason = f"; the first: {rejected[0].source}: {rejected[0].reason}" if rejected else ""
@@ -493,12 +498,14 @@ def _header_of(context: Mapped[str, str]) -> dict[str, str | None]:
     return known
 
 
+@lru_cache
 def _side(word: str) -> str:
     """Return L or R; empty for both breasts on one image and for what is not known; any other word is to be refused."""
     side = our_word("laterality", word) or word
     return "" if side == Laterality.BOTH.value or is_unknown(side) else side
 
 
+@lru_cache
 def _view(word: str) -> str:
     return view_word(word) or ("" if is_unknown(word) else word.upper())
 

@@ -27,13 +27,7 @@ HEADER_COLUMNS = (  # what the files' headers say, under the names that a mappin
     *("patient_id", "study_uid", "instance_uid", "series_description"),
     *("laterality", "view", "age", "vendor"),
 )
-_TOP = (
-    *("name", "title", "licence", "private", "terms", "quirks", "citation", "images", "columns", "rows", "accept"),
-    *("join", "tasks", "findings"),
-)
-_FIELD = ("from", "match", "to", "values", "unknown", "separator")
 COLUMNS = ("image_id", "patient", "exam", "laterality", "view", "age", "vendor", "stratum", "split")
-_FINDINGS = ("kind", "pathology", "box", "box_size", "boxes", "circle", "shapes", "mask_path", "image_size")
 _NUMBERS = {"box": 4, "box_size": 4, "circle": 3, "image_size": 2}
 ROWS = ("image", "lesion")
 ACCEPT = {  # what a check of identities refuses unless the mapping accepts it
@@ -43,7 +37,19 @@ ACCEPT = {  # what a check of identities refuses unless the mapping accepts it
     "exam_within_patient": "exams of two patients may have the same name",
 }
 _YEARS, _DATES = ("years_to_cancer", "years_followed"), ("exam_date", "cancer_date", "seen_date")
-_FOLLOW_UP = (*_YEARS, *_DATES, "date_format", "table", "patient")
+KEYS: Mapped[str, Sequence[str]] = {  # of each part of a mapping; a FIELD is a template with a translation
+    "": (
+        *("name", "title", "licence", "private", "terms", "quirks", "citation", "images", "columns", "rows", "accept"),
+        *("join", "tasks", "findings"),
+    ),
+    "images": ("table", "headers", "path", "views", "pattern", "where"),
+    "columns": COLUMNS,
+    "join": ("table", "key", "match", "optional"),
+    "tasks.NAME": ("labels", "by_breast", "severity"),
+    f"tasks.{FOLLOW_UP}": (*_YEARS, *_DATES, "date_format", "table", "patient"),
+    "findings": ("kind", "pathology", "box", "box_size", "boxes", "circle", "shapes", "mask_path", "image_size"),
+    "FIELD": ("from", "match", "to", "values", "unknown", "separator"),
+}
 _REMEDY = "see docs/data.md for a mapping"
 _BRACES = re.compile(r"\{([^{}]+)\}")
 
@@ -135,7 +141,7 @@ class Mapping:
     """
 
     def __init__(self, content: Mapped[str, Any]) -> None:
-        _check_keys(content, _TOP, "")
+        _check_keys(content, KEYS[""], "")
         self.name: str = content["name"]
         self.licence: str = content["licence"]
         cited = {"citation": content["citation"]} if "citation" in content else {}
@@ -164,7 +170,7 @@ class Mapping:
         self.findings = _findings(content.get("findings", {}))
 
     def _read_images(self, images: Mapped[str, Any]) -> None:
-        _check_keys(images, ("table", "headers", "path", "views", "pattern", "where"), "images.")
+        _check_keys(images, KEYS["images"], "images.")
         if ("table" in images) == bool(images.get("headers")):
             raise ValueError("images needs either a table, or headers = true if the files themselves are the table")
         if "table" in images and ("path" in images) == ("views" in images):
@@ -181,8 +187,8 @@ class Mapping:
         if name == FOLLOW_UP and "from" not in given:
             self.tasks[name], self.follow_up = TASKS[name], _follow_up(given)
             return
-        others = ("labels", "by_breast", "severity")
-        _check_keys(given, (*_FIELD, *others), f"tasks.{name}.")
+        others = KEYS["tasks.NAME"]
+        _check_keys(given, (*KEYS["FIELD"], *others), f"tasks.{name}.")
         template = {key: value for key, value in given.items() if key not in others}
         self.labels[name] = as_field(template, f"tasks.{name}")
         self.tasks[name] = _labels(name, given, self.labels[name])
@@ -282,7 +288,7 @@ def _labels(name: str, given: Mapped[str, Any], field: Field) -> tuple[str, ...]
 
 def _follow_up(given: Mapped[str, Any]) -> dict[str, Any]:
     prefix = f"tasks.{FOLLOW_UP}"
-    _check_keys(given, _FOLLOW_UP, f"{prefix}.")
+    _check_keys(given, KEYS[prefix], f"{prefix}.")
     if ("table" in given) != ("patient" in given) or ("table" in given and "exam_date" not in given):
         raise ValueError(f"{prefix}.table and patient go together, with dates")
     if set(given) - {"date_format", "table", "patient"} not in (set(_YEARS), set(_DATES)):
@@ -292,7 +298,7 @@ def _follow_up(given: Mapped[str, Any]) -> dict[str, Any]:
 
 
 def _join(given: Mapped[str, Any]) -> Join:
-    _check_keys(given, ("table", "key", "match", "optional"), "join.")
+    _check_keys(given, KEYS["join"], "join.")
     match = given["match"] if isinstance(given["match"], list) else [given["match"]]
     fields = tuple(as_field(value, "join.match") for value in match)
     return Join(given["table"], as_field(given["key"], "join.key"), fields, bool(given.get("optional", False)))
@@ -300,7 +306,7 @@ def _join(given: Mapped[str, Any]) -> Join:
 
 def _findings(given: Mapped[str, Any]) -> dict[str, Any]:
     """Return the field of each key; for a box, a circle and a size a tuple of fields."""
-    _check_keys(given, _FINDINGS, "findings.")
+    _check_keys(given, KEYS["findings"], "findings.")
     result: dict[str, Any] = {}
     for key, value in given.items():
         if key not in _NUMBERS:
@@ -325,8 +331,8 @@ def as_field(given: object, key: str) -> Field:
     if isinstance(given, str):
         return Field(given)
     if not isinstance(given, dict):
-        raise ValueError(f"{key} must be a template, or a table with {', '.join(_FIELD)}")
-    _check_keys(given, _FIELD, f"{key}.")
+        raise ValueError(f"{key} must be a template, or a table with {', '.join(KEYS['FIELD'])}")
+    _check_keys(given, KEYS["FIELD"], f"{key}.")
     if not isinstance(given["from"], str):
         raise ValueError(f"{key}.from must be a template")
     return Field(

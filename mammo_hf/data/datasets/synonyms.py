@@ -36,6 +36,7 @@ def heading(name: str) -> str:
     return plain(re.sub(r"\(.*?\)|\[.*?\]", "", name)) or plain(name)
 
 
+@lru_cache(maxsize=1 << 10)
 def is_null(word: str) -> bool:
     """Return whether a value is what programs write for none: empty, "-", "NA", "n/a", "NULL", "#N/A" and the like."""
     name = plain(word)

@@ -35,6 +35,7 @@ def rows_of(header: str, *columns, separator: str = ",") -> str:
 
 
 NAMES = tuple(f"{number}.png" for number in range(8))
+PAIRS = list(zip(NAMES[::2], NAMES[1::2], strict=True))
 
 
 @pytest.fixture
@@ -140,6 +141,15 @@ READ = {
             ["unknown", "n/a", *["CC"] * 6],
             RESULTS,
         ),
+    ),
+    "several files in a cell": lambda f: table(
+        f, rows_of("path,patient,label", map(";".join, PAIRS), PATIENTS[::2], RESULTS[::2])
+    ),
+    "several files in a cell, with bars": lambda f: table(
+        f, rows_of("images;case;result", map(" | ".join, PAIRS), PATIENTS[::2], RESULTS[::2], separator=";")
+    ),
+    "several files in the lines of a cell": lambda f: excel(
+        f, ["File", "Patient", "Result"], zip(map("\n".join, PAIRS), PATIENTS[::2], RESULTS[::2], strict=True)
     ),
     "two patients' columns": lambda f: table(
         f, rows_of("path,case,patient_id,label", NAMES, "abcdefgh", PATIENTS, RESULTS)
@@ -481,6 +491,27 @@ def test_the_folder_of_the_images_may_be_another(tmp_path):
 
 
 # Shapes
+
+
+def test_a_cell_with_a_file_that_is_missing_is_left_out_and_named(folder):
+    paths = [*map(";".join, PAIRS[:3]), "6.png;7.jpg"]
+    collection = load(table(folder, rows_of("path,patient,label", paths, PATIENTS[::2], RESULTS[::2])))
+    assert len(collection) == 6
+    assert [(one.source[-5:], one.reason) for one in collection.rejected] == [("row 4", "there is no file 6.png;7.jpg")]
+
+
+def test_whole_paths_lead_anywhere_in_an_own_table_alone_and_are_counted(folder):
+    films(folder.parent / f"{folder.name}-elsewhere", NAMES[:1])
+    away = str(folder.parent / f"{folder.name}-elsewhere" / "0.png")
+    paths = [away, str(folder / "1.png"), *NAMES[2:]]
+    path = table(folder, rows_of("path,patient,label", paths, PATIENTS, RESULTS))
+    collection = load(path)
+    assert collection.column("path")[:2] == paths[:2]
+    assert "1 files are outside the folders of table and images, by their whole paths" in collection.notes
+    own = 'images = {table = "labels.csv", path = "{path}"}\ncolumns = {patient = "{patient}"}\n'
+    (folder / "public.toml").write_text(f'name = "public"\nlicence = "cc"\n{own}')
+    with pytest.raises(DataError, match=rf"row 1: column 'path' names a file outside its folder: {away}"):
+        load(folder / "public.toml")
 
 
 def test_a_row_per_exam_with_a_column_per_view(tmp_path):
