@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from .running import Parser, preparing_options
+from .stages import leave_together
 
 
 def parser() -> Parser:
@@ -50,6 +51,11 @@ def main(arguments: list[str]) -> None:
     from ..encoders.embed import embed
 
     source, out, options = preparing_options(given)
-    print(embed(source, out, **options))
-    following = f"mammo-hf finetune --dataset {out} --output_dir OUT"
-    print(f"next: {'the same command without --limit' if 'limit' in options else following}")
+    result = embed(source, out, **options)
+    from accelerate import PartialState
+
+    if PartialState().is_main_process:
+        print(result)
+        following = f"mammo-hf finetune --dataset {out} --output_dir OUT"
+        print(f"next: {'the same command without --limit' if 'limit' in options else following}")
+    leave_together()

@@ -1,7 +1,7 @@
 """embed: the features of every image of a collection, computed once by a frozen encoder, for any number of trainings.
 
 It is a run of ``prepare`` with rows of another kind (`mammo_hf.data.prepare`): sharded, resumed after a kill, by one
-process, several, or Ray. Each worker loads the encoder once.
+process, several, those of a launch, or Ray. Each worker loads the encoder once.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
+from accelerate import PartialState
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
@@ -30,7 +31,7 @@ from ..data.collection import Collection, Rejected
 from ..data.loading import load
 from ..data.native_row import source_masks
 from ..data.precedence import places_in_views
-from ..data.prepare.executors import ray_executor
+from ..data.prepare.executors import Launch, ray_executor
 from ..data.prepare.folder import LAYOUT, features_folder_of, folder_of, open_prepared, prepared_processor
 from ..data.prepare.row import (
     FEATURES,
@@ -76,7 +77,7 @@ class Embedding(Preparation):
         encoder_terms: Terms of the encoder.
         prepared_folder: Prepared folder that the images are read from; ``None``: from the source files.
         trust_remote_code: Whether the encoder's own code may be run.
-        device: Device of the encoder, "cpu" or "cuda".
+        device: Device of the encoder, such as "cpu" or "cuda:1".
         grid: (rows, columns) of the cells whose features are kept too; ``None``: none are.
     """
 
@@ -296,6 +297,7 @@ def embed(
     max_rejected_fraction: float = 0.5,
     ray: bool = False,
     ray_address: str | None = None,
+    together: bool = True,
     trust_remote_code: bool = False,
     model_terms: str | None = None,
     **reading: Any,
@@ -329,6 +331,8 @@ def embed(
         max_rejected_fraction: Fraction of unreadable images above which the run ends in an error.
         ray: Whether a Ray cluster encodes the images, or a Ray on this machine.
         ray_address: Address of the cluster, such as "auto" or "ray://head:10001".
+        together: Whether the processes of a launch (``accelerate launch``, torchrun), all of which have to call this
+            then, divide the images. If not, each process that calls this encodes what is missing.
         trust_remote_code: Whether code of the encoder's own repository may be run.
         model_terms: Terms of the encoder that the user states, if neither its folder nor its card has any.
         reading: Options of `mammo_hf.load` for a collection that is not loaded yet.
@@ -347,6 +351,8 @@ def embed(
         check_number("limit", limit, limit >= 1, "1 or more")
     check_device(device)
     where = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    state = _launched(where) if together and not ray and limit is None else None
+    where = where if state is None else str(state.device)
     made = load_encoder(encoder, trust_remote_code=trust_remote_code, model_terms=model_terms).to(where)
     size = made.canvas if image_size is None else image_size
     check_grid(made, tiles, size, grid)
@@ -380,12 +386,19 @@ def embed(
         shard_size=shard_size,
         max_rejected_fraction=max_rejected_fraction,
         executor=ray_executor(ray_address, num_cpus=num_workers or None) if ray and limit is None else None,
+        launch=None if state is None else Launch(state),
     )
     embedded = load(output_dir)
     if limit is not None:
         draw_sheet(preparation, some, Folder(output_dir))
         summary = replace(summary, forecast=_forecast(summary, len(collection), max(1, num_workers)))
     return PreparedCollection.of(embedded, summary)
+
+
+def _launched(device: str) -> PartialState | None:
+    """Return the state of the processes that were launched together; ``None``: this one was started alone."""
+    state = PartialState(cpu=device == "cpu") if int(os.environ.get("WORLD_SIZE", "1")) > 1 else None
+    return state if state is not None and state.num_processes > 1 else None
 
 
 def check_grid(encoder: Encoder, tiles: str, size: tuple[int, int], grid: tuple[int, int] | None) -> None:

@@ -96,7 +96,8 @@ class Teacher:
                 if state.is_main_process or not is_features(folder):
                     some = collection.where(lambda row: row["image_id"] in ids)
                     about = {"tiles": "whole", "image_size": canvas, "grid": grid, "num_workers": num_workers}
-                    logger.info("%s", embed(some, folder, encoder=self.source, **about))
+                    # the other processes wait
+                    logger.info("%s", embed(some, folder, encoder=self.source, together=False, **about))
         else:
             folder = Path(self.source)
         about = features_about(folder)

@@ -289,11 +289,33 @@ def test_killed_within_a_shard_and_resumed_it_ends_with_the_same_bytes(
 
 
 @pytest.mark.slow
-def test_two_processes_of_a_launch_give_the_same_bytes(phantom_folder, embedded, vit, tmp_path, content):
+def test_two_processes_of_a_launch_divide_the_images_and_give_the_same_bytes(
+    phantom_folder, embedded, vit, tmp_path, content
+):
+    # every image is written down by the process that encodes it
+    script = tmp_path / "embed.py"
+    script.write_text(
+        "import os, sys\n"
+        "from mammo_hf.encoders.embed import Embedding\n"
+        "drawn = Embedding._drawn\n"
+        "def noted(self, row):\n"
+        f"    with open({str(tmp_path)!r} + '/by-' + os.environ['RANK'], 'a') as file:\n"
+        "        print(row['image_id'], file=file)\n"
+        "    return drawn(self, row)\n"
+        "Embedding._drawn = noted\n"
+        "from mammo_hf.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv_backend", "c10d"]
-    launch += ["--rdzv_endpoint", "localhost:0", *embed_command(phantom_folder, vit, tmp_path / "out")[1:]]
-    subprocess.run(launch, check=True, timeout=400, capture_output=True)
+    launch += ["--rdzv_endpoint", "localhost:0", str(script)]
+    line = embed_command(phantom_folder, vit, tmp_path / "out")[3:]
+    done = subprocess.run([*launch, *line], check=True, timeout=400, capture_output=True, text=True)
     assert content(tmp_path / "out") == content(embedded)
+    one, other = (set((tmp_path / f"by-{rank}").read_text().split()) for rank in (0, 1))
+    assert min(len(one), len(other)) > 0
+    assert not one & other
+    assert len(one | other) == 12
+    assert done.stdout.count("12 read now") == 1, done.stdout
 
 
 @pytest.mark.slow

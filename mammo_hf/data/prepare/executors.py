@@ -1,4 +1,4 @@
-"""Executors that prepare the shards: this process, several processes of this machine, or a Ray cluster.
+"""Executors that prepare the shards: this process, several of this machine, those of a launch, or a Ray cluster.
 
 All run the same function on the same rows, so the bytes are the same. A run that dies loses nothing: a shard's file is
 whole or not there.
@@ -9,26 +9,30 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import asdict
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from ...errors import MammoError, UsageError, install
-from ...files import Folder, is_remote
+from ...files import PART, Folder, is_remote
 from ...isolation import Readers, isolating
+from .folder import LAYOUT
 from .shard import Shard, ShardResult, ShardWriter
 
 
 class Progress:
     """The bar: images done, images per second, time left. What was there already does not count for the speed."""
 
-    def __init__(self, total: int, doing: str = "preparing") -> None:
+    def __init__(self, total: int, doing: str = "preparing", shown: bool = True) -> None:
         self._lock = threading.Lock()
-        self.bar = tqdm(total=total, desc=doing, unit=" images", leave=False, smoothing=0.05, disable=None)
+        hidden = None if shown else True  # None: hidden if there is no terminal
+        self.bar = tqdm(total=total, desc=doing, unit=" images", leave=False, smoothing=0.05, disable=hidden)
 
     def __enter__(self) -> Progress:
         return self
@@ -92,6 +96,76 @@ def _ended(waiting: set[Future[ShardResult]], progress: Progress) -> Iterator[Sh
         result = future.result()
         progress.add_found(result)
         yield result
+
+
+class Launch:
+    """The processes that ``accelerate launch`` or torchrun has started, filling one folder together.
+
+    The shards are dealt out in turn. The first process lays the folder out before, and finishes it when the others have
+    left the results of their shards in files; they end when it has removed these. Only the start is a barrier of torch,
+    which gives up after some minutes: the processes may need very different times. If one fails, the launcher ends all.
+
+    Args:
+        state: The ``PartialState`` of accelerate.
+    """
+
+    def __init__(self, state: Any) -> None:
+        self.index, self.processes, self._meet = state.process_index, state.num_processes, state.wait_for_everyone
+
+    def start(self, folder: Folder) -> None:
+        """Wait until the first process has laid out the folder.
+
+        Raises:
+            UsageError: This process does not see the folder of the first one.
+        """
+        if not self.index:
+            self._forget(folder)
+        self._meet()
+        if folder.size(LAYOUT) is None:
+            remedy = "name a folder on a disk that all machines share, or in an object store"
+            raise UsageError("is not the folder of the launch's first process", source=folder, remedy=remedy)
+
+    def divided(self, run: Executor) -> Executor:
+        """Return an executor of this process's shards; that of the first reports the others' too."""
+
+        def divide(shards: Iterator[Shard], writer: ShardWriter, progress: Progress) -> Iterator[ShardResult]:
+            own = []
+            for result in run(islice(shards, self.index, None, self.processes), writer, progress):
+                own.append(asdict(result))
+                yield result
+            if self.index:
+                writer.folder.write_text(_results_of(self.index), json.dumps(own))
+                return
+            for other in range(1, self.processes):
+                while (text := writer.folder.read_text(_results_of(other))) is None:
+                    time.sleep(POLL)
+                for found in json.loads(text):
+                    result = ShardResult(**found)
+                    progress.add(result.rows if result.written else 0)
+                    progress.add_found(result)
+                    yield result
+
+        return divide
+
+    def end(self, folder: Folder) -> None:
+        """End together: the first process has finished the folder, the others wait for that."""
+        if not self.index:
+            self._forget(folder)
+        while folder.read_text(_results_of(self.index)) is not None:
+            time.sleep(POLL)
+
+    def _forget(self, folder: Folder) -> None:
+        for name in folder.names("shards"):
+            if name.startswith(_RESULTS):
+                folder.remove(name)
+
+
+POLL = 0.2  # seconds between two looks for another process's results
+_RESULTS = f"shards/{PART}of-process-"  # as a half-written file, which the next run removes if this one is killed
+
+
+def _results_of(index: int) -> str:
+    return f"{_RESULTS}{index:05d}.json"
 
 
 def ray_executor(address: str | None = None, *, num_cpus: int | None = None) -> Executor:

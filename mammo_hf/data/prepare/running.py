@@ -9,8 +9,9 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ from ...notes import counts_text
 from ..collection import Collection, Rejected
 from ..native_row import require_codec
 from ..terms import write_terms
-from .executors import Executor, Progress, here, pool
+from .executors import Executor, Launch, Progress, here, pool
 from .folder import FORMATS, Layout, finish
 from .row import FIXED, STORES, Preparation, digest
 from .shard import Shard, ShardResult, ShardWriter
@@ -162,24 +163,43 @@ def run_rows(
     shard_size: int,
     max_rejected_fraction: float,
     executor: Executor | None = None,
+    launch: Launch | None = None,
 ) -> RunSummary:
-    """Make a row of each image of a collection, and keep the rows as a dataset; see `prepare_images`."""
+    """Make a row of each image of a collection, and keep the rows as a dataset; see `prepare_images`.
+
+    Args:
+        launch: Processes that do this together; ``None``: this one does it alone.
+
+    Returns:
+        Summary of the run; of the processes of a launch but the first, of what they have done themselves.
+    """
     _check_arguments(format, shard_size, num_workers, max_rejected_fraction)
     if not len(collection):
         raise DataError("the collection has no image to prepare", remedy="check its folder and tables")
-    started, folder = time.monotonic(), Folder(out)
+    started, folder, first = time.monotonic(), Folder(out), launch is None or not launch.index
     run = executor or (here if num_workers == 0 else pool(num_workers))
     results: list[ShardResult] = []
-    with writing_errors(folder), _alone(folder):
-        preparation.claim(folder)
-        layout = Layout.of(folder, len(collection), shard_size=shard_size, format=format)
+    with writing_errors(folder), _alone(folder) if first else nullcontext():
+        lay_out = partial(Layout.of, folder, len(collection), shard_size=shard_size, format=format)
+        if first:
+            preparation.claim(folder)
+            _check_space(folder, lay_out(), preparation, len(collection))
+        if launch is not None:
+            launch.start(folder)
+            run = launch.divided(run)
+        layout = lay_out()
         writer = ShardWriter(folder, layout, preparation)
-        _check_space(folder, layout, preparation, len(collection))
-        with Progress(len(collection), preparation.doing) as progress:
+        with Progress(len(collection), preparation.doing, shown=first) as progress:
             for result in run(_shards(collection, layout), writer, progress):
                 results.append(result)
                 _check_rejected(results, len(collection), max_rejected_fraction)
-        return _finish(collection, writer, results, started)
+        # loading may have found the same already
+        rejected = list(dict.fromkeys(collection.rejected + sorted(_problems(results))))
+        if first:
+            _finish(collection, writer, results, rejected)
+        if launch is not None:
+            launch.end(folder)
+    return _summary(folder, results, rejected, time.monotonic() - started)
 
 
 def _check_arguments(format: str, shard_size: int, num_workers: int, max_rejected_fraction: float) -> None:
@@ -194,33 +214,32 @@ def collection_digest(collection: Collection) -> str:
     return hashlib.sha256("\n".join(sorted(collection.column("image_id"))).encode()).hexdigest()
 
 
-def _finish(collection: Collection, writer: ShardWriter, results: list[ShardResult], started: float) -> RunSummary:
-    """Write what makes the shards a dataset, and sum up the run."""
-    # loading may have found the same already
-    rejected = list(dict.fromkeys(collection.rejected + sorted(_problems(results))))
-    refusals = Counter(entry.code for entry in rejected)
-    notes = sum((Counter(result.notes) for result in results), Counter())
-    images, size = sum(result.images for result in results), sum(result.size for result in results)
+def _finish(collection: Collection, writer: ShardWriter, results: list[ShardResult], rejected: list[Rejected]) -> None:
+    """Write what makes the shards a dataset."""
+    summary = _summary(writer.folder, results, rejected, 0)
     facts = {
         "fingerprint": digest(sorted(result.key for result in results)),
         "collection": collection_digest(collection),
-        **{"images": images, "rejected": len(rejected), "bytes": size, "salt_name": collection.salt_name},
-        **{"notes": notes, "refusals": refusals},
+        **{"images": summary.images, "rejected": len(rejected), "bytes": summary.size},
+        **{"salt_name": collection.salt_name, "notes": summary.notes, "refusals": summary.refusals},
     }
     write_terms(writer.folder.url, collection.terms, writer.preparation.terms)
     if collection.root is not None and (Path(collection.root) / MARKER).is_file():
         writer.folder.write_text(MARKER, (Path(collection.root) / MARKER).read_text(encoding="utf-8"))
     finish(writer.folder, writer.layout, writer.preparation, facts, rejected)
+
+
+def _summary(folder: Folder, results: list[ShardResult], rejected: list[Rejected], seconds: float) -> RunSummary:
     return RunSummary(
-        folder=writer.folder.url,
-        images=images,
+        folder=folder.url,
+        images=sum(result.images for result in results),
         rejected=len(rejected),
-        notes=notes,
-        refusals=refusals,
+        notes=sum((Counter(result.notes) for result in results), Counter()),
+        refusals=Counter(entry.code for entry in rejected),
         read=sum(result.read for result in results),
         shards_written=sum(result.written for result in results),
-        size=size,
-        seconds=time.monotonic() - started,
+        size=sum(result.size for result in results),
+        seconds=seconds,
     )
 
 
