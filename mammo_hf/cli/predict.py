@@ -68,7 +68,7 @@ def _add_scores(p: Parser) -> None:
     scores.add_argument(
         "--plain_exams",
         action="store_true",
-        help="write the StudyInstanceUID of each exam, not a salted hash of it: the table then identifies exams",
+        help="write StudyInstanceUID and AccessionNumber, not salted hashes of them: the table then identifies exams",
     )
 
 

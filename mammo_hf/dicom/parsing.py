@@ -68,7 +68,7 @@ _KEYWORDS = """
     RescaleIntercept ModalityLUTSequence VOILUTSequence VOILUTFunction WindowCenter WindowWidth
     WindowCenterWidthExplanation XRay3DAcquisitionSequence SharedFunctionalGroupsSequence
     PerFrameFunctionalGroupsSequence ExtendedOffsetTable ExtendedOffsetTableLengths StudyInstanceUID SOPInstanceUID
-    AcquisitionDateTime AcquisitionDate AcquisitionTime ContentDate ContentTime
+    AccessionNumber AcquisitionDateTime AcquisitionDate AcquisitionTime ContentDate ContentTime
 """
 _MAMMOGRAM: tuple[str | BaseTag, ...] = (*_KEYWORDS.split(), HOLOGIC_VOLUME)
 # None: implicit VR; UN and OB: what some archives turn attributes into that they do not know

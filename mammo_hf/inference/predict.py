@@ -63,7 +63,7 @@ logger = logging.getLogger(__name__)
 GPU_BATCH = 32
 CPU_PIXELS = 2 * 448 * 224  # per batch on a CPU: with more, activations outgrow the caches, and each image takes longer
 FEW = 16  # files that are read before a process would have started
-FACTS = ("file", "exam", "laterality", "view", "notes")
+FACTS = ("file", "exam", "accession", "laterality", "view", "notes")
 MAPS_BY = ("grad_cam", "bag_attention")  # explainers of outputs that show maps: of a Swin, of a head over features
 DECODED = "decoded"  # column behind these if images are not all decoded exactly
 OF_UNITS = ("level", "images")  # columns in front of these if breasts or exams are scored too
@@ -154,8 +154,8 @@ def predict(
         defer: Fraction of the validation images, or of its exams, that would be left to a person, above 0 and below 1:
             images, breasts and exams that the model is less sure of have the note ``left_to_a_person``.
         tta: Whether to use test-time augmentation: the mean of the logits over five views of each image.
-        plain_exams: Whether ``exam`` in the table is the StudyInstanceUID itself, to find the exam in an archive, and
-            not a salted hash of it.
+        plain_exams: Whether ``exam`` and ``accession`` in the table are StudyInstanceUID and AccessionNumber
+            themselves, to find the exam in an archive, and not salted hashes of them.
         batch_size: Number of images per batch; see `default_batch`.
         num_workers: Number of processes that read; by default one per core, and none for a few files.
         device: The device, "cpu" or "cuda"; by default a GPU if there is one.
@@ -603,15 +603,15 @@ def _rows(scorer: _Scorer, model: Any, work: Work, batch: range, images: list[Re
             cells = [f"{value:.6g}" for value in scores[number]] + ([pictures[number]] if scorer.pictures else [])
             if not np.isfinite(scores[number]).all():
                 reason, code = "its scores are not finite", "damaged"
-        file, exam = printable(work.files[image.index]), _exam_cell(scorer, image)
-        facts = [file, exam, image.laterality, image.view, ";".join([*image.notes, *own])]
+        file = printable(work.files[image.index])
+        facts = [file, *_exam_cells(scorer, image), image.laterality, image.view, ";".join([*image.notes, *own])]
         facts += [image.decoded for _ in scorer.decoded]
         front = ["image", "1"] if scorer.units else []
         rows.append((row, [*front, *facts, *cells, json.dumps(image.precedence), reason, code]))
     units = _units(scorer, model, good, of_units) if scorer.units and good else []
     if scorer.write and good:
         write_outputs_of(_exam(scorer, work, good, (scores, explained, noted), units), scorer.write, scorer.written)
-    return [*_unit_rows(scorer, 2 * batch.start, units, _exam_cell(scorer, good[0]) if good else ""), *rows]
+    return [*_unit_rows(scorer, 2 * batch.start, units, _exam_cells(scorer, good[0]) if good else []), *rows]
 
 
 # its side, "" if it is not one breast; the side and view of each of its images; its scores
@@ -637,14 +637,14 @@ def _units(scorer: _Scorer, model: Any, images: list[ReadImage], of_units: Any) 
     return found
 
 
-def _unit_rows(scorer: _Scorer, number: int, units: list[Unit], exam: str) -> Rows:
+def _unit_rows(scorer: _Scorer, number: int, units: list[Unit], exam: list[str]) -> Rows:
     """Return the rows of units; ``number`` is that of the first."""
     rows: Rows = []
     for side, views, scores in units:
         cells = [f"{value:.6g}" for value in scores] + ([""] if scorer.pictures else [])
         missing = codes(missing_views(views)) if scorer.level == "exam" else []
         notes = ";".join([*missing, *scorer.left_to_a_person(scorer.level, scores)])
-        facts = ["", exam, side, "", notes, *("" for _ in scorer.decoded)]
+        facts = ["", *exam, side, "", notes, *("" for _ in scorer.decoded)]
         row = [scorer.level, str(len(views)), *facts, *cells, "[]", "", ""]
         rows.append((number + len(rows), row))
     return rows
@@ -671,10 +671,12 @@ def _exam(
     return ScoredExam(tuple(found), of_units, scorer.model_facts, options, scorer.processor)
 
 
-def _exam_cell(scorer: _Scorer, image: ReadImage) -> str:
-    if scorer.options.plain_exams or not image.study:
-        return image.study
-    return salted_hash(image.study, scorer.salt) if scorer.salt else ""
+def _exam_cells(scorer: _Scorer, image: ReadImage) -> list[str]:
+    """Return what names the exam of an image in the table: its study and its accession."""
+    names = [image.study, image.accession]
+    if scorer.options.plain_exams:
+        return [printable(name) for name in names]
+    return [salted_hash(name, scorer.salt) if name and scorer.salt else "" for name in names]
 
 
 def _first_indices(files: Sequence[str]) -> dict[int, int]:

@@ -165,6 +165,7 @@ class ReadImage:
         laterality: "L", "R", "B", or "" if the file does not say.
         view: "CC", "MLO" or another view, or "" if the file does not say.
         study: StudyInstanceUID; "" if the file does not say.
+        accession: AccessionNumber; "" if the file does not say.
         precedence: Its rank among the images of its view.
         notes: Codes of the notes on the image.
         reason: Why it could not be read.
@@ -179,6 +180,7 @@ class ReadImage:
     laterality: str = ""
     view: str = ""
     study: str = ""
+    accession: str = ""
     precedence: Precedence = NO_HEADER
     notes: tuple[str, ...] = ()
     reason: str | None = None
@@ -222,8 +224,9 @@ def read_image(
         with refusing(file):
             source = processor.open(file)
             source.override(override.laterality, override.view)
-            study = "" if source.mammogram is None else text(source.mammogram.dataset, "StudyInstanceUID")
-            facts = source.laterality, source.projection, study, precedence(source.mammogram)
+            header = None if source.mammogram is None else source.mammogram.dataset
+            names = ("" if header is None else text(header, name) for name in ("StudyInstanceUID", "AccessionNumber"))
+            facts = source.laterality, source.projection, *names, precedence(source.mammogram)
             if cut is not None:
                 seen = drawn(Picture.of_image(source, processor), *cut)
                 return ReadImage(index, None, seen, seen.finest[1], *facts, seen.notes, decoded=source.decoded)

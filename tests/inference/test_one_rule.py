@@ -13,6 +13,7 @@ from small_archive import write_dicom
 
 import mammo_hf
 from mammo_hf.data.precedence import places_in_views
+from mammo_hf.data.privacy import private_salt, salted_hash
 from mammo_hf.encoders.store import read_features
 from mammo_hf.encoders.units import Bags, features_of
 from mammo_hf.errors import UsageError
@@ -51,6 +52,7 @@ def archive(tmp_path_factory):
     rows = []
     for seed, (name, (exam, side, view, more)) in enumerate(FILES.items()):
         study = {"StudyInstanceUID": f"1.2.3.{exam}", "PatientID": f"p{exam}", "AcquisitionDate": "20200101"}
+        study["AccessionNumber"] = f"A{exam}"
         write_dicom(folder / name, seed, laterality=side, view=view, **study, **more)
         rows.append([name, f"p{exam}", f"1.2.3.{exam}", side, view, ("benign", "malignant")[exam]])
     with (folder / "labels.csv").open("w", newline="") as file:
@@ -79,7 +81,7 @@ def test_a_collection_is_predicted_by_its_files_with_exams_by_their_own_names_if
     mammo_hf.predict(checkpoint, collection, tmp_path / "scores.csv", num_workers=0, device="cpu", plain_exams=True)
     rows = list(csv.DictReader((tmp_path / "scores.csv").open()))
     assert [row["file"] for row in rows] == collection.column("path")
-    assert {row["exam"] for row in rows} == {"1.2.3.0", "1.2.3.1"}
+    assert {(row["exam"], row["accession"]) for row in rows} == {("1.2.3.0", "A0"), ("1.2.3.1", "A1")}
     mammo_hf.prepare(collection, tmp_path / "prepared", image_size=(64, 32))
     with pytest.raises(UsageError, match="lists prepared images or features, not files"):
         mammo_hf.predict(checkpoint, mammo_hf.load(tmp_path / "prepared"), tmp_path / "no.csv")
@@ -101,6 +103,8 @@ def test_predict_and_evaluate_give_an_exam_the_same_score(archive, collection, t
         assert found.counted().tolist().count(False) == 3
         if not number:  # of a prepared folder the prepared pixels are encoded
             np.testing.assert_allclose(sorted(exams.values()), np.sort(np.concatenate(predicted)), rtol=1e-4)
+    hashed = [tuple(salted_hash(name, private_salt()) for name in (f"1.2.3.{exam}", f"A{exam}")) for exam in (0, 1)]
+    assert {(row["exam"], row["accession"]) for row in rows} == set(hashed)
     noted = {row["file"].rpartition("/")[2] for row in rows if "another_image_counts" in row["notes"]}
     assert noted == OTHERS
 
