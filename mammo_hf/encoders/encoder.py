@@ -215,14 +215,45 @@ class Encoder(nn.Module):
 
     def output(self, intensity: torch.Tensor) -> torch.Tensor:
         """Return what the network itself gives: tokens (batch, tokens, channels), or a map of four dimensions."""
-        for module, window, shift in self._windows:
-            module.window_size, module.shift_size = window, shift
-        found = self.tower((intensity - self.mean) / self.std, **self._options)
+        found = self._raw(intensity)
         if isinstance(found, torch.Tensor):
             return found
         last: Any = getattr(found, "last_hidden_state", None)
         maps = getattr(found, "feature_maps", None)
         return maps[-1] if last is None and maps else last
+
+    def attentions(self, intensity: torch.Tensor) -> list[torch.Tensor]:
+        """Return the attention of a vision transformer, (batch, heads, tokens, tokens) for each layer, the first first.
+
+        Args:
+            intensity: Intensity in [0, 1], float (batch, 1, height, width).
+
+        Returns:
+            Weights that sum to 1 over the last axis; an empty list if not every layer has one over the tokens of
+            `output`: a convolutional network, or a Swin with its windows.
+        """
+        config: Any = getattr(self.tower, "config", None)
+        if self.grid.layout != "tokens" or not hasattr(config, "_attn_implementation"):
+            return []
+        usual = config._attn_implementation
+        config._attn_implementation = "eager"  # the others do not keep the weights
+        try:
+            found: Any = self._raw(intensity, output_attentions=True)
+        except TypeError:  # code of another maker does not know the option
+            return []
+        finally:
+            config._attn_implementation = usual
+        layers = list(getattr(found, "attentions", None) or [])
+        tokens = found.last_hidden_state.shape[1] if layers else 0
+        whole = all(
+            one is not None and (*one.shape[:1], *one.shape[2:]) == (len(intensity), tokens, tokens) for one in layers
+        )
+        return layers if whole else []
+
+    def _raw(self, intensity: torch.Tensor, **options: Any) -> Any:
+        for module, window, shift in self._windows:
+            module.window_size, module.shift_size = window, shift
+        return self.tower((intensity - self.mean) / self.std, **self._options, **options)
 
     def _digest(self) -> str:
         digest = hashlib.sha256()

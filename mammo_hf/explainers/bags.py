@@ -7,12 +7,14 @@ spacing of its tiles, and `Explanation.in_source` brings it to those of the file
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
 from torch.nn import functional
 
 from ..encoders.classifier import BagClassifier
+from ..encoders.encoder import Encoder
 from ..errors import UsageError
 from ..processing.geometry import fitted
 from .explain import explainer, upsampled
@@ -25,7 +27,9 @@ def bag_attention(model: Any, pixel_values: torch.Tensor, target: Sequence[int])
     """Return how much attention a head over features gives to each tile (Ilse et al. 2018, arXiv 1802.04712).
 
     The attention of a tile is spread over its square as a pyramid with the peak at its centre, and added where tiles
-    overlap. It does not depend on the target: attention is the same for every label. The whole view has none.
+    overlap. If the encoder is a vision transformer, the pyramid is multiplied by the tile's own map over tokens
+    (`token_attention`), so that a tile's attention falls on the tokens that it is about. It does not depend on the
+    target: attention is the same for every label. The whole view has none.
 
     Args:
         model: A head over features with its encoder.
@@ -45,16 +49,52 @@ def bag_attention(model: Any, pixel_values: torch.Tensor, target: Sequence[int])
         raise UsageError(problem, source="model", remedy="use grad_cam, or features with tiles")
     with preserve_state(model), torch.no_grad():
         attentions = model(pixel_values).attentions[:, 0].float()
-    side = model.encoder.tile
-    slope = 1 - ((torch.arange(side, device=attentions.device) + 0.5) * 2 / side - 1).abs()
-    pyramid = slope[:, None] * slope / slope.sum() ** 2
-    maps = attentions.new_zeros(len(pixel_values), *pixel_values.shape[-2:])
-    for canvas, pixels, weights in zip(maps, pixel_values, attentions, strict=True):
-        corners = model.tiles(pixels[0])
+        maps = attentions.new_zeros(len(pixel_values), *pixel_values.shape[-2:])
         first = int(model.views.tiles == "both")  # after the whole view
-        for (row, column), weight in zip(corners, weights[first : first + len(corners)], strict=True):
-            canvas[row : row + side, column : column + side] += weight * pyramid
+        for canvas, pixels, weights in zip(maps, pixel_values, attentions, strict=True):
+            of_tiles = iter(weights[first:])
+            for tiles, boxes in islice(model.inputs(pixels[None].to(model.dtype)), first, None):
+                for within, (top, left, bottom, right) in zip(_within(model.encoder, tiles), boxes, strict=True):
+                    canvas[top:bottom, left:right] += next(of_tiles) * within
     return maps
+
+
+def _within(encoder: Encoder, tiles: torch.Tensor) -> torch.Tensor:
+    """Return how the attention of each tile is spread over it, (tiles, side, side), each with the sum 1."""
+    side = encoder.tile
+    slope = 1 - ((torch.arange(side, device=tiles.device) + 0.5) * 2 / side - 1).abs()
+    spread = (slope[:, None] * slope).expand(len(tiles), -1, -1)
+    tokens = token_attention(encoder, tiles)
+    if tokens is not None:
+        spread = spread * upsampled(tokens, (side, side))
+    return spread / spread.sum((1, 2), keepdim=True)
+
+
+def token_attention(encoder: Encoder, pixels: torch.Tensor) -> torch.Tensor | None:
+    """Trace the pooled features of images back through the attention of a vision transformer.
+
+    Rollout (Abnar and Zuidema 2020, arXiv 2005.00928). Relevance starts on the tokens that are averaged, by how
+    much of each shows breast; in each layer half of it stays (the skip connection) and half follows the attention, mean
+    over heads. What ends on class and register tokens is left out.
+
+    Args:
+        encoder: Encoder of the images.
+        pixels: Intensity (batch, 1, height, width).
+
+    Returns:
+        (batch, rows, columns), each map with the sum 1; ``None`` if the encoder has no attention over its tokens.
+    """
+    layers = encoder.attentions(pixels)
+    if not layers:
+        return None
+    grid, before = [length // encoder.multiple for length in pixels.shape[-2:]], encoder.grid.before
+    breast = functional.adaptive_avg_pool2d((pixels > 0).float(), grid).flatten(1)
+    breast = torch.where(breast.sum(1, keepdim=True) > 0, breast, 1)
+    relevance = functional.pad(breast / breast.sum(1, keepdim=True), (before, 0))
+    for weights in reversed(layers):
+        relevance = (relevance + (relevance[:, None] @ weights.float().mean(1))[:, 0]) / 2
+    on_grid = relevance[:, before:].unflatten(1, grid)
+    return on_grid / on_grid.sum((1, 2), keepdim=True)
 
 
 def bag_cam(

@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 import torch
 from bag_heads import write_head
+from families import save_family
 from small_archive import write_dicom
 
 from mammo_hf import MammoImageProcessor
+from mammo_hf.encoders import load_encoder
 from mammo_hf.encoders.classifier import load_bag_classifier
 from mammo_hf.encoders.views import Picture, drawn
 from mammo_hf.errors import UsageError
 from mammo_hf.explainers import explain, score
-from mammo_hf.explainers.bags import bag_attention, bag_cam
+from mammo_hf.explainers.bags import bag_attention, bag_cam, token_attention
 from mammo_hf.explainers.cam import grad_cam, hires_cam
 from mammo_hf.testing import tiny_classifier
 
@@ -63,6 +65,35 @@ def test_attention_is_drawn_at_the_tile_that_has_it(model, seen):
     assert 0 <= row - strongest[0] < side
     assert 0 <= column - strongest[1] < side
     assert found.in_source().shape == geometry.source_size
+
+
+@pytest.mark.parametrize("family", ["vit", "dinov2_with_registers", "dinov3", "siglip", "clip", "swin", "convnext"])
+def test_the_attention_of_a_tile_falls_on_the_tokens_that_it_is_about(family, tmp_path, monkeypatch):
+    encoder = load_encoder(save_family(family, tmp_path))
+    tiles = torch.rand(2, 1, encoder.tile, encoder.tile, generator=torch.Generator().manual_seed(0))
+    tiles[:, :, : encoder.multiple] = 0  # no breast in the first row of tokens
+    with torch.no_grad():
+        before, layers = encoder(tiles), encoder.attentions(tiles)
+        assert torch.equal(encoder(tiles), before)
+        if family in ("swin", "convnext"):  # windows, or none at all
+            assert layers == []
+            assert token_attention(encoder, tiles) is None
+            return
+        rows, skipped = encoder.tile // encoder.multiple, encoder.grid.before
+        assert [one.shape for one in layers] == [(2, 2, skipped + rows**2, skipped + rows**2)] * 2
+        torch.testing.assert_close(layers[0].sum(-1), torch.ones_like(layers[0][..., 0]))
+        # by hand, from the pooled tokens to those of the input
+        start = torch.zeros(skipped + rows**2)
+        start[skipped + rows :] = 1 / (rows**2 - rows)
+        first, last = ((one[0].mean(0) + torch.eye(len(start))) / 2 for one in layers)
+        expected = (start @ last @ first)[skipped:].reshape(rows, rows)
+        found = token_attention(encoder, tiles)
+        torch.testing.assert_close(found[0], expected / expected.sum())
+        # one token that has the attention of all has half of the map after one layer
+        one_hot = torch.zeros_like(layers[0])
+        one_hot[..., skipped + 2 * rows + 1] = 1
+        monkeypatch.setattr(encoder, "attentions", lambda pixels: [one_hot])
+        assert float(token_attention(encoder, tiles)[1, 2, 1]) == pytest.approx(0.5 + 0.5 / (rows**2 - rows))
 
 
 def test_gradients_flow_through_the_grids_of_whole_view_and_tiles(model, seen):
