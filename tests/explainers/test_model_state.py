@@ -84,3 +84,12 @@ def test_gradients_are_there_where_the_caller_has_none(mode):
         found = explain(model, pixels * 1, 1).map
         assert torch.is_grad_enabled() is False
     np.testing.assert_array_equal(found, expected)
+
+
+def test_a_caller_with_autocast_or_with_pixels_that_require_a_gradient_gets_the_map():
+    model, pixels = tiny_classifier(), torch.randn(1, 1, 112, 56)
+    expected = explain(model, pixels, 1).map
+    np.testing.assert_array_equal(explain(model, pixels.clone().requires_grad_(), 1).map, expected)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = explain(model, pixels, 1).map
+    assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.95

@@ -7,9 +7,15 @@ import pytest
 import torch
 from PIL import Image
 from small_archive import write_dicom
-from transformers import ViTImageProcessor, pipeline
+from transformers import AutoModelForImageClassification, ViTImageProcessor, pipeline
 
-from mammo_hf import Explanation, MammogramImage, MammoImageProcessor
+from mammo_hf import (
+    Explanation,
+    MammogramImage,
+    MammoImageProcessor,
+    MammoSwinConfig,
+    MammoSwinForMaskedImageModeling,
+)
 from mammo_hf.dicom import read_mammogram
 from mammo_hf.errors import DataError, MammoError, UsageError
 from mammo_hf.testing import TASKS, tiny_classifier
@@ -202,6 +208,26 @@ def test_a_broken_file_says_which(read, tmp_path, file):
 def test_another_model_s_processor_is_refused(checkpoint):
     with pytest.raises(UsageError, match="does not read mammograms"):
         pipeline("mammogram-classification", model=str(checkpoint), image_processor=ViTImageProcessor())
+
+
+def test_what_a_pipeline_saves_and_a_stock_model_give_the_same(checkpoint, read, pixels, tmp_path):
+    expected = {one["label"]: one["score"] for one in read(pixels)}
+    read.save_pretrained(tmp_path / "saved")
+    stock = AutoModelForImageClassification.from_pretrained(checkpoint)
+    for given in ({"model": str(tmp_path / "saved")}, {"model": stock, "image_processor": str(checkpoint)}):
+        found = pipeline("mammogram-classification", **given)(pixels)
+        assert {one["label"]: one["score"] for one in found} == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_checkpoint_of_stage_1_and_a_processor_of_another_size_are_refused(checkpoint, tmp_path):
+    size = {"embed_dim": 8, "depths": [2, 2], "num_heads": [1, 2], "image_size": (112, 56)}
+    MammoSwinForMaskedImageModeling(MammoSwinConfig(**size)).save_pretrained(tmp_path / "masked")
+    MammoImageProcessor(size=(112, 56)).save_pretrained(tmp_path / "masked")
+    with pytest.raises(MammoError, match="pre-trained encoder, which has no classifier"):
+        pipeline("mammogram-classification", model=str(tmp_path / "masked"))
+    MammoImageProcessor(size=(224, 112)).save_pretrained(checkpoint)
+    with pytest.raises(MammoError, match="224"):
+        pipeline("mammogram-classification", model=str(checkpoint))
 
 
 def test_scores_are_calibrated_as_the_configuration_says(checkpoint, read, pixels):

@@ -42,6 +42,10 @@ def test_every_kind_of_input_gives_the_same_tensor(processor, pixels, tmp_path):
               pixels[None], pixels[..., None], Image.fromarray(pixels), tmp_path / "a.png"]  # fmt: skip
     for image in images:
         torch.testing.assert_close(processor([image], return_tensors="pt").pixel_values, expected, atol=1e-5, rtol=0)
+    fractions = torch.from_numpy(pixels / np.float32(65535))
+    for tensor, error in ((fractions.requires_grad_(), 1e-4), (fractions.detach().bfloat16(), 0.05)):
+        found = processor([tensor], return_tensors="pt").pixel_values
+        torch.testing.assert_close(found, expected, atol=error, rtol=0)
 
 
 def test_the_default_is_a_large_rectangle_around_the_breast():
