@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -92,6 +94,23 @@ def refusing(source: object, kind: type[DataError] = DataError) -> Iterator[None
     except Exception as error:
         problem = f"is damaged: parsing stopped with a {type(error).__name__}"
         raise kind(problem, source=source, remedy="copy or download the file again") from None
+
+
+def check_json_object(path: str | os.PathLike[str]) -> None:
+    """Refuse a file that does not hold a JSON object; one that does not exist is left to whoever looks for it.
+
+    Raises:
+        DataError: It holds something else, or cannot be read.
+    """
+    if os.path.isfile(path):
+        with refusing(path):
+            text = Path(path).read_bytes()
+            try:
+                content = json.loads(text)
+            except (ValueError, RecursionError):
+                content = None
+            if not isinstance(content, dict):
+                raise DataError("is not a JSON object", remedy="copy or download the file again")
 
 
 def in_flags(text: str, flags: Mapping[str, str] | None = None) -> str:

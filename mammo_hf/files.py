@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .errors import DataError, UsageError
+from .errors import DataError, UsageError, refusing
 
 MARKER = "phantom.json"  # next to drawn phantoms, so that everything made from them is labelled as such
 PART = ".part-"  # how the name of a file begins that is still being written
@@ -82,6 +82,23 @@ def size_text(size: float) -> str:
         if size >= unit:
             return f"{size / unit:.1f} {name}"
     return f"{size / 1e3:.0f} kB"
+
+
+def check_weights(model: str | os.PathLike[str], subfolder: str = "") -> None:
+    """Refuse a model's folder with damaged weights; what is missing, or not on this machine, is left to transformers.
+
+    Args:
+        model: Folder of a model, or its name on the Hub.
+        subfolder: Folder in it that holds the weights.
+
+    Raises:
+        DataError: A file of weights is damaged or cut short.
+    """
+    from safetensors import safe_open  # importing it takes a while
+
+    for path in Path(model, subfolder).glob("model*.safetensors"):
+        with refusing(path), safe_open(path, framework="numpy"):
+            pass
 
 
 def as_new_files(*paths: str | os.PathLike[str]) -> None:

@@ -24,7 +24,7 @@ from transformers.utils.generic import can_return_tuple
 
 from ..data.prepared_row import GRAZED
 from ..errors import DataError, UsageError
-from ..files import as_new_files
+from ..files import as_new_files, check_weights
 from ..metrics.aggregation import UNKNOWN
 from ..models.losses import lesion_attention_loss, multi_task_loss
 from .configuration_mammo_bag import MammoBagConfig
@@ -117,6 +117,16 @@ class MammoBagForClassification(PreTrainedModel):
             init.normal_(module.weight, std=self.config.initializer_range if last else module.in_features**-0.5)
             if module.bias is not None:
                 init.zeros_(module.bias)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Load as transformers does, but refuse damaged weights by the name of their file.
+
+        Raises:
+            DataError: A file of weights on this machine is damaged or cut short.
+        """
+        check_weights(pretrained_model_name_or_path or "", kwargs.get("subfolder") or "")
+        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
         """Save as transformers does, with weights that are readable as the user's umask says.

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,12 @@ from ..dicom import Laterality, Mammogram, View
 from ..encoders.bags import MammoBagForClassification
 from ..encoders.classifier import BagClassifier, load_bag_classifier
 from ..encoders.views import Drawn, Picture, drawn
-from ..errors import UsageError, check_choice
+from ..errors import UsageError, check_choice, check_json_object
 from ..explainers import Explanation
 from ..explainers.explain import OPERATING_POINT, OPERATING_POINTS
 from ..explainers.targets import calibrated_scores, fixed_target, resolve, task_slices
 from ..isolation import isolate_process
-from ..models.checkpoint import BAG, NO_CLASSIFIER, check_processor, load_model, locate
+from ..models.checkpoint import BAG, NO_CLASSIFIER, PROCESSOR, check_processor, load_model, locate
 from ..models.configuration_mammo_swin import MammoSwinConfig
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification
 from ..models.own_figures import map_tests, own_figures
@@ -417,6 +418,8 @@ class _Classifier:
 
     @classmethod
     def from_pretrained(cls, name: str, **kwargs: Any) -> Any:
+        # transformers reads the processor after the model, and does not say which of its files is damaged
+        check_json_object(Path(name, kwargs.get("subfolder") or "", PROCESSOR))
         config, _ = PreTrainedConfig.get_config_dict(name, **kwargs)
         kind = MammoBagForClassification if config.get("model_type") == BAG else MammoSwinForImageClassification
         return load_model(kind, name, **kwargs)

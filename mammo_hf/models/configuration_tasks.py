@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import transformers
 from transformers import PreTrainedConfig
 
-from ..errors import DataError, UsageError, refusing
+from ..errors import DataError, UsageError, check_json_object, refusing
 
 logger = logging.getLogger(__name__)
 
 CONFIG = "config.json"
+_ADAPTER = "adapter_config.json"  # of peft, whose folders have no configuration of the model
 # version of the fields below; a checkpoint of another one is refused
 FORMAT = 1
 # the parameters of each method of calibration, the first of them above 0
@@ -88,6 +91,24 @@ class TaskConfig(PreTrainedConfig):
     def _is_made(self) -> bool:
         # transformers sets the name last
         return "_name_or_path" in self.__dict__
+
+    @classmethod
+    def get_config_dict(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Read ``config.json`` as transformers does, but refuse a damaged one by its name.
+
+        Raises:
+            DataError: A file on this machine is not the configuration of a model.
+        """
+        path = Path(pretrained_model_name_or_path, kwargs.get("subfolder") or "")
+        check_json_object(path / CONFIG if path.is_dir() else path)
+        found = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        if path.is_dir() and not found[0].get("model_type") and not (path / _ADAPTER).is_file():
+            problem = "does not say what model it is of" if (path / CONFIG).is_file() else "there is no such file"
+            remedy = "give the folder of a model, or copy or download the file again"
+            raise DataError(problem, source=path / CONFIG, remedy=remedy)
+        return found
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:

@@ -41,7 +41,7 @@ from transformers.models.swin.modeling_swin import SwinLayer as StockSwinLayer
 from transformers.utils.generic import can_return_tuple
 
 from ..errors import UsageError
-from ..files import as_new_files
+from ..files import as_new_files, check_weights
 from .configuration_mammo_swin import MammoSwinConfig
 from .losses import (
     breast_pixels,
@@ -292,6 +292,16 @@ class _MammoSwinModel(SwinPreTrainedModel):
     """Common part of both models."""
 
     config_class = MammoSwinConfig
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Load as transformers does, but refuse damaged weights by the name of their file.
+
+        Raises:
+            DataError: A file of weights on this machine is damaged or cut short.
+        """
+        check_weights(pretrained_model_name_or_path or "", kwargs.get("subfolder") or "")
+        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load weights as any module does, under the names of its modules or of its saved checkpoints.

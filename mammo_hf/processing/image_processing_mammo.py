@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from transformers import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ..dicom.display import MAX_PIXELS, Display, Slab
-from ..errors import DataError, UsageError, check_choice, did_you_mean, refusing
+from ..errors import DataError, UsageError, check_choice, check_json_object, did_you_mean, refusing
 from ..notes import Note, codes
 from .breast import DOUBTS, LONGEST_SIDE, MARGIN, Breast, sampled
 from .geometry import ORIENTATIONS, Geometry, fitted
@@ -173,15 +174,17 @@ class MammoImageProcessor(BaseImageProcessor):
 
     @classmethod
     def get_image_processor_dict(cls, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Read ``preprocessor_config.json`` as transformers does, but refuse what is not a JSON object.
+        """Read ``preprocessor_config.json`` as transformers does, but refuse a damaged one by its name.
 
         Raises:
-            ValueError: The file holds something else.
+            DataError: A file on this machine holds no settings.
             UsageError: The file is of another format.
         """
+        path = Path(args[0] if args else "", kwargs.get("subfolder") or "")
+        check_json_object(path / _FILE if path.is_dir() else path)
         found, rest = super().get_image_processor_dict(*args, **kwargs)
-        if not isinstance(found, dict):
-            raise ValueError(f"{_FILE} is not a JSON object")
+        if not found:
+            raise DataError("holds no settings", source=path / _FILE, remedy="copy or download the file again")
         _check_keys(found.get("format_version", FORMAT_VERSION), {}, f"{args[0]}/{_FILE}" if args else _FILE)
         return found, rest
 

@@ -1,15 +1,17 @@
 """A damaged or foreign model's folder, through every door: used if the damage does not matter, or one sentence."""
 
 import json
+import re
 import shutil
 
 import pytest
 import torch
+import transformers
 from made_checkpoint import made_checkpoint
 
-from mammo_hf import MammoSwinForImageClassification, cli
+from mammo_hf import MammoImageProcessor, MammoSwinConfig, MammoSwinForImageClassification, cli
 from mammo_hf.data.splits import read_seen
-from mammo_hf.errors import MammoError
+from mammo_hf.errors import DataError, MammoError
 from mammo_hf.models.checkpoint import load_model, load_processor, read_classifier_config, starting_config
 from mammo_hf.phantom.writing import write_phantom
 
@@ -87,6 +89,33 @@ def test_every_command_says_in_one_sentence_what_is_damaged(sound, image, tmp_pa
             assert not tried(read_classifier_config, folder), damage
         if name == "model.safetensors":
             assert not tried(load_model, MammoSwinForImageClassification, folder), damage
+
+
+DOORS = {
+    "config.json": (MammoSwinConfig.from_pretrained, MammoSwinForImageClassification.from_pretrained),
+    "model.safetensors": (MammoSwinForImageClassification.from_pretrained,),
+    "preprocessor_config.json": (
+        MammoImageProcessor.from_pretrained,
+        lambda folder: transformers.pipeline("mammogram-classification", model=str(folder)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DOORS)
+def test_our_classes_and_the_pipeline_name_the_damaged_file(sound, tmp_path, name):
+    for number, (damage, change) in enumerate(DAMAGES.items()):
+        folder = shutil.copytree(sound, tmp_path / str(number))
+        if change is None:
+            continue
+        (folder / name).write_bytes(change((sound / name).read_bytes()))
+        for door in DOORS[name][: None if damage != "no text" else 1]:  # an empty object is of no kind yet
+            with pytest.raises(DataError, match=re.escape(name)) as caught:
+                door(folder)
+            assert "copy or download the file again" in str(caught.value), damage
+    (folder / "config.json").unlink()
+    for door in DOORS["config.json"]:
+        with pytest.raises(DataError, match=r"config\.json: there is no such file; give the folder of a model"):
+            door(folder)
 
 
 def test_no_value_of_another_type_in_a_configuration_escapes(sound, tmp_path):

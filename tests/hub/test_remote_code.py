@@ -39,7 +39,7 @@ def test_they_need_nothing_that_transformers_does_not_bring_along():
         )
     }
     outside = {name.partition(".")[0] for name in imported} - set(sys.stdlib_module_names)
-    assert outside <= {"numpy", "scipy", "PIL", "torch", "transformers", "fsspec"}
+    assert outside <= {"numpy", "scipy", "PIL", "torch", "transformers", "safetensors", "fsspec"}
 
 
 def test_a_module_that_imports_from_a_folder_cannot_travel():

@@ -327,12 +327,6 @@ def test_what_was_opened_is_taken_for_the_image_and_read_once(tmp_path):
     assert processor.find_breast(source).box == processor.fit_breast(source)[2].box
 
 
-def test_json_that_is_no_object_is_no_processor(tmp_path):
-    (tmp_path / "preprocessor_config.json").write_text("[1]")
-    with pytest.raises(ValueError, match="is not a JSON object"):
-        MammoImageProcessor.from_pretrained(tmp_path)
-
-
 def useless(bits: int, center: float, width: float, photometric: str) -> Dataset:
     """A breast that uses its bits, under a window that shows next to nothing of it."""
     rows, columns = np.mgrid[:300, :200]
