@@ -80,7 +80,7 @@ def _panels(model: Any, seen: Sequence[Seen], threshold: float) -> list[tuple[st
     hit = first(lambda one: one.positive and one.score >= threshold and one.distance == 0, _energy)
     quiet_one = first(lambda one: not one.positive and one.score < threshold, lambda one: -one.score)
     alarm = first(lambda one: not one.positive and one.score >= threshold, lambda one: one.score)
-    beside = first(lambda one: one.positive and 0 < one.distance < math.inf, lambda one: one.distance)
+    outside = first(lambda one: one.positive and 0 < one.distance < math.inf, lambda one: one.distance)
     _, other = next(cascade(model))
     again, attention, same = _seen(other, hit.case), *(_seen(one, hit.case, "attention") for one in (model, other))
     alike = _likeness(attention, same)
@@ -89,7 +89,7 @@ def _panels(model: Any, seen: Sequence[Seen], threshold: float) -> list[tuple[st
         ("right: benign, no map", "below the operating point", quiet_one, False),
         ("right: another map by\na random classifier", f"rank correlation {_likeness(hit, again):.2f}", again, True),
         ("wrong: benign, and the\nmap looks the same", f"score above {percent(threshold)}", alarm, True),
-        ("wrong: beside the lesion", f"{beside.distance:.0f} pixels away", beside, True),
+        ("wrong: outside the lesion", f"{outside.distance:.0f} pixels away", outside, True),
         ("worthless: the same map\nby a random classifier", f"rank correlation {alike:.2f}", same, True),
     ]
 

@@ -105,6 +105,10 @@ def test_an_exam_goes_through_once_and_leaves_no_trace_of_the_person(working, qu
     assert len(line["images"]) == 4
     assert line["objects"] == line["sent"] == len(one.peer.objects) == 1 + 4 + 2 * 4  # a map per task
     assert sum(line["result"]["pathology"].values()) == pytest.approx(1, abs=1e-5)
+    assert 0 < line["seconds_of_objects"] < line["seconds"]
+    sent = [objects.written(found)[1] for found in one.peer.objects.values()]
+    assert line["bytes"].keys() == {"sr", "seg"}
+    assert sum(line["bytes"].values()) == sum(map(len, sent))
     kept = b"".join(path.read_bytes() for path in queue.folder.rglob("*") if path.is_file())
     for planted in [*PLANTED, str(exam[0].StudyInstanceUID).encode(), str(exam[0].SOPInstanceUID).encode()]:
         assert planted not in kept

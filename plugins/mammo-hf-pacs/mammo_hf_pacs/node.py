@@ -58,7 +58,7 @@ class Scorer:
 
     def score(
         self, files: Sequence[str], work: Path, earlier: Mapping[str, list[dict[str, str]]]
-    ) -> tuple[dict[str, list[Dataset]], ScoredExam]:
+    ) -> tuple[dict[str, list[Dataset]], ScoredExam, float]:
         """Score the files of one exam, and make its objects.
 
         Args:
@@ -66,15 +66,20 @@ class Scorer:
             work: Empty folder to work in.
             earlier: Objects that were sent for it before, by kind.
 
+        Returns:
+            The objects by kind, the exam, and the seconds that making the objects has taken.
+
         Raises:
             MammoError: None of the images can be read, or an object cannot be made.
         """
         found: dict[str, list[Dataset]] = {}
         failed: list[MammoError] = []
         seen: list[ScoredExam] = []
+        seconds: list[float] = []
 
         def make(exam: ScoredExam) -> list[tuple[str, bytes]]:
             seen.append(exam)
+            started = time.monotonic()
             try:
                 study = str(objects.headers_of(exam)[0].StudyInstanceUID)
                 for kind, output in self.outputs.items():
@@ -82,6 +87,7 @@ class Scorer:
                     found[kind] = output.datasets_of(exam, replaces)
             except MammoError as error:
                 failed.append(error)
+            seconds.append(time.monotonic() - started)
             return []
 
         made_by = SimpleNamespace(MAPS=any(one.MAPS for one in self.outputs.values()), files_of=make)
@@ -98,7 +104,7 @@ class Scorer:
             raise DataError("its objects could not be made; the log says why", source="an exam")
         if len(seen) > 1:
             raise DataError("its images are of several studies", source="an exam")
-        return found, seen[0]
+        return found, seen[0], sum(seconds)
 
 
 class Node:
@@ -260,16 +266,17 @@ class Node:
         with writing_errors(work):
             work.mkdir(mode=0o700, parents=True)
             folder.mkdir(mode=0o700, parents=True)
-        found, exam = self.scorer.score(files, work, self.queue.earlier(study))
-        size = 0
+        found, exam, making = self.scorer.score(files, work, self.queue.earlier(study))
+        sizes: dict[str, int] = {}
         for kind, datasets in found.items():
             for number, dataset in enumerate(datasets):
                 content = objects.written(dataset)[1]
                 write_whole(folder / f"{kind}-{number:03d}.dcm", content)
-                size += len(content)
+                sizes[kind] = sizes.get(kind, 0) + len(content)
         line = self._line(study, "done", time.monotonic() - started) | _results(exam)
+        line |= {"seconds_of_objects": round(making, 3), "bytes": sizes}
         write_record(line, folder / "line.json")
-        if not self.queue.scored(study, stamp, size):
+        if not self.queue.scored(study, stamp, sum(sizes.values())):
             self.queue.remove_files(study)  # an image has come meanwhile: all are scored again
 
     def _complete(self, study: str) -> None:
