@@ -4,14 +4,17 @@
     python benchmarks/unlike_training.py demo/classifier home=demo/phantom films=mini-mias:/data/mini-mias
 
 The first collection is the model's own: of it the test split by the model's ``split.json`` is taken, unchanged and
-inverted, of the others every image, up to --limit, spread over the collection. Intervals are by bootstrap over
-patients. A false alarm at home is expected on 2.5 % of patients' images.
+inverted, of the others every image, up to --limit, spread over the collection. ``SOURCE,*.png`` takes the files of a
+pattern; ``files:FOLDER`` takes the files of a folder, each as an image of its own, whatever part of the body they show.
+Intervals are by bootstrap over patients. A false alarm at home is expected on 2.5 % of patients' images.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import os
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from mammo_hf.cli.running import quiet
 from mammo_hf.data.splits import SPLIT_FILE
 from mammo_hf.data.training_data import open_collection
 from mammo_hf.errors import MammoError
+from mammo_hf.inference.reading import files_below
 from mammo_hf.metrics.inputs import UndefinedMetric
 from mammo_hf.metrics.intervals import bootstrap_interval
 
@@ -38,22 +42,31 @@ def main() -> None:
     logging.getLogger("mammo_hf").setLevel(logging.ERROR)
     quiet()
     read = pipeline("mammogram-classification", model=str(args.model))
+    processor = read.image_processor
     if read.model.training_statistics is None:
         parser.error(f"{args.model} keeps no statistics: it had fewer than 50 training patients, or no validation")
     lines = ["| collection | images | patients | unlike the training images |", "|---|---|---|---|"]
     for number, given in enumerate(args.collections):
         name, _, source = given.partition("=")
-        split = args.model / SPLIT_FILE if number == 0 else None
-        collection = open_collection(source, split_file=split)
-        if number == 0:
-            collection = collection.where(split="test")
-        rows = list(collection)[:: max(1, len(collection) // args.limit)][: args.limit]
+        rows = _rows(source, args.model / SPLIT_FILE if number == 0 else None)
+        rows = rows[:: max(1, len(rows) // args.limit)][: args.limit]
+        read.image_processor = processor.with_settings({"any_anatomy": True}) if "files:" in source else processor
         lines.append(_line(name, *_flagged(read, rows, inverted=False)))
         if number == 0:
             lines.append(_line(f"{name}, inverted", *_flagged(read, rows, inverted=True)))
     print(table := "\n".join(lines))
     if args.write:
         fill(args.write, lambda _: f"{table}\n")
+
+
+def _rows(source: str, split_file: Path | None) -> list[dict[str, Any]]:
+    source, _, pattern = source.partition(",")
+    if source.startswith("files:"):
+        folder = source.removeprefix("files:")
+        return [{"path": os.path.join(folder, file), "patient": file} for file in files_below(folder)]
+    collection = open_collection(source, split_file=split_file)
+    rows = list(collection if split_file is None else collection.where(split="test"))
+    return [row for row in rows if fnmatch(str(row["path"]), pattern or "*")]
 
 
 def _flagged(read: Any, rows: list[dict[str, Any]], *, inverted: bool) -> tuple[list[bool], list[str]]:

@@ -96,6 +96,9 @@ class Page:
             yield from self._show(paths, names, choices)
         except MammoError as error:
             yield [Exam(), None, problem(str(error)), "", "", "", "", ""]
+        except GeneratorExit:
+            logger.warning("a browser has gone away while its %d files were read; they are deleted", len(paths))
+            raise
         finally:
             for path in paths:
                 with contextlib.suppress(OSError):

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from base64 import b64decode
 from io import BytesIO
 
@@ -39,7 +40,10 @@ def address(tmp_path_factory):
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "mammo_hf", "app", str(folder / "swin"), "--port", str(port)]
     environment = os.environ | {"GRADIO_TEMP_DIR": str(folder / "uploads")}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as page:
+    with (
+        open(folder / "log", "w") as log,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment) as page,
+    ):
         try:
             line = page.stdout.readline()
             assert line.startswith(f"http://127.0.0.1:{port}"), line
@@ -213,6 +217,21 @@ def test_a_folder_dropped_by_mistake_is_refused_and_deleted(tab, address, tmp_pa
     assert "60 files were given" in tab.inner_text("[role=alert]")
     tab.wait_for_timeout(500)
     assert not list(address[1].rglob("*.dcm"))
+
+
+def test_a_browser_that_goes_away_leaves_no_file_and_holds_nobody_up(browser, address, tab, tmp_path):
+    files = [write_dicom(tmp_path / f"{number}.dcm", number, laterality="L", view="CC") for number in range(30)]
+    other = browser.new_page()
+    other.goto(address[0])
+    other.set_input_files("#files input[type=file]", [str(file) for file in files])
+    other.wait_for_selector("text=of 30 files are read", timeout=60_000)
+    other.close()
+    deadline = time.monotonic() + 60
+    while list(address[1].rglob("*.dcm")):
+        assert time.monotonic() < deadline, "files were left"
+        time.sleep(0.2)
+    assert "gone away while its 30 files were read" in (address[1].parent / "log").read_text()
+    shown_phantom(tab)
 
 
 @pytest.mark.parametrize(("width", "theme"), [(1280, "dark"), (390, "light"), (390, "dark")])
