@@ -297,7 +297,7 @@ class BagFit:
         return found
 
     def training_statistics(self) -> TrainingStatistics | None:
-        """Return what tells apart images that are not like the training images, if there are enough patients."""
+        """Return what distinguishes images that are unlike the training images, if there are enough patients."""
         features: list[Any] = []
         for name in ("train", "validation"):
             rows = self.rows.select(self.split[name][:: -(-len(self.split[name]) // MOST_COMPARED) or 1])
