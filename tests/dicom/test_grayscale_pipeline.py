@@ -172,7 +172,7 @@ def test_any_file_is_shown_as_pydicom_shows_it(drawn: Drawn) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-@settings(max_examples=4_000)
+@settings(max_examples=2_000)
 @given(files())
 def test_any_of_many_files_is_shown_as_pydicom_shows_it(drawn: Drawn) -> None:
     mammogram = read_mammogram(drawn.content, **drawn.options)
