@@ -24,7 +24,6 @@ from mammo_hf.data.prepared_row import lesion_mask
 from mammo_hf.data.splits import SPLIT_FILE
 from mammo_hf.data.torch_datasets import LabelledImages, MaskedImages, rows_of
 from mammo_hf.data.training_data import open_collection, prepared_images
-from mammo_hf.evaluation.report.pictures import pointing_figures
 from mammo_hf.explainers import explain
 from mammo_hf.explainers.overlay import heat_overlay
 from mammo_hf.files import writable_folder
@@ -32,6 +31,7 @@ from mammo_hf.inference.explain import SHOWN
 from mammo_hf.models.checkpoint import read_tasks, write_metrics
 from mammo_hf.models.own_figures import auc_text
 from mammo_hf.phantom.writing import write_phantom
+from mammo_hf.studies.explanations import evaluate_explainers, lesion_cases
 from mammo_hf.training.mim import reconstruct
 
 SIZE = (224, 112)
@@ -137,7 +137,9 @@ def _explain(out: Path, figures: dict[str, Any]) -> dict[str, Any]:
         caption=f"{_about_lesions()}; seed {SEED}; {len(test)} test images; explained: the malignant one that "
         "scores highest",
     )
-    return {"grad_cam": pointing_figures(models["classifier"], test)}
+    return evaluate_explainers(
+        models["classifier"], lesion_cases(test), ["grad_cam"], faithfulness_images=0, sanity_images=0, seed=SEED
+    )
 
 
 def _scores(model: MammoSwinForImageClassification, images: LabelledImages) -> np.ndarray:
@@ -164,10 +166,13 @@ def _sum_up(out: Path, table: Collection, figures: dict[str, Any], seconds: floa
         result, training = figures[name]["test"]["pathology"], figures[name]["train_images"]
         print(f"  stage 2, {CAPTIONS[name]} ({training} training images): test {auc_text(result)}; interval by patient")
     print("  (lesion annotations of training rows supervise the tokens; those of test rows are never trained on)")
-    pointing = figures["explanations"]["grad_cam"]
+    maps = figures["explanations"]["explainers"]
+    hits, bright = (maps[name]["pointing_game"]["value"] for name in ("grad_cam", "brightest tissue"))
+    interval = maps["grad_cam"]["pointing_game_over"]["brightest tissue"]["interval"]
     print(
-        f"  explanations: Grad-CAM's peak is in the lesion on {pointing['pointing_game']:.0%} of "
-        f"{pointing['images']} test images, the breast's brightest pixel on {pointing['brightest_pixel']:.0%}"
+        f"  explanations: Grad-CAM's peak for the predicted label is in the lesion on {hits:.0%} of "
+        f"{figures['explanations']['images']} test images, the brightest tissue on {bright:.0%}"
+        + ("" if interval is None else "; 95 % interval of the difference {:+.0%} to {:+.0%}".format(*interval))
     )
     print(f"  look at {out / 'story.png'}, {out / 'visualizations'}, {out / 'classifier' / 'plots'}")
     print(f"  figures: {out / 'metrics.json'}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,11 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import ArrayLike
 
 from mammo_hf.errors import DataError
+from mammo_hf.explainers.overlay import OUTLINE, method_name
 from mammo_hf.plotting import INK, QUIET, Interval, draw_roc, masked_picture, pasted, save_figure, show
 
 # inches: the page of the story, one picture in it (height, width), and the step from a picture to the next
 _PAGE, _CELL, _STEP = (12.0, 20 / 3), (2.42, 1.21), 1.3
-_EXPLAINERS = {"grad_cam": "Grad-CAM", "grad_cam_attention": "Grad-CAM attention"}
 
 
 def plot_story(
@@ -77,7 +78,7 @@ def plot_story(
     _text(figure, 9.1, 0.8, "3  Where the model looked", fontsize=11.5)
     for number, (name, picture) in enumerate(list(explained.items())[:4]):
         axes = _cell(figure, number // 2, 9.1 + number % 2 * _STEP)
-        show(axes, picture, title=_EXPLAINERS.get(name, name.replace("_", " ")))
+        show(axes, picture, title=fill(method_name(name), 18))
         _draw_outline(axes, outline)
     return save_figure(figure, path)
 
@@ -93,18 +94,20 @@ def _check_explained(explained: Mapping[str, np.ndarray], lesion: np.ndarray | N
 
 
 def _draw_outline(axes: Axes, lesion: np.ndarray | None) -> None:
-    """Draw the lesion's edge in white with a dark rim, visible on dark fat, bright tissue and any colour."""
+    """Draw the lesion's edge in the colour of all outlines, with a dark rim, visible on dark fat and bright tissue."""
     if lesion is None or not (lesion > 0.5).any():
         return
     # Padded, so that the outline of a lesion at the border is closed as well.
     height, width = lesion.shape
     columns, rows = np.arange(-1, width + 1), np.arange(-1, height + 1)
-    edge = axes.contour(columns, rows, np.pad(lesion, 1), levels=[0.5], colors="white", linewidths=0.9)
+    edge = axes.contour(
+        columns, rows, np.pad(lesion, 1), levels=[0.5], colors=[np.array(OUTLINE) / 255], linewidths=0.9
+    )
     edge.set(path_effects=[withStroke(linewidth=1.9, foreground="black")])
 
 
 def _cell(figure: Figure, row: int, left: float) -> Axes:
-    return _axes(figure, left, 1.2 + row * (_CELL[0] + 0.25), *_CELL)
+    return _axes(figure, left, 1.2 + row * (_CELL[0] + 0.33), *_CELL)
 
 
 def _axes(figure: Figure, left: float, top: float, height: float, width: float) -> Axes:

@@ -7,7 +7,7 @@ model.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -40,21 +40,6 @@ def pointing_hit(values: np.ndarray, lesion: np.ndarray) -> bool:
             remedy="bring the mask to the model's size (Geometry.mask_to_model)",
         )
     return bool(np.ptp(values) > 0 and lesion[peak(values)] > 0)
-
-
-def pointing_game(maps: Iterable[np.ndarray], lesions: Iterable[np.ndarray]) -> float:
-    """Return the fraction of the maps whose peak is in the lesion.
-
-    Raises:
-        UsageError: There is no map, not one mask per map, or a mask of another size.
-    """
-    try:
-        hits = [pointing_hit(values, lesion) for values, lesion in zip(maps, lesions, strict=True)]
-    except ValueError as error:
-        raise UsageError("not one mask per map", source="lesions", remedy="leave images without one out") from error
-    if not hits:
-        raise UsageError("there is no map", source="maps", remedy="give at least one image with a lesion's mask")
-    return float(np.mean(hits))
 
 
 def energy_over_chance(values: np.ndarray, lesion: np.ndarray, breast: np.ndarray) -> float:

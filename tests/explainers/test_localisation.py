@@ -10,7 +10,6 @@ from mammo_hf.explainers.measures import (
     distance_to_lesion,
     energy_over_chance,
     pixel_auroc,
-    pointing_game,
     pointing_hit,
     random_map,
 )
@@ -39,19 +38,9 @@ def test_a_flat_map_points_nowhere():
     assert not pointing_hit(np.full((20, 20), 0.5), np.ones((20, 20)))
 
 
-def test_the_game_is_the_share_of_hits():
-    maps = [square(4, 4, 3), square(10, 10, 3), square(0, 0, 3), square(15, 2, 3)]
-    lesions = [square(3, 3, 5), square(3, 3, 5), square(0, 0, 5), square(14, 1, 5)]
-    assert pointing_game(maps, lesions) == 0.75
-
-
 def test_what_does_not_belong_together_is_refused():
     with pytest.raises(UsageError, match="lesion"):
         pointing_hit(np.ones((20, 20)), np.ones((10, 10)))
-    with pytest.raises(UsageError, match="per map"):
-        pointing_game([square(4, 4, 3)], [])
-    with pytest.raises(UsageError, match="no map"):
-        pointing_game([], [])
 
 
 def test_the_brightest_tissue_is_no_noise_and_no_film_label():

@@ -14,31 +14,10 @@ from ...data.prepared_row import geometry_of, lesion_mask
 from ...data.torch_datasets import LabelledImages
 from ...explainers import explain
 from ...explainers.explanation import mm_per_pixel
-from ...explainers.measures import brightest, pointing_hit
 from ...explainers.overlay import percent, side_by_side
 from ...models.modeling_mammo_swin import MammoSwinForImageClassification
 from ...processing.image_processing_mammo import MammoImageProcessor
 from ..classifier import Evaluation
-
-
-def pointing_figures(
-    model: MammoSwinForImageClassification, images: LabelledImages, explainer: str = "grad_cam"
-) -> dict[str, float | int | None]:
-    """Return how often a map's peak is in the lesion, on images that have one, and how often the brightest pixel is."""
-    hits, bright, total = 0, 0, 0
-    for index in range(len(images)):
-        intensity, _, row = images.intensity_and_lesions(index)
-        mask = lesion_mask(row)
-        if mask is None:
-            continue
-        with torch.no_grad():
-            pixels = images.normalized(intensity)[None]
-        total += 1
-        hits += pointing_hit(explain(model, pixels, explainer=explainer).map[0], mask)
-        bright += pointing_hit(brightest(intensity[0].numpy()), mask)
-    fractions = {"pointing_game": hits / total, "brightest_pixel": bright / total} if total else {}
-    return {"images": total, "pointing_game": None, "brightest_pixel": None, **fractions}
-
 
 EXPLAINER = "grad_cam"
 _TALLEST = 448  # pixels per panel
