@@ -225,8 +225,10 @@ def read_image(
             source = processor.open(file)
             source.override(override.laterality, override.view)
             header = None if source.mammogram is None else source.mammogram.dataset
-            names = ("" if header is None else text(header, name) for name in ("StudyInstanceUID", "AccessionNumber"))
-            facts = source.laterality, source.projection, *names, precedence(source.mammogram)
+            study, accession = (
+                "" if header is None else text(header, name) for name in ("StudyInstanceUID", "AccessionNumber")
+            )
+            facts = source.laterality, source.projection, study, accession, precedence(source.mammogram)
             if cut is not None:
                 seen = drawn(Picture.of_image(source, processor), *cut)
                 return ReadImage(index, None, seen, seen.finest[1], *facts, seen.notes, decoded=source.decoded)

@@ -167,7 +167,7 @@ def test_the_story_is_one_picture_of_the_asked_size(tmp_path: Path, drawn: list[
     assert path.stat().st_size < 200_000
     assert len(_shown(drawn[0])) == 10
     titles = [axes.get_title() for axes in drawn[0].axes]
-    assert titles[-4:] == ["test image", "attention", "Grad-CAM", "Grad-CAM attention"]
+    assert titles[-4:] == ["test image", "attention", "Grad-CAM", "attention-weighted\nGrad-CAM"]
     assert {"A title", "A caption"} <= {text.get_text() for text in drawn[0].texts}
     # no axes overlap and none leaves the page
     boxes = [axes.get_position() for axes in drawn[0].axes]
