@@ -77,14 +77,14 @@ def main() -> None:
         for image in pixels.split(1):
             explain(model, image, 1, "grad_cam")
 
-    memory = _peak(forward, device)
+    memory = peak(forward, device)
     for explainer in args.explainers:
-        row = _ratio(ours(explainer), forward, args.pairs, device)
-        _print(f"{explainer} over a forward pass", **row, peak=round(_peak(ours(explainer), device) / memory, 2))
+        row = ratio(ours(explainer), forward, args.pairs, device)
+        _print(f"{explainer} over a forward pass", **row, peak=round(peak(ours(explainer), device) / memory, 2))
     peer_step = _peer_step(model, pixels, target, peer)
-    row = _ratio(peer_step, ours("grad_cam"), args.pairs, device)
-    _print(f"{name} over grad_cam", **row, peak=round(_peak(peer_step, device) / memory, 2))
-    _print("a batch over its images one by one, grad_cam", **_ratio(ours("grad_cam"), one_by_one, args.pairs, device))
+    row = ratio(peer_step, ours("grad_cam"), args.pairs, device)
+    _print(f"{name} over grad_cam", **row, peak=round(peak(peer_step, device) / memory, 2))
+    _print("a batch over its images one by one, grad_cam", **ratio(ours("grad_cam"), one_by_one, args.pairs, device))
     passes: list[int] = []
     handle = model.swin.register_forward_hook(lambda *hooked: passes.append(1))
     explain(model, pixels, None, "grad_cam")
@@ -98,7 +98,7 @@ def _print(what: str, **figures: Any) -> None:
     print(json.dumps({"what": what} | figures), flush=True)
 
 
-def _ratio(step: Step, other: Step, pairs: int, device: str) -> dict[str, Any]:
+def ratio(step: Step, other: Step, pairs: int, device: str) -> dict[str, Any]:
     step(), other()
     timed = [(_timed(step, device), _timed(other, device)) for _ in range(pairs)]
     ratios = [one / against for one, against in timed]
@@ -106,7 +106,7 @@ def _ratio(step: Step, other: Step, pairs: int, device: str) -> dict[str, Any]:
         "ratio": round(statistics.median(ratios), 2),
         "seconds": round(statistics.median(one for one, _ in timed), 3),
         "against": round(statistics.median(against for _, against in timed), 3),
-        "ratios": [round(ratio, 2) for ratio in ratios],
+        "ratios": [round(one, 2) for one in ratios],
     }
 
 
@@ -123,7 +123,7 @@ def _timed(step: Step, device: str) -> float:
     return time.process_time() - start
 
 
-def _peak(step: Step, device: str) -> float:
+def peak(step: Step, device: str) -> float:
     """Bytes that a step holds at most beyond what is there before it."""
     step()
     if device == "cuda":

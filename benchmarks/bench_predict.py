@@ -6,8 +6,8 @@ python benchmarks/bench_predict.py --model small --size 896 448 --images 48
 The bound is 1 / (t_model + t_decode / cores): the model as it is run on all cores, reading on one, and nothing in
 between. A run's speed is that of the middle half of its passes through the model: the processes' start is not in it,
 and meanwhile as many images are read as are scored. The peer is a stock Swin of the same size under transformers' own
-image-classification pipeline, one PNG after the other. Also ONNX next to eager torch, one batch in turn. Weights are
-random: they cost what trained ones do.
+image-classification pipeline, one PNG after the other. Also ONNX next to eager torch, and OpenVINO next to ONNX, one
+batch in turn. Weights are random: they cost what trained ones do.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from transformers import SwinConfig, SwinForImageClassification, ViTImageProcessor, pipeline
 
 from mammo_hf import MammoImageProcessor, MammoSwinConfig, MammoSwinForImageClassification
-from mammo_hf.inference.onnx import export_onnx, load_exported
+from mammo_hf.inference.exported import export_classifier, load_exported
 from mammo_hf.inference.predict import ScoringOptions, default_batch, score_files
 from mammo_hf.inference.reading import SideBySide, read_image, replicas
 from mammo_hf.models.configuration_mammo_swin import SIZES
@@ -55,6 +55,7 @@ def main() -> None:
     sizes = SIZES[args.model] | {"image_size": tuple(args.size)}
     model = MammoSwinForImageClassification(MammoSwinConfig(**sizes, tasks=TASKS)).eval().to(device)
     processor = MammoImageProcessor(size=tuple(args.size))
+    print(f"instructions: {', '.join(sorted(instructions())) or 'not known'}")
     print(f"Swin-{args.model} at {args.size[0]} x {args.size[1]} on {device}, {cores} cores, frames of 4096 x 3328")
     with tempfile.TemporaryDirectory() as folder:
         files = drawn(Path(folder), args.images)
@@ -67,15 +68,30 @@ def main() -> None:
         if importlib.util.find_spec("onnxruntime") is None:
             print("onnxruntime is not installed")
             return
-        difference = export_onnx(model.cpu(), processor, Path(folder) / "onnx")
+        difference = export_classifier(model.cpu(), processor, Path(folder) / "onnx")
         exported, _ = load_exported(Path(folder) / "onnx")
-        onnx_and_torch(model, exported, difference, processor, args.rounds)
+        against_other(model, exported, ("ONNX", "eager torch"), difference, processor, args.rounds)
+        if importlib.util.find_spec("openvino") is None:
+            print("openvino is not installed")
+        else:
+            difference = export_classifier(model, processor, Path(folder) / "openvino", format="openvino")
+            other, _ = load_exported(Path(folder) / "openvino")
+            against_other(exported, other, ("OpenVINO", "ONNX"), difference, processor, args.rounds)
         against_stock(", exported as ONNX,", exported, processor, files, Path(folder), peer, pictures, args.rounds)
 
 
-def drawn(folder: Path, images: int) -> list[str]:
+def instructions() -> set[str]:
+    """Return which of AVX2, AVX-512, its VNNI and AMX the processor has: OpenVINO and INT8 gain by the last three."""
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    except OSError:
+        return set()
+    return flags & {"avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16"}
+
+
+def drawn(folder: Path, images: int, size: tuple[int, int] = (4096, 3328)) -> list[str]:
     """Frames by several names each: what is in the page cache is read, and the disk is not compared."""
-    write_phantom(folder / "phantom", patients=2, seed=0, size=(4096, 3328), progress=False)
+    write_phantom(folder / "phantom", patients=2, seed=0, size=size, progress=False)
     frames = sorted((folder / "phantom").rglob("*.dcm"), key=lambda path: path.stat().st_size)[-8:]
     files = []
     for number in range(images):
@@ -209,7 +225,7 @@ def against_stock(
     peer: Any,
     pictures: list[str],
     rounds: int,
-) -> None:
+) -> float:
     ratios = []
     for _ in range(rounds):
         own = predict_speed(model, processor, files, folder)
@@ -220,11 +236,15 @@ def against_stock(
         f"({min(ratios):.2f} to {max(ratios):.2f})   faster: {verdict(ratio > 1)}",
         flush=True,
     )
+    return ratio
 
 
-def onnx_and_torch(model: Any, exported: Any, difference: float, processor: Any, rounds: int) -> None:
+def against_other(
+    model: Any, exported: Any, names: tuple[str, str], difference: float, processor: Any, rounds: int
+) -> None:
+    """Print how much faster an exported model is than another one, by the names of both."""
     for batch in sorted({1, default_batch(processor, "cpu")}):
-        pixels = torch.randn(batch, 1, *model.config.image_size)
+        pixels = torch.randn(batch, 1, *processor.canvas)
         ratios = []
         with torch.inference_mode():
             model(pixels), exported(pixels)
@@ -233,7 +253,7 @@ def onnx_and_torch(model: Any, exported: Any, difference: float, processor: Any,
                 ratios.append(eager / other)
         ratio = statistics.median(ratios)
         print(
-            f"ONNX against eager torch, batch {batch}, {torch.get_num_threads()} threads: {ratio:.2f}x, logits "
+            f"{names[0]} against {names[1]}, batch {batch}, {torch.get_num_threads()} threads: {ratio:.2f}x, logits "
             f"within {difference:.0e}   at least as fast: {verdict(ratio >= 1)}",
             flush=True,
         )

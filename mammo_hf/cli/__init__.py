@@ -27,7 +27,7 @@ COMMANDS = {
     "predict": "scores of a folder or a list of files as one table",
     "explain": "pictures of where a classifier looked",
     "evaluate-explanations": "how well explainers find lesions, and how faithful they are to the model",
-    "export": "a classifier as ONNX",
+    "export": "a classifier as ONNX or for OpenVINO",
     "explainers": "the explainers that are installed",
     "inspect": "what DICOM files hold and how they are read, or why not",
     "card": "write a checkpoint's model card again",

@@ -109,8 +109,8 @@ def evaluate(
     out = writable_folder(Path(output_dir))
     # Choose the images, and find out which of their patients the model was trained on.
     processor = load_processor(folder).with_settings(processor_settings)
-    collection = _checked_collection(images, folder, processor)
-    chosen = _labelled_images(collection, split, tasks)
+    collection = checked_collection(images, folder, processor)
+    chosen = labelled_images(collection, split, tasks)
     trained_here, warnings = _trained_on(chosen, folder, external)
     # Score them.
     classifier = _load_classifier(folder, tasks, operating_point, device)
@@ -249,7 +249,8 @@ def _facts_of_checkpoint(folder: Path, processor: MammoImageProcessor) -> dict[s
     }
 
 
-def _checked_collection(images: Any, folder: Path, processor: MammoImageProcessor) -> Collection:
+def checked_collection(images: Any, folder: Path, processor: MammoImageProcessor) -> Collection:
+    """Load a collection to evaluate a model on, with the split of the model's training, and check it for leaks."""
     collection = open_as_trained(images, folder, **reading_of(images, processor))
     assert_no_leak(collection)
     for note in collection.notes:
@@ -355,7 +356,7 @@ def _label_efficiency_rows(path: str | Path | None) -> list[dict[str, Any]]:
     return rows
 
 
-def _labelled_images(collection: Collection, split: str, tasks: Tasks) -> Collection:
+def labelled_images(collection: Collection, split: str, tasks: Tasks) -> Collection:
     """Return the images of a split that have a label of one of the model's tasks, one that the model knows."""
     counts = Counter(collection.column("split"))
     if split != "all" and not counts[split]:

@@ -135,17 +135,18 @@ def model_card(checkpoint: Checkpoint) -> ModelCard:
     return ModelCard(f"---\n{metadata}\n---\n\n{content.strip()}\n")
 
 
-def export_card(tasks: Sequence[Mapping[str, Any]], processor: Mapping[str, Any], terms: Sequence[Terms]) -> str:
+def export_card(exported: Mapping[str, Any], processor: Mapping[str, Any], terms: Sequence[Terms]) -> str:
     """Return the card of an exported classifier: what it scores, preprocessing, terms, and how to load it.
 
     Args:
-        tasks: Content of ``tasks.json``.
+        exported: Content of ``tasks.json`` as ``tasks``, that of ``int8.json`` as ``int8`` or ``None``, and
+            ``openvino``, whether it is in OpenVINO's format and not in ONNX.
         processor: Content of ``preprocessor_config.json``.
         terms: Terms of all that it was trained on.
     """
-    tags = ["mammography", "medical-imaging", "onnx", "mammo_hf"]
+    tags = ["mammography", "medical-imaging", "openvino" if exported["openvino"] else "onnx", "mammo_hf"]
     metadata = ModelCardData(license="unknown", library_name="mammo_hf", tags=tags).to_yaml()
-    facts = {"tasks": tasks, "terms": terms, "steps": sentences("preprocessing", processor), "repository": REPOSITORY}
+    facts = {"terms": terms, "steps": sentences("preprocessing", processor), "repository": REPOSITORY, **exported}
     content = templates().get_template("export_card.md.j2").render(facts)
     return f"---\n{metadata}\n---\n\n{content.strip()}\n"
 

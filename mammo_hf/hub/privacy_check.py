@@ -16,6 +16,7 @@ from importlib import resources
 from importlib.metadata import PackageNotFoundError, distribution
 from io import BytesIO
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -225,7 +226,13 @@ def _texts(name: str, content: Content) -> tuple[list[str], bool]:
         return list(_texts_of_rows(name, content)), True
     if name.endswith(".onnx") and isinstance(content, Path):
         return list(_texts_of_onnx(name, content)), True
+    if name.endswith(".xml") and isinstance(content, Path):
+        return list(_texts_of_openvino(name, content)), True
     raw = content if isinstance(content, bytes) else content.read_bytes()
+    if name.endswith(".bin"):  # the bare numbers of a graph in OpenVINO's format
+        if raw.startswith((b"\x80", b"PK")):
+            raise DataError("is a pickle or an archive", source=name, remedy="export the classifier again")
+        return [], True
     if name.endswith(".png"):
         return _texts_of_picture(name, raw), True
     try:
@@ -323,6 +330,22 @@ def _texts_of_onnx(name: str, path: Path) -> Iterator[str]:
         yield from filter(None, (getattr(part, "name", ""), part.doc_string))
         yield from (f"{entry.key}: {entry.value}" for entry in part.metadata_props)
     yield f"{model.producer_name} {model.domain}"
+
+
+_OPENVINO_VERSION = re.compile(r"\d{4}\.\d\.\d-\d+-[0-9a-f]+(?:-releases/\d{4}/\d)?")  # looks like a date
+
+
+def _texts_of_openvino(name: str, path: Path) -> Iterator[str]:
+    """Yield all texts of a graph in OpenVINO's format but the places of its numbers and the version that wrote it."""
+    with refusing(name):
+        parts = list(ElementTree.parse(path).getroot().iter())
+    for part in parts:
+        yield from (
+            f"{key}: {value}"
+            for key, value in part.attrib.items()
+            if key not in ("offset", "size") and not _OPENVINO_VERSION.fullmatch(value)
+        )
+        yield from filter(None, ((part.text or "").strip(), (part.tail or "").strip()))
 
 
 _EXIF = (0x8769, 0x8825)  # parts of Exif: photograph, place

@@ -30,15 +30,15 @@ from ..models.checkpoint import (
     CARD,
     CONFIG,
     INDEX,
+    INT8,
     MAP_TESTS,
     METRICS,
-    ONNX_ENCODER,
-    ONNX_MODEL,
-    ONNX_TASKS,
     OWN_ENCODER,
     PICTURES,
     PROCESSOR,
+    TASKS,
     Checkpoint,
+    exported_graphs,
     locate,
     read_checkpoint,
     read_json,
@@ -80,7 +80,7 @@ def files_to_push(
     """
     if kind_of(folder) == "dataset":
         files = _of_prepared(folder)
-    elif (folder / ONNX_MODEL).is_file():
+    elif exported_graphs(folder):
         files = _of_export(folder)
     else:
         checkpoint = read_checkpoint(folder)
@@ -164,13 +164,17 @@ def _ours(folder: Path) -> Checkpoint | None:
 
 def _of_export(folder: Path) -> Files:
     processor = read_json(folder / PROCESSOR)
-    tasks = json.loads((folder / ONNX_TASKS).read_text(encoding="utf-8"))
+    graphs = {path.name: path for path in exported_graphs(folder)}
+    tasks = json.loads((folder / TASKS).read_text(encoding="utf-8"))
+    int8 = read_json(folder / INT8) if (folder / INT8).is_file() else None
+    facts = {"tasks": tasks, "int8": int8, "openvino": next(iter(graphs)).endswith((".xml", ".bin"))}
     card = folder / CARD
-    content = card.read_bytes() if card.is_file() else export_card(tasks, processor, read_terms(folder) or ()).encode()
-    files: Files = {ONNX_MODEL: folder / ONNX_MODEL, ONNX_TASKS: (folder / ONNX_TASKS).read_bytes(), CARD: content}
+    content = card.read_bytes() if card.is_file() else export_card(facts, processor, read_terms(folder) or ()).encode()
+    files: Files = {**graphs, TASKS: (folder / TASKS).read_bytes(), CARD: content}
+    if int8 is not None:
+        files[INT8] = _json(int8)
     if (folder / CONFIG).is_file():  # of a head over features
         files[CONFIG] = _config(read_json(folder / CONFIG))
-        files |= {path.name: path for path in sorted(folder.glob(ONNX_ENCODER.format("*", "*")))}
     return files | _processor(processor)
 
 

@@ -29,12 +29,11 @@ from ..explainers.explanation import mm_per_pixel
 from ..explainers.overlay import method_name, percent, render
 from ..explainers.targets import calibrated_scores, fixed_target, task_slices
 from ..files import is_remote, safe_cell, whole_file, write_whole, writing_errors
-from ..models.checkpoint import locate, read_tasks
+from ..models.checkpoint import exported_graphs, locate, read_tasks
 from ..models.own_figures import map_warrants
 from ..plugins import PluginError, pass_over
 from ..processing.geometry import Geometry
 from ..processing.image_processing_mammo import MammoImageProcessor
-from .onnx import is_exported
 from .outputs import Output, ScoredExam, ScoredImage, facts_of_model, find_outputs, scores_by_label, write_outputs_of
 from .reading import REJECTED, Cut, ImageReader, InferenceResult, ReadImage, Source, exams_of, files_to_read, folders_of
 from .scoring import as_reported, explain_tasks, image_logits, load_classifier, targets_of_exam
@@ -117,7 +116,7 @@ def explain(
     check_choice("operating_point", operating_point, OPERATING_POINTS)
     check_choice("split", split, PARTS)
     folder, out = locate(model), Path(output_dir)
-    if is_exported(folder):
+    if exported_graphs(folder):
         remedy = "give the checkpoint that it was exported from"
         raise UsageError("an exported model cannot be explained", source=model, remedy=remedy)
     network, processor = load_classifier(folder, encoder=encoder, trust_remote_code=trust_remote_code)

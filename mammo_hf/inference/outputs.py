@@ -12,11 +12,10 @@ from typing import Any, Protocol
 from ..errors import MammoError, UsageError
 from ..explainers import Explanation
 from ..files import write_whole, writing_errors
-from ..models.checkpoint import INDEX, ONNX_MODEL, name_of, read_checkpoint
+from ..models.checkpoint import INDEX, exported_graphs, name_of, read_checkpoint
 from ..models.own_figures import map_warrants
 from ..plugins import Plugin, find_plugin, pass_over, plugin_errors, plugins
 from ..processing.image_processing_mammo import MammoImageProcessor
-from .onnx import is_exported
 from .scoring import labels_by_task
 
 GROUP = "mammo_hf.outputs"
@@ -149,9 +148,8 @@ def facts_of_model(folder: Path, config: Any) -> dict[str, Any]:
         ``operating_points``, and by explainer the ``warrant`` of its maps, see
         `mammo_hf.models.own_figures.map_warrants`.
     """
-    names = (
-        [ONNX_MODEL] if is_exported(folder) else [name for name in read_checkpoint(folder).weights() if name != INDEX]
-    )
+    names = [path.name for path in exported_graphs(folder)]
+    names = names or [name for name in read_checkpoint(folder).weights() if name != INDEX]
     digest = hashlib.sha256()
     for name in names:
         with open(folder / name, "rb") as file:

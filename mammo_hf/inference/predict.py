@@ -37,12 +37,12 @@ from ..files import writing_errors
 from ..isolation import isolating
 from ..metrics import aggregation
 from ..metrics.aggregation import LEVELS, RULES
-from ..models.checkpoint import locate, repository_of
+from ..models.checkpoint import exported_graphs, locate, repository_of
 from ..notes import codes
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .exams import missing_views
+from .exported import load_exported
 from .journal import Journal, rejects_path, write_tables
-from .onnx import is_exported, load_exported
 from .outputs import Output, ScoredExam, ScoredImage, facts_of_model, find_outputs, scores_by_label, write_outputs_of
 from .reading import (
     Cut,
@@ -238,7 +238,7 @@ def _loaded(
     trust_remote_code: bool,
 ) -> tuple[Any, MammoImageProcessor]:
     options: dict[str, Any] = {"encoder": encoder, "trust_remote_code": trust_remote_code}
-    if not is_exported(folder):
+    if not exported_graphs(folder):
         return load_classifier(folder, dtype=getattr(torch, dtype), **options)
     for name, unsupported in (("explainer", maps), ("dtype", dtype != "float32")):
         if unsupported:
@@ -284,7 +284,8 @@ def identity(folder: Path) -> str:
     repository = repository_of(folder)
     if repository is not None:
         return f"{repository}@{folder.name}"
-    files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors", ".onnx"))
+    endings = (".json", ".safetensors", ".onnx", ".xml", ".bin")
+    files = sorted(path for path in folder.iterdir() if path.suffix in endings)
     return _digest(json.dumps([[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]))
 
 

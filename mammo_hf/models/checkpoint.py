@@ -40,8 +40,10 @@ PROCESSOR, METRICS, CARD = "preprocessor_config.json", "metrics.json", "README.m
 NO_CLASSIFIER = "is a pre-trained encoder, which has no classifier"  # what a stage 1 checkpoint is refused with
 MAP_TESTS = "map_tests.json"  # tests of the model's maps, which mammo-hf evaluate-explanations writes
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-ONNX_MODEL, ONNX_TASKS = "model.onnx", "tasks.json"  # what an export has in their place
-ONNX_ENCODER = "encoder_{}x{}.onnx"  # the encoder of an exported head, by height and width of its pictures
+# what an export has in their place: a graph by the format's ending, the scores that it gives, how it was made INT8
+GRAPH, TASKS, INT8 = "model", "tasks.json", "int8.json"
+ENCODER_GRAPH = "encoder_{}x{}"  # the encoder of an exported head, by height and width of its pictures
+GRAPH_ENDINGS = {"onnx": (".onnx",), "openvino": (".xml", ".bin")}  # OpenVINO's weights are in a file of their own
 PICTURES = "card"  # the folder of the card's pictures
 BAG = "mammo_bag"  # the model type of a head over features of a frozen encoder
 OWN_ENCODER = "encoder"  # the folder of an encoder that is kept with its head
@@ -52,6 +54,16 @@ STAGES = {
 }
 
 # Where a model is.
+
+
+def exported_graphs(folder: str | os.PathLike[str]) -> list[Path]:
+    """Return the files of the graphs of an exported classifier, and of an encoder with it; none if it is not one."""
+    for endings in GRAPH_ENDINGS.values():
+        if (Path(folder) / f"{GRAPH}{endings[0]}").is_file():
+            names = (GRAPH, ENCODER_GRAPH.format("*", "*"))
+            return sorted(path for name in names for end in endings for path in Path(folder).glob(name + end))
+    return []
+
 
 # all that is downloaded of a repository: weights in a format that cannot run code, and the records next to them
 _DOWNLOADED = [

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mammo_hf.inference.onnx import ScoreLogits, export_program
+from mammo_hf.inference.exported import ScoreLogits, export_program
 from mammo_hf.testing import tiny_classifier
 
 

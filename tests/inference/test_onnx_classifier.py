@@ -15,7 +15,7 @@ from mammo_hf import MammoImageProcessor
 from mammo_hf.cli import main
 from mammo_hf.errors import DataError
 from mammo_hf.hub.pushed_files import files_to_push
-from mammo_hf.inference.onnx import export_onnx, load_exported
+from mammo_hf.inference.exported import export_classifier, load_exported
 from mammo_hf.inference.predict import identity
 from mammo_hf.testing import tiny_classifier
 
@@ -33,7 +33,7 @@ def folders(tmp_path_factory):
     model.config.calibration = {"pathology": {"method": "platt", "slope": 0.5, "intercept": 1.0}}
     model.save_pretrained(root / "checkpoint")
     processor.save_pretrained(root / "checkpoint")
-    export_onnx(model, processor, root / "onnx")
+    export_classifier(model, processor, root / "onnx")
     (root / "films").mkdir()
     for number in range(5):
         pixels = np.random.default_rng(number).integers(0, 256, (150, 90)).astype(np.uint8)

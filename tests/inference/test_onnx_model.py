@@ -8,8 +8,8 @@ import torch
 from mammo_hf import MammoImageProcessor
 from mammo_hf.data.terms import Terms, read_terms, write_terms
 from mammo_hf.errors import DataError, UsageError
-from mammo_hf.inference import onnx as onnx_model
-from mammo_hf.inference.onnx import export_onnx
+from mammo_hf.inference import exported as onnx_model
+from mammo_hf.inference.exported import export_classifier
 from mammo_hf.inference.scoring import calibrated_scores, image_logits
 from mammo_hf.testing import tiny_classifier
 
@@ -24,7 +24,7 @@ def exported(tmp_path_factory):
     model.config.score_from = "mean"
     model.config.calibration = {"pathology": {"method": "platt", "slope": 0.5, "intercept": 1.0}}
     folder = tmp_path_factory.mktemp("export") / "onnx"
-    difference = export_onnx(model, processor, folder)
+    difference = export_classifier(model, processor, folder)
     return model, processor, folder, difference
 
 
@@ -54,7 +54,7 @@ def test_the_files_alone_give_the_model_s_scores(exported):
 def test_a_folder_that_holds_something_is_left_alone(exported):
     model, processor, folder, _ = exported
     with pytest.raises(UsageError, match="already exists"):
-        export_onnx(model, processor, folder)
+        export_classifier(model, processor, folder)
 
 
 def test_a_model_that_came_out_wrong_is_not_kept(exported, tmp_path, monkeypatch):
@@ -64,7 +64,7 @@ def test_a_model_that_came_out_wrong_is_not_kept(exported, tmp_path, monkeypatch
     monkeypatch.setattr(torch.onnx, "export", lambda *arguments, **options: program)
     monkeypatch.setattr(onnx_model, "_difference", lambda *anything: 0.5)
     with pytest.raises(DataError, match=r"differ by 0\.5"):
-        export_onnx(model, processor, tmp_path / "wrong")
+        export_classifier(model, processor, tmp_path / "wrong")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -72,7 +72,7 @@ def test_without_the_extra_it_is_named(exported, tmp_path, monkeypatch):
     model, processor, _, _ = exported
     monkeypatch.setattr(onnx_model.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r'pip install "\.\[onnx\]"'):
-        export_onnx(model, processor, tmp_path / "out")
+        export_classifier(model, processor, tmp_path / "out")
 
 
 def test_the_working_folders_terms_are_not_taken_for_a_models_own(tmp_path, monkeypatch):
@@ -80,5 +80,5 @@ def test_the_working_folders_terms_are_not_taken_for_a_models_own(tmp_path, monk
     write_terms(tmp_path, (Terms("another's", "free", weights="allowed", clause="as you like"),))
     model = tiny_classifier()
     model.name_or_path = ""
-    export_onnx(model, MammoImageProcessor(size=(112, 56)), tmp_path / "out")
+    export_classifier(model, MammoImageProcessor(size=(112, 56)), tmp_path / "out")
     assert [one.name for one in read_terms(tmp_path / "out")] == ["a model without a name"]
