@@ -47,6 +47,7 @@ WITHIN = (
     *("image statistics, ranks equalised", "image statistics, ranks equalised, boosted"),
     *("image statistics, tone curves, boosted", "teacher, ranks equalised", "teacher, tone curves"),
 )
+TUNED = tuple(f"masked_500, last stage{more}" for more in ("", ", pairs", ", pairs, tone curves"))
 # the demonstration's phantoms, scripts/demo.py
 PHANTOM = (
     *("--patients", 240, "--image_size", 448, 224, "--mass_fraction", 1, "--lesion_scale", 2.5),
@@ -74,6 +75,8 @@ def commands(work: Path, mini_mias: Path, ddsm: Path, ddsm_films: Path) -> dict[
     mim = (*NANO, *MIM_500, "--test_fraction", 0.3, "--validation_fraction", 0.05, "--dataset", f"{work}/films")
     within = ("within_patient.py", "--ddsm", ddsm_films, "--percentages", 1, 5, *SHARES[1:], "--seeds", 2, "--folds", 3)
     within += ("--only", *WITHIN, "--encoders", f"{work}/masked_500", f"{work}/taught_500")
+    tuned = (*within[:3], "--percentages", 100, "--seeds", 1, "--folds", 3, "--updates", 200, "--only", *WITHIN[:4])
+    tuned += ("--encoders", f"{work}/masked_500", f"{work}/taught_500", "--tuned", *TUNED, "--work", f"{work}/within")
     films, drawn, phantom = f"{work}/ddsm_mim", f"{work}/phantom_mim", f"{work}/phantom"
     mias, abnormal = f"mini-mias:{mini_mias}", f"{work}/tables/abnormal/abnormal.toml"
     dense, breasts = f"{work}/tables/dense/dense.toml", f"{work}/tables/breasts/breasts.toml"
@@ -88,6 +91,7 @@ def commands(work: Path, mini_mias: Path, ddsm: Path, ddsm_films: Path) -> dict[
         "masked_500": ("pretrain", *mim),
         "taught_500": ("pretrain", *mim, "--teacher", "efficientnet-lite0"),
         "within_patient": (*within, "--work", f"{work}/within"),
+        "within_patient_tuned": tuned,
         "ddsm_mim": ("pretrain", "--dataset", f"ddsm:{ddsm}", "--test_fraction", 0.3, "--validation_fraction", 0.05,
                      *NANO, *MIM, "--max_steps", 1200),
         "tissue_head": study(mias, "tissue", films, *FROZEN, "all_stages", *SHARES, "--seeds", 3, "--folds", 5),

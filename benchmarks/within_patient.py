@@ -173,7 +173,11 @@ def features_of(arm: str, pairs: Pairs, work: Path, args: argparse.Namespace) ->
         if not path.is_file():
             write_arrays(path, images=np.array(wanted), table=_in_tones(arm, wanted, work, args))
         with np.load(path) as stored:
-            return dict(zip(stored["images"].tolist(), stored["table"].astype(np.float64), strict=True))
+            found = dict(zip(stored["images"].tolist(), stored["table"].astype(np.float64), strict=True))
+        if CURVED not in arm:
+            return found
+        untouched = features_of(_without(arm), pairs, work, args)
+        return {image: np.concatenate([untouched[image], bent]) for image, bent in found.items()}
     encoder, folder, chosen = encoder_of(arm, work, args), work / f"{_file_name(arm)}_features", set(wanted)
     if not (folder / "features.json").is_file():
         size = SIZE if arm != "teacher" else tuple(-(-side // 32) * 32 for side in SIZE)
@@ -186,31 +190,33 @@ def features_of(arm: str, pairs: Pairs, work: Path, args: argparse.Namespace) ->
 
 def _in_tones(arm: str, wanted: list[str], work: Path, args: argparse.Namespace) -> np.ndarray:
     """Compute the features (images, versions, channels) of statistics, or of an encoder that sees what embed draws."""
-    rows, processor = open_prepared(work / "films", wanted), load_processor(work / "films")
+    rows, processor = open_prepared(work / "films"), load_processor(work / "films")
+    at = {image: index for index, image in enumerate(rows["image_id"])}
     encoder, size = None, SIZE
     if not arm.startswith(STATISTICS):
         encoder = load_encoder(encoder_of(arm.partition(", ")[0], work, args)).eval()
         size = -(-SIZE[0] // encoder.multiple) * encoder.multiple, -(-SIZE[1] // encoder.multiple) * encoder.multiple
-    found = {}
-    for index, row in enumerate(rows):
-        picture = Picture.of_prepared(row, processor)
+    found = []
+    for index, image in enumerate(wanted):
+        picture = Picture.of_prepared(rows[at[image]], processor)
         versions = _toned(arm, picture.draw(picture.whole(size)), np.random.default_rng(index))
         if encoder is None:
-            found[row["image_id"]] = np.stack([image_statistics(one) for one in versions])
+            found.append(np.stack([image_statistics(one) for one in versions]))
             continue
         with torch.inference_mode():
             pixels = torch.from_numpy(np.stack(versions))[:, None]
-            found[row["image_id"]] = pooled(encoder(pixels), pixels > 0).numpy()
-    return np.stack([found[image] for image in wanted])
+            found.append(pooled(encoder(pixels), pixels > 0).numpy())
+    return np.stack(found)
 
 
 def _toned(arm: str, intensity: np.ndarray, generator: np.random.Generator) -> list[np.ndarray]:
-    """Return an image as an arm is tested on it, and then the copies that it is trained on too."""
+    """Return an image as an arm sees it; of tone curves the copies that it is trained on next to the image itself."""
     if RANKED in arm:
         return [as_ranks(intensity)]
+    if CURVED not in arm:
+        return [intensity]
     image = torch.from_numpy(intensity)[None]
-    bent = range(COPIES if CURVED in arm else 0)
-    return [intensity, *(CURVE(image, view=None, generator=generator)[0][0].numpy() for _ in bent)]
+    return [CURVE(image, view=None, generator=generator)[0][0].numpy() for _ in range(COPIES)]
 
 
 def _file_name(text: str) -> str:
@@ -244,13 +250,13 @@ def _frozen(arm: str, percentage: float, seed: int, args: argparse.Namespace, pa
         there, back = (_decision(model, sign * (ill[test, 0] - other[test, 0])) for sign in (1, -1))
         differences[test] = (there - back) / 2
         counts.append(int(train.sum()))
-        if percentage == 100:
+        if percentage == 100 and seed == 0:  # the one that is shown
             rows = np.concatenate([_versions(ill[train]), _versions(other[train])])
             model = _fitted(arm, rows, patients, seed)
             both = np.stack([_decision(model, ill[test, 0]), _decision(model, other[test, 0])], 1)
             single[test] = (np.argsort(np.argsort(both, axis=None)) / both.size).reshape(both.shape)
     scores = [None if known else score for known, score in zip(seen, differences.tolist(), strict=True)]
-    shown = single.tolist() if percentage == 100 and not seen.any() else None
+    shown = single.tolist() if percentage == 100 and seed == 0 and not seen.any() else None
     return {"train_pairs": float(np.mean(counts)), "scores": scores, "single": shown}
 
 
@@ -326,7 +332,7 @@ def table_of(cells: dict[tuple[str, float], list[dict[str, Any]]], pairs: Pairs,
     """Return the table as Markdown, and the sentences that follow from it."""
     groups = pairs.patients
     means = {key: concordance(of_seeds) for key, of_seeds in cells.items()}
-    changed = any((_without(arm), p) in means for arm, p in means if arm not in FREE)
+    changed = any(_same_without(arm, p, means) for arm, p in means if arm not in FREE)
     names = (*REFERENCES, SAME) if changed else REFERENCES
     shown = "".join(f" minus {name} |" for name in names)
     lines = [f"| | labels | training pairs | tested | AUC within patients |{shown}"]
@@ -337,9 +343,8 @@ def table_of(cells: dict[tuple[str, float], list[dict[str, Any]]], pairs: Pairs,
         interval = bootstrap_interval(mean_score, np.zeros(kept.sum()), own[kept], groups=groups[kept])
         trained = np.mean([cell["train_pairs"] for cell in cells[arm, percentage]])
         line = f"| {arm} | {percentage:g} % | {trained:.0f} | {kept.sum()} | {_text(own[kept].mean(), interval)} |"
-        compared = {BEST_FREE: _best_free(means, percentage), "random": "random", SAME: _without(arm)}
-        for name in names:
-            reference = compared[name]
+        compared = _best_free(means, percentage), "random", _same_without(arm, percentage, means)
+        for name, reference in zip(names, compared, strict=False):
             if arm in FREE or arm == reference or (reference, percentage) not in means:
                 line += " |"
                 continue
@@ -356,7 +361,7 @@ def table_of(cells: dict[tuple[str, float], list[dict[str, Any]]], pairs: Pairs,
         "women would have shown with a power of 80 %."
     )
     if SAME in names:
-        about += f' "{SAME[0].upper()}{SAME[1:]}" is the arm without what its name ends with.'
+        about += f' "{SAME[0].upper()}{SAME[1:]}" is the arm with less in its name.'
     return f"{about}\n\n" + "\n".join(lines) + "\n", _sentences(means, gains, groups)
 
 
@@ -366,6 +371,14 @@ def _without(arm: str) -> str:
         if tone in arm:
             return arm.replace(tone, "")
     return arm.rpartition(", ")[0]
+
+
+def _same_without(arm: str, percentage: float, means: dict[tuple[str, float], np.ndarray]) -> str:
+    """Return the nearest arm that has less done to it and is in the table; "" if none is."""
+    arm = _without(arm)
+    while arm and (arm, percentage) not in means:
+        arm = _without(arm)
+    return arm
 
 
 def _best_free(means: dict[tuple[str, float], np.ndarray], percentage: float) -> str:
@@ -461,7 +474,8 @@ def main() -> None:
         split_for_stage_1(pairs, films, args.work / "split.json", seed=0)
     cells: dict[tuple[str, float], list[dict[str, Any]]] = {}
     for arm in [*args.only, *args.encoders, *args.tuned]:
-        for percentage in args.percentages if arm not in (*TONED, *args.tuned) else args.changes_at:
+        changes = arm in (*TONED, *args.tuned)
+        for percentage in [one for one in args.percentages if not changes or one in args.changes_at]:
             cells[arm, percentage] = [scored(arm, percentage, seed, args, pairs) for seed in range(args.seeds)]
             print(arm, f"{percentage:g} %", f"{np.nanmean(concordance(cells[arm, percentage])):.3f}", flush=True)
     table, sentences = table_of(cells, pairs, args.folds)
