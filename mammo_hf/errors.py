@@ -6,7 +6,7 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -153,7 +153,7 @@ def check_device(device: str | None) -> None:
         raise UsageError("CUDA is not available", source="device", remedy="use cpu, or auto")
 
 
-def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+def check_choice(name: str, value: str, choices: Collection[str]) -> None:
     """Raise UsageError if a value is not among its choices."""
     if value not in choices:
         raise UsageError(f"is {value!r}", source=name, remedy=f"use {', '.join(choices)}")

@@ -111,7 +111,7 @@ def export_int8(
 
 
 def _calibrating(images: Collection, task: str, seed: int) -> Collection:
-    """Choose calibration images, as many of each label of a task as there are of the rarest, if that is enough.
+    """Choose calibration images, as many of each label of a task, or all that there are of a label.
 
     Raises:
         DataError: They are of one class: ranges would be those of its images alone.
@@ -135,7 +135,7 @@ def _quantise(path: Path, images: LabelledImages) -> None:
     """Replace an ONNX file by one whose matrix products and convolutions are of integers."""
     quantization: Any = importlib.import_module("onnxruntime.quantization")
 
-    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc, name-defined]
+    class Reader(quantization.CalibrationDataReader):
         def __init__(self) -> None:
             self.rows: Iterator[int] = iter(range(len(images)))
 
