@@ -3,6 +3,7 @@
 python benchmarks/bench_bags.py speed                          # a tenth of 10,000 bags, 768 channels
 python benchmarks/bench_bags.py speed --bags 10000 --epochs 10 # all of them: 1 GB of features in a temporary folder
 python benchmarks/bench_bags.py quality FEATURES --task tissue --percentages 10 100 --seeds 5
+python benchmarks/bench_bags.py phantoms --work WORK --encoder efficientnet-lite0
 
 ``speed`` trains on drawn features, one epoch, and prints the seconds of CPU time of what happens once (the regressions
 that the head starts from, and their penalty) and of an epoch, and what 10,000 bags would take at the default number of
@@ -11,6 +12,9 @@ epochs if all of it grew with their number, which the choice of the penalty does
 ``quality`` trains a head on stores that mammo-hf embed wrote, at each percentage of the labels and each seed of the
 split, and prints the test AUC of the head, of the logistic regression on the same mean and maximum features, and of
 their difference: the mean over the seeds, and their range in brackets.
+
+``phantoms`` draws phantoms of 2048 x 1024, embeds those that have a label, whole and in tiles, and prints how long that
+took and the ``quality`` of their features.
 """
 
 from __future__ import annotations
@@ -25,10 +29,13 @@ import datasets
 import numpy as np
 from transformers import TrainerCallback
 
+from mammo_hf.data.collection import Collection
 from mammo_hf.data.loading import load
 from mammo_hf.data.training_data import labelled_patients, usable_tasks
+from mammo_hf.encoders.embed import embed
 from mammo_hf.encoders.store import features_about
 from mammo_hf.encoders.units import features_of
+from mammo_hf.phantom import write_phantom
 from mammo_hf.training.bags import DEFAULTS, BagFit, with_levels
 from mammo_hf.training.classification import ClassificationConfig
 
@@ -122,6 +129,23 @@ def quality(folder: str, task: str | None, percentages: list[float], seeds: int,
             )
 
 
+def phantoms(work: Path, encoder: str, patients: int, seeds: int, options: dict[str, Any]) -> None:
+    """Draw phantoms of the demonstration's kind at the size of a film, embed the labelled ones, and print the AUCs."""
+    lesions = {"mass_fraction": 1.0, "lesion_scale": 2.5, "lesion_contrast": 1.1, "lesion_halo": 1.4}
+    if not (work / "phantoms").is_dir():
+        write_phantom(work / "phantoms", patients=patients, size=(2048, 1024), num_workers=1, progress=False, **lesions)
+    collection = load(work / "phantoms")
+    # each seed divides all patients again: their own test split has a quarter of them
+    rows = [row | {"split": "train"} for row in collection if row["pathology"] is not None]
+    labelled = Collection.from_rows(rows, tasks=collection.tasks, salt_name=collection.salt_name)
+    features = work / f"features_{Path(encoder).name}"
+    print(f"{patients} patients, {len(labelled)} labelled images: {embed(labelled, features, encoder=encoder).run}")
+    print(f"{features_about(features)['vectors'] / len(labelled):.1f} views per image", flush=True)
+    started = time.process_time()
+    quality(str(features), "pathology", [100], seeds, options)
+    print(f"{time.process_time() - started:.0f} s of CPU time for {seeds} trainings")
+
+
 def main() -> None:
     """Run one of the two."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -139,7 +163,16 @@ def main() -> None:
     good.add_argument("--seeds", type=int, default=5)
     good.add_argument("--learning_rate", type=float, default=DEFAULTS["learning_rate"])
     good.add_argument("--epochs", type=int, default=DEFAULTS["num_train_epochs"])
+    drawn_films = commands.add_parser("phantoms")
+    drawn_films.add_argument("--work", type=Path, required=True)
+    drawn_films.add_argument("--encoder", required=True)
+    drawn_films.add_argument("--patients", type=int, default=40)
+    drawn_films.add_argument("--level", nargs="*", default=[])
+    drawn_films.add_argument("--seeds", type=int, default=5)
     given = parser.parse_args()
+    if given.command == "phantoms":
+        phantoms(given.work, given.encoder, given.patients, given.seeds, {"level": given.level})
+        return
     if given.command == "speed":
         speed(given.bags, given.tiles, given.channels, given.epochs)
         return

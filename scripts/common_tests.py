@@ -22,7 +22,7 @@ from pathlib import Path
 import transformers
 
 CASES = Path(__file__).parents[1] / "tests" / "models" / "common_cases.py"
-SHORT = ("ClassifierTest", "MaskedTest", "ProcessorTest")
+SHORT = ("ClassifierTest", "MaskedTest", "ProcessorTest")  # what `make test-slow` runs
 # what the mixins import from modules of transformers' tests that its source distribution does not contain
 ABSENT = {
     "exporters/test_export.py": "class ExportTesterMixin: pass\n",
