@@ -174,12 +174,12 @@ def _whole_exam(model: Any, views: list[ShownView], notes: list[str]) -> Exam:
     for number, (index, note) in enumerate(others.items(), 2):
         views[index] = replace(views[index], name=f"{views[index].name}, image {number}")
         notes.append(f"{views[index].name} is not counted: {note}.")
-    notes += [
-        f"{view.name} is not like the images that the model was trained on: its scores may mean nothing."
-        for view in views
-        if view.unlike_training
-    ]
-    notes += [f"{view.name}: {limit}." for view in views for limit in view.limits]
+    unlike = "not like the images that the model was trained on; the scores may mean nothing"
+    said: dict[str, list[str]] = {}  # the same of several views is said once: scores are to be seen without scrolling
+    for view in views:
+        for text in [unlike] * view.unlike_training + [str(limit) for limit in view.limits]:
+            said.setdefault(text, []).append(view.name)
+    notes += [f"{', '.join(names)}: {text}." for text, names in said.items()]
     counted = [view for index, view in enumerate(views) if index not in others]
     if any(view.laterality not in sides for view in counted):
         notes.append("Some files do not say which breast they show: there are no scores of breasts and exam.")
