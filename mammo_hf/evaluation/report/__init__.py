@@ -172,7 +172,7 @@ def metrics_table(figures: Mapping[str, Any]) -> dict[str, Any]:
 
 def _figure(value: float | Sequence[float] | None, digits: int = 2) -> str:
     if isinstance(value, Sequence):  # the step of ten counts that it is in
-        return " to ".join(f"{end:.{digits}f}" for end in value)
+        return "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}".join(f"{end:.{digits}f}" for end in value)
     return "\N{EN DASH}" if value is None else f"{value:.{digits}f}"
 
 
