@@ -20,7 +20,7 @@ from mammo_hf.data.training_data import prepared_images
 from mammo_hf.models.checkpoint import starting_config
 from mammo_hf.models.configuration_mammo_swin import MammoSwinConfig
 from mammo_hf.phantom.writing import write_phantom
-from mammo_hf.training.trainer import MimTrainer
+from mammo_hf.training.mim import MimTrainer
 
 # a model with its image size and batch; the first is what the demonstration trains
 CASES = (("nano", (224, 112), 16), ("tiny", (224, 224), 4), ("tiny", (448, 224), 4))
