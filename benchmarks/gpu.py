@@ -2,7 +2,7 @@
 
 python benchmarks/gpu.py --output gpu.md
 python benchmarks/gpu.py --only mim explain
-python benchmarks/gpu.py --model nano --image_size 224 112 --batch_size 2 --rounds 1 --images 24 --frame 512 256    a try
+python benchmarks/gpu.py --model nano --image_size 224 112 --batch_size 2 --rounds 1 --images 24 --frame 512 256   a try
 
 Ratios of time by the clock on a GPU, of processor time on a CPU, medians over turns in which both sides do a step:
 
