@@ -7,10 +7,10 @@ PIP_FLAGS ?=
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: dist sbom chromium pacs fuzz help install demo picture docs test test-common test-slow test-lowest lint format clean
+.PHONY: container dist sbom chromium pacs fuzz help install demo picture docs test test-common test-slow test-lowest lint format clean
 
 help:
-	@echo "make demo | picture | docs | dist | sbom | fuzz | test | test-common | test-slow | test-lowest | lint | format | clean"
+	@echo "make demo | picture | docs | container | dist | sbom | fuzz | test | test-common | test-slow | test-lowest | lint | format | clean"
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -38,6 +38,11 @@ sbom: install
 # wheel and sdist, the same bytes from the same files
 dist: install
 	$(BIN)/python -m build --no-isolation
+
+# the steps of .devcontainer/Containerfile in an environment of their own, then predict and the page on a root that cannot
+# be written to, with no network: needs root for that part
+container: dist
+	$(PYTHON) scripts/container.py build/container
 
 lint: install
 	$(BIN)/ruff check .

@@ -374,9 +374,16 @@ def test_an_ordinary_breast_raises_no_doubt():
     assert find_breast(soft()[0]).notes == ()
 
 
-def test_a_breast_much_smaller_than_the_others_is_told_from_one_that_was_not_found():
-    assert much_smaller([0.4, 0.5, 0.1, 0, 0.45]) == [False, False, True, False, False]
-    assert much_smaller([]) == []
+@given(
+    st.lists(st.floats(0.2, 0.35), min_size=3, max_size=30),
+    st.lists(st.sampled_from([0.0, 0.001, 0.02, 0.05]), max_size=2),
+    st.randoms(use_true_random=False),
+)
+def test_a_breast_much_smaller_than_the_others_is_told_from_one_that_was_not_found(usual, odd, order):
+    fractions = [*usual, *odd]
+    order.shuffle(fractions)
+    assert much_smaller(fractions) == [0 < fraction < 0.1 for fraction in fractions]
+    assert much_smaller(odd[:1]) == [False] * len(odd[:1])  # alone it is as large as the others
 
 
 def test_real_dark_films_keep_their_breast(real_data):
