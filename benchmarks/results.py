@@ -47,7 +47,7 @@ WITHIN = (
     *("image statistics, ranks equalised", "image statistics, ranks equalised, boosted"),
     *("image statistics, tone curves, boosted", "teacher, ranks equalised", "teacher, tone curves"),
 )
-TUNED = tuple(f"masked_500, last stage{more}" for more in ("", ", pairs", ", pairs, tone curves"))
+TUNED = ("masked_500, last stage", "masked_500, last stage, pairs")
 # the demonstration's phantoms, scripts/demo.py
 PHANTOM = (
     *("--patients", 240, "--image_size", 448, 224, "--mass_fraction", 1, "--lesion_scale", 2.5),
