@@ -4,6 +4,9 @@ python benchmarks/scale_plan.py                                 EMBED's 3.4 mill
 python benchmarks/scale_plan.py --write docs/scale.md           and puts it into the page, between its two marks
 python benchmarks/scale_plan.py --images 480323 --vcpu_hour 0.05 --node_cpus 96 --hours 12
 
+The last lines compare, for whole collections, one machine and a cluster on Ray: by pydicom's own chain with PIL, as
+most scripts read (`peers.naive`), by `prepare`, and by `prepare` with ``decode="fast"``.
+
 What is measured is rounded first and calculated with afterwards, so that everybody can follow the arithmetic on paper.
 Times are processor time of one core, reading the best of three: others at work on the machine hardly lengthen them.
 """
@@ -22,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import pydicom
+from peers import naive
 from pydicom.uid import JPEG2000Lossless
 from results_tables import fill
 
@@ -30,16 +34,20 @@ from mammo_hf.data.prepare.running import SHARD_SIZE, prepare_images
 from mammo_hf.phantom.writing import write_phantom
 
 FRAME, CANVAS = (4096, 3328), (896, 448)
+COLLECTIONS = {"RSNA": 54_706, "EMBED": 3_400_000}
+RAY_NODES = 8
 
 
 @dataclass(frozen=True)
 class Source:
-    """What an image of one transfer syntax costs."""
+    """What an image of one transfer syntax costs; ``chain_ms`` and ``fast_ms`` are other ways to read it."""
 
     name: str
     read_ms: int
     write_ms: int
     megabytes: float
+    chain_ms: int
+    fast_ms: int
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,8 @@ def plan(machine: str, sources: list[Source], kept_kb: int, assumed: Assumed) ->
     """Return the plan as text: what is measured, what is assumed, and the arithmetic."""
     lines = [f"measured: {FRAME[0]} x {FRAME[1]} in 16 bits to {CANVAS[0]} x {CANVAS[1]}, one core of {machine}"]
     lines += [
-        f"  {one.name}: {one.read_ms:,} ms to read, {one.write_ms:,} ms to write, {one.megabytes} MB a file"
+        f"  {one.name}: {one.read_ms:,} ms to read, {one.write_ms:,} ms to write, {one.megabytes} MB a file; "
+        f'{one.chain_ms:,} ms by pydicom\'s chain, {one.fast_ms:,} ms with decode="fast"'
         for one in sources
     ]
     lines += [
@@ -76,8 +85,23 @@ def plan(machine: str, sources: list[Source], kept_kb: int, assumed: Assumed) ->
         "  kept",
         f"    {kept_kb:,} kB x {assumed.images:,} = {terabytes:,.2f} TB, in {shards:,} shards of {SHARD_SIZE}",
         f"    price: {terabytes:,.2f} TB x {assumed.terabyte_month:g} = {kept_price:,.2f} a month",
+        f"hours on one machine of {assumed.node_cpus} CPUs; on {RAY_NODES} of them on Ray; each by pydicom's chain / "
+        'by prepare / with decode="fast":',
     ]
+    for name, images in COLLECTIONS.items():
+        lines += [_of_collection(name, images, one, kept_kb, assumed) for one in sources]
     return "\n".join(lines) + "\n"
+
+
+def _of_collection(name: str, images: int, one: Source, kept_kb: int, assumed: Assumed) -> str:
+    ways = [(taken + one.write_ms) * images / 3.6e6 / assumed.node_cpus for taken in _ways(one)]
+    hours = (" / ".join(f"{way / nodes:,.2f}" for way in ways) for nodes in (1, RAY_NODES))
+    gigabytes = f"{one.megabytes * images / 1e3:,.0f} GB read, {kept_kb * images / 1e6:,.0f} GB kept"
+    return f"  {name}, {images:,} images, {one.name}: {'; '.join(hours)}; {gigabytes}"
+
+
+def _ways(one: Source) -> tuple[int, int, int]:
+    return one.chain_ms, one.read_ms, one.fast_ms
 
 
 def _of_source(one: Source, assumed: Assumed) -> list[str]:
@@ -107,10 +131,16 @@ def measure(work: Path) -> tuple[list[Source], int]:
     packed = [compressed(path, work / f"packed-{number}.dcm") for number, path in enumerate(plain)]
     sources = []
     for name, paths in {"uncompressed": plain, "JPEG 2000 lossless": packed}.items():
-        read = min(cpu(lambda paths=paths: [processor.fit(path) for path in paths]) for _ in range(3)) / len(paths)
+        ways = (naive, processor.fit, processor.with_settings({"decode": "fast"}).fit)
+        chain, read, fast = (per_image(way, paths) for way in ways)
         size = float(np.mean([path.stat().st_size for path in paths]))
-        sources.append(Source(name, round(1e3 * read), write_ms, round(size / 1e6, 1)))
+        sources.append(Source(name, read, write_ms, round(size / 1e6, 1), chain, fast))
     return sources, round(summary.size / summary.images / 1e3)
+
+
+def per_image(way: Callable[[Path], object], paths: list[Path]) -> int:
+    """Milliseconds of one core per image, the best of three."""
+    return round(1e3 * min(cpu(lambda: [way(path) for path in paths]) for _ in range(3)) / len(paths))
 
 
 def cpu(work: Callable[[], Any]) -> float:
@@ -127,8 +157,9 @@ def rewrite(table: Collection, processor: MammoImageProcessor, out: Path) -> Non
 
 
 def compressed(path: Path, out: Path) -> Path:
-    """Write a copy of a file in JPEG 2000."""
+    """Write a copy of a file in JPEG 2000, with a window: without one it is read whole however it is decoded."""
     dataset = pydicom.dcmread(path)
+    dataset.WindowCenter, dataset.WindowWidth = 1 << 15, 1 << 16
     dataset.compress(JPEG2000Lossless)
     dataset.save_as(out)
     return out

@@ -25,9 +25,14 @@ def test_every_line_follows_from_the_measured_and_the_assumed_figures(program, s
     block = tables.filled(ROOT / "docs" / "scale.md")["scale_plan"]
     text = block.removeprefix("```\n").removesuffix("```\n")
     sources = [
-        scale_plan.Source(name, int(number(read)), int(number(write)), float(size))
-        for name, read, write, size in re.findall(
-            r"^  (.+): ([\d,]+) ms to read, ([\d,]+) ms to write, ([\d.]+) MB a file$", text, re.MULTILINE
+        scale_plan.Source(
+            name, int(number(read)), int(number(write)), float(size), *(int(number(one)) for one in others)
+        )
+        for name, read, write, size, *others in re.findall(
+            r"^  (.+): ([\d,]+) ms to read, ([\d,]+) ms to write, ([\d.]+) MB a file; "
+            r"([\d,]+) ms by pydicom's chain, ([\d,]+) ms with",
+            text,
+            re.MULTILINE,
         )
     ]
     assert [source.name for source in sources] == ["uncompressed", "JPEG 2000 lossless"]
@@ -46,7 +51,7 @@ def test_every_line_follows_from_the_measured_and_the_assumed_figures(program, s
 
 def test_the_arithmetic(scale_plan):
     assumed = scale_plan.Assumed(images=1_000_000, vcpu_hour=0.5, terabyte_month=20, node_cpus=10, hours=5)
-    text = scale_plan.plan("a core", [scale_plan.Source("plain", 3590, 10, 20.0)], 1000, assumed)
+    text = scale_plan.plan("a core", [scale_plan.Source("plain", 3590, 10, 20.0, 7190, 1790)], 1000, assumed)
     for line in (
         "(3,590 + 10) ms x 1,000,000 / 3,600,000 = 1,000.0 CPU hours",
         "price: 1,000.0 h x 0.5 = 500.00",
@@ -56,3 +61,6 @@ def test_the_arithmetic(scale_plan):
         "price: 1.00 TB x 20 = 20.00 a month",
     ):
         assert f"    {line}\n" in text
+    hours = [7200 * 54.706 / 3600 / 10, 3600 * 54.706 / 3600 / 10, 1800 * 54.706 / 3600 / 10]
+    one, ray = (" / ".join(f"{hour / nodes:,.2f}" for hour in hours) for nodes in (1, scale_plan.RAY_NODES))
+    assert f"  RSNA, 54,706 images, plain: {one}; {ray}; 1,094 GB read, 55 GB kept\n" in text
