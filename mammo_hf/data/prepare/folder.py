@@ -317,7 +317,8 @@ def open_prepared(
         processor: Processor that draws the rows of a native store; ``None``: the folder's own.
 
     Raises:
-        UsageError: The folder is not finished, or it is a native store and its codec is not installed.
+        UsageError: The folder is not finished, was prepared by an earlier version, or is a native store and its codec
+            is not installed.
     """
     place = Folder(folder)
     about = read_about(place)
@@ -336,6 +337,10 @@ def open_prepared(
             )
         if not some and len(loaded) != about["images"]:
             raise EOFError
+    missing = [name for name in SCHEMA.names if name not in loaded.column_names]
+    if missing:
+        problem = f"was prepared by an earlier version: there is no column {missing[0]!r}"
+        raise UsageError(problem, source=folder, remedy="prepare the collection again")
     return loaded if about.get("store") != NATIVE_STORE else loaded.with_transform(_on_canvas(folder, processor))
 
 
@@ -442,17 +447,7 @@ def for_training(
         collection: A part of the same images, with the split that training wants.
         tasks: Tasks of ``labels``, in order; -100 if the collection has no such label.
         lesions: Whether the lesion maps belong to the first of these tasks; otherwise they are left out.
-
-    Raises:
-        UsageError: The rows were prepared by an earlier version.
     """
-    missing = [name for name in SCHEMA.names if name not in prepared.column_names]
-    if missing:
-        raise UsageError(
-            f"was prepared by an earlier version: there is no column {missing[0]!r}",
-            source="prepared images",
-            remedy="prepare the collection again",
-        )
     at = {image_id: index for index, image_id in enumerate(collection.column("image_id"))}
     found = [at.get(image_id) for image_id in prepared.select_columns(["image_id"])[:]["image_id"]]
     labels = known_labels(collection, tasks)

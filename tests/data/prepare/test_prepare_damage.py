@@ -3,10 +3,12 @@
 import json
 import shutil
 
+import pyarrow as pa
 import pytest
 
 from mammo_hf.data.prepare.folder import open_prepared, prepared_processor, prepared_table
 from mammo_hf.data.prepare.running import prepare_images
+from mammo_hf.data.prepared_row import SCHEMA
 from mammo_hf.errors import MammoError
 
 FILES = (
@@ -103,3 +105,10 @@ def test_labels_that_are_not_those_of_the_rows_are_damage(whole, tmp_path, label
     (folder / "prepared.json").write_text(json.dumps(about))
     with pytest.raises(MammoError, match=r"is damaged: .* run mammo-hf prepare again"):
         prepared_table(folder)
+
+
+@pytest.mark.parametrize("form", ["arrow", "parquet"])
+def test_a_folder_that_lacks_a_column_of_today_is_to_be_prepared_again(whole, monkeypatch, form):
+    monkeypatch.setattr("mammo_hf.data.prepare.folder.SCHEMA", SCHEMA.append(pa.field("later", pa.int64())))
+    with pytest.raises(MammoError, match=f"{form}: was prepared by an earlier version.*'later'; prepare the coll"):
+        open_prepared(whole / form)
