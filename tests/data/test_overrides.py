@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 import mammo_hf
 from mammo_hf import MammoImageProcessor
-from mammo_hf.data.overrides import Override, override_of, read_overrides
+from mammo_hf.data.overrides import NOTHING, Override, override_of, read_overrides
 from mammo_hf.data.prepare.running import prepare_images
 from mammo_hf.dicom import mammogram_dataset
 from mammo_hf.errors import DataError, UsageError
@@ -60,6 +64,42 @@ def test_a_table_is_read_as_people_write_it(tmp_path, archive, text, file, says)
     found = read_overrides(table(tmp_path, text), [archive])
     assert override_of(found, archive / file) == says
     assert override_of(found, archive / "other.dcm") == Override()
+
+
+WORDS = {
+    "laterality": {"L": ["L", "left", "LINKS", "gauche", "Esquerda"], "R": ["r", "Right", "rechts", "droite"]},
+    "view": {"CC": ["CC", "cc", "face"], "MLO": ["MLO", "schräg", "oblique"], "XCCL": ["xccl"]},
+    "skip": {"yes": ["yes", "JA", "sim"], "no": ["no", "nein", "NON"]},
+}
+HEADERS = {
+    "path": ["path", "Datei", "file name"],
+    "laterality": ["laterality", "Seite", "côté"],
+    "view": ["view", "incidence", "proyección"],
+    "skip": ["skip"],
+}
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_any_order_language_and_separator_says_the_same(data):
+    files = {f"{folder}/{number}.png" for folder in "ab" for number in range(3)}
+    columns = data.draw(st.permutations(list(HEADERS)))
+    said = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in files:
+            Path(folder, name).parent.mkdir(exist_ok=True)
+            Path(folder, name).touch()
+        separator = data.draw(st.sampled_from([",", ";", "\t"]))
+        lines = [separator.join(data.draw(st.sampled_from(HEADERS[name])) for name in columns)]
+        for name in data.draw(st.lists(st.sampled_from(sorted(files)), min_size=1, unique=True)):
+            facts = {kind: data.draw(st.sampled_from(["", *words])) for kind, words in WORDS.items()}
+            cells = {kind: data.draw(st.sampled_from(WORDS[kind].get(fact, [""]))) for kind, fact in facts.items()}
+            cells["path"] = data.draw(st.sampled_from([name, name.replace("/", "\\"), name.upper(), f"D:/x/{name}"]))
+            lines.append(separator.join(cells[kind] for kind in columns))
+            said[name] = Override(facts["laterality"], facts["view"], facts["skip"] == "yes")
+        path = table(Path(folder), "\n".join(lines), "fixes.csv")
+        found = read_overrides(path, [folder])
+        assert {name: override_of(found, Path(folder, name)) for name in files} == dict.fromkeys(files, NOTHING) | said
 
 
 @pytest.mark.parametrize(

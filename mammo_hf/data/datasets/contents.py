@@ -352,7 +352,7 @@ class Files:
     """
 
     def __init__(self, folders: Iterable[Path], rejected: list[Rejected], *, is_own: bool = False) -> None:
-        self._folders = list(dict.fromkeys(folders))
+        self._folders = list(folders)  # the last one stays last, also if it is an earlier one too
         self._is_own = is_own
         self._rejected = rejected
         self._below: dict[str, dict[str, list[str]]] = {}  # below the last folder, by lower-case name and path
