@@ -21,7 +21,7 @@ from .swin import (
     preserve_state,
     stage_grids,
 )
-from .targets import gradients_of, score
+from .targets import gradients_of, no_gradient, score
 
 
 @explainer
@@ -126,12 +126,16 @@ def legrad(
     """
     received: dict[tuple[int, int], torch.Tensor] = {}  # by the stage's grid, summed over its blocks
 
-    def add(windows: Windows, gradient: torch.Tensor) -> None:
+    def add(windows: Windows, gradient: torch.Tensor | None) -> None:
+        if gradient is None:  # as through a quantised layer
+            return
         found = windows.received(gradient.float().relu()).mean(dim=1, keepdim=True)
         received[windows.grid] = received[windows.grid] + found if windows.grid in received else found
 
     with preserve_state(model), attention_gradients(model, _size(pixel_values), stage, add) as leaves:
         gradients_of(score(model(pixel_values).logits, target, model.config), leaves)
+    if not received:
+        raise no_gradient()
     grid = max(received)
     total = torch.zeros_like(received[grid])
     for found in received.values():

@@ -279,7 +279,7 @@ def attention_taps(model: PreTrainedModel, size: tuple[int, int], first: int = 0
 
 @contextmanager
 def attention_gradients(
-    model: PreTrainedModel, size: tuple[int, int], first: int, take: Callable[[Windows, torch.Tensor], None]
+    model: PreTrainedModel, size: tuple[int, int], first: int, take: Callable[[Windows, torch.Tensor | None], None]
 ) -> Iterator[list[torch.Tensor]]:
     """Pass on the gradient of each block's attention weights as soon as a backward pass has it, and keep none.
 
@@ -290,7 +290,8 @@ def attention_gradients(
         model: A Swin classifier.
         size: The input's (height, width) in pixels.
         first: Index of the stage to begin with; the graph starts at its first block.
-        take: Function of the way a block cuts its grid, and the gradient (batch * windows, heads, window^2, window^2).
+        take: Function of the way a block cuts its grid, and the gradient (batch * windows, heads, window^2, window^2),
+            ``None`` if none flows to it.
 
     Yields:
         The input of the first block per forward pass: a leaf, to which the score is to be differentiated.

@@ -207,22 +207,27 @@ def gradients_of(total: torch.Tensor, inputs: Sequence[torch.Tensor]) -> tuple[t
     Raises:
         UsageError: No gradient can flow, as through a quantised layer.
     """
-    problem = "no gradient flows through this model (are its layers quantised?)"
-    remedy = "explain the model in float32 or bfloat16, or use attention or occlusion, which need none"
     if not total.requires_grad:
-        raise UsageError(problem, source="model", remedy=remedy)
+        raise no_gradient()
     try:
         found = torch.autograd.grad(total, inputs, allow_unused=True)
     except (RuntimeError, NotImplementedError) as error:
         if "out of memory" in str(error):
             raise
-        raise UsageError(problem, source="model", remedy=remedy) from error
+        raise no_gradient() from error
     if all(gradient is None for gradient in found):  # not zero, which is possible, but unknown
-        raise UsageError(problem, source="model", remedy=remedy)
+        raise no_gradient()
     return tuple(
         torch.zeros_like(tensor) if gradient is None else gradient
         for tensor, gradient in zip(inputs, found, strict=True)
     )
+
+
+def no_gradient() -> UsageError:
+    """Return the error of a model through which no gradient can flow."""
+    problem = "no gradient flows through this model (are its layers quantised?)"
+    remedy = "explain the model in float32 or bfloat16, or use attention or occlusion, which need none"
+    return UsageError(problem, source="model", remedy=remedy)
 
 
 def _task_of(index: int, config: Any) -> slice:

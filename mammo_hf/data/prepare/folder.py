@@ -338,7 +338,7 @@ def open_prepared(
         if not some and len(loaded) != about["images"]:
             raise EOFError
     missing = [name for name in SCHEMA.names if name not in loaded.column_names]
-    if missing:
+    if missing and is_prepared(folder):
         problem = f"was prepared by an earlier version: there is no column {missing[0]!r}"
         raise UsageError(problem, source=folder, remedy="prepare the collection again")
     return loaded if about.get("store") != NATIVE_STORE else loaded.with_transform(_on_canvas(folder, processor))
