@@ -69,7 +69,7 @@ def _odd_size(folder):
         (_another_processor, "of a ViTImageProcessor"),
         (_without_config, "there is no model here"),
         (_without_weights, "cannot be loaded"),
-        (_cut_weights, "cannot be loaded"),
+        (_cut_weights, r"model\.safetensors: is damaged"),
         (_another_model, "is a model of type 'vit'"),
         (_three_channels, "with 1 channels, its model takes .* with 3"),
         (_odd_size, "20"),
