@@ -84,11 +84,11 @@ def size_text(size: float) -> str:
     return f"{size / 1e3:.0f} kB"
 
 
-def check_weights(model: str | os.PathLike[str], subfolder: str = "") -> None:
+def check_weights(model: str | os.PathLike[str] | None, subfolder: str | None) -> None:
     """Refuse a model's folder with damaged weights; what is missing, or not on this machine, is left to transformers.
 
     Args:
-        model: Folder of a model, or its name on the Hub.
+        model: Folder of a model, or its name on the Hub; ``None``: weights are not read from a file.
         subfolder: Folder in it that holds the weights.
 
     Raises:
@@ -96,7 +96,7 @@ def check_weights(model: str | os.PathLike[str], subfolder: str = "") -> None:
     """
     from safetensors import safe_open  # importing it takes a while
 
-    for path in Path(model, subfolder).glob("model*.safetensors"):
+    for path in () if model is None else Path(model, subfolder or "").glob("model*.safetensors"):
         with refusing(path), safe_open(path, framework="numpy"):
             pass
 

@@ -125,7 +125,7 @@ class MammoBagForClassification(PreTrainedModel):
         Raises:
             DataError: A file of weights on this machine is damaged or cut short.
         """
-        check_weights(pretrained_model_name_or_path or "", kwargs.get("subfolder") or "")
+        check_weights(pretrained_model_name_or_path, kwargs.get("subfolder"))
         return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
@@ -94,13 +93,15 @@ class TaskConfig(PreTrainedConfig):
 
     @classmethod
     def get_config_dict(
-        cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
+        cls, pretrained_model_name_or_path: Any, **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Read ``config.json`` as transformers does, but refuse a damaged one by its name.
 
         Raises:
             DataError: A file on this machine is not the configuration of a model.
         """
+        if pretrained_model_name_or_path is None:  # transformers loads a given state dict so
+            return super().get_config_dict(pretrained_model_name_or_path, **kwargs)
         path = Path(pretrained_model_name_or_path, kwargs.get("subfolder") or "")
         check_json_object(path / CONFIG if path.is_dir() else path)
         found = super().get_config_dict(pretrained_model_name_or_path, **kwargs)

@@ -300,7 +300,7 @@ class _MammoSwinModel(SwinPreTrainedModel):
         Raises:
             DataError: A file of weights on this machine is damaged or cut short.
         """
-        check_weights(pretrained_model_name_or_path or "", kwargs.get("subfolder") or "")
+        check_weights(pretrained_model_name_or_path, kwargs.get("subfolder"))
         return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:

@@ -146,6 +146,15 @@ def test_rows_of_tasks_that_stay_are_kept(tmp_path, caplog):
     assert torch.equal(again.classifier.weight, after.classifier.weight)
 
 
+def test_weights_may_be_given_without_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.json").write_text("no model's")  # what is in the current folder is not looked at
+    (tmp_path / "model.safetensors").write_text("no weights")
+    given = classifier()
+    loaded = type(given).from_pretrained(None, config=given.config, state_dict=given.state_dict())
+    assert torch.equal(loaded.classifier.weight, given.classifier.weight)
+
+
 @pytest.mark.parametrize(
     "asked",
     [{"num_labels": 3}, {"id2label": {0: "neg", 1: "pos"}}, {"id2label": {index: f"x{index}" for index in range(5)}}],
