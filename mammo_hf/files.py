@@ -84,23 +84,6 @@ def size_text(size: float) -> str:
     return f"{size / 1e3:.0f} kB"
 
 
-def check_weights(model: str | os.PathLike[str] | None, subfolder: str | None) -> None:
-    """Refuse a model's folder with damaged weights; what is missing, or not on this machine, is left to transformers.
-
-    Args:
-        model: Folder of a model, or its name on the Hub; ``None``: weights are not read from a file.
-        subfolder: Folder in it that holds the weights.
-
-    Raises:
-        DataError: A file of weights is damaged or cut short.
-    """
-    from safetensors import safe_open  # importing it takes a while
-
-    for path in () if model is None else Path(model, subfolder or "").glob("model*.safetensors"):
-        with refusing(path), safe_open(path, framework="numpy"):
-            pass
-
-
 def as_new_files(*paths: str | os.PathLike[str]) -> None:
     """Give files or folders the mode that the user's umask gives new ones: some libraries write for the user alone.
 
@@ -111,6 +94,33 @@ def as_new_files(*paths: str | os.PathLike[str]) -> None:
     os.umask(mask)
     for path in paths:
         os.chmod(path, (0o777 if os.path.isdir(path) else 0o666) & ~mask)
+
+
+class ModelFiles:
+    """Base of our models, before that of transformers: weights of a folder are checked, and written as others are."""
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Load as transformers does, but refuse damaged weights by the name of their file.
+
+        What is missing, or not on this machine, is left to transformers, and so is ``None``: weights that are given.
+
+        Raises:
+            DataError: A file of weights on this machine is damaged or cut short.
+        """
+        from safetensors import safe_open  # importing it takes a while
+
+        if pretrained_model_name_or_path is not None:
+            folder = Path(pretrained_model_name_or_path, kwargs.get("subfolder") or "")
+            for path in folder.glob("model*.safetensors"):
+                with refusing(path), safe_open(path, framework="numpy"):
+                    pass
+        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)  # type: ignore[misc]
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+        """Save as transformers does, with weights that are readable as the user's umask says, not by the user alone."""
+        super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
+        as_new_files(*Path(save_directory).glob("*.safetensors"))
 
 
 def writable_folder(folder: Path) -> Path:

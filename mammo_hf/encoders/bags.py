@@ -7,10 +7,8 @@ serves every level, with missing and further views.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +22,7 @@ from transformers.utils.generic import can_return_tuple
 
 from ..data.prepared_row import GRAZED
 from ..errors import DataError, UsageError
-from ..files import as_new_files, check_weights
+from ..files import ModelFiles
 from ..metrics.aggregation import UNKNOWN
 from ..models.losses import lesion_attention_loss, multi_task_loss
 from .configuration_mammo_bag import MammoBagConfig
@@ -71,7 +69,7 @@ class MammoBagOutput(ModelOutput):
     attentions: torch.Tensor | None = None
 
 
-class MammoBagForClassification(PreTrainedModel):
+class MammoBagForClassification(ModelFiles, PreTrainedModel):
     """A linear classifier over attention-pooled features of an image, a breast or an exam.
 
     An image is the mean of its whole views next to attention over its tiles; a breast is attention over its images; a
@@ -118,25 +116,14 @@ class MammoBagForClassification(PreTrainedModel):
             if module.bias is not None:
                 init.zeros_(module.bias)
 
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """Load as transformers does, but refuse damaged weights by the name of their file.
-
-        Raises:
-            DataError: A file of weights on this machine is damaged or cut short.
-        """
-        check_weights(pretrained_model_name_or_path, kwargs.get("subfolder"))
-        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-
-    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
-        """Save as transformers does, with weights that are readable as the user's umask says.
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
+        """Save as our models do, unless the configuration has other tasks than the model.
 
         Raises:
             UsageError: ``config.tasks`` was changed after the model had been built.
         """
         self._check_tasks()
-        super().save_pretrained(save_directory, *args, **kwargs)
-        as_new_files(*Path(save_directory).glob("*.safetensors"))
+        super().save_pretrained(*args, **kwargs)
 
     def _check_tasks(self) -> None:
         if self.classifier.out_features != self.config.num_labels:

@@ -9,12 +9,10 @@ from __future__ import annotations
 import copy
 import logging
 import math
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,7 +39,7 @@ from transformers.models.swin.modeling_swin import SwinLayer as StockSwinLayer
 from transformers.utils.generic import can_return_tuple
 
 from ..errors import UsageError
-from ..files import as_new_files, check_weights
+from ..files import ModelFiles
 from .configuration_mammo_swin import MammoSwinConfig
 from .losses import (
     breast_pixels,
@@ -288,20 +286,10 @@ _MODULE_NAMES = (
 )  # fmt: skip
 
 
-class _MammoSwinModel(SwinPreTrainedModel):
+class _MammoSwinModel(ModelFiles, SwinPreTrainedModel):
     """Common part of both models."""
 
     config_class = MammoSwinConfig
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """Load as transformers does, but refuse damaged weights by the name of their file.
-
-        Raises:
-            DataError: A file of weights on this machine is damaged or cut short.
-        """
-        check_weights(pretrained_model_name_or_path, kwargs.get("subfolder"))
-        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load weights as any module does, under the names of its modules or of its saved checkpoints.
@@ -320,11 +308,6 @@ class _MammoSwinModel(SwinPreTrainedModel):
             if assign and isinstance(module, SwinRelativePositionBias) and module.relative_position_index.is_meta:
                 module.relative_position_index = module._create_relative_position_index().view(-1)
         return found
-
-    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
-        """Save as transformers does, with weights that are readable as the user's umask says, not by the user alone."""
-        super().save_pretrained(save_directory, *args, **kwargs)
-        as_new_files(*Path(save_directory).glob("*.safetensors"))
 
 
 # arguments of `from_pretrained` that say where a checkpoint is, which its configuration and its weights both need
