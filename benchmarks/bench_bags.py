@@ -27,6 +27,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+from recipe import LESIONS
 from transformers import TrainerCallback
 
 from mammo_hf.data.collection import Collection
@@ -131,9 +132,8 @@ def quality(folder: str, task: str | None, percentages: list[float], seeds: int,
 
 def phantoms(work: Path, encoder: str, patients: int, seeds: int, options: dict[str, Any]) -> None:
     """Draw phantoms of the demonstration's kind at the size of a film, embed the labelled ones, and print the AUCs."""
-    lesions = {"mass_fraction": 1.0, "lesion_scale": 2.5, "lesion_contrast": 1.1, "lesion_halo": 1.4}
     if not (work / "phantoms").is_dir():
-        write_phantom(work / "phantoms", patients=patients, size=(2048, 1024), num_workers=1, progress=False, **lesions)
+        write_phantom(work / "phantoms", patients=patients, size=(2048, 1024), num_workers=1, progress=False, **LESIONS)
     collection = load(work / "phantoms")
     # each seed divides all patients again: their own test split has a quarter of them
     rows = [row | {"split": "train"} for row in collection if row["pathology"] is not None]

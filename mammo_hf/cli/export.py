@@ -39,7 +39,6 @@ def main(arguments: list[str]) -> None:
     given: dict[str, Any] = vars(parser().parse_args(arguments))
     from ..errors import UsageError
     from ..inference.exported import export_classifier  # imports torch, which --help should not
-    from ..inference.int8 import export_int8
     from ..inference.scoring import load_classifier
     from .running import quiet
 
@@ -50,6 +49,8 @@ def main(arguments: list[str]) -> None:
         if dataset is None:
             problem, remedy = "is needed to calibrate INT8 and to compare its scores", "name images with labels"
             raise UsageError(problem, source="dataset", remedy=remedy)
+        from ..inference.int8 import export_int8  # imports what reads collections, which no other export needs
+
         images = opened(dataset, given, processor_settings(given))
         found = export_int8(model, images, out, format=format, num_workers=given["num_workers"], seed=given["seed"])
         for name, task in found["tasks"].items():

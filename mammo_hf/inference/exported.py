@@ -405,11 +405,12 @@ def _session(path: Path, threads: int | None = None) -> Any:
     except ImportError as error:
         extra = "openvino" if package == "openvino" else "onnx"
         raise UsageError(f"{package} is not installed", source=path.parent, remedy=install(extra)) from error
+    threads = threads or torch.get_num_threads()
     try:
         if package == "openvino":
-            return _OpenVinoSession(path, threads or torch.get_num_threads())
+            return _OpenVinoSession(library.Core(), path, threads)
         options = library.SessionOptions()
-        options.intra_op_num_threads = threads or torch.get_num_threads()
+        options.intra_op_num_threads = threads
         return library.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the errors of neither have a common class of their own
         raise DataError("cannot be read", source=path, remedy="export the classifier again") from error
@@ -418,9 +419,8 @@ def _session(path: Path, threads: int | None = None) -> Any:
 class _OpenVinoSession:
     """Graph in OpenVINO's format, run as a session of onnxruntime is; each thread that calls it compiles its own."""
 
-    def __init__(self, path: Path, threads: int) -> None:
-        self.core = importlib.import_module("openvino").Core()
-        self.model = self.core.read_model(path)
+    def __init__(self, core: Any, path: Path, threads: int) -> None:
+        self.core, self.model = core, core.read_model(path)
         # float32 where the processor would round to bfloat16 by itself; one model of several is not pinned to a core
         self.hints = {
             "INFERENCE_NUM_THREADS": threads,

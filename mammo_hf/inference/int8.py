@@ -116,8 +116,9 @@ def _calibrating(images: Collection, task: str, seed: int) -> Collection:
     Raises:
         DataError: They are of one class: ranges would be those of its images alone.
     """
-    labels = np.array([str(label) for label in images.column(task)])
-    known = sorted({str(label) for label in images.column(task) if label is not None})
+    ids, values = np.array(images.column("image_id")), images.column(task)
+    labels = np.array([str(label) for label in values])
+    known = sorted({str(label) for label in values if label is not None})
     if len(known) < 2:
         raise DataError(
             f"all training images have the label {''.join(known) or 'none'} of {task}: INT8 is calibrated on several",
@@ -127,12 +128,12 @@ def _calibrating(images: Collection, task: str, seed: int) -> Collection:
     random = np.random.default_rng(seed)
     of_each = [random.permutation(np.flatnonzero(labels == label)) for label in known]
     chosen = [rows[: -(-CALIBRATION_IMAGES // len(known))] for rows in of_each]
-    ids = {images.column("image_id")[row] for row in np.concatenate(chosen).tolist()}
-    return images.where(lambda row: row["image_id"] in ids)
+    calibrating = set(ids[np.concatenate(chosen)].tolist())
+    return images.where(lambda row: row["image_id"] in calibrating)
 
 
 def _quantise(path: Path, images: LabelledImages) -> None:
-    """Replace an ONNX file by one whose matrix products and convolutions are of integers."""
+    """Quantise the matrix products and convolutions of an ONNX file, in place of the file."""
     quantization: Any = importlib.import_module("onnxruntime.quantization")
 
     class Reader(quantization.CalibrationDataReader):

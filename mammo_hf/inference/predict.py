@@ -518,7 +518,7 @@ class _BagScorer(_Scorer):
 
     def score(self, model: BagClassifier, images: list[ReadImage]) -> BatchScores:
         """Encode and score images, each alone; see `_Scorer.score`."""
-        of_units, scores, noted = [], [], []
+        of_units, of_each, noted = [], [], []
         explained: list[Explained] = []
         wanted: dict[str, Any] = {"target": self.target, "operating_point": self.options.operating_point}
         for image in images:
@@ -526,17 +526,17 @@ class _BagScorer(_Scorer):
             _, bag = model.bag(image.views, image.laterality, image.view)
             logits, notes = bag_logits_and_notes(model, bag)
             of_units.append(bag)
-            scores.append(_calibrated(model, logits))
+            of_each.append(logits)
             noted.append(codes(notes))
         if self.options.explainer is not None and self.target is None and self.by_exam:
             of_exam = self.unit(model, of_units, list(range(len(of_units))))
             by_task = {name: of_exam[part] for name, part in task_slices(model.config).items()}
             wanted["target"] = targets_of_exam(model.config, by_task)
-        for image, bag in zip(images, of_units, strict=True):
+        for image, logits in zip(images, of_each, strict=True):
             if self.options.explainer is not None and image.views is not None:
                 found = explain_bag(model, image.views, self.options.explainer, **wanted)
-                explained.append(as_reported(found, torch.from_numpy(model.unit_logits([bag])), model.config))
-        return np.stack(scores), explained, noted, of_units
+                explained.append(as_reported(found, torch.from_numpy(logits), model.config))
+        return np.stack([_calibrated(model, logits) for logits in of_each]), explained, noted, of_units
 
     def unit(self, model: BagClassifier, images: Any, members: list[int]) -> np.ndarray:
         """Return the calibrated scores (labels,) that the head gives to the images of a unit."""

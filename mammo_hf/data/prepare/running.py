@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -195,11 +195,12 @@ def run_rows(
                 _check_rejected(results, len(collection), max_rejected_fraction)
         # loading may have found the same already
         rejected = list(dict.fromkeys(collection.rejected + sorted(_problems(results))))
+        summary = _summary(folder, results, rejected)
         if first:
-            _finish(collection, writer, results, rejected)
+            _finish(collection, writer, sorted(result.key for result in results), rejected, summary)
         if launch is not None:
             launch.end(folder)
-    return _summary(folder, results, rejected, time.monotonic() - started)
+    return replace(summary, seconds=time.monotonic() - started)
 
 
 def _check_arguments(format: str, shard_size: int, num_workers: int, max_rejected_fraction: float) -> None:
@@ -214,11 +215,12 @@ def collection_digest(collection: Collection) -> str:
     return hashlib.sha256("\n".join(sorted(collection.column("image_id"))).encode()).hexdigest()
 
 
-def _finish(collection: Collection, writer: ShardWriter, results: list[ShardResult], rejected: list[Rejected]) -> None:
+def _finish(
+    collection: Collection, writer: ShardWriter, keys: list[str], rejected: list[Rejected], summary: RunSummary
+) -> None:
     """Write what makes the shards a dataset."""
-    summary = _summary(writer.folder, results, rejected, 0)
     facts = {
-        "fingerprint": digest(sorted(result.key for result in results)),
+        "fingerprint": digest(keys),
         "collection": collection_digest(collection),
         **{"images": summary.images, "rejected": len(rejected), "bytes": summary.size},
         **{"salt_name": collection.salt_name, "notes": summary.notes, "refusals": summary.refusals},
@@ -229,7 +231,7 @@ def _finish(collection: Collection, writer: ShardWriter, results: list[ShardResu
     finish(writer.folder, writer.layout, writer.preparation, facts, rejected)
 
 
-def _summary(folder: Folder, results: list[ShardResult], rejected: list[Rejected], seconds: float) -> RunSummary:
+def _summary(folder: Folder, results: list[ShardResult], rejected: list[Rejected]) -> RunSummary:
     return RunSummary(
         folder=folder.url,
         images=sum(result.images for result in results),
@@ -239,7 +241,7 @@ def _summary(folder: Folder, results: list[ShardResult], rejected: list[Rejected
         read=sum(result.read for result in results),
         shards_written=sum(result.written for result in results),
         size=sum(result.size for result in results),
-        seconds=seconds,
+        seconds=0,
     )
 
 
