@@ -32,7 +32,7 @@ from ..data.loading import load
 from ..data.native_row import source_masks
 from ..data.precedence import places_in_views
 from ..data.prepare.executors import Launch, ray_executor
-from ..data.prepare.folder import LAYOUT, features_folder_of, folder_of, open_prepared, prepared_processor
+from ..data.prepare.folder import LAYOUT, features_folder, folder_of, open_prepared, prepared_processor
 from ..data.prepare.row import (
     FEATURES,
     KEYS,
@@ -438,7 +438,7 @@ def _opened(
     collection = (
         images if isinstance(images, Collection) else load(images, **{**reading_of(images, processor), **reading})
     )
-    if features_folder_of(collection) is not None:
+    if features_folder(collection) is not None:
         raise UsageError("holds features already", source=collection.root, remedy="name what they were made from")
     if own_reading and folder_of(collection) is not None:
         remedy = "leave it out, or embed the collection that was prepared"

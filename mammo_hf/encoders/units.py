@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ..data.collection import Collection
-from ..data.prepare.folder import features_folder_of, is_features, known_labels
+from ..data.prepare.folder import features_folder, known_labels
 from ..data.schema import ORDINAL
 from ..errors import DataError, UsageError
 from ..metrics.aggregation import UNKNOWN, counted_images, unit_keys, unit_labels
@@ -22,13 +22,6 @@ from .configuration_mammo_bag import MammoBagConfig
 from .store import features_about, read_features
 
 _READ = ("features", "scales", "lesions", "laterality", "view")
-
-
-def features_folder(images: Collection | str | os.PathLike[str]) -> str | None:
-    """Return the feature store that a collection was read from, or that a path is; ``None``: it is none."""
-    if not isinstance(images, Collection):
-        return os.fspath(images) if isinstance(images, str | os.PathLike) and is_features(images) else None
-    return features_folder_of(images)
 
 
 def features_of(

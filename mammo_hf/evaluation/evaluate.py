@@ -17,14 +17,14 @@ from transformers import PreTrainedModel
 
 from ..data.collection import Collection, Rejected
 from ..data.leaks import assert_no_leak
-from ..data.prepare.folder import folder_of
+from ..data.prepare.folder import features_folder, folder_of
 from ..data.splits import SPLIT_FILE, read_seen, read_split
 from ..data.terms import read_terms, write_terms
 from ..data.training_data import open_as_trained, prepared_images, public_name, reading_of
 from ..encoders.bags import MammoBagForClassification
 from ..encoders.classifier import encoder_name
 from ..encoders.embed import embed
-from ..encoders.units import check_features, features_folder, features_of
+from ..encoders.units import check_features, features_of
 from ..encoders.views import Views
 from ..errors import DataError, UsageError, check_choice, check_device, check_number
 from ..files import writable_folder

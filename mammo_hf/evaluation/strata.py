@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PATIENT = "patient"
 OF_THE_IMAGE = ("stratum", "vendor", "source")  # facts whose values are strata
 POOLED = "pooled"
-COMPARISONS = (POOLED, *(f"within_{kind}" for kind in (PATIENT, *OF_THE_IMAGE)))
+COMPARISONS = (POOLED, "within_patient", "within_stratum", "within_vendor", "within_source")
 FEWEST_PAIRS = 10  # a stratum with fewer pairs has no figure of its own
 Facts = Mapping[str, Sequence[str | None]]
 

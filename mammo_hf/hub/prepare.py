@@ -17,7 +17,7 @@ from ..data.prepare.executors import Executor, ray_executor
 from ..data.prepare.folder import (
     PROCESSOR,
     SPLIT_NAME,
-    features_folder_of,
+    features_folder,
     folder_of,
     prepared_table,
     read_about,
@@ -101,9 +101,9 @@ def prepare(
         raise UsageError(
             "adds nothing to a collection that is loaded", source=next(iter(reading)), remedy="give it to load"
         )
-    if features_folder_of(collection) is not None:
+    if features_folder(collection) is not None:
         problem, remedy = "holds features, not images", "name what they were made from"
-        raise UsageError(problem, source=features_folder_of(collection), remedy=remedy)
+        raise UsageError(problem, source=features_folder(collection), remedy=remedy)
     if folder_of(collection) is not None:
         raise UsageError(
             "is prepared already", source=folder_of(collection), remedy="train on it, or name what it was made from"

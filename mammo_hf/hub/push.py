@@ -196,7 +196,7 @@ def _open_repository(
 # How a training ends: metrics and card next to the checkpoint and, if asked for, a push.
 
 
-def take_over_push(args: TrainingArguments, out: Path, terms: Iterable[Terms] = ()) -> dict[str, Any] | None:
+def take_over_push(args: TrainingArguments, out: Path, terms: Iterable[Terms] = ()) -> dict[str, Any]:
     """Return where Trainer's arguments ask to push to, and switch off Trainer's own push.
 
     Trainer would push every file of the folder, and keep the token in ``training_args.bin``. The repository is opened
@@ -208,14 +208,12 @@ def take_over_push(args: TrainingArguments, out: Path, terms: Iterable[Terms] = 
         terms: Terms of all that the model will have been trained on.
 
     Returns:
-        Keyword arguments for `push`, or ``None`` if no push was asked for.
+        Keyword arguments for `push`.
 
     Raises:
         UsageError: The name is not valid on the Hub, or the terms do not allow it and there is no permission.
         HubError: The Hub cannot be reached, or does not let this token write.
     """
-    if not args.push_to_hub:
-        return None
     target: dict[str, Any] = {
         "name": args.hub_model_id or out.resolve().name,
         "private": args.hub_private_repo,

@@ -184,10 +184,10 @@ def _files_of_split(
     images: Any, model: Path, processor: MammoImageProcessor, split: str, count: int, overrides: Any
 ) -> list[str]:
     """Return the files of images of a split, those with an annotated finding first."""
-    from ..data.prepare.folder import features_folder_of, folder_of
+    from ..data.prepare.folder import features_folder, folder_of
 
     table = _images_of(images, model, processor, split, overrides)
-    if not hasattr(table, "column") or folder_of(table) is not None or features_folder_of(table) is not None:
+    if not hasattr(table, "column") or folder_of(table) is not None or features_folder(table) is not None:
         remedy = "give the collection that they were made from, or files"
         raise UsageError("are prepared, and a head over features explains files", source="the images", remedy=remedy)
     rows = sorted(table, key=lambda row: not row["findings"])

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Subset
 from transformers import TrainerCallback
 
 from ..data.collection import Collection
+from ..data.prepare.folder import features_folder
 from ..data.splits import SPLIT_FILE
 from ..data.torch_datasets import rows_of
 from ..data.training_data import collection_facts
@@ -28,7 +29,7 @@ from ..encoders.bags import TILE, WHOLE, MammoBagForClassification, collate_bags
 from ..encoders.configuration_mammo_bag import MammoBagConfig, public_record
 from ..encoders.logistic import ENOUGH, fit_logistic, linear_coefficients, logistic_probabilities
 from ..encoders.store import features_about
-from ..encoders.units import Bags, columns_of, features_folder, features_of, score_bags
+from ..encoders.units import Bags, columns_of, features_of, score_bags
 from ..errors import DataError, UsageError
 from ..evaluation.scored import scored_units
 from ..evaluation.task_figures import auroc_difference

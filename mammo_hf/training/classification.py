@@ -16,6 +16,7 @@ from transformers import Trainer, TrainerCallback
 
 from ..data.augmentation import Augmentation
 from ..data.collection import Collection
+from ..data.prepare.folder import features_folder
 from ..data.torch_datasets import EpochOfDatasets, LabelledImages, WithOtherBreast, balanced_cells, rows_of
 from ..data.training_data import (
     check_near_duplicates,
@@ -24,7 +25,6 @@ from ..data.training_data import (
     prepared_images,
     training_processor,
 )
-from ..encoders.units import features_folder
 from ..errors import DataError, UsageError
 from ..evaluation.report.facts import unreadable
 from ..evaluation.scored import scored

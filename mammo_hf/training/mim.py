@@ -39,7 +39,6 @@ from ..data.training_data import (
 )
 from ..encoders.configuration_mammo_bag import public_record
 from ..errors import DataError
-from ..hub.push import take_over_push
 from ..models.checkpoint import check_model, load_starting_weights, locate, name_of, starting_config
 from ..models.configuration_mammo_swin import SIZES
 from ..models.losses import denormalized
@@ -122,8 +121,7 @@ def pretrain(
     tasks = usable_tasks(collection, config.tasks)
     # From here on the output folder is written to
     terms = united(terms_of_training(collection, config, start), teacher.terms if teacher else ())
-    target = take_over_push(config, out, terms)
-    begin_stage(collection, config, terms, model=str(model), start=start, **seen)
+    target = begin_stage(collection, config, terms, model=str(model), start=start, **seen)
     prepared, stream = _prepared(collection, processor, config, tasks)
     if teacher is not None:
         _open_teacher(teacher, start, collection, prepared, processor, config)

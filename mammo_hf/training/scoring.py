@@ -20,7 +20,6 @@ from ..errors import DataError, UsageError
 from ..evaluation.evaluate import evaluate_after_training
 from ..evaluation.scored import Scored
 from ..evaluation.task_figures import evaluate_task
-from ..hub.push import take_over_push
 from ..metrics.classification import accuracy, auroc_of
 from ..metrics.inputs import UndefinedMetric
 from ..models.checkpoint import BAG, read_tasks
@@ -60,7 +59,7 @@ def begin_classifier(
 
     Returns:
         The collection, split by patient; the tasks, the main one first; the patients whose labels are used; and where
-        to push to, from `take_over_push`.
+        to push to, from `begin_stage`.
 
     Raises:
         UsageError: The checkpoint is of other tasks.
@@ -75,12 +74,10 @@ def begin_classifier(
     labels = {"percentage": config.label_percentage, "seed": config.seed}
     patients = labelled_patients(collection, tasks[0]["name"], saved=config.label_file, **labels)
     # From here on the output folder is written to
-    out = Path(str(config.output_dir))
     terms = terms_of_training(collection, config, start)
-    target = take_over_push(config, out, terms)
-    begin_stage(collection, config, terms, model=model, start=start, resumed=resumed)
+    target = begin_stage(collection, config, terms, model=model, start=start, resumed=resumed)
     if config.process_index == 0:
-        save_subset(patients, out / "label_subset.json", task=tasks[0]["name"], **labels)
+        save_subset(patients, Path(str(config.output_dir)) / "label_subset.json", task=tasks[0]["name"], **labels)
     return collection, tasks, patients, target
 
 

@@ -30,15 +30,14 @@ from transformers.training_args import ParallelMode
 
 from ..data import READING
 from ..data.collection import Collection
-from ..data.prepare.folder import folder_of
+from ..data.prepare.folder import features_folder, folder_of
 from ..data.splits import read_seen, save_training_split
 from ..data.terms import Terms, read_terms, terms_of_model, united, write_terms
 from ..data.torch_datasets import StreamedMaskedImages, StreamLoader
 from ..data.training_data import open_collection, reading_of
-from ..encoders.units import features_folder
 from ..errors import MammoError, UsageError, check_number, did_you_mean
 from ..files import size_text, writable_folder, write_whole
-from ..hub.push import finish_checkpoint
+from ..hub.push import finish_checkpoint, take_over_push
 from ..models.checkpoint import CONFIG, METRICS, load_model, name_of, read_metrics
 from ..models.configuration_mammo_swin import SIZES, MammoSwinConfig
 from ..models.losses import loss_counts
@@ -257,10 +256,11 @@ def begin_stage(
     start: str | None,
     resumed: bool,
     teachers: Sequence[str] = (),
-) -> None:
+) -> dict[str, Any] | None:
     """Take over the output folder: remove an earlier training, and write the split, the terms and the configuration.
 
-    The split is written before training, so that a run that is resumed knows the patients that it was trained on.
+    The split is written before training, so that a run that is resumed knows the patients that it was trained on. A
+    repository to push to is opened before anything is written.
 
     Args:
         collection: Collection with its splits.
@@ -271,12 +271,16 @@ def begin_stage(
         resumed: Whether an earlier training is resumed here, so that its checkpoints are kept.
         teachers: Folders of further models that training depends on, whose patients are recorded as well.
 
+    Returns:
+        Where to push to, from `take_over_push`; ``None`` if no push was asked for.
+
     Raises:
-        UsageError: The folder cannot be written to.
+        UsageError: The folder cannot be written to, or the terms do not allow a push that was asked for.
     """
-    if config.process_index:
-        return
     out = Path(str(config.output_dir))
+    target = take_over_push(config, out, terms) if config.push_to_hub else None
+    if config.process_index:
+        return target
     made = folder_of(collection) or features_folder(collection)
     prepared = [] if made else [config.prepared_folder()]
     for folder in (out, out / "plots", *prepared):
@@ -290,6 +294,7 @@ def begin_stage(
     before = frozenset[str]().union(*(read_seen(other) or frozenset() for other in others))
     save_training_split(collection, out, before=before, **about)
     config.save(**({} if model is None else {"model": model}))
+    return target
 
 
 def terms_of_training(collection: Collection, config: StageConfig, start: str | None) -> tuple[Terms, ...]:
@@ -311,7 +316,7 @@ def end_stage(
         config: Configuration of the stage.
         collection: Collection that it was trained on.
         start: What training started from, for the card.
-        target: Repository to push to, from `mammo_hf.hub.push.take_over_push`; ``None``: nowhere.
+        target: Where to push to, from `begin_stage`; ``None``: nowhere.
     """
     if config.process_index:
         return

@@ -8,10 +8,8 @@ from types import SimpleNamespace
 import pytest
 from hub_fixtures import checkpoint, hub, trained
 from made_checkpoint import made_checkpoint
-from transformers import TrainingArguments
 
 from mammo_hf.cli import main
-from mammo_hf.hub.push import take_over_push
 from mammo_hf.phantom.writing import write_phantom
 
 __all__ = ["checkpoint", "hub", "trained"]
@@ -51,8 +49,9 @@ def stage(collection, monkeypatch, tmp_path):
     return run
 
 
-def test_a_training_ends_with_a_card_of_its_own_collection(stage, tmp_path):
+def test_a_training_ends_with_a_card_of_its_own_collection_and_asks_the_hub_nothing(stage, hub, tmp_path):
     assert stage("--license", "apache-2.0") == 0
+    assert hub.asked == []
     text = (tmp_path / "cls" / "README.md").read_text()
     assert "license: apache-2.0" in text
     assert "mammo\\_hf phantoms, split by patient" in text
@@ -103,11 +102,6 @@ def test_the_next_stage_names_the_model_that_it_started_from(checkpoint, tmp_pat
     text = (checkpoint / "README.md").read_text()
     assert "base_model: lab/mim\n" in text
     assert "Started from lab/mim@1." in text
-
-
-def test_without_being_asked_nothing_is_pushed(hub, tmp_path):
-    assert take_over_push(TrainingArguments(str(tmp_path), use_cpu=True, report_to="none"), tmp_path) is None
-    assert hub.asked == []
 
 
 def test_push_says_where_and_which_commit(checkpoint, hub, capsys):

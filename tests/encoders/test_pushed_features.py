@@ -10,9 +10,10 @@ import huggingface_hub
 import pytest
 
 import mammo_hf
+from mammo_hf.data.prepare.folder import features_folder
 from mammo_hf.data.terms import Terms, read_terms, write_terms
 from mammo_hf.encoders import features_about
-from mammo_hf.encoders.units import check_features, features_folder
+from mammo_hf.encoders.units import check_features
 from mammo_hf.errors import DataError, UsageError
 
 

@@ -424,10 +424,10 @@ def folder_of(collection: Collection) -> str | None:
     return folder if folder is not None and is_prepared(folder) else None
 
 
-def features_folder_of(collection: Collection) -> str | None:
-    """Return the folder of features that a collection was read from; ``None``: it lists images."""
-    folder = _named_by(collection)
-    return folder if folder is not None and is_features(folder) else None
+def features_folder(images: Any) -> str | None:
+    """Return the folder of features that a collection was read from, or that a path is; ``None``: it is none."""
+    folder = _named_by(images) if isinstance(images, Collection) else images
+    return os.fspath(folder) if isinstance(folder, str | os.PathLike) and is_features(folder) else None
 
 
 def _named_by(collection: Collection) -> str | None:
