@@ -36,9 +36,9 @@ MIM = (
     *("--load_best_model_at_end", "false"),
 )
 # what within_patient.py compares: half of the breast hidden, the package's own schedule
-MIM_500 = (
+HALF = (
     *("--mask_ratio", 0.5, "--mask_within", "breast", "--per_device_train_batch_size", 32, "--learning_rate", 1e-3),
-    *("--max_steps", 500, "--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "false"),
+    *("--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "false"),
     *("--num_workers", 0, "--dataloader_pin_memory", "false", "--report_to", "none", "--seed", 0),
 )
 WITHIN = (
@@ -70,13 +70,29 @@ def teacher(dataset: str, init: str, tune: str, updates: int, out: str) -> tuple
     return (*asked, "--tune", tune, "--semi_supervised", "none", "mean_teacher", *few)
 
 
+def within_commands(work: Path, ddsm_films: Path) -> dict[str, tuple[Any, ...]]:
+    """From a result's name to the command that gives it, of the comparison within patients."""
+    mim = ("pretrain", *SIZE, *HALF, "--test_fraction", 0.3, "--validation_fraction", 0.05)
+    mim += ("--dataset", f"{work}/films", "--model")
+    taught = ("--teacher", "efficientnet-lite0", "--max_steps")
+    encoders = ("--encoders", f"{work}/masked_500", f"{work}/taught_500")
+    end = ("--work", f"{work}/within")
+    within = ("within_patient.py", "--ddsm", ddsm_films, "--folds", 3, "--percentages")
+    whole = (*within, 1, 5, *SHARES[1:], "--seeds", 2, "--only", *WITHIN, *encoders)
+    few = (*within, 100, "--only", *WITHIN[:4])
+    return {
+        "films": ("prepare", f"ddsm:{ddsm_films}", *SIZE),
+        "masked_500": (*mim, "nano", "--max_steps", 500),
+        "taught_500": (*mim, "nano", *taught, 500),
+        "taught_2000": (*mim, f"{work}/masked_500", *taught, 2000),
+        "within_patient": (*whole, *end),
+        "within_patient_longer": (*few, "--seeds", 3, *encoders, f"{work}/taught_2000", *end),
+        "within_patient_tuned": (*few, "--seeds", 1, "--updates", 200, *encoders, "--tuned", *TUNED, *end),
+    }
+
+
 def commands(work: Path, mini_mias: Path, ddsm: Path, ddsm_films: Path) -> dict[str, tuple[Any, ...]]:
     """From a result's name to the command that gives it, in the order in which they are run."""
-    mim = (*NANO, *MIM_500, "--test_fraction", 0.3, "--validation_fraction", 0.05, "--dataset", f"{work}/films")
-    within = ("within_patient.py", "--ddsm", ddsm_films, "--percentages", 1, 5, *SHARES[1:], "--seeds", 2, "--folds", 3)
-    within += ("--only", *WITHIN, "--encoders", f"{work}/masked_500", f"{work}/taught_500")
-    tuned = (*within[:3], "--percentages", 100, "--seeds", 1, "--folds", 3, "--updates", 200, "--only", *WITHIN[:4])
-    tuned += ("--encoders", f"{work}/masked_500", f"{work}/taught_500", "--tuned", *TUNED, "--work", f"{work}/within")
     films, drawn, phantom = f"{work}/ddsm_mim", f"{work}/phantom_mim", f"{work}/phantom"
     mias, abnormal = f"mini-mias:{mini_mias}", f"{work}/tables/abnormal/abnormal.toml"
     dense, breasts = f"{work}/tables/dense/dense.toml", f"{work}/tables/breasts/breasts.toml"
@@ -87,11 +103,7 @@ def commands(work: Path, mini_mias: Path, ddsm: Path, ddsm_films: Path) -> dict[
     last += ("--eval_strategy", "steps", "--eval_steps", 100, "--save_strategy", "steps", "--save_steps", 100)
     last += ("--load_best_model_at_end", "true", "--save_total_limit", 1, *QUIET)
     return {
-        "films": ("prepare", f"ddsm:{ddsm_films}", *SIZE),
-        "masked_500": ("pretrain", *mim),
-        "taught_500": ("pretrain", *mim, "--teacher", "efficientnet-lite0"),
-        "within_patient": (*within, "--work", f"{work}/within"),
-        "within_patient_tuned": tuned,
+        **within_commands(work, ddsm_films),
         "ddsm_mim": ("pretrain", "--dataset", f"ddsm:{ddsm}", "--test_fraction", 0.3, "--validation_fraction", 0.05,
                      *NANO, *MIM, "--max_steps", 1200),
         "tissue_head": study(mias, "tissue", films, *FROZEN, "all_stages", *SHARES, "--seeds", 3, "--folds", 5),
