@@ -110,7 +110,7 @@ NOTES: Mapping[str, str] = {
     "views_missing": "of the four standard views, the exam lacks {views}",
     # Collections
     "images_left_out": "{count} {kind} are left out",
-    "images_overridden": "{count} images have their side or view from the overrides file",
+    "images_overridden": "{count} images have their exam, side or view from the overrides file",
     "images_without_patient": "{count} images name no patient: each counts as a patient of its own",
     "images_without_label": "{count} of {total} images have no label",
     "images_contradicted": "{count} images are left out: their rows name two exams, sides or views",

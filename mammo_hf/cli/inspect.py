@@ -144,8 +144,8 @@ def _report(file: Path, options: dict[str, Any], override: Override | None) -> t
 
         return {"file": str(file), "refused": SKIPPED, "remedy": "remove its row to read it", "code": "skipped"}, None
     report, image = _picture_report(file) if is_picture(file) else file_report(file, **options)
-    if override is not None and report["refused"] is None:
-        given = {name: value for name, value in override._asdict().items() if value}
+    if override is not None and report["refused"] is None and (override.laterality or override.view):
+        given = {name: value for name, value in override._asdict().items() if value and name in ("laterality", "view")}
         note = Note("overridden", facts=", ".join(f"{name} {value}" for name, value in given.items()))
         sources = {f"{name}_source": "overrides file" for name in given}
         report |= given | sources | {"contradictions": [*report.get("contradictions", ()), note]}

@@ -1,9 +1,10 @@
-"""Overrides: side and view of files whose header has them wrong, and files to skip, as a table that the user writes.
+"""Overrides: exam, side and view of files whose header has them wrong or that have none, and files to skip, as a table.
 
-    path,laterality,view,skip
-    exam1/0003.dcm,L,,
-    exam1/0004.dcm,R,MLO,
-    phantoms,,,yes
+    path,exam,laterality,view,skip
+    exam1/0003.dcm,,L,,
+    exam1/0004.dcm,,R,MLO,
+    films/17.png,17,L,CC,
+    phantoms,,,,yes
 
 An empty cell leaves the header's value. Names of columns, words and paths are taken as in a table of labels, in five
 languages; a path is relative to the table or to the images' folder, and a folder names all images below it.
@@ -12,8 +13,8 @@ languages; a path is relative to the table or to the images' folder, and a folde
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,12 +23,14 @@ from ..errors import DataError, UsageError, did_you_mean
 from ..notes import Note
 from .datasets.synonyms import is_unknown, our_word, plain, synonyms
 from .datasets.tables import read_table
+from .privacy import PRIVATE, private_salt, salted_hash
 
 if TYPE_CHECKING:
     from .collection import Collection
     from .datasets.contents import Files
 
-COLUMNS = ("path", "laterality", "view", "skip")
+COLUMNS = ("path", "exam", "laterality", "view", "skip")
+_WORDS = COLUMNS[2:]  # those whose cells are words that are known
 _ABOVE = 3  # folders above those of the images in which paths are looked for
 SKIPPED = "is skipped, as the overrides file asks"
 
@@ -39,11 +42,13 @@ class Override(NamedTuple):
         laterality: "L" or "R" in place of the header's; "": the header's holds.
         view: View, such as "MLO", in place of the header's; "": the header's holds.
         skip: Whether the file is left out.
+        exam: Name of its exam in place of the StudyInstanceUID; "": the header's holds.
     """
 
     laterality: str = ""
     view: str = ""
     skip: bool = False
+    exam: str = ""
 
 
 Overrides = Mapping[str, Override]  # by the real path of the file
@@ -54,8 +59,8 @@ def read_overrides(table: str | os.PathLike[str] | None, folders: Iterable[str |
     """Read an overrides file.
 
     Args:
-        table: Table with the columns path, laterality, view and skip, path and one more at least; ``None``: there is no
-            such file.
+        table: Table with the columns path, exam, laterality, view and skip, path and one more at least; ``None``: no
+            overrides.
         folders: Folders of the images, which paths may be relative to.
 
     Raises:
@@ -98,10 +103,10 @@ def override_of(overrides: Overrides, file: str | os.PathLike[str]) -> Override:
 
 
 def with_overrides(collection: Collection, table: str | os.PathLike[str]) -> Collection:
-    """Return a collection with the sides and views of an overrides file, without the files that it skips.
+    """Return a collection with the exams, sides and views of an overrides file, without the files that it skips.
 
-    Rows that change have the names of the changed facts in a further column ``overridden``, so that their images are
-    read with them.
+    Rows whose side or view changes have the names of these facts in a further column ``overridden``, so that their
+    images are read with them.
 
     Raises:
         MammoError: In the cases of `read_overrides`.
@@ -112,10 +117,13 @@ def with_overrides(collection: Collection, table: str | os.PathLike[str]) -> Col
     common = os.path.commonpath(folders) if folders else "."
     overrides = read_overrides(table, [collection.root or common, common])
     rows = [override_of(overrides, path) for path in collection.column("path")]
-    columns: dict[str, list[str | None]] = {name: collection.column(name) for name in ("laterality", "view")}
+    names = ("laterality", "view", *(["exam"] if any(one.exam for one in rows) else []))
+    columns: dict[str, list[str | None]] = {name: collection.column(name) for name in names}
+    hashed = partial(salted_hash, salt=private_salt() if collection.salt_name == PRIVATE else collection.salt_name)
+    stated = [one._replace(exam=hashed(one.exam)) if one.exam else one for one in rows]
     columns["overridden"] = [_changed(override) or None for override in rows]
-    for name in ("laterality", "view"):
-        columns[name] = [getattr(one, name) or given for one, given in zip(rows, columns[name], strict=True)]
+    for name in names:
+        columns[name] = [getattr(one, name) or given for one, given in zip(stated, columns[name], strict=True)]
     result = collection.with_columns(**columns)
     # Leave out what is skipped, whatever else was wrong with it
     skipped = [path for path, one in zip(collection.column("path"), rows, strict=True) if one.skip]
@@ -124,8 +132,8 @@ def with_overrides(collection: Collection, table: str | os.PathLike[str]) -> Col
         result = result.where(lambda row: row["path"] not in set(skipped))
     result.rejected = [one for one in collection.rejected if one.source not in others]
     result.rejected += [Rejected(path, SKIPPED, "skipped") for path in dict.fromkeys(skipped + others)]
-    counts = Counter(bool(_changed(one)) for one in rows if not one.skip)
-    return result.with_notes(Note("images_overridden", count=counts[True])) if counts[True] else result
+    changed = sum(one != NOTHING for one in rows if not one.skip)
+    return result.with_notes(Note("images_overridden", count=changed)) if changed else result
 
 
 def _changed(override: Override) -> str:
@@ -150,17 +158,17 @@ def _columns(row: Mapping[str, str], table: Path) -> dict[str, str]:
 
 
 def _override(cells: Mapping[str, str], table: Path, number: int) -> Override:
-    side, view, skip = ("" if is_unknown(cells[name]) else cells[name] for name in COLUMNS[1:])
+    exam, side, view, skip = ("" if is_unknown(cells[name]) else cells[name] for name in COLUMNS[1:])
     known = {
         "laterality": our_word("laterality", side) or "",
         "view": our_word("view", view) or "",
         "skip": our_word("cancer", skip) or "",  # the words for yes and no
     }
     words = {"laterality": "L or R", "view": ", ".join(one.value for one in View if one.value), "skip": "yes or no"}
-    for name, word in zip(COLUMNS[1:], (side, view, skip), strict=True):
+    for name, word in zip(_WORDS, (side, view, skip), strict=True):
         if word and (not known[name] or known[name] == Laterality.BOTH.value):
             raise DataError(f"{word!r} is not known", source=_place(table, number, name), remedy=f"use {words[name]}")
-    return Override(known["laterality"], known["view"], known["skip"] == "yes")
+    return Override(known["laterality"], known["view"], known["skip"] == "yes", exam)
 
 
 def _files(files: Files, wanted: str, table: Path, number: int) -> list[str]:

@@ -280,7 +280,8 @@ def _exams_of_files(draw: _Drawing, ahead: ImageReader, files: Sequence[str]) ->
     """Yield files exam by exam, as far as these matter; those that cannot be read are rejected."""
     draw.found(len(files))
     number = {file: index + 1 for index, file in enumerate(files)}
-    exams = [[file for file, *_ in exam] for exam in exams_of(files)] if draw.by_exam else [[file] for file in files]
+    together = exams_of(files, ahead.overrides) if draw.by_exam else [[(file,)] for file in files]
+    exams = [[file for file, *_ in exam] for exam in together]
     with ahead as reader:
         coming = reader.read(enumerate(file for exam in exams for file in exam))
         for exam in exams:

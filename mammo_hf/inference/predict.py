@@ -128,8 +128,8 @@ def predict(
 
     With ``level="breast"`` or ``"exam"`` the table also has a row per breast or exam, before those of its images, and
     the columns ``level`` and ``images``, the number of images that it is scored from; the rows are then in the order of
-    the exams. Files of one StudyInstanceUID are one exam; a file without one is an exam of its own. Of several images
-    of one view one counts, as in `mammo_hf.data.precedence.precedence`.
+    the exams. Files of one StudyInstanceUID are one exam, or of one name in the overrides file; any other file is an
+    exam of its own. Of several images of one view one counts, as in `mammo_hf.data.precedence.precedence`.
 
     A file that cannot be read is listed in ``OUTPUT.rejected.csv`` with the reason, and so is one that is listed twice.
     A call that was interrupted is resumed by the same call. Under ``accelerate launch`` the processes divide the
@@ -164,7 +164,7 @@ def predict(
             the column ``decoded`` says what was done with each image; another way than in training warns.
         processor_settings: Settings of how images are read in place of the model's own, such as
             ``{"any_anatomy": True}``; see `mammo_hf.processing.image_processing_mammo.SETTINGS`.
-        overrides: Table of files whose header is wrong, see `mammo_hf.data.overrides`.
+        overrides: Table of files whose header is wrong, or that have none, see `mammo_hf.data.overrides`.
         encoder: Encoder of a head over features, if it is no longer where the head says.
         trust_remote_code: Whether code of the encoder's own repository may be run.
 
@@ -309,12 +309,12 @@ class Work(NamedTuple):
         return range(batch.start + batch.stop, 2 * batch.stop) if self.by_exam else batch
 
     @classmethod
-    def of(cls, files: Sequence[str], size: int, by_exam: bool) -> Work:
+    def of(cls, files: Sequence[str], size: int, by_exam: bool, overrides: Overrides | None = None) -> Work:
         """Return the work on files: in batches of some size, or exam by exam."""
         if not by_exam:
             starts = range(0, len(files), size)
             return cls(list(files), [range(start, min(start + size, len(files))) for start in starts], False)
-        exams = exams_of(files)
+        exams = exams_of(files, overrides)
         ends = np.cumsum([len(exam) for exam in exams]).tolist()
         batches = [range(end - len(exam), end) for end, exam in zip(ends, exams, strict=True)]
         return cls([file for file, *_ in chain.from_iterable(exams)], batches, True)
@@ -355,7 +355,7 @@ def score_files(
     state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
     made_by = _BagScorer if isinstance(model, BagClassifier) else _Scorer
     scorer = made_by(model.to(state.device), processor, output, options, overrides or {}, write or {}, facts or {})
-    work = Work.of(files, scorer.size, scorer.by_exam)
+    work = Work.of(files, scorer.size, scorer.by_exam, overrides)
     journal = Journal(output.with_name(f"{output.name}.part"), len(scorer.columns) + 3, len(files) * (1 + work.by_exam))
     # Find out which batches an earlier run has left to do, and which of those are this process's
     with state.main_process_first():

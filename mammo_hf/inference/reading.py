@@ -164,7 +164,7 @@ class ReadImage:
         geometry: The way back to the file's pixels; that of the tiles if there are any.
         laterality: "L", "R", "B", or "" if the file does not say.
         view: "CC", "MLO" or another view, or "" if the file does not say.
-        study: StudyInstanceUID; "" if the file does not say.
+        study: StudyInstanceUID, or what the user says in its place; "" if neither says.
         accession: AccessionNumber; "" if the file does not say.
         precedence: Its rank among the images of its view.
         notes: Codes of the notes on the image.
@@ -228,7 +228,8 @@ def read_image(
             study, accession = (
                 "" if header is None else text(header, name) for name in ("StudyInstanceUID", "AccessionNumber")
             )
-            facts = source.laterality, source.projection, study, accession, precedence(source.mammogram)
+            exam = override.exam or study
+            facts = source.laterality, source.projection, exam, accession, precedence(source.mammogram)
             if cut is not None:
                 seen = drawn(Picture.of_image(source, processor), *cut)
                 return ReadImage(index, None, seen, seen.finest[1], *facts, seen.notes, decoded=source.decoded)
@@ -256,7 +257,7 @@ class ImageReader:
         overrides: Overrides | None = None,
         cut: Cut | None = None,
     ) -> None:
-        self.processor, self._workers, self._overrides, self._cut = processor, num_workers, overrides or {}, cut
+        self.processor, self._workers, self.overrides, self._cut = processor, num_workers, overrides or {}, cut
         self._readers = Readers(num_workers) if num_workers else None
 
     def __enter__(self) -> ImageReader:
@@ -268,7 +269,7 @@ class ImageReader:
 
     def read(self, files: Iterable[tuple[int, str]]) -> Iterator[ReadImage]:
         """Yield the images of files, given with their indices, in the files' order."""
-        given = ((index, file, override_of(self._overrides, file), self._cut) for index, file in files)
+        given = ((index, file, override_of(self.overrides, file), self._cut) for index, file in files)
         if self._readers is None:
             yield from (read_image(self.processor, *one) for one in given)
             return
@@ -380,11 +381,11 @@ def replicas(model: Any, threads: int) -> list[Any]:
 # Files of one exam.
 
 
-def exams_of(files: Sequence[str]) -> list[list[tuple[str, Laterality, View]]]:
-    """Return the files of each exam with breast and view, by their headers alone.
+def exams_of(files: Sequence[str], overrides: Overrides | None = None) -> list[list[tuple[str, Laterality, View]]]:
+    """Return the files of each exam with the breast and view of their headers, without reading an image.
 
-    Files of one StudyInstanceUID are an exam; a picture, a file without one and a file that cannot be read, which is
-    named when its image is read, are an exam each, of an unknown breast and view.
+    Files of one StudyInstanceUID are an exam, or of one name that the user gives in its place; any other picture, file
+    without one and file that cannot be read, which is named when its image is read, is an exam of its own.
     """
     from ..data.datasets.contents import read_facts  # brings `datasets`, which scoring images one by one does not need
 
@@ -394,8 +395,8 @@ def exams_of(files: Sequence[str]) -> list[list[tuple[str, Laterality, View]]]:
         if not file.lower().endswith(_PICTURES):
             with suppress(MammoError):
                 facts = read_facts(file, any_anatomy=True)
-        if facts is None or not facts.study_uid:
-            exams[f"file {index}"] = [(file, Laterality.UNKNOWN, View.UNKNOWN)]
-        else:
-            exams.setdefault(facts.study_uid, []).append((file, facts.laterality, facts.view))
+        study = "" if facts is None else facts.study_uid
+        exam = override_of(overrides or {}, file).exam or study or f"file {index}"
+        seen = (Laterality.UNKNOWN, View.UNKNOWN) if facts is None else (facts.laterality, facts.view)
+        exams.setdefault(exam, []).append((file, *seen))
     return list(exams.values())

@@ -78,7 +78,9 @@ class StageOptions:
     accept: list[str] = option(
         "data", [], "checks of identities that need not pass; the error that such a check gives names it"
     )
-    overrides: str | None = option("data", None, "table (path, laterality, view, skip) of files whose header is wrong")
+    overrides: str | None = option(
+        "data", None, "table (path, exam, laterality, view, skip) of files whose header is wrong"
+    )
     num_workers: int = option("data", 2, "processes that prepare images and load batches")
     prepared_dir: str | None = option("data", None, "folder of the prepared images; default: prepared in --output_dir")
     terms: str | None = option(

@@ -272,7 +272,7 @@ def begin_stage(
         teachers: Folders of further models that training depends on, whose patients are recorded as well.
 
     Returns:
-        Where to push to, from `take_over_push`; ``None`` if no push was asked for.
+        The arguments of the push at the end, from `take_over_push`; ``None`` if no push was asked for.
 
     Raises:
         UsageError: The folder cannot be written to, or the terms do not allow a push that was asked for.
@@ -316,7 +316,7 @@ def end_stage(
         config: Configuration of the stage.
         collection: Collection that it was trained on.
         start: What training started from, for the card.
-        target: Where to push to, from `begin_stage`; ``None``: nowhere.
+        target: Arguments of the push, from `begin_stage`; ``None``: do not push.
     """
     if config.process_index:
         return

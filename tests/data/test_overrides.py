@@ -16,6 +16,7 @@ import mammo_hf
 from mammo_hf import MammoImageProcessor
 from mammo_hf.data.overrides import NOTHING, Override, override_of, read_overrides
 from mammo_hf.data.prepare.running import prepare_images
+from mammo_hf.data.privacy import private_salt, salted_hash
 from mammo_hf.dicom import mammogram_dataset
 from mammo_hf.errors import DataError, UsageError
 from mammo_hf.files import Folder
@@ -58,6 +59,8 @@ def table(folder, text, name="fix.csv"):
         ("path,laterality,skip\none/a.dcm,L,no\none/a.dcm,L,no\n", "one/a.dcm", Override("L")),
         ("path,view,skip\n\none/a.dcm,XCCL,\n,,\n", "one/a.dcm", Override("", "XCCL")),
         ("path,view\nfilm.png,mlo\n", "film.png", Override("", "MLO")),
+        ("path,examen,côté\nfilm.png,17,\n", "film.png", Override(exam="17")),
+        ("file,Study ID\none,n/a\ntwo,E 3\n", "two/a.dcm", Override(exam="E 3")),
     ],
 )
 def test_a_table_is_read_as_people_write_it(tmp_path, archive, text, file, says):
@@ -106,7 +109,7 @@ def test_any_order_language_and_separator_says_the_same(data):
     ("text", "says"),
     [
         ("path,lateralitty\none/a.dcm,L\n", r"fix.csv: has a column 'lateralitty'.*did you mean laterality"),
-        ("path,density\none/a.dcm,b\n", r"fix.csv: has a column 'density'.*use path, laterality, view, skip"),
+        ("path,density\none/a.dcm,b\n", r"fix.csv: has a column 'density'.*use path, exam, laterality, view, skip"),
         ("laterality,view\nL,CC\n", r"fix.csv: has no column path"),
         ("path\none/a.dcm\n", r"fix.csv: says nothing"),
         ("path,side,breast\none/a.dcm,L,L\n", r"two columns of the laterality"),
@@ -145,6 +148,15 @@ def test_a_collection_takes_sides_and_views_and_leaves_out_what_is_skipped(tmp_p
     assert collection.summary()["notes_by_code"]["images_overridden"] == 1
     files = mammo_hf.load(sorted(map(str, archive.glob("one/*"))), overrides=fixes)
     assert sorted(zip(files.column("laterality"), files.column("view"), strict=True)) == [("L", "CC"), ("R", "MLO")]
+
+
+def test_a_collection_takes_exams_and_keeps_their_hashes_alone(tmp_path, archive):
+    fixes = table(tmp_path, "path,exam\nfilm.png,17\none,17\n")
+    collection = mammo_hf.load(archive, overrides=fixes)
+    exams = {os.path.relpath(row["path"], archive): row["exam"] for row in collection}
+    assert exams["film.png"] == exams["one/a.dcm"] == exams["one/B.dcm"] == salted_hash("17", private_salt())
+    assert exams["two/a.dcm"] == mammo_hf.load(archive).where(lambda row: "two" in row["path"]).column("exam")[0]
+    assert not any(collection.column("overridden"))
 
 
 @pytest.mark.slow

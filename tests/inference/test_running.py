@@ -1,10 +1,13 @@
 import csv
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from mammo_hf import MammoImageProcessor
+from mammo_hf.data.privacy import private_salt, salted_hash
 from mammo_hf.errors import UsageError
 from mammo_hf.inference import predict as running
 from mammo_hf.inference.journal import Journal
@@ -177,6 +180,26 @@ def test_an_overrides_file_changes_side_and_view_skips_and_belongs_to_the_run(
     fixes.write_text("path,laterality,view,skip\narchive/0.dcm,R,CC,\n")
     with pytest.raises(UsageError, match="another overrides file"):
         run(checkpoint, archive, tmp_path / "again.csv", overrides=fixes)
+
+
+def test_pictures_are_scored_by_the_exams_of_an_overrides_file(checkpoint, tmp_path):
+    films, names = tmp_path / "films", ("lcc", "rcc", "lmlo", "other")
+    films.mkdir()
+    for seed, name in enumerate(names):
+        pixels = np.random.default_rng(seed).integers(0, 256, (300, 150), np.uint8)
+        Image.fromarray(pixels).save(films / f"{name}.png")
+    fixes = tmp_path / "exams.csv"
+    fixes.write_text("file,exam,side,view\nlcc.png,17,L,CC\nrcc.png,17,R,CC\nlmlo.png,17,L,MLO\n")
+    run(checkpoint, films, tmp_path / "scores.csv", overrides=fixes, level="exam", aggregate="max", plain_exams=True)
+    rows = list(csv.DictReader((tmp_path / "scores.csv").open()))
+    exams = [row for row in rows if row["level"] == "exam"]
+    assert [(row["exam"], row["images"]) for row in exams] == [("17", "3"), ("", "1")]
+    of_17 = [float(row["pathology:malignant"]) for row in rows if row["level"] == "image" and row["exam"] == "17"]
+    assert float(exams[0]["pathology:malignant"]) == pytest.approx(max(of_17), rel=1e-5)
+    assert "views_missing" in exams[0]["notes"]
+    run(checkpoint, films, tmp_path / "hashed.csv", overrides=fixes, level="exam")
+    hashed = {row["exam"] for row in csv.DictReader((tmp_path / "hashed.csv").open())}
+    assert hashed == {"", salted_hash("17", private_salt())}
 
 
 def test_another_way_of_decoding_than_in_training_warns_and_is_in_the_table(checkpoint, archive, tmp_path, caplog):
