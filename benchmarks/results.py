@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from results_collections import write_tables
+from results_collections import write_exams, write_tables
 from results_tables import put_tables
 
 SIZE = ("--image_size", 224, 112)
@@ -91,6 +91,21 @@ def within_commands(work: Path, ddsm_films: Path) -> dict[str, tuple[Any, ...]]:
     }
 
 
+def exam_commands(work: Path, ddsm_films: Path) -> dict[str, tuple[Any, ...]]:
+    """From a result's name to the command that gives it, of heads over the features of a frozen encoder."""
+    embed = ("--encoder", "efficientnet-lite0", "--tiles", "whole", "--num_workers", 1)
+    exams = f"{work}/tables/exams"
+    few = ("--dataloader_pin_memory", "false", "--report_to", "none", "--disable_tqdm", "true", "--seed", 0)
+    return {
+        "exam_features": ("embed", f"ddsm:{ddsm_films}", *embed),
+        "exam_head": ("finetune", "--dataset", f"{work}/exam_features", "--tasks", "cancer", "--level", "exam", *few),
+        "exam_scores": ("predict", f"{work}/exam_head", f"{exams}/films.txt", "--overrides", f"{exams}/exams.csv",
+                        "--num_workers", 1, "--output", f"{work}/exam_scores.csv"),
+        "external_features": ("embed", f"{work}/tables/breasts/breasts.toml", *embed),
+        "external_head": ("finetune", "--dataset", f"{work}/external_features", "--tasks", "pathology", *few),
+    }  # fmt: skip
+
+
 def commands(work: Path, mini_mias: Path, ddsm: Path, ddsm_films: Path) -> dict[str, tuple[Any, ...]]:
     """From a result's name to the command that gives it, in the order in which they are run."""
     films, drawn, phantom = f"{work}/ddsm_mim", f"{work}/phantom_mim", f"{work}/phantom"
@@ -104,6 +119,7 @@ def commands(work: Path, mini_mias: Path, ddsm: Path, ddsm_films: Path) -> dict[
     last += ("--load_best_model_at_end", "true", "--save_total_limit", 1, *QUIET)
     return {
         **within_commands(work, ddsm_films),
+        **exam_commands(work, ddsm_films),
         "ddsm_mim": ("pretrain", "--dataset", f"ddsm:{ddsm}", "--test_fraction", 0.3, "--validation_fraction", 0.05,
                      *NANO, *MIM, "--max_steps", 1200),
         "tissue_head": study(mias, "tissue", films, *FROZEN, "all_stages", *SHARES, "--seeds", 3, "--folds", 5),
@@ -141,7 +157,7 @@ def run(name: str, command: tuple[Any, ...], work: Path) -> None:
     if done.is_file():
         return
     script = str(command[0]).endswith(".py")
-    own_folder = script or "--output_dir" in command
+    own_folder = script or "--output_dir" in command or "--output" in command
     words = [str(word) for word in (*command, *(() if own_folder else ("--output_dir", work / name)))]
     print(("python " if script else "mammo-hf ") + shlex.join(words), flush=True)
     started, before = time.monotonic(), os.times()
@@ -170,6 +186,7 @@ def main() -> None:
     every = commands(*places, args.ddsm_films)
     args.work.mkdir(parents=True, exist_ok=True)
     write_tables(*places, args.cdd_cesm)
+    write_exams(args.work / "tables" / "exams", args.ddsm_films)
     for name, command in every.items():
         if args.only is None or name in args.only:
             run(name, command, args.work)

@@ -29,6 +29,23 @@ def write_tables(work: Path, mini_mias: Path, ddsm: Path, cdd_cesm: Path) -> Non
     _write_table(work / "tables", "breasts", "pathology", ("benign", "malignant"), pathology, folders)
 
 
+def write_exams(out: Path, ddsm_films: Path, exams: int = 50) -> None:
+    """Write a list of the films of some exams of DDSM, and their exams, sides and views as an overrides file."""
+    out.mkdir(parents=True, exist_ok=True)
+    with (ddsm_films / "index.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    chosen = set(list(dict.fromkeys(row["case"] for row in rows))[:exams])
+    rows = [row for row in rows if row["case"] in chosen]
+    paths = [(ddsm_films / row["path"]).resolve() for row in rows]
+    (out / "films.txt").write_text("".join(f"{path}\n" for path in paths), encoding="utf-8")
+    with (out / "exams.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "exam", "laterality", "view"])
+        writer.writerows(
+            [path, row["case"], row["laterality"], row["view"]] for path, row in zip(paths, rows, strict=True)
+        )
+
+
 def _write_table(
     out: Path, name: str, task: str, labels: tuple[str, ...], rows: list[Any], folders: dict[str, Path]
 ) -> None:

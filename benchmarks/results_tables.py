@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mammo_hf.evaluation.study_tables import markdown_table, saved_labels
+from mammo_hf.models.own_figures import main_figures
 
 _PLACE = re.compile(r"(<!-- (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 PLOTTED = ("tissue_head", "phantom_density_head", "phantom_full")
@@ -119,8 +120,32 @@ def _evaluation(report: Mapping[str, Any]) -> str:
     return f"{text}\n"
 
 
+def _head(figures: Mapping[str, Any]) -> str:
+    """Return the test figures of a head over features, next to those of the regressions on the same features."""
+    text = f"{figures['train_units']} training units of {figures['train_patients']} patients.\n\n"
+    text += "| | tested | AUC | the head's minus this |\n|---|---|---|---|\n"
+    for task, found in figures["test"].items():
+        own, baselines = main_figures(found), figures["baselines"][task]
+        tested = next(iter(baselines.values()))["n_units"]
+        auc = _interval(own["auroc"], own["auroc_interval"], ".3f")
+        text += f"| {task} by {found['level']}, head | {tested} | {auc} | |\n"
+        for name, one in baselines.items():
+            texts = [_interval(one["auroc"], one["interval"], ".3f")]
+            texts.append(_interval(one["difference"], one["difference_interval"], "+.3f"))
+            text += f"| {task} by {found['level']}, {name} | {one['n_units']} | {' | '.join(texts)} |\n"
+    return f"{text}\n"
+
+
+def _interval(value: float | None, reach: Any, form: str) -> str:
+    return (
+        "not defined" if value is None or reach is None else f"{value:{form}} ({reach[0]:{form}} to {reach[1]:{form}})"
+    )
+
+
 def _stage(metrics: Mapping[str, Any]) -> str:
     (figures,) = metrics.values()
+    if "baselines" in figures:
+        return _head(figures)
     inside = figures.get("hidden_inside_the_breast")
     if inside is None:
         return f"{figures['train_images']} training images, {figures['updates']} updates.\n"
