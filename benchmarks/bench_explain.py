@@ -42,7 +42,7 @@ OURS = ("grad_cam", "attention", "hires_cam", "layer_cam", "grad_cam_attention",
 Step = Callable[[], Any]
 
 
-def main() -> None:
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", default="tiny", choices=list(SIZES))
     parser.add_argument("--size", default="448x224", help="height x width")
@@ -52,7 +52,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--peer", choices=("pytorch-grad-cam", "by-hand"), default="pytorch-grad-cam")
     parser.add_argument("--peer_folder", type=Path, default=Path("build/bench_explain"))
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = arguments()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -139,7 +139,7 @@ def check_file(name: str, path: str | None, what: str = "a file that training wr
         raise UsageError("no such file", source=path, remedy=f"{name} takes {what}")
 
 
-def check_number(name: str, value: float, holds: bool, rule: str) -> None:
+def check_number(name: str, value: float | None, holds: bool, rule: str) -> None:
     """Raise UsageError if a number breaks its rule; NaN breaks every one."""
     if not holds:
         raise UsageError(f"is {value}", source=name, remedy=f"it must be {rule}")

@@ -347,12 +347,9 @@ def embed(
     """
     if ray_address and not ray:
         raise UsageError("is for a run on Ray", source="ray_address", remedy="give `ray` too")
-    if limit is not None:
-        check_number("limit", limit, limit >= 1, "1 or more")
+    check_number("limit", limit, limit is None or limit >= 1, "1 or more")
     check_device(device)
-    where = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
-    state = _launched(where) if together and not ray and limit is None else None
-    where = where if state is None else str(state.device)
+    state, where = _launched(device, together and not ray and limit is None)
     made = load_encoder(encoder, trust_remote_code=trust_remote_code, model_terms=model_terms).to(where)
     size = made.canvas if image_size is None else image_size
     check_grid(made, tiles, size, grid)
@@ -395,10 +392,13 @@ def embed(
     return PreparedCollection.of(embedded, summary)
 
 
-def _launched(device: str) -> PartialState | None:
-    """Return the state of the processes that were launched together; ``None``: this one was started alone."""
-    state = PartialState(cpu=device == "cpu") if int(os.environ.get("WORLD_SIZE", "1")) > 1 else None
-    return state if state is not None and state.num_processes > 1 else None
+def _launched(device: str, together: bool) -> tuple[PartialState | None, str]:
+    """Return the state of the processes that were launched to work together, if there are several, and the device."""
+    where = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    if not together or int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return None, where
+    state = PartialState(cpu=where == "cpu")
+    return (state, str(state.device)) if state.num_processes > 1 else (None, where)
 
 
 def check_grid(encoder: Encoder, tiles: str, size: tuple[int, int], grid: tuple[int, int] | None) -> None:
