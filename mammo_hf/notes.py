@@ -115,6 +115,8 @@ NOTES: Mapping[str, str] = {
     "images_without_label": "{count} of {total} images have no label",
     "images_contradicted": "{count} images are left out: their rows name two exams, sides or views",
     "images_added": "{count} images of a list added without labels, for pre-training",
+    "columns_unread": "columns of the table that are not read: {columns}",
+    "labels_unread": "no column of the table is known to hold labels: all images are unlabelled",
     "tables_unread": "the folder holds tables that are not read: {tables}; load one by its own path for its labels",
     "ages_unread": "{count} ages cannot be read and are not known",
     "boxes_cut": "{count} boxes leave their image and are cut at its edge",

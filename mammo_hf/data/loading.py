@@ -14,6 +14,7 @@ from datasets import Dataset
 from ..errors import DataError, UsageError, check_number, did_you_mean
 from ..files import MARKER
 from ..isolation import isolating
+from ..notes import Note
 from ..plugins import plugin_errors
 from . import READING
 from .collection import Collection
@@ -23,7 +24,7 @@ from .datasets.csv_source import MappedSource
 from .datasets.discovery import find_source, looked_for, source_names, sources_of
 from .datasets.mapping import ACCEPT, Field, parse_mapping
 from .datasets.mapping import COLUMNS as MAPPED_COLUMNS
-from .datasets.own_table import draft
+from .datasets.own_table import draft, side_of
 from .datasets.tables import SUFFIXES as TABLE_SUFFIXES
 from .datasets.tables import cell_text, read_table
 from .overrides import with_overrides
@@ -34,6 +35,7 @@ from .terms import OWN_IMAGES, PHANTOMS, read_terms, terms_of_source, terms_of_t
 HUB = "hub:"  # begins the name of a data set on the Hugging Face Hub
 TABLE = "table"  # the name of a collection that was given as rows
 HEADER = ("use_descriptions", "any_anatomy")  # how headers are read: settings of the image processor, too
+_SHOWN = 10  # columns that a note names
 OPTIONS = (*READING, *HEADER)  # of every source
 
 
@@ -210,9 +212,8 @@ def _folder(path: str | Path) -> Path:
             raise UsageError("needs the collection's folder too", source=path, remedy=f"give both, as in {path}:FOLDER")
         raise UsageError("no such folder", source=path, remedy="give the folder that holds the collection")
     if not folder.is_dir():
-        raise UsageError(
-            "is not a folder", source=path, remedy="give the folder that holds the collection, or a table of its images"
-        )
+        remedy = f"save a table as {', '.join(TABLE_SUFFIXES[:3])}, or give its folder, or in Python a DataFrame"
+        raise UsageError("is neither a folder nor a table that is read", source=path, remedy=remedy)
     return folder
 
 
@@ -285,6 +286,7 @@ def _load_rows(rows: list[Row], source: str, folders: list[Path], options: dict[
         return _completed(Collection.from_rows(kept, tasks=task_list(tasks), salt_name=PRIVATE), options)
     for row in rows:  # in place: a million rows take a gigabyte
         row.update({name: _text(value, source) for name, value in row.items() if not isinstance(value, str)})
+    unread: list[Note] = []
     about = {name: options[name] for name in ("max_missing", "accept") if name in options}
     rest: dict[str, Any] = {name: value for name, value in options.items() if name not in ("mapping", *about)}
     if isinstance(mapping, str | os.PathLike):
@@ -293,15 +295,16 @@ def _load_rows(rows: list[Row], source: str, folders: list[Path], options: dict[
         find = Files(folders, [], is_own=True).find
         content, problems = draft(rows, find, _given(names, mapping))
         _refuse_problems(problems, source)
+        if rest.get("stratum") in names and rest["stratum"] not in COLUMNS:
+            content["columns"]["stratum"] = f"{{{rest.pop('stratum')}}}"
+        unread = _unread(list(rows[0]), content, source)
         if "patient" not in content["columns"]:  # and no labels: a list of files
             template = Field(content["images"].get("path", "{path}"))
             paths = [template.text(row) for row in rows]
             found = [path for name in paths for path in find(name) or [name]]
-            return _completed(_load_files([Path(path) for path in found], folders[-1], rest), rest)
-        if rest.get("stratum") in names and rest["stratum"] not in COLUMNS:
-            content["columns"]["stratum"] = f"{{{rest.pop('stratum')}}}"
+            return _completed(_load_files([Path(path) for path in found], folders[-1], rest), rest).with_notes(*unread)
         mapped = MappedSource(parse_mapping(content, source))
-    return _completed(mapped.load_rows(rows, source, folders, **about), rest)
+    return _completed(mapped.load_rows(rows, source, folders, **about), rest).with_notes(*unread)
 
 
 def _given(names: set[str], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -318,6 +321,16 @@ def _given(names: set[str], given: Mapping[str, Any]) -> dict[str, Any]:
             raise UsageError(f"the table has no column {value!r}", source=name, remedy=remedy)
         fields[name] = f"{{{value}}}" if isinstance(value, str) else value
     return fields
+
+
+def _unread(names: list[str], content: Mapping[str, Any], source: str) -> list[Note]:
+    """Return notes on the columns of a table that its draft does not use, and on a table without labels."""
+    used = parse_mapping({**content, "columns": {"patient": "", **content["columns"]}}, source)
+    read = used.used_columns() | used.own_columns()
+    left = [" ".join(name.split()) for name in names if not {name, side_of(name)[1]} & read]
+    shown = ", ".join(left[:_SHOWN]) + (f", and {len(left) - _SHOWN} more" if len(left) > _SHOWN else "")
+    notes = [Note("columns_unread", columns=shown)] if left else []
+    return notes if content["tasks"] else [Note("labels_unread"), *notes]
 
 
 def _refuse_problems(problems: list[str], source: str) -> None:

@@ -88,18 +88,23 @@ def features(tasks: Sequence[Mapping[str, Any]]) -> Features:
     return Features({**{name: Value("string") for name in names}, "findings": [FEATURES]})
 
 
-_AGE = re.compile(r"(\d{1,5}(?:[.,]\d+)?)\s*\+?\s*(Y|M|W|D|years?|Jahre?|ans|a[nñ]os|anos)?", re.IGNORECASE)
+_AGE = re.compile(r"(\d{1,5}(?:[.,]\d+)?)\s*\+?\s*(Y|M|W|D|years?|yrs?|Jahre?|J\.?|ans|a[nñ]os|anos)?", re.IGNORECASE)
 _PER_YEAR = {"M": 12.0, "W": 52.18, "D": 365.25}  # units of DICOM's Age String
-_DATE = re.compile(r"\d{4}-\d\d?-\d\d?\b.*|\d\d?[./-]\d\d?[./-](?:\d\d){1,2}\b.*|(?:19|20)\d{6}")
+_DATE = re.compile(r"\d{4}-\d\d?-\d\d?\b.*|\d\d?[./-]\d\d?[./-](?:\d\d){1,2}\b.*|(?:19|20)\d{6}|(?:18|19|20)\d\d")
 
 
 def age_band(age: object) -> str | None:
-    """Return the band of an age: years as a number or text ("61.0", "62,5"), or DICOM's Age String ("730M", PS3.5 6.2).
+    """Return the band of an age.
+
+    Args:
+        age: Years as a number or text ("61.0", "62,5"), DICOM's Age String ("730M", PS3.5 6.2), or a band itself.
 
     Returns:
         One of ``AGE_BANDS``, or ``None`` for anything that is not an age from 0 to 120. Bands are kept instead of
         ages because an age over 89 may identify a person.
     """
+    if str(age).strip() in AGE_BANDS:
+        return str(age).strip()
     years = age_years(age)
     return None if years is None else AGE_BANDS[min(max(years // 10 - 3, 0), len(AGE_BANDS) - 1)]
 
@@ -112,7 +117,7 @@ def age_years(age: object) -> int | None:
 
 
 def is_date(text: str) -> bool:
-    """Return whether a text is a date, such as a birthday in place of an age."""
+    """Return whether a text is a date or a year, such as a birthday in place of an age."""
     return _DATE.fullmatch(text.strip()) is not None
 
 

@@ -96,7 +96,8 @@ def files_to_read(source: Source) -> list[str]:
     Args:
         source: An image, a folder of images, a list of paths (``.txt``, one per line), a table (``.csv``, ``.xlsx``)
             with a column of paths, which is known by its name, a collection, or a sequence of these. Paths in a list
-            are relative to its own folder.
+            are relative to its own folder, those in a table also to one that is given after a colon,
+            "labels.csv:FOLDER".
 
     Raises:
         UsageError: A folder or list that contains no image, or a list that cannot be read.
@@ -109,6 +110,9 @@ def files_to_read(source: Source) -> list[str]:
             found += [os.path.join(given, file) for file in files_below(given)]
         elif given.lower().endswith(_LISTS):
             found += _listed(Path(given))
+        elif _is_table_of(given):
+            table, _, folder = given.rpartition(":")
+            found += _listed(Path(table), Path(folder))
         elif len(inputs) == 1 and not os.path.exists(given):
             raise UsageError("no such file or folder", source=given, remedy="check the path")
         else:
@@ -134,14 +138,19 @@ def _named(source: Source) -> list[str]:
     return paths
 
 
-def _listed(path: Path) -> list[str]:
+def _is_table_of(given: str) -> bool:
+    """Return whether a source is a table with the folder of its images, as `load` takes it."""
+    return given.rpartition(":")[0].lower().endswith(TABLE_SUFFIXES) and not os.path.exists(given)
+
+
+def _listed(path: Path, folder: Path | None = None) -> list[str]:
     if path.suffix.lower() == ".txt":
         named = [line.strip() for line in read_text(path).splitlines() if line.strip()]
         found = [os.path.normpath(os.path.join(path.parent, one)) for one in named]
     else:
         from ..data.datasets.own_table import image_files  # loads pandas, which few readings need
 
-        found = image_files(read_table(path), path)
+        found = image_files(read_table(path), path, folder)
     if not found:
         raise UsageError("names no file", source=path, remedy="give one path per line")
     return found
@@ -191,7 +200,8 @@ class ReadImage:
 def folders_of(source: Source) -> list[str]:
     """Return the folders of a source that paths in an overrides file may be relative to."""
     inputs = _named(source)
-    return list(dict.fromkeys(given if os.path.isdir(given) else os.path.dirname(given) or "." for given in inputs))
+    places = [part for given in inputs for part in (given.rsplit(":", 1) if _is_table_of(given) else [given])]
+    return list(dict.fromkeys(place if os.path.isdir(place) else os.path.dirname(place) or "." for place in places))
 
 
 class Cut(NamedTuple):

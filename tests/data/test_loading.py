@@ -47,7 +47,7 @@ def test_wrong_names_and_folders(tmp_path):
     with pytest.raises(UsageError, match="absent: no such folder"):
         load(tmp_path / "absent")
     (tmp_path / "a.txt").write_text("")
-    with pytest.raises(UsageError, match="is not a folder"):
+    with pytest.raises(UsageError, match="is neither a folder nor a table that is read"):
         load(tmp_path / "a.txt")
     with pytest.raises(UsageError, match="needs the collection's folder too"):
         load("cbis-ddsm")

@@ -1,7 +1,7 @@
 import pytest
 
 from mammo_hf.errors import MammoError, UsageError
-from mammo_hf.inference.reading import files_below, files_to_read
+from mammo_hf.inference.reading import files_below, files_to_read, folders_of
 
 
 def test_a_folder_gives_its_images_in_order_and_nothing_else(archive):
@@ -45,6 +45,19 @@ def test_a_list_that_says_nothing_is_refused(tmp_path, name, content, problem):
         (tmp_path / name).write_bytes(content)
     with pytest.raises(MammoError, match=problem):
         files_to_read([str(tmp_path / name)])
+
+
+def test_a_table_takes_the_folder_of_its_images_as_load_does(tmp_path):
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "films").mkdir()
+    (tmp_path / "films" / "a.dcm").write_bytes(b"")
+    (tmp_path / "tables" / "t.csv").write_text("path,patient\na.dcm,1\nb.dcm,2\n")
+    source = f"{tmp_path}/tables/t.csv:{tmp_path}/films"
+    assert files_to_read(source) == [str(tmp_path / "films" / "a.dcm"), str(tmp_path / "films" / "b.dcm")]
+    assert folders_of(source) == [str(tmp_path / "tables"), str(tmp_path / "films")]
+    (tmp_path / "tables" / "t.csv").write_text("path\n../films/a.dcm\n")
+    with pytest.raises(MammoError, match=r"t\.csv, row 1: names a file outside its folder: \.\./films/a\.dcm"):
+        files_to_read(str(tmp_path / "tables" / "t.csv"))
 
 
 def test_an_empty_folder_is_refused(tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -309,7 +310,13 @@ def _listing(folder: Path) -> list[tuple[str, bool]]:
         return []  # the search for images reports a folder that cannot be read
 
 
-def missing_files(missing: list[str], total: int, limit: float, source: str | Path) -> list[Note]:
+def missing_files(
+    missing: list[str],
+    total: int,
+    limit: float,
+    source: str | Path,
+    like: Callable[[str], str | None] = lambda path: None,
+) -> list[Note]:
     """Return the note about files that tables name and that do not exist.
 
     Args:
@@ -317,6 +324,7 @@ def missing_files(missing: list[str], total: int, limit: float, source: str | Pa
         total: Number of files that the tables name.
         limit: Fraction of missing files above which reading stops.
         source: Table or folder, for messages.
+        like: Function that returns a file with the name of a missing one but for its ending or folder, for messages.
 
     Raises:
         DataError: No file exists at all, or the fraction is above the limit.
@@ -324,12 +332,20 @@ def missing_files(missing: list[str], total: int, limit: float, source: str | Pa
     if not missing:
         return []
     fraction = len(missing) / total
-    shown = ", ".join(path[:_LONGEST] for path in missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
+    shown = ", ".join(path[:_LONGEST] or "(empty)" for path in missing[:_SHOWN])
+    shown += ", ..." if len(missing) > _SHOWN else ""
     text = f"{len(missing)} of {total} files that its table names do not exist ({fraction:.0%})"
+    if not any(missing) and len(missing) == total:
+        remedy = "name the files; formulas of a workbook have values once a spreadsheet program has saved it"
+        raise DataError(f"names no file in any of {total} rows", source=source, remedy=remedy)
     if len(missing) == total:
-        raise DataError(
-            f"{text}: {shown}", source=source, remedy="give the images' folder too, as in TABLE:FOLDER or NAME:FOLDER"
-        )
+        remedy = "give the images' folder too, as in TABLE:FOLDER or NAME:FOLDER"
+        folder, other = os.path.split(like(missing[0]) or "")
+        if _folded(missing[0]).endswith(_folded(other)):
+            remedy = f"{remedy}; there is one in {folder}" if other else remedy
+        else:
+            remedy = f"there is {other}: give the names the ending that the files have"
+        raise DataError(f"{text}: {shown}", source=source, remedy=remedy)
     if fraction > limit:
         remedy = f"complete the download, or allow it: `max_missing=1` (now {limit:g})"
         raise DataError(f"{text}: {shown}", source=source, remedy=remedy)
@@ -340,12 +356,14 @@ class Files:
     """Search for the files of rows: below one of the folders, or with ``**/`` in front anywhere below the last.
 
     Paths are taken as people write them: with backslashes, in the wrong case, with the drive or folders of another
-    machine in front, a folder for all images in it, and several files in one cell.
+    machine in front, a folder for all images in it, and several files in one cell. A path leads to files in the folders
+    and nowhere else, with one exception: whole paths in an own table.
 
     Args:
         folders: Folders that paths are relative to, in this order.
         rejected: List that receives the folders that cannot be listed.
-        is_own: Whether the table is the user's own: then a file may be elsewhere if its whole path is given.
+        is_own: Whether the table is the user's own: then a file may be elsewhere if its whole path is given, and not by
+            a link. A public collection may be links itself, as the Hub's cache is, and its whole paths are refused.
 
     Attributes:
         elsewhere: Number of files that were found outside the folders, by their whole paths.
@@ -355,6 +373,8 @@ class Files:
         self._folders = list(folders)  # the last one stays last, also if it is an earlier one too
         self._is_own = is_own
         self._rejected = rejected
+        self._roots = [os.path.abspath(folder) for folder in self._folders]
+        self._real: dict[str, str] = {}  # from a folder to where its links lead
         self._below: dict[str, dict[str, list[str]]] = {}  # below the last folder, by lower-case name and path
         self.elsewhere = 0
         self._cut = 0  # parts of another machine in front of the last path that was found
@@ -369,7 +389,9 @@ class Files:
         if not wanted:
             return []
         if wanted.startswith("**/"):
-            return self._anywhere(wanted.removeprefix("**/").lower())
+            return self._checked(self._anywhere(_folded(wanted.removeprefix("**/"))))
+        if self._is_own and wanted.startswith("~"):
+            wanted = os.path.expanduser(wanted)
         is_whole = os.path.isabs(wanted)
         leaves = (is_whole or ".." in wanted.split("/")) and not self._is_inside(wanted)
         if leaves and not (is_whole and (self._is_own or not os.path.exists(wanted))):
@@ -377,7 +399,40 @@ class Files:
             raise DataError(problem, remedy="give the folder that holds both, as in TABLE:FOLDER")
         found = self._direct(wanted)
         self.elsewhere += len(found) if leaves else 0
-        return found or self._elsewhere(wanted) or self._several(given)
+        if found and is_whole:
+            return found
+        return self._checked(found or self._elsewhere(wanted)) or self._several(given)
+
+    def like(self, wanted: str) -> str | None:
+        """Return a file that has the name of a missing one but for its ending or folder; ``None``: there is none."""
+        name = _folded(wanted.replace("\\", "/").rpartition("/")[2])
+        found = self._index()["names"].get(name) or self._index()["stems"].get(name.rpartition(".")[0] or name, [])
+        return found[0] if found else None
+
+    def _checked(self, found: list[str]) -> list[str]:
+        """Return the files that were found by a path that is not whole, if no link leads out of the folders.
+
+        Raises:
+            DataError: One does.
+        """
+        for path in found if self._is_own else ():
+            real = self._real_path(path)
+            if not any(real.startswith(os.path.join(self._real_folder(root), "")) for root in self._roots):
+                problem = f"leads by a link to a file outside its folder: {path}"
+                remedy = f"give that folder too, as in TABLE:{os.path.dirname(real)}, or write whole paths"
+                raise DataError(problem, remedy=remedy)
+        return found
+
+    def _real_path(self, path: str) -> str:
+        if os.path.islink(path):
+            return os.path.realpath(path)
+        folder, name = os.path.split(os.path.abspath(path))
+        return os.path.join(self._real_folder(folder), name)
+
+    def _real_folder(self, folder: str) -> str:
+        if folder not in self._real:
+            self._real[folder] = os.path.realpath(folder)
+        return self._real[folder]
 
     def _several(self, cell: str) -> list[str]:
         """Return the files of a cell that names several, such as ``a.png;b.png``; empty if one of them is missing."""
@@ -386,9 +441,8 @@ class Files:
         return list(dict.fromkeys(path for paths in found for path in paths)) if all(found) else []
 
     def _is_inside(self, wanted: str) -> bool:
-        roots = [os.path.abspath(folder) for folder in self._folders]
-        paths = [os.path.normpath(os.path.join(root, wanted)) for root in roots]
-        return any(path.startswith(root + os.sep) for path in paths for root in roots)
+        paths = [os.path.normpath(os.path.join(root, wanted)) for root in self._roots]
+        return any(path.startswith(os.path.join(root, "")) for path in paths for root in self._roots)
 
     def _direct(self, wanted: str) -> list[str]:
         for folder in self._folders:
@@ -402,7 +456,7 @@ class Files:
     def _elsewhere(self, wanted: str) -> list[str]:
         """Find a path that is right but for its case, or for what is in front of it."""
         by_path = self._index()["paths"]
-        parts = wanted.lower().strip("/").split("/")
+        parts = _folded(wanted).strip("/").split("/")
         is_foreign = wanted.startswith("/") or ":" in parts[0] or not parts[0]
         cuts = range(len(parts)) if is_foreign else range(1)
         for cut in sorted(cuts, key=lambda cut: (cut != self._cut, cut)):
@@ -431,18 +485,18 @@ class Files:
         if pool is None:
             pool = [path for paths in index["paths"].values() for path in paths]
         depth = len(folders) + 1
-        fitting = [path for path in pool if fnmatch.fnmatch("/".join(path.lower().split("/")[-depth:]), pattern)]
+        fitting = [path for path in pool if fnmatch.fnmatch("/".join(_folded(path).split("/")[-depth:]), pattern)]
         images = [path for path in fitting if has_picture_suffix(path) or path.lower().endswith((".dcm", ".dicom"))]
         return sorted(images or fitting)
 
     def _index(self) -> dict[str, dict[str, list[str]]]:
-        """Return all files below the last folder by path, name, stem and each folder on the way, in lower case."""
+        """Return all files below the last folder by path, name, stem and each folder on the way, each `_folded`."""
         if not self._below:
             root = os.path.normpath(self._folders[-1])
             index: dict[str, dict[str, list[str]]] = {"paths": {}, "names": {}, "stems": {}, "parts": {}}
             for path in files_below(root, self._rejected, lambda entry: True):
                 path = os.path.normpath(path)
-                relative = os.path.relpath(path, root).replace(os.sep, "/").lower()
+                relative = _folded(os.path.relpath(path, root).replace(os.sep, "/"))
                 *folders, name = relative.split("/")
                 index["paths"].setdefault(relative, []).append(path)
                 index["names"].setdefault(name, []).append(path)
@@ -452,6 +506,11 @@ class Files:
                     index["parts"].setdefault(folder, []).append(path)
             self._below = index
         return self._below
+
+
+def _folded(path: str) -> str:
+    """Return a path in lower case, its accents as one letter each: on a Mac they are two."""
+    return (path if path.isascii() else unicodedata.normalize("NFC", path)).lower()
 
 
 def _stems(name: str) -> list[str]:

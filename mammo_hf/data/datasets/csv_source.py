@@ -200,7 +200,7 @@ class MappedSource:
                     rejected.append(Rejected(place, f"there is no file {wanted}", "missing"))
                 records += [self._record(path, wanted, place, row, len(found)) for path in found]
         outside = [Note("files_elsewhere", count=files.elsewhere)] if files.elsewhere else []
-        return records, [*missing_files(missing, total, max_missing, table), *outside]
+        return records, [*missing_files(missing, total, max_missing, table, files.like), *outside]
 
     def _record(self, path: str, wanted: str, place: str, row: dict[str, str], files: int) -> Record:
         """Return the record of one file of a row; of several each is named by itself, and asked for side and view."""
@@ -441,6 +441,7 @@ def image_rows(
         row["findings"] = _findings(mapping, records, root, rejected, cut)
         rows.append(row)
     faults.check()
+    _complete_splits(rows)
     for name in mapping.by_breast:
         _spread_over_breasts(rows, name, mapping.tasks[name])
     if mapping.follow_up:
@@ -462,15 +463,15 @@ def _facts(mapping: Mapping, record: Record, salt: str, faults: _Faults, exam_al
 
     patient, exam = text("patient"), text("exam")
     if is_null(patient):
-        faults.add(record, columns["patient"], "must name the patient", "")
+        faults.add(record, columns["patient"], "must name the patient in every row, also below merged cells", "")
     laterality = word("laterality", _side)
     if laterality not in (None, "", "L", "R"):
         faults.add(record, columns["laterality"], "must be left or right", laterality)
     view = word("view", _view)
     if view is not None and mapping.is_private and view_word(view) is None:  # a public table cannot be corrected
         faults.add(record, columns["view"], "must be a view such as CC or MLO", view)
-    split = word("split", _split) or "train"
-    if split not in SPLITS:
+    split = word("split", _split)
+    if split not in (None, *SPLITS):
         faults.add(record, columns["split"], f"must lead to one of {', '.join(SPLITS)}", split)
     header = _header_of(context)
     return {
@@ -550,7 +551,7 @@ class _Ages:
             return None
         exam = self._mapping.columns["exam"].text(record.contexts[0]) if "exam" in self._mapping.columns else ""
         before, place = self._seen.setdefault((row["patient"], exam), (age, record.place))
-        if before != age and age_years(before) != age_years(age):
+        if len({age_years(before), age_years(age)} - {None}) > 1:
             raise DataError(
                 f"gives the patient another age than {place}",
                 source=record.place,
@@ -593,6 +594,13 @@ def _label(mapping: Mapping, records: Sequence[Record], name: str, faults: _Faul
                 remedy='keep one row per image, or say rows = "lesion" in a mapping if each row is a lesion',
             )
     return known[0][0] if known else None
+
+
+def _complete_splits(rows: Iterable[Row]) -> None:
+    """Give an image whose row states no split that of its patient's other images, or else "train"."""
+    stated = {row["patient"]: row["split"] for row in rows if row["split"]}
+    for row in rows:
+        row["split"] = row["split"] or stated.get(row["patient"], "train")
 
 
 def _spread_over_breasts(rows: list[Row], task: str, labels: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Collection as AnyCollection
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -15,9 +16,10 @@ from ...notes import Note
 from ..collection import Rejected
 from .mapping import Field, Record
 from .mapping import Mapping as TableMapping
-from .synonyms import is_null
+from .synonyms import is_null, our_word
 
 _ROUNDED = re.compile(r"\d[.,]?\d*E\+?\d+", re.IGNORECASE)
+_DIGITS = 15  # of a number that Excel keeps; it writes zeros for the others
 _WHOLE = re.compile(r"(\d+)[.,]0+")
 _SHOWN = 5
 Images = list[list[Record]]
@@ -38,8 +40,9 @@ def check_identity(
         The images that are kept, and notes.
 
     Raises:
-        DataError: Rows of one image disagree in patient or split; patients' numbers were changed by a spreadsheet; all
-            images have one patient; an exam has two patients. Rows are listed, patients are not shown.
+        DataError: Rows of one image disagree in patient or split; a patient of an own table is in two splits; patients'
+            numbers were changed by a spreadsheet; all images have one patient; an exam has two patients. Rows are
+            listed, patients are not shown.
     """
     patient = mapping.columns["patient"]
     _refuse_disagreement(images, patient, "patient")
@@ -52,6 +55,8 @@ def check_identity(
     for records in kept:
         rows.setdefault(patient.text(records[0].contexts[0]), []).append(records[0])
     rows = {text: found for text, found in rows.items() if not is_null(text)}  # an empty one is reported elsewhere
+    if "split" in mapping.columns and mapping.is_private:  # that of a public collection cannot be corrected
+        _refuse_split_patients(mapping.columns["split"], rows)
     if "rounded_patients" not in accept:
         _refuse_rounded(rows, patient)
     if "patient_spellings" not in accept:
@@ -75,6 +80,25 @@ def _refuse_disagreement(images: Images, field: Field, what: str) -> None:
         )
 
 
+def _refuse_split_patients(field: Field, rows: Mapping[str, list[Record]]) -> None:
+    wrong = []
+    for found in rows.values():
+        sides: dict[str, Record] = {}
+        for record in found if len(found) > 1 else ():
+            for word in field.words(record.contexts[0]):
+                split = field.values.get(word) or our_word("split", word) or word
+                sides.setdefault("train" if split == "unlabelled" else split, record)
+        wrong += [list(sides.values())] if len(sides) > 1 else []
+    if wrong:
+        listed = "; ".join(_places(records) for records in wrong[:_SHOWN])
+        raise DataError(
+            f"column {_names(field)} puts {len(wrong)} patients into two splits: {listed}"
+            f"{'; ...' if len(wrong) > _SHOWN else ''}",
+            source=_table(wrong[0][0]),
+            remedy="put all images of a patient into one, or rename the column: then splits are made by patient",
+        )
+
+
 def _disagreement(mapping: TableMapping, records: Sequence[Record], rejected: list[Rejected]) -> bool:
     """Return whether the rows of an image name two exams, sides or views, and list the image as rejected."""
     if len(records) == 1:
@@ -93,11 +117,16 @@ def _disagreement(mapping: TableMapping, records: Sequence[Record], rejected: li
 
 
 def _refuse_rounded(rows: Mapping[str, list[Record]], field: Field) -> None:
-    wrong = [found[0] for text, found in rows.items() if _ROUNDED.fullmatch(text)]
-    if wrong:
-        count = sum(len(found) for text, found in rows.items() if _ROUNDED.fullmatch(text))
+    rounded = [text for text in rows if _ROUNDED.fullmatch(text)]
+    long = [text for text in rows if text.isdecimal() and len(text) > _DIGITS]
+    if len(long) > 2 and not any(text[_DIGITS:].strip("0") for text in long):
+        rounded += long
+    if rounded:
+        wrong = [rows[text][0] for text in rounded]
+        count = sum(len(rows[text]) for text in rounded)
+        what = "numbers of over 15 digits that all end in 0" if rounded == long else "numbers such as 1.23457E+11"
         raise DataError(
-            f"column {_names(field)} holds rounded numbers such as 1.23457E+11 in {count} rows: patients are mixed up",
+            f"column {_names(field)} holds rounded {what} in {count} rows: patients are mixed up",
             source=wrong[0].place,
             remedy="format the column as text in the spreadsheet and export it again; if the numbers are whole, "
             '`accept="rounded_patients"`',
@@ -121,9 +150,10 @@ def _refuse_spellings(rows: Mapping[str, list[Record]], field: Field) -> None:
 
 def _spelling(text: str) -> str:
     """Return what all spellings of a patient's number have in common: case, zeros before it and separators are not."""
+    text = text if text.isascii() else unicodedata.normalize("NFKC", text)
     matched = _WHOLE.fullmatch(text)
     without_zeros = re.sub(r"(?<!\d)0+(?=\d)", "", matched[1] if matched else text)
-    return re.sub(r"[\W_]+", "-", without_zeros).casefold()
+    return re.sub(r"[\W_]+", "-", without_zeros).strip("-").casefold()
 
 
 def _refuse_one_patient(mapping: TableMapping, images: Images, field: Field) -> None:

@@ -34,6 +34,7 @@ _HIDDEN = ("patient", "exam", "birth")  # roles whose values are never shown
 _SIDE_WORD = (
     r"left|right|links|rechts|gauche|droite|izquierda|izq|derecha|der|esquerda|esq|direita|dir|sin|dex|li|re|[lrgdie]"
 )
+_FILE_WORD = re.compile(r"^(path|file|image|img|dicom)[\W_]+|[\W_]*(path|file|image|img|dicom)$", re.IGNORECASE)
 _NUMBERED = re.compile(r"(.+?)[\W_]*(?:\d{1,2}|[a-d])", re.IGNORECASE)  # columns such as "image 1" and "image_2"
 
 
@@ -58,7 +59,7 @@ def draft(
     views = {} if given else wide_columns(rows, finds)
     rows = [one for row in rows for one in unfolded(row, views)] if views else rows
     taken = {name for field in given.values() for name in _columns_of(field)}
-    roles = _roles(name for name in rows[0] if name not in taken)
+    roles = _roles(rows, (name for name in rows[0] if name not in taken))
     problems: list[str] = []
     content: dict[str, Any] = {"name": NAME, "licence": LICENCE, "private": True, "images": {"table": NAME}}
     if views:
@@ -82,40 +83,50 @@ def draft(
     return content | {"columns": columns, "tasks": tasks} | _findings(roles, tasks), problems
 
 
-def image_files(rows: Rows, table: Path) -> list[str]:
+def image_files(rows: Rows, table: Path, folder: Path | None = None) -> list[str]:
     """Return the files that the rows of a table name, in order and each row's own; labels and patients do not matter.
 
     Args:
         rows: Rows of the table.
         table: File of the table, whose folder paths are relative to.
+        folder: Folder of the images, if it is another.
 
     Raises:
-        DataError: No column names files.
+        DataError: No column names files, or a path leaves the folders.
     """
     if not rows:
         return []
-    find = Files([table.parent], [], is_own=True).find
+    folders = [table.parent] if folder is None else [table.parent, folder]
+    find = Files(folders, [], is_own=True).find
     views = wide_columns(rows, find)
     rows = [one for row in rows for one in unfolded(row, views)] if views else rows
     problems: list[str] = []
-    template = Field("{path}" if views else _path(rows, _roles(rows[0]), find, problems))
+    template = Field("{path}" if views else _path(rows, _roles(rows, rows[0]), find, problems))
     if problems:
         raise DataError("; ".join(problems), source=table, remedy="name the column of the files 'path'")
-    wanted = [template.text(row) for row in rows]
-    return [path for name in wanted if name for path in find(name) or [os.path.normpath(table.parent / name)]]
+    found: list[str] = []
+    for number, name in enumerate(map(template.text, rows), start=1):
+        try:
+            found += find(name) or ([os.path.normpath(folders[-1] / name)] if name else [])
+        except DataError as error:
+            raise DataError(error.problem, source=f"{table}, row {number}", remedy=error.remedy) from error
+    return found
 
 
 def _columns_of(field: Any) -> list[str]:
     return as_field(field["from"] if isinstance(field, Mapping) else field, "mapping").columns()
 
 
-def _roles(names: Iterable[str]) -> dict[str, list[str]]:
-    """Return the columns of each role, in the order of the synonyms, so that the usual name comes first."""
+def _roles(rows: Rows, names: Iterable[str]) -> dict[str, list[str]]:
+    """Return the columns of each role: the usual name first, as the synonyms have it, and what is empty last."""
     known = synonyms()["columns"]
     order = {name: place for place, name in enumerate(known)}
     roles: dict[str, list[str]] = {}
     for name in sorted((name for name in names if heading(name) in known), key=lambda name: order[heading(name)]):
         roles.setdefault(known[heading(name)], []).append(name)
+    for role, columns in roles.items():
+        if len(columns) > 1:
+            roles[role] = sorted(columns, key=lambda name: all(is_unknown(row[name]) for row in rows))
     return roles
 
 
@@ -130,15 +141,19 @@ def _path(rows: Rows, roles: Mapping[str, list[str]], finds: Callable[[str], obj
     if not candidates:
         problems.append(f"no column names the images' files (it has {', '.join(rows[0])})")
         return "{}"
-    best, most = f"{{{candidates[0]}}}", 0
-    for form in ("{%s}", "**/{%s}", "**/{%s}.*"):
+    best, chosen, most = f"{{{candidates[0]}}}", candidates[0], 0
+    folders = ("", *(f"{{{roles[role][0]}}}/" for role in ("folder", "patient", "exam") if role in roles))
+    for form in (form % (folder + "{%s}") for folder in folders for form in ("%s", "**/%s", "**/%s.*")):
         for name in candidates:
             template = form % name
             hits = sum(bool(row[name] and _leads(finds, Field(template).text(row))) for row in sample)
             if hits > most:
-                best, most = template, hits
+                best, chosen, most = template, name, hits
         if most == len(sample):
             break
+    if chosen not in named and len(candidates) > 1:  # a mask next to a column "image" is no question
+        several = ", ".join(f"'{name}'" for name in candidates)
+        problems.append(f"columns {several} all name files: call the one of the images 'path'")
     return best
 
 
@@ -288,6 +303,8 @@ def _of_words(rows: Rows, name: str, task: str, words: Counter[str]) -> tuple[di
         if own:
             return own, ""
     unread = min((_unread(guess, words, is_named=bool(task)) for guess in guesses), key=len)
+    if not task:
+        unread = min(unread, [word for word in words if _answer(word) is None], key=len)
     return {}, f"column '{name}' has words that are not known: {_unread_words(rows, name, words, unread)}"
 
 
@@ -321,6 +338,8 @@ def _label(task: str, word: str, is_named: bool = True) -> str | None:
         is_named: Whether the column's name is the task's; otherwise a bare number or letter says nothing.
     """
     name, words = plain(_whole(word)), synonyms()
+    if "?" in word:  # it is not sure
+        return None
     if task == "pathology":
         return words["pathology"].get(name) if is_named or len(name) > 1 or name in "bm" else None
     if task == "cancer":
@@ -349,13 +368,18 @@ def _whole(word: str) -> str:
 def _own_task(name: str, words: Counter[str]) -> dict[str, dict[str, str]]:
     """Return a task of the column's own name if its words have an order: no and yes, or whole numbers."""
     task = re.sub(r"\W+", "_", name.strip().lower())
-    answers = {word: synonyms()["cancer"].get(plain(_whole(word))) for word in words}
+    answers = {word: _answer(word) for word in words}
     numbers = {word: _whole(word) for word in words}
     if all(re.fullmatch(r"\d{1,2}", number) for number in numbers.values()):
         return {task: {word: numbers[word] for word in sorted(words, key=lambda word: int(numbers[word]))}}
     if all(answers.values()):
         return {task: {word: str(answers[word]) for word in sorted(words, key=lambda word: str(answers[word]))}}
     return {}
+
+
+def _answer(word: str) -> str | None:
+    """Return "yes" or "no" for a word that means one of them."""
+    return None if "?" in word else synonyms()["cancer"].get(plain(_whole(word)))
 
 
 def counted(rows: Rows, name: str) -> Counter[str]:
@@ -388,19 +412,24 @@ def wide_columns(rows: Rows, finds: Callable[[str], object]) -> dict[str, str]:
         finds: Function that returns whether a path leads to a file.
 
     Returns:
-        From side and view, such as "L CC", from the view alone, or, of columns such as "image 1", from their names.
+        From side and view, such as "L CC", from the view or the side alone, or, of columns such as "image 1", from
+        their names.
     """
     sided: dict[str, str] = {}
-    others: dict[str, dict[str, str]] = {"view": {}}
+    others: dict[str, dict[str, str]] = {"view": {}, "side": {}}
+    known = synonyms()["columns"]
     for name in rows[0]:
-        side, base = side_of(name)
-        view = our_word("view", re.sub(r"(?i)[\W_]*(path|file|image|img|dicom)$", "", base))
+        side, base = side_of(_FILE_WORD.sub("", name))
+        view = our_word("view", base)
+        of, what = side_of(name)
         numbered = _NUMBERED.fullmatch(name)
         if view and side:
             sided.setdefault(f"{side} {view}", f"{{{name}}}")
         elif view:
             others["view"].setdefault(view, f"{{{name}}}")
-        elif numbered and synonyms()["columns"].get(heading(numbered[1])) in ("path", "image_id"):
+        elif of in ("L", "R") and known.get(heading(what)) in ("path", "image_id"):
+            others["side"].setdefault(of, f"{{{name}}}")
+        elif numbered and known.get(heading(numbered[1])) in ("path", "image_id"):
             others.setdefault(heading(numbered[1]), {})[name] = f"{{{name}}}"
     if len(sided) > 1:
         return sided
@@ -418,7 +447,9 @@ def _hold_files(rows: Rows, columns: Mapping[str, str], finds: Callable[[str], o
 
 
 def projection(key: str) -> tuple[str, str]:
-    """Return the side and the view that a file of a wide row is of: "L CC", "CC"; empty where it says neither."""
+    """Return the side and the view that a file of a wide row is of: "L CC", "CC", "L"; empty if it says neither."""
+    if key in ("L", "R"):
+        return key, ""
     side, _, view = key.rpartition(" ")
     known = (side in ("L", "R") or not side) and our_word("view", view)
     return (side, view) if known else ("", "")
@@ -442,8 +473,8 @@ def unfolded(row: dict[str, str], views: Mapping[str, str]) -> list[dict[str, st
 
     Args:
         row: Row of an exam.
-        views: From side and view, such as "L CC", from the view alone or from any other name to the template of the
-            file.
+        views: From side and view, such as "L CC", from the view or the side alone or from any other name to the
+            template of the file.
 
     Returns:
         For each file the row with ``path`` and what is known of ``laterality`` and ``view``; a column of one side, such

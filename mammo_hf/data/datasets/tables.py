@@ -20,11 +20,18 @@ _DELIMITERS = ",;\t|"
 _LARGEST_FIELD = 1 << 24  # characters; outlines in one cell are longer than the csv module's limit
 _END = "\0"  # line that is read after the last one, where no text has it
 _ZIP, _OLD_EXCEL = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
+_ENCODINGS = ("utf-8", "cp1252", "mac_roman", "cp850")  # the last three: Excel's CSV on Windows, for Macintosh, MS-DOS
+_LETTERS = re.compile("[äöüßÄÖÜéèêëàâáçîïíñóôõãúûùÉÁÇ]")  # of the five languages
+_INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufeff\u00ad]")  # what is copied from web pages and documents
+_IMAGE = re.compile(r"\.(png|jpe?g|pgm|tiff?|dcm|dicom)$", re.IGNORECASE)  # ends the name of an image's file
+_POINTER = "version https://git-lfs"  # begins what Git leaves in place of a large file
 _BOMS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"\xef\xbb\xbf", "utf-8-sig"))
 
 
 def read_text(path: str | Path) -> str:
-    """Read a text file: UTF-8 or UTF-16, with or without a byte order mark, or else Windows-1252.
+    """Read a text file: UTF-8 or UTF-16, with or without a byte order mark, or else as Excel writes it without Unicode.
+
+    Of Windows-1252, Macintosh and MS-DOS it is the encoding that gives most accented letters of the five languages.
 
     Raises:
         DataError: The file cannot be read, or is not a text.
@@ -53,6 +60,10 @@ def read_table(path: str | Path, keep: Collection[str] | None = None) -> list[di
     """
     lines = _lines(path)
     columns = _names(next(lines, []))
+    values = [cell for cell in columns if _IMAGE.search(cell)]
+    if values:
+        problem = f"has values in its first line ({values[0][:40]}), where the names of columns are to be"
+        raise DataError(problem, source=path, remedy="put them above it, such as path, patient, label")
     second = next(lines, None)
     if second is not None:
         _refuse_second_header(columns, second, path)
@@ -105,6 +116,8 @@ def _ragged(cells: list[str], columns: list[str], place: str) -> DataError:
     broken = next((index for index, cell in enumerate(cells) if "\n" in cell), None)
     if broken is not None:  # the cell holds what was to be the next row
         return _unclosed(columns[min(broken, len(columns) - 1)], place)
+    if len(cells) == len(columns) + 1:
+        remedy += ", or name the first column too: R leaves it out"
     if len(columns) == 1:
         remedy = "the first line must name the columns: remove what is above them"
     return DataError(f"has {len(cells)} values for {len(columns)} columns", source=place, remedy=remedy)
@@ -128,6 +141,9 @@ def _lines(path: str | Path) -> Iterator[list[str]]:
     if re.match(r"\s*<[!?a-z]", text[:1000], re.IGNORECASE):
         problem = "is a web page, not a table"
         raise DataError(problem, source=path, remedy="download the table itself: a login may have come in its place")
+    if text.startswith(_POINTER):
+        problem = "is what Git leaves in place of a large file"
+        raise DataError(problem, source=path, remedy="fetch the table itself: git lfs pull")
     if text[:1000].lstrip().startswith(("{", "[{", "[[")):
         raise DataError("is JSON, not a table", source=path, remedy="save it as CSV, or give `load` a DataFrame")
     return _delimited(text, path)
@@ -135,11 +151,12 @@ def _lines(path: str | Path) -> Iterator[list[str]]:
 
 def _delimited(text: str, path: str | Path) -> Iterator[list[str]]:
     text = text.lstrip("\r\n")  # rows above the header that a program left empty
-    first, _, rest = text.partition("\n")
-    if first.strip().lower().startswith("sep=") and len(first.rstrip("\r\n")) <= len("sep=") + 1:
-        delimiter, text = first.rstrip("\r\n")[len("sep=") :] or ",", rest
+    first, *_ = re.split(r"[\r\n]", text[:_LARGEST_FIELD], maxsplit=1)
+    if first.strip().lower().startswith("sep=") and len(first) <= len("sep=") + 1:
+        delimiter, text = first[len("sep=") :] or ",", text[len(first) :].lstrip("\r\n")
     else:
-        delimiter = max(_DELIMITERS, key=first.count)
+        unquoted = re.sub('"[^"]*"', "", first)
+        delimiter = max(_DELIMITERS, key=unquoted.count)
     csv.field_size_limit(_LARGEST_FIELD)
     # values may hold line breaks inside quotes: only a csv reader may cut the rows
     end = "" if text.endswith("\n") else "\n"
@@ -173,18 +190,25 @@ def _decode(content: bytes, path: str | Path) -> str:
     encoding = next((name for mark, name in _BOMS if content.startswith(mark)), None)
     if encoding is None and content[1:200:2].count(0) > len(content[1:200:2]) // 2:
         encoding = "utf-16-le"  # as Windows writes it, the mark lost
-    for name in (encoding,) if encoding else ("utf-8", "cp1252", "latin-1"):
+    texts = []
+    for name in (encoding,) if encoding else _ENCODINGS:
         try:
-            text = content.decode(name)
+            texts.append(content.decode(name))
         except UnicodeDecodeError:
             continue
-        if "\0" not in text[:_LARGEST_FIELD]:
-            return text
-    raise DataError("is not a text", source=path, remedy="give a table as CSV or .xlsx")
+        if name not in _ENCODINGS[1:]:
+            break
+    found = max(texts, key=lambda text: len(_LETTERS.findall(text[:_LARGEST_FIELD])), default="\0")
+    if "\0" in found[:_LARGEST_FIELD]:
+        raise DataError("is not a text", source=path, remedy="give a table as CSV or .xlsx")
+    return _INVISIBLE.sub("", found)
 
 
 def _sheet(content: bytes, path: str | Path) -> Iterator[list[str]]:
-    """Read the first sheet of a workbook that has a cell; what is to the right of its header is left out."""
+    """Read a sheet of a workbook: the first whose header names columns that are known, or else the first with a cell.
+
+    What is to the right of its header is left out.
+    """
     try:
         import openpyxl  # an extra: most tables are text
     except ImportError as error:
@@ -192,25 +216,30 @@ def _sheet(content: bytes, path: str | Path) -> Iterator[list[str]]:
         raise UsageError("is an Excel workbook, which needs openpyxl", source=path, remedy=remedy) from error
     try:
         sheets = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True).worksheets
-        for sheet in sheets:
-            rows = ([cell_text(cell) for cell in row] for row in sheet.iter_rows(values_only=True))
-            first = next((row for row in rows if any(row)), None)
-            if first is not None:
-                columns = _names(first)
-                width = len(columns)
-                yield columns
-                for number, row in enumerate(rows):
-                    is_whole = number == 0 and _is_header(columns, row)  # a title is shorter than the header below it
-                    yield row if is_whole else row[:width] + [""] * (width - len(row))
-                return
+        found = [(first, rows) for first, rows in map(_begun, sheets) if first is not None]
+        first, rows = max(found, key=lambda one: sum(map(names_a_column, one[0])) > 1, default=([], iter(())))
+        columns = _names(first)
+        width = len(columns)
+        yield columns
+        for number, row in enumerate(rows):
+            is_whole = number == 0 and _is_header(columns, row)  # a title is shorter than the header below it
+            yield row if is_whole else row[:width] + [""] * (width - len(row))
     except Exception as error:  # whatever a damaged or other kind of zip file makes openpyxl raise
         raise DataError("is not a readable workbook", source=path, remedy="save it again as .xlsx or CSV") from error
+
+
+def _begun(sheet: Any) -> tuple[list[str] | None, Iterator[list[str]]]:
+    """Return the first row of a sheet that has a cell, and the rows below it."""
+    rows = ([cell_text(cell) for cell in row] for row in sheet.iter_rows(values_only=True))
+    return next((row for row in rows if any(row)), None), rows
 
 
 def cell_text(value: Any) -> str:
     """Return a value of a workbook or of a DataFrame as a table in a text file would hold it."""
     if value is None or value != value:  # NaN
         return ""
+    if isinstance(value, str):
+        return _INVISIBLE.sub("", value)
     if isinstance(value, float) and value.is_integer():  # whole numbers with a gap become floats in pandas
         return str(int(value))
     if isinstance(value, datetime.datetime) and value.time() == datetime.time():

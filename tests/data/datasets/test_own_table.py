@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,7 @@ def rows_of(header: str, *columns, separator: str = ",") -> str:
 
 
 NAMES = tuple(f"{number}.png" for number in range(8))
+GERMAN = ["gutartig" if result == "benign" else "bösartig" for result in RESULTS]
 PAIRS = list(zip(NAMES[::2], NAMES[1::2], strict=True))
 
 
@@ -77,12 +79,16 @@ def test_header_and_words_in_five_languages(folder, language, encoding):
 # Messy tables, each way twice or more: read right, or refused in one sentence, on the first try
 
 
-def excel(folder: Path, header, rows) -> Path:
+def excel(folder: Path, header, rows, before=()) -> Path:
     openpyxl = pytest.importorskip("openpyxl")
     book = openpyxl.Workbook()
-    book.active.append(header)
+    sheet = book.active
+    if before:
+        sheet.append(before)
+        sheet = book.create_sheet()
+    sheet.append(header)
     for row in rows:
-        book.active.append(row)
+        sheet.append(row)
     book.save(folder / "labels.xlsx")
     return folder / "labels.xlsx"
 
@@ -151,6 +157,30 @@ READ = {
     "several files in the lines of a cell": lambda f: excel(
         f, ["File", "Patient", "Result"], zip(map("\n".join, PAIRS), PATIENTS[::2], RESULTS[::2], strict=True)
     ),
+    "line ends of a Macintosh": lambda f: table(
+        f, rows_of("path,patient,label", NAMES, PATIENTS, RESULTS).replace("\n", "\r")
+    ),
+    "line ends of a Macintosh, sep=;": lambda f: table(
+        f, ("sep=;\n" + rows_of("path;patient;label", NAMES, PATIENTS, RESULTS, separator=";")).replace("\n", "\r")
+    ),
+    "letters of a Macintosh": lambda f: table(
+        f, rows_of("Datei;Fall;Dignität", NAMES, PATIENTS, GERMAN, separator=";"), encoding="mac_roman"
+    ),
+    "letters of MS-DOS": lambda f: table(
+        f, rows_of("Datei;Fall;Dignität", NAMES, PATIENTS, GERMAN, separator=";"), encoding="cp850"
+    ),
+    "a quoted header with more commas than semicolons": lambda f: table(
+        f, rows_of('path;patient;"label (1, 2, 3, 4)"', NAMES, PATIENTS, RESULTS, separator=";")
+    ),
+    "characters that nobody sees": lambda f: table(
+        f, rows_of("path,patient,label", NAMES, ["p1", "p1\u200b", "p2\xa0", "\ufeffp2", *PATIENTS[4:]], RESULTS)
+    ),
+    "an empty column of patients before the full one": lambda f: table(
+        f, rows_of("path,patient,patient_id,label", NAMES, [""] * 8, PATIENTS, RESULTS)
+    ),
+    "a workbook that begins with a page to read": lambda f: excel(
+        f, ["File", "Patient", "Result"], zip(NAMES, PATIENTS, RESULTS, strict=True), before=["Read me", "Ask Dr. X"]
+    ),
     "two patients' columns": lambda f: table(
         f, rows_of("path,case,patient_id,label", NAMES, "abcdefgh", PATIENTS, RESULTS)
     ),
@@ -215,6 +245,10 @@ REFUSED = {
         rows_of("path;patient;label", NAMES, [*["1,23457E+11"] * 4, *["p2"] * 4], RESULTS, separator=";"),
         "holds rounded numbers .* in 4 rows",
     ),
+    "long numbers that end in zeros": (
+        rows_of("path,patient,label", NAMES, [f"12345678901234{p[1]}0" for p in PATIENTS], RESULTS),
+        "row 1: column 'patient' holds rounded numbers of over 15 digits that all end in 0 in 8 rows",
+    ),
     "one patient": (rows_of("path,patient,label", NAMES, ["p"] * 8, RESULTS), "names one patient for all 8 images"),
     "one hospital": (rows_of("path,patient,label", NAMES, ["42"] * 8, RESULTS), "names one patient for all 8 images"),
     "an exam of two patients": (
@@ -240,6 +274,18 @@ REFUSED = {
             RESULTS,
         ),
         "rows of the same image give it another split: row 1 and row 2",
+    ),
+    "a patient in two splits": (
+        rows_of("path,patient,set,label", NAMES, PATIENTS, ["Training", "test", *["train"] * 5, ""], RESULTS),
+        "column 'set' puts 1 patients into two splits: row 1 and row 2; put all images of a patient into one",
+    ),
+    "a patient in pre-training and test": (
+        rows_of("path,patient,split,label", NAMES, PATIENTS, [*["test"] * 3, "unlabelled", *["val"] * 4], RESULTS),
+        "column 'split' puts 1 patients into two splits: row 3 and row 4",
+    ),
+    "years of birth for ages": (
+        rows_of("path,patient,age,label", NAMES, PATIENTS, ["1956"] * 8, RESULTS),
+        r"row 1: column 'age' holds dates: a birthday .* \(8 rows\)",
     ),
     "birthdays for ages": (
         rows_of("path,patient,age,label", NAMES, PATIENTS, ["1950-03-04"] * 8, RESULTS),
@@ -273,7 +319,7 @@ REFUSED = {
     ),
     "a patient that is missing": (
         rows_of("path,patient,label", NAMES, ["", "NA", *PATIENTS[2:]], RESULTS),
-        r"row 1: column 'patient' must name the patient \(2 rows\)",
+        r"row 1: column 'patient' must name the patient in every row, also below merged cells \(2 rows\)",
     ),
     "a path that leaves the folder": (
         rows_of("path,patient,label", ["../out.png", *NAMES[1:]], PATIENTS, RESULTS),
@@ -335,6 +381,39 @@ REFUSED = {
         "row 1: has a cell",
     ),
     "a header of that": ("path,patient,label" + "x" * ((1 << 24) + 1) + "\n", "row 0: has a cell"),
+    "no header": (
+        rows_of("0.png,p1,benign", NAMES[1:], PATIENTS[1:], RESULTS[1:]),
+        r"has values in its first line \(0\.png\), where the names of columns are to be; put them above it",
+    ),
+    "no header, DICOM": ("1;p1/a.dcm;1\n2;p2/b.dcm;0\n", r"has values in its first line \(p1/a\.dcm\)"),
+    "row names of R": (
+        rows_of("path,patient,label", "12345678", NAMES, PATIENTS, RESULTS),
+        "row 1: has 4 values for 3 columns; .* name the first column too: R leaves it out",
+    ),
+    "a pointer of Git": (
+        "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
+        "is what Git leaves in place of a large file; fetch the table itself: git lfs pull",
+    ),
+    "two columns of files": (
+        rows_of("raw,processed,patient,label", NAMES, NAMES[::-1], PATIENTS, RESULTS),
+        "columns 'raw', 'processed' all name files: call the one of the images 'path'",
+    ),
+    "labels that are not sure": (
+        rows_of("path,patient,label", NAMES, PATIENTS, ["benign?", *RESULTS[1:6], "?", "malignant ?"]),
+        r"column 'label' has words that are not known: benign\? \(1\), malignant \? \(1\), first in row 1",
+    ),
+    "answers that are none": (
+        rows_of("path,patient,label", NAMES, PATIENTS, ["neg", "neg", "pos", "odd", *["neg"] * 4]),
+        r"column 'label' has words that are not known: odd \(1\), first in row 4",
+    ),
+    "files with another ending": (
+        rows_of("path,patient,label", [f"{name[0]}.dcm" for name in NAMES], PATIENTS, RESULTS),
+        r"8 of 8 files .*; there is 0\.png: give the names the ending that the files have",
+    ),
+    "no file in any row": (
+        rows_of("path,patient,label", [""] * 8, PATIENTS, RESULTS),
+        "names no file in any of 8 rows; name the files; formulas of a workbook have values once",
+    ),
     "no files": ("a,b\n1,2\n", r"no column names the images' files \(it has a, b\)"),
 }
 
@@ -533,6 +612,8 @@ EXAMS = {
     "french": "Patiente;G face;D face;G oblique;D oblique;Diagnostic",
     "german": "Patientin;li CC;re CC;li MLO;re MLO;Befund",
     "numbered": "patient;image 1;image 2;image 3;image 4;label",
+    "kind in front": "patient;image_LCC;image_RCC;image_LMLO;image_RMLO;label",
+    "kind at the end": "patient;LCC_path;RCC path;L-MLO file;rmlo.img;label",
 }
 
 
@@ -551,6 +632,91 @@ def test_a_row_per_exam_in_other_languages_or_with_numbered_columns(tmp_path, ca
     assert main(["mapping", str(path)]) == 0
     (tmp_path / "own.toml").write_text(capsys.readouterr().out)
     assert list(load(tmp_path / "own.toml")) == list(collection)
+
+
+def test_a_row_per_exam_with_a_column_per_side(tmp_path):
+    films(tmp_path, [f"{n}-{side}.png" for n in range(3) for side in "LR"])
+    lines = [f"p{n};{n}-L.png;{n}-R.png;{'BM'[n % 2]};B" for n in range(3)]
+    path = table(tmp_path, "\n".join(["Patientin;Bild links;Bild rechts;Dignität links;Dignität rechts", *lines]))
+    collection = load(path)
+    assert summary(collection, "laterality", "pathology") == [
+        ("L", "benign"),
+        ("R", "benign"),
+        ("L", "malignant"),
+        ("R", "benign"),
+        ("L", "benign"),
+        ("R", "benign"),
+    ]
+
+
+@pytest.mark.parametrize("column", ["Ordner", "patient"])
+def test_names_that_are_there_in_each_folder_are_found_by_their_folder(tmp_path, column):
+    paths = [f"{patient}/{view}.png" for patient in PATIENTS[::2] for view in ("cc", "mlo")]
+    films(tmp_path / "films", paths)
+    columns = (paths, [path[-6:].strip("/") for path in paths], PATIENTS, RESULTS)
+    header = "Ordner,Datei,patient,label" if column == "Ordner" else "no,Datei,patient,label"
+    lines = [
+        (path[:2] if column == "Ordner" else "1", path[3:], *rest) for path, _, *rest in zip(*columns, strict=True)
+    ]
+    collection = load(table(tmp_path, "\n".join([header, *map(",".join, lines)])))
+    assert collection.column("path") == [str(tmp_path / "films" / path) for path in paths]
+
+
+def test_names_with_accents_are_the_same_however_a_disk_writes_them(tmp_path):
+    names = [f"Übung {name}" for name in NAMES]
+    films(tmp_path, [unicodedata.normalize("NFD", name) for name in names])
+    written = [unicodedata.normalize("NFC", name) for name in names]
+    assert len(load(table(tmp_path, rows_of("path,patient,label", written, PATIENTS, RESULTS)))) == 8
+
+
+def test_a_link_out_of_the_folder_is_refused_unless_its_folder_or_the_whole_path_is_given(tmp_path):
+    films(tmp_path / "disk" / "films", NAMES)
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "images").symlink_to(tmp_path / "disk" / "films")
+    (tmp_path / "own" / "0.png").symlink_to(tmp_path / "disk" / "films" / "0.png")
+    paths = [f"images/{name}" for name in NAMES]
+    path = table(tmp_path / "own", rows_of("path,patient,label", paths, PATIENTS, RESULTS))
+    problem = f"row 1: column 'path' leads by a link to a file outside its folder: .*TABLE:{tmp_path}/disk/films, or"
+    with pytest.raises(DataError, match=problem):
+        load(path)
+    assert load(f"{path}:{tmp_path / 'disk' / 'films'}").notes == []
+    assert len(load(path, tmp_path / "disk")) == 8
+    text = rows_of("path,patient,label", ["0.png", *paths[1:]], PATIENTS, RESULTS)
+    with pytest.raises(DataError, match=r"row 1: .* leads by a link"):
+        load(table(tmp_path / "own", text))
+    whole = [str(tmp_path / "own" / path) for path in paths]
+    assert len(load(table(tmp_path / "own", rows_of("path,patient,label", whole, PATIENTS, RESULTS)))) == 8
+    (tmp_path / "entry").symlink_to(tmp_path / "disk" / "films")  # a link on the way to the table leaves nothing
+    table(tmp_path / "disk" / "films", rows_of("path,patient,label", NAMES, PATIENTS, RESULTS))
+    assert len(load(tmp_path / "entry" / "labels.csv")) == 8
+
+
+def test_columns_that_are_not_read_are_listed(folder):
+    text = rows_of("path,patient,label,mask,GT", NAMES, PATIENTS, RESULTS, [f"m{name}" for name in NAMES], "abcdefgh")
+    assert load(table(folder, text)).notes == ["columns of the table that are not read: mask, GT"]
+    for header in ("path,patient,GT", "path,remark,GT"):
+        collection = load(table(folder, rows_of(header, NAMES, PATIENTS, RESULTS)))
+        assert "no column of the table is known to hold labels: all images are unlabelled" in collection.notes
+        assert any(note.endswith("GT") for note in collection.notes)
+
+
+def test_a_row_without_a_split_is_in_that_of_its_patient(folder):
+    splits = ["train", "", "", "test", "-", "", "val", "validation"]
+    collection = load(table(folder, rows_of("path,patient,split,label", NAMES, PATIENTS, splits, RESULTS)))
+    assert collection.column("split") == [
+        *["train"] * 2,
+        *["test"] * 2,
+        *["train"] * 2,
+        *["validation"] * 2,
+    ]
+
+
+def test_ages_as_people_write_them(folder):
+    ages = ["62 J.", "61 yrs", "40-49", "80+", "45 - 49", ">80", "62 años", "0x3E"]
+    names = [f"p{number}" for number in range(8)]
+    collection = load(table(folder, rows_of("path,patient,age,label", NAMES, names, ages, RESULTS)))
+    assert collection.column("age_band") == ["60-69", "60-69", "40-49", "80+", None, None, "60-69", None]
+    assert "3 ages cannot be read and are not known" in collection.notes
 
 
 def test_a_row_per_breast_with_a_column_per_view(tmp_path):
