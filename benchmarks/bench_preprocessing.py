@@ -5,6 +5,7 @@ One command prints every figure next to what it should be:
 python benchmarks/bench_preprocessing.py
 python benchmarks/bench_preprocessing.py --repeats 21 --dicom ../shared/dicom
 python benchmarks/bench_preprocessing.py --inspect 10000    # `inspect` on so many files and on ten times as many
+python benchmarks/bench_preprocessing.py --lossless a.dcm   # decoders of lossless JPEG and JPEG-LS, on these images too
 
 Each comparison alternates the two sides and takes the median of the pairs' ratios, so that a busy machine is busy for
 both; "cpu" is the time of the process, which others' work does not lengthen. Files are read from the page cache, as any
@@ -161,6 +162,34 @@ def compare_jpeg_2000(path: Path, repeats: int) -> None:
     print(f"  without decoding: {rest:.1f}x faster (cpu)   at least {LEAST_NAIVE:g}x: {verdict(rest >= LEAST_NAIVE)}")
 
 
+def lossless_decoders() -> dict[str, tuple[Callable[..., bytes], dict[str, Callable[[bytes], np.ndarray]]]]:
+    """For each codec the encoder, and the free decoders that are installed by name, the one that is used here first."""
+    import imagecodecs
+
+    lossless = {"libjpeg-turbo": imagecodecs.jpeg8_decode, "liblj92": imagecodecs.ljpeg_decode}
+    lossless["jpegsof3"] = imagecodecs.jpegsof3_decode
+    near = {"CharLS by imagecodecs": imagecodecs.jpegls_decode}
+    if importlib.util.find_spec("jpeg_ls"):
+        import jpeg_ls
+
+        near["CharLS by pyjpegls"] = lambda data: jpeg_ls.decode(np.frombuffer(data, np.uint8))
+    encode = partial(imagecodecs.jpeg8_encode, lossless=True, bitspersample=16)
+    return {"JPEG lossless": (encode, lossless), "JPEG-LS": (imagecodecs.jpegls_encode, near)}
+
+
+def compare_lossless(images: dict[str, np.ndarray], repeats: int) -> None:
+    """Print the time of each decoder of lossless JPEG and JPEG-LS, times that of the one that is used here."""
+    for codec, (encode, decoders) in lossless_decoders().items():
+        for image, pixels in images.items():
+            data = encode(pixels)
+            first, *others = decoders
+            print(f"{codec}, {image}, {' x '.join(map(str, pixels.shape))}: {first} is used")
+            for name in others:
+                exact = np.array_equal(decoders[name](data), pixels)
+                pairs = alternating(partial(decoders[first], data), partial(decoders[name], data), repeats)
+                print(f"  {name}: {pairs.cpu_ratio:.2f} times its CPU time, {'exact' if exact else 'NOT EXACT'}")
+
+
 def time_finder(path: Path, repeats: int) -> None:
     mammogram = read_mammogram(path)
     stride = max(ROWS, COLUMNS) // LONGEST_SIDE
@@ -300,6 +329,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=11, help="pairs of each comparison (default %(default)s)")
     parser.add_argument("--dicom", type=Path, help="a folder of real files, to be compared as well")
     parser.add_argument("--inspect", type=int, metavar="FILES", help="measure `inspect` on so many files alone")
+    parser.add_argument("--lossless", type=Path, nargs="*", metavar="FILE", help="compare lossless decoders alone")
     parser.add_argument("--peak", nargs=2, metavar=("HOW", "FILE"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -309,6 +339,9 @@ def main() -> None:
     if args.inspect:
         with tempfile.TemporaryDirectory() as folder:
             return inspect_many(Path(folder), args.inspect)
+    if args.lossless is not None:
+        images = {path.name: read_mammogram(path).frame(0) for path in args.lossless}
+        return compare_lossless({"drawn": frame()} | images, args.repeats)
     print(f"{ROWS} x {COLUMNS}, 12 bits, to {SIZE[0]} x {SIZE[1]}; one thread; {args.repeats} pairs, medians")
     print(f"{'':<34}{'ours':>11}{'peer':>12}")
     with tempfile.TemporaryDirectory() as folder:
