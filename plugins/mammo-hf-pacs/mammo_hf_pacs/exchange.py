@@ -15,6 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossl
 from pynetdicom import AE
 from pynetdicom.sop_class import (
     ComprehensiveSRStorage,
+    ParametricMapStorage,
     SecondaryCaptureImageStorage,
     SegmentationStorage,
     StudyRootQueryRetrieveInformationModelFind,
@@ -25,7 +26,7 @@ from requests.exceptions import RequestException
 
 from mammo_hf.errors import DataError, MammoError, UsageError
 
-SENT = (ComprehensiveSRStorage, SegmentationStorage, SecondaryCaptureImageStorage)
+SENT = (ComprehensiveSRStorage, SegmentationStorage, ParametricMapStorage, SecondaryCaptureImageStorage)
 SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 SECONDS = 30  # that a peer may take to answer
 _MAY_COME = (0xA700, 0xA7FF)  # out of resources (PS3.4 B.2.3)

@@ -20,6 +20,7 @@ from highdicom.content import AlgorithmIdentificationSequence
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
+from mammo_hf.dicom import Slab
 from mammo_hf.errors import DataError
 from mammo_hf.inference.outputs import ScoredExam, ScoredImage
 
@@ -30,7 +31,7 @@ logging.getLogger("highdicom").setLevel(logging.WARNING)  # at INFO it logs the 
 MAKER = "mammo_hf"
 RESEARCH = "RESEARCH USE ONLY, NOT FOR DIAGNOSIS"
 RULE = "specificity_95"  # operating point that objects state
-SERIES_NUMBERS = {"sr": 9001, "seg_map": 9002, "seg_breast": 9003, "capture": 9004}  # after the study's own
+SERIES_NUMBERS = {"sr": 9001, "seg_map": 9002, "seg_breast": 9003, "capture": 9004, "map": 9005}  # after the study's own
 NO_DATE = ("19000101", "000000")  # of an exam whose images bear no date: objects must have one
 # Patient, Clinical Trial Subject, General Study, Patient Study and Clinical Trial Study (PS3.3 C.7.1, C.7.2)
 PATIENT = (
@@ -95,6 +96,43 @@ def nameless(header: Dataset) -> Dataset:
     for keyword in _TYPE_2:
         setattr(copy, keyword, "")
     return copy
+
+
+def shown_frames(exam: ScoredExam, header: Dataset) -> list[int] | None:
+    """Return the numbers, from 1, of the frames of a volume that the model saw; ``None`` for an image of one frame."""
+    frames = int(header.get("NumberOfFrames") or 1)
+    if frames < 2:
+        return None
+    return [1 + index for index in Slab.from_policy(exam.processor.tomosynthesis).indices(frames)]
+
+
+def as_one_frame(exam: ScoredExam, header: Dataset) -> Dataset | None:
+    """Return the header of a volume as if it had only the frame that the model saw, the middle one of several.
+
+    What is made of one plane of a volume can then be placed in space. The header of an image of one frame is returned as
+    it is; of a volume that does not say where its frames are, ``None``.
+    """
+    shown = shown_frames(exam, header)
+    if shown is None:
+        return header
+    shared, own = Dataset(), Dataset()
+    try:
+        frame = header.PerFrameFunctionalGroupsSequence[shown[len(shown) // 2] - 1]
+        groups = [frame, *header.get("SharedFunctionalGroupsSequence", ())]
+        for target, name in ((own, "PlanePosition"), (shared, "PlaneOrientation"), (shared, "PixelMeasures")):
+            keyword = f"{name}Sequence"
+            setattr(target, keyword, next(group[keyword].value for group in groups if keyword in group))
+        (measures,), (position,) = shared.PixelMeasuresSequence, own.PlanePositionSequence
+        whole = position.ImagePositionPatient and measures.PixelSpacing and measures.SliceThickness
+    except (AttributeError, IndexError, StopIteration, ValueError):  # a group that is not there, or is not whole
+        return None
+    one = Dataset()
+    one.update(header)
+    replaced = {"NumberOfFrames": 1, "SharedFunctionalGroupsSequence": [shared], "PerFrameFunctionalGroupsSequence": [own]}
+    for keyword, value in replaced.items():
+        one.pop(keyword, None)  # its element is the header's own
+        setattr(one, keyword, value)
+    return one if whole and header.get("FrameOfReferenceUID") else None
 
 
 def uid_of(*parts: object) -> str:

@@ -1,15 +1,18 @@
-"""Segmentations of each image: the map as fractions, and the breast."""
+"""Segmentations of each image: the map as fractions, and the breast.
+
+Those of a volume are placed at the slice that the model saw, and its map is a parametric map too: volumes have the frame
+of reference that one needs, mammograms have none.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.uid import RLELossless
 
-from mammo_hf.explainers import Explanation
 from mammo_hf.inference.outputs import ScoredExam, ScoredImage
 
 from . import REQUIRES as REQUIRES
@@ -29,7 +32,8 @@ def files_of(exam: ScoredExam) -> list[tuple[str, bytes]]:
 def datasets_of(exam: ScoredExam, replaces: Sequence[Mapping[str, str]] = ()) -> list[Dataset]:
     """Return the segmentations, all in the pixels of their image.
 
-    A map that is empty everywhere is left out, and so is a breast that does not stand out from its background.
+    A map that is empty everywhere is left out, and so is a breast that does not stand out from its background. Of a
+    volume that does not say where its slices are nothing is written.
 
     Args:
         exam: The exam.
@@ -42,19 +46,20 @@ def datasets_of(exam: ScoredExam, replaces: Sequence[Mapping[str, str]] = ()) ->
 
     headers, found = objects.headers_of(exam), []
     for image, header in zip(exam.images, headers, strict=True):
-        for explanation in image.explanations:
-            if explanation.geometry is not None and not explanation.flat[0]:
-                found.append(_map(exam, headers, image, header, explanation))
-        breast = breast_of(exam, image)
-        if breast.any():
-            found.append(_breast(exam, headers, image, header, breast))
-    kinds = {objects.SERIES_NUMBERS["seg_map"]: "map", objects.SERIES_NUMBERS["seg_breast"]: "breast"}
-    sources = {str(header.SOPInstanceUID): header for header in headers}
-    for dataset in found:
-        source = sources[dataset.ReferencedSeriesSequence[0].ReferencedInstanceSequence[0].ReferencedSOPInstanceUID]
-        kind = kinds[int(dataset.SeriesNumber)]
-        objects.finish(dataset, source, f"{kind} by {objects.model_name(exam)}", replaces)
+        plane = objects.as_one_frame(exam, header)
+        if plane is not None:
+            made = [*_maps(exam, headers, image, plane), *_breasts(exam, headers, image, plane)]
+            found += [objects.finish(one, header, f"{what} by {objects.model_name(exam)}", replaces) for what, one in made]
+            _name_frames([one for _, one in made], objects.shown_frames(exam, header))
     return found
+
+
+def _name_frames(made: Sequence[Dataset], frames: Sequence[int] | None) -> None:
+    """State which frames of a volume objects were made of: highdicom was given a volume of one."""
+    for one in made if frames else ():
+        sources = one.PerFrameFunctionalGroupsSequence[0].DerivationImageSequence[0].SourceImageSequence
+        for reference in (*sources, *one.ReferencedSeriesSequence[0].ReferencedInstanceSequence):
+            reference.ReferencedFrameNumber = list(frames or ())
 
 
 def breast_of(exam: ScoredExam, image: ScoredImage) -> np.ndarray:
@@ -65,39 +70,70 @@ def breast_of(exam: ScoredExam, image: ScoredImage) -> np.ndarray:
     return breast.mask_at(np.arange(source.size[0]), np.arange(source.size[1]))
 
 
-def _map(
-    exam: ScoredExam, headers: Sequence[Dataset], image: ScoredImage, header: Dataset, explanation: Explanation
-) -> Dataset:
+def _maps(
+    exam: ScoredExam, headers: Sequence[Dataset], image: ScoredImage, header: Dataset
+) -> Iterator[tuple[str, Dataset]]:
     from . import codes, objects
 
-    task, _, label = explanation.target[0].partition(":")
-    described = _segment(
-        exam,
-        image,
-        explanation.caption(),
-        (codes.SPATIAL, codes.SALIENCY),
-        f"{objects.model_name(exam)}, {explanation.explainer}",
-        objects.uid_of("map", str(header.SOPInstanceUID), exam.model["sha256"], explanation.target[0]),
+    for explanation in image.explanations:
+        if explanation.geometry is None or explanation.flat[0]:
+            continue
+        task, _, label = explanation.target[0].partition(":")
+        described = _segment(
+            exam,
+            image,
+            explanation.caption(),
+            (codes.SPATIAL, codes.SALIENCY),
+            f"{objects.model_name(exam)}, {explanation.explainer}",
+            objects.uid_of("map", str(header.SOPInstanceUID), exam.model["sha256"], explanation.target[0]),
+        )
+        values = np.rint(np.clip(explanation.in_source(), 0, 1) * LEVELS).astype(np.float64) / LEVELS
+        text = f"Where the model looked for {task} {label}: relevance over its maximum, not a probability"
+        parts = explanation.target[0], explanation.explainer
+        place = objects.placed(exam, headers, "seg_map", [header], *parts)
+        yield "map", _segmentation(header, values[None, :, :, None], "FRACTIONAL", described, text, RLELossless, place)
+        if "PerFrameFunctionalGroupsSequence" in header:
+            place = objects.placed(exam, headers, "map", [header], *parts)
+            yield "map", _parametric(header, image.laterality, values.astype(np.float32), text, place)
+
+
+def _parametric(header: Dataset, side: str, values: np.ndarray, text: str, place: dict[str, Any]) -> Dataset:
+    import highdicom as hd
+
+    from . import codes, objects
+
+    what = "relevance over its maximum, not a probability", codes.NO_UNIT
+    meaning = hd.pm.RealWorldValueMapping("MAP", *what, (0.0, 1.0), 1, 0, quantity_definition=codes.SALIENCY)
+    made = hd.pm.ParametricMap(
+        [objects.nameless(header)],
+        values[None, :, :, None],
+        contains_recognizable_visual_features=False,
+        real_world_value_mappings=[[meaning]],
+        voi_lut_transformations=[hd.VOILUTTransformation(window_center=0.5, window_width=1.0)],
+        content_description=objects.ascii_text(text, 64),
+        content_label="RESEARCH",
+        **place,
     )
-    values = np.rint(np.clip(explanation.in_source(), 0, 1) * LEVELS).astype(np.float64) / LEVELS
-    text = f"Where the model looked for {task} {label}: relevance over its maximum, not a probability"
-    place = objects.placed(exam, headers, "seg_map", [header], explanation.target[0], explanation.explainer)
-    return _segmentation(header, values[None, :, :, None], "FRACTIONAL", described, text, RLELossless, place)
+    made.Laterality = side if side in codes.SIDES else ""
+    return made
 
 
-def _breast(
-    exam: ScoredExam, headers: Sequence[Dataset], image: ScoredImage, header: Dataset, mask: np.ndarray
-) -> Dataset:
+def _breasts(
+    exam: ScoredExam, headers: Sequence[Dataset], image: ScoredImage, header: Dataset
+) -> Iterator[tuple[str, Dataset]]:
     from pydicom.uid import ExplicitVRLittleEndian
 
     from . import codes, objects
 
+    mask = breast_of(exam, image)
+    if not mask.any():
+        return
     kinds = (codes.STRUCTURE, codes.BREAST)
     uid = objects.uid_of("breast", str(header.SOPInstanceUID))
     described = _segment(exam, image, "breast", kinds, "mammo_hf breast finder", uid)
     place = objects.placed(exam, headers, "seg_breast", [header])
     text = "The breast as it was found in the image"
-    return _segmentation(header, mask, "BINARY", described, text, ExplicitVRLittleEndian, place)
+    yield "breast", _segmentation(header, mask, "BINARY", described, text, ExplicitVRLittleEndian, place)
 
 
 def _segment(exam: ScoredExam, image: ScoredImage, name: str, kinds: Sequence[Any], made_by: str, uid: str) -> Any:

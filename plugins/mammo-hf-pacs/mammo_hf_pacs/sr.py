@@ -75,7 +75,7 @@ def _scores(exam: ScoredExam, scores: Scores, side: str, headers: Sequence[Datas
     """Return a group per task: the probability of each label, and the label that the model decides for."""
     import highdicom as hd
 
-    from . import codes
+    from . import codes, objects
 
     found = []
     for task, of_task in scores.items():
@@ -84,7 +84,10 @@ def _scores(exam: ScoredExam, scores: Scores, side: str, headers: Sequence[Datas
             for label, value in of_task.items()
         ]
         decided = hd.sr.QualitativeEvaluation(codes.task(task), codes.label(task, _decided(exam, task, of_task)))
-        images = [hd.sr.SourceImageForMeasurementGroup.from_source_image(header) for header in headers]
+        images = [
+            hd.sr.SourceImageForMeasurementGroup.from_source_image(header, objects.shown_frames(exam, header))
+            for header in headers
+        ]
         found.append(
             hd.sr.MeasurementsAndQualitativeEvaluations(
                 tracking_identifier=_tracking(exam, headers, task, side),
@@ -113,7 +116,7 @@ def _peaks(exam: ScoredExam, image: ScoredImage, header: Dataset) -> list[Any]:
     """Return the strongest point of each map that has its warrant."""
     import highdicom as hd
 
-    from . import codes
+    from . import codes, objects
 
     found = []
     for explanation in image.explanations:
@@ -127,7 +130,7 @@ def _peaks(exam: ScoredExam, image: ScoredImage, header: Dataset) -> list[Any]:
         region = hd.sr.ImageRegion(
             hd.sr.GraphicTypeValues.POINT,
             np.array([peak.source[::-1]]),
-            hd.sr.SourceImageForRegion.from_source_image(header),
+            hd.sr.SourceImageForRegion.from_source_image(header, objects.shown_frames(exam, header)),
         )
         found.append(
             hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations(
