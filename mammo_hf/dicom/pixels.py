@@ -518,10 +518,15 @@ _CODECS: dict[str, str] = {
     **dict.fromkeys((uid.JPEG2000, uid.JPEG2000Lossless), "jpeg2k"),
     **dict.fromkeys((uid.HTJ2K, uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL), "htj2k"),
 }
-_LOOKED_AT = 256  # pixels of the longest side, at least, of what is looked at to know the values of a whole frame
-_WAVELETS = ("jpeg2k", "htj2k")  # of these, which can be read at a fraction of their size
 # Encapsulated Uncompressed Explicit VR Little Endian (PS3.5 A.4.11)
 _ENCAPSULATED_RAW = UID("1.2.840.10008.1.2.1.98")
+# Transfer syntaxes that are read
+READ = (
+    *(uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian, uid.DeflatedExplicitVRLittleEndian),
+    *(uid.ExplicitVRBigEndian, _ENCAPSULATED_RAW, uid.RLELossless, *_CODECS),
+)
+_LOOKED_AT = 256  # pixels of the longest side, at least, of what is looked at to know the values of a whole frame
+_WAVELETS = ("jpeg2k", "htj2k")  # of these, which can be read at a fraction of their size
 # Not gdcm, which ends the whole process on some damaged files
 _PYDICOM_PLUGINS = ("pylibjpeg", "pyjpegls", "pillow")
 _INSTALL = install("codecs")

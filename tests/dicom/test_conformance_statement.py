@@ -112,3 +112,7 @@ def test_the_statement_says_what_the_code_does(name):
 def test_the_sections_are_those_of_the_standard_in_its_order():
     found = re.findall(r"^## (.+)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     assert tuple(found) == SECTIONS
+
+
+def test_a_receiver_takes_all_that_is_read():
+    assert set(re.findall(r"`([\d.]+)`", transfer_syntaxes())) == set(pixels.READ)

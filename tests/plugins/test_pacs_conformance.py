@@ -16,8 +16,9 @@ for package in ("highdicom", "pynetdicom", "dicomweb_client"):
 from mammo_hf_pacs import capture, exchange, receiver, seg, sr
 from mammo_hf_pacs.queue import Queue
 from pydicom.uid import UID
-from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Verification
+from pynetdicom.sop_class import ParametricMapStorage, StudyRootQueryRetrieveInformationModelFind, Verification
 
+from mammo_hf.dicom.pixels import READ
 from mammo_hf.testing import scored_exam
 
 PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"
@@ -42,11 +43,18 @@ def named(uids):
     return table(("name", "UID"), *((UID(uid).name, f"`{uid}`") for uid in uids))
 
 
+def sent():
+    rows = [
+        (UID(one).name, f"`{one}`", ", ".join(syntax.name for syntax in exchange.OFFERED[one])) for one in exchange.SENT
+    ]
+    return table(("name", "UID", "transfer syntaxes that are proposed"), *rows)
+
+
 TABLES = {
     "services": services,
     "taken": lambda: named(receiver.CLASSES),
-    "taken syntaxes": lambda: named(receiver.TAKEN),
-    "sent": lambda: named(exchange.SENT),
+    "taken syntaxes": lambda: named(READ),
+    "sent": lambda: sent(),
 }
 
 
@@ -69,10 +77,12 @@ def test_the_server_offers_these_contexts(tmp_path):
     one.close()
     queue.close()
     assert set(offered) == {Verification, *receiver.CLASSES}
-    assert all(offered[sop_class] == set(receiver.TAKEN) for sop_class in receiver.CLASSES)
+    assert all(offered[sop_class] == set(READ) for sop_class in receiver.CLASSES)
 
 
 def test_every_object_is_of_a_class_that_is_sent(tmp_path):
     exam = scored_exam(tmp_path)
     made = [one for output in (sr, seg, capture) for one in output.datasets_of(exam)]
-    assert {one.SOPClassUID for one in made} == set(exchange.SENT)
+    # parametric maps are made of volumes alone
+    assert {one.SOPClassUID for one in made} == set(exchange.SENT) - {ParametricMapStorage}
+    assert all(one.file_meta.TransferSyntaxUID in exchange.OFFERED[one.SOPClassUID] for one in made)

@@ -5,11 +5,13 @@ import http.server
 import json
 import logging
 import shutil
+import socket
 import sqlite3
 import stat
 import subprocess
 import threading
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,9 @@ from mammo_hf_pacs import command, node, objects, seg, sr
 from mammo_hf_pacs.exchange import Dicomweb, Dimse, LaterError, Secrets
 from mammo_hf_pacs.queue import Queue
 from mammo_hf_pacs.receiver import Receiver, take
+from pydicom.uid import ExplicitVRLittleEndian
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import SecondaryCaptureImageStorage, SegmentationStorage
 
 from mammo_hf import MammoImageProcessor
 from mammo_hf.dicom.writer import mammogram_dataset
@@ -193,6 +198,75 @@ def test_a_late_image_waits_for_the_whole_exam_and_supersedes(working, queue, ex
     assert named.ReferencedSOPInstanceUID == first.SOPInstanceUID
 
 
+def test_what_a_library_says_of_an_exam_is_not_logged(working, queue, exam, caplog, monkeypatch):
+    caplog.set_level(logging.DEBUG)
+    one = working()
+    come(queue, exam[:1])
+
+    def quoting(*_):
+        raise ValueError(f"invalid value: {exam[0].PatientName}")
+
+    for target, name in ((sr, "datasets_of"), (one.scorer, "score")):  # within the outputs, and around all
+        monkeypatch.setattr(target, name, quoting)
+        come(queue, exam[:1])
+        one.step()
+        ((_, reason),) = queue.aside()
+        assert "ValueError in test_pacs_node.py, line" in reason
+    kept = caplog.text.encode() + b"".join(path.read_bytes() for path in queue.folder.rglob("*") if path.is_file())
+    assert not [planted for planted in PLANTED if planted in kept]
+
+
+class Full:
+    """A database on a full disk."""
+
+    def __init__(self, database):
+        self.database = database
+
+    def execute(self, query, *values):
+        if query.startswith("begin"):
+            raise sqlite3.OperationalError("database or disk is full")
+        return self.database.execute(query, *values)
+
+
+def test_a_disk_that_is_full_for_a_while_loses_nothing(working, queue, exam, monkeypatch):
+    one, looks = working(), iter([False] * 3 + [True])
+    monkeypatch.setattr(node, "TROUBLE", 0.0)
+    come(queue, exam[:1])
+    database = queue._database
+    queue._database = Full(database)
+    with pytest.raises(UsageError, match="cannot be read or written"):
+        come(queue, exam[1:])
+    one.run(lambda: next(looks))  # is not ended by it
+    queue._database = database
+    assert queue.open_exams() == 1
+    come(queue, exam[1:])
+    one.step()
+    assert [len(line["images"]) for line in audit(queue)] == [4]
+
+
+def test_two_nodes_do_not_share_a_folder(queue):
+    queue.hold()
+    other = Queue(queue.folder)  # as --pause opens it
+    with pytest.raises(UsageError, match="another node"):
+        other.hold()
+    other.close()
+
+
+def test_a_clock_that_is_set_back_delays_nothing_and_keeps_the_order(queue, exam, monkeypatch):
+    now = [time.time()]
+    monkeypatch.setattr("mammo_hf_pacs.queue.time.time", lambda: now[0])
+    (study,) = set(come(queue, exam[:1]))
+    for number in range(2):
+        queue.scored(study, queue.stamp(study), 1)
+        queue.later(study, "away")
+        assert queue.due() == []
+        now[0] -= 86400
+        assert queue.due() == [study]
+        queue.finish(study, "m", {}, {"sr": [{"series": "1", "class": "2", "instance": f"1.{number}"}]})
+        come(queue, exam[:1])
+    assert [one["instance"] for one in queue.earlier(study)["sr"]] == ["1.1"]
+
+
 class Web:
     """A PACS in memory by DICOMweb."""
 
@@ -200,6 +274,8 @@ class Web:
         self.there, self.asked, self.retrieved = list(images), 0, []
 
     def studies(self, dates):
+        first, last = (datetime.strptime(day, "%Y%m%d") for day in dates.split("-"))
+        assert (last - first).days == 2  # a PACS may be a day ahead or behind
         return {str(one.StudyInstanceUID): str(len(self.there)) for one in self.there}
 
     def found(self, study, classes):
@@ -368,7 +444,7 @@ def test_the_receiver_takes_images_from_those_it_knows(receiver, queue, exam):
         with pytest.raises(LaterError, match="rejects the association"):
             Dimse(called, "127.0.0.1", port, calling).ping()
     elsewhere = receiver(hosts=["192.0.2.1"]).port
-    with pytest.raises(DataError, match="0124"):
+    with pytest.raises(LaterError, match="0124"):
         Dimse("MAMMOHF", "127.0.0.1", elsewhere, "DEVICE").ping()
 
 
@@ -434,30 +510,131 @@ def test_tls_lets_in_whom_the_authority_knows_and_nobody_else(receiver, queue, e
             at(**secrets).ping()
 
 
-def test_a_token_is_sent_read_at_each_request_and_an_expired_one_is_tried_again(tmp_path):
+@pytest.fixture
+def service():
+    """A DICOMweb service on this machine, which answers as it is told."""
+    servers = []
+
+    def make(answer):
+        class Service(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                status, kind, body = answer(self.headers)
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def do_POST(self):
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.do_GET()
+
+            def log_message(self, *_):
+                pass
+
+        servers.append(http.server.HTTPServer(("127.0.0.1", 0), Service))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_address[1]}"
+
+    yield make
+    for one in servers:
+        one.shutdown()
+
+
+def test_a_token_is_sent_read_at_each_request_and_an_expired_one_is_tried_again(service, tmp_path):
     seen = []
 
-    class Service(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            seen.append(self.headers["Authorization"])
-            body = b"[]" if seen[-1] == "Bearer fresh" else b""
-            self.send_response(200 if body else 401)
-            self.send_header("Content-Type", "application/dicom+json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def answer(headers):
+        seen.append(headers["Authorization"])
+        fresh = seen[-1] == "Bearer fresh"
+        return (200, "application/dicom+json", b"[]") if fresh else (401, "text/plain", b"")
 
-        def log_message(self, *_):
-            pass
-
-    server = http.server.HTTPServer(("127.0.0.1", 0), Service)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     token = tmp_path / "token"
     token.write_text("expired\n")
-    web = Dicomweb(f"http://127.0.0.1:{server.server_address[1]}", Secrets(token=token))
+    web = Dicomweb(service(answer), Secrets(token=token))
     with pytest.raises(LaterError, match="answers 401"):
         web.ping()
     token.write_text("fresh\n")
     web.ping()
     assert seen == ["Bearer expired", "Bearer fresh"]
-    server.shutdown()
+
+
+FAILED = '{{"00081198": {{"vr": "SQ", "Value": [{{"00081197": {{"vr": "US", "Value": [{}]}}}}]}}}}'
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected", "problem"),
+    [
+        (503, "", LaterError, "answers 503"),
+        (404, "", LaterError, "answers 404"),  # a wrong URL: no exam is put aside for it
+        (200, "<html>log in</html>", LaterError, "no answer that can be read"),
+        (415, "", DataError, "status 415"),
+        (409, "", LaterError, "answers 409"),
+        (409, FAILED.format(0xA700), LaterError, "A700"),
+        (409, FAILED.format(0x0122), DataError, "0122"),
+        (202, FAILED.format(0xC000), DataError, "C000"),
+        (409, '<DicomAttribute tag="00081197" vr="US"><Value number="1">290</Value>', DataError, "0122"),
+    ],
+)
+def test_what_a_pacs_answers_is_tried_again_or_refused_with_the_reason(service, exam, status, body, expected, problem):
+    web = Dicomweb(service(lambda _: (status, "application/dicom+json", body.encode())))
+    with pytest.raises(expected, match=problem):
+        web.send(exam[:1])
+
+
+@pytest.fixture
+def archive():
+    """A PACS by DIMSE on this machine that takes some SOP classes in some transfer syntaxes, and answers no C-FIND."""
+    made = []
+
+    def make(contexts, status=0x0000):
+        seen = []
+
+        def store(event):
+            seen.append(event.dataset)
+            return status
+
+        entity = AE(ae_title="ARCHIVE")
+        for sop_class, syntaxes in contexts.items():
+            entity.add_supported_context(sop_class, syntaxes)
+        handlers = [(evt.EVT_C_STORE, store)]
+        made.append(entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers))
+        return Dimse("ARCHIVE", "127.0.0.1", made[-1].server_address[1], "MAMMOHF"), seen
+
+    yield make
+    for one in made:
+        one.shutdown()
+
+
+@pytest.mark.slow
+def test_a_pacs_that_takes_no_compression_gets_the_same_values_without(archive, tmp_path):
+    found = [one for one in seg.datasets_of(scored_exam(tmp_path)) if one.SegmentationType == "FRACTIONAL"][:1]
+    peer, seen = archive({SegmentationStorage: [ExplicitVRLittleEndian]})
+    peer.send(found)
+    assert seen[0].SOPInstanceUID == found[0].SOPInstanceUID
+    assert seen[0].PixelData == found[0].pixel_array.tobytes()
+    with pytest.raises(LaterError, match="does not offer Study Root"):
+        peer.stored("1.2.3")
+    for status, expected in ((0xA700, LaterError), (0x0124, LaterError), (0xC000, DataError)):
+        with pytest.raises(expected, match=f"{status:04X}"):
+            archive({SegmentationStorage: [ExplicitVRLittleEndian]}, status)[0].send(found)
+    other, _ = archive({SecondaryCaptureImageStorage: [ExplicitVRLittleEndian]})
+    with pytest.raises(DataError, match="does not take Segmentation Storage"):
+        other.send(found)
+
+
+def test_an_association_that_is_cut_off_leaves_nothing_and_the_next_is_served(receiver, queue, exam):
+    port = receiver().port
+    for cut in (10, 300, 5000):
+        entity = AE(ae_title="DEVICE")
+        entity.add_requested_context(exam[0].SOPClassUID, [exam[0].file_meta.TransferSyntaxUID])
+        association = entity.associate("127.0.0.1", port, ae_title="MAMMOHF")
+        raw = association.dul.socket.socket
+        raw.sendall((b"\x04\x00" + (20000).to_bytes(4, "big") + bytes(20000))[:cut])  # a part of P-DATA
+        raw.shutdown(2)
+        association.abort()
+    with socket.create_connection(("127.0.0.1", port)) as stranger:
+        stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
+    Dimse("MAMMOHF", "127.0.0.1", port, "DEVICE").send_images(exam[:1])
+    assert queue.open_exams() == 1
+    assert len(queue.files(queue.name_of(str(exam[0].StudyInstanceUID)))) == 1

@@ -35,6 +35,7 @@ IDENTITY = {
     "ReferringPhysicianName": "House^Gregory",
     "InstitutionName": "Somewhere General",
     "OperatorsName": "Nurse^Joy",
+    "PatientSize": "1.7",
     "PatientOrientation": ["P", "FL"],
 }
 
@@ -103,6 +104,7 @@ def test_patient_study_and_dates_are_the_sources_and_nothing_else_of_the_person(
         for keyword in [*IDENTITY, "StudyInstanceUID"]:
             if keyword in objects.PATIENT + objects.STUDY:
                 assert found[keyword].value == source[keyword].value, keyword
+        assert found.PatientSize == source.PatientSize  # as highdicom copies it
         assert "Somewhere General" not in str(found)
         assert "Nurse" not in str(found)
         assert (found.ContentDate, found.ContentTime) == ("20200102", "101112")
@@ -211,6 +213,60 @@ def test_the_segmentations_are_in_the_pixels_of_the_source(explained):
     assert (breast == seg.breast_of(exam, exam.images[0])).all()
     assert breast[:, :70].mean() > 0.9
     assert breast[:, 110:].mean() < 0.1
+
+
+def item(**keywords):
+    made = pydicom.Dataset()
+    for keyword, value in keywords.items():
+        setattr(made, keyword, value)
+    return made
+
+
+def volume():
+    """A volume of six slices of 1 mm, from z = 0."""
+    pixels = np.zeros((6, 448, 224), np.uint16)
+    pixels[:, :, :70] = 600
+    shared = item(
+        PlaneOrientationSequence=[item(ImageOrientationPatient=[1.0, 0, 0, 0, 1, 0])],
+        PixelMeasuresSequence=[item(PixelSpacing=[0.1, 0.1], SliceThickness=1.0)],
+    )
+    frames = [item(PlanePositionSequence=[item(ImagePositionPatient=[0.0, 0, float(z)])]) for z in range(6)]
+    window = {"bits_stored": 12, "laterality": "R", "WindowCenter": "1024", "WindowWidth": "2048"}
+    groups = {"SharedFunctionalGroupsSequence": [shared], "PerFrameFunctionalGroupsSequence": frames}
+    return mammogram_dataset(pixels, FrameOfReferenceUID="1.2.3", **window, **groups, **IDENTITY)
+
+
+def test_what_is_made_of_a_volume_is_at_the_slice_that_was_shown(explained):
+    exam = explained(volume())
+    found = [read(content) for _, content in seg.files_of(exam)]
+    by_class = {one.SOPClassUID.name: one for one in found}
+    assert by_class.keys() == {"Segmentation Storage", "Parametric Map Storage"}
+    assert len(found) == 3
+    for one in found:
+        (group,) = one.PerFrameFunctionalGroupsSequence
+        assert group.PlanePositionSequence[0].ImagePositionPatient == [0, 0, 3]  # the middle one
+        assert group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber == 4
+        assert one.FrameOfReferenceUID == "1.2.3"
+    values = hd.pm.ParametricMap.from_dataset(by_class["Parametric Map Storage"]).pixel_array
+    assert np.abs(values - exam.images[0].explanations[0].in_source()).max() <= 0.5 / 255 + 1e-6
+    (report,) = sr.datasets_of(exam)
+    groups = hd.sr.srread(io.BytesIO(objects.written(report)[1])).content.get_image_measurement_groups()
+    assert {number for group in groups for one in group.source_images for number in one.referenced_frame_numbers} == {4}
+    # without the places of its slices only what needs none is written
+    nowhere = volume()
+    del nowhere.FrameOfReferenceUID
+    exam = explained(nowhere)
+    assert seg.files_of(exam) == []
+    assert len(sr.files_of(exam)) == len(capture.files_of(exam)) == 1
+
+
+def test_a_late_image_changes_the_report_and_no_object_of_another_image(explained):
+    first = explained(original(**IDENTITY, StudyInstanceUID="1.2"))
+    late = explained(original(**IDENTITY, StudyInstanceUID="1.2", SOPInstanceUID="1.2.3")).images[0]
+    whole = dataclasses.replace(first, images=(dataclasses.replace(late, view="MLO"), *first.images))
+    for output in (seg, capture):
+        assert set(output.files_of(first)) < set(output.files_of(whole))
+    assert sr.files_of(first)[0][0] != sr.files_of(whole)[0][0]
 
 
 def test_the_capture_has_the_originals_frame_and_says_what_it_is_for(explained):

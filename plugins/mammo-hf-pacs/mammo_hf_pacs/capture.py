@@ -79,6 +79,7 @@ def _capture(
         **place,
     )
     setattr(dataset, "PatientOrientation", header.get("PatientOrientation") or "")  # noqa: B010
+    dataset.copy_patient_and_study_information(objects.nameless(header))  # as highdicom does for what has sources
     _describe(dataset, read, explanation, header)
     return objects.finish(dataset, header, f"{explanation.explainer} by {objects.model_name(exam)}", replaces)
 

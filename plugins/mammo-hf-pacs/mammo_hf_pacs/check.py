@@ -11,7 +11,7 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from mammo_hf.dicom import mammogram_dataset
-from mammo_hf.errors import DataError
+from mammo_hf.errors import DataError, UsageError
 from mammo_hf.phantom import draw_exam
 
 from .command import secrets_of
@@ -37,9 +37,9 @@ def check(node: Node, args: Any) -> None:
         print("its DICOMweb service answers")
     with tempfile.TemporaryDirectory() as folder:
         queue = Queue(Path(folder) / "state")
-        receiver = Receiver(queue, "127.0.0.1", 0, args.title, secrets=secrets_of(args))
+        receiver = _listening(queue, args)
         try:
-            own = Dimse(args.title, "127.0.0.1", receiver.port, args.title, secrets_of(args))
+            own = _own(args, receiver.port)
             own.ping()
             print("this node answers")
             own.send_images(phantom())
@@ -51,6 +51,22 @@ def check(node: Node, args: Any) -> None:
             receiver.close()
             queue.close()
     print(f"a phantom went through: {count} objects, which are removed again")
+
+
+def _listening(queue: Queue, args: Any) -> Receiver:
+    """Listen where the node does; if it is running and answers, at another port."""
+    try:
+        return Receiver(queue, args.host, args.port, args.title, secrets=secrets_of(args))
+    except UsageError:
+        _own(args, args.port).ping()
+        print("a node is running here, and answers")
+        return Receiver(queue, args.host, 0, args.title, secrets=secrets_of(args))
+
+
+def _own(args: Any, port: int) -> Dimse:
+    """Return this node as a device sees it; its certificate need not be for the name of this machine on itself."""
+    host = "127.0.0.1" if args.host in ("", "0.0.0.0") else args.host
+    return Dimse(args.title, host, port, (args.allow_title or [args.title])[0], secrets_of(args), named=False)
 
 
 def phantom(patient: int = 0, size: tuple[int, int] = (1024, 512), **keywords: Any) -> list[Dataset]:

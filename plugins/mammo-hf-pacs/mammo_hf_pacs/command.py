@@ -74,6 +74,8 @@ def main(arguments: list[str]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     for name in ("pynetdicom", "dicomweb_client", "pydicom", "highdicom", "urllib3"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # they log identifiers
+    if not args.check:
+        queue.hold()
     node = _node(args, queue)
     if args.check:
         from .check import check

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import re
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import pydicom
 from dicomweb_client.api import DICOMwebClient
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 from pynetdicom import AE
 from pynetdicom.sop_class import (
     ComprehensiveSRStorage,
@@ -22,14 +23,19 @@ from pynetdicom.sop_class import (
     Verification,
 )
 from requests import Session
-from requests.exceptions import RequestException
+from requests.exceptions import InvalidJSONError, RequestException
 
 from mammo_hf.errors import DataError, MammoError, UsageError
 
 SENT = (ComprehensiveSRStorage, SegmentationStorage, ParametricMapStorage, SecondaryCaptureImageStorage)
 SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+OFFERED = dict.fromkeys(SENT, SYNTAXES) | {SegmentationStorage: (*SYNTAXES, RLELossless)}
 SECONDS = 30  # that a peer may take to answer
-_MAY_COME = (0xA700, 0xA7FF)  # out of resources (PS3.4 B.2.3)
+# of C-STORE and STOW: out of resources, not authorised (PS3.4 B.2.3, PS3.7 C): another time, or told of us, it may do
+_MAY_COME = (*range(0xA700, 0xA800), 0x0124)
+_FAILURE = re.compile(rb'00081197"[^\[>]*[\[>]\s*(?:<Value[^>]*>)?\s*(\d{1,5})')  # the attribute in JSON or XML
+_LONGEST = 1 << 16  # bytes of an answer that are looked at
+_NEVER = (400, 406, 410, 413, 415, 422)  # of HTTP: the same request will not do another time
 
 
 class LaterError(MammoError):
@@ -178,14 +184,23 @@ class Dicomweb:
             return getattr(client, name)(*arguments, **options)
         except RequestException as error:
             status = getattr(error.response, "status_code", None)
-            if status is None or status >= 500 or status in (401, 403, 408, 409, 429):
+            for reason in _failures(error.response) if status == 409 else ():  # STOW: none was stored
+                _refuse(reason, f"refuses an object (failure reason {reason:04X})")
+            if status not in _NEVER:
                 what = f"answers {status}" if status else f"cannot be reached ({type(error).__name__})"
+                if isinstance(error, InvalidJSONError):
+                    what = "gives no answer that can be read"
                 raise LaterError(what, source="the PACS", remedy="it is tried again") from error
             raise DataError(f"refuses with status {status}", source="the PACS", remedy="see its log") from error
         except MammoError:
             raise
         except Exception as error:  # an answer that is none
             raise LaterError(f"gives no answer that can be read ({type(error).__name__})", source="the PACS") from error
+
+
+def _failures(response: Any) -> list[int]:
+    """Return the reasons of failure that an answer to STOW gives (PS3.18 I.2), in JSON or XML."""
+    return [int(found[1]) for found in _FAILURE.finditer(response.content[:_LONGEST])]
 
 
 def _value(one: dict[str, Any], tag: str) -> str:
@@ -202,11 +217,21 @@ class Dimse:
         port: Its port.
         own_title: Our AE title.
         secrets: Certificates, if it speaks TLS.
+        named: Whether its certificate must be for its host.
     """
 
-    def __init__(self, title: str, host: str, port: int, own_title: str, secrets: Secrets | None = None) -> None:
+    def __init__(
+        self,
+        title: str,
+        host: str,
+        port: int,
+        own_title: str,
+        secrets: Secrets | None = None,
+        *,
+        named: bool = True,
+    ) -> None:
         self.title, self.host, self.port, self.own_title = title, host, port, own_title
-        self._secrets = secrets or Secrets()
+        self._secrets, self._named = secrets or Secrets(), named
 
     def ping(self) -> None:
         """Send a C-ECHO."""
@@ -220,16 +245,20 @@ class Dimse:
         query.QueryRetrieveLevel, query.StudyInstanceUID = "IMAGE", study
         query.SeriesInstanceUID = query.SOPInstanceUID = ""
         with _Association(self, {model: SYNTAXES}) as association:
-            for status, one in association.send_c_find(query, model):
-                if one is not None and one.get("SOPInstanceUID"):
-                    found.add(str(one.SOPInstanceUID))
-                elif status.get("Status", -1) != 0:
-                    _check(status, "refuses C-FIND")
+            try:
+                for status, one in association.send_c_find(query, model):
+                    if one is not None and one.get("SOPInstanceUID"):
+                        found.add(str(one.SOPInstanceUID))
+                    elif status.get("Status", -1) not in (0x0000, 0xFF00, 0xFF01):
+                        _check(status, "refuses C-FIND")
+            except (ValueError, DataError) as error:  # of no result: it has to be told who asks
+                problem = "does not answer C-FIND, by which results are read back"
+                raise LaterError(problem, source="the PACS", remedy="let this node ask, or give --url alone") from error
         return found
 
     def send(self, objects: Sequence[Dataset]) -> None:
         """Send objects by C-STORE."""
-        self._store(objects, dict.fromkeys(SENT, SYNTAXES) | {SegmentationStorage: (*SYNTAXES[:1], RLELossless)})
+        self._store(objects, OFFERED)
 
     def send_images(self, images: Sequence[Dataset]) -> None:
         """Send images by C-STORE, as a modality does."""
@@ -241,11 +270,22 @@ class Dimse:
                 if not association.is_established:
                     raise LaterError("has cut the association off", source="the PACS", remedy="it is tried again")
                 try:
-                    status = association.send_c_store(one)
+                    status = association.send_c_store(_as_taken(one, association.accepted_contexts))
                 except ValueError as error:  # no context was accepted for it
-                    problem = f"does not take {pydicom.uid.UID(one.SOPClassUID).name}"
+                    problem = f"does not take {UID(one.SOPClassUID).name}"
                     raise DataError(problem, source="the PACS", remedy="write other outputs") from error
                 _check(status, "refuses an object")
+
+
+def _as_taken(one: Dataset, contexts: Sequence[Any]) -> Dataset:
+    """Return an object without its lossless compression, if it is not taken with it."""
+    syntax = one.file_meta.TransferSyntaxUID
+    taken = {context.transfer_syntax[0] for context in contexts if context.abstract_syntax == one.SOPClassUID}
+    if syntax in taken or not syntax.is_encapsulated:
+        return one
+    plain = copy.deepcopy(one)
+    plain.decompress(generate_instance_uid=False)
+    return plain
 
 
 class _Association:
@@ -263,12 +303,16 @@ class _Association:
             for syntax in syntaxes:
                 entity.add_requested_context(sop_class, syntax)
         context = peer._secrets.tls(ssl.Purpose.SERVER_AUTH)
+        if context is not None and not peer._named:
+            context.check_hostname = False
         tls: dict[str, Any] = {} if context is None else {"tls_args": (context, peer.host)}
         self._association = entity.associate(peer.host, peer.port, ae_title=peer.title, **tls)
 
     def __enter__(self) -> Any:
         if not self._association.is_established:
+            refused = {UID(one.abstract_syntax).name for one in self._association.rejected_contexts}
             what = "rejects the association" if self._association.is_rejected else "cannot be reached"
+            what = f"does not offer {', '.join(sorted(refused))}" if refused else what
             raise LaterError(what, source="the PACS", remedy="check titles, host and port; it is tried again")
         return self._association
 
@@ -286,6 +330,6 @@ def _check(status: Dataset, problem: str) -> None:
 
 
 def _refuse(code: int, problem: str) -> None:
-    if _MAY_COME[0] <= code <= _MAY_COME[1]:
+    if code in _MAY_COME:
         raise LaterError(problem, source="the PACS", remedy="it is tried again")
     raise DataError(problem, source="the PACS", remedy="see its log")

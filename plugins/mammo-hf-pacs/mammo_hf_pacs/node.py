@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,7 +34,8 @@ from .receiver import CLASSES, take
 logger = logging.getLogger(__name__)
 
 TICK = 0.5  # seconds between two looks at the queue
-DAYS = 1  # of studies that are asked for before today
+TROUBLE = 5.0  # seconds until the queue is looked at again if it cannot be read or written
+DAYS = 1  # of studies that are asked for before and after today: the clock of the PACS may be ahead, or in another zone
 
 
 class Scorer:
@@ -87,6 +89,8 @@ class Scorer:
                     found[kind] = output.datasets_of(exam, replaces)
             except MammoError as error:
                 failed.append(error)
+            except Exception as error:  # not to be logged by others: its text may quote the header
+                failed.append(DataError(f"an object cannot be made ({_without_text(error)})", source="an exam"))
             seconds.append(time.monotonic() - started)
             return []
 
@@ -100,8 +104,8 @@ class Scorer:
         if not seen or result is None:
             codes = ", ".join(sorted(result.refusals)) if result is not None else ""
             raise DataError(f"none of its {len(files)} images can be read ({codes})", source="an exam")
-        if not found:
-            raise DataError("its objects could not be made; the log says why", source="an exam")
+        if not any(found.values()):
+            raise DataError(f"there is nothing to write as {', '.join(found)} of it", source="an exam")
         if len(seen) > 1:
             raise DataError("its images are of several studies", source="an exam")
         return found, seen[0], sum(seconds)
@@ -140,8 +144,12 @@ class Node:
     def run(self, stop: Callable[[], bool] = lambda: False) -> None:
         """Work until ``stop`` returns true; nothing that an exam or a peer does ends it."""
         while not stop():
-            if not self.step():
-                time.sleep(TICK)
+            try:
+                pause = 0.0 if self.step() else TICK
+            except (MammoError, OSError) as error:  # a full disk: nothing can be noted
+                logger.warning("%s", error.problem if isinstance(error, MammoError) else type(error).__name__)
+                pause = TROUBLE
+            time.sleep(pause)
 
     def step(self) -> bool:
         """Do what is to be done now, and return whether there was anything."""
@@ -172,8 +180,7 @@ class Node:
         except MammoError as error:
             self._put_aside(study, stamp, error.problem)
         except Exception as error:  # whatever a stranger's exam makes of a library
-            logger.info("%s", study, exc_info=True)
-            self._put_aside(study, stamp, f"failed with {type(error).__name__}")
+            self._put_aside(study, stamp, f"failed with {_without_text(error)}")
 
     def once(self, study_uid: str) -> int:
         """Retrieve, score and send one study, and return the number of objects that it has now.
@@ -206,10 +213,10 @@ class Node:
             self.queue.put_aside(study, stamp, reason, line)
 
     def _search(self) -> None:
-        """Retrieve the images of yesterday's and today's studies that have not come before."""
+        """Retrieve the images of studies of today, and of the days around it, that have not come before."""
         assert self.web is not None
         today = datetime.now().date()
-        studies = self.web.studies(f"{today - timedelta(DAYS):%Y%m%d}-{today:%Y%m%d}")
+        studies = self.web.studies(f"{today - timedelta(DAYS):%Y%m%d}-{today + timedelta(DAYS):%Y%m%d}")
         self._seen = {uid: seen for uid, seen in self._seen.items() if uid in studies}
         for uid, count in studies.items():
             try:
@@ -326,6 +333,12 @@ class Node:
             "version": facts["version"],
             "seconds": round(seconds, 3),
         }
+
+
+def _without_text(error: Exception) -> str:
+    """Return the kind of an error and where it was raised; its text may quote what identifies a person."""
+    *_, frame = traceback.extract_tb(error.__traceback__)
+    return f"{type(error).__name__} in {os.path.basename(frame.filename)}, line {frame.lineno}"
 
 
 def _now() -> str:

@@ -31,7 +31,13 @@ logging.getLogger("highdicom").setLevel(logging.WARNING)  # at INFO it logs the 
 MAKER = "mammo_hf"
 RESEARCH = "RESEARCH USE ONLY, NOT FOR DIAGNOSIS"
 RULE = "specificity_95"  # operating point that objects state
-SERIES_NUMBERS = {"sr": 9001, "seg_map": 9002, "seg_breast": 9003, "capture": 9004, "map": 9005}  # after the study's own
+SERIES_NUMBERS = {
+    "sr": 9001,
+    "seg_map": 9002,
+    "seg_breast": 9003,
+    "capture": 9004,
+    "map": 9005,
+}  # after the study's own
 NO_DATE = ("19000101", "000000")  # of an exam whose images bear no date: objects must have one
 # Patient, Clinical Trial Subject, General Study, Patient Study and Clinical Trial Study (PS3.3 C.7.1, C.7.2)
 PATIENT = (
@@ -48,6 +54,7 @@ STUDY = (
 )
 _DATE = re.compile(r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
 _TIME = re.compile(r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?")
+_FRACTION = re.compile(r"\d+\.\d+(e-?\d+)?|\d+e-?\d+")
 _TYPE_2 = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime"),
     *("AccessionNumber", "ReferringPhysicianName", "StudyID"),
@@ -109,8 +116,8 @@ def shown_frames(exam: ScoredExam, header: Dataset) -> list[int] | None:
 def as_one_frame(exam: ScoredExam, header: Dataset) -> Dataset | None:
     """Return the header of a volume as if it had only the frame that the model saw, the middle one of several.
 
-    What is made of one plane of a volume can then be placed in space. The header of an image of one frame is returned as
-    it is; of a volume that does not say where its frames are, ``None``.
+    What is made of one plane of a volume can then be placed in space. The header of an image of one frame is returned
+    as it is; of a volume that does not say where its frames are, ``None``.
     """
     shown = shown_frames(exam, header)
     if shown is None:
@@ -128,7 +135,11 @@ def as_one_frame(exam: ScoredExam, header: Dataset) -> Dataset | None:
         return None
     one = Dataset()
     one.update(header)
-    replaced = {"NumberOfFrames": 1, "SharedFunctionalGroupsSequence": [shared], "PerFrameFunctionalGroupsSequence": [own]}
+    replaced = {
+        "NumberOfFrames": 1,
+        "SharedFunctionalGroupsSequence": [shared],
+        "PerFrameFunctionalGroupsSequence": [own],
+    }
     for keyword, value in replaced.items():
         one.pop(keyword, None)  # its element is the header's own
         setattr(one, keyword, value)
@@ -159,8 +170,10 @@ def placed(
         parts: What else distinguishes it, such as the label that a map explains.
     """
     series = series_uid(exam, headers, kind)
-    number = 1 + [str(header.SOPInstanceUID) for header in headers].index(str(sources[0].SOPInstanceUID))
-    content = [[str(source.SOPInstanceUID) for source in sources], exam_digest(exam)]
+    image = exam.images[[str(header.SOPInstanceUID) for header in headers].index(str(sources[0].SOPInstanceUID))]
+    # what is made of one image stays the same when another image of the exam comes late
+    digest, number = (exam_digest(exam), 1) if kind == "sr" else (_digest(image.scores), _number(image))
+    content = [[str(source.SOPInstanceUID) for source in sources], digest]
     return {
         "series_instance_uid": series,
         "series_number": SERIES_NUMBERS[kind],
@@ -176,7 +189,19 @@ def placed(
 
 def exam_digest(exam: ScoredExam) -> str:
     """Return a digest of the scores: an image that came late, or was read in another way, gives another object."""
-    return hashlib.sha256(json.dumps([[i.scores for i in exam.images], exam.units]).encode()).hexdigest()
+    return _digest([[image.scores for image in exam.images], exam.units])
+
+
+def _digest(scores: Any) -> str:
+    """Return a digest of scores as they are stated; what is beyond differs with the number of images in a batch."""
+    text = json.dumps(scores, sort_keys=True)
+    return hashlib.sha256(_FRACTION.sub(lambda found: f"{float(found[0]):.5f}", text).encode()).hexdigest()
+
+
+def _number(image: ScoredImage) -> int:
+    """Return the place of an image among the standard views; the others follow."""
+    views = ["RCC", "LCC", "RMLO", "LMLO", f"{image.laterality}{image.view}"]
+    return 1 + views.index(views[-1])
 
 
 def model_name(exam: ScoredExam) -> str:

@@ -6,6 +6,7 @@ database holds no identifier of a person: studies and images are named by salted
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,15 @@ create index if not exists objects_by_study on objects (study);
 """
 STATES = ("arriving", "scored", "done", "aside")  # of an exam; "scored": its objects are to be sent
 STANDARD = {"RCC", "RMLO", "LCC", "LMLO"}
-LONGEST_PAUSE = 600.0  # seconds between two tries to send
+LONGEST_PAUSE = 600.0  # seconds between two tries
+
+
+_IS_DUE = "(due <= ? or due > ?)"  # after `_now`
+
+
+def _now() -> tuple[float, float]:
+    """Return the time, and one after which nothing is due unless the clock was set back since."""
+    return time.time(), time.time() + LONGEST_PAUSE
 
 
 class Queue:
@@ -56,14 +65,14 @@ class Queue:
 
     def __init__(self, folder: Path, quota: int = 20 << 30) -> None:
         self.folder, self.quota, self._salt = folder, quota, private_salt()
-        with writing_errors(folder):
+        self._lock, self._held = threading.RLock(), None
+        with writing_errors(folder), self._errors():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.chmod(folder, 0o700)
-            self._lock = threading.RLock()
             self._database = sqlite3.connect(folder / "queue.sqlite", check_same_thread=False, isolation_level=None)
-        self._database.execute("pragma journal_mode=wal")
-        self._database.execute("pragma synchronous=full")
-        self._database.executescript(TABLES)
+            self._database.execute("pragma journal_mode=wal")
+            self._database.execute("pragma synchronous=full")
+            self._database.executescript(TABLES)
         self._audited = (0, 0)  # lines and bytes of the audit's file when it was last written
         self._write_audit()
 
@@ -71,21 +80,48 @@ class Queue:
         """Close the database."""
         with self._lock:
             self._database.close()
+            if self._held is not None:
+                self._held.close()
+
+    def hold(self) -> None:
+        """Keep other processes from scoring what is here, until this one ends.
+
+        Raises:
+            UsageError: Another one does.
+        """
+        self._held = open(self.folder / "lock", "wb")  # noqa: SIM115 - until this process ends
+        try:
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            problem, remedy = "another node works on this folder", "give another --state, or stop that node"
+            raise UsageError(problem, source=self.folder, remedy=remedy) from error
+
+    @contextmanager
+    def _errors(self) -> Any:
+        """Turn what the database reports, such as a full disk, into an error after which all can be tried again."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            problem = (
+                f"the queue cannot be read or written ({getattr(error, 'sqlite_errorname', type(error).__name__)})"
+            )
+            raise UsageError(problem, source=self.folder, remedy="free space, and check the disk") from error
 
     @contextmanager
     def _changing(self) -> Any:
         """Change the database, all or nothing."""
-        with self._lock:
+        with self._lock, self._errors():
             self._database.execute("begin immediate")
             try:
                 yield self._database
+                self._database.execute("commit")
             except BaseException:
-                self._database.execute("rollback")
+                with suppress(sqlite3.Error):  # a full disk may have ended the transaction
+                    self._database.execute("rollback")
                 raise
-            self._database.execute("commit")
 
     def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
-        with self._lock:
+        with self._lock, self._errors():
             return self._database.execute(query, values).fetchall()
 
     # What comes in
@@ -162,11 +198,9 @@ class Queue:
             quiet_of_four: Seconds after which one with the four standard views does.
         """
         now, found = time.time(), []
-        for study, changed, views in self._rows(
-            "select study, changed, group_concat(view) from exams left join images using (study)"
-            " where state = 'arriving' and due <= ? group by study order by changed",
-            now,
-        ):
+        query = "select study, changed, group_concat(view) from exams left join images using (study)"
+        query += f" where state = 'arriving' and {_IS_DUE} group by study order by changed"
+        for study, changed, views in self._rows(query, *_now()):
             waited = now - changed
             # a clock that was set back must not keep an exam waiting
             if waited < 0 or waited >= (quiet_of_four if set((views or "").split(",")) >= STANDARD else quiet):
@@ -175,8 +209,8 @@ class Queue:
 
     def due(self) -> list[str]:
         """Return the exams whose objects are to be sent now."""
-        rows = self._rows("select study from exams where state = 'scored' and due <= ? order by due", time.time())
-        return [study for (study,) in rows]
+        query = f"select study from exams where state = 'scored' and {_IS_DUE} order by due"
+        return [study for (study,) in self._rows(query, *_now())]
 
     def open_exams(self) -> int:
         """Return the number of exams that are neither done nor put aside."""
@@ -274,9 +308,11 @@ class Queue:
             line: Line of the audit.
             sent: Objects by kind, each with ``series``, ``class`` and ``instance``.
         """
-        now = time.time()
         with self._lock:
             with self._changing() as database:
+                # the newest are those that the next ones replace, also if the clock was set back meanwhile
+                ((last,),) = database.execute("select max(made) from objects where study = ?", (study,))
+                now = max(time.time(), (last or 0.0) + 0.001)
                 ended = database.execute(
                     "update exams set state = 'done' where study = ? and state = 'scored'", (study,)
                 )

@@ -8,30 +8,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from pydicom.uid import (
-    JPEG2000,
     BreastProjectionXRayImageStorageForPresentation,
     BreastProjectionXRayImageStorageForProcessing,
     BreastTomosynthesisImageStorage,
-    DeflatedExplicitVRLittleEndian,
     DigitalMammographyXRayImageStorageForPresentation,
     DigitalMammographyXRayImageStorageForProcessing,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    JPEGLSNearLossless,
-    RLELossless,
     SecondaryCaptureImageStorage,
 )
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification
 
 from mammo_hf.dicom.parsing import parse, text
+from mammo_hf.dicom.pixels import READ
 from mammo_hf.dicom.reader import read_header
 from mammo_hf.errors import MammoError, UsageError
 
@@ -48,11 +36,6 @@ CLASSES = (
     BreastProjectionXRayImageStorageForPresentation,
     BreastProjectionXRayImageStorageForProcessing,
     SecondaryCaptureImageStorage,  # of scanned films
-)
-TAKEN = (
-    *(ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian),
-    *(JPEGLosslessSV1, JPEGLossless, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSLossless, JPEGLSNearLossless),
-    *(JPEG2000Lossless, JPEG2000, RLELossless),
 )
 # PS3.4 B.2.3, PS3.7 C
 SUCCESS, NO_ROOM, NOT_UNDERSTOOD, NOT_AUTHORISED = 0x0000, 0xA700, 0xC000, 0x0124
@@ -114,7 +97,7 @@ class Receiver:
         entity.network_timeout = entity.dimse_timeout = 60
         entity.add_supported_context(Verification, list(SYNTAXES))
         for sop_class in CLASSES:
-            entity.add_supported_context(sop_class, list(TAKEN))
+            entity.add_supported_context(sop_class, list(READ))
         handlers: Any = [(evt.EVT_C_STORE, self._store), (evt.EVT_C_ECHO, self._echo)]
         context = (secrets or Secrets()).tls(ssl.Purpose.CLIENT_AUTH)
         try:

@@ -1,7 +1,7 @@
 """Segmentations of each image: the map as fractions, and the breast.
 
-Those of a volume are placed at the slice that the model saw, and its map is a parametric map too: volumes have the frame
-of reference that one needs, mammograms have none.
+Those of a volume are placed at the slice that the model saw, and its map is a parametric map too: volumes have the
+frame of reference that one needs, mammograms have none.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ def datasets_of(exam: ScoredExam, replaces: Sequence[Mapping[str, str]] = ()) ->
         plane = objects.as_one_frame(exam, header)
         if plane is not None:
             made = [*_maps(exam, headers, image, plane), *_breasts(exam, headers, image, plane)]
-            found += [objects.finish(one, header, f"{what} by {objects.model_name(exam)}", replaces) for what, one in made]
+            found += [
+                objects.finish(one, header, f"{what} by {objects.model_name(exam)}", replaces) for what, one in made
+            ]
             _name_frames([one for _, one in made], objects.shown_frames(exam, header))
     return found
 
@@ -58,7 +60,7 @@ def _name_frames(made: Sequence[Dataset], frames: Sequence[int] | None) -> None:
     """State which frames of a volume objects were made of: highdicom was given a volume of one."""
     for one in made if frames else ():
         sources = one.PerFrameFunctionalGroupsSequence[0].DerivationImageSequence[0].SourceImageSequence
-        for reference in (*sources, *one.ReferencedSeriesSequence[0].ReferencedInstanceSequence):
+        for reference in sources:
             reference.ReferencedFrameNumber = list(frames or ())
 
 
