@@ -32,6 +32,7 @@ pytestmark = [
 ]
 ROOT = Path(__file__).resolve().parents[2]
 PATIENT = {"PatientName": "Planted^Name", "PatientID": "PLANTED-4711", "AccessionNumber": "PLANTED-ACC"}
+PATIENT |= {"PatientBirthDate": "PLANTED0"}  # which is no date: libraries quote it
 
 
 @pytest.fixture(scope="module")

@@ -168,6 +168,8 @@ def test_what_cannot_be_scored_is_put_aside_and_the_next_exam_is_scored(working,
     chest = mammogram_dataset(exam[0].pixel_array, Modality="CT")
     take(queue, objects.written(chest)[1])
     other = mammogram_dataset(exam[1].pixel_array, PatientID="other", StudyInstanceUID=exam[0].StudyInstanceUID)
+    cut = copy.deepcopy(exam[0])
+    cut.SOPInstanceUID, cut.PixelData = "1.2.3", cut.PixelData[:1000]
     come(queue, [*exam, other])
     while one.step():
         pass
@@ -175,8 +177,9 @@ def test_what_cannot_be_scored_is_put_aside_and_the_next_exam_is_scored(working,
     assert len(reasons) == 2
     assert reasons[0].startswith("its images are of several patients")
     assert "not_a_breast" in reasons[1]
-    come(queue, exam)  # sent again, without the stranger
+    come(queue, [*exam, cut])  # sent again, without the stranger, but with a damaged image
     one.step()
+    assert (audit(queue)[-1]["refused"], len(audit(queue)[-1]["images"])) == ({"damaged": 1}, 4)
     assert len(one.peer.objects) == 1
     assert queue.open_exams() == 0
 
@@ -226,6 +229,17 @@ class Full:
         if query.startswith("begin"):
             raise sqlite3.OperationalError("database or disk is full")
         return self.database.execute(query, *values)
+
+
+def test_the_log_holds_what_the_node_says_and_nothing_of_a_library():
+    handler = command.own_lines()
+    for name, expected in (
+        ("mammo_hf_pacs.node", True),
+        ("mammo_hf.plugins", True),
+        ("pydicom", False),
+        ("pynetdicom.acse", False),
+    ):
+        assert bool(handler.filter(logging.makeLogRecord({"name": name, "msg": "invalid: Doe^Jane"}))) is expected
 
 
 def test_a_disk_that_is_full_for_a_while_loses_nothing(working, queue, exam, monkeypatch):

@@ -71,9 +71,7 @@ def main(arguments: list[str]) -> None:
         return
     quiet()
     warnings.simplefilter("ignore")  # those of pydicom and highdicom quote headers
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    for name in ("pynetdicom", "dicomweb_client", "pydicom", "highdicom", "urllib3"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # they log identifiers
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=[own_lines()])
     if not args.check:
         queue.hold()
     node = _node(args, queue)
@@ -85,6 +83,13 @@ def main(arguments: list[str]) -> None:
         _once(node, args)
     else:
         _serve(node, args)
+
+
+def own_lines() -> logging.Handler:
+    """Return a handler of what mammo_hf logs, and of nothing else: others quote headers and identifiers."""
+    handler = logging.StreamHandler()
+    handler.addFilter(lambda record: record.name.startswith("mammo_hf"))
+    return handler
 
 
 def secrets_of(args: Any) -> Any:

@@ -29,7 +29,7 @@ from mammo_hf.errors import DataError, MammoError, UsageError
 
 SENT = (ComprehensiveSRStorage, SegmentationStorage, ParametricMapStorage, SecondaryCaptureImageStorage)
 SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
-OFFERED = dict.fromkeys(SENT, SYNTAXES) | {SegmentationStorage: (*SYNTAXES, RLELossless)}
+OFFERED: dict[Any, Sequence[str]] = dict.fromkeys(SENT, SYNTAXES) | {SegmentationStorage: (*SYNTAXES, RLELossless)}
 SECONDS = 30  # that a peer may take to answer
 # of C-STORE and STOW: out of resources, not authorised (PS3.4 B.2.3, PS3.7 C): another time, or told of us, it may do
 _MAY_COME = (*range(0xA700, 0xA800), 0x0124)

@@ -60,7 +60,7 @@ class Scorer:
 
     def score(
         self, files: Sequence[str], work: Path, earlier: Mapping[str, list[dict[str, str]]]
-    ) -> tuple[dict[str, list[Dataset]], ScoredExam, float]:
+    ) -> tuple[dict[str, list[Dataset]], ScoredExam, dict[str, Any]]:
         """Score the files of one exam, and make its objects.
 
         Args:
@@ -69,7 +69,8 @@ class Scorer:
             earlier: Objects that were sent for it before, by kind.
 
         Returns:
-            The objects by kind, the exam, and the seconds that making the objects has taken.
+            The objects by kind, the exam, and for the audit the seconds that making the objects has taken, and why how
+            many of the images were refused.
 
         Raises:
             MammoError: None of the images can be read, or an object cannot be made.
@@ -108,7 +109,7 @@ class Scorer:
             raise DataError(f"there is nothing to write as {', '.join(found)} of it", source="an exam")
         if len(seen) > 1:
             raise DataError("its images are of several studies", source="an exam")
-        return found, seen[0], sum(seconds)
+        return found, seen[0], {"seconds_of_objects": round(sum(seconds), 3), "refused": dict(result.refusals)}
 
 
 class Node:
@@ -273,7 +274,7 @@ class Node:
         with writing_errors(work):
             work.mkdir(mode=0o700, parents=True)
             folder.mkdir(mode=0o700, parents=True)
-        found, exam, making = self.scorer.score(files, work, self.queue.earlier(study))
+        found, exam, facts = self.scorer.score(files, work, self.queue.earlier(study))
         sizes: dict[str, int] = {}
         for kind, datasets in found.items():
             for number, dataset in enumerate(datasets):
@@ -281,7 +282,7 @@ class Node:
                 write_whole(folder / f"{kind}-{number:03d}.dcm", content)
                 sizes[kind] = sizes.get(kind, 0) + len(content)
         line = self._line(study, "done", time.monotonic() - started) | _results(exam)
-        line |= {"seconds_of_objects": round(making, 3), "bytes": sizes}
+        line |= facts | {"bytes": sizes}
         write_record(line, folder / "line.json")
         if not self.queue.scored(study, stamp, sum(sizes.values())):
             self.queue.remove_files(study)  # an image has come meanwhile: all are scored again

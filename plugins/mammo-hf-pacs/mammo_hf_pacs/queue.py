@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from mammo_hf.data.privacy import private_salt, salted_hash
 from mammo_hf.errors import UsageError
@@ -65,7 +65,8 @@ class Queue:
 
     def __init__(self, folder: Path, quota: int = 20 << 30) -> None:
         self.folder, self.quota, self._salt = folder, quota, private_salt()
-        self._lock, self._held = threading.RLock(), None
+        self._lock = threading.RLock()
+        self._held: IO[bytes] | None = None
         with writing_errors(folder), self._errors():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.chmod(folder, 0o700)
