@@ -24,7 +24,7 @@ from .datasets.csv_source import MappedSource
 from .datasets.discovery import find_source, looked_for, source_names, sources_of
 from .datasets.mapping import ACCEPT, Field, parse_mapping
 from .datasets.mapping import COLUMNS as MAPPED_COLUMNS
-from .datasets.own_table import draft, side_of
+from .datasets.own_table import draft, is_lesion, side_of
 from .datasets.tables import SUFFIXES as TABLE_SUFFIXES
 from .datasets.tables import cell_text, read_table
 from .overrides import with_overrides
@@ -327,7 +327,7 @@ def _unread(names: list[str], content: Mapping[str, Any], source: str) -> list[N
     """Return notes on the columns of a table that its draft does not use, and on a table without labels."""
     used = parse_mapping({**content, "columns": {"patient": "", **content["columns"]}}, source)
     read = used.used_columns() | used.own_columns()
-    left = [" ".join(name.split()) for name in names if not {name, side_of(name)[1]} & read]
+    left = [" ".join(name.split()) for name in names if not {name, side_of(name)[1]} & read and not is_lesion(name)]
     shown = ", ".join(left[:_SHOWN]) + (f", and {len(left) - _SHOWN} more" if len(left) > _SHOWN else "")
     notes = [Note("columns_unread", columns=shown)] if left else []
     return notes if content["tasks"] else [Note("labels_unread"), *notes]

@@ -119,6 +119,11 @@ def has_picture_suffix(path: str) -> bool:
     return path.lower().endswith((".png", ".jpg", ".jpeg", ".pgm", ".tif", ".tiff"))
 
 
+def has_image_suffix(path: str) -> bool:
+    """Return whether the name of a file is that of a picture or of a DICOM file with its usual ending."""
+    return has_picture_suffix(path) or path.lower().endswith((".dcm", ".dicom"))
+
+
 def is_image_entry(entry: os.DirEntry[str]) -> bool:
     """Return whether a folder's entry is a DICOM file or a picture."""
     return has_picture_suffix(entry.name) or is_dicom_entry(entry)
@@ -456,7 +461,7 @@ class Files:
     def _elsewhere(self, wanted: str) -> list[str]:
         """Find a path that is right but for its case, or for what is in front of it."""
         by_path = self._index()["paths"]
-        parts = _folded(wanted).strip("/").split("/")
+        parts = _folded(os.path.normpath(wanted)).strip("/").split("/")
         is_foreign = wanted.startswith("/") or ":" in parts[0] or not parts[0]
         cuts = range(len(parts)) if is_foreign else range(1)
         for cut in sorted(cuts, key=lambda cut: (cut != self._cut, cut)):
@@ -466,6 +471,11 @@ class Files:
                 for name, paths in (by_path.items() if "*" in rest else ())
                 if fnmatch.fnmatch(name, rest)
                 for path in paths
+            ]
+            fitting = fitting or [
+                path
+                for path in self._index()["parts"].get(parts[-1], [])
+                if f"/{rest}/" in _folded(path) and has_image_suffix(path)
             ]
             if fitting:
                 self._cut = cut
@@ -486,7 +496,7 @@ class Files:
             pool = [path for paths in index["paths"].values() for path in paths]
         depth = len(folders) + 1
         fitting = [path for path in pool if fnmatch.fnmatch("/".join(_folded(path).split("/")[-depth:]), pattern)]
-        images = [path for path in fitting if has_picture_suffix(path) or path.lower().endswith((".dcm", ".dicom"))]
+        images = [path for path in fitting if has_image_suffix(path)]
         return sorted(images or fitting)
 
     def _index(self) -> dict[str, dict[str, list[str]]]:

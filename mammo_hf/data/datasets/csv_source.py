@@ -34,7 +34,7 @@ from .identity import check_identity
 from .mapping import FOLLOW_UP, HEADER_COLUMNS, TABLE_COLUMN, Field, Join, Mapping, Record, read_mapping
 from .own_table import listed, unfolded
 from .synonyms import is_null, is_unknown, our_word, view_word
-from .tables import read_columns, read_table
+from .tables import read_columns, read_table, row_number
 
 MAPPINGS = Path(__file__).parent / "mappings"
 
@@ -188,10 +188,10 @@ class MappedSource:
         _check_columns(table, rows, mapping.own_columns())
         files = Files(folders, rejected, is_own=mapping.is_private)
         records, missing, total = [], [], 0
-        for number, whole in enumerate(rows, start=1):
+        for position, whole in enumerate(rows, start=1):
             if any(whole.get(column) not in allowed for column, allowed in mapping.where.items()):
                 continue
-            place = f"{table}, row {number}"
+            place = f"{table}, row {row_number(whole, position)}"
             for row in unfolded(whole, mapping.views) if mapping.views else (whole,):
                 total += 1
                 wanted, found = _found(files, row, place, mapping.paths)
@@ -543,7 +543,7 @@ class _Ages:
         """
         field = self._mapping.columns.get("age")
         age = "" if field is None else field.text(record.contexts[0])
-        if field is None or is_null(age):
+        if field is None or is_unknown(age):
             return None
         if is_date(age):
             rule = "holds dates: a birthday identifies a person and is not read; give the age in years"
@@ -713,6 +713,8 @@ def _box(
             return None
         left, top, width, height = size
         box = [top, left, top + height, left + width]
+    elif box[0] > box[2] or box[1] > box[3]:
+        raise _wrong(record, fields["box"][2], "must be greater than the first corner")
     return cut.box(box, _numbers(record, fields.get("image_size"), context))
 
 

@@ -21,6 +21,7 @@ from ..schema import TASKS
 from .contents import Files, has_picture_suffix
 from .mapping import COLUMNS, Field, as_field
 from .synonyms import heading, is_unknown, our_word, plain, synonyms, view_word
+from .tables import row_number
 
 Rows = Sequence[dict[str, str]]
 NAME = "table"
@@ -34,7 +35,9 @@ _HIDDEN = ("patient", "exam", "birth")  # roles whose values are never shown
 _SIDE_WORD = (
     r"left|right|links|rechts|gauche|droite|izquierda|izq|derecha|der|esquerda|esq|direita|dir|sin|dex|li|re|[lrgdie]"
 )
-_FILE_WORD = re.compile(r"^(path|file|image|img|dicom)[\W_]+|[\W_]*(path|file|image|img|dicom)$", re.IGNORECASE)
+_UNSURE = re.compile(r"[?<>≤≥~]|^-\s*\d")  # in words of labels: doubts, bounds, and numbers that are codes for none
+_FILE = r"(?:path|file|image|img|dicom|dcm|bild|datei|pfad|chemin|fichier|imagen|ruta|archivo|imagem|caminho|arquivo)"
+_FILE_WORD = re.compile(rf"^{_FILE}[\W_]+|[\W_]*{_FILE}$", re.IGNORECASE)
 _NUMBERED = re.compile(r"(.+?)[\W_]*(?:\d{1,2}|[a-d])", re.IGNORECASE)  # columns such as "image 1" and "image_2"
 
 
@@ -223,11 +226,17 @@ def _broken_cells(rows: Rows) -> list[str]:
     kinds = {name: known["columns"].get(heading(name), "") for name in rows[0]}
     named = [name for name in rows[0] if heading(name) in known["tasks"] or heading(name) in known["label"]]
     names = [*named, *(name for name, kind in kinds.items() if kind in _OF_ONE_LINE)]
-    for number, row in enumerate(rows, start=1):
+    for position, row in enumerate(rows, start=1):
         name = next((name for name in names if "\n" in row[name]), None)
         if name is not None:
+            number = row_number(row, position)
             return [f"column '{name}' has a line break in row {number}: a quotation mark may not be closed"]
     return []
+
+
+def is_lesion(name: str) -> bool:
+    """Return whether a column numbers the lesions, which says that the table has a row per lesion."""
+    return synonyms()["columns"].get(heading(name)) == "lesion"
 
 
 def _findings(roles: Mapping[str, list[str]], tasks: Mapping[str, Any]) -> dict[str, Any]:
@@ -264,6 +273,8 @@ def _tasks(rows: Rows, roles: Mapping[str, list[str]], taken: AnyCollection[str]
         for key, values in found.items():
             if key not in tasks:
                 tasks[key] = _task(rows, name, key, values)
+                continue
+            problems += _disagreement(rows, key, tasks[key], name, values)
     alone = [task for task in tasks.values() if len(set(task["values"].values())) < 2]
     if tasks and len(alone) == len(tasks) and len(rows) > 1 and not problems:
         for task in alone:
@@ -272,6 +283,16 @@ def _tasks(rows: Rows, roles: Mapping[str, list[str]], taken: AnyCollection[str]
                 f"column '{task['from'].strip('{}')}' says '{word}' in each of its {count} rows with a label"
             )
     return tasks, problems
+
+
+def _disagreement(rows: Rows, task: str, field: Mapping[str, Any], name: str, values: Mapping[str, str]) -> list[str]:
+    """Return the problem of two columns that give an image two labels of a task."""
+    other, known = field["from"].strip("{}"), field["values"]
+    for position, row in enumerate(rows, start=1):
+        if len({known.get(row[other]), values.get(row[name])} - {None}) > 1:
+            where = f"first in row {row_number(row, position)}"
+            return [f"columns '{other}' and '{name}' disagree about the {task}, {where}: leave one of them out"]
+    return []
 
 
 def _task(rows: Rows, name: str, task: str, values: dict[str, str]) -> dict[str, Any]:
@@ -338,7 +359,7 @@ def _label(task: str, word: str, is_named: bool = True) -> str | None:
         is_named: Whether the column's name is the task's; otherwise a bare number or letter says nothing.
     """
     name, words = plain(_whole(word)), synonyms()
-    if "?" in word:  # it is not sure
+    if _UNSURE.search(word):
         return None
     if task == "pathology":
         return words["pathology"].get(name) if is_named or len(name) > 1 or name in "bm" else None
@@ -348,6 +369,8 @@ def _label(task: str, word: str, is_named: bool = True) -> str | None:
         return words["cancer"].get(name) or ("yes" if words["pathology"].get(name) == "malignant" else None)
     if task == "abnormality":
         return words["abnormality"].get(name) if words["abnormality"].get(name) in TASKS[task] else None
+    if task == "density" and name in words["density"]:
+        return words["density"][name]
     grade = re.sub(
         r"^(?:birads|acr|density|dichte|densite|densidad|densidade|category|kategorie|typ|type|tipo|r)+", "", name
     )
@@ -379,7 +402,7 @@ def _own_task(name: str, words: Counter[str]) -> dict[str, dict[str, str]]:
 
 def _answer(word: str) -> str | None:
     """Return "yes" or "no" for a word that means one of them."""
-    return None if "?" in word else synonyms()["cancer"].get(plain(_whole(word)))
+    return None if _UNSURE.search(word) else synonyms()["cancer"].get(plain(_whole(word)))
 
 
 def counted(rows: Rows, name: str) -> Counter[str]:
@@ -397,8 +420,8 @@ def listed(words: Mapping[str, int], chosen: Iterable[str] | None = None) -> str
 
 def _unread_words(rows: Rows, name: str, words: Mapping[str, int], unread: AnyCollection[str]) -> str:
     """Return the words of a column that are not understood, with their counts and the first row that has one."""
-    first = next(row for row in rows if row[name] in unread)
-    return f"{listed(words, unread)}{_FIRST_ROW}{rows.index(first) + 1}"
+    first = next(row_number(row, position) for position, row in enumerate(rows, start=1) if row[name] in unread)
+    return f"{listed(words, unread)}{_FIRST_ROW}{first}"
 
 
 # Wide tables: one row per exam or breast, with several columns of files.

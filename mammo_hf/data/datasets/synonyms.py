@@ -32,8 +32,8 @@ def plain(text: str) -> str:
 
 
 def heading(name: str) -> str:
-    """Return the plain name of a column without what is in brackets: "Alter [Jahre]" becomes "alter"."""
-    return plain(re.sub(r"\(.*?\)|\[.*?\]", "", name)) or plain(name)
+    """Return the plain name of a column without brackets and "number of": "N° de dossier [PID]" becomes "dossier"."""
+    return plain(re.sub(r"\(.*?\)|\[.*?\]|^\s*n\s*[°º](\s*d[eou]s?\b)?", "", name, flags=re.IGNORECASE)) or plain(name)
 
 
 @lru_cache(maxsize=1 << 10)

@@ -85,8 +85,21 @@ def read_table(path: str | Path, keep: Collection[str] | None = None) -> list[di
                 raise _ragged(cells, columns, f"{path}, row {number}")
         row = {name: cells[index].strip() for index, name in kept}
         if any(row.values()) or any(cell.strip() for cell in cells):
-            rows.append(row)
+            rows.append(row if number == len(rows) + 1 else _Numbered(row, number))
     return rows
+
+
+class _Numbered(dict[str, str]):
+    """Row below a row that is empty, with its number in the table."""
+
+    def __init__(self, row: dict[str, str], number: int) -> None:
+        super().__init__(row)
+        self.number = number
+
+
+def row_number(row: dict[str, str], position: int) -> int:
+    """Return the number of a row in its table, empty rows counted, from its position among the others."""
+    return getattr(row, "number", position)
 
 
 def _is_header(columns: list[str], cells: list[str]) -> bool:
@@ -138,6 +151,8 @@ def _lines(path: str | Path) -> Iterator[list[str]]:
         problem = "is an old Excel workbook (.xls)"
         raise DataError(problem, source=path, remedy="open it and save it as .xlsx or as CSV")
     text = _decode(content, path)
+    if "office:spreadsheet" in text[:1000]:
+        raise DataError("is a spreadsheet in XML", source=path, remedy="open it and save it as .xlsx or as CSV")
     if re.match(r"\s*<[!?a-z]", text[:1000], re.IGNORECASE):
         problem = "is a web page, not a table"
         raise DataError(problem, source=path, remedy="download the table itself: a login may have come in its place")

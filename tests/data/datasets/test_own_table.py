@@ -57,6 +57,13 @@ LANGUAGES = {
     "german": ("Datei,Pat.-Nr.,Seite,Aufnahme,Alter,Befund", "links,rechts", "CC,schräg", "gutartig,bösartig"),
     "french": ("Fichier,N° patient,Côté,Incidence,Âge,Diagnostic", "gauche,droite", "face,oblique", "bénin,malin"),
     "spanish": ("Archivo,Paciente,Lado,Proyección,Edad,Diagnóstico", "izquierda,derecha", "CC,OML", "benigno,maligno"),
+    "french laboratory": (
+        "Nom du fichier,N° de dossier,Sein,Incidence,Âge,Résultat anatomopathologique",
+        "sein gauche,sein droit",
+        "CC,MLO",
+        "bénin,malin",
+    ),
+    "spanish history": ("Archivo,Nº historia,Mama,Proyección,Edad,Histopatología", "Izq.,Der.", "CC,OML", "B,M"),
     "portuguese": ("Arquivo,Prontuário,Lateralidade,Incidência,Idade,Resultado", "E,D", "CC,MLO", "benigno,maligno"),
 }
 
@@ -402,6 +409,46 @@ REFUSED = {
         rows_of("path,patient,label", NAMES, PATIENTS, ["benign?", *RESULTS[1:6], "?", "malignant ?"]),
         r"column 'label' has words that are not known: benign\? \(1\), malignant \? \(1\), first in row 1",
     ),
+    "a number for none": (
+        rows_of("path,patient,cancer", NAMES, PATIENTS, ["-1", *"0101010"]),
+        r"column 'cancer' has words that are not known: -1 \(1\), first in row 1",
+    ),
+    "bounds of a grade": (
+        rows_of("path,patient,birads", NAMES, PATIENTS, ["1", ">=4", "<3", *"12345"]),
+        r"column 'birads' has words that are not known: >=4 \(1\), <3 \(1\), first in row 2",
+    ),
+    "two columns of labels that disagree": (
+        rows_of("path,patient,diagnosis,result", NAMES, PATIENTS, RESULTS, [*RESULTS[:4], "NA", *RESULTS[6:], "B"]),
+        "columns 'diagnosis' and 'result' disagree about the pathology, first in row 6: leave one of them out",
+    ),
+    "an odd word below empty rows": (
+        "path,patient,label\n\n0.png,p1,benign\n,,\n\n1.png,p2,odd\n",
+        r"words that are not known: odd \(1\), first in row 5; write",
+    ),
+    "a box below empty rows": (
+        "path,patient,pathology,x,y,w,h\n0.png,p1,benign,1,1,2,2\n,,,,,,\n1.png,p2,malignant,left,1,2,2\n",
+        "row 3: column 'x' must be a number of pixels",
+    ),
+    "corners of a box in the wrong order": (
+        rows_of(
+            "path,patient,pathology,xmin,ymin,xmax,ymax",
+            NAMES,
+            PATIENTS,
+            RESULTS,
+            *("7788"[n] * 8 for n in (2, 2, 0, 0)),
+        ),
+        "row 1: column 'ymax' must be greater than the first corner",
+    ),
+    "one image under two spellings of its path": (
+        rows_of("path,patient,label", ["./0.png", ".\\0.PNG", *NAMES[2:]], ["p1", *PATIENTS[1:]], RESULTS).replace(
+            "0.PNG,p1", "0.PNG,p9"
+        ),
+        "rows of the same image give it another patient: row 1 and row 2",
+    ),
+    "a spreadsheet in XML": (
+        '<?xml version="1.0"?>\n<Workbook xmlns="urn:schemas-microsoft-com:office:spreadsheet"></Workbook>',
+        r"is a spreadsheet in XML; open it and save it as \.xlsx",
+    ),
     "answers that are none": (
         rows_of("path,patient,label", NAMES, PATIENTS, ["neg", "neg", "pos", "odd", *["neg"] * 4]),
         r"column 'label' has words that are not known: odd \(1\), first in row 4",
@@ -545,6 +592,11 @@ LABELS = {
     "normal and cancer": ("diagnosis", " ".join(["normal cancer"] * 4), {"cancer": ["no", "yes"]}),
     "BI-RADS": ("assessment", "BI-RADS 1|birads4a|5|0|BI-RADS 1|birads4a|5|0", {"birads": ["1", "0", "4", "5"]}),
     "density": ("Dichte", "ACR A|acr b|C|4|ACR A|acr b|C|4", {"density": ["a", "b", "c", "d"]}),
+    "density as the lexicon has it": (
+        "density",
+        "|".join(["almost entirely fatty", "Scattered fibroglandular densities", "heterogeneously dense", "extremely dense"] * 2),
+        {"density": ["a", "b", "c", "d"]},
+    ),
     "roman density": ("ACR", "I|II|III|IV|I|II|III|IV", {"density": ["a", "b", "c", "d"]}),
     "label is a BI-RADS": ("label", "BI-RADS 1|BI-RADS 2|BI-RADS 1|BI-RADS 2|BI-RADS 4|BI-RADS 4|BI-RADS 5|BI-RADS 5", {
         "birads": ["1", "2", "4", "5"]}),
@@ -613,6 +665,7 @@ EXAMS = {
     "german": "Patientin;li CC;re CC;li MLO;re MLO;Befund",
     "numbered": "patient;image 1;image 2;image 3;image 4;label",
     "kind in front": "patient;image_LCC;image_RCC;image_LMLO;image_RMLO;label",
+    "german kind at the end": "Patientin;L CC-Bild;R CC-Bild;L MLO-Bild;R MLO-Bild;Befund",
     "kind at the end": "patient;LCC_path;RCC path;L-MLO file;rmlo.img;label",
 }
 
@@ -692,12 +745,14 @@ def test_a_link_out_of_the_folder_is_refused_unless_its_folder_or_the_whole_path
 
 
 def test_columns_that_are_not_read_are_listed(folder):
-    text = rows_of("path,patient,label,mask,GT", NAMES, PATIENTS, RESULTS, [f"m{name}" for name in NAMES], "abcdefgh")
-    assert load(table(folder, text)).notes == ["columns of the table that are not read: mask, GT"]
-    for header in ("path,patient,GT", "path,remark,GT"):
+    text = rows_of(
+        "path,patient,label,mask,Grading", NAMES, PATIENTS, RESULTS, [f"m{name}" for name in NAMES], "abcdefgh"
+    )
+    assert load(table(folder, text)).notes == ["columns of the table that are not read: mask, Grading"]
+    for header in ("path,patient,Grading", "path,remark,Grading"):
         collection = load(table(folder, rows_of(header, NAMES, PATIENTS, RESULTS)))
         assert "no column of the table is known to hold labels: all images are unlabelled" in collection.notes
-        assert any(note.endswith("GT") for note in collection.notes)
+        assert any(note.endswith("Grading") for note in collection.notes)
 
 
 def test_a_row_without_a_split_is_in_that_of_its_patient(folder):
@@ -731,7 +786,7 @@ def test_a_row_per_breast_with_a_folder_or_a_pattern(tmp_path):
     films(tmp_path, [f"p{n}/{side}/{view}.png" for n in range(4) for side in "LR" for view in ("cc", "mlo")])
     sides = [(n, side) for n in range(4) for side in "LR"]
     columns = [[f"p{n}" for n, _ in sides], [side for _, side in sides], ["B", "B", "M", "B"] * 2]
-    by_folder = table(tmp_path, rows_of("path,patient,side,pathology", [f"p{n}/{s}" for n, s in sides], *columns))
+    by_folder = table(tmp_path, rows_of("path,patient,side,pathology", [rf"P{n}\{s}" for n, s in sides], *columns))
     collection = load(by_folder)
     assert len(collection) == len(set(collection.column("image_id"))) == 16
     assert collection.column("pathology").count("malignant") == 4
@@ -743,7 +798,12 @@ def test_a_row_per_breast_with_a_folder_or_a_pattern(tmp_path):
 
 @pytest.mark.parametrize(
     ("header", "place"),
-    [("x,y,width,height", "1,2,3,4"), ("xmin,ymin,xmax,ymax", "1,2,4,6"), ("X1,Y1,X2,Y2", "1,2,4,6")],
+    [
+        ("x,y,width,height", "1,2,3,4"),
+        ("bbox_x,bbox_y,bbox_w,bbox_h", "1,2,3,4"),
+        ("xmin,ymin,xmax,ymax", "1,2,4,6"),
+        ("X1,Y1,X2,Y2", "1,2,4,6"),
+    ],
 )
 def test_a_row_per_lesion_with_a_box(folder, header, place):
     lines = [f"{NAMES[n]},p{n},{result},{place}" for n, result in enumerate(RESULTS)]
