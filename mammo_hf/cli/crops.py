@@ -33,7 +33,9 @@ Facts = dict[str, Any]
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command's arguments."""
     p = Parser("mammo-hf crops", __doc__ or "", "mammo-hf crops data/mini-mias --output_dir crops --lesions")
-    p.add_argument("source", metavar="SOURCE", help="images of any kind, in folders of any depth")
+    p.add_argument(
+        "source", metavar="SOURCE", help="folder of images, in any depth; or a table, NAME:FOLDER, a mapping"
+    )
     p.add_argument("--output_dir", type=Path, required=True, help="folder for crops_000.png, ... and crops.csv")
     p.add_argument("--lesions", action="store_true", help="SOURCE is a collection: count crops that cut lesions")
     p.add_argument("--processor", help="folder with a preprocessor_config.json (default: our default settings)")
@@ -58,16 +60,17 @@ def main(arguments: list[str]) -> None:
     processor = load_processor(args.processor) if args.processor else MammoImageProcessor()
     processor = processor.with_settings(processor_settings(vars(args)))
     reading = reading_options(vars(args))
-    if not args.lesions and (of_tables := [name for name in reading if name != "overrides"]):
+    is_collection = args.lesions or not Path(args.source).is_dir()
+    if not is_collection and (of_tables := [name for name in reading if name != "overrides"]):
         raise UsageError("needs --lesions, which loads a collection", source=f"--{of_tables[0]}")
-    folder, images = _annotated(args.source, processor, reading) if args.lesions else _found(Path(args.source))
+    folder, images = _annotated(args.source, processor, reading) if is_collection else _found(Path(args.source))
     overrides = read_overrides(reading.get("overrides"), [folder])
     out = writable_folder(args.output_dir)
     with TemporaryFile() as pictures:
         facts = _drawn(images, folder, processor, args.tile, pictures, overrides)
         shown = _ordered([fact for fact in facts if "error" not in fact], args.columns * args.rows)
         tiles = _tiles(shown, pictures, args.tile)
-        legend = {colour: text for colour, text in LEGEND.items() if args.lesions or colour != LESION_COLOUR}
+        legend = {colour: text for colour, text in LEGEND.items() if is_collection or colour != LESION_COLOUR}
         for number, sheet in enumerate(sheets(tiles, args.columns, args.rows, legend)):
             sheet.save(out / _sheet_name(number))
     failed = [fact for fact in facts if "error" in fact]
@@ -102,11 +105,8 @@ def _found(folder: Path) -> tuple[Path, dict[Path, list[dict[str, Any]]]]:
     """Return the folder and the files in it that may be images, in the order of their names.
 
     Raises:
-        UsageError: It is not a folder.
         DataError: There is no image in it.
     """
-    if not folder.is_dir():
-        raise UsageError("is not a folder", source=folder, remedy="give a folder of images")
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.is_dir())
     if not paths:
         raise DataError("holds no images", source=folder, remedy="give a folder of DICOM, PNG, JPEG, PGM or TIFF files")

@@ -84,6 +84,14 @@ def test_crops_that_cut_a_lesion_are_counted(collection, tmp_path, capsys):
     assert "1 of 2" in capsys.readouterr().out
 
 
+def test_a_table_of_images_is_drawn_as_load_reads_it(folder, tmp_path, capsys):
+    (folder / "labels.csv").write_text("path,patient\na.png,1\ndeep/b.pgm,2\ngone.png,3\n")
+    main([str(folder / "labels.csv"), "--output_dir", str(tmp_path / "out"), "--max_missing", "0.5"])
+    assert "2 images in" in capsys.readouterr().out
+    with pytest.raises(DataError, match="1 of 3 files that its table names do not exist"):
+        main([str(folder / "labels.csv"), "--output_dir", str(tmp_path / "out"), "--max_missing", "0.1"])
+
+
 def test_lesions_are_asked_for_only_of_collections(folder, tmp_path):
     with pytest.raises(DataError, match="holds no mammogram"):
         main([str(folder), "--output_dir", str(tmp_path / "out"), "--lesions"])
@@ -92,5 +100,5 @@ def test_lesions_are_asked_for_only_of_collections(folder, tmp_path):
 def test_a_folder_without_images_is_refused(tmp_path):
     with pytest.raises(DataError, match="holds no images"):
         main([str(tmp_path), "--output_dir", str(tmp_path / "out")])
-    with pytest.raises(UsageError, match="is not a folder"):
+    with pytest.raises(UsageError, match="no such folder"):
         main([str(tmp_path / "none"), "--output_dir", str(tmp_path / "out")])

@@ -74,7 +74,7 @@ def read_table(path: str | Path, keep: Collection[str] | None = None) -> list[di
     if twice:
         raise DataError(f"has two columns '{twice[0]}'", source=path, remedy="rename one of them")
     kept = [(index, name) for index, name in enumerate(columns) if name and (keep is None or name in keep)]
-    rows = []
+    rows: list[dict[str, str]] = []
     number = 0
     for cells in lines:
         number += 1
