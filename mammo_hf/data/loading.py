@@ -7,6 +7,7 @@ import inspect
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from datasets import Dataset
@@ -338,7 +339,10 @@ def _refuse_problems(problems: list[str], source: str) -> None:
         if source == TABLE:
             remedy = 'say it, as in mapping={"patient": "case", "path": "file"}'
         else:
-            remedy = f"write down what the columns are: mammo-hf mapping {source} > own.toml, and load own.toml"
+            own = Path(source).with_name("own.toml")  # next to the table, where the mapping looks for it
+            remedy = (
+                f"write down what the columns are: mammo-hf mapping {quote(source)} > {quote(str(own))}, and load it"
+            )
         raise DataError("; ".join(problems), source=source, remedy=remedy)
 
 

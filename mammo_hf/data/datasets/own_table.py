@@ -81,7 +81,7 @@ def draft(
             tasks[name] = dict(field) if isinstance(field, Mapping) else {"from": field}
     if tasks and "patient" not in columns:
         problems.append("no column names the patient: splits are by patient")
-    if not tasks:
+    if not tasks and not found:  # words that are not known become labels in the draft
         columns.setdefault("split", "unlabelled")
     return content | {"columns": columns, "tasks": tasks} | _findings(roles, tasks), problems
 

@@ -866,6 +866,7 @@ def test_the_draft_lists_what_is_not_understood_and_loads_once_it_is_put_in_orde
     assert "# To do: column 'label' has words that are not known: low (4), high (2), mid (2)" in text
     (folder / "own.toml").write_text(text.replace('labels = ["low", "high", "mid"]', 'labels = ["low", "mid", "high"]'))
     assert load(folder / "own.toml").tasks == [{"name": "label", "labels": ["low", "mid", "high"]}]
+    assert set(load(folder / "own.toml").column("split")) == {"train"}
     assert main(["mapping", str(folder / "none.csv")]) in (1, 2)
     capsys.readouterr()
 
