@@ -125,7 +125,8 @@ class Page:
                 missing.append(f"{view.name}: {one}")
             else:
                 found[number] = one
-        return notes_list(missing) + maps_section(exam, found, sentences_on_maps(self._model, explainer))
+        tests = sentences_on_maps(self._model, next(iter(found.values()))) if found else ()
+        return notes_list(missing) + maps_section(exam, found, tests)
 
     def compare(self, exam: Exam, target: str) -> Iterator[str]:
         """Show the first view under the map of each explainer that is installed, as they are made."""
@@ -274,8 +275,8 @@ def _choices(gr: Any, model: Any) -> list[Any]:
     names = [("no map", NONE), *((method_name(name), name) for name in _installed())]
     targets = targets_of(model.config)
     return [
-        gr.Dropdown(names, value=chosen, label="Where the model looked, by", elem_id="explainer"),
-        gr.Dropdown(targets, value=targets[0], label="for the label", elem_id="target"),
+        gr.Dropdown(names, value=chosen, label="Where the model looked, by", min_width=220, elem_id="explainer"),
+        gr.Dropdown(targets, value=targets[0], label="for the label", min_width=220, elem_id="target"),
         gr.Checkbox(False, label="also below the operating point", elem_id="weak"),
     ]
 

@@ -80,12 +80,8 @@
   function part(view) {
     const [width, height] = [view.width / state.zoom, view.height / state.zoom];
     const column = view.right ? 1 - state.fromWall : state.fromWall;
-    return {
-      left: clip(column * view.width - width / 2, 0, view.width - width),
-      top: clip(state.row * view.height - height / 2, 0, view.height - height),
-      width,
-      height,
-    };
+    const left = clip(column * view.width - width / 2, 0, view.width - width);
+    return { left, top: clip(state.row * view.height - height / 2, 0, view.height - height), width, height };
   }
 
   function place(view) {
@@ -128,19 +124,23 @@
     Object.assign(dataset, { drawn: Number(dataset.drawn || 0) + 1, maps: views.filter((view) => view.values).length });
   }
 
-  // The point of a view, as fractions, that is under the pointer: a canvas may be narrower than its box.
+  // Where the picture of a view is on the screen: at the chest wall of a canvas that may be wider or higher.
+  function onScreen({ canvas, right }) {
+    const box = canvas.getBoundingClientRect();
+    const scale = Math.min(box.width / canvas.width, box.height / canvas.height);
+    const [width, height] = [canvas.width * scale, canvas.height * scale];
+    return { left: right ? box.right - width : box.left, top: box.top + (box.height - height) / 2, width, height };
+  }
+
+  // The point of a view, as fractions, that is under the pointer.
   function pointed(view, event) {
-    const box = view.canvas.getBoundingClientRect();
-    const shown = part(view);
-    const column = (shown.left + ((event.clientX - box.left) / box.width) * shown.width) / view.width;
-    const row = (shown.top + ((event.clientY - box.top) / box.height) * shown.height) / view.height;
+    const [box, shown] = [onScreen(view), part(view)];
+    const column = (shown.left + clip((event.clientX - box.left) / box.width, 0, 1) * shown.width) / view.width;
+    const row = (shown.top + clip((event.clientY - box.top) / box.height, 0, 1) * shown.height) / view.height;
     return { row, column, fromWall: view.right ? 1 - column : column };
   }
 
-  function zoomBy(factor) {
-    state.zoom = clip(state.zoom * factor, 1, 8);
-    show(false);
-  }
+  const zoomBy = (factor) => ((state.zoom = clip(state.zoom * factor, 1, 8)), show(false));
 
   const viewOf = (canvas) => views.find((view) => view.canvas === canvas);
 
@@ -181,8 +181,7 @@
   function drawLens(view, event) {
     const lens = byId("lens");
     const { row, column } = pointed(view, event);
-    const box = view.canvas.getBoundingClientRect();
-    const side = (LENS.size / LENS.zoom / box.width) * part(view).width;
+    const side = (LENS.size / LENS.zoom / onScreen(view).width) * part(view).width;
     Object.assign(lens, { width: LENS.size, height: LENS.size, hidden: false });
     const beside = (at, most) => `${clip(at - LENS.size / 2, 0, most - LENS.size)}px`;
     Object.assign(lens.style, { left: beside(event.clientX, innerWidth), top: beside(event.clientY, innerHeight) });

@@ -27,7 +27,11 @@ def parser() -> Parser:
         metavar="NAME",
         help="explainers (default: all of such a model but occlusion)",
     )
-    p.add_argument("--target", default="predicted", help="explained label: predicted (default), label, or its name")
+    p.add_argument(
+        "--target",
+        default="shown",
+        help="explained label: shown (default: the one that maps show, on images of it), predicted, label, or its name",
+    )
     p.add_argument("--seed", type=int, default=0, help="random seed (default %(default)s)")
     p.add_argument("--num_workers", type=int, default=2, help="processes that prepare images (default %(default)s)")
     images = p.add_argument_group("images")

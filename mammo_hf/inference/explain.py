@@ -30,7 +30,7 @@ from ..explainers.overlay import method_name, percent, render
 from ..explainers.targets import calibrated_scores, fixed_target, task_slices
 from ..files import is_remote, safe_cell, whole_file, write_whole, writing_errors
 from ..models.checkpoint import exported_graphs, locate, read_tasks
-from ..models.own_figures import map_warrants
+from ..models.own_figures import MapTests, is_tested_for, map_tests
 from ..plugins import PluginError, pass_over
 from ..processing.geometry import Geometry
 from ..processing.image_processing_mammo import MammoImageProcessor
@@ -126,7 +126,7 @@ def explain(
     network.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
     draw = _Drawing(network, processor, out, names, target, operating_point, written)
     draw.facts = facts_of_model(folder, network.config) if written else {}
-    draw.warrants = map_warrants(folder)
+    draw.tests = map_tests(folder)
     if _is_labelled(images) and of_bags:
         images = _files_of_split(images, folder, processor, split, count or COUNT, overrides)
     if _is_labelled(images) and written:
@@ -344,7 +344,7 @@ class _Drawing:
         # explainers score the pooled features of the image
         self.scored_apart = getattr(network.config, "score_from", "pooled") != "pooled"
         self.write, self.facts = write, dict[str, Any]()
-        self.warrants: Mapping[str, Mapping[str, bool | None]] = {}
+        self.tests: Mapping[str, MapTests] = {}
         self.rows: list[list[Any]] = []
         self.remarks: dict[str, None] = {}
         self.rejected: list[list[str]] = []
@@ -432,8 +432,13 @@ class _Drawing:
         place = ["", ""] if peak is None or peak.mm is None else [f"{value:.1f}" for value in peak.mm]
         truth = (shown.truth or {}).get(first.target[0].split(":", 1)[0], "")
         front = [picture, shown.name, shown.split, first.target[0], f"{first.score[0]:.6g}", truth]
-        warrant = "; ".join(f"{test} {_PASSED[one]}" for test, one in self.warrants.get(first.explainer, {}).items())
-        return [*front, drawn, *place, warrant or "not measured", ";".join(shown.notes)]
+        return [*front, drawn, *place, self._warrant(first), ";".join(shown.notes)]
+
+    def _warrant(self, explanation: Explanation) -> str:
+        tests = self.tests.get(explanation.explainer)
+        if tests is None or not is_tested_for(tests.target, explanation.target[0], any(explanation.predicted)):
+            return "not measured"
+        return "; ".join(f"{test} {_PASSED[one]}" for test, one in tests.passed.items())
 
     def _explained(
         self, shown: _Shown, target: Any, logits: torch.Tensor | None, name: str

@@ -13,7 +13,7 @@ from ..errors import MammoError, UsageError
 from ..explainers import Explanation
 from ..files import write_whole, writing_errors
 from ..models.checkpoint import INDEX, exported_graphs, name_of, read_checkpoint
-from ..models.own_figures import map_warrants
+from ..models.own_figures import map_tests
 from ..plugins import Plugin, find_plugin, pass_over, plugin_errors, plugins
 from ..processing.image_processing_mammo import MammoImageProcessor
 from .scoring import labels_by_task
@@ -145,8 +145,8 @@ def facts_of_model(folder: Path, config: Any) -> dict[str, Any]:
 
     Returns:
         The ``name``, the ``sha256`` of its weights, the ``version`` of mammo_hf, by task ``calibration`` and
-        ``operating_points``, and by explainer the ``warrant`` of its maps, see
-        `mammo_hf.models.own_figures.map_warrants`.
+        ``operating_points``, and by explainer the ``warrant`` of its maps: ``target`` and ``passed`` of
+        `mammo_hf.models.own_figures.MapTests`.
     """
     names = [path.name for path in exported_graphs(folder)]
     names = names or [name for name in read_checkpoint(folder).weights() if name != INDEX]
@@ -160,5 +160,7 @@ def facts_of_model(folder: Path, config: Any) -> dict[str, Any]:
         "version": version("mammo-hf"),
         "calibration": getattr(config, "calibration", None) or {},
         "operating_points": getattr(config, "operating_points", None) or {},
-        "warrant": map_warrants(folder),
+        "warrant": {
+            name: {"target": tests.target, "passed": tests.passed} for name, tests in map_tests(folder).items()
+        },
     }

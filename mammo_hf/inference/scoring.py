@@ -23,7 +23,7 @@ from ..explainers.overlay import method_name
 from ..explainers.targets import calibrated_scores, fixed_target, predicted, resolve, task_slices
 from ..models.checkpoint import BAG, check_processor, load_model, load_processor, locate, read_classifier_config
 from ..models.modeling_mammo_swin import MammoSwinForImageClassification, score_logits
-from ..models.own_figures import AT_CHANCE, NOT_TESTED, is_at_chance, map_tests, own_figures
+from ..models.own_figures import AT_CHANCE, NOT_TESTED, is_at_chance, is_tested_for, map_tests, own_figures
 from ..models.training_statistics import QUANTILE, TrainingStatistics, pooled_features, read_statistics
 from ..notes import Note
 from ..plugins import PluginError, pass_over
@@ -337,7 +337,7 @@ def explain_tasks(
 def _remarked(model: Any, explanation: Explanation) -> Explanation:
     """Return an explanation of one task with what the model's own records say of its scores and its maps."""
     sentences = sentences_on_scores(model, explanation.target[0].split(":", 1)[0])
-    remarks = (*sentences, *sentences_on_maps(model, explanation.explainer))
+    remarks = (*sentences, *sentences_on_maps(model, explanation))
     return replace(explanation, doubts=(AT_CHANCE,) * is_at_chance(sentences), remarks=remarks)
 
 
@@ -348,7 +348,16 @@ def sentences_on_scores(model: Any, task: str) -> tuple[str, ...]:
     return found
 
 
-def sentences_on_maps(model: Any, explainer: str) -> tuple[str, ...]:
-    """Return one line on each test of the maps that an explainer gives of a loaded model, see `map_tests`."""
-    tested = getattr(model, "map_tests", {}).get(explainer) or NOT_TESTED
-    return tuple(f"{method_name(explainer)} {line}" for line in tested)
+def sentences_on_maps(model: Any, explanation: Explanation) -> tuple[str, ...]:
+    """Return one line on each test of such maps of a loaded model, see `map_tests`, if they are for that label.
+
+    Args:
+        model: A classifier.
+        explanation: Explanation of one image or more, whose first image says which label is explained.
+    """
+    tests, lines = getattr(model, "map_tests", {}).get(explanation.explainer), NOT_TESTED
+    if tests and is_tested_for(tests.target, explanation.target[0], any(explanation.predicted[:1])):
+        lines = tests.lines
+    elif tests:
+        lines = (f"{NOT_TESTED[0].removesuffix('.')} for {explanation.target[0]}.",)
+    return tuple(f"{method_name(explanation.explainer)} {line}" for line in lines)

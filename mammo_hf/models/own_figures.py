@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import DataError
 from ..files import write_record
@@ -114,29 +114,41 @@ def write_map_tests(folder: str | os.PathLike[str], figures: Mapping[str, Any], 
     return path
 
 
-def map_tests(folder: str | os.PathLike[str]) -> dict[str, tuple[str, ...]]:
-    """Return by the explainer's name one line on each test of a model's maps; nothing of an explainer without tests.
+class MapTests(NamedTuple):
+    """The tests of the maps of one explainer.
+
+    Attributes:
+        target: Label whose maps were tested: its name, "predicted", or "label" (the true one).
+        passed: By the test's name, whether the maps passed it; ``None``: not measured.
+        lines: One line on each test, and one on what they were tested on.
+    """
+
+    target: str
+    passed: dict[str, bool | None]
+    lines: tuple[str, ...]
+
+
+def is_tested_for(target: str, label: str, is_predicted: bool) -> bool:
+    """Return whether the tests of maps hold for the map of a label.
+
+    Args:
+        target: Label whose maps were tested, as in `MapTests`.
+        label: Label that the map explains, such as "pathology:malignant".
+        is_predicted: Whether it is explained because it is the predicted one of more than two.
+    """
+    return target == label or (target == "predicted" and is_predicted)
+
+
+def map_tests(folder: str | os.PathLike[str]) -> dict[str, MapTests]:
+    """Return the tests of a model's maps by the explainer's name; nothing of an explainer without tests.
 
     Args:
         folder: Folder of the model.
     """
-    return _of_each(folder, _lines)
-
-
-def map_warrants(folder: str | os.PathLike[str]) -> dict[str, dict[str, bool | None]]:
-    """Return by the explainer's name, for each test of a model's maps, whether they passed it; ``None``: not measured.
-
-    Args:
-        folder: Folder of the model.
-    """
-    return _of_each(folder, _passed)
-
-
-def _of_each(folder: str | os.PathLike[str], read: Callable[[Mapping[str, Any]], Any]) -> dict[str, Any]:
     path = Path(folder) / MAP_TESTS
     try:
         found = read_json(path)["explainers"] if path.is_file() else {}
-        return {str(name): read(row) for name, row in found.items()}
+        return {str(name): MapTests(str(row["target"]), _passed(row), _lines(row)) for name, row in found.items()}
     except (DataError, KeyError, TypeError, ValueError, AttributeError, IndexError):  # of a foreign folder
         return {}
 
@@ -167,7 +179,8 @@ def _lines(row: Mapping[str, Any]) -> tuple[str, ...]:
         how = "better" if passed["faithfulness"] else "no better"
         found["faithfulness"] = f"{how} than a random map, deletion {_signed(row['faithfulness'], digits=3)}"
     named = {"predicted": "the predicted label", "label": "the true label"}
-    target, images = named.get(row["target"], row["target"]), f"{row['images']} images"
+    of_label = "" if row["target"] in named else "such "  # a named label is tested on images of that label
+    target, images = named.get(row["target"], row["target"]), f"{row['images']} {of_label}images"
     tested = f"tested for {target} on {images} of {row['patients']} patients of {row['collection']}."
     return (*(f"{test}: {found.get(test, 'not measured')}." for test in _TESTS), tested)
 

@@ -47,7 +47,7 @@ from ..explainers.measures import (
     sensitivity_n,
     untrained,
 )
-from ..explainers.targets import predicted, probabilities, resolve
+from ..explainers.targets import fixed_target, label_names, predicted, probabilities, resolve, task_slices
 from ..files import readable, write_whole
 from ..inference.scoring import load_classifier
 from ..metrics.inputs import UndefinedMetric
@@ -61,6 +61,7 @@ from ..training.classification import ClassificationConfig, fit_classifier
 
 logger = logging.getLogger(__name__)
 BATCH = 8
+SHOWN = "shown"  # the label that explain, predict and the page show, where none is asked for
 NEAR_MM = 10.0  # a peak this close to a lesion would lead a reader to it
 PLACEMENT = ("pointing_game", "energy_over_chance", "pixel_auroc", "best_iou", "within_10_mm")
 FAITHFULNESS = ("deletion", "insertion", "sensitivity_n")
@@ -81,6 +82,7 @@ def study_explanations(
     output_dir: str | Path,
     explainers: Sequence[str] | None = None,
     *,
+    target: str = SHOWN,
     split: str = "test",
     count: int | None = None,
     spacing_mm: float | None = None,
@@ -104,6 +106,8 @@ def study_explanations(
             tests that are shown below maps go into the folder of the model, ``map_tests.json``; of
             a model on the Hub into this one.
         explainers: Names of the explainers; by default all built-in ones of such a model but occlusion.
+        target: Label that is explained, as in `evaluate_explainers`. One label for all images is tested on the images
+            that have it: a map for "malignant" has nothing to find in a benign lesion.
         split: Split whose images are explained, or "all".
         count: Highest number of images, spread over all; by default every image.
         spacing_mm: Side of a source pixel in mm, for files that do not state it.
@@ -116,13 +120,13 @@ def study_explanations(
             ``{"orientation": "header"}``.
         encoder: Encoder of a head over features, if it is no longer where the head says.
         trust_remote_code: Whether code of the encoder's own repository may be run.
-        measured: Keywords of `evaluate_explainers`: ``target``, ``faithfulness_images`` and ``sanity_images``.
+        measured: Keywords of `evaluate_explainers`: ``faithfulness_images`` and ``sanity_images``.
 
     Returns:
         The text of ``explanations.md``.
 
     Raises:
-        DataError: The split holds no image, or none with the location of a lesion.
+        DataError: The split holds no image, or none of that label with the location of a lesion.
         UsageError: There is no such model, target or explainer.
     """
     folder, out = locate(model), Path(output_dir)
@@ -137,22 +141,25 @@ def study_explanations(
     asked = collection if split == "all" else collection.where(split=split)
     if not len(asked):
         raise DataError(f"there is no image of the split {split!r}", remedy="use `split=all`")
+    label = _one_label(target, network.config)
     if of_bags:
-        cases = bag_cases(network, asked, processor, count=count, spacing_mm=spacing_mm)
+        cases = bag_cases(network, asked, processor, label=label, count=count, spacing_mm=spacing_mm)
     else:
         # Prepare the images of the split; permuted labels need those of the training patients too
         table, tasks = asked if random_labels is None else collection, network.config.tasks
         prepared = prepared_images(table, processor, out / "prepared", tasks=tasks, num_workers=num_workers)
         splits = sorted(set(prepared["split"])) if split == "all" else [split]
-        lesions = prepared.select_columns(["lesions"])  # whole rows of a native store are drawn when they are read
-        rows = [row for row in rows_of(prepared, splits) if lesions[row]["lesions"] is not None]
+        # Not whole rows: those of a native store are drawn when they are read
+        small = prepared.select_columns(["labels", "lesions"])
+        rows = [row for row in rows_of(prepared, splits) if small[row]["lesions"] is not None]
+        rows = [row for row in rows if _has(small[row]["labels"], label, network.config)]
         chosen = [rows[place] for place in _spread(len(rows), len(rows) if count is None else count)]
         cases = lesion_cases(LabelledImages(prepared.select(chosen), processor), spacing_mm)
         if random_labels is not None:
             start, updates = random_labels, random_label_updates
             measured["random_labels"] = train_on_random_labels(network, prepared, processor, start, updates, seed)
     # Measure, and write what was found
-    figures = evaluate_explainers(network, cases, explainers or DEFAULTS[of_bags], seed=seed, **measured)
+    figures = evaluate_explainers(network, cases, explainers or DEFAULTS[of_bags], target=target, seed=seed, **measured)
     write_terms(out, collection.terms, terms_of_model(folder, name_of(folder)))
     write_metrics(out, "explanations", figures)
     kept = write_map_tests(folder if repository_of(folder) is None else out, figures, public_name(collection))
@@ -190,7 +197,7 @@ def evaluate_explainers(
     cases: Sequence[Case],
     names: Sequence[str],
     *,
-    target: str = "predicted",
+    target: str = SHOWN,
     faithfulness_images: int = 24,
     sanity_images: int = 16,
     random_labels: PreTrainedModel | None = None,
@@ -202,8 +209,9 @@ def evaluate_explainers(
         model: A classifier in evaluation mode: a Swin, or a head over features with its encoder.
         cases: The images.
         names: Names of the explainers; one that fails on this model is left out with its reason.
-        target: Label that is explained: "predicted", the first task's prediction; "label", the image's own label; or a
-            label's name.
+        target: Label that is explained: "shown", the one that maps show unless another is asked for (of the first task,
+            of two labels the positive one, of more the predicted one); "predicted", the first task's prediction;
+            "label", the image's own label; or a label's name.
         faithfulness_images: Number of images that faithfulness is measured on, spread over all: each takes about 70
             passes per map.
         sanity_images: Number of images whose maps are compared with those of randomised models.
@@ -217,13 +225,15 @@ def evaluate_explainers(
         DataError: There is no case.
         UsageError: There is no such target or explainer.
     """
+    label = _one_label(target, model.config)
+    named = ("label" if target == "label" else "predicted") if label is None else label_names(model.config)[label]
     if not cases:
-        raise DataError(
-            "there is no image with the location of a lesion", remedy="give a collection with lesion annotations"
-        )
+        which = "" if label is None else f" of the label {named}"
+        remedy = "give a collection with lesion annotations" + (which and ", or `target=predicted`")
+        raise DataError(f"there is no image{which} with the location of a lesion", remedy=remedy)
     for name in names:
         find_explainer(name)
-    targets = _targets(model, cases, target)
+    targets = _targets(model, cases, named)
     maps, reasons = _maps_of(model, cases, names, targets)
     baselines = _baselines(model, cases, targets, seed)
     patients = [case.patient for case in cases]
@@ -236,7 +246,7 @@ def evaluate_explainers(
     return {
         "images": len(cases),
         "patients": len(set(patients)),
-        "target": target,
+        "target": named,
         "chance_of_pointing": summary(lesion_fraction, patients, seed),
         "explainers": _summaries(values, list(baselines), patients, seed),
         "failed": reasons,
@@ -293,6 +303,19 @@ def summary(values: np.ndarray, patients: Sequence[str], seed: int = 0) -> Figur
     except UndefinedMetric:
         interval = None
     return {"value": float(found.mean()), "interval": interval, "images": int(known.sum())}
+
+
+def _one_label(target: str, config: Any) -> int | None:
+    """Return the label that is explained of every image, as an index into the logits; ``None`` if they differ."""
+    if target == SHOWN:
+        return fixed_target(config)
+    return None if target in ("predicted", "label") else resolve(target, 1, config)[0]
+
+
+def _has(labels: Sequence[int], label: int | None, config: Any) -> bool:
+    """Return whether an image has a label, given the index of its label in each task; ``None``: any will do."""
+    tasks = zip(task_slices(config).values(), labels, strict=True)
+    return label is None or any(own >= 0 and part.start + own == label for part, own in tasks)
 
 
 def _targets(model: PreTrainedModel, cases: Sequence[Case], target: str) -> list[int]:
@@ -446,6 +469,7 @@ def bag_cases(
     images: Collection,
     processor: MammoImageProcessor,
     *,
+    label: int | None = None,
     count: int | None = None,
     spacing_mm: float | None = None,
 ) -> list[Case]:
@@ -455,6 +479,7 @@ def bag_cases(
         model: A head over features with its encoder.
         images: Collection of files.
         processor: Processor of the head.
+        label: Label that the images have, as an index into the logits; ``None``: any.
         count: Highest number of images, spread over all.
         spacing_mm: Side of a pixel of the source images in mm, for files that do not state it.
 
@@ -465,8 +490,9 @@ def bag_cases(
     if folder_of(images) is not None:
         remedy = "give the collection that they were prepared from"
         raise UsageError("holds prepared images, and a head is explained on the files", source="images", remedy=remedy)
-    rows = [row for row in images if any(has_location(finding) for finding in row["findings"] or [])]
     cases, tasks = [], cast(Any, model.config.tasks)
+    rows = [row for row in images if any(has_location(finding) for finding in row["findings"] or [])]
+    rows = [row for row in rows if _has(labels_of(row, tasks), label, model.config)]
     for place in _spread(len(rows), len(rows) if count is None else count):
         row = rows[place]
         with refusing(row["path"]):

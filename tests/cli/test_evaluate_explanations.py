@@ -8,9 +8,12 @@ import pytest
 from bag_heads import write_head
 from PIL import Image
 
+import mammo_hf
 from mammo_hf import MammoImageProcessor, MammoSwinForImageClassification
 from mammo_hf.cli import main
+from mammo_hf.data.findings import has_location
 from mammo_hf.models.configuration_mammo_swin import SIZES, MammoSwinConfig
+from mammo_hf.models.own_figures import map_tests
 from mammo_hf.phantom.writing import write_phantom
 
 TASKS = [{"name": "pathology", "labels": ["benign", "malignant"]}]
@@ -81,10 +84,22 @@ def test_maps_of_a_head_over_features_are_measured_alike(call, tmp_path, capsys)
 
 
 def test_settings_of_how_images_are_read_take_the_place_of_the_models(call, tmp_path):
-    few = ["--faithfulness_images", 0, "--sanity_images", 0, "--explainer", "grad_cam", "--split", "all", "--count", 1]
-    assert call(*few, "--spacing_mm", 0.5, "--on_missing_window", "robust") == 0
+    few = ["--faithfulness_images", 0, "--sanity_images", 0, "--explainer", "grad_cam", "--split", "all"]
+    assert call(*few, "--spacing_mm", 0.5, "--on_missing_window", "robust", "--count", 1) == 0
     prepared = MammoImageProcessor.from_pretrained(tmp_path / "out" / "prepared")
     assert prepared.display.on_missing_window == "robust"
+
+
+def test_maps_are_tested_for_the_label_that_they_show_on_images_of_it(call, collection, classifier, tmp_path):
+    few = ["--faithfulness_images", 0, "--sanity_images", 0, "--explainer", "grad_cam", "--split", "all"]
+    rows = [row for row in mammo_hf.load(collection) if any(map(has_location, row["findings"] or []))]
+    expected = {"pathology:malignant": sum(row["pathology"] == "malignant" for row in rows), "predicted": len(rows)}
+    assert 0 < expected["pathology:malignant"] < len(rows)
+    for options, (label, images) in zip(([], ["--target", "predicted"]), expected.items(), strict=True):
+        assert call(*few, *options) == 0
+        figures = json.loads((tmp_path / "out" / "metrics.json").read_text())["explanations"]
+        assert (figures["target"], figures["images"]) == (label, images)
+        assert map_tests(classifier)["grad_cam"].target == label
 
 
 def test_a_model_is_trained_on_permuted_labels_and_compared(call, classifier, tmp_path):

@@ -33,7 +33,8 @@ def figures():
 
 
 def test_every_explainer_and_baseline_has_its_figures(figures):
-    assert (figures["images"], figures["patients"], figures["target"]) == (4, 2, "predicted")
+    # of two labels maps show the positive one
+    assert (figures["images"], figures["patients"], figures["target"]) == (4, 2, "pathology:malignant")
     baselines = ["brightest tissue", "brightest region", "centre of the breast", "random", "untrained model"]
     assert list(figures["explainers"]) == ["grad_cam", "attention", *baselines]
     for name, row in figures["explainers"].items():
@@ -88,11 +89,11 @@ def test_what_is_not_known_is_null(figures):
 
 def test_targets():
     model = tiny_classifier()
-    for target in ("label", "malignant"):
+    for target, named in (("label", "label"), ("predicted", "predicted"), ("malignant", "pathology:malignant")):
         found = evaluate_explainers(
             model, cases(2), ["grad_cam"], target=target, faithfulness_images=0, sanity_images=0
         )
-        assert found["target"] == target
+        assert found["target"] == named
     unknown = [dataclasses.replace(case, label=-100) for case in cases(2)]
     with pytest.raises(UsageError, match="use predicted"):
         evaluate_explainers(model, unknown, ["grad_cam"], target="label")
@@ -100,7 +101,7 @@ def test_targets():
         evaluate_explainers(model, cases(1), ["grad_cam"], target="maligant")
     with pytest.raises(UsageError, match="did you mean grad_cam"):
         evaluate_explainers(model, cases(1), ["grad_cm"])
-    with pytest.raises(DataError, match="no image with the location of a lesion"):
+    with pytest.raises(DataError, match="no image of the label pathology:malignant with the location of a lesion"):
         evaluate_explainers(model, [], ["grad_cam"])
 
 

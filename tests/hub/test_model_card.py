@@ -202,7 +202,7 @@ def test_label_efficiency_and_explanations_where_they_were_measured(checkpoint):
     change_json(
         checkpoint / "metrics.json",
         label_efficiency=rows,
-        explanations={"images": 9, "patients": 5, "explainers": one},
+        explanations={"images": 9, "patients": 5, "target": "pathology:malignant", "explainers": one},
     )
     write_card(checkpoint)
     text = card_of(checkpoint)

@@ -1,4 +1,5 @@
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from small_archive import write_dicom
 import mammo_hf
 from mammo_hf.cli import main
 from mammo_hf.errors import DataError, UsageError
+from mammo_hf.models.checkpoint import MAP_TESTS
 
 
 def test_files_are_drawn_and_listed(checkpoint, archive, tmp_path):
@@ -28,6 +30,22 @@ def test_files_are_drawn_and_listed(checkpoint, archive, tmp_path):
     assert rejected["file"] == str(archive / "4-cut.dcm")
     # the image alone and three maps
     assert np.asarray(Image.open(tmp_path / "out" / "001.png")).shape[1] > 4 * 56
+
+
+def test_tests_of_maps_are_shown_for_the_label_that_they_are_of(checkpoint, archive, tmp_path):
+    good = {"value": -0.2, "interval": [-0.3, -0.1], "images": 9}
+    about = {"target": "pathology:malignant", "images": 9, "patients": 8, "collection": "films"}
+    tests = dict.fromkeys(("placement", "sanity", "faithfulness"), good)
+    (checkpoint / MAP_TESTS).write_text(json.dumps({"explainers": {"grad_cam": about | tests}}))
+    for target, warrant, line in (
+        (None, "placement not passed; sanity passed; faithfulness passed", "tested for pathology:malignant on 9 such"),
+        ("benign", "not measured", "of its maps: not measured for pathology:benign."),
+    ):
+        out = tmp_path / f"{target}"
+        mammo_hf.explain(checkpoint, archive / "0.dcm", out, explainer="grad_cam", target=target, num_workers=0)
+        (row,) = csv.DictReader((out / "index.csv").open())
+        assert row["warrant"] == warrant
+        assert line in (out / "index.html").read_text()
 
 
 def test_a_file_an_explainer_and_a_label_can_be_chosen(checkpoint, archive, tmp_path):

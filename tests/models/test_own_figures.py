@@ -6,8 +6,8 @@ from mammo_hf.models.own_figures import (
     AT_CHANCE,
     MAP_TESTS,
     is_at_chance,
+    is_tested_for,
     map_tests,
-    map_warrants,
     own_figures,
     write_map_tests,
 )
@@ -79,26 +79,35 @@ def study_of(placement, sanity, faithfulness):
 def test_each_test_of_a_map_has_a_line_and_none_a_verdict(tmp_path):
     good = study_of(of(0.2, 0.1, 0.3), of(0.1, -0.1, 0.3), of(-0.1, -0.2, -0.05))
     write_map_tests(tmp_path, good, "CBIS-DDSM")
-    placement, sanity, faithfulness, target = map_tests(tmp_path)["grad_cam"]
+    (placement, sanity, faithfulness, target), passed = map_tests(tmp_path)["grad_cam"][:0:-1]
     assert placement == "placement: better than the brightest tissue, +0.20 (+0.10 to +0.30)."
     assert sanity == "sanity: another map with a random classifier, correlation 0.10 (-0.10 to 0.30)."
     assert faithfulness == "faithfulness: better than a random map, deletion -0.100 (-0.200 to -0.050)."
     assert target == "tested for the predicted label on 60 images of 50 patients of CBIS-DDSM."
-    assert map_warrants(tmp_path)["grad_cam"] == {"placement": True, "sanity": True, "faithfulness": True}
+    assert passed == {"placement": True, "sanity": True, "faithfulness": True}
+    write_map_tests(tmp_path, good | {"target": "pathology:malignant"}, "CBIS-DDSM")
+    assert map_tests(tmp_path)["grad_cam"].lines[-1].startswith("tested for pathology:malignant on 60 such images of")
+
+
+def test_the_tests_of_maps_hold_for_their_label_alone():
+    assert is_tested_for("pathology:malignant", "pathology:malignant", is_predicted=False)
+    assert not is_tested_for("pathology:malignant", "pathology:benign", is_predicted=True)
+    assert is_tested_for("predicted", "density:c", is_predicted=True)
+    assert not is_tested_for("predicted", "pathology:malignant", is_predicted=False)
 
 
 def test_a_map_that_fails_says_so_and_what_was_not_measured_too(tmp_path):
     missing = {"value": None, "interval": None, "images": 0}
     write_map_tests(tmp_path, study_of(of(0.1, -0.01, 0.3), of(0.4, 0.2, 0.6), missing), None)
-    placement, sanity, faithfulness, target = map_tests(tmp_path)["grad_cam"]
+    (placement, sanity, faithfulness, target), passed = map_tests(tmp_path)["grad_cam"][:0:-1]
     assert "no better than the brightest tissue" in placement
     assert "a private collection" in target
     assert "much the same map" in sanity
     assert faithfulness == "faithfulness: not measured."
-    assert map_warrants(tmp_path)["grad_cam"] == {"placement": False, "sanity": False, "faithfulness": None}
+    assert passed == {"placement": False, "sanity": False, "faithfulness": None}
     other = study_of(of(0.1, 0.01, 0.3), None, missing)
     other["explainers"]["legrad"] = other["explainers"].pop("grad_cam")
     write_map_tests(tmp_path, other, None)
     assert list(map_tests(tmp_path)) == ["grad_cam", "legrad"]
     (tmp_path / MAP_TESTS).write_text('{"explainers": {"grad_cam": 3}}')
-    assert map_tests(tmp_path) == map_warrants(tmp_path) == {}
+    assert map_tests(tmp_path) == {}

@@ -185,9 +185,9 @@ def test_the_peak_is_a_point_only_where_the_map_has_its_warrant(explained, tmp_p
     exam, model, seen = explained(), tmp_path / "model", set()
     tiny_classifier().save_pretrained(model)
     good, bad = {"value": -0.2, "interval": [-0.3, -0.1]}, {"value": 0.7, "interval": [0.6, 0.8]}
-    row = {"placement": bad, "sanity": good, "faithfulness": good, "target": "predicted", "collection": "x"}
+    row = {"placement": bad, "sanity": good, "faithfulness": good, "target": "pathology:malignant", "collection": "x"}
     row |= {"images": 9, "patients": 9}
-    untested = None, row | {"faithfulness": None}, row | {"sanity": bad}
+    untested = None, row | {"faithfulness": None}, row | {"sanity": bad}, row | {"target": "predicted"}
     for tests, expected in (*((one, 0) for one in untested), (row, 1)):  # as evaluate-explanations keeps them
         if tests is not None:
             (model / MAP_TESTS).write_text(json.dumps({"explainers": {"grad_cam": tests}}))
@@ -201,7 +201,7 @@ def test_the_peak_is_a_point_only_where_the_map_has_its_warrant(explained, tmp_p
             (column, row) = group.roi.value[0]
             assert 200 <= row < 240
             assert 144 <= column < 184
-    assert len(seen) == 2  # other content has another identifier
+    assert len(seen) == 3  # other content has another identifier
 
 
 def test_the_segmentations_are_in_the_pixels_of_the_source(explained):

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from pydicom.dataset import Dataset
 
+from mammo_hf.explainers import Explanation
 from mammo_hf.inference.outputs import ScoredExam, ScoredImage, Scores
+from mammo_hf.models.own_figures import is_tested_for
 
 from . import REQUIRES as REQUIRES
 from . import available as available
@@ -57,7 +59,7 @@ def datasets_of(exam: ScoredExam, replaces: Sequence[Mapping[str, str]] = ()) ->
     context = hd.sr.ObservationContext(observer_device_context=observer)
     report = hd.sr.MeasurementReport(context, codes.PROCEDURE, groups, codes.REPORT)
     # the tests of maps may be made after a first report
-    passed = sorted(name for name in exam.model.get("warrant", {}) if warranted(exam.model, name))
+    passed = sorted(f"{name} {tests['target']}" for name, tests in _passed(exam.model).items())
     place = objects.placed(exam, headers, "sr", headers, *passed)
     earlier = [_earlier(one) for one in replaces if one["instance"] != place["sop_instance_uid"]]
     dataset = hd.sr.ComprehensiveSR(
@@ -120,7 +122,7 @@ def _peaks(exam: ScoredExam, image: ScoredImage, header: Dataset) -> list[Any]:
 
     found = []
     for explanation in image.explanations:
-        if not warranted(exam.model, explanation.explainer) or explanation.flat[0] or not explanation.strength():
+        if not warranted(exam.model, explanation) or explanation.flat[0] or not explanation.strength():
             continue
         if explanation.geometry is None:
             continue
@@ -146,15 +148,21 @@ def _peaks(exam: ScoredExam, image: ScoredImage, header: Dataset) -> list[Any]:
     return found
 
 
-def warranted(model: Mapping[str, Any], explainer: str) -> bool:
-    """Return whether the maps of an explainer have passed every test of this model's warrant.
+def warranted(model: Mapping[str, Any], explanation: Explanation) -> bool:
+    """Return whether such maps, for the label that is explained, have passed every test of this model's warrant.
 
     Args:
         model: Facts on the model; those without a ``warrant`` of the explainer give none.
-        explainer: Name of the explainer.
+        explanation: Explanation of one image.
     """
-    tests = model.get("warrant", {}).get(explainer, {})
-    return bool(tests) and all(passed is True for passed in tests.values())
+    tests = _passed(model).get(explanation.explainer)
+    return tests is not None and is_tested_for(tests["target"], explanation.target[0], any(explanation.predicted))
+
+
+def _passed(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the warrant of each explainer whose maps have passed every test."""
+    found = model.get("warrant", {})
+    return {name: tests for name, tests in found.items() if all(one is True for one in tests["passed"].values())}
 
 
 def _tracking(exam: ScoredExam, headers: Sequence[Dataset], *what: str) -> Any:
