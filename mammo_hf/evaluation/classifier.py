@@ -541,4 +541,17 @@ def _published(name: str, value: Any) -> Any:
         return without_few({"": value})[""]
     if name == "confusion" and value is not None:
         return [list(without_few(dict(enumerate(row))).values()) for row in value]
+    if name == "subgroups":
+        return {fact: _without_rest(published(group)) for fact, group in value.items()}
     return published(value)
+
+
+def _without_rest(group: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the counts of the smallest subgroup of a fact, if they and the sum give those of one left out."""
+    cells = dict(group["cells"])
+    if group.get("not_shown") == 1 and cells:
+        least = min(cells, key=lambda value: cells[value]["n_patients"])
+        hidden: dict[str, Any] = dict.fromkeys(("n_images", "n_patients", "confusion"))
+        hidden["class_counts"] = dict.fromkeys(cells[least]["class_counts"])
+        cells[least] = cells[least] | hidden
+    return group | {"cells": cells}

@@ -16,7 +16,7 @@ from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardDat
 from ..data.terms import Terms, read_terms
 from ..encoders.configuration_mammo_bag import public_record
 from ..errors import DataError, MammoError, UsageError, check_hub_name, install
-from ..evaluation.classifier import FACTS, shown_count, without_few
+from ..evaluation.classifier import FACTS, published, shown_count, without_few
 from ..evaluation.report import METRIC_NAMES, PRIVATE_COLLECTION, metrics_table
 from ..evaluation.report.facts import sentences
 from ..evaluation.scored import HEAD
@@ -221,7 +221,7 @@ def _results(figures: Mapping[str, Any]) -> dict[str, Any]:
 
 def _subgroups(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = []
-    for fact, of_fact in (figures.get("subgroups") or {}).items():
+    for fact, of_fact in published({"subgroups": figures.get("subgroups") or {}})["subgroups"].items():
         for value, cell in of_fact["cells"].items():
             shown = (cell.get("auroc"), cell.get("auroc_interval"))
             rows.append({"of": FACTS[fact], "value": value, "auroc": shown, **_counted(cell)})
@@ -240,7 +240,7 @@ def _within(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def _counted(cell: Mapping[str, Any]) -> dict[str, int]:
+def _counted(cell: Mapping[str, Any]) -> dict[str, int | None]:
     return {"n_images": cell["n_images"], "n_patients": cell["n_patients"]}
 
 

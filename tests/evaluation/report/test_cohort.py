@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -55,6 +56,24 @@ def test_figures_are_published_without_small_counts() -> None:
     assert shown["confusion"] == [[None, None], [0, 30]]
     assert shown["subgroups"] == figures["pathology"]["subgroups"]
     assert shown_count(None) == "not shown"
+
+
+def test_a_subgroup_that_is_left_out_cannot_be_told_from_the_others() -> None:
+    cells: dict[str, Any] = {
+        name: {
+            "n_images": 2 * size,
+            "n_patients": size,
+            "class_counts": dict(benign=size, malignant=size),
+            "auroc": 0.5,
+        }
+        for name, size in (("ge", 57), ("hologic", 30))
+    }
+    for not_shown, hidden in ((0, []), (1, ["hologic"]), (2, [])):
+        shown = published({"subgroups": {"vendor": {"cells": cells, "not_shown": not_shown}}})["subgroups"]["vendor"]
+        for name, cell in shown["cells"].items():
+            assert (cell["n_patients"] is None) == (cell["n_images"] is None) == (name in hidden)
+            assert (cell["class_counts"]["malignant"] is None) == (name in hidden)
+            assert cell["auroc"] == 0.5
 
 
 @given(st.lists(st.integers(0, 60), min_size=4, max_size=4))
