@@ -137,8 +137,15 @@ def _explain(out: Path, figures: dict[str, Any]) -> dict[str, Any]:
         caption=f"{_about_lesions()}; seed {SEED}; {len(test)} test images; explained: the malignant one that "
         "scores highest",
     )
-    cases, options = lesion_cases(test), {"faithfulness_images": 0, "sanity_images": 0, "seed": SEED}
-    return evaluate_explainers(models["classifier"], cases, ["grad_cam"], target="predicted", **options)
+    return evaluate_explainers(
+        models["classifier"],
+        lesion_cases(test),
+        ["grad_cam"],
+        target="predicted",
+        faithfulness_images=0,
+        sanity_images=0,
+        seed=SEED,
+    )
 
 
 def _scores(model: MammoSwinForImageClassification, images: LabelledImages) -> np.ndarray:
