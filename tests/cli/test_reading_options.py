@@ -78,7 +78,8 @@ def test_a_table_with_few_of_its_films_is_read_only_if_that_is_asked_for(table, 
         assert "allow it: --max_missing 1" in shown
         assert main([*words, "--max_missing", "0.9"]) == 0
         assert "4 images" in capsys.readouterr().out
-    assert main([*(word for word in crops if word != "--lesions"), "--max_missing", "0.9"]) == 2
+    assert main([*(word for word in crops if word != "--lesions"), "--max_missing", "0.9"]) == 0
+    assert main(["crops", str(table.parent), "--output_dir", str(tmp_path / "crops"), "--max_missing", "0.9"]) == 2
     assert "--max_missing: needs --lesions" in capsys.readouterr().err
 
 

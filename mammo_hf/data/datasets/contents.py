@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -395,8 +396,9 @@ class Files:
             return []
         if wanted.startswith("**/"):
             return self._checked(self._anywhere(_folded(wanted.removeprefix("**/"))))
-        if self._is_own and wanted.startswith("~"):
-            wanted = os.path.expanduser(wanted)
+        if self._is_own:
+            wanted = unquote(wanted.removeprefix("file://")) if wanted.startswith("file://") else wanted
+            wanted = os.path.expanduser(wanted) if wanted.startswith("~") else wanted
         is_whole = os.path.isabs(wanted)
         leaves = (is_whole or ".." in wanted.split("/")) and not self._is_inside(wanted)
         if leaves and not (is_whole and (self._is_own or not os.path.exists(wanted))):

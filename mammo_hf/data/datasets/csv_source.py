@@ -33,7 +33,7 @@ from .contents import Contents, Files, files_below, find_tables, has_picture_suf
 from .identity import check_identity
 from .mapping import FOLLOW_UP, HEADER_COLUMNS, TABLE_COLUMN, Field, Join, Mapping, Record, read_mapping
 from .own_table import listed, unfolded
-from .synonyms import is_null, is_unknown, our_word, view_word
+from .synonyms import is_unknown, names_nobody, our_word, view_word
 from .tables import read_columns, read_table, row_number
 
 MAPPINGS = Path(__file__).parent / "mappings"
@@ -462,7 +462,7 @@ def _facts(mapping: Mapping, record: Record, salt: str, faults: _Faults, exam_al
         return _word(record, columns.get(name), usual, faults)
 
     patient, exam = text("patient"), text("exam")
-    if is_null(patient):
+    if names_nobody(patient):
         faults.add(record, columns["patient"], "must name the patient in every row, also below merged cells", "")
     laterality = word("laterality", _side)
     if laterality not in (None, "", "L", "R"):
@@ -478,7 +478,7 @@ def _facts(mapping: Mapping, record: Record, salt: str, faults: _Faults, exam_al
         "image_id": salted_hash(text("image_id") or record.name, salt),
         "path": record.path,
         "patient": salted_hash(patient, salt),
-        "exam": None if is_null(exam) else salted_hash(exam if exam_alone else f"{patient} {exam}", salt),
+        "exam": None if names_nobody(exam) else salted_hash(exam if exam_alone else f"{patient} {exam}", salt),
         "laterality": laterality or header["laterality"],
         "view": view or header["view"],
         "vendor": word("vendor", lambda word: Vendor.from_dicom(word).value or word.lower()),

@@ -16,10 +16,11 @@ from ...notes import Note
 from ..collection import Rejected
 from .mapping import Field, Record
 from .mapping import Mapping as TableMapping
-from .synonyms import is_null, our_word
+from .synonyms import is_null, names_nobody, our_word
 
 _ROUNDED = re.compile(r"\d[.,]?\d*E\+?\d+", re.IGNORECASE)
 _DIGITS = 15  # of a number that Excel keeps; it writes zeros for the others
+_GROUPED = re.compile(r"\d{1,3}(?:[.,' ]\d{3})+")  # a number as spreadsheets show it, "1.001"
 _WHOLE = re.compile(r"(\d+)[.,]0+")
 _SHOWN = 5
 Images = list[list[Record]]
@@ -54,7 +55,7 @@ def check_identity(
     rows: dict[str, list[Record]] = {}
     for records in kept:
         rows.setdefault(patient.text(records[0].contexts[0]), []).append(records[0])
-    rows = {text: found for text, found in rows.items() if not is_null(text)}  # an empty one is reported elsewhere
+    rows = {text: found for text, found in rows.items() if not names_nobody(text)}  # an empty one is reported elsewhere
     if "split" in mapping.columns and mapping.is_private:  # that of a public collection cannot be corrected
         _refuse_split_patients(mapping.columns["split"], rows)
     if "rounded_patients" not in accept:
@@ -151,6 +152,8 @@ def _refuse_spellings(rows: Mapping[str, list[Record]], field: Field) -> None:
 def _spelling(text: str) -> str:
     """Return what all spellings of a patient's number have in common: case, zeros before it and separators are not."""
     text = text if text.isascii() else unicodedata.normalize("NFKC", text)
+    if _GROUPED.fullmatch(text):
+        text = re.sub(r"\D", "", text)
     matched = _WHOLE.fullmatch(text)
     without_zeros = re.sub(r"(?<!\d)0+(?=\d)", "", matched[1] if matched else text)
     return re.sub(r"[\W_]+", "-", without_zeros).strip("-").casefold()
@@ -173,7 +176,7 @@ def _refuse_shared_exams(field: Field, rows: Mapping[str, list[Record]]) -> None
     for patient, found in rows.items():
         for record in found:
             exam = field.text(record.contexts[0])
-            if not is_null(exam):
+            if not names_nobody(exam):
                 owners.setdefault(exam, {}).setdefault(patient, record)
     wrong = [list(patients.values()) for patients in owners.values() if len(patients) > 1]
     if wrong:

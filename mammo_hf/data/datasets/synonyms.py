@@ -49,6 +49,11 @@ def is_unknown(word: str) -> bool:
     return is_null(word) or synonyms()["unknown"].get(plain(word)) == "word"
 
 
+def names_nobody(word: str) -> bool:
+    """Return whether a patient or exam of that name is not known; two letters may be somebody's initials."""
+    return is_null(word) or (len(plain(word)) > 2 and is_unknown(word))
+
+
 def our_word(kind: str, word: str) -> str | None:
     """Return our word for a value of ``laterality``, ``view`` or ``split``; ``None`` if no language knows it."""
     header: Any = {"laterality": Laterality, "view": View}.get(kind)

@@ -282,6 +282,14 @@ REFUSED = {
         ),
         "rows of the same image give it another split: row 1 and row 2",
     ),
+    "a patient who is not known": (
+        rows_of("path,patient,label", NAMES, [*PATIENTS[:6], "unbekannt", "Unknown"], RESULTS),
+        r"row 7: column 'patient' must name the patient .* \(2 rows\)",
+    ),
+    "numbers in groups of three digits": (
+        rows_of("path;patient;label", NAMES, ["1.001", "1001", *PATIENTS[2:]], RESULTS, separator=";"),
+        "writes 1 patient numbers in several ways, .*: row 1 and row 2;",
+    ),
     "a patient in two splits": (
         rows_of("path,patient,set,label", NAMES, PATIENTS, ["Training", "test", *["train"] * 5, ""], RESULTS),
         "column 'set' puts 1 patients into two splits: row 1 and row 2; put all images of a patient into one",
@@ -534,6 +542,19 @@ def test_what_is_refused_can_be_accepted(folder, accept, text):
         assert collection[0]["exam"] != collection[4]["exam"]
     with pytest.raises(UsageError, match=r"accept: is 'nothing'; known: patient_spellings"):
         load(folder / "labels.csv", accept="nothing")
+
+
+def test_an_exam_that_is_not_known_is_not_one(folder):
+    text = rows_of("path,patient,exam,label", NAMES, ["KA", "KA", *PATIENTS[2:]], ["unknown", "inconnu"] * 4, RESULTS)
+    assert load(table(folder, text)).column("exam") == [None] * 8
+
+
+def test_paths_from_the_home_folder_and_as_addresses_are_read(folder, monkeypatch):
+    films(folder / "home", ["a b.png", "c.png"])
+    monkeypatch.setenv("HOME", str(folder / "home"))
+    paths = ["~/c.png", (folder / "home" / "a b.png").as_uri(), *NAMES[2:]]
+    collection = load(table(folder, rows_of("path,patient,label", paths, PATIENTS, RESULTS)))
+    assert [Path(path).name for path in collection.column("path")[:2]] == ["c.png", "a b.png"]
 
 
 def test_the_exam_is_hashed_alone_so_that_a_leak_shows(folder):
