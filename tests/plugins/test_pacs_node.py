@@ -411,6 +411,10 @@ def test_a_quota_and_a_full_disk_refuse_images(tmp_path, exam, monkeypatch):
     monkeypatch.setattr("mammo_hf.files.os.fsync", lambda file: (_ for _ in ()).throw(OSError(28, "full")))
     with pytest.raises(UsageError, match="disk is full"):
         come(small, exam)
+    monkeypatch.undo()
+    monkeypatch.setattr("mammo_hf_pacs.queue.shutil.disk_usage", lambda _: (1 << 40, 1 << 40, 1 << 29))
+    with pytest.raises(UsageError, match="almost full"):  # what is here must have room to be scored
+        come(small, exam)
     assert small.open_exams() == 0
     small.close()
 

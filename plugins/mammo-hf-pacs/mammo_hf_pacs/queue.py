@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from mammo_hf.data.privacy import private_salt, salted_hash
 from mammo_hf.errors import UsageError
-from mammo_hf.files import whole_file, writing_errors
+from mammo_hf.files import size_text, whole_file, writing_errors
 
 TABLES = """
 create table if not exists exams (
@@ -42,6 +42,7 @@ create index if not exists objects_by_study on objects (study);
 STATES = ("arriving", "scored", "done", "aside")  # of an exam; "scored": its objects are to be sent
 STANDARD = {"RCC", "RMLO", "LCC", "LMLO"}
 LONGEST_PAUSE = 600.0  # seconds between two tries
+ROOM = 1 << 30  # bytes that incoming images leave free for results, or a tenth of a small disk
 
 
 _IS_DUE = "(due <= ? or due > ?)"  # after `_now`
@@ -73,6 +74,7 @@ class Queue:
             self._database = sqlite3.connect(folder / "queue.sqlite", check_same_thread=False, isolation_level=None)
             self._database.execute("pragma journal_mode=wal")
             self._database.execute("pragma synchronous=full")
+            self._database.execute("pragma wal_autocheckpoint=100")  # pages: a log that stays small
             self._database.executescript(TABLES)
         self._audited = (0, 0)  # lines and bytes of the audit's file when it was last written
         self._write_audit()
@@ -154,6 +156,7 @@ class Queue:
         folder = self.files_folder(study)
         if self.size() + len(content) > self.quota:
             raise UsageError("the quota of the node is used up", source=self.folder, remedy="raise --quota, or wait")
+        self._leave_room(len(content))
         with self._lock, writing_errors(folder):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not (folder / f"{image}.dcm").exists():  # the first of two images of one identifier counts
@@ -171,6 +174,14 @@ class Queue:
                     (study, time.time()),
                 )
         return study
+
+    def _leave_room(self, size: int) -> None:
+        """Refuse an image without which there is just enough room to score and send what is here, which frees more."""
+        with writing_errors(self.folder):
+            total, _, free = shutil.disk_usage(self.folder)
+        if free - size < min(ROOM, total // 10):
+            problem = f"the disk is almost full ({size_text(free)} are free)"
+            raise UsageError(problem, source=self.folder, remedy="free space, lower --quota, or wait")
 
     def size(self) -> int:
         """Return the bytes of all images and objects that are kept."""
