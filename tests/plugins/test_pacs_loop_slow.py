@@ -99,13 +99,15 @@ def test_what_comes_back_is_valid_and_equals_predict(pacs, model, tmp_path, real
     # the scores are predict's
     files = [str(path) for path in sorted(tmp_path.glob("*.dcm"))]
     predict(model, files, tmp_path / "scores.csv", level="exam", num_workers=0)
-    rows = [row for row in csv.DictReader((tmp_path / "scores.csv").open()) if row["level"] == "exam"]
-    expected = sorted(float(row["pathology:malignant"]) for row in rows)
+    rows = list(csv.DictReader((tmp_path / "scores.csv").open()))
+    expected = sorted(float(row["pathology:malignant"]) for row in rows if row["level"] == "exam")
     assert sorted(line["result"]["pathology"]["malignant"] for line in audit(tmp_path / "state")) == pytest.approx(
         expected, abs=2e-6
     )
+    stated = []
     for source in (exam[0], film):
         found = results(web, str(source.StudyInstanceUID))
+        stated += [value for one in found if one.Modality == "SR" for value in _probabilities(one)]
         images = 4 if source is exam[0] else 1
         kinds = [one.Modality for one in found]
         assert {kind: kinds.count(kind) for kind in set(kinds)} == {
@@ -117,9 +119,18 @@ def test_what_comes_back_is_valid_and_equals_predict(pacs, model, tmp_path, real
             assert one.PatientID == source.PatientID
             assert str(one.PatientName) == str(source.PatientName)
             _check_object(one, tmp_path, source)
+    # each image and each exam is in the reports, as in predict's table
+    assert sorted(stated) == pytest.approx(sorted(float(row["pathology:malignant"]) for row in rows), abs=2e-6)
     kept = b"".join(path.read_bytes() for path in (tmp_path / "state").rglob("*") if path.is_file())
     for planted in [*PATIENT.values(), str(film.PatientID)]:
         assert not planted or planted.encode() not in kept
+
+
+def _probabilities(report):
+    """The probabilities of cancer in a report that has come back."""
+    groups = hd.sr.srread(io.BytesIO(objects.written(report)[1])).content.get_image_measurement_groups()
+    found = [one for group in groups for one in group.get_measurements()]
+    return [float(one.value) for one in found if one.name.meaning == "Probability of cancer"]
 
 
 def _errors(dataset, path):
