@@ -72,10 +72,15 @@ def make_input(folder: Path, programs: Path) -> None:
 def use(folder: Path, found: list[tuple[str, str]]) -> None:
     """Run predict and ask the page for itself, as the file's user, in this process's own namespaces."""
     for command in (
-        f"mount --bind {folder}/out {folder}/out",
+        f"mount --bind {folder} /mnt",  # the new /tmp may hide it
         "mount --bind / /",
         "mount -o remount,ro,bind /",
         "mount -t tmpfs tmpfs /tmp",
+        f"mkdir -p {folder}",
+        f"mount --bind /mnt {folder}",
+        f"mount -o remount,ro,bind {folder}",
+        f"mount --bind /mnt/out {folder}/out",
+        "umount /mnt",
     ):
         run(*command.split())
     with socket.socket() as made:  # a new network has its loopback down
@@ -111,7 +116,7 @@ def answer(page: subprocess.Popen[bytes]) -> int:
 def main() -> None:
     """Install, make an input, and use both inside namespaces of their own."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("folder", type=Path, help="folder for the environment, outside /tmp; an earlier one is removed")
+    parser.add_argument("folder", type=Path, help="folder for the environment; an earlier one is removed")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     folder = args.folder.resolve()
