@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import getpass
 import hashlib
+import html
 import importlib
 import json
 import re
 import socket
 import struct
+import unicodedata
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from importlib.metadata import PackageNotFoundError, distribution
 from io import BytesIO
 from pathlib import Path
+from urllib.parse import unquote
 from xml.etree import ElementTree
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
+from ..data.native_row import NATIVE
 from ..data.prepare.row import KEYS
+from ..data.prepared_row import SCHEMA
 from ..data.privacy import is_salted_hash
+from ..encoders.store import COLUMNS, GRID
 from ..errors import DataError, MammoError, UsageError, install, refusing
 from ..models.checkpoint import safetensors_header
 
 Content = bytes | Path
+# columns of numbers, packed
+_PACKED = {GRID, *(field.name for field in (*SCHEMA, *NATIVE, *COLUMNS) if pa.types.is_binary(field.type))}
+_FIRST_DATE, _LAST_DATE = 19000101, 20991231235960  # as integers: DA and DT
 KEYED = ("image_id", "patient", "exam", *KEYS)  # columns of salted hashes
 
 # What no text may contain. An identifier may follow a letter or an underscore, as in names of files, but no digit: the
@@ -40,57 +52,64 @@ _MONTHS = (  # English, German, French, Spanish, Italian, Portuguese, Dutch
     "|Nov(?:ember)?|novembre|noviembre|novembro|De[cz](?:ember)?|d[ée]cembre|diciembre|dicembre|dezembro"
 )
 _YEAR, _MONTH, _DAY = r"(?:19|20)\d\d", r"(?:0?[1-9]|1[0-2])", r"(?:0?[1-9]|[12]\d|3[01])"
+_MM, _DD = r"(?:0[1-9]|1[0-2])", r"(?:0[1-9]|[12]\d|3[01])"
 _NTH = r"\d{1,2}(?:st|nd|rd|th|er|[.º])?"
 _DATES = (
-    # DICOM DA and DT (PS3.5, 6.2)
-    rf"{_YEAR}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
-    r"(?:(?:T?(?:[01]\d|2[0-3])(?:[0-5]\d(?:[0-5]\d(?:\.\d{1,6})?)?)?)(?:[+-]\d{4}|Z)?)?(?!\d|\.\d)",
+    # DICOM DA and DT (PS3.5, 6.2); a table with gaps makes floats of integers
+    rf"{_YEAR}{_MM}{_DD}"
+    r"(?:(?:T?(?:[01]\d|2[0-3])(?:[0-5]\d(?:[0-5]\d(?:\.\d{1,6})?)?)?)(?:[+-]\d{4}|Z)?|\.0)?(?!\d|\.\d)",
     # three parts, the year first or last; the older DICOM form has dots
     rf"{_YEAR}([-/_.]|\. ){_MONTH}\1{_DAY}(?!\d|\.\d)",
     rf"{_DAY}([-/_.]|\. ){_MONTH}\2{_YEAR}(?!\d|\.\d)",
     rf"{_MONTH}([-/_.]){_DAY}\3{_YEAR}(?!\d|\.\d)",
+    rf"{_YEAR} {_MM} {_DD}(?!\d|\.\d)",
+    rf"(?:{_DD} {_MM}|{_MM} {_DD}) {_YEAR}(?!\d|\.\d)",
     rf"{_YEAR}-?W[0-5]\d-?[1-7](?!\d)",
     rf"{_YEAR} ?[年년] ?{_MONTH} ?[月월] ?{_DAY} ?[日일]",
     # the month by its name
-    rf"(?i:{_NTH}[\s.-]*(?:of\s|de\s|d')?\s*(?:{_MONTHS})[\s.,-]*(?:de\s|del\s)?\s*{_YEAR})(?!\d)",
-    rf"(?i:{_YEAR}[\s.-]*(?:{_MONTHS})[\s.-]*\d{{1,2}})(?!\d)",
+    rf"(?i:{_NTH}[\s./-]*(?:of\s|de\s|d')?\s*(?:{_MONTHS})[\s.,/-]*(?:de\s|del\s)?\s*{_YEAR})(?!\d)",
+    rf"(?i:{_YEAR}[\s.,/-]*(?:{_MONTHS})[\s./-]*\d{{1,2}})(?!\d)",
 )
 _NAMED_DATES = rf"(?<![^\W_])(?:(?i:(?:{_MONTHS})\.?[\s-]+{_NTH},?[\s-]+{_YEAR})|(?:{_MONTHS})\.?\s{_YEAR})(?!\d)"
 # The roots of bodies that issue UIDs: ISO member bodies by country, joint organisations, the DICOM makers' own.
 _ROOTS = r"1\.2\.\d{3}|1\.3\.(?:6\.1\.4\.1|12|46)|2\.16\.\d{3}"
 PATTERNS = {
-    "a DICOM UID": re.compile(
-        rf"(?<!\d)(?<!\d\.)(?:2\.25\.\d{{20,39}}|(?:{_ROOTS})(?:\.0)?\.\d{{3,}}(?:\.\d+)*|[0-2](?:\.(?:0|[1-9]\d*)){{5,}})(?!\d)"
-    ),
-    "a person's name as DICOM writes it": re.compile(r"[^\W\d_]{2,}\^[^\W\d_]+"),
+    # a number may stand before it, as in names of files, and what is not spelled as the standard wants counts too
+    "a DICOM UID": re.compile(rf"(?<!\d)(?:2\.25\.\d{{20,}}|(?:{_ROOTS})(?:\.0)?\.\d{{3,}}|\d+(?:\.\d+){{5,}})"),
+    "a person's name as DICOM writes it": re.compile(r"[^\W\d_]{2,}\^(?:\^|\^*\s?[^\W\d_])"),
     "a date": re.compile(rf"(?<!\d)(?<!\d\.)(?:{'|'.join(_DATES)})|{_NAMED_DATES}"),
     "the key of a patient or an image": re.compile(
-        r"(?<![0-9A-Za-z])(?<!\d\.)(?=\d*[a-fA-F])[0-9a-fA-F]{16}(?![0-9A-Za-z])"
+        r"(?<![0-9A-Fa-f])(?<!\d\.)(?=\d*[a-fA-F])[0-9a-fA-F]{16}(?![0-9A-Za-z])"
     ),
+    "a path": re.compile(
+        r"(?:(?<![\w./*)\]}-])|(?<![^\s>|(])[*_]+)/(?:[\w.+@-]+/)+"  # also in Markdown's emphasis
+        r"|(?<![^\W_])[A-Za-z]:(?:\\+|/(?!/))[\w.$({%~]"
+        r"|\\\\+[\w.?$-]+\\+[\w.$]|(?<![:/\w])//[\w.-]+/\w|(?<!\w)~\w*/\w"
+    ),
+}
+# What nothing excuses, not even that a part of it looks like the hash of a commit.
+SECRETS = {
     "an address with a password or a token": re.compile(
-        r"\w://[^\s/@:]*:[^\s/@]+@|://\S+[?&](?:[\w-]*(?:token|signature|secret|password|key)|sig)=\S",
-        re.IGNORECASE,
+        r"\w://[^\s/@]+@|://\S+[?&#](?:[\w-]*(?:token|signature|secret|password|key)|sig)=\S", re.IGNORECASE
     ),
     "a token": re.compile(
         r"(?<![A-Za-z0-9])(?:hf_(?=[a-z]*[A-Z0-9]|[a-z]{20})[A-Za-z0-9]{10,}|api_org_[A-Za-z0-9]{20,}"
         r"|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{20,}|xox[a-z]-[\w-]{10,}|sk-[\w-]{20,}"
+        r"|npm_[A-Za-z0-9]{30,}|pypi-[\w-]{30,}"
         r"|A(?:KIA|SIA|GPA|IDA|ROA|NPA|NVA|IPA)[A-Z0-9]{16}|AIza[\w-]{35}|eyJ[\w-]{10,}\.eyJ[\w-]{10,})"
-        r"|(?i:secret_?(?:access_?)?key)\W{1,4}[A-Za-z0-9/+]{40}|-----BEGIN [A-Z ]*PRIVATE KEY"
+        r"|(?i:(?:api|access|account|secret)_?key)\W{1,4}[A-Za-z0-9/+_-]{16,}|-----BEGIN [A-Z ]*PRIVATE KEY"
+        r"|(?i:bearer\s+(?=\S*\d)[\w.~+/-]{16,}|passw(?:or)?d[\"'`]?\s*[:=]\s*\S{6,})"
     ),
     "an e-mail address": re.compile(r"[\w.+-]+@(?:[\w-]+\.)+[^\W\d_]{2,}"),
-    "a path": re.compile(
-        r"(?<![\w./*)\]}-])/(?:[\w.+@-]+/)+[\w.+@-]*"
-        r"|(?<![^\W_])[A-Za-z]:(?:\\+|/(?!/))\w"
-        r"|\\\\+[\w.?$-]+\\+[\w.$]|(?<![:/\w])//[\w.-]+/\w|(?<!\w)~\w*/\w"
-    ),
     "an address of storage": re.compile(
         r"\b(?:s3[an]?|gs|gcs|az|abfss?|wasbs?|adl|hdfs|dbfs|file|smb|nfs|s?ftp)://\S", re.IGNORECASE
     ),
 }
-# Texts that look like one of these and name nobody: DOIs, arXiv numbers, hashes of files and commits, versions,
-# integers under keys of seeds and counts, and what the kernel says of a process.
+# Texts that look like one of these and name nobody: DOIs, arXiv and PubMed numbers, hashes of files and commits,
+# versions, integers under keys of seeds and counts, and what the kernel says of a process.
+_SEED = r"(?:\w+[_ ])?(?:seeds?|random_state)"
 _COUNT = re.compile(
-    r"(?:\w+[_ ])?(?:seeds?|random_state|counts?|support|images|patients|exams|breasts|examples|samples|rows"
+    rf"{_SEED}|(?:\w+[_ ])?(?:counts?|support|images|patients|exams|breasts|examples|samples|rows"
     r"|updates|steps|parameters|bytes|pixels|tokens|flos|resamples)|n|n_\w+|num_\w+|number of \w+",
     re.IGNORECASE,
 )
@@ -98,8 +117,12 @@ _HARMLESS = re.compile(
     r"\b10\.\d{4,9}/[-.;()/:\w]+|(?<![\w./])/proc/[\w{}/]+"
     r"|\barxiv(?:\.org/(?:abs|pdf)/|[:.\s]\s*)(?:\d{4}\.\d{4,5}|[a-z.-]+/\d{7})(?:v\d+)?"
     r"|(?<![0-9a-z])(?:[0-9a-f]{64}|[0-9a-f]{40}|(?<=fingerprint: )[0-9a-f]{16})(?![0-9a-z])"
-    r"|(?<![\w.])v?\d{1,4}(?:\.\d{1,6})+(?:[.+-]?(?:dev|post|rc|a|b|git)\d+(?:\+[\w.]+)?|\+[\w.]+)"
-    rf"|(?<![^\W_])(?:{_COUNT.pattern})[\"'`*]*\s*(?:[:=|,]|is\s)?\s*[\"'`]?\d+(?![\w/-]|\.\d)",
+    r"|\bPM(?:ID:?\s*|C)\d+|\bzenodo\.org/records?/\d+"
+    r"|(?<![\w.])v?\d{1,4}(?:\.\d{1,6}){1,3}(?:[.+-]?(?:dev|post|rc|a|b|git)\d+(?:\+[\w.]+)?|\+(?=\d*[a-z])[\w.]+)"
+    r"|(?<![\w.])v\d{1,4}(?:\.\d{1,4}){1,3}(?!\.?\d)"
+    # a sign between a key and its count, or words about the images of 19570312 would pass; seeds may be a list
+    rf"|(?<![^\W_]){_SEED}[\"'`*]*\s*(?:[:=|]|is\s|are\s)?[\s\[(-]*\d+(?:\s*[,\n][\s-]*\d+)*(?![\w/-]|\.\d)"
+    rf"|(?<![^\W_])(?:{_COUNT.pattern})[\"'`*]*(?:\s*[:=|]\s*|,)[\"'`]?\d+(?:\.0)?(?![\w/-]|\.\d)",
     re.IGNORECASE,
 )
 _NUMBERED = re.compile(r"([A-Za-z][\w-]*)([\s\"'`*|:,;=~<>!(v-]{1,12})(\d{1,4}(?:\.\d{1,4}){2,3})(?![\w]|\.\d)")
@@ -160,6 +183,8 @@ def refuse_identifiers(
         texts, binary = _texts(name, content)
         kinds = _kinds(texts, paths, wanted, known) + ["a path or name of this machine"] * (binary and holds)
         found += [(name, kind) for kind in kinds]
+    if kinds := _kinds(list(files), (), (), known):
+        raise IdentifierError(f"the name of a file contains {kinds[0]}; nothing was sent", remedy="rename it")
     if found:
         name, kind = found[0]
         more = f", and {len(found) - 1} more of this or other kinds" if len(found) > 1 else ""
@@ -190,15 +215,28 @@ def names_of_this_machine() -> list[str]:
 def _kinds(texts: list[str], paths: Sequence[str], names: Sequence[str], known: Collection[str]) -> list[str]:
     """Return the kinds of identifiers in texts."""
     for allowed in sorted(known, key=len, reverse=True):
-        texts = [text.replace(allowed, " ") for text in texts]
+        texts = [text.replace(allowed, "_") for text in texts]
+    texts = list(dict.fromkeys([*texts, *map(_as_read, texts)]))
     kinds = []
     if any(re.search(rf"(?<![\w.-]){re.escape(path)}(?!\w)", text) for path in paths for text in texts):
         kinds.append("a path of this machine")
     pattern = "|".join(map(re.escape, names))
     if names and any(re.search(rf"(?<![^\W_])({pattern})(?![^\W_])", text, re.IGNORECASE) for text in texts):
         kinds.append("the name of this machine or its user")
-    texts = [_NUMBERED.sub(_without_version, _HARMLESS.sub(" ", text)) for text in texts]
+    kinds += [kind for kind, found in SECRETS.items() if any(found.search(text) for text in texts)]
+    texts = [_NUMBERED.sub(_without_version, _HARMLESS.sub("_", text)) for text in texts]
     return kinds + [kind for kind, found in PATTERNS.items() if any(found.search(text) for text in texts)]
+
+
+def _as_read(text: str) -> str:
+    """Return a text without the escapes of Markdown, YAML, HTML and addresses, and in plain typography."""
+    text = _ESCAPED.sub(lambda found: found[3] or chr(int(found[1] or found[2], 16)), html.unescape(unquote(text)))
+    return _UNSEEN.sub("", _DASHES.sub("-", unicodedata.normalize("NFKC", text)).replace("\u2044", "/"))
+
+
+_ESCAPED = re.compile(r"\\(?:x([\da-f]{2})|u([\da-f]{4})|([!-/:-@\[-`{-~]))", re.IGNORECASE)
+_DASHES = re.compile("[\u2010-\u2015\u2212]")
+_UNSEEN = re.compile("[\0\u00ad\u200b-\u200f\u2060\ufeff]")  # also every other byte of UTF-16
 
 
 def _without_version(found: re.Match[str]) -> str:
@@ -251,6 +289,8 @@ def _lines_of_json(text: str, name: str) -> list[str]:
         if isinstance(value, tuple):
             for below, one in value:
                 yield from lines(below, one)
+                if isinstance(one, tuple | list):
+                    yield below
         elif isinstance(value, list):
             for one in value:
                 yield from lines(key, one)
@@ -285,17 +325,22 @@ def _without_counts(name: str, text: str) -> Iterator[str]:
 
 def _texts_of_picture(name: str, raw: bytes) -> list[str]:
     try:
-        with Image.open(BytesIO(raw)) as picture:
+        with Image.open(BytesIO(raw), formats=("PNG",)) as picture:
             picture.load()
             exif = picture.getexif()
-            notes = [*picture.info, *picture.info.values(), *exif.values()]
-            notes += [value for part in _EXIF for value in exif.get_ifd(part).values()]
-        notes += _other_chunks(raw)
+            notes = [*exif.values(), *(value for part in _EXIF for value in exif.get_ifd(part).values())]
+        notes += _chunks(raw)
     except (OSError, SyntaxError, ValueError, struct.error) as error:
         raise DataError("is damaged or not a picture", source=name, remedy="write the picture again") from error
-    return [
-        note if isinstance(note, str) else note.decode("latin-1") for note in notes if isinstance(note, str | bytes)
-    ]
+    return [note if isinstance(note, str) else _decoded(note) for note in notes if isinstance(note, str | bytes)]
+
+
+def _decoded(content: bytes) -> str:
+    content = content.removeprefix(b"UNICODE\0")  # how a comment in Exif begins
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
 
 
 def _texts_of_rows(name: str, path: Path) -> Iterator[str]:
@@ -303,12 +348,34 @@ def _texts_of_rows(name: str, path: Path) -> Iterator[str]:
     with refusing(name), pa.memory_map(str(path)) as file:
         parts = pq.ParquetFile(file) if name.endswith(".parquet") else pa.ipc.open_stream(file)
         schema = parts.schema_arrow if isinstance(parts, pq.ParquetFile) else parts.schema
-        yield from (value.decode("utf-8", "replace") for value in (schema.metadata or {}).values())
-        columns = [column for column in schema.names if pa.types.is_string(schema.field(column).type)]
+        for about in [schema.metadata, *(field.metadata for field in schema)]:
+            yield from (_decoded(text) for entry in (about or {}).items() for text in entry)
+        yield from schema.names
+        columns = [column for column in schema.names if column not in _PACKED]
         for batch in parts.iter_batches(columns=columns) if isinstance(parts, pq.ParquetFile) else parts:
             for column in columns:
-                values = filter(None, batch.column(column).unique().to_pylist())
+                values = _texts_of_column(batch.column(column))
                 yield from (f"{column}: {one}" for one in values if not (column in KEYED and is_salted_hash(one)))
+
+
+def _texts_of_column(values: pa.Array) -> Iterator[str]:
+    """Yield the different texts of a column, however it is nested, and its numbers that may be a date."""
+    kind = values.type
+    if isinstance(values, pa.ExtensionArray | pa.DictionaryArray):
+        inner = values.storage if isinstance(values, pa.ExtensionArray) else values.dictionary
+        yield from _texts_of_column(inner)
+    elif pa.types.is_map(kind):
+        yield from _texts_of_column(values.keys)
+        yield from _texts_of_column(values.items)
+    elif pa.types.is_nested(kind):
+        for part in values.flatten() if pa.types.is_struct(kind) else [values.flatten()]:
+            yield from _texts_of_column(part)
+    elif pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        dated = pc.filter(values, pc.and_(pc.greater_equal(values, _FIRST_DATE), pc.less(values, _LAST_DATE)))
+        yield from (f"{one:.0f}" for one in dated.unique().to_pylist())
+    else:
+        known = filter(None, values.unique().to_pylist())
+        yield from (_decoded(one) if isinstance(one, bytes) else str(one) for one in known)
 
 
 def _texts_of_onnx(name: str, path: Path) -> Iterator[str]:
@@ -349,16 +416,22 @@ def _texts_of_openvino(name: str, path: Path) -> Iterator[str]:
 
 
 _EXIF = (0x8769, 0x8825)  # parts of Exif: photograph, place
-_PICTURE_CHUNKS = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"tEXt", b"zTXt", b"iTXt", b"eXIf"}
+_PIXELS = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS"}
+_PACKED_TEXT = re.compile(rb"\0(?=[\x08\x18\x28\x38\x48\x58\x68\x78])")  # where zlib's data may begin
+_LONGEST_TEXT = 1 << 20  # bytes that are unpacked; Pillow refuses a picture with more
 
 
-def _other_chunks(raw: bytes) -> Iterator[bytes]:
-    """Return the content of a PNG's chunks that are neither pixels nor texts, and what follows its end."""
+def _chunks(raw: bytes) -> Iterator[bytes]:
+    """Yield the content of a PNG's chunks that are no pixels, as it is and unpacked, and what follows its end."""
     at = 8
     while at + 12 <= len(raw):
         length, kind = struct.unpack(">I4s", raw[at : at + 8])
-        if kind not in _PICTURE_CHUNKS:
-            yield raw[at + 8 : at + 8 + length]
+        content = raw[at + 8 : at + 8 + length]
+        if kind not in _PIXELS:
+            yield content
+            for begin in _PACKED_TEXT.finditer(content):
+                with contextlib.suppress(zlib.error):
+                    yield zlib.decompressobj().decompress(content[begin.end() :], _LONGEST_TEXT)
         at += 12 + length
         if kind == b"IEND":
             break

@@ -1,9 +1,14 @@
 """Nothing that names a person, a place or this machine is in any byte that a push sends."""
 
+import datetime
 import io
 import json
 import string
+import struct
+import zlib
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hub_fixtures import change_json
 from hypothesis import given
@@ -122,6 +127,18 @@ def test_a_path_in_the_weights_bytes(tmp_path):
         refuse_identifiers(files, paths=[place.decode()])
 
 
+def test_a_path_in_emphasis_is_found_and_a_pattern_of_names_is_none():
+    for text in ("of **/srv/films/1.dcm**", "_/srv/films/1.dcm_", "| a |*/srv/films/1.dcm*|"):
+        with pytest.raises(IdentifierError, match="a path"):
+            refuse_identifiers({"README.md": text.encode()})
+    refuse_identifiers({"README.md": b"all of `**/train/*.dcm`"})
+
+
+def test_words_about_images_are_no_count_of_them():
+    with pytest.raises(IdentifierError, match="a date"):
+        refuse_identifiers({"README.md": b"the images 19570312 and later"})
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -172,19 +189,22 @@ def dates(draw):
     year, month, day = draw(st.integers(1900, 2099)), draw(st.integers(1, 12)), draw(st.integers(1, 31))
     time = draw(st.sampled_from(["", "10", "1030", "103059", "103059.123456", "103059+0100", "103059.1-0500"]))
     clock = draw(st.sampled_from(["", "T10:30", "T10:30:59Z", " 10:30:59.25", "T10:30:59+01:00"]))
-    name, part = draw(st.sampled_from(MONTHS)), draw(st.sampled_from("-/._"))
+    name, part = draw(st.sampled_from(MONTHS)), draw(st.sampled_from("-/._ \u2011\u2013\u2044"))
     return draw(
         st.sampled_from(
             [
                 f"{year}{month:02}{day:02}{time}",
+                f"{year}{month:02}{day:02}.0",
                 f"{year}-{month:02}-{day:02}{clock}",
                 part.join([f"{year}", f"{month:02}", f"{day:02}"]),
-                part.join([f"{day}", f"{month}", f"{year}"]),
+                part.join([f"{day:02}", f"{month:02}", f"{year}"]),
+                f"{day}/{month}/{year}",
                 part.join([f"{month:02}", f"{day:02}", f"{year}"]),
                 f"{day}. {month}. {year}",
                 f"{year}年{month}月{day}日",
                 f"{day} {name} {year}",
                 f"{day}-{name}-{year}",
+                f"{day}/{name}/{year}",
                 f"{name} {day}, {year}",
             ]
         )
@@ -201,7 +221,8 @@ REFUSED = {
     "a DICOM UID": st.one_of(
         uids,
         digits(20, 38).map("2.25.{}".format),
-        st.lists(digits(1, 5), min_size=5, max_size=9).map(lambda arcs: f"1.{'.'.join(arcs)}"),
+        st.lists(digits(1, 5), min_size=6, max_size=9).map(".".join),
+        uids.map("12.{}".format),
     ),
     "a path": st.sampled_from(
         [
@@ -211,6 +232,7 @@ REFUSED = {
             "//pacs/films/1.dcm",
             "~/films/1.dcm",
             "/srv/films/1",
+            "%2Fsrv%2Ffilms%2F1",
         ]
     ),
     "a password": st.builds(
@@ -223,6 +245,7 @@ REFUSED = {
         upper.map("AKIA{}".format),
     ),
     "a key": st.one_of(keys, keys.map(str.upper), keys.map(str.title)),
+    "a person": st.sampled_from(["MUSTERFRAU^ERIKA", "DOE^^^DR", "DOE^ JANE", "山田^太郎"]),
 }
 number = st.integers(0, 10**8)
 eight = st.integers(1900, 2099).map("{}0817".format)
@@ -238,6 +261,10 @@ PASSED = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False).map(str),
     st.builds("0.{}{}".format, eight, digits(4)),
     st.builds("commit {}".format, st.text("0123456789abcdef", min_size=40, max_size=40)),
+    st.builds("v{}.12.{}".format, st.integers(1900, 2099), st.integers(1, 31)),
+    st.builds("https://github.com/lab/mammo/tree/v1.2.{}/src/a".format, st.integers(0, 99)),
+    st.builds("PMID: {}".format, eight),
+    st.builds("seeds: {0}, {0}".format, eight),
 )
 COUNTS = st.sampled_from(["seed", "data_seed", "images", "train_patients", "num_examples", "count", "n_bytes"])
 
@@ -270,7 +297,7 @@ def test_every_kind_of_identifier_is_refused_wherever_it_is_written(where, data)
     kind = data.draw(st.sampled_from(list(REFUSED)))
     text = data.draw(REFUSED[kind])
     before, after = data.draw(st.sampled_from([("", ""), ("seen on ", "."), ("IMG_", ""), ("(", ")")]))
-    text = text if kind in ("a path", "a password") else before + text + after
+    text = text if kind in ("a path", "a password", "a person") else before + text + after
     with pytest.raises(IdentifierError, match=kind.removeprefix("a ")):
         refuse_identifiers(placed(where, "comment", text))
 
@@ -284,13 +311,81 @@ def test_numbers_that_name_nobody_pass_wherever_they_are_written(where, data):
     refuse_identifiers({"metrics.json": json.dumps({key: [int(count), int(count)]}).encode()})
 
 
-def test_what_hides_in_a_file_is_found():
-    planted = b"MUSTERFRAU^ERIKA"
-    picture = png("nothing")
-    twice = b'{"note": "MUSTERFRAU^ERIKA", "note": "none"}'
-    for where, content in {"roc.png": picture + planted, "metrics.json": twice}.items():
+def png_with(kind, content):
+    """Returns a picture with a chunk of its own before its pixels."""
+    raw = png("nothing")
+    chunk = struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    return raw[:33] + chunk + raw[33:]
+
+
+HIDDEN = "MUSTERFRAU^ERIKA"
+IN_PICTURES = {
+    "after its end": png("nothing") + HIDDEN.encode(),
+    "a chunk in UTF-16": png_with(b"prVt", HIDDEN.encode("utf-16-le")),
+    "a translated key": png_with(b"iTXt", b"Comment\0\0\0en\0" + HIDDEN.encode() + b"\0nothing"),
+    "a profile": png_with(b"iCCP", b"a\0\0" + zlib.compress(HIDDEN.encode())),
+}
+IN_TEXTS = {
+    "a key that is listed twice": ("metrics.json", f'{{"note": "{HIDDEN}", "note": "none"}}'),
+    "a key of more": ("metrics.json", f'{{"a": {{"{HIDDEN}": {{"b": 1}}}}}}'),
+    "a key of nothing": ("metrics.json", f'{{"a": [{{"{HIDDEN}": []}}]}}'),
+    "escaped for Markdown": ("README.md", HIDDEN.replace("^", "\\^")),
+    "escaped for HTML": ("README.md", HIDDEN.replace("^", "&#94;")),
+    "escaped for YAML": ("run.yaml", f'a: "{HIDDEN.replace("^", chr(92) + "x5e")}"'),
+    "a name of a file": (f"card/{HIDDEN}.md", "nothing"),
+}
+
+
+@pytest.mark.parametrize("where", [*IN_PICTURES, *IN_TEXTS])
+def test_what_hides_in_a_file_is_found(where):
+    name, content = ("roc.png", IN_PICTURES[where]) if where in IN_PICTURES else IN_TEXTS[where]
+    with pytest.raises(IdentifierError, match="person") as caught:
+        refuse_identifiers({name: content.encode() if isinstance(content, str) else content})
+    assert HIDDEN not in str(caught.value)
+
+
+def test_a_name_with_an_underscore_is_found_where_a_card_escapes_it():
+    for text, machine in (
+        ("made by e\\_muster", {"names": ["e_muster"]}),
+        ("of /my\\_films", {"paths": ["/my_films"]}),
+    ):
+        with pytest.raises(IdentifierError, match="this machine"):
+            refuse_identifiers({"README.md": text.encode()}, **machine)
+
+
+COLUMNS = {
+    "texts": pa.array([HIDDEN, "a"]),
+    "long texts": pa.array([HIDDEN, "a"], pa.large_string()),
+    "words": pa.array([HIDDEN, "a"]).dictionary_encode(),
+    "lists": pa.array([[HIDDEN], ["a"]]),
+    "records": pa.array([{"a": HIDDEN}, {"a": "b"}]),
+    "maps": pa.array([[(HIDDEN, 1)]], pa.map_(pa.string(), pa.int32())),
+    "bytes": pa.array([HIDDEN.encode(), b"\xff"]),
+    "dates": pa.array([datetime.date(1957, 3, 12), None]),
+    "times": pa.array([datetime.datetime(1957, 3, 12, 10), None]),
+    "integers": pa.array([19570312, 3]),
+    "floats": pa.array([19570312.0, None]),
+    HIDDEN: pa.array([1]),
+}
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_columns_of_any_type_are_searched(column, tmp_path):
+    pq.write_table(
+        pa.table({column: COLUMNS[column], "patient": ["0" * 16] * len(COLUMNS[column])}), tmp_path / "a.parquet"
+    )
+    with pytest.raises(IdentifierError, match=r"person|date"):
+        refuse_identifiers({"data/a.parquet": tmp_path / "a.parquet"})
+
+
+def test_what_arrow_says_of_a_column_is_searched(tmp_path):
+    for schema in (
+        pa.schema([pa.field("a", pa.int64(), metadata={"of": HIDDEN})]),
+        pa.schema([("a", pa.int64())], {HIDDEN: ""}),
+    ):
+        pq.write_table(pa.table([[1]], schema=schema), tmp_path / "a.parquet")
         with pytest.raises(IdentifierError, match="person"):
-            refuse_identifiers({where: content})
+            refuse_identifiers({"data/a.parquet": tmp_path / "a.parquet"})
 
 
 def test_a_file_that_changes_after_it_was_searched_is_not_pushed(hub, checkpoint, monkeypatch):
