@@ -171,9 +171,10 @@ def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-# Cells of a CSV file: a spreadsheet takes text that begins with = + - or @ for a formula and runs it.
+# Cells of a CSV file: a spreadsheet takes text that begins with = + - or @ for a formula and runs it, in some languages
+# also the wide forms of these, and it passes over white space before them.
 
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_FORMULA = re.compile(r"'*[=+\-@＝＋－＠\t\r\n]")
 
 
 def safe_cell(value: Any) -> Any:
