@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import stat
 import sys
 import tempfile
 import time
@@ -23,8 +24,9 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 @contextlib.contextmanager
 def private_folder() -> Iterator[Path]:
-    """Give the folder of uploads, which this user alone can read and which is removed at the end, after SIGTERM too.
+    """Give the folder of uploads, which this user alone can read and which is removed at the end.
 
+    It is removed too after SIGTERM, and after SIGHUP, which a terminal sends that is closed.
     What a killed page has left is removed first. Meanwhile new files of this process are readable by this user alone.
     """
     root = Path(os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir())
@@ -34,7 +36,7 @@ def private_folder() -> Iterator[Path]:
     kept = os.environ.get("GRADIO_TEMP_DIR"), tempfile.tempdir, os.umask(0o077)
     os.environ["GRADIO_TEMP_DIR"] = tempfile.tempdir = str(folder)
     try:
-        with FileLock(folder / _LOCK), _ended_by_sigterm():
+        with FileLock(folder / _LOCK), _ended_by_signals():
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -48,13 +50,18 @@ def private_folder() -> Iterator[Path]:
 def _remove_abandoned(root: Path) -> None:
     for folder in root.glob(f"{_PREFIX}*"):
         lock = folder / _LOCK
-        if folder.is_symlink() or not os.access(folder, os.W_OK) or not lock.is_file():
+        if not (_is_own(folder) and stat.S_ISDIR(folder.lstat().st_mode)) or lock.is_symlink() or not lock.is_file():
             continue
         try:
             with FileLock(lock, timeout=0):  # a page that runs holds it
                 shutil.rmtree(folder, ignore_errors=True)
         except (Timeout, OSError):
             continue
+
+
+def _is_own(path: Path) -> bool:
+    """Tell whether a path is of this user: taking a lock in a folder of another would empty what his link leads to."""
+    return not hasattr(os, "getuid") or path.lstat().st_uid == os.getuid()
 
 
 def remove_old_uploads(age: float) -> None:
@@ -72,17 +79,22 @@ def remove_old_uploads(age: float) -> None:
 
 
 @contextlib.contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the program as an exception does, so that the folder is removed."""
+def _ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the program as an exception does, so that the folder is removed."""
 
     def end(number: int, frame: object) -> None:
         sys.exit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, end)
+    known = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in known}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:  # as nohup sets it
+            signal.signal(number, end)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class OwnVisitors:
@@ -117,6 +129,7 @@ class OwnVisitors:
             return False
         if origin is not None:
             return urlsplit(origin).netloc == host
-        # a link on another site may open the page, and nothing else
+        # a link on another site may open the page, and nothing else; in a frame nobody would see whose page it is
         opened = headers.get("sec-fetch-mode") == "navigate" and scope.get("method") == "GET"
+        opened = opened and headers.get("sec-fetch-dest", "document") == "document"
         return headers.get("sec-fetch-site", "none") in ("none", "same-origin") or opened

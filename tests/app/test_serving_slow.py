@@ -15,7 +15,7 @@ import pytest
 from small_archive import write_dicom
 
 from mammo_hf import MammoImageProcessor
-from mammo_hf.app.serving import OwnVisitors
+from mammo_hf.app.serving import OwnVisitors, private_folder
 from mammo_hf.testing import tiny_classifier
 
 pytest.importorskip("gradio")
@@ -119,10 +119,27 @@ def test_what_a_killed_page_left_is_gone_at_the_next_start(model, tmp_path):
     third, _ = started(model, tmp_path)  # leaves the folder of the one that runs alone
     assert not list(tmp_path.rglob("left.dcm"))
     assert len(list(tmp_path.glob("mammo-hf-page-*"))) == 2
-    for one in (second, third):
-        one.send_signal(signal.SIGTERM)
+    for one, number in ((second, signal.SIGTERM), (third, signal.SIGHUP)):
+        one.send_signal(number)
         one.wait(60)
     assert not list(tmp_path.glob("mammo-hf-page-*"))
+
+
+@pytest.mark.parametrize("trap", ["a link", "a folder of another user"])
+def test_folders_that_another_user_laid_out_are_left_alone(trap, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    (tmp_path / "kept.txt").write_text("kept")
+    laid = tmp_path / "mammo-hf-page-laid"
+    laid.mkdir()
+    if trap == "a link":
+        (laid / "in_use.lock").symlink_to(tmp_path / "kept.txt")
+    else:
+        (laid / "in_use.lock").touch()
+        monkeypatch.setattr(os, "getuid", lambda: laid.stat().st_uid + 1)
+    with private_folder():
+        pass
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["kept.txt", "mammo-hf-page-laid"]
+    assert (tmp_path / "kept.txt").read_text() == "kept"
 
 
 @pytest.mark.parametrize(
@@ -133,6 +150,14 @@ def test_what_a_killed_page_left_is_gone_at_the_next_start(model, tmp_path):
         ("127.0.0.1", {"host": "127.0.0.1:7860", "origin": "http://127.0.0.1:9999"}, 403),
         ("127.0.0.1", {"host": "127.0.0.1:7860", "sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"}, 403),
         ("127.0.0.1", {"host": "127.0.0.1:7860", "sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}, 200),
+        (
+            "127.0.0.1",
+            {
+                "host": "127.0.0.1:7860",
+                **{"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe"},
+            },
+            403,
+        ),
         ("0.0.0.0", {"host": "pacs.example:7860", "origin": "http://pacs.example:7860"}, 200),
         ("0.0.0.0", {"host": "pacs.example:7860", "origin": "http://evil.example"}, 403),
         ("0.0.0.0", {"host": "pacs.example:7860", "origin": "null"}, 403),
