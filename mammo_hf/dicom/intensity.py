@@ -13,6 +13,7 @@ padding.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -58,6 +59,9 @@ def intensity_tables(
         intent: Purpose of the image.
         display: The choices of the reader.
         frames: The frames of the image; the middle one is measured if the display needs it.
+
+    Raises:
+        MammogramError: So many frames have windows of their own that their tables would take all memory.
     """
 
     def table(frame: int) -> IntensityTable:
@@ -70,8 +74,16 @@ def intensity_tables(
         return (table(0),)
     # frames with the same table share it
     known: dict[tuple[bytes, str], IntensityTable] = {}
-    found = [known.setdefault((made.values.tobytes(), made.source), made) for made in map(table, range(image.frames))]
+    found = []
+    for made in map(table, range(min(image.frames, _MOST_FRAMES + 1))):
+        found.append(known.setdefault((hashlib.sha256(made.values).digest(), made.source), made))
+        if len(found) > _MOST_FRAMES or len(known) * made.values.nbytes > _MOST_BYTES:
+            problem = "more of its frames have windows of their own than any mammogram's"
+            raise MammogramError(problem, remedy="leave the file out", code="hostile")
     return tuple(found) if len(known) > 1 else (found[0],)
+
+
+_MOST_FRAMES, _MOST_BYTES = 1024, 1 << 27  # frames with windows of their own; bytes of tables: 512 of 16 bits
 
 
 def intensity_table(

@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, MutableSequence
 from contextlib import ContextDecorator, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -536,12 +537,15 @@ class _FrameGroups:
         return read_dataset(content, self._element.is_implicit_VR, self._element.is_little_endian)
 
 
+_places_of_groups = lru_cache(maxsize=1)(_FrameGroups)  # every frame asks for its own: found once, not once per frame
+
+
 def _frame_groups(dataset: Dataset) -> _FrameGroups | tuple[Dataset, ...]:
     element = _element(dataset, "PerFrameFunctionalGroupsSequence")
     if isinstance(element, RawDataElement) and isinstance(element.value, bytes):
         first = element.value[4:8]
         if first != b"\xff\xff\xff\xff":  # items without a length are for the parser
-            return _FrameGroups(element)
+            return _places_of_groups(element)
     return items(dataset, "PerFrameFunctionalGroupsSequence")
 
 

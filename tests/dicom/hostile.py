@@ -137,6 +137,13 @@ def _item(**keywords: object) -> Dataset:
     return item
 
 
+def windows(frames: int, bits: int) -> bytes:
+    """A volume with a window of each frame's own."""
+    groups = [_item(FrameVOILUTSequence=[_item(WindowCenter=frame, WindowWidth=900)]) for frame in range(frames)]
+    volume = np.zeros((frames, 2, 2), np.uint16)
+    return content(mammogram_dataset(volume, bits_stored=bits, PerFrameFunctionalGroupsSequence=groups))
+
+
 # odd, but nothing is wrong with what they show
 HARMLESS: dict[str, Callable[[], bytes]] = {
     "sequences within sequences, with lengths": lambda: nested(False),
@@ -182,6 +189,8 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
         codestream(8192, 8192), JPEG2000Lossless, Rows=8192, Columns=8192
     ),
     "run-length bomb": run_lengths,
+    "4,000 frames with a window each": lambda: windows(4000, 8),
+    "600 frames of 16 bits with a window each": lambda: windows(600, 16),
     "colour": lambda: plain(PhotometricInterpretation="RGB", SamplesPerPixel=3),
     "CT": lambda: plain(Modality="CT"),
     "report": lambda: plain(Modality="SR", PixelData=None),
