@@ -76,7 +76,7 @@ def intensity_tables(
     known: dict[tuple[bytes, str], IntensityTable] = {}
     found = []
     for made in map(table, range(min(image.frames, _MOST_FRAMES + 1))):
-        found.append(known.setdefault((hashlib.sha256(made.values).digest(), made.source), made))
+        found.append(known.setdefault((hashlib.sha256(made.values.tobytes()).digest(), made.source), made))
         if len(found) > _MOST_FRAMES or len(known) * made.values.nbytes > _MOST_BYTES:
             problem = "more of its frames have windows of their own than any mammogram's"
             raise MammogramError(problem, remedy="leave the file out", code="hostile")
