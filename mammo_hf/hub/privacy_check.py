@@ -76,7 +76,7 @@ _ROOTS = r"1\.2\.\d{3}|1\.3\.(?:6\.1\.4\.1|12|46)|2\.16\.\d{3}"
 PATTERNS = {
     # a number may stand before it, as in names of files, and what is not spelled as the standard wants counts too
     "a DICOM UID": re.compile(rf"(?<!\d)(?:2\.25\.\d{{20,}}|(?:{_ROOTS})(?:\.0)?\.\d{{3,}}|\d+(?:\.\d+){{5,}})"),
-    "a person's name as DICOM writes it": re.compile(r"[^\W\d_]{2,}\^(?:\^|\^*\s?[^\W\d_])"),
+    "a person's name as DICOM writes it": re.compile(r"(?<![^\W\d_])[^\W\d_]{2,}\^(?:\^|\^*\s?[^\W\d_])"),
     "a date": re.compile(rf"(?<!\d)(?<!\d\.)(?:{'|'.join(_DATES)})|{_NAMED_DATES}"),
     "the key of a patient or an image": re.compile(
         r"(?<![0-9A-Fa-f])(?<!\d\.)(?=\d*[a-fA-F])[0-9a-fA-F]{16}(?![0-9A-Za-z])"
@@ -84,7 +84,7 @@ PATTERNS = {
     "a path": re.compile(
         r"(?:(?<![\w./*)\]}-])|(?<![^\s>|(])[*_]+)/(?:[\w.+@-]+/)+"  # also in Markdown's emphasis
         r"|(?<![^\W_])[A-Za-z]:(?:\\+|/(?!/))[\w.$({%~]"
-        r"|\\\\+[\w.?$-]+\\+[\w.$]|(?<![:/\w])//[\w.-]+/\w|(?<!\w)~\w*/\w"
+        r"|(?<!\\)\\\\+[\w.?$-]+\\+[\w.$]|(?<![:/\w])//[\w.-]+/\w|(?<!\w)~\w*/\w"
     ),
 }
 # What nothing excuses, not even that a part of it looks like the hash of a commit.
@@ -100,16 +100,16 @@ SECRETS = {
         r"|(?i:(?:api|access|account|secret)_?key)\W{1,4}[A-Za-z0-9/+_-]{16,}|-----BEGIN [A-Z ]*PRIVATE KEY"
         r"|(?i:bearer\s+(?=\S*\d)[\w.~+/-]{16,}|passw(?:or)?d[\"'`]?\s*[:=]\s*\S{6,})"
     ),
-    "an e-mail address": re.compile(r"[\w.+-]+@(?:[\w-]+\.)+[^\W\d_]{2,}"),
+    "an e-mail address": re.compile(r"(?<![\w.+-])[\w.+-]+@(?:[\w-]+\.)+[^\W\d_]{2,}"),
     "an address of storage": re.compile(
         r"\b(?:s3[an]?|gs|gcs|az|abfss?|wasbs?|adl|hdfs|dbfs|file|smb|nfs|s?ftp)://\S", re.IGNORECASE
     ),
 }
 # Texts that look like one of these and name nobody: DOIs, arXiv and PubMed numbers, hashes of files and commits,
 # versions, integers under keys of seeds and counts, and what the kernel says of a process.
-_SEED = r"(?:\w+[_ ])?(?:seeds?|random_state)"
+_SEED = r"(?:\w{1,40}[_ ])?(?:seeds?|random_state)"
 _COUNT = re.compile(
-    rf"{_SEED}|(?:\w+[_ ])?(?:counts?|support|images|patients|exams|breasts|examples|samples|rows"
+    rf"{_SEED}|(?:\w{1, 40}[_ ])?(?:counts?|support|images|patients|exams|breasts|examples|samples|rows"
     r"|updates|steps|parameters|bytes|pixels|tokens|flos|resamples)|n|n_\w+|num_\w+|number of \w+",
     re.IGNORECASE,
 )
@@ -121,11 +121,13 @@ _HARMLESS = re.compile(
     r"|(?<![\w.])v?\d{1,4}(?:\.\d{1,6}){1,3}(?:[.+-]?(?:dev|post|rc|a|b|git)\d+(?:\+[\w.]+)?|\+(?=\d*[a-z])[\w.]+)"
     r"|(?<![\w.])v\d{1,4}(?:\.\d{1,4}){1,3}(?!\.?\d)"
     # a sign between a key and its count, or words about the images of 19570312 would pass; seeds may be a list
-    rf"|(?<![^\W_]){_SEED}[\"'`*]*\s*(?:[:=|]|is\s|are\s)?[\s\[(-]*\d+(?:\s*[,\n][\s-]*\d+)*(?![\w/-]|\.\d)"
+    rf"|(?<![^\W_]){_SEED}[\"'`*]*\s{{0,4}}(?:[:=|]|is\s|are\s)?[\s\[(-]{{0,9}}\d+(?:\s{{0,4}}[,\n][\s-]{{0,9}}\d+)*(?![\w/-]|\.\d)"
     rf"|(?<![^\W_])(?:{_COUNT.pattern})[\"'`*]*(?:\s*[:=|]\s*|,)[\"'`]?\d+(?:\.0)?(?![\w/-]|\.\d)",
     re.IGNORECASE,
 )
-_NUMBERED = re.compile(r"([A-Za-z][\w-]*)([\s\"'`*|:,;=~<>!(v-]{1,12})(\d{1,4}(?:\.\d{1,4}){2,3})(?![\w]|\.\d)")
+_NUMBERED = re.compile(
+    r"(?<![\w-])([A-Za-z][\w-]*)([\s\"'`*|:,;=~<>!(v-]{1,12})(\d{1,4}(?:\.\d{1,4}){2,3})(?![\w]|\.\d)"
+)
 # Names that many machines and users have, and that therefore identify none.
 _ANYBODY = {
     "root",
@@ -416,7 +418,7 @@ def _texts_of_openvino(name: str, path: Path) -> Iterator[str]:
 
 
 _EXIF = (0x8769, 0x8825)  # parts of Exif: photograph, place
-_PIXELS = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS"}
+_PIXELS, _TEXTS = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS"}, {b"tEXt", b"zTXt", b"iTXt"}
 _PACKED_TEXT = re.compile(rb"\0(?=[\x08\x18\x28\x38\x48\x58\x68\x78])")  # where zlib's data may begin
 _LONGEST_TEXT = 1 << 20  # bytes that are unpacked; Pillow refuses a picture with more
 
@@ -428,7 +430,7 @@ def _chunks(raw: bytes) -> Iterator[bytes]:
         length, kind = struct.unpack(">I4s", raw[at : at + 8])
         content = raw[at + 8 : at + 8 + length]
         if kind not in _PIXELS:
-            yield content
+            yield from content.split(b"\0") if kind in _TEXTS else [content]  # key, language and text
             for begin in _PACKED_TEXT.finditer(content):
                 with contextlib.suppress(zlib.error):
                     yield zlib.decompressobj().decompress(content[begin.end() :], _LONGEST_TEXT)

@@ -5,6 +5,7 @@ import io
 import json
 import string
 import struct
+import time
 import zlib
 
 import pyarrow as pa
@@ -402,6 +403,13 @@ def test_a_file_that_changes_after_it_was_searched_is_not_pushed(hub, checkpoint
         push(checkpoint, "lab/mammo")
     assert hub.count("PUT /lfs") == 0
     assert len(hub.repositories["lab/mammo"].commits) == 1
+
+
+@pytest.mark.parametrize("part", ["a", "_", "1.", "a/", "\\", "seed ", "^"])
+def test_a_long_line_costs_no_more_than_its_length(part):
+    begun = time.process_time()
+    refuse_identifiers({"README.md": part.encode() * 20_000})
+    assert time.process_time() - begun < 8
 
 
 @pytest.mark.parametrize(
