@@ -109,7 +109,7 @@ SECRETS = {
 # versions, integers under keys of seeds and counts, and what the kernel says of a process.
 _SEED = r"(?:\w{1,40}[_ ])?(?:seeds?|random_state)"
 _COUNT = re.compile(
-    rf"{_SEED}|(?:\w{1, 40}[_ ])?(?:counts?|support|images|patients|exams|breasts|examples|samples|rows"
+    rf"{_SEED}|(?:\w{{1,40}}[_ ])?(?:counts?|support|images|patients|exams|breasts|examples|samples|rows"
     r"|updates|steps|parameters|bytes|pixels|tokens|flos|resamples)|n|n_\w+|num_\w+|number of \w+",
     re.IGNORECASE,
 )

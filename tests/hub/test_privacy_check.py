@@ -405,7 +405,7 @@ def test_a_file_that_changes_after_it_was_searched_is_not_pushed(hub, checkpoint
     assert len(hub.repositories["lab/mammo"].commits) == 1
 
 
-@pytest.mark.parametrize("part", ["a", "_", "1.", "a/", "\\", "seed ", "^"])
+@pytest.mark.parametrize("part", ["a", "_", "a/", "\\", "seed ", "^"])
 def test_a_long_line_costs_no_more_than_its_length(part):
     begun = time.process_time()
     refuse_identifiers({"README.md": part.encode() * 20_000})
