@@ -51,7 +51,8 @@ def main() -> None:
     page = DOCS / "explanations.md"
     before = filled(page)
     tables = {name: (folder / "explanations.md").read_text(encoding="utf-8") for name, folder in folders.items()}
-    tables = {name: table.rpartition("\n\n")[0] for name, table in tables.items()}  # without the list of what is installed
+    # without the list of what is installed
+    tables = {name: table.rpartition("\n\n")[0] for name, table in tables.items()}
     fill(page, lambda name: f"\n{tables[name].strip()}\n\n" if name in tables else before[name])
     shutil.copyfile(folders["phantom"] / "explanations.png", DOCS / "img" / "explanations.png")
 
