@@ -475,7 +475,7 @@ def strip_section(view: ShownView, maps: Mapping[str, Explanation | str]) -> str
         panels.append(f"<figure>{shown}<figcaption>{escape(method_name(name))}</figcaption></figure>")
     return (
         f"<h2>{escape(view.name)}, {escape(result)}: each method, at full strength</h2>"
-        f'<div class="strip" tabindex="0">{"".join(panels)}</div>'
+        f'<div class="strip">{"".join(panels)}</div>'
     )
 
 

@@ -184,7 +184,7 @@ def build_page(model: Any, processor: Any, *, name: str = "") -> Any:
                 example = gr.Button("Show a phantom exam", elem_id="example", size="sm")
                 notes, scores = gr.HTML(elem_id="said"), gr.HTML(elem_id="scores")
             with gr.Column(scale=3, min_width=320):
-                with gr.Row():
+                with gr.Row(elem_id="choices"):
                     choices = _choices(gr, model)
                 gr.HTML(resources.files("mammo_hf.app").joinpath("toolbar.html").read_text(encoding="utf-8"))
                 maps, views = gr.HTML(elem_id="maps"), gr.HTML(elem_id="views")

@@ -197,6 +197,7 @@ def test_the_result_is_saved_and_printed_without_names(tab, tmp_path):
     tab.emulate_media(media="print")
     assert tab.locator("#scores table").first.is_visible()
     assert not tab.locator("#toolbar").is_visible()
+    assert not tab.locator("#choices").is_visible()
 
 
 def test_every_explainer_is_compared_on_one_view(tab):
@@ -206,6 +207,13 @@ def test_every_explainer_is_compared_on_one_view(tab):
     tab.wait_for_function(f"document.querySelectorAll('.strip figure').length === {len(names)}", timeout=90_000)
     assert tab.locator(".strip figcaption").all_inner_texts() == names
     assert "attends to no tiles" in tab.inner_text(".strip")
+    # all of them can be seen, and read on black
+    assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert tab.evaluate("(s => s.scrollWidth <= s.clientWidth)(document.querySelector('.strip'))")
+    colours = tab.eval_on_selector_all(
+        ".strip figcaption, .strip p", "all => all.map(one => getComputedStyle(one).color)"
+    )
+    assert set(colours) == {"rgb(255, 255, 255)"}
 
 
 def test_a_file_that_is_no_image_is_named_here_alone_and_the_page_goes_on(tab, tmp_path):

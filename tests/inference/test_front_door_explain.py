@@ -39,7 +39,7 @@ def test_tests_of_maps_are_shown_for_the_label_that_they_are_of(checkpoint, arch
     (checkpoint / MAP_TESTS).write_text(json.dumps({"explainers": {"grad_cam": about | tests}}))
     for target, warrant, line in (
         (None, "placement not passed; sanity passed; faithfulness passed", "tested for pathology:malignant on 9 such"),
-        ("benign", "not measured", "of its maps: not measured for pathology:benign."),
+        ("benign", "not measured", "and faithfulness: not measured for pathology:benign."),
     ):
         out = tmp_path / f"{target}"
         mammo_hf.explain(checkpoint, archive / "0.dcm", out, explainer="grad_cam", target=target, num_workers=0)
