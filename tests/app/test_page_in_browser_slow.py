@@ -14,10 +14,12 @@ from io import BytesIO
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom.uid import JPEG2000Lossless, generate_uid
 from small_archive import write_dicom
 
 from mammo_hf import MammoImageProcessor
 from mammo_hf.app.exam import phantom_exam, read_exam
+from mammo_hf.dicom import mammogram_dataset
 from mammo_hf.explainers import explainers
 from mammo_hf.explainers.overlay import method_name
 from mammo_hf.testing import tiny_classifier
@@ -236,7 +238,13 @@ def test_a_folder_dropped_by_mistake_is_refused_and_deleted(tab, address, tmp_pa
 
 
 def test_a_browser_that_goes_away_leaves_no_file_and_holds_nobody_up(browser, address, tab, tmp_path):
-    files = [write_dicom(tmp_path / f"{number}.dcm", number, laterality="L", view="CC") for number in range(30)]
+    noise = np.random.default_rng(0).integers(0, 4096, (1600, 1200)).astype(np.uint16)
+    image = mammogram_dataset(noise, bits_stored=12, laterality="L", view="CC")
+    image.compress(JPEG2000Lossless)  # which takes long enough to read that the browser is gone before the last one
+    files = [tmp_path / f"{number}.dcm" for number in range(30)]
+    for file in files:
+        image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        image.save_as(file, enforce_file_format=True)
     other = browser.new_page()
     other.goto(address[0])
     other.set_input_files("#files input[type=file]", [str(file) for file in files])
