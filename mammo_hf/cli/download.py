@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..errors import DataError
-from .running import Parser
+from .running import Parser, print_next
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,4 +42,4 @@ def main(arguments: list[str]) -> None:
     labels = wanted_labels(args.collection, args.dest)
     if labels is not None:
         print(labels)
-    print(f"next: mammo-hf load {args.collection}:{args.dest}")
+    print_next("load", f"{args.collection}:{args.dest}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .running import Parser, preparing_options
+from .running import Parser, preparing_options, print_next
 from .stages import leave_together
 
 
@@ -56,6 +56,8 @@ def main(arguments: list[str]) -> None:
 
     if PartialState().is_main_process:
         print(result)
-        following = f"mammo-hf finetune --dataset {out} --output_dir OUT"
-        print(f"next: {'the same command without --limit' if 'limit' in options else following}")
+        if "limit" in options:
+            print("next: the same command without --limit")
+        else:
+            print_next("finetune", "--dataset", out, "--output_dir", "OUT")
     leave_together()

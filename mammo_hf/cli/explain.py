@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import UsageError
-from .running import Parser, opened, processor_settings, quiet, reading_options
+from .running import Parser, opened, print_next, processor_settings, quiet, reading_options
 
 
 def parser() -> Parser:
@@ -77,4 +77,4 @@ def main(arguments: list[str]) -> None:
         **reading,
     )
     print(result)
-    print(f"next: mammo-hf app {args.model}")
+    print_next("app", args.model)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .running import Parser, opened, processor_settings
+from .running import Parser, opened, print_next, processor_settings
 
 
 def parser() -> Parser:
@@ -66,4 +66,4 @@ def main(arguments: list[str]) -> None:
         loaded = load_classifier(model, encoder=encoder)
         difference = export_classifier(*loaded, out, format=format, with_encoder=encoder is not None)
         print(f"written: {out}; its logits differ by at most {difference:.1g} from PyTorch's")
-    print(f"next: mammo-hf predict {out} IMAGES --output scores.csv")
+    print_next("predict", out, "IMAGES", "--output", "scores.csv")

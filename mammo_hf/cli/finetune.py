@@ -25,7 +25,7 @@ def parser() -> Parser:
 
 def main(arguments: list[str]) -> None:
     """Run ``mammo-hf finetune``."""
-    run_stage(parser(), arguments, _train, "mammo-hf explain {out} {dataset} --output_dir OUT")
+    run_stage(parser(), arguments, _train, "explain {out} {dataset} --output_dir OUT")
 
 
 def _train() -> Callable[..., Any]:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .running import Parser, processor_settings, reading_options, writable_folder
+from .running import Parser, print_next, processor_settings, reading_options, writable_folder
 
 if TYPE_CHECKING:
     from ..data.collection import Collection
@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> None:
         write_record(collection.summary(), out / "summary.json")
         draw_summary(collection.summary(), out / "summary.png")
         print(f"written: {out / SPLIT_FILE}, summary.json, summary.png")
-    print(f"next: mammo-hf prepare {args.source} --output_dir PREPARED")
+    print_next("prepare", args.source, "--output_dir", "PREPARED")
 
 
 def _duplicates(collection: Collection, pixels: bool) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .running import Parser
+from .running import Parser, print_next
 
 
 def parser() -> Parser:
@@ -33,4 +33,4 @@ def main(arguments: list[str]) -> None:
     out, size = options.pop("output_dir"), parse_size(options.pop("image_size"))
     patients = sum(map(len, write_phantom(out, size=size, **options).values()))
     print(f"{4 * patients} images of {patients} patients, {2 * patients} labelled, in {out}")
-    print(f"next: mammo-hf pretrain --dataset {out} --output_dir out/mim")
+    print_next("pretrain", "--dataset", out, "--output_dir", "out/mim")

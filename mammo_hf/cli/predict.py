@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import MammoError
-from .running import Parser, processor_settings, quiet
+from .running import Parser, print_next, processor_settings, quiet
 
 
 class FinishedWithRejects(MammoError):  # noqa: N818 (a state of the run, not a fault)
@@ -107,4 +107,4 @@ def main(arguments: list[str]) -> None:
         raise FinishedWithRejects(
             f"finished, but {result.rejected} files were rejected", source=result.rejects, remedy="the table says why"
         )
-    print(f"next: mammo-hf explain {args.model} {args.source[0]} --output_dir explanations")
+    print_next("explain", args.model, args.source[0], "--output_dir", "explanations")

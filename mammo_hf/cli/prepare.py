@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .running import Parser, preparing_options
+from .running import Parser, preparing_options, print_next
 
 
 def parser() -> Parser:
@@ -35,4 +35,4 @@ def main(arguments: list[str]) -> None:
 
     source, out, options = preparing_options(given)
     print(prepare(source, out, **options))
-    print(f"next: mammo-hf pretrain --dataset {out} --output_dir OUT")
+    print_next("pretrain", "--dataset", out, "--output_dir", "OUT")

@@ -25,7 +25,7 @@ def parser() -> Parser:
 
 def main(arguments: list[str]) -> None:
     """Run ``mammo-hf pretrain``."""
-    run_stage(parser(), arguments, _train, "mammo-hf finetune --dataset {dataset} --model {out} --output_dir OUT")
+    run_stage(parser(), arguments, _train, "finetune --dataset {dataset} --model {out} --output_dir OUT")
 
 
 def _train() -> Callable[..., Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -376,6 +377,11 @@ def quiet() -> None:
     from transformers.utils import logging as of_transformers  # importing it takes a second, which --help should not
 
     of_transformers.disable_progress_bar()
+
+
+def print_next(*words: object) -> None:
+    """Print the command to go on with, its paths quoted as a shell takes them."""
+    print(f"next: {shlex.join(['mammo-hf', *map(str, words)])}")
 
 
 def check_outputs(out: Path, *folders: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 
 from ..data.datasets.tables import SUFFIXES as TABLE_SUFFIXES
 from ..errors import UsageError
-from .running import Parser, add_field, log_to, named_as_flags, processor_settings, refuse_unknown
+from .running import Parser, add_field, log_to, named_as_flags, print_next, processor_settings, refuse_unknown
 
 MODEL_HELP = (
     "what training starts from: nano, tiny, small, base, large, a checkpoint's folder, a .pth file of Swin or SimMIM, "
@@ -104,7 +104,7 @@ def run_stage(parser: Parser, arguments: list[str], train: Callable[[], Callable
         parser: Parser of the stage, from `stage_parser`.
         arguments: Arguments of the command line.
         train: Function that imports and returns the stage's function.
-        next_command: Command to try next; ``{out}`` becomes the output folder.
+        next_command: Command to try next without ``mammo-hf``; ``{out}`` and ``{dataset}`` become what was given.
 
     Raises:
         MammoError: The stage cannot run; options are named as on the command line.
@@ -124,7 +124,7 @@ def run_stage(parser: Parser, arguments: list[str], train: Callable[[], Callable
 
     if PartialState().is_main_process:
         print(result)
-        print(f"next: {next_command.format(out=out, dataset=dataset)}")
+        print_next(*(word.format(out=out, dataset=dataset) for word in next_command.split()))
     leave_together()
 
 

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from mammo_hf.cli import main
+from mammo_hf.cli.running import print_next
 from mammo_hf.data.splits import read_split
 from mammo_hf.phantom.writing import write_phantom
 
@@ -27,6 +30,12 @@ def test_the_collection_is_shown_as_its_source_states_it(collection, capsys):
     assert "terms: drawn by mammo_hf" in text
     assert "no leak found" in text
     assert text.splitlines()[-1] == f"next: mammo-hf prepare {collection} --output_dir PREPARED"
+
+
+def test_the_next_command_can_be_pasted_whatever_its_paths_hold(capsys):
+    print_next("load", Path("my films") / "a'b;c", "--output_dir", "OUT")
+    line = capsys.readouterr().out.removeprefix("next: ")
+    assert shlex.split(line) == ["mammo-hf", "load", "my films/a'b;c", "--output_dir", "OUT"]
 
 
 def test_split_summary_and_picture_are_written(collection, tmp_path, capsys):
