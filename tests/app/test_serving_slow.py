@@ -54,7 +54,13 @@ def started(model, root):
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     command = [sys.executable, "-c", PROGRAM, str(model), "--port", port]
-    page = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(root)})
+    page = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TMPDIR": str(root)},
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # the tests may be run by nohup
+    )
     assert page.stdout.readline().startswith("http://127.0.0.1"), "it did not start"
     return page, f"http://127.0.0.1:{port}"
 
