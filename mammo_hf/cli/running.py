@@ -380,7 +380,7 @@ def quiet() -> None:
 
 
 def print_next(*words: object) -> None:
-    """Print the command to go on with, its paths quoted as a shell takes them."""
+    """Print the command that can follow, its paths quoted as a shell takes them."""
     print(f"next: {shlex.join(['mammo-hf', *map(str, words)])}")
 
 
