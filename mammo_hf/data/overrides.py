@@ -22,7 +22,7 @@ from ..dicom import Laterality, View
 from ..errors import DataError, UsageError, did_you_mean
 from ..notes import Note
 from .datasets.synonyms import is_unknown, our_word, plain, synonyms
-from .datasets.tables import read_table
+from .datasets.tables import read_table, row_number
 from .privacy import PRIVATE, private_salt, salted_hash
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ def read_overrides(table: str | os.PathLike[str] | None, folders: Iterable[str |
     files = Files([path.parent, Path(), *above, *places], [], is_own=True)
     found: dict[str, Override] = {}
     unmatched: list[tuple[int, str]] = []
-    for number, row in enumerate(rows, start=1):
+    for position, row in enumerate(rows, start=1):
+        number = row_number(row, position)
         cells = {name: row[columns[name]] if name in columns else "" for name in COLUMNS}
         override = _override(cells, path, number)
         named = _files(files, cells["path"], path, number)

@@ -115,6 +115,7 @@ def test_any_order_language_and_separator_says_the_same(data):
         ("path,side,breast\none/a.dcm,L,L\n", r"two columns of the laterality"),
         ("path,laterality\none/a.dcm,L\none/B.dcm,X\n", r"row 2, column 'laterality': 'X' is not known; use L or R"),
         ("path,laterality\none/a.dcm,both\n", r"row 1, column 'laterality': 'both' is not known"),
+        ("path,view\n,\none/B.dcm,MLO\none/a.dcm,sideways\n", r"row 3, column 'view': 'sideways' is not known"),
         ("path,view\none/a.dcm,sideways\n", r"row 1, column 'view': 'sideways' is not known; use CC, MLO"),
         ("path,skip\none/a.dcm,maybe\n", r"row 1, column 'skip': 'maybe' is not known; use yes or no"),
         ("path,skip\none/a.dcm,y\none/BB.dcm,y\nc.dcm,y\n", r"row 2.*'one/BB.dcm' \(2 of 3 .*did you mean B.dcm"),

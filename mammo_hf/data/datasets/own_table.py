@@ -102,13 +102,14 @@ def image_files(rows: Rows, table: Path, folder: Path | None = None) -> list[str
     folders = [table.parent] if folder is None else [table.parent, folder]
     find = Files(folders, [], is_own=True).find
     views = wide_columns(rows, find)
-    rows = [one for row in rows for one in unfolded(row, views)] if views else rows
     problems: list[str] = []
     template = Field("{path}" if views else _path(rows, _roles(rows, rows[0]), find, problems))
     if problems:
         raise DataError("; ".join(problems), source=table, remedy="name the column of the files 'path'")
     found: list[str] = []
-    for number, name in enumerate(map(template.text, rows), start=1):
+    numbered = ((row_number(row, position), row) for position, row in enumerate(rows, start=1))
+    of_images = ((number, one) for number, row in numbered for one in (unfolded(row, views) if views else [row]))
+    for number, name in ((number, template.text(row)) for number, row in of_images):
         try:
             found += find(name) or ([os.path.normpath(folders[-1] / name)] if name else [])
         except DataError as error:
