@@ -14,11 +14,7 @@ def parser() -> Parser:
         "mammo-hf evaluate-explanations out/cls --dataset data/cbis --output_dir out/explanations",
     )
     p.add_argument("model", help="folder or Hub name of a classifier")
-    p.add_argument(
-        "--dataset",
-        required=True,
-        help="folder of a collection with lesion annotations",
-    )
+    p.add_argument("--dataset", required=True, help="folder of a collection with lesion annotations")
     p.add_argument("--output_dir", required=True, help="folder for table, plot and metrics.json")
     p.add_argument(
         "--explainer",

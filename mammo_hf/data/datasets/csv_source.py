@@ -597,7 +597,7 @@ def _label(mapping: Mapping, records: Sequence[Record], name: str, faults: _Faul
 
 
 def _complete_splits(rows: Iterable[Row]) -> None:
-    """Give an image whose row states no split that of its patient's other images, or else "train"."""
+    """Complete the splits: an image without a stated one gets that of its patient's other images, or "train"."""
     stated = {row["patient"]: row["split"] for row in rows if row["split"]}
     for row in rows:
         row["split"] = row["split"] or stated.get(row["patient"], "train")

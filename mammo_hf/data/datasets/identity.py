@@ -90,14 +90,9 @@ def _refuse_split_patients(field: Field, rows: Mapping[str, list[Record]]) -> No
                 split = field.values.get(word) or our_word("split", word) or word
                 sides.setdefault("train" if split == "unlabelled" else split, record)
         wrong += [list(sides.values())] if len(sides) > 1 else []
-    if wrong:
-        listed = "; ".join(_places(records) for records in wrong[:_SHOWN])
-        raise DataError(
-            f"column {_names(field)} puts {len(wrong)} patients into two splits: {listed}"
-            f"{'; ...' if len(wrong) > _SHOWN else ''}",
-            source=_table(wrong[0][0]),
-            remedy="put all images of a patient into one, or rename the column: then splits are made by patient",
-        )
+    problem = f"puts {len(wrong)} patients into two splits"
+    remedy = "put all images of a patient into one, or rename the column: then splits are made by patient"
+    _refuse_rows(wrong, field, problem, remedy)
 
 
 def _disagreement(mapping: TableMapping, records: Sequence[Record], rejected: list[Rejected]) -> bool:
@@ -179,14 +174,15 @@ def _refuse_shared_exams(field: Field, rows: Mapping[str, list[Record]]) -> None
             if not names_nobody(exam):
                 owners.setdefault(exam, {}).setdefault(patient, record)
     wrong = [list(patients.values()) for patients in owners.values() if len(patients) > 1]
+    remedy = 'correct it; if exams are numbered within each patient, `accept="exam_within_patient"`'
+    _refuse_rows(wrong, field, f"gives {len(wrong)} exams two patients or more", remedy)
+
+
+def _refuse_rows(wrong: Images, field: Field, problem: str, remedy: str) -> None:
+    """Raise DataError with the rows of the first records that contradict each other in a column, if any do."""
     if wrong:
-        listed = "; ".join(_places(records) for records in wrong[:_SHOWN])
-        raise DataError(
-            f"column {_names(field)} gives {len(wrong)} exams two patients or more: {listed}"
-            f"{'; ...' if len(wrong) > _SHOWN else ''}",
-            source=_table(wrong[0][0]),
-            remedy='correct it; if exams are numbered within each patient, `accept="exam_within_patient"`',
-        )
+        listed = "; ".join(_places(records) for records in wrong[:_SHOWN]) + ("; ..." if len(wrong) > _SHOWN else "")
+        raise DataError(f"column {_names(field)} {problem}: {listed}", source=_table(wrong[0][0]), remedy=remedy)
 
 
 def _places(records: Iterable[Record]) -> str:

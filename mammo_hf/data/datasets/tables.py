@@ -220,7 +220,7 @@ def _decode(content: bytes, path: str | Path) -> str:
 
 
 def _sheet(content: bytes, path: str | Path) -> Iterator[list[str]]:
-    """Read a sheet of a workbook: the first whose header names columns that are known, or else the first with a cell.
+    """Read the first sheet of a workbook with known columns in its header, or else the first with a cell.
 
     What is to the right of its header is left out.
     """
